@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from tfrec_meta.evaluation.intervals import (
+    Estimate,
+    estimates,
+    paired_difference,
+    resampled_means,
+)
+
+
+def test_the_interval_is_that_of_the_normal_law_for_many_users():
+    values = np.random.default_rng(0).normal(0.3, 0.2, 4000)
+    estimate, = estimates(values[:, None])
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert estimate.value == pytest.approx(values.mean())
+    assert estimate.low == pytest.approx(values.mean() - half, abs=0.15 * half)
+    assert estimate.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+
+
+def test_a_seed_gives_the_same_draws_however_many_metrics_there_are():
+    values = np.random.default_rng(1).random((50, 3))
+    draws = resampled_means(values, 20, seed=7)
+    np.testing.assert_allclose(draws[:, [1]], resampled_means(values[:, [1]], 20, seed=7))
+    assert not np.array_equal(draws, resampled_means(values, 20, seed=8))
+
+
+def test_every_draw_has_as_many_users_as_there_are(monkeypatch):
+    monkeypatch.setattr("tfrec_meta.evaluation.intervals._DRAWS_AT_ONCE", 10)  # several blocks
+    draws = resampled_means(np.eye(4), 9)
+    np.testing.assert_allclose(draws.sum(axis=1), 1)
+    assert set(np.unique(draws * 4)) <= {0, 1, 2, 3, 4}
+
+
+def test_users_without_a_value_are_left_out():
+    estimate, = estimates(np.array([[1.0], [np.nan], [1.0]]))
+    assert (estimate.value, estimate.low, estimate.high) == (1, 1, 1)
+
+
+def test_no_interval_without_resamples_and_no_mean_without_values():
+    values = np.array([[0.0, np.nan], [1.0, np.nan]])
+    first, second = estimates(values, resamples=0)
+    assert first == Estimate(0.5)
+    assert np.isnan(second.value) and second.low is None
+    assert estimates(np.array([[0.25]])) == [Estimate(0.25)]
+
+
+def test_a_constant_gain_is_certain_and_no_gain_is_not():
+    a = np.random.default_rng(2).random(100)
+    better = paired_difference(a + 0.1, a, "ndcg@10")
+    assert better.difference == pytest.approx(0.1)
+    assert better.low == pytest.approx(0.1) and better.high == pytest.approx(0.1)
+    assert better.p == pytest.approx(2 / 1001)
+    same = paired_difference(a, a)
+    assert same.difference == 0 and same.p == 1
+    assert "ndcg@10: +0.1000" in str(better)
+
+
+def test_nothing_to_pair_is_refused():
+    with pytest.raises(ValueError, match="'auc'"):
+        paired_difference([np.nan], [1.0], "auc")
+
+
+def test_estimates_print_their_interval():
+    assert str(Estimate(0.445, 0.43, 0.46)) == "0.4450 [0.4300, 0.4600]"
+    assert str(Estimate(0.5)) == "0.5000"

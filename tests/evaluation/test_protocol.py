@@ -1,0 +1,207 @@
+import json
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from tfrec_meta.evaluation import (
+    METRICS,
+    compare,
+    format_table,
+    full_catalogue,
+    top_k,
+    top_k_accuracy,
+    true_candidate_ranks,
+)
+
+# Three users, five items. User 0 saw item 0; of the rest the order is 3, 1, 2, 4.
+SCORES = np.array([[9, 3, 2, 4, 1],
+                   [1, 1, 1, 1, 1],
+                   [5, 4, 3, 2, 1]], np.float32)
+SEEN = sp.csr_array(np.array([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]))
+RELEVANT = sp.csr_array(np.array([[0, 1, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]))
+
+
+def rows(index):
+    return SCORES[index]
+
+
+def test_the_toy_by_hand():
+    e = full_catalogue(rows, RELEVANT, SEEN, k=2)
+    assert e.queries.tolist() == [0, 1]  # user 2 has nothing relevant
+    # User 0: ranks 2 and 4 of 4. User 1: three candidates tied at rank 2.
+    discount, ideal = 1 / np.log2(3), 1 + 1 / np.log2(3)
+    expected = {
+        "ndcg@2": [discount / ideal, discount], "recall@2": [1 / 2, 1], "hr@2": [1, 1],
+        "precision@2": [1 / 2, 1 / 2], "map@2": [1 / 4, 1 / 2], "mrr@2": [1 / 2, 1 / 2],
+        # User 0: below rank 2 is one irrelevant of two, below rank 4 none.
+        "auc": [1 / 4, 1 / 2],
+        # Popularity 2, 1, 0, 0, 0. Lists (3, 1) and (2, 3): means 1/2 and 0; profiles 2 and 3/2.
+        "popularity_lift@2": [(0.5 - 2) / 1.75, (0 - 1.5) / 1.75],
+    }
+    assert set(e.per_query) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(e.per_query[name], values, err_msg=name)
+        assert e[name].value == pytest.approx(np.mean(values))
+    assert e["coverage@2"].value == 3 / 5 and e["coverage@2"].low is None
+    assert e.counts == {"queries": 2, "candidates": 5, "relevant": 3, "outside": 0, "seen": 0}
+
+
+def random_case(users=60, items=45, seed=0):
+    generator = np.random.default_rng(seed)
+    queries = generator.standard_normal((users, 6)).astype(np.float32)
+    candidates = generator.standard_normal((items, 6)).astype(np.float32)
+    group = generator.choice(4, (users, items), p=[.7, .15, .15, 0])
+    return queries, candidates, sp.csr_array(group == 1), sp.csr_array(group == 2)
+
+
+def test_embeddings_and_a_function_agree_for_every_chunk():
+    queries, candidates, relevant, seen = random_case()
+    reference = full_catalogue(lambda r: queries[r] @ candidates.T, relevant, seen)
+    for chunk in (1, 7, None):
+        e = full_catalogue((queries, candidates), relevant, seen, chunk=chunk)
+        for name in METRICS:
+            name = name if name == "auc" else f"{name}@10"
+            assert e[name].value == pytest.approx(reference[name].value, rel=1e-6)
+            if not name.startswith("coverage"):
+                assert e[name].low == pytest.approx(reference[name].low, rel=1e-6)
+
+
+def test_agrees_with_sorting_each_user_in_plain_python():
+    queries, candidates, relevant, seen = random_case()
+    e = full_catalogue((queries, candidates), relevant, seen, k=5, resamples=0)
+    for place, user in enumerate(e.queries):
+        hidden = set(seen[[user]].indices)
+        wanted = set(relevant[[user]].indices)
+        scores = candidates @ queries[user]
+        order = [i for i in np.argsort(-scores) if i not in hidden]
+        hits = [i in wanted for i in order[:5]]
+        dcg = sum(hit / np.log2(2 + at) for at, hit in enumerate(hits))
+        ideal = sum(1 / np.log2(2 + at) for at in range(min(5, len(wanted))))
+        assert e.per_query["ndcg@5"][place] == pytest.approx(dcg / ideal)
+        assert e.per_query["recall@5"][place] == pytest.approx(sum(hits) / len(wanted))
+        pairs = [(scores[i] > scores[j]) for i in wanted for j in order if j not in wanted]
+        assert e.per_query["auc"][place] == pytest.approx(np.mean(pairs))
+
+
+def test_items_outside_of_the_catalogue_are_misses():
+    e = full_catalogue(rows, RELEVANT, SEEN, k=2, extra_relevant=[2, 0, 1])
+    assert e.queries.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(e.per_query["recall@2"], [1 / 4, 1, 0])
+    assert e.per_query["auc"][2] == 0
+    assert e.counts["outside"] == 3 and "3 of the relevant pairs are outside" in str(e)
+
+
+def test_relevant_items_that_were_seen_are_misses_and_are_told():
+    relevant = sp.csr_array(np.array([[1, 0, 0, 1, 0], [0] * 5, [0] * 5]))
+    e = full_catalogue(rows, relevant, SEEN, k=2)
+    np.testing.assert_allclose(e.per_query["recall@2"], [1 / 2])
+    assert e.counts["seen"] == 1 and "1 of the relevant pairs are among the seen" in str(e)
+
+
+def test_without_seen_everything_is_a_candidate_and_there_is_no_popularity_lift():
+    e = full_catalogue(rows, RELEVANT, k=2)
+    assert "popularity_lift@2" not in e.metrics
+    assert e.per_query["mrr@2"].tolist() == [0, 0]
+    with pytest.raises(ValueError, match="give `seen`"):
+        full_catalogue(rows, RELEVANT, k=2, metrics=["popularity_lift"])
+
+
+def test_explicit_zeros_and_repeated_entries_do_not_count():
+    relevant = sp.coo_array(([1, 2, 0], ([0, 0, 0], [1, 1, 4])), shape=(3, 5))
+    e = full_catalogue(rows, relevant, SEEN, k=2)
+    assert e.counts["relevant"] == 1
+
+
+def test_metrics_can_be_chosen_and_keep_their_order():
+    e = full_catalogue(rows, RELEVANT, SEEN, k=1, metrics=["coverage", "recall"])
+    assert list(e.metrics) == ["coverage@1", "recall@1"]
+    assert list(full_catalogue(rows, RELEVANT, k=1, metrics="coverage").metrics) == ["coverage@1"]
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="`k`=6, but the catalogue holds 5"):
+        full_catalogue(rows, RELEVANT, k=6)
+    with pytest.raises(ValueError, match="'ndgc'"):
+        full_catalogue(rows, RELEVANT, metrics=["ndgc"], k=2)
+    with pytest.raises(ValueError, match="`relevant` is empty"):
+        full_catalogue(rows, sp.csr_array((3, 5)), k=2)
+    with pytest.raises(ValueError, match=r"`seen` has shape \(2, 5\)"):
+        full_catalogue(rows, RELEVANT, SEEN[:2], k=2)
+    with pytest.raises(ValueError, match="`relevant` is a ndarray"):
+        full_catalogue(rows, RELEVANT.toarray(), k=2)
+    with pytest.raises(ValueError, match="`extra_relevant`"):
+        full_catalogue(rows, RELEVANT, k=2, extra_relevant=[1])
+    with pytest.raises(ValueError, match="query 1 .* nan"):
+        full_catalogue(lambda r: np.where(r[:, None] == 1, np.nan, SCORES[r]), RELEVANT, k=2)
+
+
+def test_inputs_are_left_as_they_were():
+    queries, candidates, relevant, seen = random_case()
+    before = relevant.toarray(), seen.toarray(), queries.copy()
+    full_catalogue((queries, candidates), relevant, seen)
+    for kept, now in zip(before, (relevant.toarray(), seen.toarray(), queries), strict=True):
+        np.testing.assert_array_equal(kept, now)
+
+
+def test_compare_pairs_users():
+    queries, candidates, relevant, seen = random_case(users=200)
+    good = full_catalogue(lambda r: relevant[r].toarray() + 0.0, relevant, seen)
+    random = full_catalogue((queries, candidates), relevant, seen)
+    difference = compare(good, random, "ndcg@10")
+    assert difference.difference == pytest.approx(good["ndcg@10"].value - random["ndcg@10"].value)
+    assert difference.low > 0 and difference.p < 0.01
+    other = full_catalogue((queries[:9], candidates), relevant[:9], seen[:9])
+    with pytest.raises(ValueError, match="not the same"):
+        compare(good, other)
+    with pytest.raises(ValueError, match="`a` has no 'coverage@10'"):
+        compare(good, random, "coverage@10")
+
+
+def test_json_and_text_hold_the_same_figures():
+    e = full_catalogue(rows, RELEVANT, SEEN, k=2)
+    plain = json.loads(e.to_json())
+    assert plain["metrics"]["recall@2"]["value"] == e["recall@2"].value
+    assert plain["metrics"]["coverage@2"] == {"value": 0.6, "low": None, "high": None}
+    assert plain["counts"]["queries"] == 2
+    assert "recall@2" in str(e) and "0.7500   0.5000 to 1.0000" in str(e)
+    table = format_table({"ours": e, "other": full_catalogue(rows, RELEVANT, k=2)})
+    assert table.splitlines()[0].split()[:2] == ["model", "ndcg@2"]
+    assert table.splitlines()[2].endswith("-")  # no popularity lift without `seen`
+    with pytest.raises(KeyError, match="no metric 'ndcg@10'"):
+        e["ndcg@10"]
+
+
+def test_top_k_gives_items_and_scores():
+    items, scores = top_k(rows, [0, 1], k=4, seen=SEEN)
+    assert items.tolist() == [[3, 1, 2, 4], [2, 3, 4, -1]]
+    assert scores.tolist() == [[4, 3, 2, 1], [1, 1, 1, -np.inf]]
+    items, _ = top_k((np.eye(2), np.eye(2)), [1], k=1)
+    assert items.tolist() == [[1]]
+    with pytest.raises(ValueError, match="`candidates` is missing"):
+        top_k(rows, [0], k=1)
+
+
+def test_true_candidate_ranks_score_a_repeated_query_once_and_keep_the_row_order():
+    generator = np.random.default_rng(3)
+    queries = generator.standard_normal((30, 4)).astype(np.float32)
+    candidates = generator.standard_normal((17, 4)).astype(np.float32)
+    asks, true = generator.integers(0, 30, 500), generator.integers(0, 17, 500)
+    scores = queries @ candidates.T
+    expected = 1 + (scores[asks] > scores[asks, true][:, None]).sum(axis=1)
+    for chunk in (None, 4):
+        ranks = true_candidate_ranks(queries, candidates, true, asks, chunk=chunk)
+        np.testing.assert_array_equal(ranks, expected)
+    np.testing.assert_array_equal(true_candidate_ranks(queries, candidates, true[:30]),
+                                  1 + (scores > scores[np.arange(30), true[:30]][:, None]).sum(1))
+
+
+def test_true_candidate_ranks_refuse_rows_that_are_not_there():
+    with pytest.raises(ValueError, match="`true_index` runs from 0 to 2"):
+        true_candidate_ranks(np.eye(2), np.eye(2), [0, 2])
+    with pytest.raises(ValueError, match="`query_index` runs from 0 to 1"):
+        true_candidate_ranks(np.ones((1, 2)), np.eye(2), [0, 1])
+
+
+def test_top_k_accuracy():
+    assert top_k_accuracy([1, 2.5, 7], ks=(1, 3)) == {1: 1 / 3, 3: 2 / 3}

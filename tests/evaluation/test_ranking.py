@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from tfrec_meta.evaluation import ranking
+
+
+def ranks_by_definition(block, row, item):
+    above = [(block[r] > block[r, i]).sum() for r, i in zip(row, item, strict=True)]
+    tied = [(block[r] == block[r, i]).sum() for r, i in zip(row, item, strict=True)]
+    return np.array(above) + (np.array(tied) + 1) / 2
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 40, 500])  # few pairs: counting; many: sorting
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 8, 9, 64, 101])
+def test_ranks_are_one_plus_the_scores_above_with_ties_shared(pairs, width):
+    generator = np.random.default_rng(width)
+    block = generator.integers(0, 12, (20, width)).astype(np.float32)
+    row, item = generator.integers(0, 20, pairs), generator.integers(0, width, pairs)
+    expected = ranks_by_definition(block, row, item)
+    np.testing.assert_array_equal(ranking.tied_ranks(block, row, item), expected)
+
+
+def test_one_pair_a_row_in_order():
+    block = np.array([[3, 1, 2], [5, 5, 4]], np.float32)
+    assert ranking.tied_ranks(block, np.arange(2), np.array([2, 0])).tolist() == [2, 1.5]
+
+
+def test_masked_scores_rank_below_the_lowest():
+    block = np.array([[-np.inf, -9, -np.inf, -9, 0]], np.float32)
+    row = np.zeros(3, int)
+    for pairs in (1, 3):
+        ranks = ranking.tied_ranks(block.copy(), row[:pairs], np.array([1, 3, 4])[:pairs])
+        assert ranks.tolist() == [2.5, 2.5, 1][:pairs]
+
+
+def test_top_items_are_in_order_ties_by_index_blanks_last():
+    block = np.array([[1, 3, 2, 3], [-np.inf, 7, -np.inf, -np.inf], [0, 0, 0, 0]], np.float32)
+    assert ranking.top_items(block, 3).tolist() == [[1, 3, 2], [1, -1, -1], [0, 1, 2]]
+    assert ranking.top_items(block, 4)[0].tolist() == [1, 3, 2, 0]
+    with pytest.raises(ValueError, match="`k`=5"):
+        ranking.top_items(block, 5)
+
+
+def test_mask_hides_exactly_the_entries_of_the_asked_rows():
+    seen = sp.csr_array(np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]]))
+    block = np.zeros((3, 3), np.float32)
+    ranking.mask_entries(block, np.array([2, 1, 0]), seen)
+    assert np.isinf(block).tolist() == [[False, True, False], [False] * 3, [True, False, True]]
+    ranking.mask_entries(block[:0], np.array([], int), seen)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100, None])
+def test_blocks_cover_the_asked_rows(chunk):
+    generator = np.random.default_rng(0)
+    queries = generator.random((9, 4), np.float32)
+    candidates = generator.random((5, 4), np.float32)
+    rows = np.array([8, 1, 2, 5, 0])
+    expected = queries[rows] @ candidates.T
+
+    def function(asked):
+        return queries[asked] @ candidates.T
+
+    for scores in ((queries, candidates), function):
+        seen = np.full((5, 5), np.nan)
+        for part, block in ranking.score_blocks(scores, rows, 5, chunk):
+            seen[part] = block
+            block[:] = -1  # the caller's to change
+        np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_a_score_function_may_return_its_own_matrix_without_losing_it():
+    matrix = np.ones((3, 2), np.float32)
+    for _, block in ranking.score_blocks(lambda rows: matrix[:len(rows)], np.arange(3), 2):
+        block[:] = 0
+    assert (matrix == 1).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_name_their_query(bad):
+    def scores(rows):
+        block = np.zeros((len(rows), 3), np.float32)
+        block[rows == 6, 1] = bad
+        return block
+
+    with pytest.raises(ValueError, match=f"query 6 .* item 1 has {bad}"):
+        list(ranking.score_blocks(scores, np.array([4, 6]), 3))
+
+
+def test_embeddings_that_are_not_finite_name_their_row():
+    good, bad = np.ones((3, 2), np.float32), np.ones((3, 2), np.float32)
+    bad[2, 1] = np.nan
+    with pytest.raises(ValueError, match="`queries` row 2 holds nan in column 1"):
+        list(ranking.score_blocks((bad, good), np.arange(3), 3))
+    with pytest.raises(ValueError, match="`candidates` row 2"):
+        list(ranking.score_blocks((good, bad), np.arange(3), 3))
+
+
+def test_products_that_overflow_name_their_query():
+    queries = np.array([[1, 1], [3e38, 3e38]], np.float32)
+    with pytest.raises(ValueError, match="scores of query 1 are not finite"):
+        list(ranking.score_blocks((queries, np.ones((2, 2), np.float32)), np.arange(2), 2))
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"returned shape \(2, 4\)"):
+        list(ranking.score_blocks(lambda rows: np.zeros((2, 4)), np.arange(2), 3))
+    with pytest.raises(ValueError, match=r"`queries` has shape \(2, 4\)"):
+        list(ranking.score_blocks((np.zeros((2, 4)), np.zeros((3, 5))), np.arange(2), 3))
+    with pytest.raises(ValueError, match="`chunk`=0"):
+        ranking.rows_at_once(5, 0)

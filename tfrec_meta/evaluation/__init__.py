@@ -1,0 +1,29 @@
+"""Evaluation on scores and embeddings: metrics, the full-catalogue protocol, intervals, report.
+
+NumPy and SciPy only: no model classes and no TensorFlow.
+"""
+
+from tfrec_meta.evaluation.intervals import Comparison, Estimate
+from tfrec_meta.evaluation.protocol import (
+    METRICS,
+    Evaluation,
+    compare,
+    format_table,
+    full_catalogue,
+    top_k,
+    top_k_accuracy,
+    true_candidate_ranks,
+)
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "Estimate",
+    "Evaluation",
+    "compare",
+    "format_table",
+    "full_catalogue",
+    "top_k",
+    "top_k_accuracy",
+    "true_candidate_ranks",
+]
