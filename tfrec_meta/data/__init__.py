@@ -1,0 +1,32 @@
+"""Typed interactions, where they come from, how they are cleaned, split and turned to histories."""
+
+from tfrec_meta.data.histories import Histories, histories, user_histories
+from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.movielens import fetch_movielens, movielens
+from tfrec_meta.data.reading import read_interactions
+from tfrec_meta.data.splits import (
+    Split,
+    split_by_item,
+    split_by_time,
+    split_by_user,
+    split_cold_items,
+    split_cold_users,
+    split_leave_last_out,
+)
+
+__all__ = [
+    "Histories",
+    "Interactions",
+    "Split",
+    "fetch_movielens",
+    "histories",
+    "movielens",
+    "read_interactions",
+    "split_by_item",
+    "split_by_time",
+    "split_by_user",
+    "split_cold_items",
+    "split_cold_users",
+    "split_leave_last_out",
+    "user_histories",
+]

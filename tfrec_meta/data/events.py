@@ -1,0 +1,268 @@
+"""Columns as found in a source become the typed event table; every bad row is named or counted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+BadRows = Literal["raise", "drop"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
+SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("time", pa.int64()),
+        ("value", pa.float32()),
+    ]
+)
+TICKS_PER_SECOND: Mapping[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+_EXAMPLES = 5  # rows named in the log when bad rows are dropped
+_log = logging.getLogger(__name__)
+
+RowName = Callable[[int], str]
+
+
+class RowCheck:
+    """Raises at the first bad row, or counts it by reason and lets the others through."""
+
+    def __init__(self, bad_rows: BadRows = "raise") -> None:
+        if bad_rows not in ("raise", "drop"):
+            raise ValueError(f"`bad_rows`={bad_rows!r}; use 'raise' or 'drop'.")
+        self.bad_rows = bad_rows
+        self.dropped: Counter[str] = Counter()
+        self._examples: list[str] = []
+
+    def bad(self, reason: str, count: int, message: Callable[[], str]) -> None:
+        """Takes note of `count` rows; `message` names the first of them, and is asked if needed.
+
+        Raises:
+            ValueError: with the message, unless bad rows are to be dropped.
+        """
+        if self.bad_rows == "raise":
+            raise ValueError(f"{message()} Mend the source, or pass bad_rows='drop'.")
+        self.dropped[reason] += count
+        if len(self._examples) < _EXAMPLES:
+            self._examples.append(message())
+
+    def log(self, name: str) -> None:
+        """Reports what was dropped, by reason, with the first examples."""
+        if self.dropped:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+            examples = " ".join(self._examples)
+            _log.warning("%s: dropped %s. Examples: %s", name, reasons, examples)
+
+
+def typed_events(
+    table: pa.Table | pa.RecordBatch,
+    check: RowCheck,
+    *,
+    source: str = "events",
+    row_name: RowName = lambda row: f"row {row + 1}",
+    time_unit: TimeUnit = "s",
+) -> pa.Table:
+    """Casts the four event columns and leaves out (or refuses) rows that can't be understood.
+
+    Args:
+        table: `user_id` and `item_id` (text or whole numbers), optionally `time` (numbers in
+            `time_unit` since 1970, timestamps, dates, or ISO 8601 text; UTC where no zone is
+            given) and `value` (numbers or text); further columns pass through.
+        check: what to do with a bad row.
+        source: names the file or object in messages.
+        row_name: words for a row of `table`, counted from 0.
+        time_unit: unit of numeric times.
+
+    Returns:
+        Table of `SCHEMA` and the further columns. A missing `value` column becomes 1, a missing
+        `time` column null; a single missing time stays null, and `clean` counts it.
+
+    Raises:
+        ValueError: a needed column is missing, or a row is bad and `check` raises.
+        TypeError: a column has a type that can't be meant.
+    """
+    if time_unit not in TICKS_PER_SECOND:
+        raise ValueError(f"`time_unit`={time_unit!r}; use one of {', '.join(TICKS_PER_SECOND)}.")
+    for name in ("user_id", "item_id"):
+        if name not in table.column_names:
+            raise ValueError(
+                f"{source} has no column `{name}`, but it has {', '.join(table.column_names)}; "
+                f"say which one it is: columns={{'{name}': ...}}."
+            )
+    rows = table.num_rows
+    good = np.ones(rows, bool)
+
+    def refuse(bad: np.ndarray, reason: str, column: str, what: str) -> None:
+        fresh = bad & good
+        if fresh.any():
+            first = int(np.argmax(fresh))
+
+            def message() -> str:
+                shown = _shown(table.column(column)[first].as_py())
+                return f"{source}, {row_name(first)}, column `{column}`: {shown} {what}."
+
+            check.bad(reason, int(fresh.sum()), message)
+            good[fresh] = False
+
+    typed = {}
+    for name in ("user_id", "item_id"):
+        typed[name], bad = _tokens(_flat(table.column(name)), f"{source}, column `{name}`")
+        refuse(bad, f"unreadable {name}", name, "is not UTF-8 text")
+        missing = pc.fill_null(pc.equal(typed[name], ""), True)
+        refuse(_mask(missing), f"missing {name}", name, "is no id")
+    typed["time"], bad = _times(table, f"{source}, column `time`", time_unit)
+    refuse(bad, "unreadable time", "time", "is not a time")
+    typed["value"], bad = _values(table, f"{source}, column `value`")
+    refuse(bad, "unreadable value", "value", "is not a number")
+    finite = pc.fill_null(pc.is_finite(typed["value"]), False)
+    refuse(~_mask(finite), "missing value", "value", "is not a finite number")
+
+    for name in table.column_names:
+        if name not in typed:
+            typed[name] = table.column(name)
+    result = pa.table(typed)
+    return result if good.all() else result.filter(pa.array(good))
+
+
+def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """One array of plain values: chunks joined, dictionaries decoded."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    if isinstance(column, pa.ChunkedArray):  # more text than one array can hold
+        raise ValueError("a column of more than 2 GB of text; pass the rows in several tables.")
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_large_string(column.type):
+        column = column.cast(pa.string())
+    return column
+
+
+def _tokens(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:
+    kind = column.type
+    if pa.types.is_floating(kind):
+        # pandas turns whole-numbered ids into floats as soon as one is missing.
+        whole = pc.equal(pc.floor(column), column)
+        column = pc.if_else(pc.is_nan(column), None, column)
+        if not pc.all(whole.filter(column.is_valid())).as_py():
+            raise TypeError(f"{where} holds fractions, but an id is text or a whole number.")
+        column = column.cast(pa.int64())
+    elif not (
+        pa.types.is_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise TypeError(f"{where} is of type {kind}, but an id is text or a whole number.")
+    return _cast(column, pa.string())
+
+
+def _times(
+    table: pa.Table | pa.RecordBatch, where: str, unit: TimeUnit
+) -> tuple[pa.Array, np.ndarray]:
+    rows = table.num_rows
+    nothing_bad = np.zeros(rows, bool)
+    if "time" not in table.column_names:
+        return pa.nulls(rows, pa.int64()), nothing_bad
+    column = _flat(table.column("time"))
+    kind = column.type
+    bad = nothing_bad
+    if pa.types.is_null(kind):
+        return pa.nulls(rows, pa.int64()), nothing_bad
+    if pa.types.is_binary(kind) or pa.types.is_string(kind):
+        column, bad = _read_times(column)
+        kind = column.type
+    if pa.types.is_date(kind):
+        column = column.cast(pa.timestamp("ms"))
+        kind = column.type
+    ticks = TICKS_PER_SECOND[kind.unit if pa.types.is_timestamp(kind) else unit]
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.int64())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise TypeError(f"{where} is of type {kind}, but a time is a number, a timestamp or text.")
+    present = _mask(column.is_valid())
+    numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
+    if numbers.dtype.kind == "f":
+        nan = np.isnan(numbers)
+        present = present & ~nan
+        outside = present & ~(np.abs(numbers) < 2.0**62)
+        numbers = np.where(present & ~outside, numbers, 0)
+        bad = bad | outside
+    # Floor, not truncation: -0.5 s lies in the second before 1970.
+    seconds = np.floor_divide(numbers, ticks).astype(np.int64)
+    return pa.array(seconds, mask=~present), bad
+
+
+def _read_times(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Text as numbers or ISO 8601, whichever reads more of the first rows."""
+    text, broken = _cast(column, pa.string())
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    head = text.drop_null().slice(0, 20)
+    kinds = (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
+    kind = min(kinds, key=lambda kind: int(_cast(head, kind)[1].sum()))
+    times, bad = _cast(text, kind)
+    return times, bad | broken
+
+
+def _values(table: pa.Table | pa.RecordBatch, where: str) -> tuple[pa.Array, np.ndarray]:
+    rows = table.num_rows
+    if "value" not in table.column_names:
+        return pa.array(np.ones(rows, np.float32)), np.zeros(rows, bool)
+    column = _flat(table.column("value"))
+    kind = column.type
+    if pa.types.is_binary(kind) or pa.types.is_string(kind):
+        text, broken = _cast(column, pa.string())
+        text = pc.utf8_trim_whitespace(text)
+        values, bad = _cast(pc.if_else(pc.equal(text, ""), None, text), pa.float32())
+        return values, bad | broken
+    if pa.types.is_boolean(kind):
+        return column.cast(pa.uint8()).cast(pa.float32()), np.zeros(rows, bool)
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise TypeError(f"{where} is of type {kind}, but a value is a number.")
+    return pc.cast(column, pa.float32(), safe=False), np.zeros(rows, bool)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
+    """Casts what can be cast; the rest is null, and true in the mask.
+
+    Arrow says that a cast failed, not where, so failing stretches are halved until the bad rows
+    stand alone: free when all is well, a few casts for each bad row.
+    """
+    bad = np.zeros(len(column), bool)
+    parts: list[pa.Array] = []
+    stretches = [(0, len(column))]
+    while stretches:
+        start, stop = stretches.pop()
+        try:
+            parts.append(column.slice(start, stop - start).cast(kind))
+        except pa.ArrowInvalid:
+            if stop - start == 1:
+                bad[start] = True
+                parts.append(pa.nulls(1, kind))
+            else:
+                middle = (start + stop) // 2
+                stretches += [(middle, stop), (start, middle)]
+    return (parts[0] if len(parts) == 1 else pa.concat_arrays(parts)), bad
+
+
+def _mask(condition: pa.Array) -> np.ndarray:
+    return condition.to_numpy(zero_copy_only=False).astype(bool)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "an empty cell"
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    words = repr(text)
+    return words if len(words) <= 60 else words[:57] + "..."

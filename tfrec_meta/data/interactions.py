@@ -1,0 +1,401 @@
+"""`Interactions`: who did what when, with what is known of users and items; typed, immutable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfrec_meta.data.cleaning import clean_events
+from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
+from tfrec_meta.data.files import PathLike, atomic_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Interactions:
+    """One row an event, in the order of the source.
+
+    Attributes:
+        events: `user_id` and `item_id` string without nulls or "", `time` int64 (Unix seconds,
+            UTC; null where unknown), `value` float32 (finite; 1 where the source has none), then
+            any further columns (session, position, propensity, context).
+        users: `user_id` string, unique, and attribute columns; None when nothing is known.
+        items: `item_id` string, unique, and attribute columns; None when nothing is known.
+        name: says in reports and messages which data this is.
+        dropped: reason -> rows left out while reading and cleaning.
+
+    Raises:
+        ValueError: an id is missing, a value is not finite, an id of `users` or `items` repeats.
+        TypeError: a column has the wrong type; `from_arrays` casts.
+    """
+
+    events: pa.Table
+    users: pa.Table | None = None
+    items: pa.Table | None = None
+    name: str = "interactions"
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        events = self.events
+        for column in SCHEMA:
+            if column.name not in events.column_names:
+                raise ValueError(
+                    f"`events` has no column `{column.name}`, only {events.column_names}; "
+                    "Interactions.from_arrays makes the missing ones."
+                )
+            found = events.schema.field(column.name).type
+            if found != column.type:
+                raise TypeError(
+                    f"`events` column `{column.name}` is of type {found}, not {column.type}; "
+                    "Interactions.from_arrays casts."
+                )
+        for name in ("user_id", "item_id"):
+            _refuse_missing_ids(events, name, "events")
+        finite = pc.fill_null(pc.is_finite(events["value"]), False)
+        if events.num_rows and not pc.all(finite).as_py():
+            row = pc.index(finite, False).as_py()
+            raise ValueError(
+                f"`events` row {row + 1}, column `value`: {events['value'][row].as_py()} is not a "
+                "finite number; Interactions.from_arrays(..., bad_rows='drop') leaves it out."
+            )
+        object.__setattr__(self, "dropped", MappingProxyType(dict(self.dropped)))
+        object.__setattr__(self, "users", _attributes(self.users, "user_id", "users"))
+        object.__setattr__(self, "items", _attributes(self.items, "item_id", "items"))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        user_id: Any,
+        item_id: Any,
+        time: Any = None,
+        value: Any = None,
+        *,
+        further: Mapping[str, Any] | None = None,
+        users: pa.Table | None = None,
+        items: pa.Table | None = None,
+        name: str = "interactions",
+        time_unit: TimeUnit = "s",
+        bad_rows: BadRows = "raise",
+    ) -> Interactions:
+        """From sequences, NumPy or Arrow arrays of one length.
+
+        Args:
+            user_id: [n] text or whole numbers.
+            item_id: [n] text or whole numbers.
+            time: [n] numbers in `time_unit` since 1970, datetimes or ISO 8601 text; UTC.
+            value: [n] numbers, such as ratings or minutes watched.
+            further: more event columns, name -> [n].
+            users: attributes, one row a user, with `user_id`.
+            items: attributes, one row an item, with `item_id`.
+            name: what to call this data.
+            time_unit: unit of numeric times: s, ms, us or ns.
+            bad_rows: "raise" on the first row that can't be understood, or "drop" and count.
+
+        Raises:
+            ValueError: lengths differ, or a bad row with `bad_rows="raise"`.
+            TypeError: a column of a type that can't be meant.
+        """
+        columns = {"user_id": user_id, "item_id": item_id, "time": time, "value": value}
+        columns.update(further or {})
+        arrays = {key: _arrow(key, given) for key, given in columns.items() if given is not None}
+        lengths = {key: len(array) for key, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"`{key}` {length}" for key, length in lengths.items())
+            raise ValueError(f"columns of different lengths: {listed}; give each event one entry.")
+        check = RowCheck(bad_rows)
+        events = typed_events(pa.table(arrays), check, source=name, time_unit=time_unit)
+        check.log(name)
+        return cls(events, users, items, name, check.dropped)
+
+    @classmethod
+    def from_pandas(
+        cls,
+        events: pd.DataFrame,
+        *,
+        columns: Mapping[str, str] | None = None,
+        users: pd.DataFrame | None = None,
+        items: pd.DataFrame | None = None,
+        name: str = "interactions",
+        time_unit: TimeUnit = "s",
+        bad_rows: BadRows = "raise",
+    ) -> Interactions:
+        """From data frames; `columns` maps our names to theirs, as in `read_interactions`.
+
+        Columns of `events` that are not event columns are kept as further columns.
+        """
+        theirs = {source: target for target, source in (columns or {}).items()}
+        for source in theirs:
+            if source not in events.columns:
+                raise ValueError(
+                    f"`columns` names {source!r}, but the frame has {list(events.columns)}."
+                )
+        table = pa.Table.from_pandas(events.rename(columns=theirs), preserve_index=False)
+        tables = {}
+        for key, frame in (("users", users), ("items", items)):
+            if frame is not None:
+                frame = frame.rename(columns=theirs)
+                tables[key] = pa.Table.from_pandas(frame, preserve_index=False)
+        check = RowCheck(bad_rows)
+        typed = typed_events(table, check, source=name, time_unit=time_unit)
+        check.log(name)
+        return cls(typed, tables.get("users"), tables.get("items"), name, check.dropped)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The events as a data frame, one row an event."""
+        return self.events.to_pandas()
+
+    def __len__(self) -> int:
+        return self.events.num_rows
+
+    def __repr__(self) -> str:
+        return (
+            f"Interactions({self.name!r}: {len(self):,} events, {len(self.user_ids):,} users, "
+            f"{len(self.item_ids):,} items)"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy can't be pickled
+        return Interactions, (self.events, self.users, self.items, self.name, dict(self.dropped))
+
+    def equals(self, other: Interactions) -> bool:
+        """Whether events, users and items hold the same columns and rows in the same order."""
+        return (
+            self.events.equals(other.events)
+            and _same(self.users, other.users)
+            and _same(self.items, other.items)
+        )
+
+    def take(self, rows: Any) -> Interactions:
+        """The events at `rows` (int indices or a bool mask), in that order; same users and items.
+
+        Raises:
+            IndexError: an index outside [0, n).
+        """
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            if len(rows) != len(self):
+                raise IndexError(f"a mask of {len(rows)} for {len(self)} events.")
+            rows = np.flatnonzero(rows)
+        rows = rows.astype(np.int64, casting="safe" if rows.size else "unsafe")
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(
+                f"rows {rows.min()} to {rows.max()} asked for, but there are {len(self)} events."
+            )
+        return replace(self, events=self.events.take(pa.array(rows)), dropped={})
+
+    @cached_property
+    def _coded_users(self) -> tuple[np.ndarray, np.ndarray]:
+        return _coded(self.events["user_id"])
+
+    @cached_property
+    def _coded_items(self) -> tuple[np.ndarray, np.ndarray]:
+        return _coded(self.events["item_id"])
+
+    @property
+    def user_ids(self) -> np.ndarray:
+        """Object [users]: the distinct tokens of `events`, by first appearance."""
+        return self._coded_users[0]
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        """Object [items]: the distinct tokens of `events`, by first appearance."""
+        return self._coded_items[0]
+
+    @property
+    def user_codes(self) -> np.ndarray:
+        """Int32 [n]: each event's row in `user_ids`."""
+        return self._coded_users[1]
+
+    @property
+    def item_codes(self) -> np.ndarray:
+        """Int32 [n]: each event's row in `item_ids`."""
+        return self._coded_items[1]
+
+    @property
+    def times(self) -> np.ndarray | None:
+        """Int64 [n] Unix seconds, or None when no event has a time.
+
+        Raises:
+            ValueError: some events have a time and some have none.
+        """
+        column = self.events["time"]
+        missing = column.null_count
+        if missing == len(self):
+            return None
+        if missing:
+            row = pc.index(column.is_null(), True).as_py()
+            raise ValueError(
+                f"{self.name}: {missing} of {len(self)} events have no time, the first in row "
+                f"{row + 1}; `clean()` drops them."
+            )
+        return column.to_numpy()
+
+    def clean(
+        self,
+        *,
+        duplicates: str = "exact",
+        value_range: tuple[float, float] | None = None,
+        time_range: tuple[int, int] | None = None,
+    ) -> Interactions:
+        """Without implausible rows, which are counted in `dropped` and reported.
+
+        Args:
+            duplicates: "exact" drops later copies of the same user, item, time and value, so that
+                a user's repeated events with one item at different times all stay; "last" keeps
+                only the latest event of each user and item; "keep" keeps all.
+            value_range: lowest and highest sensible value, both allowed.
+            time_range: earliest and latest possible Unix second, both allowed; from 1970 to
+                tomorrow when None.
+
+        Raises:
+            ValueError: no event would be left.
+        """
+        events, dropped = clean_events(
+            self.events,
+            name=self.name,
+            duplicates=duplicates,
+            value_range=value_range,
+            time_range=time_range,
+        )
+        total = {
+            reason: self.dropped.get(reason, 0) + dropped.get(reason, 0)
+            for reason in (*self.dropped, *(key for key in dropped if key not in self.dropped))
+        }
+        return replace(self, events=events, dropped=total)
+
+    def profile(self) -> dict[str, Any]:
+        """Counts and shapes of the data as a flat dict that JSON can hold; see `profile`."""
+        from tfrec_meta.data.profile import profile
+
+        return profile(self)
+
+    def write(self, folder: PathLike, *, overwrite: bool = False) -> Path:
+        """Writes Parquet files and `interactions.json`; `folder` appears only when complete.
+
+        Raises:
+            FileExistsError: `folder` is there and `overwrite` is false.
+        """
+        import pyarrow.parquet as pq
+
+        with atomic_folder(folder, overwrite=overwrite) as work:
+            pq.write_table(self.events, work / "events.parquet")
+            for key, table in (("users", self.users), ("items", self.items)):
+                if table is not None:
+                    pq.write_table(table, work / f"{key}.parquet")
+            about = {"format": _FORMAT, "name": self.name, "dropped": dict(self.dropped)}
+            (work / "interactions.json").write_text(json.dumps(about, indent=2) + "\n")
+        return Path(folder)
+
+    @classmethod
+    def read(cls, folder: PathLike) -> Interactions:
+        """Reads what `write` wrote.
+
+        Raises:
+            FileNotFoundError: a needed file is not there.
+            ValueError: a file is damaged or of a newer format.
+        """
+        import pyarrow.parquet as pq
+
+        folder = Path(folder)
+        about_path = folder / "interactions.json"
+        if not about_path.is_file():
+            raise FileNotFoundError(f"{about_path} is missing; was {folder} made by `write`?")
+        try:
+            about = json.loads(about_path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{about_path} is damaged: {error}; write the data again.") from error
+        if about.get("format") != _FORMAT:
+            raise ValueError(
+                f"{about_path} is of format {about.get('format')}, this version reads {_FORMAT}; "
+                "use the version of tfrec-meta that wrote it."
+            )
+        tables = {}
+        for key in ("events", "users", "items"):
+            path = folder / f"{key}.parquet"
+            if key == "events" and not path.is_file():
+                raise FileNotFoundError(f"{path} is missing; write the data again.")
+            if path.is_file():
+                try:
+                    tables[key] = pq.read_table(path)
+                except (pa.ArrowInvalid, OSError) as error:
+                    reason = str(error).splitlines()[0]
+                    raise ValueError(f"{path} is damaged: {reason}; write the data again.") from error
+        return cls(name=about["name"], dropped=about["dropped"], **tables)
+
+
+def _arrow(name: str, given: Any) -> pa.Array | pa.ChunkedArray:
+    if isinstance(given, pa.Array | pa.ChunkedArray):
+        return given
+    try:
+        return pa.array(given, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise TypeError(f"`{name}` mixes types: {reason}; give it one type.") from error
+
+
+def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
+    """The table with its id column as unique, non-empty strings."""
+    if table is None:
+        return None
+    if key not in table.column_names:
+        raise ValueError(f"`{name}` has no column `{key}`, only {table.column_names}.")
+    column = table[key]
+    if column.type != pa.string():
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise TypeError(
+                f"`{name}` column `{key}` is of type {kind}, but an id is text or a whole number."
+            )
+        position = table.column_names.index(key)
+        table = table.set_column(position, key, column.cast(pa.string()))
+    _refuse_missing_ids(table, key, name)
+    ids = table[key]
+    codes = ids.combine_chunks().dictionary_encode()
+    codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+    if len(codes.dictionary) != len(ids):
+        rows = codes.indices.to_numpy(zero_copy_only=False)
+        _, first = np.unique(rows, return_index=True)
+        second = int(np.setdiff1d(np.arange(len(rows)), first)[0])
+        raise ValueError(
+            f"`{name}` row {second + 1}, column `{key}`: {ids[second].as_py()!r} stands there "
+            f"already in row {int(first[rows[second]]) + 1}; keep one row for each id."
+        )
+    return table
+
+
+def _refuse_missing_ids(table: pa.Table, column: str, name: str) -> None:
+    missing = pc.fill_null(pc.equal(table[column], ""), True)
+    count = pc.sum(missing).as_py() or 0
+    if count:
+        row = pc.index(missing, True).as_py()
+        raise ValueError(
+            f"`{name}` row {row + 1}, column `{column}`: no id, and {count} such rows in all; "
+            "leave them out (from_arrays and read_interactions do, with bad_rows='drop')."
+        )
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    encoded = column.dictionary_encode().unify_dictionaries()
+    if not len(encoded):
+        return np.empty(0, object), np.empty(0, np.int32)
+    tokens = encoded.chunk(0).dictionary.to_numpy(zero_copy_only=False)
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+    for array in (tokens, codes):
+        array.flags.writeable = False
+    return tokens, codes
+
+
+def _same(one: pa.Table | None, other: pa.Table | None) -> bool:
+    return one is other or (one is not None and other is not None and one.equals(other))

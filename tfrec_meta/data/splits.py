@@ -1,0 +1,228 @@
+"""Train, validation and test rows, by the protocols of the field; seeded, and without leaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tfrec_meta.data.interactions import Interactions
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """Disjoint parts of one data set, as event rows in rising order.
+
+    Attributes:
+        data: what was split.
+        train_index, validation_index, test_index: int64 event rows of `data`.
+        protocol: how it was split, in words.
+        seed: the seed of a random protocol, else None.
+    """
+
+    data: Interactions
+    train_index: np.ndarray
+    validation_index: np.ndarray
+    test_index: np.ndarray
+    protocol: str
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        times_used = np.zeros(len(self.data), np.int8)
+        for name in ("train_index", "validation_index", "test_index"):
+            rows = np.sort(np.asarray(getattr(self, name), np.int64))
+            if rows.size and (rows[0] < 0 or rows[-1] >= len(self.data)):
+                raise ValueError(f"`{name}` goes outside of the {len(self.data)} events.")
+            if (rows[1:] == rows[:-1]).any() or times_used[rows].any():
+                raise ValueError(f"`{name}` holds a row that is there already; a row is used once.")
+            times_used[rows] = 1
+            rows.flags.writeable = False
+            object.__setattr__(self, name, rows)
+
+    @cached_property
+    def train(self) -> Interactions:
+        """The events to learn from."""
+        return self.data.take(self.train_index)
+
+    @cached_property
+    def validation(self) -> Interactions:
+        """The events to choose by; empty when the protocol has none."""
+        return self.data.take(self.validation_index)
+
+    @cached_property
+    def test(self) -> Interactions:
+        """The events to judge by, once."""
+        return self.data.take(self.test_index)
+
+    def __repr__(self) -> str:
+        return (
+            f"Split({self.data.name!r}, {self.protocol}: {len(self.train_index):,} train, "
+            f"{len(self.validation_index):,} validation, {len(self.test_index):,} test)"
+        )
+
+
+def split_by_item(
+    data: Interactions, train: float = 0.75, validation: float = 0.0, seed: int = 42
+) -> Split:
+    """Random, stratified by item: of each item's events, a share `train` is learnt from.
+
+    Every event draws a number in row order; an item's events are sorted by their draws, and the
+    first `round(train * count)` (half to even) are train, those up to
+    `round((train + validation) * count)` validation, the rest test. With seed 42 and a share of
+    0.75 these are the rows of the public MovieLens-100K benchmark.
+
+    Source: `python_stratified_split` of github.com/recommenders-team/recommenders, as its
+    benchmark notebook uses it.
+    """
+    return _stratified(data, data.item_codes, "item", train, validation, seed)
+
+
+def split_by_user(
+    data: Interactions, train: float = 0.75, validation: float = 0.0, seed: int = 42
+) -> Split:
+    """Random, stratified by user: as `split_by_item`, over each user's events."""
+    return _stratified(data, data.user_codes, "user", train, validation, seed)
+
+
+def split_leave_last_out(data: Interactions, validation: bool = True) -> Split:
+    """Each user's last event is test, the last but one validation; ties in time by row.
+
+    A user with too few events to leave one in train (fewer than 3, or 2 without validation) stays
+    in train altogether.
+
+    Raises:
+        ValueError: the events have no times.
+    """
+    times = _times(data, "split_leave_last_out")
+    users = data.user_codes
+    order = np.lexsort((times, users))
+    count = np.bincount(users, minlength=len(data.user_ids))
+    from_last = np.cumsum(count)[users[order]] - np.arange(len(order)) - 1
+    enough = count[users[order]] >= (3 if validation else 2)
+    test = enough & (from_last == 0)
+    chosen = enough & (from_last == 1) if validation else np.zeros_like(test)
+    name = "leave last out" + (", last but one for validation" if validation else "")
+    return Split(data, order[~test & ~chosen], order[chosen], order[test], name)
+
+
+def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.1) -> Split:
+    """The past is train, what follows validation, the latest test; no second is in two parts.
+
+    The cuts fall at the times below which a share `train`, and then `train + validation`, of the
+    events lie; events of the cutting second itself go to the later part.
+
+    Raises:
+        ValueError: the events have no times, or so few different ones that a part is empty.
+    """
+    _check_shares(train=train, validation=validation)
+    times = _times(data, "split_by_time")
+    ordered = np.sort(times)
+    size = len(times)
+    cut_train = ordered[min(int(train * size), size - 1)]
+    cut_test = ordered[min(int(round((train + validation) * size)), size - 1)]
+    learnt, judged = times < cut_train, times >= cut_test
+    parts = {"train": learnt, "validation": ~learnt & ~judged, "test": judged}
+    for part, rows in parts.items():
+        if not rows.any() and not (part == "validation" and validation == 0):
+            raise ValueError(
+                f"{part} would be empty: {data.name} has {len(np.unique(times))} different times "
+                f"for {size} events; change the shares or split by user."
+            )
+    rows = [np.flatnonzero(part) for part in parts.values()]
+    return Split(data, *rows, protocol=f"by time, {train:g} train, {validation:g} validation")
+
+
+def split_cold_users(
+    data: Interactions, test: float = 0.2, validation: float = 0.0, seed: int = 42
+) -> Split:
+    """All events of a random share of the users are test, so train has never seen them.
+
+    Which users depends on their tokens and the seed, not on the order of the rows.
+    """
+    return _cold(data, data.user_ids, data.user_codes, "users", test, validation, seed)
+
+
+def split_cold_items(
+    data: Interactions, test: float = 0.2, validation: float = 0.0, seed: int = 42
+) -> Split:
+    """All events of a random share of the items are test, so train has never seen them."""
+    return _cold(data, data.item_ids, data.item_codes, "items", test, validation, seed)
+
+
+def _stratified(
+    data: Interactions,
+    codes: np.ndarray,
+    what: str,
+    train: float,
+    validation: float,
+    seed: int,
+) -> Split:
+    _check_shares(train=train, validation=validation)
+    _check_not_empty(data)
+    # RandomState, not Generator: its stream is the one that the public benchmark drew from.
+    draw = np.random.RandomState(seed).rand(len(data))
+    order = np.lexsort((draw, codes))
+    count = np.bincount(codes)
+    place = np.arange(len(order)) - (np.cumsum(count) - count)[codes[order]]
+    cut_train = np.round(train * count)[codes[order]]
+    cut_test = np.round((train + validation) * count)[codes[order]]
+    learnt, judged = place < cut_train, place >= cut_test
+    protocol = f"random by {what}, {train:g} train, {validation:g} validation"
+    return Split(data, order[learnt], order[~learnt & ~judged], order[judged], protocol, seed)
+
+
+def _cold(
+    data: Interactions,
+    tokens: np.ndarray,
+    codes: np.ndarray,
+    what: str,
+    test: float,
+    validation: float,
+    seed: int,
+) -> Split:
+    _check_shares(test=test, validation=validation)
+    _check_not_empty(data)
+    size = len(tokens)
+    by_token = np.argsort(tokens, kind="stable")
+    drawn = by_token[np.random.default_rng(seed).permutation(size)]
+    end_test = round(test * size)
+    end_validation = round((test + validation) * size)
+    if not 0 < end_test <= end_validation < size or (validation and end_test == end_validation):
+        raise ValueError(
+            f"`test`={test} and `validation`={validation} of {size} {what} leave a part empty; "
+            "change the shares or bring more data."
+        )
+    part = np.zeros(size, np.int8)
+    part[drawn[:end_test]] = 2
+    part[drawn[end_test:end_validation]] = 1
+    rows = [np.flatnonzero(part[codes] == number) for number in (0, 1, 2)]
+    protocol = f"cold {what}, {test:g} test, {validation:g} validation"
+    return Split(data, *rows, protocol=protocol, seed=seed)
+
+
+def _check_shares(**shares: float) -> None:
+    (first, share), *_ = shares.items()
+    if not 0 < share < 1:
+        raise ValueError(f"`{first}`={share}, but a share lies between 0 and 1.")
+    if not 0 <= shares["validation"] < 1:
+        raise ValueError(f"`validation`={shares['validation']}; use 0 or a share below 1.")
+    if sum(shares.values()) >= 1:
+        listed = " and ".join(f"`{name}`={value}" for name, value in shares.items())
+        raise ValueError(f"{listed} leave nothing for the rest; keep their sum below 1.")
+
+
+def _check_not_empty(data: Interactions) -> None:
+    if not len(data):
+        raise ValueError(f"{data.name} has no events to split.")
+
+
+def _times(data: Interactions, protocol: str) -> np.ndarray:
+    _check_not_empty(data)
+    times = data.times
+    if times is None:
+        raise ValueError(
+            f"{protocol} needs times, but {data.name} has none; use split_by_user, or give each "
+            "event its row number as its time if the rows are in order."
+        )
+    return times
