@@ -231,7 +231,8 @@ def _popularity_lift(lists: NDArray[np.int64], hidden: Any, queries: NDArray[np.
 
 
 def top_k(scores: Scores, rows: ArrayLike, k: int, seen: Any = None, *,
-          candidates: int | None = None, chunk: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+          candidates: int | None = None,
+          chunk: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k best unseen items of some queries.
 
     Args:
