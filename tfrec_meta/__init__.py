@@ -1,0 +1,56 @@
+"""From raw interactions to a tuned, distilled, served recommender, in TensorFlow.
+
+Names are loaded when they are first used, so that `import tfrec_meta` is quick and a serving client
+never loads TensorFlow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Category": "features",
+    "Evaluation": "evaluation",
+    "ExportConfig": "export.saved_model",
+    "FeatureSpec": "features",
+    "Interactions": "data",
+    "Number": "features",
+    "Split": "data",
+    "Strategy": "api",
+    "Text": "features",
+    "TrainingConfig": "training",
+    "TwoTowerConfig": "models",
+    "Vector": "features",
+    "compare": "evaluation",
+    "evaluate": "api",
+    "export": "api",
+    "fetch_movielens": "data",
+    "load": "api",
+    "movielens": "data",
+    "read_interactions": "data",
+    "report": "api",
+    "save": "api",
+    "split_by_item": "data",
+    "split_by_time": "data",
+    "split_by_user": "data",
+    "split_cold_items": "data",
+    "split_cold_users": "data",
+    "split_leave_last_out": "data",
+    "synthetic": "data",
+    "train": "api",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"{__name__} has no public name {name!r}; it has {', '.join(__all__)}.")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,322 @@
+"""The library in a handful of calls: train, evaluate, export, save, load, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
+
+from tfrec_meta import training  # noqa: E402
+from tfrec_meta.data import Interactions, Split, user_histories  # noqa: E402
+from tfrec_meta.evaluation import (  # noqa: E402
+    Evaluation,
+    compare,
+    format_table,
+    full_catalogue,
+    peers,
+    top_k,
+)
+from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model  # noqa: E402
+from tfrec_meta.features import FeatureSpec  # noqa: E402
+from tfrec_meta.models import FAMILIES, Recommender, load_model  # noqa: E402
+from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix  # noqa: E402
+from tfrec_meta.models.contract import config_fields  # noqa: E402
+from tfrec_meta.training import TrainingConfig  # noqa: E402
+
+BASELINES = ("popularity", "item_knn", "ease", "ials")
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """Everything that decides how a model comes about.
+
+    Args:
+        family: a key of `tfrec_meta.models.FAMILIES`.
+        model: the family's config; its defaults when None.
+        training: the recipe; closed forms take only their data.
+        features: an unfitted FeatureSpec; inferred from the data's tables when None.
+        history_length: of the inferred spec.
+    """
+
+    family: str = "two_tower"
+    model: Any = None
+    training: TrainingConfig = TrainingConfig()
+    features: FeatureSpec | None = None
+    history_length: int = 50
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise ValueError(f"`family`={self.family!r}; known are {sorted(FAMILIES)}.")
+        wanted = FAMILIES[self.family].config_type
+        if self.model is None:
+            object.__setattr__(self, "model", wanted())
+        if not isinstance(self.model, wanted):
+            raise ValueError(f"Family {self.family!r} takes a {wanted.__name__} as `model`.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; `from_dict` takes them back."""
+        record = {"family": self.family, "history_length": self.history_length}
+        record["model"] = dataclasses.asdict(self.model)
+        record["training"] = dataclasses.asdict(self.training)
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Strategy:
+        """Reads what `as_dict` gave, or a part of it: what is left out has its default."""
+        family = record.get("family", "two_tower")
+        if family not in FAMILIES:
+            raise ValueError(f"`family`={family!r}; known are {sorted(FAMILIES)}.")
+        return cls(
+            family,
+            FAMILIES[family].config_type(**config_fields(record.get("model", {}))),
+            TrainingConfig(**record.get("training", {})),
+            history_length=record.get("history_length", 50),
+        )
+
+
+class Evaluations(dict[str, Evaluation]):
+    """Evaluations by name, the model's first; prints as one table."""
+
+    def __str__(self) -> str:
+        return format_table(self)
+
+
+def train(
+    data: Interactions | Split,
+    strategy: Strategy | str = Strategy(),
+    *,
+    validation: Interactions | None = None,
+    folder: Path | str | None = None,
+    progress: bool = True,
+) -> Recommender:
+    """Makes and fits a model.
+
+    Args:
+        data: training events, or a Split, whose train and validation parts are used.
+        strategy: how; a family name means that family with its defaults.
+        validation: events for early stopping; without them all epochs are run.
+        folder: for checkpoints and TensorBoard logs; the same call resumes what was killed.
+        progress: whether to show it.
+
+    Returns:
+        The fitted model; its `curve` holds one dict an epoch.
+    """
+    if isinstance(data, Split):
+        validation = data.validation if validation is None else validation
+        data = data.train
+    if isinstance(strategy, str):
+        strategy = Strategy(strategy)
+    training.seed_everything(strategy.training.seed)
+    features = strategy.features or FeatureSpec.infer(data, strategy.history_length)
+    model = FAMILIES[strategy.family](strategy.model, features.fit(data))
+    options: dict[str, Any] = {}
+    if isinstance(model, training.TwoTower):
+        options = {
+            "validation": validation,
+            "config": strategy.training,
+            "folder": folder,
+            "progress": progress,
+        }
+    curve = training.fit(model, data, **options)
+    # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
+    object.__setattr__(model, "curve", tuple(curve))
+    return model
+
+
+def evaluate(
+    model: Recommender,
+    split: Split,
+    *,
+    k: int = 10,
+    baselines: Sequence[str] = BASELINES,
+    resamples: int = 1000,
+) -> Evaluations:
+    """Ranks the full catalogue for each test user, beside the baselines on the same split.
+
+    What a user did in the train and validation parts is the query's history, and is taken out of
+    the ranking; every test event counts as relevant. Baselines are fitted on the same past.
+
+    Args:
+        model: a fitted model.
+        split: its test part is evaluated.
+        k: length of the list.
+        baselines: any of "popularity", "item_knn", "ease", "ials"; the second and the last need the
+            `bench` extra.
+        resamples: bootstrap draws for the intervals.
+    """
+    past, users, seen, relevant, outside = _protocol(model, split)
+
+    def run(scores: Any) -> Evaluation:
+        return full_catalogue(
+            scores, relevant, seen, k=k, extra_relevant=outside, resamples=resamples
+        )
+
+    results = Evaluations({model.family: run(scorer(model, past, users))})
+    for name in baselines:
+        results[name if name not in results else f"{name} (baseline)"] = run(
+            _baseline(name, seen)
+        )
+    return results
+
+
+def scorer(
+    model: Recommender, past: Interactions, users: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Full-catalogue scores of users by their row, their history being all of `past`."""
+    queries = model.spec.encode_queries(
+        users, user_histories(past, users, model.spec.history_length), _user_columns(model, past, users)
+    )
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        return model.score({name: value[rows] for name, value in queries.items()})
+
+    return scores
+
+
+def export(
+    model: Recommender,
+    base: Path | str,
+    config: ExportConfig = ExportConfig(),
+    *,
+    version: int | None = None,
+    evaluations: Mapping[str, Evaluation] | None = None,
+) -> Path:
+    """Exports a SavedModel that TF Serving loads: `<base>/<version>/saved_model.pb`.
+
+    Args:
+        model: a fitted model.
+        base: the folder of this served model; its last part is the model's name.
+        config: what requests may ask for.
+        version: a positive integer; by default the next one.
+        evaluations: what `evaluate` gave, for the model card.
+
+    Returns:
+        The version folder.
+    """
+    card = default_card(Path(base).name, model, config)
+    if evaluations:
+        card += f"\nFull-catalogue evaluation:\n\n```text\n{format_table(evaluations)}\n```\n"
+    return export_model(model, base, config, version, card)
+
+
+def save(model: Recommender, folder: Path | str, overwrite: bool = False) -> None:
+    """Saves a fitted model of any family for `load`."""
+    model.save(folder, overwrite)
+
+
+def load(folder: Path | str) -> Recommender:
+    """Loads what `save` wrote."""
+    return load_model(folder)
+
+
+def report(
+    path: Path | str,
+    model: Recommender,
+    split: Split,
+    evaluations: Mapping[str, Evaluation],
+    *,
+    title: str = "",
+    users: Sequence[str] = (),
+    k: int = 10,
+) -> Path:
+    """Writes a self-contained HTML page of a run.
+
+    Args:
+        path: the .html file.
+        model: the fitted model.
+        split: what it was trained and evaluated on.
+        evaluations: what `evaluate` gave.
+        title: a heading.
+        users: whose histories and recommendations to show; by default the test user with the
+            middle-most number of past events.
+        k: recommendations a user.
+
+    Returns:
+        The path.
+    """
+    from tfrec_meta.evaluation.report import write_report  # plots, which only this needs
+
+    past, everyone, seen, _, _ = _protocol(model, split)
+    if not len(users):
+        counts = np.diff(seen.indptr)
+        users = [everyone[np.argsort(counts, kind="stable")[len(counts) // 2]]]
+    rows = np.searchsorted(everyone, np.asarray(users, object))
+    best = top_k(scorer(model, past, everyone), rows, min(k, model.spec.catalogue_size), seen)
+    titles = _titles(model)
+    latest = user_histories(past, users, 10)
+    examples = []
+    for user, history, columns in zip(users, latest, best, strict=True):
+        names = [titles.get(item, item) for item in history if item]
+        chosen = [
+            titles.get(item, item) for item in model.spec.items.decode(np.asarray(columns) + 1)
+        ]
+        examples.append({"user": user, "history": names[::-1], "recommendations": chosen})
+    return write_report(
+        path,
+        title=title or f"{model.family} on {split.data.name}",
+        profile=split.data.profile(),
+        history=list(model.curve),
+        evaluations=dict(evaluations),
+        examples=examples,
+        config={"family": model.family, "split": split.protocol, **dataclasses.asdict(model.config)},
+    )
+
+
+def _protocol(model: Recommender, split: Split):
+    """past events, distinct users, seen and relevant [users, catalogue], relevant items outside."""
+    past = split.data.take(np.sort(np.concatenate([split.train_index, split.validation_index])))
+    test = split.test
+    if not len(test):
+        raise ValueError("The split has no test events to evaluate on.")
+    users = np.unique(np.concatenate([past.user_ids, test.user_ids]).astype(str)).astype(object)
+    items = model.spec.items
+    unknown = test.take(np.flatnonzero(items.encode(test.events["item_id"]) == 0))
+    pairs = unknown.events.group_by(["user_id", "item_id"]).aggregate([])
+    rows = np.searchsorted(users, pairs["user_id"].to_numpy())
+    outside = np.bincount(rows, minlength=len(users))
+    return (
+        past,
+        users,
+        interaction_matrix(past, users, items),
+        interaction_matrix(test, users, items),
+        outside,
+    )
+
+
+def _baseline(name: str, seen: Any) -> Any:
+    if name == "popularity":
+        counts = np.asarray(seen.sum(axis=0), np.float32).ravel()
+        return lambda rows: np.tile(counts, (len(rows), 1))
+    if name == "ease":
+        weights = ease_weights(seen, l2=300.0)
+        return lambda rows: np.asarray(seen[rows] @ weights)
+    if name == "item_knn":
+        return peers.item_knn_scores(seen)
+    if name == "ials":
+        return peers.ials_scores(seen)
+    raise ValueError(f"No baseline {name!r}; there are {', '.join(BASELINES)}.")
+
+
+def _user_columns(
+    model: Recommender, data: Interactions, users: np.ndarray
+) -> dict[str, pa.ChunkedArray]:
+    """The user features of the spec for these users, from the users table."""
+    if data.users is None or not model.spec.user:
+        return {}
+    table = data.users
+    rows = {user: row for row, user in enumerate(table["user_id"].to_pylist())}
+    found = [rows.get(user) for user in users]
+    return {f.name: table[f.name].take(pa.array(found, pa.int64())) for f in model.spec.user}
+
+
+def _titles(model: Recommender) -> dict[str, str]:
+    if model.items is None or "title" not in model.items.column_names:
+        return {}
+    ids, titles = model.items["item_id"].to_pylist(), model.items["title"].to_pylist()
+    return {item: title for item, title in zip(ids, titles, strict=True) if title}

@@ -1,0 +1,36 @@
+"""The serving contract: names of signatures, tensors and files of an exported model.
+
+Exporter, server tests and client share this module and nothing else, so it imports no TensorFlow.
+Every input and output has the batch as its first dimension; the widths `H`, `E` and `C` are fixed at
+export. A client learns `H` and `E` from the shapes of `SignatureDef.defaults` (one row each) and `C`
+from the static shape of the output `score` of `rank`.
+"""
+
+# Signatures.
+SERVING_DEFAULT = "serving_default"  # examples -> item_id, score
+RECOMMEND = "recommend"  # user side, k -> item_id, score
+RANK = "rank"  # user side, item_id [B, C] -> score [B, C]
+RANK_EXAMPLES = "rank_examples"  # examples -> score [B]
+EMBED_QUERY = "embed_query"  # user side -> embedding [B, d]
+EMBED_ITEM = "embed_item"  # item side -> embedding [B, d]
+
+# Tensors.
+EXAMPLES = "examples"  # string [B], serialised tf.Example
+USER_ID = "user_id"  # string [B]
+ITEM_ID = "item_id"  # string [B], [B, C] or, in an answer, [B, K]
+HISTORY = "history"  # string [B, H], oldest first, "" pads on the right
+EXCLUDE = "exclude"  # string [B, E]
+K = "k"  # int32 [B]
+SCORE = "score"  # float32 [B, K], [B, C] or [B]
+EMBEDDING = "embedding"  # float32 [B, d]
+FILTER_PREFIX = "filter_"  # filter_<attribute>: string [B, F]
+DIVERSITY = "diversity"  # float32 [B]
+
+PADDING = ""  # of string tensors, and past a row's own `k` in an answer
+
+# Files beside the SavedModel, below `assets.extra/`.
+EXTRA_ASSETS = "assets.extra"
+WARM_UP_REQUESTS = "tf_serving_warmup_requests"
+MODEL_CARD = "model_card.md"
+FEATURE_SPEC = "feature_spec"  # a folder
+CATALOGUE = "catalogue.parquet"  # item_id, and the attributes of the items table (title, ...)

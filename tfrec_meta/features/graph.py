@@ -1,0 +1,143 @@
+"""A fitted FeatureSpec as TensorFlow ops: raw strings and numbers in, the spec's encoding out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from tfrec_meta.features import text  # noqa: E402
+from tfrec_meta.features.spec import (  # noqa: E402
+    Category,
+    Feature,
+    FeatureSpec,
+    Number,
+    Text,
+    Vector,
+)
+
+
+class GraphEncoder(tf.Module):
+    """Encodes as `FeatureSpec.encode_queries` and `encode_items` do, with lookup tables inside.
+
+    Args:
+        spec: a fitted FeatureSpec.
+        folder: an existing folder for the vocabulary files; a SavedModel copies them to its assets.
+    """
+
+    def __init__(self, spec: FeatureSpec, folder: Path):
+        super().__init__(name="encoder")
+        self._spec = spec
+        self._rows = {}
+        for key, vocabulary in spec.vocabularies.items():
+            path = folder / f"{key}.txt"
+            vocabulary.write(path)
+            self._rows[key] = _line_of_token(path) if len(vocabulary) > 1 else None
+        self._item_tokens = _token_of_line(folder / "item_id.txt")
+
+    def item_tokens(self, rows: tf.Tensor) -> tf.Tensor:
+        """Item ids, string in the shape of `rows`; "" for row 0."""
+        return self._item_tokens.lookup(tf.cast(rows, tf.int64) - 1)
+
+    def item_rows(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Rows of item ids, int32 in the shape of `tokens`; 0 for unknown items and ""."""
+        return self._lookup("item_id", tokens)
+
+    def feature_rows(self, feature: Feature, tokens: tf.Tensor) -> tf.Tensor:
+        """Rows of a category's tokens, int32 in the shape of `tokens`; 0 for unknown ones."""
+        return self._lookup(self._spec.key(feature), tokens)
+
+    def encode_query(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encodes user_id [B], history [B, H] and the query features; see `raw_spec` for shapes."""
+        encoded = {
+            "user_id": self._lookup("user_id", raw["user_id"]),
+            "history": latest_known(self.item_rows(raw["history"]), self._spec.history_length),
+        }
+        for feature in self._spec.query:
+            encoded[feature.name] = self._encode(feature, raw[feature.name])
+        return encoded
+
+    def encode_item(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encodes item_id [B] and the item features of items that need not be in the catalogue."""
+        encoded = {"item_id": self.item_rows(raw["item_id"])}
+        for feature in self._spec.item:
+            encoded[feature.name] = self._encode(feature, raw[feature.name])
+        return encoded
+
+    def _lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
+        table = self._rows[key]
+        if table is None:  # an empty vocabulary knows nothing
+            return tf.zeros_like(tokens, tf.int32)
+        return tf.cast(table.lookup(tokens), tf.int32) + 1
+
+    def _encode(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
+        key = self._spec.key(feature)
+        if isinstance(feature, Vector):
+            return tf.where(tf.math.is_finite(values), values, 0.0)
+        if isinstance(feature, Number):
+            mean, deviation = (np.float32(s) for s in self._spec.statistics[key])
+            present = tf.math.is_finite(values)
+            standardised = (tf.where(present, values, mean) - mean) / deviation
+            return tf.stack([standardised, tf.cast(present, tf.float32)], axis=1)
+        if isinstance(feature, Text):
+            return self._lookup(key, text.words(values, feature.width))
+        rows = self._lookup(key, values)
+        return rows[:, None] if feature.width == 1 else rows
+
+
+def raw_width(feature: Feature) -> int | None:
+    """Second dimension of a feature as a request carries it; None where it is a column [B]."""
+    if isinstance(feature, Vector):
+        return feature.dim
+    if isinstance(feature, Category) and feature.width > 1:
+        return feature.width
+    return None
+
+
+def raw_dtype(feature: Feature) -> tf.DType:
+    """float32 for numbers and vectors, string for the rest."""
+    return tf.float32 if isinstance(feature, Number | Vector) else tf.string
+
+
+def raw_default(feature: Feature) -> tf.Tensor:
+    """One row without a value: "" or NaN."""
+    width = raw_width(feature)
+    value = "" if raw_dtype(feature) == tf.string else float("nan")
+    return tf.constant(value, raw_dtype(feature), shape=[1] if width is None else [1, width])
+
+
+def latest_known(rows: tf.Tensor, length: int) -> tf.Tensor:
+    """`features.spec.latest_known` in the graph: int32 [B, h] to int32 [B, length]."""
+    known = tf.cast(rows > 0, tf.int32)
+    from_latest = tf.cumsum(known, axis=1, reverse=True) - 1
+    kept = tf.minimum(tf.reduce_sum(known, axis=1, keepdims=True), length)
+    place = kept - 1 - from_latest
+    index = tf.cast(tf.where((known > 0) & (place >= 0)), tf.int32)
+    target = tf.stack([index[:, 0], tf.gather_nd(place, index)], axis=1)
+    return tf.scatter_nd(target, tf.gather_nd(rows, index), [tf.shape(rows)[0], length])
+
+
+def _line_of_token(path: Path) -> tf.lookup.StaticHashTable:
+    initializer = tf.lookup.TextFileInitializer(
+        str(path),
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    return tf.lookup.StaticHashTable(initializer, default_value=-1)
+
+
+def _token_of_line(path: Path) -> tf.lookup.StaticHashTable:
+    initializer = tf.lookup.TextFileInitializer(
+        str(path),
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+    )
+    return tf.lookup.StaticHashTable(initializer, default_value="")

@@ -1,0 +1,84 @@
+"""Vocabularies: a token keeps its row for ever, new tokens are appended."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+UNKNOWN_ROW = 0  # of tokens that are absent or unknown, and of padding
+
+# TensorFlow reads vocabulary files line by line and swallows carriage returns, so a token that holds
+# either could not come back as itself.
+_LINE_BREAKS = "[\r\n]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Tokens in the order of their rows; row 0 is kept for the unknown, `tokens[i]` has row `i + 1`.
+
+    One rule says what is dropped on every road: null, "", and tokens with a line break.
+    """
+
+    tokens: pa.Array = dataclasses.field(default_factory=lambda: pa.array([], pa.string()))
+
+    def __len__(self) -> int:
+        """Rows in use, the unknown row included: the height of an embedding table."""
+        return len(self.tokens) + 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.tokens.equals(other.tokens)
+
+    def grow(self, values: pa.Array | pa.ChunkedArray, min_count: int = 1) -> Vocabulary:
+        """Appends the tokens of `values` that are new, by falling count, then by token.
+
+        Args:
+            values: string [n], nulls allowed.
+            min_count: rarer new tokens stay unknown.
+        """
+        counts = pc.value_counts(_combined(values))
+        tokens, count = counts.field("values"), counts.field("counts")
+        keep = pc.and_(pc.greater(pc.utf8_length(tokens), 0), pc.greater_equal(count, min_count))
+        keep = pc.and_not(keep, pc.match_substring_regex(tokens, _LINE_BREAKS))
+        keep = pc.and_not(keep, pc.is_in(tokens, value_set=self.tokens))
+        new = pa.table({"token": tokens, "count": count}).filter(pc.fill_null(keep, False))
+        new = new.sort_by([("count", "descending"), ("token", "ascending")])
+        if not len(new):
+            return self
+        return Vocabulary(pa.concat_arrays([self.tokens, _combined(new["token"])]))
+
+    def encode(self, values: Iterable[str] | pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Rows of the tokens, int32 [n]; 0 for what is unknown, null or ""."""
+        if isinstance(values, np.ndarray) or not isinstance(values, pa.Array | pa.ChunkedArray):
+            values = pa.array(values, pa.string(), from_pandas=True)
+        rows = pc.index_in(_combined(values), value_set=self.tokens)
+        return pc.add(pc.fill_null(rows, -1), 1).to_numpy(zero_copy_only=False).astype(np.int32)
+
+    def decode(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens of the rows, object, in the shape of `rows`; "" for row 0."""
+        padded = np.concatenate([[""], self.tokens.to_numpy(zero_copy_only=False)]).astype(object)
+        return padded[np.asarray(rows)]
+
+    def write(self, path: Path) -> None:
+        """Writes one token a line, in UTF-8, as `tf.lookup.TextFileInitializer` reads it."""
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(token + "\n" for token in self.tokens.to_pylist())
+
+    @classmethod
+    def read(cls, path: Path) -> Vocabulary:
+        """Reads what `write` wrote."""
+        text = path.read_bytes().decode("utf-8")
+        return cls(pa.array(text.split("\n")[:-1], pa.string()))
+
+
+def _combined(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One flat string array, whatever the chunks and the dictionary."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values.cast(pa.string())

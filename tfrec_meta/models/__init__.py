@@ -1,0 +1,42 @@
+"""Model families behind one contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tfrec_meta.models.closed_forms import EASE, EASEConfig, Popularity, PopularityConfig
+from tfrec_meta.models.contract import Recommender, read_record
+from tfrec_meta.models.two_tower import TwoTower, TwoTowerConfig
+
+FAMILIES: dict[str, type[Recommender]] = {
+    family.family: family for family in (TwoTower, EASE, Popularity)
+}
+
+
+def load_model(folder: Path | str) -> Recommender:
+    """Reads a model that `save` wrote.
+
+    Raises:
+        FileNotFoundError: if the folder holds no saved model.
+        ValueError: if its format or family is unknown to this version.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    if record["family"] not in FAMILIES:
+        raise ValueError(
+            f"{folder} holds a model of family {record['family']!r}; known are {sorted(FAMILIES)}."
+        )
+    return FAMILIES[record["family"]].from_folder(folder, record)
+
+
+__all__ = [
+    "EASE",
+    "FAMILIES",
+    "EASEConfig",
+    "Popularity",
+    "PopularityConfig",
+    "Recommender",
+    "TwoTower",
+    "TwoTowerConfig",
+    "load_model",
+]

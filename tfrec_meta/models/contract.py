@@ -1,0 +1,207 @@
+"""The model contract: what every family offers, so that one suite, one exporter and one API serve all.
+
+A family is a `tf.Module` (or a `tfrs.Model`) with this mixin. It works on encoded queries: dicts of
+`user_id` int32 [B], `history` int32 [B, H] (0 pads) and the query features of its FeatureSpec. Item
+rows start at 1; row 0 is the unknown item, and column j of a score matrix is the item of row j + 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+
+import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from tfrec_meta.data import Interactions  # noqa: E402
+from tfrec_meta.data.files import atomic_folder  # noqa: E402
+from tfrec_meta.features import FeatureSpec  # noqa: E402
+
+Query = Mapping[str, tf.Tensor]
+_FORMAT = 1  # of the folder that `save` writes
+
+
+class Recommender:
+    """What a family adds: `family`, `config_type`, `logits`, `has_evidence`, `state`, `restore`.
+
+    Attributes:
+        config: the frozen dataclass that shapes the model; it round-trips through JSON.
+        spec: the fitted FeatureSpec.
+        item_counts: float32 Variable [catalogue], interactions of each item in the training data.
+        items: the items table of the training data, for titles and filters; None without one.
+        curve: one dict an epoch, what `training.train` returned; empty for closed forms.
+    """
+
+    family: ClassVar[str]
+    config_type: ClassVar[type]
+    has_embeddings: ClassVar[bool] = False
+
+    config: Any
+    spec: FeatureSpec
+    item_counts: tf.Variable
+    items: pa.Table | None = None
+    curve: Sequence[Mapping[str, float]] = ()
+
+    # What a family writes itself.
+
+    logits: Callable[..., tf.Tensor]
+    """logits(query, items=None): float32 [B, catalogue], or [B, C] for item rows int32 [B, C]."""
+
+    has_evidence: Callable[[Query], tf.Tensor]
+    """has_evidence(query): bool [B], whether the family knows anything of the user."""
+
+    embed_query: Callable[[Query], tf.Tensor]
+    """embed_query(query): float32 [B, d]; only where `has_embeddings`."""
+
+    embed_item: Callable[[Query], tf.Tensor]
+    """embed_item(item): float32 [B, d] of encoded item features; only where `has_embeddings`."""
+
+    state: Callable[[], dict[str, np.ndarray]]
+    """state(): all learned arrays by name."""
+
+    restore: Callable[[Mapping[str, np.ndarray]], None]
+    """restore(state): takes back what `state` gave; raises ValueError on another shape."""
+
+    # What all share.
+
+    def _begin(self, config: Any, spec: FeatureSpec) -> None:
+        """Checks and keeps config and spec; the first call of every family's constructor."""
+        if not spec.is_fitted:
+            raise ValueError("The FeatureSpec is not fitted; pass `spec.fit(data)`.")
+        self.config = config
+        self.spec = spec
+        self.item_counts = tf.Variable(
+            tf.zeros([spec.catalogue_size]), trainable=False, name="item_counts"
+        )
+
+    def observe(self, data: Interactions) -> None:
+        """Takes in what is counted: `item_counts`, of which the prior is made, and `items`."""
+        self.items = data.items
+        rows = self.spec.items.encode(data.events["item_id"])
+        counts = np.bincount(rows, minlength=len(self.spec.items))[1:]
+        self.item_counts.assign(counts.astype(np.float32))
+
+    def prior(self) -> np.ndarray:
+        """Log chance of each item for someone of whom nothing is known, float32 [catalogue]."""
+        return self._prior_logits().numpy()
+
+    def _prior_logits(self) -> tf.Tensor:
+        # One more interaction for each item: an item that nobody touched has a chance, too.
+        counts = self.item_counts.read_value() + 1.0
+        return tf.math.log(counts) - tf.math.log(tf.reduce_sum(counts))
+
+    def logits_or_prior(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
+        """`logits`, and the prior in the rows of users of whom nothing is known."""
+        prior = self._prior_logits()
+        if items is None:
+            without = prior[None, :]
+        else:
+            floor = tf.reduce_min(prior, keepdims=True)  # of the unknown item
+            without = tf.gather(tf.concat([floor, prior], axis=0), items)
+        known = self.has_evidence(query)[:, None]
+        return tf.where(known, self.logits(query, items), without)
+
+    def score(
+        self, queries: Mapping[str, np.ndarray], items: np.ndarray | None = None, batch: int = 1024
+    ) -> np.ndarray:
+        """Scores of encoded queries, in chunks.
+
+        Args:
+            queries: what `FeatureSpec.encode_queries` gives, n rows.
+            items: int32 [n, C] item rows, or None for the whole catalogue.
+            batch: rows a chunk; memory grows with it.
+
+        Returns:
+            float32 [n, catalogue] or [n, C].
+        """
+        n = len(queries["user_id"])
+        chunks = []
+        for start in range(0, n, batch):
+            part = {name: tf.constant(v[start : start + batch]) for name, v in queries.items()}
+            chosen = None if items is None else tf.constant(items[start : start + batch])
+            chunks.append(self._score_graph(part, chosen).numpy())
+        width = self.spec.catalogue_size if items is None else items.shape[1]
+        return np.concatenate(chunks) if chunks else np.zeros((0, width), np.float32)
+
+    @property
+    def _score_graph(self) -> Callable[..., tf.Tensor]:
+        if not hasattr(self, "_score_function"):
+            self._score_function = tf.function(self.logits_or_prior, reduce_retracing=True)
+        return self._score_function
+
+    def serving_functions(self) -> dict[str, Callable[..., tf.Tensor]]:
+        """Functions of encoded tensors, from which the exporter builds the signatures."""
+        functions: dict[str, Callable[..., tf.Tensor]] = {"score": self.logits_or_prior}
+        if self.has_embeddings:
+            functions["embed_query"] = self.embed_query
+            functions["embed_item"] = self.embed_item
+        return functions
+
+    def save(self, folder: Path | str, overwrite: bool = False) -> None:
+        """Writes config, FeatureSpec and arrays into a folder, visible only when whole."""
+        with atomic_folder(Path(folder), overwrite=overwrite) as new:
+            record = {
+                "format": _FORMAT,
+                "family": self.family,
+                "config": dataclasses.asdict(self.config),
+            }
+            (new / "model.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            self.spec.save(new / "feature_spec")
+            np.savez(new / "weights.npz", **self.state())
+            if self.items is not None:
+                pq.write_table(self.items, new / "items.parquet")
+
+    @classmethod
+    def from_folder(cls, folder: Path, record: Mapping[str, Any]) -> Self:
+        """Reads a model of this family; `load_model` finds out which family it is."""
+        spec = FeatureSpec.load(folder / "feature_spec")
+        model = cls(cls.config_type(**config_fields(record["config"])), spec)  # type: ignore[call-arg]
+        if (folder / "items.parquet").exists():
+            model.items = pq.read_table(folder / "items.parquet")
+        with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
+            model.restore(arrays)
+        return model
+
+
+def config_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Config fields from JSON: lists become the tuples that they were."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The `model.json` of a saved model.
+
+    Raises:
+        FileNotFoundError: if the folder holds no saved model.
+        ValueError: if another format wrote it.
+    """
+    path = folder / "model.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no saved model (no model.json). Train one first.")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} has format {record.get('format')}, but this version reads {_FORMAT}. "
+            "Train the model again."
+        )
+    return record
+
+
+def history_counts(history: tf.Tensor, rows: int) -> tf.Tensor:
+    """How often each row stands in a history, float32 [B, rows]; column 0 (padding) is zero.
+
+    Args:
+        history: int32 [B, H].
+        rows: height of the item vocabulary, the unknown row included.
+    """
+    batch = tf.range(tf.shape(history)[0])[:, None] + tf.zeros_like(history)
+    index = tf.stack([batch, history], axis=-1)
+    present = tf.cast(history > 0, tf.float32)
+    return tf.scatter_nd(index, present, [tf.shape(history)[0], rows])

@@ -1,0 +1,286 @@
+"""The two-tower retrieval model: a `tfrs.Model` with `tfrs.tasks.Retrieval`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tfrec_meta.keras import tf_keras
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import tensorflow_recommenders as tfrs  # noqa: E402
+
+from tfrec_meta.data import Interactions  # noqa: E402
+from tfrec_meta.features import FeatureSpec  # noqa: E402
+from tfrec_meta.models.contract import Query, Recommender  # noqa: E402
+from tfrec_meta.models.towers import (  # noqa: E402
+    FeatureSum,
+    is_present,
+    mean_of_rows,
+    multilayer_perceptron,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTowerConfig:
+    """Shape and loss of a two-tower model.
+
+    Args:
+        embedding_dim: d, of ids, features and both towers.
+        hidden: widths of the dense layers on top of each tower; none leaves the sum of embeddings.
+        user_id: whether the query tower has an embedding of the user.
+        user_features: whether the query tower takes the user's and the context's features.
+        item_features: whether the candidate tower takes the item's features.
+        share_item_embeddings: whether history and candidates use one table of item embeddings.
+        normalise: whether both towers end on the unit sphere.
+        temperature: divides the logits.
+        popularity_bias: whether each item has a bias, which starts at its log popularity.
+        logq: whether in-batch negatives are corrected by their chance of being in the batch (Yi et
+            al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019).
+        mask_positives: whether items of the user's own history are no negatives.
+    """
+
+    embedding_dim: int = 64
+    hidden: tuple[int, ...] = ()
+    user_id: bool = False
+    user_features: bool = False
+    item_features: bool = True
+    share_item_embeddings: bool = True
+    normalise: bool = True
+    temperature: float = 0.25
+    popularity_bias: bool = True
+    logq: bool = True
+    mask_positives: bool = True
+
+    def __post_init__(self) -> None:
+        if self.embedding_dim < 1:
+            raise ValueError(f"`embedding_dim`={self.embedding_dim}; use 1 or more.")
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
+        if not self.temperature > 0:
+            raise ValueError(f"`temperature`={self.temperature}; use a number above 0.")
+
+
+class TwoTower(Recommender, tfrs.Model):
+    """Query tower (id, history, features) and candidate tower (id, features), joined by a product.
+
+    The query embedding carries 1 / temperature and a constant 1, the item embedding its bias, so
+    that a plain dot product of the two is the logit.
+
+    Sources: Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016 (the
+    averaged history); Yi et al., RecSys 2019 (in-batch softmax with logQ).
+    """
+
+    family = "two_tower"
+    config_type = TwoTowerConfig
+    has_embeddings = True
+
+    def __init__(self, config: TwoTowerConfig, spec: FeatureSpec):
+        super().__init__(name=self.family)
+        self._begin(config, spec)
+        dim, items = config.embedding_dim, len(spec.items)
+        self.item_embedding = self._table("item_embedding", items)
+        self.history_embedding = (
+            self.item_embedding
+            if config.share_item_embeddings
+            else self._table("history_embedding", items)
+        )
+        self.user_embedding = (
+            self._table("user_embedding", len(spec.users)) if config.user_id else None
+        )
+        self.item_bias = self.add_weight(
+            name="item_bias", shape=[items], initializer="zeros", trainable=config.popularity_bias
+        )
+        self._query_features = spec.query if config.user_features else ()
+        self._item_features = spec.item if config.item_features else ()
+        self.query_sum = FeatureSum(self._query_features, spec, dim, "query_features")
+        self.item_sum = FeatureSum(self._item_features, spec, dim, "item_features")
+        self.query_layers = multilayer_perceptron(config.hidden, dim, "query_layers")
+        self.item_layers = multilayer_perceptron(config.hidden, dim, "item_layers")
+        # What the tables say of known users and items, so that batches carry rows only.
+        self.user_table = self._constants(spec.encode_users(None), self._query_features)
+        self.item_table = self._constants(spec.encode_items(None), self._item_features)
+        self.item_index = tf.Variable(
+            tf.zeros([items, dim + 1]), trainable=False, name="item_index"
+        )
+        self.task = tfrs.tasks.Retrieval(
+            loss=tf_keras.losses.CategoricalCrossentropy(
+                from_logits=True, reduction=tf_keras.losses.Reduction.SUM_OVER_BATCH_SIZE
+            ),
+            remove_accidental_hits=True,
+        )
+        if config.hidden:
+            self.query_layers.build([None, dim])
+            self.item_layers.build([None, dim])
+
+    # Training.
+
+    def prepare(self, data: Interactions) -> None:
+        """Takes in what is counted, not learned by steps: popularity and the feature tables."""
+        self.observe(data)
+        if self.config.popularity_bias:
+            self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
+        for table, encoded in (
+            (self.user_table, self.spec.encode_users(data.users)),
+            (self.item_table, self.spec.encode_items(data.items)),
+        ):
+            for name, variable in table.items():
+                variable.assign(encoded[name])
+
+    def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
+        """In-batch softmax loss of a batch of events.
+
+        Args:
+            inputs: an encoded query batch and the `item_id` int32 [B] that each user chose.
+        """
+        items = inputs["item_id"]
+        chance = tf.gather(self.item_counts, tf.maximum(items - 1, 0))
+        chance /= tf.maximum(tf.reduce_sum(self.item_counts), 1.0)
+        mask = None
+        if self.config.mask_positives:
+            mask = ~_among(inputs["history"], items) | tf.eye(tf.shape(items)[0], dtype=tf.bool)
+        return self.task(
+            self.embed_query(inputs),
+            self.embed_item(self._known_item(items)),
+            candidate_ids=items,
+            candidate_sampling_probability=chance if self.config.logq else None,
+            score_mask=mask,
+            compute_metrics=False,
+        )
+
+    def refresh_index(self, chunk: int = 65_536) -> None:
+        """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
+        rows = tf.range(self.item_index.shape[0])
+        parts = [
+            self.embed_item(self._known_item(rows[start : start + chunk]))
+            for start in range(0, len(rows), chunk)
+        ]
+        self.item_index.assign(tf.concat(parts, axis=0))
+
+    # The contract.
+
+    def embed_query(self, query: Query) -> tf.Tensor:
+        """float32 [B, embedding_dim + 1]."""
+        total = mean_of_rows(query["history"], tf.convert_to_tensor(self.history_embedding))
+        if self.user_embedding is not None:
+            known = tf.cast(query["user_id"] > 0, tf.float32)[:, None]
+            total += known * tf.gather(self.user_embedding, query["user_id"])
+        if self._query_features:
+            total += self.query_sum(self._with_known_features(query))
+        if self.query_layers is not None:
+            total = self.query_layers(total)
+        if self.config.normalise:
+            total = tf.math.l2_normalize(total, axis=1)
+        one = tf.ones([tf.shape(total)[0], 1])
+        return tf.concat([total / self.config.temperature, one], axis=1)
+
+    def embed_item(self, item: Query) -> tf.Tensor:
+        """float32 [B, embedding_dim + 1]; `item` holds item_id int32 [B] and encoded features."""
+        rows = item["item_id"]
+        known = tf.cast(rows > 0, tf.float32)[:, None]
+        total = known * tf.gather(self.item_embedding, rows)
+        if self._item_features:
+            total += self.item_sum(item)
+        if self.item_layers is not None:
+            total = self.item_layers(total)
+        if self.config.normalise:
+            total = tf.math.l2_normalize(total, axis=1)
+        # An unknown item is as popular as the least popular known one.
+        bias = tf.concat([tf.reduce_min(self.item_bias[1:], keepdims=True), self.item_bias[1:]], 0)
+        return tf.concat([total, tf.gather(bias, rows)[:, None]], axis=1)
+
+    def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
+        embedding = self.embed_query(query)
+        if items is None:
+            return tf.matmul(embedding, self.item_index[1:], transpose_b=True)
+        return tf.einsum("bd,bcd->bc", embedding, tf.gather(self.item_index, items))
+
+    def item_embeddings(self) -> tf.Tensor:
+        """float32 [catalogue, embedding_dim], the bias left out: how like two items are."""
+        return self.item_index[1:, :-1]
+
+    def has_evidence(self, query: Query) -> tf.Tensor:
+        known = tf.reduce_any(query["history"] > 0, axis=1)
+        if self.user_embedding is not None:
+            known |= query["user_id"] > 0
+        for feature in self._query_features:
+            known |= is_present(feature, self._with_known_features(query)[feature.name])[:, 0]
+        return known
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self.weights)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self.set_weights([state[f"{i}/{v.name}"] for i, v in enumerate(self.weights)])
+
+    @staticmethod
+    def search_space(hp: Any) -> TwoTowerConfig:
+        """`hp` is a `keras_tuner.HyperParameters`; its defaults are the config's."""
+        default = TwoTowerConfig()
+        return TwoTowerConfig(
+            embedding_dim=hp.Choice("embedding_dim", [16, 32, 64, 128, 256], default=64),
+            hidden=(128,) if hp.Boolean("hidden_layer", default=False) else (),
+            user_id=hp.Boolean("user_id", default=default.user_id),
+            user_features=hp.Boolean("user_features", default=default.user_features),
+            item_features=hp.Boolean("item_features", default=default.item_features),
+            share_item_embeddings=hp.Boolean("share_item_embeddings", default=True),
+            temperature=hp.Float(
+                "temperature", 0.02, 1.0, sampling="log", default=default.temperature
+            ),
+            popularity_bias=hp.Boolean("popularity_bias", default=True),
+            mask_positives=hp.Boolean("mask_positives", default=True),
+        )
+
+    # Parts.
+
+    def _table(self, name: str, rows: int) -> tf.Variable:
+        initializer = tf_keras.initializers.RandomNormal(stddev=self.config.embedding_dim**-0.5)
+        return self.add_weight(
+            name=name, shape=[rows, self.config.embedding_dim], initializer=initializer
+        )
+
+    def _constants(self, encoded: Mapping[str, np.ndarray], features) -> dict[str, tf.Variable]:
+        return {
+            f.name: tf.Variable(encoded[f.name], trainable=False, name=f"table_{f.name}")
+            for f in features
+            if f.name in encoded
+        }
+
+    def _known_item(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        item = {name: tf.gather(table, rows) for name, table in self.item_table.items()}
+        return {"item_id": rows, **item}
+
+    def _with_known_features(self, query: Query) -> dict[str, tf.Tensor]:
+        """Fills features that the query leaves out with what the users table said at training."""
+        filled = dict(query)
+        for feature in self._query_features:
+            if feature.name not in self.user_table:  # of the event, not of the user
+                continue
+            table = tf.gather(self.user_table[feature.name], query["user_id"])
+            value = query.get(feature.name, tf.zeros_like(table))
+            filled[feature.name] = tf.where(is_present(feature, value), value, table)
+        return filled
+
+
+def _among(history: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """bool [B, B]: whether item j stands in history i; cost does not grow with the catalogue.
+
+    Args:
+        history: int32 [B, H], 0 pads.
+        items: int32 [B], all above 0.
+    """
+    order = tf.argsort(items)
+    ordered = tf.gather(items, order)
+    # The first place of each history item among the ordered items, if it is there at all.
+    flat = tf.reshape(history, [-1])
+    place = tf.minimum(tf.searchsorted(ordered, flat), tf.shape(items)[0] - 1)
+    hit = tf.reshape(tf.gather(ordered, place) == flat, tf.shape(history))
+    place = tf.reshape(place, tf.shape(history))
+    batch = tf.range(tf.shape(history)[0])[:, None] + tf.zeros_like(history)
+    shape = [tf.shape(items)[0], tf.shape(items)[0]]
+    found = tf.scatter_nd(tf.stack([batch, place], axis=-1), tf.cast(hit, tf.int32), shape) > 0
+    # An item that is twice in the batch was marked at its first place only.
+    first = tf.searchsorted(ordered, items)
+    return tf.gather(found, first, axis=1)

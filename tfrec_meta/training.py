@@ -1,0 +1,423 @@
+"""Training: events in, fitted model and learning curve out; seeded, resumable, early stopping."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from tfrec_meta.keras import tf_keras
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from tfrec_meta.data import Interactions, histories, user_histories  # noqa: E402
+from tfrec_meta.evaluation import full_catalogue  # noqa: E402
+from tfrec_meta.features import FeatureSpec  # noqa: E402
+from tfrec_meta.models.closed_forms import interaction_matrix  # noqa: E402
+from tfrec_meta.models.contract import Recommender  # noqa: E402
+from tfrec_meta.models.two_tower import TwoTower  # noqa: E402
+
+OBJECTIVE = "val_ndcg@10"
+Curve = list[dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The training recipe; the shape of the model is in the model's own config.
+
+    Args:
+        epochs: passes over the events; the learning rate falls along a cosine to 0 at the last.
+        batch_size: events a step, which are each other's negatives.
+        learning_rate: of AdamW, at the start.
+        weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019).
+        history: "earlier" takes the user's strictly earlier events, as at serving time;
+            "leave_one_out" all other events, for data whose time order means nothing.
+        history_dropout: share of history items left out of a query at random, in [0, 1).
+        user_dropout: share of queries whose user id is hidden, so that unknown users are met in
+            training, in [0, 1).
+        patience: epochs without a better validation NDCG@10 before training stops; 0 never stops.
+        seed: of initial values, order of events and dropout.
+    """
+
+    epochs: int = 10
+    batch_size: int = 1024
+    learning_rate: float = 0.005
+    weight_decay: float = 0.3
+    history: Literal["earlier", "leave_one_out"] = "earlier"
+    history_dropout: float = 0.2
+    user_dropout: float = 0.1
+    patience: int = 3
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"`learning_rate`={self.learning_rate}; use a number above 0.")
+        for name in ("history_dropout", "user_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use a share in [0, 1).")
+        if self.history not in ("earlier", "leave_one_out"):
+            raise ValueError(
+                f"`history`={self.history!r}; use 'earlier' or 'leave_one_out'."
+            )
+
+
+def train(
+    model: TwoTower,
+    data: Interactions,
+    validation: Interactions | None = None,
+    config: TrainingConfig = TrainingConfig(),
+    folder: Path | str | None = None,
+    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+    progress: bool = True,
+) -> Curve:
+    """Trains `model` in place.
+
+    With `folder`, each epoch leaves a checkpoint, TensorBoard logs and `history.jsonl`; the same
+    call after a kill goes on from the last finished epoch, and ends with the same weights.
+
+    Args:
+        model: a freshly made model.
+        data: training events; those with unknown users or items teach nothing of them.
+        validation: later or held-out events, for early stopping; the best epoch's weights win.
+        config: the recipe.
+        folder: where checkpoints and logs live.
+        callbacks: further tf_keras callbacks.
+        progress: whether to show a progress bar (plain lines where there is no terminal).
+
+    Returns:
+        One dict an epoch: epoch, loss, seconds, and with validation the metrics, "val_" before.
+
+    Raises:
+        ValueError: if there is no event of a known item, the loss is no longer finite, or `folder`
+            holds a run of another config.
+    """
+    events = _Events.of(data, model.spec, config)
+    model.prepare(data)
+    optimizer = tf_keras.optimizers.AdamW(
+        tf_keras.optimizers.schedules.CosineDecay(
+            config.learning_rate, config.epochs * events.steps
+        ),
+        weight_decay=config.weight_decay,
+    )
+    # A bias that decays would forget how popular its item is.
+    optimizer.exclude_from_weight_decay(var_names=["item_bias"])
+    model.compile(optimizer=optimizer, steps_per_execution=max(1, min(16, events.steps // 4)))
+    optimizer.build(model.trainable_variables)
+
+    course = _Course(model, optimizer, data, validation, config, folder)
+    if course.epoch < config.epochs and not course.stopped:
+        logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
+        bar = [_Progress(config.epochs, events.steps)] * progress
+        model.fit(
+            events.batches(course.epoch),
+            initial_epoch=course.epoch,
+            epochs=config.epochs,
+            steps_per_epoch=events.steps,
+            callbacks=[course, *logs, *bar, *callbacks],
+            verbose=0,
+        )
+    course.finish()
+    return course.curve
+
+
+@dataclasses.dataclass
+class _Events:
+    """Training events as arrays, and the batches that they become."""
+
+    spec: FeatureSpec
+    config: TrainingConfig
+    user: np.ndarray  # int32 [n]
+    item: np.ndarray  # int32 [n]
+    context: Mapping[str, np.ndarray]
+    order: np.ndarray  # int64 [n], events by user, then time
+    first: np.ndarray  # int64 [n], place in `order` of the user's first event
+    stop: np.ndarray  # int64 [n], one past the place of the last strictly earlier event
+    count: np.ndarray  # int64 [n], events of the user
+
+    @classmethod
+    def of(cls, data: Interactions, spec: FeatureSpec, config: TrainingConfig) -> _Events:
+        known = np.flatnonzero(spec.items.encode(data.events["item_id"]))
+        if not len(known):
+            raise ValueError(
+                "No training event has an item of the FeatureSpec; fit the spec on this data."
+            )
+        data = data.take(known)
+        past = histories(data)
+        user = spec.users.encode(data.events["user_id"])
+        # Events of one user stand together in `order` and share `first`.
+        _, group, count = np.unique(past.start, return_inverse=True, return_counts=True)
+        return cls(
+            spec,
+            config,
+            user,
+            spec.items.encode(data.events["item_id"]),
+            spec.encode_context(data.events),
+            past.order,
+            past.start,
+            past.stop,
+            count[group],
+        )
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.config.batch_size, len(self.item))
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch; a last, smaller batch is left out, another one each epoch."""
+        return len(self.item) // self.batch_size
+
+    def batches(self, epoch: int) -> tf.data.Dataset:
+        """Batches from the start of `epoch` to the end of training, the same at every call."""
+        epochs = tf.data.Dataset.range(epoch, self.config.epochs)
+        options = tf.data.Options()
+        options.deterministic = True
+        return epochs.flat_map(self._epoch).with_options(options).prefetch(2)
+
+    def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
+        n, seed = len(self.item), tf.stack([tf.constant(self.config.seed, tf.int64), epoch])
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(n), seed)
+        used = tf.reshape(shuffled[: self.steps * self.batch_size], [self.steps, self.batch_size])
+        places, order = self._places(seed + 1)
+        items = tf.gather(tf.constant(self.item), order)
+
+        def assemble(step: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+            draw = tf.stack([seed[0] + epoch * self.steps, step])
+            query = {name: tf.gather(tf.constant(v), rows) for name, v in self.context.items()}
+            query["history"] = self._history(rows, places, items, draw)
+            hidden = tf.random.stateless_uniform([self.batch_size], draw + [0, 1])
+            shown = tf.cast(hidden >= self.config.user_dropout, tf.int32)
+            query["user_id"] = tf.gather(tf.constant(self.user), rows) * shown
+            query["item_id"] = tf.gather(tf.constant(self.item), rows)
+            return query
+
+        return tf.data.Dataset.from_tensor_slices(used).enumerate().map(assemble)
+
+    def _places(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where each event stands in `order`; for "leave_one_out", an order new in each epoch."""
+        n = len(self.item)
+        order = tf.constant(self.order)
+        if self.config.history == "leave_one_out":
+            # Users keep their block, events within it are shuffled: a cyclic window behind an event
+            # is then a sample of the user's other events, without replacement.
+            block = tf.cast(tf.gather(tf.constant(self.first), order), tf.float64)
+            draw = tf.random.stateless_uniform([n], seed, dtype=tf.float64)
+            order = tf.gather(order, tf.argsort(block + draw))
+        places = tf.scatter_nd(order[:, None], tf.range(n, dtype=tf.int64), [n])
+        return places, order
+
+    def _history(
+        self, rows: tf.Tensor, places: tf.Tensor, items: tf.Tensor, draw: tf.Tensor
+    ) -> tf.Tensor:
+        """Item rows int32 [B, H] of the events' histories, after dropout."""
+        step = tf.range(self.spec.history_length, dtype=tf.int64)[None, :]
+        first = tf.gather(tf.constant(self.first), rows)[:, None]
+        if self.config.history == "leave_one_out":
+            count = tf.gather(tf.constant(self.count), rows)[:, None]
+            length = count - 1
+            place = first + (tf.gather(places, rows)[:, None] - first + 1 + step) % count
+        else:
+            stop = tf.gather(tf.constant(self.stop), rows)[:, None]
+            length = tf.minimum(stop - first, self.spec.history_length)
+            place = stop - length + step
+        shape = [self.batch_size, self.spec.history_length]
+        kept = tf.random.stateless_uniform(shape, draw) >= self.config.history_dropout
+        last = len(self.item) - 1
+        history = tf.gather(items, tf.clip_by_value(place, 0, last))
+        return tf.where((step < length) & kept, history, 0)
+
+
+class _Course(tf_keras.callbacks.Callback):
+    """The course of one training: validation, early stopping, checkpoints and the curve."""
+
+    def __init__(
+        self,
+        model: TwoTower,
+        optimizer: tf_keras.optimizers.Optimizer,
+        data: Interactions,
+        validation: Interactions | None,
+        config: TrainingConfig,
+        folder: Path | str | None,
+    ):
+        super().__init__()
+        self.trained = model
+        self.config = config
+        self.validation = None
+        if validation is not None and len(validation):
+            self.validation = _Validation(model.spec, data, validation)
+        self.curve: Curve = []
+        self.best: tuple[float, int, list[np.ndarray]] | None = None
+        self.folder = Path(folder) if folder is not None else Path()
+        self.manager = None
+        if folder is not None:
+            self._check_same_run(data)
+            self.record = tf.Variable("{}", dtype=tf.string)
+            last = tf.train.Checkpoint(model=model, optimizer=optimizer, record=self.record)
+            self.best_checkpoint = tf.train.Checkpoint(model=model)
+            self.manager = tf.train.CheckpointManager(last, str(self.folder / "checkpoints"), 2)
+            if self.manager.latest_checkpoint:
+                self._resume(last)
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.curve)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether patience has run out."""
+        if self.best is None or not self.config.patience:
+            return False
+        return self.epoch - self.best[1] >= self.config.patience
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs = logs if logs is not None else {}
+        loss = float(logs.get("loss", math.nan))
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"The loss of epoch {epoch + 1} is {loss}. Lower `learning_rate` "
+                f"({self.config.learning_rate}) or raise the temperature."
+            )
+        record = {"epoch": epoch + 1, "loss": loss}
+        if self.validation is not None:
+            record |= self.validation.metrics(self.trained)
+            logs.update({k: v for k, v in record.items() if k.startswith("val_")})
+        record["seconds"] = time.perf_counter() - self._began
+        self.curve.append(record)
+        if self.validation is not None and (
+            self.best is None or record[OBJECTIVE] > self.best[0]
+        ):
+            self.best = (record[OBJECTIVE], self.epoch, self.trained.get_weights())
+            if self.manager is not None:
+                self.best_checkpoint.write(self._best_path(self.epoch))
+        if self.manager is not None:
+            best = None if self.best is None else self.best[1]
+            self.record.assign(json.dumps({"curve": self.curve, "best": best}))
+            self.manager.save()
+            lines = "".join(json.dumps(line) + "\n" for line in self.curve)
+            (self.folder / "history.jsonl").write_text(lines)
+        if self.stopped:
+            self.model.stop_training = True
+
+    def finish(self) -> None:
+        """Leaves the model with the weights of its best epoch."""
+        if self.best is not None:
+            self.trained.set_weights(self.best[2])
+        self.trained.refresh_index()
+
+    def _best_path(self, epoch: int) -> str:
+        return str(self.folder / "checkpoints" / f"best-{epoch}")
+
+    def _resume(self, last: tf.train.Checkpoint) -> None:
+        last.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
+        record = json.loads(self.record.numpy())
+        self.curve = record["curve"]
+        if record["best"] is not None:
+            now = self.trained.get_weights()
+            self.best_checkpoint.read(self._best_path(record["best"])).expect_partial()
+            value = self.curve[record["best"] - 1][OBJECTIVE]
+            self.best = (value, record["best"], self.trained.get_weights())
+            self.trained.set_weights(now)
+
+    def _check_same_run(self, data: Interactions) -> None:
+        """Refuses to go on with a run that was begun with other settings."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "run.json"
+        record = {
+            "training": dataclasses.asdict(self.config),
+            "model": dataclasses.asdict(self.trained.config),
+            "events": len(data),
+        }
+        record = json.loads(json.dumps(record))
+        if not path.exists():
+            path.write_text(json.dumps(record, indent=1))
+            return
+        before = json.loads(path.read_text())
+        changed = [
+            f"{part}.{key}" if isinstance(record[part], dict) else part
+            for part in record
+            for key in (record[part] if isinstance(record[part], dict) else [None])
+            if (before[part].get(key) if key else before[part])
+            != (record[part][key] if key else record[part])
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds a run with other settings ({', '.join(changed)}). "
+                "Use another folder, or remove that one to start anew."
+            )
+
+
+class _Validation:
+    """NDCG@10 and recall@10 on held-out events, over the full catalogue."""
+
+    def __init__(self, spec: FeatureSpec, data: Interactions, validation: Interactions):
+        users = validation.user_ids
+        past = user_histories(data, users, spec.history_length)
+        self.queries = spec.encode_queries(users, past)
+        self.relevant = interaction_matrix(validation, users, spec.items)
+        self.seen = interaction_matrix(data, users, spec.items)
+
+    def metrics(self, model: TwoTower) -> dict[str, float]:
+        model.refresh_index()
+        result = full_catalogue(
+            lambda rows: model.score({k: v[rows] for k, v in self.queries.items()}),
+            self.relevant,
+            self.seen,
+            k=min(10, model.spec.catalogue_size),
+            metrics=("ndcg", "recall"),
+            resamples=0,
+        )
+        return {
+            f"val_{name.split('@')[0]}@10": estimate.value
+            for name, estimate in result.metrics.items()
+        }
+
+
+class _Progress(tf_keras.callbacks.Callback):
+    """A tqdm bar on a terminal, a line an epoch elsewhere."""
+
+    def __init__(self, epochs: int, steps: int):
+        super().__init__()
+        self._epochs, self._steps = epochs, steps
+        self._bar: tqdm | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        label = f"epoch {epoch + 1}/{self._epochs}"
+        self._bar = tqdm(total=self._steps, desc=label, disable=None, leave=True, unit="step")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._bar.update(batch + 1 - self._bar.n)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        shown = {k: f"{v:.4f}" for k, v in (logs or {}).items() if k in ("loss", OBJECTIVE)}
+        self._bar.set_postfix(shown)
+        self._bar.close()
+        if self._bar.disable:
+            text = ", ".join(f"{key} {value}" for key, value in shown.items())
+            print(f"epoch {epoch + 1}/{self._epochs}: {text}", file=sys.stderr, flush=True)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow."""
+    tf_keras.utils.set_random_seed(seed)
+
+
+def fit(model: Recommender, data: Interactions, **options: Any) -> Curve:
+    """Fits any family: closed forms at once, the others by `train`."""
+    if isinstance(model, TwoTower):
+        return train(model, data, **options)
+    model.fit(data)  # type: ignore[attr-defined]
+    return []
