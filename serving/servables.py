@@ -1,7 +1,7 @@
 """Loaded SavedModels: which versions of a base folder are served, and how a signature is run.
 
-A version runs in a TensorFlow 1 style session, because a callable of one checks no static shapes: like
-the C++ server, it lets a tensor of another rank or width through to the graph.
+A version runs in a TensorFlow 1 style session, as in the C++ server: a concrete function of
+`tf.saved_model.load` would check static shapes itself, where TF Serving leaves that to the graph.
 """
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tfrec_meta.serving.errors import ServerStartError
 from tfrec_meta.serving.versions import SAVED_MODEL_FILE, version_folders
 
 import tensorflow as tf  # isort: skip
+from tensorflow.core.protobuf import config_pb2  # isort: skip
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2  # isort: skip
 
 log = logging.getLogger(__name__)
@@ -135,9 +136,11 @@ class Servable:
         key = (name, tuple(wanted))
         with self._callables_lock:
             if key not in self._callables:
-                self._callables[key] = self._session.make_callable(
-                    [signature.outputs[alias].name for alias in wanted],
-                    feed_list=[signature.inputs[alias].name for alias in sorted(signature.inputs)])
+                options = config_pb2.CallableOptions(
+                    feed=[signature.inputs[alias].name for alias in sorted(signature.inputs)],
+                    fetch=[signature.outputs[alias].name for alias in wanted])
+                # The public `make_callable` goes through `run`, which checks static shapes.
+                self._callables[key] = self._session._make_callable_from_options(options)
             return self._callables[key]
 
     def _warm_up(self) -> None:

@@ -1,4 +1,5 @@
 """Models and servers that the tests of this folder share; made once, as TensorFlow is slow to start."""
+
 import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,8 +57,7 @@ def recorded_base(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def recorded_server(recorded_base):
-    with LocalServer(recorded_base, versions="all",
-                     labels={"stable": 1, "canary": 2}) as server:
+    with LocalServer(recorded_base, versions="all", labels={"stable": 1, "canary": 2}) as server:
         yield server
 
 
@@ -78,7 +78,8 @@ def stubs():
         channels.append(grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]))
         return SimpleNamespace(
             prediction=prediction_service_pb2_grpc.PredictionServiceStub(channels[-1]),
-            model=model_service_pb2_grpc.ModelServiceStub(channels[-1]))
+            model=model_service_pb2_grpc.ModelServiceStub(channels[-1]),
+        )
 
     yield make
     for channel in channels:

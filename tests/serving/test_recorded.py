@@ -1,4 +1,5 @@
 """The local server answers as the real TF Serving did (recorded.json): same codes, same values."""
+
 import json
 from pathlib import Path
 
@@ -43,19 +44,29 @@ def _metadata_as_recorded(response):
         return "invalid" if info.dtype == 0 else tf.dtypes.as_dtype(info.dtype).name
 
     return {
-        "model_spec": json_format.MessageToDict(response.model_spec,
-                                                preserving_proto_field_name=True),
+        "model_spec": json_format.MessageToDict(
+            response.model_spec, preserving_proto_field_name=True
+        ),
         "metadata_keys": sorted(response.metadata),
-        "signatures": {name: {
-            "inputs": [[alias, dtype(info), [dim.size for dim in info.tensor_shape.dim]]
-                       for alias, info in sorted(signature.inputs.items())],
-            "outputs": [[alias, dtype(info)] for alias, info in sorted(signature.outputs.items())],
-            "method_name": signature.method_name,
-        } for name, signature in signature_map.signature_def.items()},
+        "signatures": {
+            name: {
+                "inputs": [
+                    [alias, dtype(info), [dim.size for dim in info.tensor_shape.dim]]
+                    for alias, info in sorted(signature.inputs.items())
+                ],
+                "outputs": [
+                    [alias, dtype(info)] for alias, info in sorted(signature.outputs.items())
+                ],
+                "method_name": signature.method_name,
+            }
+            for name, signature in signature_map.signature_def.items()
+        },
     }
 
 
-@pytest.mark.parametrize("case", RECORDED, ids=[case["case"].replace(" ", "_") for case in RECORDED])
+@pytest.mark.parametrize(
+    "case", RECORDED, ids=[case["case"].replace(" ", "_") for case in RECORDED]
+)
 def test_recorded_case_is_answered_alike(case, recorded_server, stubs):
     try:
         response = _call(stubs(recorded_server.address), case)
@@ -67,5 +78,7 @@ def test_recorded_case_is_answered_alike(case, recorded_server, stubs):
     if case["rpc"] == "GetModelMetadata":
         assert _metadata_as_recorded(response) == case["response"]
     else:
-        assert json_format.MessageToDict(
-            response, preserving_proto_field_name=True) == case["response"]
+        assert (
+            json_format.MessageToDict(response, preserving_proto_field_name=True)
+            == case["response"]
+        )

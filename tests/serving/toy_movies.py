@@ -3,6 +3,7 @@
 Items m1 to m6; a known user ("u1") likes even items more. `expected_scores` says the same in NumPy.
 `slow` answers after the asked seconds, for the test that stops a server under a request.
 """
+
 import os
 
 import numpy as np
@@ -30,15 +31,16 @@ def expected_scores(user_id, history, mood=0.0):
 
 
 def _checked(tensor, name, rank, width=None):
-    shape_is_right = tf.equal(tf.rank(tensor), rank)
-    with tf.control_dependencies([tf.debugging.Assert(shape_is_right, [f"{name} must have rank {rank}"])]):
-        tensor = tf.identity(tensor)
+    wanted = "[B]" if rank == 1 else f"[B, {width}]"
+    shape = tf.shape(tensor)
+    fits = tf.equal(tf.size(shape), rank)
     if width is not None:
-        width_is_right = tf.equal(tf.shape(tensor)[1], width)
-        with tf.control_dependencies(
-                [tf.debugging.Assert(width_is_right, [f"{name} must have the width {width}"])]):
-            tensor = tf.identity(tensor)
-    return tf.ensure_shape(tensor, [None] if rank == 1 else [None, width])
+        fits = fits & tf.reduce_all(tf.equal(shape[-1:], [width]))
+    with tf.control_dependencies(
+        [tf.debugging.Assert(fits, [f"{name} must be {wanted}, is", shape])]
+    ):
+        # Not `ensure_shape`: the optimiser would let it run, and fail, before the assertion.
+        return tf.reshape(tensor, [-1] if rank == 1 else [-1, width])
 
 
 def _spec(dtype, name):
@@ -51,14 +53,18 @@ class ToyMovies(tf.Module):
         self.history_width = history_width
         self.vectors = tf.Variable(VECTORS)
         self.items = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(ITEMS, tf.range(len(ITEMS))), -1)
+            tf.lookup.KeyValueTensorInitializer(ITEMS, tf.range(len(ITEMS))), -1
+        )
         self.users = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(list(USERS), tf.range(len(USERS))), len(USERS))
+            tf.lookup.KeyValueTensorInitializer(list(USERS), tf.range(len(USERS))), len(USERS)
+        )
         self.user_vectors = tf.Variable(np.array([*USERS.values(), [0, 0]], np.float32))
 
     def _query(self, user_id, history, mood):
         rows = self.items.lookup(history)
-        vectors = tf.gather(self.vectors, tf.maximum(rows, 0)) * tf.cast(rows >= 0, tf.float32)[..., None]
+        vectors = (
+            tf.gather(self.vectors, tf.maximum(rows, 0)) * tf.cast(rows >= 0, tf.float32)[..., None]
+        )
         user = tf.gather(self.user_vectors, self.users.lookup(user_id))
         return user + tf.reduce_sum(vectors, 1) + tf.stack([mood, tf.zeros_like(mood)], 1)
 
@@ -73,66 +79,110 @@ class ToyMovies(tf.Module):
     def signatures(self):
         blank_history = tf.constant([[""] * self.history_width])
 
-        @tf.function(input_signature=[
-            _spec(tf.string, "user_id"), _spec(tf.string, "history"), _spec(tf.string, "exclude"),
-            _spec(tf.int32, "k"), _spec(tf.float32, "mood")])
-        def recommend(user_id, history=blank_history, exclude=tf.constant([[""] * EXCLUDE_WIDTH]),
-                      k=tf.constant([10]), mood=tf.constant([0.0])):
+        @tf.function(
+            input_signature=[
+                _spec(tf.string, "user_id"),
+                _spec(tf.string, "history"),
+                _spec(tf.string, "exclude"),
+                _spec(tf.int32, "k"),
+                _spec(tf.float32, "mood"),
+            ]
+        )
+        def recommend(
+            user_id,
+            history=blank_history,
+            exclude=tf.constant([[""] * EXCLUDE_WIDTH]),
+            k=tf.constant([10]),
+            mood=tf.constant([0.0]),
+        ):
             query_vector, history, batch = self._side(user_id, history, mood)
-            exclude = tf.broadcast_to(_checked(exclude, "exclude", 2, EXCLUDE_WIDTH),
-                                      [batch, EXCLUDE_WIDTH])
+            exclude = tf.broadcast_to(
+                _checked(exclude, "exclude", 2, EXCLUDE_WIDTH), [batch, EXCLUDE_WIDTH]
+            )
             k = tf.broadcast_to(_checked(k, "k", 1), [batch])
             return self._best(query_vector, tf.concat([history, exclude], 1), k)
 
-        @tf.function(input_signature=[
-            _spec(tf.string, "user_id"), _spec(tf.string, "item_id"), _spec(tf.string, "history"),
-            _spec(tf.float32, "mood")])
+        @tf.function(
+            input_signature=[
+                _spec(tf.string, "user_id"),
+                _spec(tf.string, "item_id"),
+                _spec(tf.string, "history"),
+                _spec(tf.float32, "mood"),
+            ]
+        )
         def rank(user_id, item_id, history=blank_history, mood=tf.constant([0.0])):
             query_vector, _, _ = self._side(user_id, history, mood)
             rows = self.items.lookup(_checked(item_id, "item_id", 2, CANDIDATES))
             scores = tf.gather(self._scores(query_vector), tf.maximum(rows, 0), batch_dims=1)
             return {"score": tf.where(rows >= 0, scores, tf.fill(tf.shape(rows), -1.0))}
 
-        @tf.function(input_signature=[
-            _spec(tf.string, "user_id"), _spec(tf.string, "history"), _spec(tf.float32, "mood")])
+        @tf.function(
+            input_signature=[
+                _spec(tf.string, "user_id"),
+                _spec(tf.string, "history"),
+                _spec(tf.float32, "mood"),
+            ]
+        )
         def embed_query(user_id, history=blank_history, mood=tf.constant([0.0])):
             return {"embedding": self._side(user_id, history, mood)[0]}
 
         @tf.function(input_signature=[_spec(tf.string, "item_id"), _spec(tf.float32, "image")])
         def embed_item(item_id=tf.constant([""]), image=tf.constant([[0.0, 0.0]])):
             rows = self.items.lookup(_checked(item_id, "item_id", 1))
-            known = tf.gather(self.vectors, tf.maximum(rows, 0)) * tf.cast(rows >= 0, tf.float32)[:, None]
+            known = (
+                tf.gather(self.vectors, tf.maximum(rows, 0))
+                * tf.cast(rows >= 0, tf.float32)[:, None]
+            )
             return {"embedding": known + _checked(image, "image", 2, 2)}
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
         def serving_default(examples):
             parsed = tf.io.parse_example(
-                examples, {"user_id": tf.io.FixedLenFeature([], tf.string, "")})
+                examples, {"user_id": tf.io.FixedLenFeature([], tf.string, "")}
+            )
             batch = tf.shape(examples)[0]
             query_vector = self._query(
-                parsed["user_id"], tf.fill([batch, self.history_width], ""), tf.zeros([batch]))
+                parsed["user_id"], tf.fill([batch, self.history_width], ""), tf.zeros([batch])
+            )
             return self._best(query_vector, tf.fill([batch, 1], ""), tf.fill([batch], 3))
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
         def rank_examples(examples):
-            parsed = tf.io.parse_example(examples, {
-                "user_id": tf.io.FixedLenFeature([], tf.string, ""),
-                "item_id": tf.io.FixedLenFeature([], tf.string),
-                "mood": tf.io.FixedLenFeature([], tf.float32, 0.0)})
+            parsed = tf.io.parse_example(
+                examples,
+                {
+                    "user_id": tf.io.FixedLenFeature([], tf.string, ""),
+                    "item_id": tf.io.FixedLenFeature([], tf.string),
+                    "mood": tf.io.FixedLenFeature([], tf.float32, 0.0),
+                },
+            )
             batch = tf.shape(examples)[0]
             query_vector = self._query(
-                parsed["user_id"], tf.fill([batch, self.history_width], ""), parsed["mood"])
+                parsed["user_id"], tf.fill([batch, self.history_width], ""), parsed["mood"]
+            )
             rows = tf.maximum(self.items.lookup(parsed["item_id"]), 0)
             return {"score": tf.gather(self._scores(query_vector), rows, batch_dims=1)}
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.float64, name="seconds")])
         def slow(seconds):
             end = tf.timestamp() + seconds[0]
-            rounds = tf.while_loop(lambda n: tf.timestamp() < end, lambda n: [n + 1], [tf.constant(0)])
+            rounds = tf.while_loop(
+                lambda n: tf.timestamp() < end, lambda n: [n + 1], [tf.constant(0)]
+            )
             return {"rounds": tf.fill(tf.shape(seconds), rounds[0])}
 
-        return {f.python_function.__name__: f for f in (
-            recommend, rank, embed_query, embed_item, serving_default, rank_examples, slow)}
+        return {
+            f.python_function.__name__: f
+            for f in (
+                recommend,
+                rank,
+                embed_query,
+                embed_item,
+                serving_default,
+                rank_examples,
+                slow,
+            )
+        }
 
     def _scores(self, query_vector):
         return tf.matmul(query_vector, self.vectors, transpose_b=True) + PRIOR
@@ -143,8 +193,10 @@ class ToyMovies(tf.Module):
         widest = tf.clip_by_value(tf.reduce_max(tf.concat([k, [0]], 0)), 0, len(ITEMS))
         values, rows = tf.math.top_k(scores, widest)
         shown = (tf.range(widest)[None] < k[:, None]) & (values > -np.inf)
-        return {"item_id": tf.where(shown, tf.gather(tf.constant(ITEMS), rows), ""),
-                "score": tf.where(shown, values, -np.inf)}
+        return {
+            "item_id": tf.where(shown, tf.gather(tf.constant(ITEMS), rows), ""),
+            "score": tf.where(shown, values, -np.inf),
+        }
 
 
 def save(folder, history_width=HISTORY_WIDTH):
@@ -158,15 +210,23 @@ def save(folder, history_width=HISTORY_WIDTH):
     tf.saved_model.save(model, str(folder), signatures=model.functions)
     extra = os.path.join(folder, "assets.extra")
     os.makedirs(extra)
-    pq.write_table(pa.table({"item_id": ITEMS, "title": [f"Film {i}" for i in range(1, 6)] + [None],
-                             "year": [1991, 1992, 1993, 1994, 1995, None]}),
-                   os.path.join(extra, "catalogue.parquet"))
+    pq.write_table(
+        pa.table(
+            {
+                "item_id": ITEMS,
+                "title": [f"Film {i}" for i in range(1, 6)] + [None],
+                "year": [1991, 1992, 1993, 1994, 1995, None],
+            }
+        ),
+        os.path.join(extra, "catalogue.parquet"),
+    )
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "movies"
     request.model_spec.signature_name = "recommend"
     request.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["u1"]))
     entry = prediction_log_pb2.PredictionLog(
-        predict_log=prediction_log_pb2.PredictLog(request=request))
+        predict_log=prediction_log_pb2.PredictLog(request=request)
+    )
     with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
         writer.write(entry.SerializeToString())
 
