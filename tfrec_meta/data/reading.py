@@ -357,8 +357,8 @@ def _line(path: Path, record: int) -> int:
 
 def _open_text(path: Path, encoding: str) -> IO[str]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    return open(path, encoding=encoding, newline="")
+        return gzip.open(path, "rt", encoding=encoding, newline="", errors="replace")
+    return open(path, encoding=encoding, newline="", errors="replace")
 
 
 def _damaged(path: Path, error: BaseException) -> str:

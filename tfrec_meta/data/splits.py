@@ -119,8 +119,8 @@ def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.
     times = _times(data, "split_by_time")
     ordered = np.sort(times)
     size = len(times)
-    cut_train = ordered[min(int(train * size), size - 1)]
-    cut_test = ordered[min(int(round((train + validation) * size)), size - 1)]
+    cut_train = ordered[min(round(train * size), size - 1)]
+    cut_test = ordered[min(round((train + validation) * size), size - 1)]
     learnt, judged = times < cut_train, times >= cut_test
     parts = {"train": learnt, "validation": ~learnt & ~judged, "test": judged}
     for part, rows in parts.items():
