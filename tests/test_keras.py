@@ -1,0 +1,125 @@
+"""Which Keras a process gets, by what it imports first; each order in a process of its own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in a new Python that has no TF_USE_LEGACY_KERAS but what is given."""
+    kept = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+USE_EVERYTHING = """
+    import tensorflow as tf
+    from tensorflow.keras.layers import Dense
+    from tfrec_meta.keras import tf_keras
+    assert tf.keras.layers.Dense is tf_keras.layers.Dense is Dense
+    assert tf.optimizers.Adam is tf_keras.optimizers.Adam
+
+    import tensorflow_recommenders as tfrs
+    tfrs.tasks.Retrieval()
+
+    import keras_tuner  # as TFX does, with no word from us
+    import keras
+    assert keras.__version__.startswith("3."), "KerasTuner's stand-in has to be gone"
+    import tempfile
+    import numpy as np
+
+    def build(hyperparameters):
+        units = hyperparameters.Int("units", 1, 4)
+        model = tf_keras.Sequential([tf_keras.layers.Dense(units, input_shape=(2,))])
+        model.compile("sgd", "mse")
+        return model
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = keras_tuner.RandomSearch(build, objective="loss", max_trials=1, directory=folder)
+        tuner.search(np.zeros((4, 2)), np.zeros((4, 1)), epochs=1, verbose=0)
+        model = tuner.hypermodel.build(keras_tuner.HyperParameters())
+        model.save(folder + "/model")
+        assert isinstance(tf.keras.models.load_model(folder + "/model"), tf_keras.Model)
+"""
+
+
+def test_keras_2_serves_tensorflow_tfrs_and_keras_tuner():
+    done = run_python("import tfrec_meta.keras" + USE_EVERYTHING.replace("\n    ", "\n"))
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_tensorflow_imported_first_is_turned_while_its_keras_is_unused():
+    first = "import tensorflow, keras\nown = keras\nimport tfrec_meta.keras"
+    done = run_python(first + USE_EVERYTHING.replace("\n    ", "\n") + "\nassert keras is own\n")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_what_is_bound_to_keras_3_is_refused():
+    done = run_python(
+        """
+        def refusal():
+            try:
+                import tfrec_meta.keras
+            except RuntimeError as error:
+                return str(error)
+
+        import keras_tuner
+        said = refusal()
+        assert "KerasTuner is bound to Keras 3" in said, said
+
+        import tensorflow as tf
+        tf.keras.layers.Dense(1)
+        said = refusal()
+        assert "something used `tf.keras`" in said and "TF_USE_LEGACY_KERAS=1" in said, said
+        """
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_switch_that_says_no_is_refused():
+    done = run_python("import tfrec_meta.keras", TF_USE_LEGACY_KERAS="0")
+    assert done.returncode == 1
+    assert "TF_USE_LEGACY_KERAS='0', but" in done.stderr
+
+
+def test_choosing_loads_nothing():
+    done = run_python(
+        """
+        import os, sys
+        import tfrec_meta.keras
+        assert os.environ["TF_USE_LEGACY_KERAS"] == "1"
+        assert not {"tensorflow", "tf_keras", "keras", "keras_tuner"} & set(sys.modules)
+        tfrec_meta.keras.use_keras2()
+        names = [type(finder).__name__ for finder in sys.meta_path]
+        assert names.count("_KerasTunerFinder") == 1
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_tensorflow_is_named_with_the_command_that_installs_it():
+    done = run_python(
+        """
+        import sys
+        sys.modules["tf_keras"] = None  # as if it were not installed
+        from tfrec_meta.keras import tf_keras
+        """
+    )
+    assert "tf_keras is not installed; pip install 'tfrec-meta[core]'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["Keras", "keras_tuner"])
+def test_unknown_public_names_are_refused(name):
+    import tfrec_meta.keras
+
+    with pytest.raises(AttributeError, match=f"no public name '{name}'"):
+        getattr(tfrec_meta.keras, name)
