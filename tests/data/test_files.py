@@ -20,9 +20,14 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
     target = tmp_path / "target"
     with atomic_folder(target) as work:
         (work / "file").write_text("old")
-    with pytest.raises(RuntimeError), atomic_folder(target, overwrite=True) as work:
-        (work / "file").write_text("half")
-        raise RuntimeError
+
+    def fail():
+        with atomic_folder(target, overwrite=True) as work:
+            (work / "file").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (target / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
@@ -45,9 +50,14 @@ def test_nothing_is_replaced_unasked(tmp_path):
 
 def test_whoever_is_slower_does_not_overwrite(tmp_path):
     target = tmp_path / "target"
-    with pytest.raises(FileExistsError, match="another process"), atomic_folder(target):
-        target.mkdir()
-        (target / "file").write_text("theirs")
+
+    def be_slow():
+        with atomic_folder(target):
+            target.mkdir()
+            (target / "file").write_text("theirs")
+
+    with pytest.raises(FileExistsError, match="another process"):
+        be_slow()
     assert (target / "file").read_text() == "theirs"
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 

@@ -59,7 +59,7 @@ def test_a_source_without_times_and_values_gets_nulls_and_ones():
 def test_take_keeps_order_users_items_and_name(data):
     taken = data.take([2, 0])
     assert taken.events["time"].to_pylist() == [20, 30]
-    assert taken.users is not None and taken.users.equals(data.users)
+    assert taken.users is data.users
     assert taken.name == "toy"
     assert taken.user_ids.tolist() == ["b"]
     assert data.take([False, True, False]).events["time"].to_pylist() == [10]

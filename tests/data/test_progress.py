@@ -40,4 +40,5 @@ def test_a_terminal_gets_a_bar():
     stream = Terminal()
     with Progress("fetching", 100, stream=stream) as progress:
         progress.advance(50)
-    assert "fetching" in stream.getvalue() and "\r" in stream.getvalue()
+    assert "fetching" in stream.getvalue()
+    assert "\r" in stream.getvalue()

@@ -42,7 +42,7 @@ def test_popularity_has_a_tail_that_zipf_sets():
 
 def test_factors_are_chances_and_do_not_need_the_events():
     tastes, appeal = synthetic_factors(400, 200, seed=3, categories=4)
-    assert tastes.shape == (400, 4) and appeal.shape == (200, 4)
+    assert (tastes.shape, appeal.shape) == ((400, 4), (200, 4))
     np.testing.assert_allclose(tastes.sum(axis=1), 1)
     np.testing.assert_allclose(appeal.sum(axis=0), 1)
 

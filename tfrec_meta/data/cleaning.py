@@ -96,5 +96,3 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
     encoded = column.dictionary_encode().unify_dictionaries()
     chunks = [chunk.indices.to_numpy() for chunk in encoded.chunks]
     return np.concatenate(chunks) if chunks else np.empty(0, np.int32)
-
-

@@ -123,9 +123,7 @@ def user_histories(
     return answer
 
 
-def _by_user_and_time(
-    users: np.ndarray, times: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _by_user_and_time(users: np.ndarray, times: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Rows by user, then time, then row; and a mask of each user's first place in that order."""
     order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
     ordered = users[order]

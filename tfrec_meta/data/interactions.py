@@ -330,8 +330,8 @@ class Interactions:
                 try:
                     tables[key] = pq.read_table(path)
                 except (pa.ArrowInvalid, OSError) as error:
-                    reason = str(error).splitlines()[0]
-                    raise ValueError(f"{path} is damaged: {reason}; write the data again.") from error
+                    reason = f"{path} is damaged: {str(error).splitlines()[0]}"
+                    raise ValueError(f"{reason}; write the data again.") from error
         return cls(name=about["name"], dropped=about["dropped"], **tables)
 
 
@@ -353,8 +353,9 @@ def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
         raise ValueError(f"`{name}` has no column `{key}`, only {table.column_names}.")
     column = table[key]
     if column.type != pa.string():
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        types = pa.types
+        kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+        if not (types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)):
             raise TypeError(
                 f"`{name}` column `{key}` is of type {kind}, but an id is text or a whole number."
             )

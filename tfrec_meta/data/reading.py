@@ -1,4 +1,4 @@
-"""Interactions from Parquet, CSV and TSV files: many files, gzip, streamed, each row accountable."""
+"""Interactions from Parquet, CSV and TSV files: streamed, and every row accountable."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -182,17 +183,16 @@ def text_batches(
     def record_name(record: int) -> str:
         return f"row {record + 1} (line {_line(path, record + has_header)})"
 
+    def skipped_name(record: int, what: str) -> str:
+        return f"{shown or path}, {record_name(record)}: {what}."
+
     told = 0
 
     def tell_skipped() -> None:
         nonlocal told
         for record, what in skipped[told:]:
             told += 1
-            check.bad(
-                "unreadable row",
-                1,
-                lambda record=record, what=what: f"{shown or path}, {record_name(record)}: {what}.",
-            )
+            check.bad("unreadable row", 1, partial(skipped_name, record, what))
 
     offset = 0
     try:
@@ -244,10 +244,10 @@ class _CountedStream:
     """A readable, unpacked file that tells `progress` how much of the packed one was read."""
 
     def __init__(self, path: Path, progress: Progress | None) -> None:
-        self._raw = open(path, "rb")
+        self._raw = open(path, "rb")  # noqa: SIM115 (Arrow closes it, through `close`)
         self._file: IO[bytes] = self._raw
         if path.suffix == ".gz":
-            self._file = gzip.open(self._raw)  # type: ignore[assignment]
+            self._file = gzip.GzipFile(fileobj=self._raw)  # type: ignore[assignment]
         self._progress, self._seen = progress, 0
 
     @property
@@ -299,13 +299,16 @@ def _batches(
             size, rows = path.stat().st_size, max(file.metadata.num_rows, 1)
             sources = list(dict.fromkeys(present.values()))
             for batch in file.iter_batches(_BATCH, columns=sources):
-                first = offset
                 table = pa.table({key: batch.column(source) for key, source in present.items()})
-                yield table, lambda row, first=first: f"row {first + row + 1}"
+                yield table, partial(_row_name, offset)
                 offset += batch.num_rows
                 progress.advance(size * batch.num_rows // rows)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(_damaged(path, error)) from error
+
+
+def _row_name(first: int, row: int) -> str:
+    return f"row {first + row + 1}"
 
 
 def _present(
@@ -333,15 +336,20 @@ def _header(path: Path, text: TextFormat) -> list[str]:
     if text.names is not None:
         return list(text.names)
     try:
-        encoding = "utf-8-sig" if text.encoding.lower().replace("-", "") == "utf8" else text.encoding
+        is_utf8 = text.encoding.lower().replace("-", "") == "utf8"
+        encoding = "utf-8-sig" if is_utf8 else text.encoding
         with _open_text(path, encoding) as file:
             line = next((line for line in file if line.strip()), "")
     except (EOFError, OSError, UnicodeDecodeError) as error:
         raise ValueError(_damaged(path, error)) from error
     if not line:
         raise ValueError(f"{path} is empty; it needs a line of column names, then rows.")
-    quoting = csv.QUOTE_MINIMAL if text.quoted else csv.QUOTE_NONE
-    return next(csv.reader([line.rstrip("\r\n")], delimiter=text.delimiter, quoting=quoting))
+    line = line.rstrip("\r\n")
+    return (
+        next(csv.reader([line], delimiter=text.delimiter))
+        if text.quoted
+        else line.split(text.delimiter)
+    )
 
 
 def _line(path: Path, record: int) -> int:

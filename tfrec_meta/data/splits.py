@@ -129,8 +129,9 @@ def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.
                 f"{part} would be empty: {data.name} has {len(np.unique(times))} different times "
                 f"for {size} events; change the shares or split by user."
             )
-    rows = [np.flatnonzero(part) for part in parts.values()]
-    return Split(data, *rows, protocol=f"by time, {train:g} train, {validation:g} validation")
+    train_index, validation_index, test_index = map(np.flatnonzero, parts.values())
+    protocol = f"by time, {train:g} train, {validation:g} validation"
+    return Split(data, train_index, validation_index, test_index, protocol)
 
 
 def split_cold_users(
@@ -196,9 +197,9 @@ def _cold(
     part = np.zeros(size, np.int8)
     part[drawn[:end_test]] = 2
     part[drawn[end_test:end_validation]] = 1
-    rows = [np.flatnonzero(part[codes] == number) for number in (0, 1, 2)]
+    learnt, chosen, judged = (np.flatnonzero(part[codes] == number) for number in (0, 1, 2))
     protocol = f"cold {what}, {test:g} test, {validation:g} validation"
-    return Split(data, *rows, protocol=protocol, seed=seed)
+    return Split(data, learnt, chosen, judged, protocol, seed)
 
 
 def _check_shares(**shares: float) -> None:

@@ -231,10 +231,8 @@ def _tokens(prefix: str, count: int) -> pa.Array:
 
 def _category_names(categories: int) -> list[str]:
     themes = list(_THEMES)
-    return [
-        themes[number % len(themes)] + (f" {number // len(themes) + 1}" if number >= len(themes) else "")
-        for number in range(categories)
-    ]
+    rounds = [divmod(number, len(themes)) for number in range(categories)]
+    return [themes[place] + (f" {again + 1}" if again else "") for again, place in rounds]
 
 
 def _user_table(user_ids: pa.Array, tastes: np.ndarray, rng: np.random.Generator) -> pa.Table:
@@ -256,9 +254,8 @@ def _item_table(item_ids: pa.Array, appeal: np.ndarray, rng: np.random.Generator
     nouns = np.array(list(_THEMES.values()), object)
     noun = nouns[category % len(nouns), rng.integers(nouns.shape[1], size=items)]
     adjective = np.array(_ADJECTIVES, object)[rng.integers(len(_ADJECTIVES), size=items)]
-    title = pc.binary_join_element_wise(
-        pa.array(adjective), pa.array(noun), pa.array(np.arange(1, items + 1)).cast(pa.string()), " "
-    )
+    number = pa.array(np.arange(1, items + 1)).cast(pa.string())
+    title = pc.binary_join_element_wise(pa.array(adjective), pa.array(noun), number, " ")
     price = np.exp(rng.normal(1.5 + category / max(categories - 1, 1), 0.3)).astype(np.float32)
     return pa.table(
         {
