@@ -11,7 +11,7 @@ from tfrec_meta.evaluation.intervals import (
 
 def test_the_interval_is_that_of_the_normal_law_for_many_users():
     values = np.random.default_rng(0).normal(0.3, 0.2, 4000)
-    estimate, = estimates(values[:, None])
+    (estimate,) = estimates(values[:, None])
     half = 1.96 * values.std() / np.sqrt(len(values))
     assert estimate.value == pytest.approx(values.mean())
     assert estimate.low == pytest.approx(values.mean() - half, abs=0.15 * half)
@@ -33,7 +33,7 @@ def test_every_draw_has_as_many_users_as_there_are(monkeypatch):
 
 
 def test_users_without_a_value_are_left_out():
-    estimate, = estimates(np.array([[1.0], [np.nan], [1.0]]))
+    (estimate,) = estimates(np.array([[1.0], [np.nan], [1.0]]))
     assert (estimate.value, estimate.low, estimate.high) == (1, 1, 1)
 
 
@@ -41,7 +41,8 @@ def test_no_interval_without_resamples_and_no_mean_without_values():
     values = np.array([[0.0, np.nan], [1.0, np.nan]])
     first, second = estimates(values, resamples=0)
     assert first == Estimate(0.5)
-    assert np.isnan(second.value) and second.low is None
+    assert np.isnan(second.value)
+    assert second.low is None
     assert estimates(np.array([[0.25]])) == [Estimate(0.25)]
 
 
@@ -49,10 +50,12 @@ def test_a_constant_gain_is_certain_and_no_gain_is_not():
     a = np.random.default_rng(2).random(100)
     better = paired_difference(a + 0.1, a, "ndcg@10")
     assert better.difference == pytest.approx(0.1)
-    assert better.low == pytest.approx(0.1) and better.high == pytest.approx(0.1)
+    assert better.low == pytest.approx(0.1)
+    assert better.high == pytest.approx(0.1)
     assert better.p == pytest.approx(2 / 1001)
     same = paired_difference(a, a)
-    assert same.difference == 0 and same.p == 1
+    assert same.difference == 0
+    assert same.p == 1
     assert "ndcg@10: +0.1000" in str(better)
 
 

@@ -73,8 +73,9 @@ def test_ties_never_fill_more_places_than_the_list_has():
     np.testing.assert_allclose(m.average_precision(tied, 2), [(1 / 2 + 2 / 2) / 2])
 
 
-@pytest.mark.parametrize("metric", [m.hit_rate, m.recall, m.precision, m.ndcg,
-                                    m.reciprocal_rank, m.average_precision])
+@pytest.mark.parametrize(
+    "metric", [m.hit_rate, m.recall, m.precision, m.ndcg, m.reciprocal_rank, m.average_precision]
+)
 def test_perfect_is_one_and_a_miss_is_zero(metric):
     best = RelevantRanks.from_lists([[1, 2], []], candidates=5, relevant=[2, 1])
     np.testing.assert_allclose(metric(best, 2), [1, 0])
@@ -98,8 +99,7 @@ def test_coverage_counts_each_item_once_and_no_blanks():
 
 def test_popularity_lift_is_relative_to_the_profiles():
     # Lists: mean popularity (8+2)/2 = 5 and 8; profiles 2 and 4, so GAP_p = 3; third has none.
-    lift = m.popularity_lift([[0, 1], [0, -1], [1, 1]], popularity=[8, 2],
-                             profile=[2, 4, np.nan])
+    lift = m.popularity_lift([[0, 1], [0, -1], [1, 1]], popularity=[8, 2], profile=[2, 4, np.nan])
     np.testing.assert_allclose(lift, [(5 - 2) / 3, (8 - 4) / 3, np.nan])
     assert np.nanmean(lift) == pytest.approx((6.5 - 3) / 3)
 

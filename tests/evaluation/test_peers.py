@@ -7,18 +7,34 @@ import scipy.sparse as sp
 from tfrec_meta.evaluation import peers
 
 # Two circles of users with two circles of items; user 0 lacks item 2, user 4 lacks item 5.
-TRAIN = sp.csr_array(np.array([
-    [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 0, 1, 0, 0, 0],
-    [0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]]))
+TRAIN = sp.csr_array(
+    np.array(
+        [
+            [1, 1, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0],
+            [1, 0, 1, 0, 0, 0],
+            [0, 0, 0, 1, 1, 0],
+            [0, 0, 0, 1, 1, 1],
+            [0, 0, 0, 1, 1, 1],
+            [0, 0, 0, 0, 1, 1],
+        ]
+    )
+)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: peers.item_knn_scores(TRAIN, neighbours=3),
-    lambda: peers.ials_scores(TRAIN, factors=2, regularization=0.01, alpha=5.0)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: peers.item_knn_scores(TRAIN, neighbours=3),
+        lambda: peers.ials_scores(TRAIN, factors=2, regularization=0.01, alpha=5.0),
+    ],
+)
 def test_a_baseline_finds_the_item_that_is_missing_from_the_circle(make):
     pytest.importorskip("implicit")
     scores = make()(np.array([4, 0]))
-    assert scores.shape == (2, 6) and scores.dtype == np.float32
+    assert scores.shape == (2, 6)
+    assert scores.dtype == np.float32
     unseen = np.where(TRAIN[[4, 0]].toarray() > 0, -np.inf, scores)
     assert unseen.argmax(axis=1).tolist() == [5, 2]
 
@@ -32,8 +48,9 @@ def test_ials_is_reproducible():
 def test_values_and_explicit_zeros_of_the_train_matrix_do_not_matter():
     pytest.importorskip("implicit")
     weighted = sp.csr_array(TRAIN * 3.0)
-    np.testing.assert_array_equal(peers.item_knn_scores(weighted)(np.arange(8)),
-                                  peers.item_knn_scores(TRAIN)(np.arange(8)))
+    np.testing.assert_array_equal(
+        peers.item_knn_scores(weighted)(np.arange(8)), peers.item_knn_scores(TRAIN)(np.arange(8))
+    )
     assert weighted.data.max() == 3
 
 

@@ -15,9 +15,7 @@ from tfrec_meta.evaluation import (
 )
 
 # Three users, five items. User 0 saw item 0; of the rest the order is 3, 1, 2, 4.
-SCORES = np.array([[9, 3, 2, 4, 1],
-                   [1, 1, 1, 1, 1],
-                   [5, 4, 3, 2, 1]], np.float32)
+SCORES = np.array([[9, 3, 2, 4, 1], [1, 1, 1, 1, 1], [5, 4, 3, 2, 1]], np.float32)
 SEEN = sp.csr_array(np.array([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]]))
 RELEVANT = sp.csr_array(np.array([[0, 1, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]))
 
@@ -32,8 +30,12 @@ def test_the_toy_by_hand():
     # User 0: ranks 2 and 4 of 4. User 1: three candidates tied at rank 2.
     discount, ideal = 1 / np.log2(3), 1 + 1 / np.log2(3)
     expected = {
-        "ndcg@2": [discount / ideal, discount], "recall@2": [1 / 2, 1], "hr@2": [1, 1],
-        "precision@2": [1 / 2, 1 / 2], "map@2": [1 / 4, 1 / 2], "mrr@2": [1 / 2, 1 / 2],
+        "ndcg@2": [discount / ideal, discount],
+        "recall@2": [1 / 2, 1],
+        "hr@2": [1, 1],
+        "precision@2": [1 / 2, 1 / 2],
+        "map@2": [1 / 4, 1 / 2],
+        "mrr@2": [1 / 2, 1 / 2],
         # User 0: below rank 2 is one irrelevant of two, below rank 4 none.
         "auc": [1 / 4, 1 / 2],
         # Popularity 2, 1, 0, 0, 0. Lists (3, 1) and (2, 3): means 1/2 and 0; profiles 2 and 3/2.
@@ -43,7 +45,8 @@ def test_the_toy_by_hand():
     for name, values in expected.items():
         np.testing.assert_allclose(e.per_query[name], values, err_msg=name)
         assert e[name].value == pytest.approx(np.mean(values))
-    assert e["coverage@2"].value == 3 / 5 and e["coverage@2"].low is None
+    assert e["coverage@2"].value == 3 / 5
+    assert e["coverage@2"].low is None
     assert e.counts == {"queries": 2, "candidates": 5, "relevant": 3, "outside": 0, "seen": 0}
 
 
@@ -51,7 +54,7 @@ def random_case(users=60, items=45, seed=0):
     generator = np.random.default_rng(seed)
     queries = generator.standard_normal((users, 6)).astype(np.float32)
     candidates = generator.standard_normal((items, 6)).astype(np.float32)
-    group = generator.choice(4, (users, items), p=[.7, .15, .15, 0])
+    group = generator.choice(4, (users, items), p=[0.7, 0.15, 0.15, 0])
     return queries, candidates, sp.csr_array(group == 1), sp.csr_array(group == 2)
 
 
@@ -89,14 +92,16 @@ def test_items_outside_of_the_catalogue_are_misses():
     assert e.queries.tolist() == [0, 1, 2]
     np.testing.assert_allclose(e.per_query["recall@2"], [1 / 4, 1, 0])
     assert e.per_query["auc"][2] == 0
-    assert e.counts["outside"] == 3 and "3 of the relevant pairs are outside" in str(e)
+    assert e.counts["outside"] == 3
+    assert "3 of the relevant pairs are outside" in str(e)
 
 
 def test_relevant_items_that_were_seen_are_misses_and_are_told():
     relevant = sp.csr_array(np.array([[1, 0, 0, 1, 0], [0] * 5, [0] * 5]))
     e = full_catalogue(rows, relevant, SEEN, k=2)
     np.testing.assert_allclose(e.per_query["recall@2"], [1 / 2])
-    assert e.counts["seen"] == 1 and "1 of the relevant pairs are among the seen" in str(e)
+    assert e.counts["seen"] == 1
+    assert "1 of the relevant pairs are among the seen" in str(e)
 
 
 def test_without_seen_everything_is_a_candidate_and_there_is_no_popularity_lift():
@@ -132,7 +137,7 @@ def test_bad_input_is_named():
         full_catalogue(rows, RELEVANT.toarray(), k=2)
     with pytest.raises(ValueError, match="`extra_relevant`"):
         full_catalogue(rows, RELEVANT, k=2, extra_relevant=[1])
-    with pytest.raises(ValueError, match="query 1 .* nan"):
+    with pytest.raises(ValueError, match=r"query 1 .* nan"):
         full_catalogue(lambda r: np.where(r[:, None] == 1, np.nan, SCORES[r]), RELEVANT, k=2)
 
 
@@ -150,7 +155,8 @@ def test_compare_pairs_users():
     random = full_catalogue((queries, candidates), relevant, seen)
     difference = compare(good, random, "ndcg@10")
     assert difference.difference == pytest.approx(good["ndcg@10"].value - random["ndcg@10"].value)
-    assert difference.low > 0 and difference.p < 0.01
+    assert difference.low > 0
+    assert difference.p < 0.01
     other = full_catalogue((queries[:9], candidates), relevant[:9], seen[:9])
     with pytest.raises(ValueError, match="not the same"):
         compare(good, other)
@@ -164,7 +170,8 @@ def test_json_and_text_hold_the_same_figures():
     assert plain["metrics"]["recall@2"]["value"] == e["recall@2"].value
     assert plain["metrics"]["coverage@2"] == {"value": 0.6, "low": None, "high": None}
     assert plain["counts"]["queries"] == 2
-    assert "recall@2" in str(e) and "0.7500   0.5000 to 1.0000" in str(e)
+    assert "recall@2" in str(e)
+    assert "0.7500   0.5000 to 1.0000" in str(e)
     table = format_table({"ours": e, "other": full_catalogue(rows, RELEVANT, k=2)})
     assert table.splitlines()[0].split()[:2] == ["model", "ndcg@2"]
     assert table.splitlines()[2].endswith("-")  # no popularity lift without `seen`
@@ -192,8 +199,10 @@ def test_true_candidate_ranks_score_a_repeated_query_once_and_keep_the_row_order
     for chunk in (None, 4):
         ranks = true_candidate_ranks(queries, candidates, true, asks, chunk=chunk)
         np.testing.assert_array_equal(ranks, expected)
-    np.testing.assert_array_equal(true_candidate_ranks(queries, candidates, true[:30]),
-                                  1 + (scores > scores[np.arange(30), true[:30]][:, None]).sum(1))
+    np.testing.assert_array_equal(
+        true_candidate_ranks(queries, candidates, true[:30]),
+        1 + (scores > scores[np.arange(30), true[:30]][:, None]).sum(1),
+    )
 
 
 def test_true_candidate_ranks_refuse_rows_that_are_not_there():

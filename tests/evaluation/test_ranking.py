@@ -5,6 +5,10 @@ import scipy.sparse as sp
 from tfrec_meta.evaluation import ranking
 
 
+def ignore(part, block):
+    """Work that does nothing."""
+
+
 def ranks_by_definition(block, row, item):
     above = [(block[r] > block[r, i]).sum() for r, i in zip(row, item, strict=True)]
     tied = [(block[r] == block[r, i]).sum() for r, i in zip(row, item, strict=True)]
@@ -63,16 +67,22 @@ def test_blocks_cover_the_asked_rows(chunk):
 
     for scores in ((queries, candidates), function):
         seen = np.full((5, 5), np.nan)
-        for part, block in ranking.score_blocks(scores, rows, 5, chunk):
+
+        def work(part, block, seen=seen):
             seen[part] = block
-            block[:] = -1  # the caller's to change
+            block[:] = -1  # the work's to change
+
+        ranking.for_each_block(scores, rows, 5, work, chunk)
         np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
 def test_a_score_function_may_return_its_own_matrix_without_losing_it():
     matrix = np.ones((3, 2), np.float32)
-    for _, block in ranking.score_blocks(lambda rows: matrix[:len(rows)], np.arange(3), 2):
+
+    def work(part, block):
         block[:] = 0
+
+    ranking.for_each_block(lambda rows: matrix[: len(rows)], np.arange(3), 2, work)
     assert (matrix == 1).all()
 
 
@@ -84,28 +94,45 @@ def test_scores_that_are_not_finite_name_their_query(bad):
         return block
 
     with pytest.raises(ValueError, match=f"query 6 .* item 1 has {bad}"):
-        list(ranking.score_blocks(scores, np.array([4, 6]), 3))
+        ranking.for_each_block(scores, np.array([4, 6]), 3, ignore)
 
 
 def test_embeddings_that_are_not_finite_name_their_row():
     good, bad = np.ones((3, 2), np.float32), np.ones((3, 2), np.float32)
     bad[2, 1] = np.nan
     with pytest.raises(ValueError, match="`queries` row 2 holds nan in column 1"):
-        list(ranking.score_blocks((bad, good), np.arange(3), 3))
+        ranking.for_each_block((bad, good), np.arange(3), 3, ignore)
     with pytest.raises(ValueError, match="`candidates` row 2"):
-        list(ranking.score_blocks((good, bad), np.arange(3), 3))
+        ranking.for_each_block((good, bad), np.arange(3), 3, ignore)
 
 
 def test_products_that_overflow_name_their_query():
     queries = np.array([[1, 1], [3e38, 3e38]], np.float32)
     with pytest.raises(ValueError, match="scores of query 1 are not finite"):
-        list(ranking.score_blocks((queries, np.ones((2, 2), np.float32)), np.arange(2), 2))
+        ranking.for_each_block((queries, np.ones((2, 2), np.float32)), np.arange(2), 2, ignore)
 
 
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"returned shape \(2, 4\)"):
-        list(ranking.score_blocks(lambda rows: np.zeros((2, 4)), np.arange(2), 3))
+        ranking.for_each_block(lambda rows: np.zeros((2, 4)), np.arange(2), 3, ignore)
     with pytest.raises(ValueError, match=r"`queries` has shape \(2, 4\)"):
-        list(ranking.score_blocks((np.zeros((2, 4)), np.zeros((3, 5))), np.arange(2), 3))
+        ranking.for_each_block((np.zeros((2, 4)), np.zeros((3, 5))), np.arange(2), 3, ignore)
     with pytest.raises(ValueError, match="`chunk`=0"):
         ranking.rows_at_once(5, 0)
+
+
+def test_without_threadpoolctl_one_thread_does_it(monkeypatch):
+    monkeypatch.setattr(ranking, "_thread_controller", lambda: None)
+    seen = []
+    ranking.for_each_block(
+        (np.eye(3), np.eye(3)), np.arange(3), 3, lambda part, block: seen.append(part), 1
+    )
+    assert seen == [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    def work(part, block):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        ranking.for_each_block((np.eye(3), np.eye(3)), np.arange(3), 3, work, 1)

@@ -43,12 +43,15 @@ class Comparison:
     p: float
 
     def __str__(self) -> str:
-        return (f"{self.metric}: {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}], "
-                f"p={self.p:.3g}")
+        return (
+            f"{self.metric}: {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}], "
+            f"p={self.p:.3g}"
+        )
 
 
-def resampled_means(values: ArrayLike, resamples: int = 1000,
-                    seed: int = 42) -> NDArray[np.float64]:
+def resampled_means(
+    values: ArrayLike, resamples: int = 1000, seed: int = 42
+) -> NDArray[np.float64]:
     """Means over users drawn with replacement.
 
     Args:
@@ -72,9 +75,9 @@ def resampled_means(values: ArrayLike, resamples: int = 1000,
         drawn = generator.integers(0, users, (count, users))
         drawn += np.arange(0, count * users, users)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=count * users).reshape(count, users)
-        sums[start:start + count] = weights.astype(np.float64) @ columns
+        sums[start : start + count] = weights.astype(np.float64) @ columns
     with np.errstate(invalid="ignore", divide="ignore"):
-        return sums[:, :table.shape[1]] / sums[:, table.shape[1]:]
+        return sums[:, : table.shape[1]] / sums[:, table.shape[1] :]
 
 
 def estimates(values: ArrayLike, resamples: int = 1000, seed: int = 42) -> list[Estimate]:
@@ -91,13 +94,17 @@ def estimates(values: ArrayLike, resamples: int = 1000, seed: int = 42) -> list[
         return [Estimate(float(mean)) for mean in means]
     tail = 50 * (1 - CONFIDENCE)
     draws = resampled_means(table, resamples, seed)
-    return [Estimate(float(mean), *map(float, np.nanpercentile(draw, [tail, 100 - tail])))
-            if count > 1 else Estimate(float(mean))
-            for mean, count, draw in zip(means, known, draws.T, strict=True)]
+    return [
+        Estimate(float(mean), *map(float, np.nanpercentile(draw, [tail, 100 - tail])))
+        if count > 1
+        else Estimate(float(mean))
+        for mean, count, draw in zip(means, known, draws.T, strict=True)
+    ]
 
 
-def paired_difference(a: ArrayLike, b: ArrayLike, metric: str = "metric", resamples: int = 1000,
-                      seed: int = 42) -> Comparison:
+def paired_difference(
+    a: ArrayLike, b: ArrayLike, metric: str = "metric", resamples: int = 1000, seed: int = 42
+) -> Comparison:
     """Compares two arrays float [users] that belong to the same users, NaN left out in pairs."""
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     difference = difference[np.isfinite(difference)]

@@ -43,21 +43,29 @@ class RelevantRanks:
         if len(self.relevant) != queries or len(self.candidates) != queries:
             raise ValueError(
                 f"`offsets` tells of {queries} queries, but `relevant` has {len(self.relevant)} "
-                f"and `candidates` {len(self.candidates)}; give one of each a query.")
+                f"and `candidates` {len(self.candidates)}; give one of each a query."
+            )
         if np.any(self.relevant < np.maximum(np.diff(self.offsets), 1)):
-            raise ValueError("`relevant` is below 1 or below the number of ranks of a query; "
-                             "leave out queries with nothing relevant.")
+            raise ValueError(
+                "`relevant` is below 1 or below the number of ranks of a query; "
+                "leave out queries with nothing relevant."
+            )
 
     @classmethod
-    def from_lists(cls, ranks: Sequence[Sequence[float]], candidates: int | Sequence[int],
-                   relevant: Sequence[int] | None = None) -> RelevantRanks:
+    def from_lists(
+        cls,
+        ranks: Sequence[Sequence[float]],
+        candidates: int | Sequence[int],
+        relevant: Sequence[int] | None = None,
+    ) -> RelevantRanks:
         """From one list of ranks a query, in any order; `relevant` defaults to its length."""
         lengths = [len(row) for row in ranks]
         return cls(
             rank=np.array([r for row in ranks for r in sorted(row)], np.float64),
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             relevant=np.asarray(lengths if relevant is None else relevant, np.int64),
-            candidates=np.broadcast_to(np.asarray(candidates, np.int64), len(lengths)))
+            candidates=np.broadcast_to(np.asarray(candidates, np.int64), len(lengths)),
+        )
 
     @property
     def query(self) -> NDArray[np.int64]:
@@ -104,8 +112,10 @@ def ndcg(ranks: RelevantRanks, k: int) -> Floats:
     ACM TOIS 20(4), 2002.
     """
     ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))
-    return _sum_hits(ranks, k, 1.0 / np.log2(1.0 + ranks.rank)) / ideal[
-        np.minimum(ranks.relevant, k) - 1]
+    return (
+        _sum_hits(ranks, k, 1.0 / np.log2(1.0 + ranks.rank))
+        / ideal[np.minimum(ranks.relevant, k) - 1]
+    )
 
 
 def reciprocal_rank(ranks: RelevantRanks, k: int) -> Floats:
@@ -180,14 +190,18 @@ def popularity_lift(lists: ArrayLike, popularity: ArrayLike, profile: ArrayLike)
 def _binary(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
     label, prediction = np.asarray(labels), np.asarray(predictions, np.float64)
     if label.shape != prediction.shape or label.ndim != 1 or not len(label):
-        raise ValueError(f"`labels` has shape {label.shape} and `predictions` {prediction.shape}; "
-                         "give two arrays [n] of one length, at least 1.")
+        raise ValueError(
+            f"`labels` has shape {label.shape} and `predictions` {prediction.shape}; "
+            "give two arrays [n] of one length, at least 1."
+        )
     if not np.isin(label, (0, 1)).all():
         odd = label[~np.isin(label, (0, 1))][0]
         raise ValueError(f"`labels` holds {odd}, but labels are 0 or 1; threshold them first.")
     if np.isnan(prediction).any():
-        raise ValueError(f"`predictions` is NaN at {int(np.isnan(prediction).argmax())}; "
-                         "mend the model or leave the row out.")
+        raise ValueError(
+            f"`predictions` is NaN at {int(np.isnan(prediction).argmax())}; "
+            "mend the model or leave the row out."
+        )
     return label.astype(bool), prediction
 
 
@@ -220,8 +234,10 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Mean negative log-likelihood in nats; probabilities are kept 1e-7 away from 0 and 1."""
     label, probability = _binary(labels, probabilities)
     if probability.min() < 0 or probability.max() > 1:
-        raise ValueError(f"`probabilities` range from {probability.min()} to {probability.max()}, "
-                         "but must lie in [0, 1]; pass logits through a sigmoid first.")
+        raise ValueError(
+            f"`probabilities` range from {probability.min()} to {probability.max()}, "
+            "but must lie in [0, 1]; pass logits through a sigmoid first."
+        )
     probability = np.clip(probability, 1e-7, 1 - 1e-7)
     return float(-np.mean(np.log(np.where(label, probability, 1 - probability))))
 
@@ -229,4 +245,4 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
 def rmse(values: ArrayLike, predictions: ArrayLike) -> float:
     """Root of the mean squared difference of two arrays [n], in the unit of the values."""
     difference: Any = np.asarray(values, np.float64) - np.asarray(predictions, np.float64)
-    return float(np.sqrt(np.mean(difference ** 2)))
+    return float(np.sqrt(np.mean(difference**2)))

@@ -35,8 +35,10 @@ def _implicit(module: str) -> Any:
     try:
         return import_module(f"implicit.{module}")
     except ImportError as error:
-        raise ImportError("the baselines item-kNN and iALS need the `implicit` library, which the "
-                          "extra `bench` brings: pip install 'tfrec-meta[bench]'") from error
+        raise ImportError(
+            "the baselines item-kNN and iALS need the `implicit` library, which the "
+            "extra `bench` brings: pip install 'tfrec-meta[bench]'"
+        ) from error
 
 
 def _one_blas_thread() -> Any:
@@ -46,13 +48,15 @@ def _one_blas_thread() -> Any:
     for the cores (it warns of this itself).
     """
     from threadpoolctl import threadpool_limits  # implicit depends on it
+
     return threadpool_limits(1, "blas")
 
 
 def _binary_train(train: Any) -> Any:
     if not sp.issparse(train) or train.ndim != 2:
-        raise ValueError(f"`train` is a {type(train).__name__}; give a scipy.sparse matrix "
-                         "[users, items].")
+        raise ValueError(
+            f"`train` is a {type(train).__name__}; give a scipy.sparse matrix [users, items]."
+        )
     # csr_matrix, not csr_array: implicit checks for that type.
     plain = sp.csr_matrix(train, dtype=np.float32, copy=True)
     plain.sum_duplicates()
@@ -63,8 +67,9 @@ def _binary_train(train: Any) -> Any:
     return plain
 
 
-def item_knn_scores(train: Any, neighbours: int = 500, k1: float = 100.0,
-                    b: float = 0.2) -> RowScores:
+def item_knn_scores(
+    train: Any, neighbours: int = 500, k1: float = 100.0, b: float = 0.2
+) -> RowScores:
     """Item-based nearest neighbours on BM25-weighted interactions.
 
     Args:
@@ -85,8 +90,9 @@ def item_knn_scores(train: Any, neighbours: int = 500, k1: float = 100.0,
     nearest = _implicit("nearest_neighbours")
     plain = _binary_train(train)
     # One more: implicit counts an item among its own neighbours.
-    model = nearest.BM25Recommender(K=min(neighbours + 1, plain.shape[1]), K1=k1, B=b,
-                                    num_threads=1)
+    model = nearest.BM25Recommender(
+        K=min(neighbours + 1, plain.shape[1]), K1=k1, B=b, num_threads=1
+    )
     with _one_blas_thread(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Method expects CSR input")  # its own intermediate
         model.fit(plain, show_progress=False)
@@ -99,8 +105,14 @@ def item_knn_scores(train: Any, neighbours: int = 500, k1: float = 100.0,
     return scores
 
 
-def ials_scores(train: Any, factors: int = 96, regularization: float = 30.0, alpha: float = 3.0,
-                iterations: int = 15, seed: int = 42) -> RowScores:
+def ials_scores(
+    train: Any,
+    factors: int = 96,
+    regularization: float = 30.0,
+    alpha: float = 3.0,
+    iterations: int = 15,
+    seed: int = 42,
+) -> RowScores:
     """Implicit alternating least squares (weighted matrix factorisation).
 
     Args:
@@ -126,8 +138,14 @@ def ials_scores(train: Any, factors: int = 96, regularization: float = 30.0, alp
     # One thread and the exact solver: the same seed gives the same vectors.
     with _one_blas_thread():
         model = als.AlternatingLeastSquares(
-            factors=factors, regularization=regularization, alpha=alpha, iterations=iterations,
-            use_cg=False, num_threads=1, random_state=seed)
+            factors=factors,
+            regularization=regularization,
+            alpha=alpha,
+            iterations=iterations,
+            use_cg=False,
+            num_threads=1,
+            random_state=seed,
+        )
         model.fit(plain, show_progress=False)
     users = np.asarray(model.user_factors, np.float32)
     items = np.ascontiguousarray(model.item_factors, np.float32).T

@@ -23,8 +23,12 @@ from tfrec_meta.evaluation.intervals import Comparison, Estimate, estimates, pai
 from tfrec_meta.evaluation.ranking import Scores
 
 _RANK_METRICS = {
-    "ndcg": m.ndcg, "recall": m.recall, "hr": m.hit_rate, "precision": m.precision,
-    "map": m.average_precision, "mrr": m.reciprocal_rank,
+    "ndcg": m.ndcg,
+    "recall": m.recall,
+    "hr": m.hit_rate,
+    "precision": m.precision,
+    "map": m.average_precision,
+    "mrr": m.reciprocal_rank,
 }
 METRICS = (*_RANK_METRICS, "auc", "coverage", "popularity_lift")
 """What `full_catalogue` can compute; "auc" has no cut-off, the others are named "<metric>@<k>"."""
@@ -61,8 +65,10 @@ class Evaluation:
             interval = "" if estimate.low is None else f"{estimate.low:.4f} to {estimate.high:.4f}"
             lines.append(f"{name:<{width}}  {estimate.value:6.4f}   {interval}".rstrip())
         c = self.counts
-        lines.append(f"{c['queries']:,} queries, {c['candidates']:,} candidates, "
-                     f"{c['relevant']:,} relevant pairs")
+        lines.append(
+            f"{c['queries']:,} queries, {c['candidates']:,} candidates, "
+            f"{c['relevant']:,} relevant pairs"
+        )
         for key, why in (("outside", "outside of the catalogue"), ("seen", "among the seen items")):
             if c[key]:
                 lines.append(f"{c[key]:,} of the relevant pairs are {why} and count as misses")
@@ -70,13 +76,17 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON: metrics (None for NaN) and counts, not `per_query`."""
+
         def plain(value: float | None) -> float | None:
             return value if value is not None and math.isfinite(value) else None
+
         return {
-            "metrics": {name: {field: plain(getattr(estimate, field))
-                               for field in ("value", "low", "high")}
-                        for name, estimate in self.metrics.items()},
-            "counts": dict(self.counts)}
+            "metrics": {
+                name: {field: plain(getattr(estimate, field)) for field in ("value", "low", "high")}
+                for name, estimate in self.metrics.items()
+            },
+            "counts": dict(self.counts),
+        }
 
     def to_json(self) -> str:
         """`as_dict` as a JSON text."""
@@ -112,7 +122,8 @@ def full_catalogue(
         extra_relevant: int [Q] or None, how many relevant items a query has outside of the
             catalogue; they count as misses.
         popularity: float [N] or None, for popularity lift; by default the column counts of `seen`.
-        chunk: queries scored at once; by default as many as fill 2 MB. Memory is this times N.
+        chunk: queries scored at once; by default as many as fill 1 MB. Memory is this times N for
+            each core.
         resamples: bootstrap draws of users for the intervals; 0 for none.
         seed: of those draws.
 
@@ -124,31 +135,47 @@ def full_catalogue(
     size, candidates = wanted.shape
     hidden = None if seen is None else _parts(seen, "seen")
     if hidden is not None and hidden.shape != wanted.shape:
-        raise ValueError(f"`seen` has shape {hidden.shape}, but `relevant` has {wanted.shape}; "
-                         "give both one row a query and one column an item.")
+        raise ValueError(
+            f"`seen` has shape {hidden.shape}, but `relevant` has {wanted.shape}; "
+            "give both one row a query and one column an item."
+        )
     if not 1 <= k <= candidates:
-        raise ValueError(f"`k`={k}, but the catalogue holds {candidates} items; "
-                         f"use 1 to {candidates}.")
+        raise ValueError(
+            f"`k`={k}, but the catalogue holds {candidates} items; use 1 to {candidates}."
+        )
     names = _chosen(metrics, hidden is not None)
     outside = np.zeros(size, np.int64)
     if extra_relevant is not None:
         outside = np.asarray(extra_relevant, np.int64)
         if outside.shape != (size,) or np.any(outside < 0):
-            raise ValueError(f"`extra_relevant` has shape {outside.shape}; give {size} counts of "
-                             "0 or more, one a query.")
+            raise ValueError(
+                f"`extra_relevant` has shape {outside.shape}; give {size} counts of "
+                "0 or more, one a query."
+            )
 
     total = np.diff(wanted.indptr) + outside
     queries = np.flatnonzero(total)
     if not len(queries):
-        raise ValueError("`relevant` is empty: no query has a relevant item to look for. "
-                         "Check the split and the ids.")
+        raise ValueError(
+            "`relevant` is empty: no query has a relevant item to look for. "
+            "Check the split and the ids."
+        )
     reachable = wanted if hidden is None else wanted - wanted.multiply(hidden)
     reachable.eliminate_zeros()
-    ranks, lists = _rank_all(scores, queries, reachable.tocsr()[queries], hidden,
-                             k if {"coverage", "popularity_lift"} & set(names) else 0, chunk)
+    ranks, lists = _rank_all(
+        scores,
+        queries,
+        reachable.tocsr()[queries],
+        hidden,
+        k if {"coverage", "popularity_lift"} & set(names) else 0,
+        chunk,
+    )
     hidden_count = np.zeros(size, np.int64) if hidden is None else np.diff(hidden.indptr)
-    found = m.RelevantRanks(*ranks, relevant=total[queries].astype(np.int64),
-                            candidates=candidates - hidden_count[queries])
+    found = m.RelevantRanks(
+        *ranks,
+        relevant=total[queries].astype(np.int64),
+        candidates=candidates - hidden_count[queries],
+    )
 
     per_query: dict[str, NDArray[np.float64]] = {}
     for name in names:
@@ -168,16 +195,25 @@ def full_catalogue(
         result[f"coverage@{k}"] = Estimate(m.coverage(lists, candidates))
     order = [name if name == "auc" else f"{name}@{k}" for name in names]
     return Evaluation(
-        metrics={name: result[name] for name in order}, per_query=per_query, queries=queries,
-        counts={"queries": len(queries), "candidates": candidates, "relevant": int(total.sum()),
-                "outside": int(outside.sum()), "seen": int(wanted.nnz - reachable.nnz)})
+        metrics={name: result[name] for name in order},
+        per_query=per_query,
+        queries=queries,
+        counts={
+            "queries": len(queries),
+            "candidates": candidates,
+            "relevant": int(total.sum()),
+            "outside": int(outside.sum()),
+            "seen": int(wanted.nnz - reachable.nnz),
+        },
+    )
 
 
 def _parts(matrix: Any, name: str) -> Any:
     """A 0/1 csr copy with sorted, unique, non-zero entries."""
     if not sp.issparse(matrix) or matrix.ndim != 2:
-        raise ValueError(f"`{name}` is a {type(matrix).__name__}; give a scipy.sparse matrix "
-                         "[queries, items].")
+        raise ValueError(
+            f"`{name}` is a {type(matrix).__name__}; give a scipy.sparse matrix [queries, items]."
+        )
     plain = sp.csr_array(matrix, dtype=np.float32, copy=True)
     plain.sum_duplicates()
     plain.eliminate_zeros()
@@ -191,48 +227,64 @@ def _chosen(names: Iterable[str] | None, has_seen: bool) -> list[str]:
     chosen = [names] if isinstance(names, str) else list(names)
     for name in chosen:
         if name not in METRICS:
-            raise ValueError(f"`metrics` has {name!r}, but there are {', '.join(METRICS)}; "
-                             "give names without the cut-off.")
+            raise ValueError(
+                f"`metrics` has {name!r}, but there are {', '.join(METRICS)}; "
+                "give names without the cut-off."
+            )
         if name == "popularity_lift" and not has_seen:
-            raise ValueError("`metrics` has 'popularity_lift', which compares with the users' own "
-                             "items; give `seen`.")
+            raise ValueError(
+                "`metrics` has 'popularity_lift', which compares with the users' own "
+                "items; give `seen`."
+            )
     return chosen
 
 
-def _rank_all(scores: Scores, queries: NDArray[np.int64], wanted: Any, hidden: Any, k: int,
-              chunk: int | None) -> tuple[tuple[Any, Any], NDArray[np.int64]]:
+def _rank_all(
+    scores: Scores, queries: NDArray[np.int64], wanted: Any, hidden: Any, k: int, chunk: int | None
+) -> tuple[tuple[Any, Any], NDArray[np.int64]]:
     """((ranks ascending within a query, offsets), top-k lists or [E, 0])."""
     rank = np.empty(wanted.nnz)
     lists = np.empty((len(queries), k), np.int64)
     offsets = wanted.indptr.astype(np.int64)
-    for part, block in ranking.score_blocks(scores, queries, wanted.shape[1], chunk):
+
+    def work(part: slice, block: ranking.Block) -> None:
         if hidden is not None:
             ranking.mask_entries(block, queries[part], hidden)
         if k:
             lists[part] = ranking.top_items(block, k)
         first, last = offsets[part.start], offsets[part.stop]
-        row = np.repeat(np.arange(len(block)), np.diff(offsets[part.start:part.stop + 1]))
+        row = np.repeat(np.arange(len(block)), np.diff(offsets[part.start : part.stop + 1]))
         rank[first:last] = ranking.tied_ranks(block, row, wanted.indices[first:last])
+
+    ranking.for_each_block(scores, queries, wanted.shape[1], work, chunk)
     query = np.repeat(np.arange(len(queries)), np.diff(offsets))
     return (rank[np.lexsort((rank, query))], offsets), lists
 
 
-def _popularity_lift(lists: NDArray[np.int64], hidden: Any, queries: NDArray[np.int64],
-                     popularity: ArrayLike | None) -> NDArray[np.float64]:
+def _popularity_lift(
+    lists: NDArray[np.int64], hidden: Any, queries: NDArray[np.int64], popularity: ArrayLike | None
+) -> NDArray[np.float64]:
     if popularity is None:
         popularity = np.bincount(hidden.indices, minlength=hidden.shape[1])
     value = np.asarray(popularity, np.float64)
     if value.shape != (hidden.shape[1],):
-        raise ValueError(f"`popularity` has shape {value.shape}; give [{hidden.shape[1]}], "
-                         "one value an item.")
+        raise ValueError(
+            f"`popularity` has shape {value.shape}; give [{hidden.shape[1]}], one value an item."
+        )
     with np.errstate(invalid="ignore", divide="ignore"):
         profile = (hidden @ value) / np.diff(hidden.indptr)
     return m.popularity_lift(lists, value, profile[queries])
 
 
-def top_k(scores: Scores, rows: ArrayLike, k: int, seen: Any = None, *,
-          candidates: int | None = None,
-          chunk: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def top_k(
+    scores: Scores,
+    rows: ArrayLike,
+    k: int,
+    seen: Any = None,
+    *,
+    candidates: int | None = None,
+    chunk: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k best unseen items of some queries.
 
     Args:
@@ -255,22 +307,32 @@ def top_k(scores: Scores, rows: ArrayLike, k: int, seen: Any = None, *,
         elif not callable(scores):
             candidates = len(np.asarray(scores[1]))
         else:
-            raise ValueError("`candidates` is missing; a score function without `seen` doesn't "
-                             "tell how many items there are.")
+            raise ValueError(
+                "`candidates` is missing; a score function without `seen` doesn't "
+                "tell how many items there are."
+            )
     lists = np.empty((len(wanted), k), np.int64)
     values = np.empty((len(wanted), k), np.float32)
-    for part, block in ranking.score_blocks(scores, wanted, int(candidates), chunk):
+
+    def work(part: slice, block: ranking.Block) -> None:
         if hidden is not None:
             ranking.mask_entries(block, wanted[part], hidden)
         lists[part] = ranking.top_items(block, k)
         taken = np.take_along_axis(block, np.maximum(lists[part], 0), axis=1)
         values[part] = np.where(lists[part] >= 0, taken, -np.inf)
+
+    ranking.for_each_block(scores, wanted, int(candidates), work, chunk)
     return lists, values
 
 
-def true_candidate_ranks(queries: ArrayLike, candidates: ArrayLike, true_index: ArrayLike,
-                         query_index: ArrayLike | None = None, *,
-                         chunk: int | None = None) -> NDArray[np.float64]:
+def true_candidate_ranks(
+    queries: ArrayLike,
+    candidates: ArrayLike,
+    true_index: ArrayLike,
+    query_index: ArrayLike | None = None,
+    *,
+    chunk: int | None = None,
+) -> NDArray[np.float64]:
     """Rank of one true candidate a row among all candidates, as `FactorizedTopK` asks it.
 
     A query that stands in many rows is scored once.
@@ -290,12 +352,16 @@ def true_candidate_ranks(queries: ArrayLike, candidates: ArrayLike, true_index: 
     true = np.asarray(true_index, np.int64)
     asks = np.arange(len(true)) if query_index is None else np.asarray(query_index, np.int64)
     if asks.shape != true.shape or true.ndim != 1:
-        raise ValueError(f"`query_index` has shape {asks.shape} and `true_index` {true.shape}; "
-                         "give two arrays [rows] of one length.")
+        raise ValueError(
+            f"`query_index` has shape {asks.shape} and `true_index` {true.shape}; "
+            "give two arrays [rows] of one length."
+        )
     for name, index, size in (("true_index", true, len(items)), ("query_index", asks, len(asked))):
         if len(index) and not 0 <= index.min() <= index.max() < size:
-            raise ValueError(f"`{name}` runs from {index.min()} to {index.max()}, but there are "
-                             f"{size} rows to point to; use 0 to {size - 1}.")
+            raise ValueError(
+                f"`{name}` runs from {index.min()} to {index.max()}, but there are "
+                f"{size} rows to point to; use 0 to {size - 1}."
+            )
     rank = np.empty(len(true))
     order = None if np.all(asks[:-1] <= asks[1:]) else np.argsort(asks, kind="stable")
     if order is not None:
@@ -303,10 +369,13 @@ def true_candidate_ranks(queries: ArrayLike, candidates: ArrayLike, true_index: 
     # Queries that nobody asks are not scored.
     distinct, first = np.unique(asks, return_index=True)
     offsets = np.append(first, len(asks))
-    for part, block in ranking.score_blocks((asked, items), distinct, len(items), chunk):
+
+    def work(part: slice, block: ranking.Block) -> None:
         start, stop = offsets[part.start], offsets[part.stop]
-        row = np.repeat(np.arange(len(block)), np.diff(offsets[part.start:part.stop + 1]))
+        row = np.repeat(np.arange(len(block)), np.diff(offsets[part.start : part.stop + 1]))
         rank[start:stop] = ranking.tied_ranks(block, row, true[start:stop])
+
+    ranking.for_each_block((asked, items), distinct, len(items), work, chunk)
     if order is None:
         return rank
     unsorted = np.empty_like(rank)
@@ -320,8 +389,9 @@ def top_k_accuracy(ranks: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100)) ->
     return {k: float(np.mean(rank <= k)) for k in ks}
 
 
-def compare(a: Evaluation, b: Evaluation, metric: str = "ndcg@10", resamples: int = 1000,
-            seed: int = 42) -> Comparison:
+def compare(
+    a: Evaluation, b: Evaluation, metric: str = "ndcg@10", resamples: int = 1000, seed: int = 42
+) -> Comparison:
     """Paired bootstrap of `metric` of a minus b, over the users that both evaluated.
 
     Raises:
@@ -329,23 +399,37 @@ def compare(a: Evaluation, b: Evaluation, metric: str = "ndcg@10", resamples: in
     """
     for which, evaluation in (("a", a), ("b", b)):
         if metric not in evaluation.per_query:
-            raise ValueError(f"`{which}` has no {metric!r} for each query; compare one of "
-                             f"{', '.join(evaluation.per_query)}.")
+            raise ValueError(
+                f"`{which}` has no {metric!r} for each query; compare one of "
+                f"{', '.join(evaluation.per_query)}."
+            )
     if not np.array_equal(a.queries, b.queries):
-        raise ValueError(f"`a` evaluated {len(a.queries)} queries and `b` {len(b.queries)}, and "
-                         "they are not the same; evaluate both on one split.")
+        raise ValueError(
+            f"`a` evaluated {len(a.queries)} queries and `b` {len(b.queries)}, and "
+            "they are not the same; evaluate both on one split."
+        )
     return paired_difference(a.per_query[metric], b.per_query[metric], metric, resamples, seed)
 
 
-def format_table(evaluations: Mapping[str, Evaluation],
-                 metrics: Sequence[str] | None = None) -> str:
+def format_table(
+    evaluations: Mapping[str, Evaluation], metrics: Sequence[str] | None = None
+) -> str:
     """A plain-text table, one row a model, one column a metric, intervals in brackets."""
     if metrics is None:
         metrics = list(dict.fromkeys(name for e in evaluations.values() for name in e.metrics))
     rows = [["model", *metrics]]
     for name, evaluation in evaluations.items():
-        rows.append([name, *(str(evaluation.metrics[metric]) if metric in evaluation.metrics
-                             else "-" for metric in metrics)])
+        rows.append(
+            [
+                name,
+                *(
+                    str(evaluation.metrics[metric]) if metric in evaluation.metrics else "-"
+                    for metric in metrics
+                ),
+            ]
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-                     .rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -5,7 +5,10 @@ The rank of a relevant item is a count of the scores above it; nothing is sorted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,13 @@ Scores = tuple[ArrayLike, ArrayLike] | Callable[[NDArray[np.int64]], ArrayLike]
 
 Block = NDArray[np.float32]
 
-_BLOCK_SCORES = 1 << 19  # 2 MB of float32: a block stays in the cache while it is compared
+_BLOCK_SCORES = 1 << 18  # 1 MB of float32: a block stays in the cache while it is compared
+_MOST_THREADS = 8  # beyond this, memory bandwidth is the limit
 _PAIRS_A_ROW = 2  # more relevant items a query than this, and sorting its scores once is cheaper
 
 
 def rows_at_once(candidates: int, chunk: int | None = None) -> int:
-    """Queries a block: `chunk`, or as many as fill 2 MB of scores, at least 16."""
+    """Queries a block: `chunk`, or as many as fill 1 MB of scores, at least 16."""
     if chunk is not None and chunk < 1:
         raise ValueError(f"`chunk`={chunk}, but a block holds at least one query; use 1 or more.")
     return chunk or max(16, _BLOCK_SCORES // max(candidates, 1))
@@ -37,8 +41,10 @@ def _embeddings(name: str, values: ArrayLike) -> Block:
     if bad.any():
         row = int(bad.argmax())
         column = int((~np.isfinite(array[row])).argmax())
-        raise ValueError(f"`{name}` row {row} holds {array[row, column]} in column {column}; "
-                         "mend the model: no ranking follows from it.")
+        raise ValueError(
+            f"`{name}` row {row} holds {array[row, column]} in column {column}; "
+            "mend the model: no ranking follows from it."
+        )
     return array
 
 
@@ -48,57 +54,90 @@ def _check_block(block: Block, rows: NDArray[np.int64]) -> None:
     if not finite.all():
         at = int((~finite).argmax())
         item = int((~np.isfinite(block[at])).argmax())
-        raise ValueError(f"the scores of query {int(rows[at])} are not finite: item {item} has "
-                         f"{block[at, item]}. Mend the model, or mask items by `seen`.")
+        raise ValueError(
+            f"the scores of query {int(rows[at])} are not finite: item {item} has "
+            f"{block[at, item]}. Mend the model, or mask items by `seen`."
+        )
 
 
-def score_blocks(scores: Scores, rows: NDArray[np.int64], candidates: int,
-                 chunk: int | None = None) -> Iterator[tuple[slice, Block]]:
-    """Scores of `rows` over the whole catalogue, a block at a time.
+def for_each_block(
+    scores: Scores,
+    rows: NDArray[np.int64],
+    candidates: int,
+    work: Callable[[slice, Block], None],
+    chunk: int | None = None,
+) -> None:
+    """Scores `rows` over the whole catalogue and hands the scores to `work`, a block at a time.
 
     Args:
         scores: embeddings or a function (see `Scores`).
         rows: int64 [R], queries to score.
         candidates: N.
-        chunk: queries a block.
-
-    Yields:
-        (which of `rows`, float32 [b, N]). The block is the caller's to change, and is
-        overwritten by the next one.
+        work: takes (which of `rows`, float32 [b, N]). The block is its to change, and is
+            overwritten later. With embeddings it is called from several threads at once, in any
+            order; the parts don't overlap. A score function is only called from this thread.
+        chunk: queries a block; every thread holds one block.
 
     Raises:
         ValueError: for wrong shapes, or a NaN or infinite score, naming its query.
     """
     step = rows_at_once(candidates, chunk)
+    parts = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
     if callable(scores):
-        for start in range(0, len(rows), step):
-            part = slice(start, min(start + step, len(rows)))
+        for part in parts:
             block = np.array(scores(rows[part]), np.float32, order="C")  # a copy: it is changed
-            if block.shape != (part.stop - start, candidates):
+            if block.shape != (part.stop - part.start, candidates):
                 raise ValueError(
-                    f"`scores` returned shape {block.shape} for {part.stop - start} queries, but "
-                    f"the catalogue has {candidates} items; return [queries, {candidates}].")
+                    f"`scores` returned shape {block.shape} for {part.stop - part.start} queries, "
+                    f"but the catalogue has {candidates} items; return [queries, {candidates}]."
+                )
             _check_block(block, rows[part])
-            yield part, block
+            work(part, block)
         return
     queries, items = _embeddings("queries", scores[0]), _embeddings("candidates", scores[1])
     if queries.shape[1] != items.shape[1] or len(items) != candidates:
-        raise ValueError(f"`queries` has shape {queries.shape} and `candidates` {items.shape}, "
-                         f"but a [Q, d] and a [{candidates}, d] with one d are needed.")
+        raise ValueError(
+            f"`queries` has shape {queries.shape} and `candidates` {items.shape}, "
+            f"but a [Q, d] and a [{candidates}, d] with one d are needed."
+        )
     # |score| <= |query| |candidate|: where that can't overflow, no block needs a check.
-    longest = [float(np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64).max(initial=0.0)))
-               for x in (queries, items)]
+    longest = [
+        float(np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64).max(initial=0.0)))
+        for x in (queries, items)
+    ]
     safe = longest[0] * longest[1] < float(np.finfo(np.float32).max)
-    buffer = np.empty((min(step, len(rows)), candidates), np.float32)
-    whole = len(rows) == len(queries) and np.array_equal(rows, np.arange(len(rows)))
-    for start in range(0, len(rows), step):
-        part = slice(start, min(start + step, len(rows)))
-        block = buffer[:part.stop - start]
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.dot(queries[part] if whole else queries[rows[part]], items.T, out=block)
-        if not safe:
-            _check_block(block, rows[part])
-        yield part, block
+    pending = iter(parts)  # threads share it: `next` of a list's iterator is atomic
+
+    def worker() -> None:
+        buffer = np.empty((min(step, len(rows)), candidates), np.float32)
+        for part in pending:
+            block = buffer[: part.stop - part.start]
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.dot(queries[rows[part]], items.T, out=block)
+            if not safe:
+                _check_block(block, rows[part])
+            work(part, block)
+
+    threads = min(len(os.sched_getaffinity(0)), len(parts), _MOST_THREADS)
+    controller = _thread_controller() if threads > 1 else None
+    if controller is None:
+        worker()
+        return
+    # Threads of our own, each with a single-threaded product: the counting runs in parallel too,
+    # and BLAS's threads, which wait by spinning, cost five times as much on a busy machine.
+    with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(worker) for _ in range(threads)]:
+            future.result()
+
+
+@functools.cache
+def _thread_controller() -> Any:
+    """What sets the number of BLAS threads; None where threadpoolctl is not installed."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
 
 
 def _count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -106,8 +145,9 @@ def _count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.bitwise_count(np.packbits(mask, axis=1)).sum(axis=1, dtype=np.int64)
 
 
-def _first_at(ordered: Block, row: NDArray[np.int64], value: Block,
-              after: bool) -> NDArray[np.int64]:
+def _first_at(
+    ordered: Block, row: NDArray[np.int64], value: Block, after: bool
+) -> NDArray[np.int64]:
     """`searchsorted` of value [p] in ordered[row] [p, N], all pairs side by side."""
     flat, width = ordered.reshape(-1), ordered.shape[1]
     base = row * width
@@ -121,8 +161,9 @@ def _first_at(ordered: Block, row: NDArray[np.int64], value: Block,
     return low
 
 
-def tied_ranks(block: Block, row: NDArray[np.int64],
-               item: NDArray[np.int64]) -> NDArray[np.float64]:
+def tied_ranks(
+    block: Block, row: NDArray[np.int64], item: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Rank of block[row, item] in its row, from 1; tied scores share the mean of their ranks.
 
     Args:

@@ -1,0 +1,96 @@
+"""What every benchmark shares: its arguments, its data, and the JSON object of its last line."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta.data import Interactions, movielens, read_interactions
+
+_MOVIELENS = ("100k", "1m", "20m", "25m", "32m", "latest-small")
+
+
+def parse(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The namespace (data, seed, quick) of a benchmark; `description` is its docstring."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        default="100k",
+        metavar="NAME|PATH",
+        help="a MovieLens name (default 100k), a folder or a file of interactions",
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of every random draw (default 42)")
+    parser.add_argument("--quick", action="store_true", help="a short run, for CI")
+    return parser.parse_args(argv)
+
+
+def load(source: str) -> Interactions:
+    """Interactions from a MovieLens name, a MovieLens folder, a written one, or data files.
+
+    Raises:
+        FileNotFoundError: `source` is neither a name nor a path that exists.
+    """
+    if source in _MOVIELENS:
+        return movielens(source)
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`--data`={source} is not a path that exists, nor one of "
+            f"{', '.join(_MOVIELENS)}; give one of these."
+        )
+    if path.is_dir() and (path / "events.parquet").is_file():
+        return Interactions.read(path)
+    if path.is_dir() and (any(path.glob("*.inter")) or (path / "u.data").is_file()):
+        return movielens("100k", folder=path)
+    if path.is_dir() and (path / "ratings.dat").is_file():
+        return movielens("1m", folder=path)
+    return read_interactions([path])
+
+
+def environment() -> dict[str, Any]:
+    """Where and when the figures were made: cores, processor, Python, date (UTC), commit."""
+    commit = None
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            check=True,
+            timeout=10,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+        )
+        commit = asked.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass  # a source archive has no history
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "commit": commit,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def finish(result: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+    """Prints the result as one JSON object on a line of its own, which must be the last."""
+    print(
+        json.dumps(
+            {
+                **result,
+                "data": arguments.data,
+                "seed": arguments.seed,
+                "quick": arguments.quick,
+                "environment": environment(),
+            }
+        ),
+        flush=True,
+    )
