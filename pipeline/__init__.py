@@ -1,1 +1,1 @@
-"""The TFX pipeline. Import it as `tfrec_meta.pipeline`; a bare `import pipeline` would load a second copy."""
+"""The TFX pipeline. Import it as `tfrec_meta.pipeline`: `import pipeline` loads a second copy."""

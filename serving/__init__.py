@@ -2,28 +2,16 @@
 
 Names load on first use: `Client` never imports TensorFlow, `LocalServer` does so when it starts.
 """
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tfrec_meta.serving.catalogue import Catalogue
-    from tfrec_meta.serving.client import Client, ModelMetadata, Recommendation, VersionStatus
-    from tfrec_meta.serving.errors import (
-        DeadlineExceeded,
-        InvalidRequest,
-        ModelNotFound,
-        ServerStartError,
-        ServingError,
-        Unavailable,
-    )
-    from tfrec_meta.serving.server import LocalServer, serve
+from importlib import import_module
+from typing import Any
 
 _HOME = {
     "Catalogue": "catalogue",
     "Client": "client",
-    "ModelMetadata": "client",
+    "ModelMetadata": "metadata",
     "Recommendation": "client",
-    "VersionStatus": "client",
+    "VersionStatus": "metadata",
     "DeadlineExceeded": "errors",
     "InvalidRequest": "errors",
     "ModelNotFound": "errors",

@@ -1,4 +1,5 @@
 """Titles and attributes of a served catalogue, read from the version folder."""
+
 from __future__ import annotations
 
 import os
@@ -26,8 +27,10 @@ class Catalogue:
 
     def __init__(self, table: pa.Table):
         if signatures.ITEM_ID not in table.column_names:
-            raise ValueError(f"the catalogue has the columns {table.column_names}, but no "
-                             f"{signatures.ITEM_ID!r}. Export the model again.")
+            raise ValueError(
+                f"the catalogue has the columns {table.column_names}, but no "
+                f"{signatures.ITEM_ID!r}. Export the model again."
+            )
         self.table = table
 
     @classmethod
@@ -43,15 +46,19 @@ class Catalogue:
             folder = next(iter(version_folders(folder).values()))
         path = folder / signatures.EXTRA_ASSETS / signatures.CATALOGUE
         if not path.is_file():
-            raise FileNotFoundError(f"no catalogue at {str(path)!r}. Give the folder of an exported "
-                                    "version, <base>/<version>.")
+            raise FileNotFoundError(
+                f"no catalogue at {str(path)!r}. Give the folder of an exported "
+                "version, <base>/<version>."
+            )
         import pyarrow as pa  # here: a client that shows no titles does without
         import pyarrow.parquet as pq
 
         try:
             return cls(pq.read_table(path))
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"can't read {str(path)!r}: {error}. Export the model again.") from error
+            raise ValueError(
+                f"can't read {str(path)!r}: {error}. Export the model again."
+            ) from error
 
     @cached_property
     def _rows(self) -> Mapping[str, int]:

@@ -1,4 +1,5 @@
 """What can go wrong between a caller, a client and a server."""
+
 from __future__ import annotations
 
 import grpc
@@ -16,7 +17,7 @@ class ServingError(RuntimeError):
 
 
 class InvalidRequest(ServingError, ValueError):
-    """The request can't be answered as it stands: refused by the client before sending, or by the server."""
+    """The request can't be answered as it stands; the client refused it, or the server did."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 

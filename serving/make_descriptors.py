@@ -1,8 +1,11 @@
-"""Makes `tf_serving.binpb`, the protocol that the client speaks: python -m tfrec_meta.serving.make_descriptors.
+"""Makes `tf_serving.binpb`, the messages of the client's protocol, at build:
 
-The generated modules of tensorflow-serving-api import all of TensorFlow, which a client can't afford.
-Their file descriptors are taken here, once, at build; what the client's messages don't reach is left out.
+    python -m tfrec_meta.serving.make_descriptors
+
+The generated modules of tensorflow-serving-api import all of TensorFlow, which a client can't
+afford. Their file descriptors are taken here; what the client's messages don't reach is left out.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -54,16 +57,19 @@ def descriptor_set() -> descriptor_pb2.FileDescriptorSet:
         predict_pb2,
     )
 
-    reached = _reached_from(message.DESCRIPTOR for message in (
-        predict_pb2.PredictRequest,
-        predict_pb2.PredictResponse,
-        get_model_metadata_pb2.GetModelMetadataRequest,
-        get_model_metadata_pb2.GetModelMetadataResponse,
-        get_model_metadata_pb2.SignatureDefMap,
-        get_model_status_pb2.GetModelStatusRequest,
-        get_model_status_pb2.GetModelStatusResponse,
-        example_pb2.Example,
-    ))
+    reached = _reached_from(
+        message.DESCRIPTOR
+        for message in (
+            predict_pb2.PredictRequest,
+            predict_pb2.PredictResponse,
+            get_model_metadata_pb2.GetModelMetadataRequest,
+            get_model_metadata_pb2.GetModelMetadataResponse,
+            get_model_metadata_pb2.SignatureDefMap,
+            get_model_status_pb2.GetModelStatusRequest,
+            get_model_status_pb2.GetModelStatusResponse,
+            example_pb2.Example,
+        )
+    )
     used_files = {descriptor.file.name for descriptor in reached.values()}
     files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
 
@@ -77,8 +83,15 @@ def descriptor_set() -> descriptor_pb2.FileDescriptorSet:
         used_messages = [m for m in proto.message_type if f"{proto.package}.{m.name}" in reached]
         used_enums = [e for e in proto.enum_type if f"{proto.package}.{e.name}" in reached]
         used_imports = [name for name in proto.dependency if name in used_files]
-        for field in ("message_type", "enum_type", "dependency", "public_dependency",
-                      "weak_dependency", "service", "extension"):
+        for field in (
+            "message_type",
+            "enum_type",
+            "dependency",
+            "public_dependency",
+            "weak_dependency",
+            "service",
+            "extension",
+        ):
             proto.ClearField(field)
         proto.message_type.extend(used_messages)
         proto.enum_type.extend(used_enums)

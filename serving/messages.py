@@ -1,8 +1,10 @@
 """TF Serving's protocol messages without TensorFlow.
 
-They come from a descriptor set (`make_descriptors`) and live in a descriptor pool of their own, because
-the default pool refuses a second, differing definition of a file that TensorFlow has put there.
+They come from a descriptor set (`make_descriptors`) and live in a descriptor pool of their own,
+because the default pool refuses a second, differing definition of a file that TensorFlow has put
+there.
 """
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
 
 
 def example(features: Mapping[str, Any]) -> bytes:
-    """A serialised tf.Example. Text and bytes, whole numbers and other numbers each make a list feature.
+    """A serialised tf.Example, with the list feature that fits: bytes, whole numbers or floats.
 
     Args:
         features: name to a value or a flat sequence of values of one kind.

@@ -1,4 +1,5 @@
-"""What client and server agree on beside the messages: methods, limits, which addresses are this machine's."""
+"""What client and server agree on beside the messages: methods, limits, what is this machine."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -12,8 +13,10 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # gRPC's own limit for what it receives is
 
 def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
     """gRPC options that client and server share."""
-    return [("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes)]
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+    ]
 
 
 def is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 A version runs in a TensorFlow 1 style session, as in the C++ server: a concrete function of
 `tf.saved_model.load` would check static shapes itself, where TF Serving leaves that to the graph.
 """
+
 from __future__ import annotations
 
 import logging
@@ -61,11 +62,13 @@ class Servable:
         try:
             with graph.as_default(), _no_deprecation_warnings():
                 meta_graph = tf.compat.v1.saved_model.loader.load(
-                    self._session, [tf.saved_model.SERVING], str(folder))
+                    self._session, [tf.saved_model.SERVING], str(folder)
+                )
             self.signatures: Mapping[str, Any] = dict(meta_graph.signature_def)
             self._defaults = {
                 name: {alias: tensors.decode(value) for alias, value in signature.defaults.items()}
-                for name, signature in self.signatures.items()}
+                for name, signature in self.signatures.items()
+            }
             self._warm_up()
         except RequestError as error:
             self._session.close()
@@ -83,18 +86,24 @@ class Servable:
         name = request.model_spec.signature_name or signatures.SERVING_DEFAULT
         signature = self.signatures.get(name)
         if signature is None:
-            raise RequestError(grpc.StatusCode.FAILED_PRECONDITION,
-                               f'Serving signature key "{name}" not found.')
+            raise RequestError(
+                grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.'
+            )
         if signature.method_name not in RUNNABLE_METHODS:
-            raise RequestError(INVALID, f'Signature "{name}" has the method '
-                                        f'"{signature.method_name}"; it can\'t be run by Predict.')
+            raise RequestError(
+                INVALID,
+                f'Signature "{name}" has the method '
+                f'"{signature.method_name}"; it can\'t be run by Predict.',
+            )
         arrays = self._inputs(name, signature, request.inputs)
         wanted = _outputs(signature, request.output_filter)
         try:
             values = self._callable(name, signature, wanted)(*arrays)
         except tf.errors.OpError as error:
-            raise RequestError(_STATUS_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN),
-                               error.message.removeprefix("Graph execution error:\n\n")) from error
+            raise RequestError(
+                _STATUS_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN),
+                error.message.removeprefix("Graph execution error:\n\n"),
+            ) from error
         response = predict_pb2.PredictResponse()
         response.model_spec.name = self.model_name
         response.model_spec.version.value = self.version
@@ -110,10 +119,14 @@ class Servable:
         extra = sorted(set(given) - set(expected))
         missing = sorted(set(expected) - set(given) - set(defaults))
         if extra or missing:
-            raise RequestError(INVALID, (
-                f'Inputs do not match signature "{name}". Sent extra: {{{",".join(extra)}}}. '
-                f"Missing but required: {{{','.join(missing)}}}. "
-                f"It takes {{{','.join(expected)}}}."))
+            raise RequestError(
+                INVALID,
+                (
+                    f'Inputs do not match signature "{name}". Sent extra: {{{",".join(extra)}}}. '
+                    f"Missing but required: {{{','.join(missing)}}}. "
+                    f"It takes {{{','.join(expected)}}}."
+                ),
+            )
         arrays = []
         for alias in expected:
             if alias not in given:
@@ -125,10 +138,14 @@ class Servable:
                 raise RequestError(INVALID, f"tensor parsing error: {alias}: {error}") from error
             needed = signature.inputs[alias].dtype
             if given[alias].dtype != needed:
-                raise RequestError(INVALID, (
-                    f'Input "{alias}" of signature "{name}" expects '
-                    f"{tensors.dtype_name(needed)} but {tensors.dtype_name(given[alias].dtype)} "
-                    "is provided"))
+                raise RequestError(
+                    INVALID,
+                    (
+                        f'Input "{alias}" of signature "{name}" expects '
+                        f"{tensors.dtype_name(needed)} but "
+                        f"{tensors.dtype_name(given[alias].dtype)} is provided"
+                    ),
+                )
             arrays.append(array)
         return arrays
 
@@ -138,7 +155,8 @@ class Servable:
             if key not in self._callables:
                 options = config_pb2.CallableOptions(
                     feed=[signature.inputs[alias].name for alias in sorted(signature.inputs)],
-                    fetch=[signature.outputs[alias].name for alias in wanted])
+                    fetch=[signature.outputs[alias].name for alias in wanted],
+                )
                 # The public `make_callable` goes through `run`, which checks static shapes.
                 self._callables[key] = self._session._make_callable_from_options(options)
             return self._callables[key]
@@ -152,24 +170,29 @@ class Servable:
             if entry.WhichOneof("log_type") == "predict_log":
                 self.predict(entry.predict_log.request)
             else:
-                log.warning("version %d: a warm-up request is no Predict request; left out",
-                            self.version)
+                log.warning(
+                    "version %d: a warm-up request is no Predict request; left out", self.version
+                )
 
 
 def _outputs(signature: Any, output_filter: Iterable[str]) -> list[str]:
     wanted = list(output_filter)
     unknown = sorted(set(wanted) - set(signature.outputs))
     if unknown:
-        raise RequestError(INVALID, (
-            f"output tensor alias not found in signature: {','.join(unknown)} "
-            f"Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}."))
+        raise RequestError(
+            INVALID,
+            (
+                f"output tensor alias not found in signature: {','.join(unknown)} "
+                f"Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}."
+            ),
+        )
     if len(set(wanted)) < len(wanted):
         raise RequestError(INVALID, f"duplicate output tensor alias in {wanted}")
     return sorted(wanted or signature.outputs)
 
 
 def _encode(value: Any, into: Any) -> None:
-    # A scalar string comes out of a session as bytes, which NumPy would make a fixed-width "S" array.
+    # A session returns a scalar string as bytes, which NumPy would make a fixed-width "S" array.
     array = np.array(value, np.object_) if isinstance(value, bytes) else np.asarray(value)
     try:
         tensors.encode(array, into)
@@ -182,7 +205,7 @@ def _one_line(error: BaseException) -> str:
 
 
 class _no_deprecation_warnings(logging.Filter):
-    """Keeps TensorFlow from telling users that the TF 1 loader, chosen on purpose here, is deprecated."""
+    """Silences TensorFlow's warning about its TF 1 loader, which is used here on purpose."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "is deprecated" not in str(record.msg)
@@ -204,9 +227,13 @@ class Servables:
         labels: label to version number.
     """
 
-    def __init__(self, base: str | os.PathLike[str], name: str,
-                 versions: str | Collection[int] = "latest",
-                 labels: Mapping[str, int] | None = None):
+    def __init__(
+        self,
+        base: str | os.PathLike[str],
+        name: str,
+        versions: str | Collection[int] = "latest",
+        labels: Mapping[str, int] | None = None,
+    ):
         self.base, self.name, self.versions = Path(base), name, versions
         self.labels = dict(labels or {})
         self._refreshing = threading.Lock()
@@ -241,19 +268,26 @@ class Servables:
                 if absent:
                     raise ServerStartError(
                         f"`versions`={sorted(self.versions)}, but {str(self.base)!r} holds "
-                        f"{sorted(folders)}. Ask for versions that are there.")
+                        f"{sorted(folders)}. Ask for versions that are there."
+                    )
                 folders = {v: folder for v, folder in folders.items() if v in self.versions}
             served: dict[int, Servable] = {}
             failed: dict[int, str] = {}
             for version, folder in folders.items():
                 try:
                     served[version] = self._served.get(version) or Servable(
-                        folder, version, self.name)
+                        folder, version, self.name
+                    )
                 except ValueError as error:
                     failed[version] = str(error)
                     if self._failed.get(version) != str(error):  # once, however often it is polled
-                        log.warning("skipped version %d of model %s (%s): %s",
-                                    version, self.name, folder, error)
+                        log.warning(
+                            "skipped version %d of model %s (%s): %s",
+                            version,
+                            self.name,
+                            folder,
+                            error,
+                        )
                     continue
                 if version not in self._served:
                     log.info("serving version %d of model %s (%s)", version, self.name, folder)
@@ -264,12 +298,14 @@ class Servables:
                 newest = next(iter(failed))
                 raise ServerStartError(
                     f"no version in {str(self.base)!r} can be served; the newest, {newest}: "
-                    f"{failed[newest]}. Export the model again.")
+                    f"{failed[newest]}. Export the model again."
+                )
             for label, version in self.labels.items():
                 if version not in served:
                     raise ServerStartError(
                         f"label {label!r} points at version {version}, but {sorted(served)} are "
-                        "served. Point it at one of these, or serve more with `versions`.")
+                        "served. Point it at one of these, or serve more with `versions`."
+                    )
             self._served = served
 
     def find(self, spec: Any) -> Servable:
@@ -283,12 +319,16 @@ class Servables:
         version = self.chosen_version(spec)
         if version is None:
             if spec.name != self.name or not served:
-                raise RequestError(grpc.StatusCode.NOT_FOUND,
-                                   f"Servable not found for request: Latest({spec.name})")
+                raise RequestError(
+                    grpc.StatusCode.NOT_FOUND,
+                    f"Servable not found for request: Latest({spec.name})",
+                )
             return next(iter(served.values()))
         if spec.name != self.name or version not in served:
-            raise RequestError(grpc.StatusCode.NOT_FOUND,
-                               f"Servable not found for request: Specific({spec.name}, {version})")
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND,
+                f"Servable not found for request: Specific({spec.name}, {version})",
+            )
         return served[version]
 
     def chosen_version(self, spec: Any) -> int | None:
@@ -301,6 +341,7 @@ class Servables:
         if choice == "version_label":
             if spec.name == self.name and spec.version_label in self.labels:
                 return self.labels[spec.version_label]
-            raise RequestError(INVALID,
-                               f"Unrecognized servable version label: {spec.version_label}")
+            raise RequestError(
+                INVALID, f"Unrecognized servable version label: {spec.version_label}"
+            )
         return None

@@ -2,6 +2,7 @@
 
 TF Serving's own C++ server is the one for production; this one needs nothing but Python packages.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -52,29 +53,41 @@ class LocalServer:
             serve or a port in use.
     """
 
-    def __init__(self, base: PathLike, *, host: str = "127.0.0.1", port: int = 0,
-                 name: str | None = None, versions: str | Collection[int] = "latest",
-                 labels: Mapping[str, int] | None = None, threads: int | None = None,
-                 max_message_bytes: int = protocol.MAX_MESSAGE_BYTES,
-                 certificate: PathLike | None = None, key: PathLike | None = None,
-                 client_ca: PathLike | None = None, insecure: bool = False):
+    def __init__(
+        self,
+        base: PathLike,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        name: str | None = None,
+        versions: str | Collection[int] = "latest",
+        labels: Mapping[str, int] | None = None,
+        threads: int | None = None,
+        max_message_bytes: int = protocol.MAX_MESSAGE_BYTES,
+        certificate: PathLike | None = None,
+        key: PathLike | None = None,
+        client_ca: PathLike | None = None,
+        insecure: bool = False,
+    ):
         if isinstance(versions, str) and versions not in ("latest", "all"):
             raise ServerStartError(
-                f'`versions`={versions!r}; use "latest", "all" or version numbers.')
+                f'`versions`={versions!r}; use "latest", "all" or version numbers.'
+            )
         if not 0 <= port <= 65535:
             raise ServerStartError(f"`port`={port}; use 0 (any free one) to 65535.")
         if threads is not None and threads < 1:
             raise ServerStartError(f"`threads`={threads}; use 1 or more.")
         if (certificate is None) != (key is None):
-            raise ServerStartError(
-                f"`certificate`={certificate} and `key`={key}; TLS needs both.")
+            raise ServerStartError(f"`certificate`={certificate} and `key`={key}; TLS needs both.")
         if client_ca is not None and certificate is None:
             raise ServerStartError(
-                f"`client_ca`={client_ca} needs TLS; give `certificate` and `key` too.")
+                f"`client_ca`={client_ca} needs TLS; give `certificate` and `key` too."
+            )
         if certificate is None and not insecure and not protocol.is_loopback(host):
             raise ServerStartError(
-                f"`host`={host!r} can be reached from other machines, and requests tell what people "
-                "like. Give `certificate` and `key` for TLS, or `insecure=True`.")
+                f"`host`={host!r} can be reached from other machines, and requests tell what "
+                "people like. Give `certificate` and `key` for TLS, or `insecure=True`."
+            )
         self.base = Path(base)
         self.name = name or self.base.resolve().name
         self.host, self.port = host, port
@@ -102,8 +115,8 @@ class LocalServer:
             futures.ThreadPoolExecutor(self._threads, thread_name_prefix="tfrec-meta-serving"),
             maximum_concurrent_rpcs=self._threads,
             # With SO_REUSEPORT a second server would take the same port and half of the calls.
-            options=[("grpc.so_reuseport", 0),
-                     *protocol.channel_options(self._max_message_bytes)])
+            options=[("grpc.so_reuseport", 0), *protocol.channel_options(self._max_message_bytes)],
+        )
         self.port = self._bind(server)
         try:
             from tfrec_meta.serving.servables import Servables
@@ -127,10 +140,14 @@ class LocalServer:
             if certificate is None or key is None:
                 port = server.add_insecure_port(self.address)
             else:
-                port = server.add_secure_port(self.address, grpc.ssl_server_credentials(
-                    [(Path(key).read_bytes(), Path(certificate).read_bytes())],
-                    root_certificates=client_ca and Path(client_ca).read_bytes(),
-                    require_client_auth=client_ca is not None))
+                port = server.add_secure_port(
+                    self.address,
+                    grpc.ssl_server_credentials(
+                        [(Path(key).read_bytes(), Path(certificate).read_bytes())],
+                        root_certificates=client_ca and Path(client_ca).read_bytes(),
+                        require_client_auth=client_ca is not None,
+                    ),
+                )
         except OSError as error:
             raise ServerStartError(f"can't read the TLS files: {error}") from error
         except RuntimeError as error:
@@ -140,7 +157,8 @@ class LocalServer:
         if port == 0:
             raise ServerStartError(
                 f"can't listen on {self.address}: the port is in use, or the address is not this "
-                f"machine's{reason}. Use another port, or 0 for any free one.")
+                f"machine's{reason}. Use another port, or 0 for any free one."
+            )
         return port
 
     def stop(self, grace: float | None = 30.0) -> None:
@@ -153,8 +171,12 @@ class LocalServer:
     def __enter__(self) -> LocalServer:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
@@ -168,8 +190,9 @@ def _add_health_service(server: grpc.Server) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
 
-def serve(base: PathLike, *, port: int = protocol.DEFAULT_PORT, grace: float = 30.0,
-          **options: Any) -> None:
+def serve(
+    base: PathLike, *, port: int = protocol.DEFAULT_PORT, grace: float = 30.0, **options: Any
+) -> None:
     """Serves until SIGTERM or SIGINT; prints `listening on HOST:PORT` once it answers.
 
     Then it takes no more calls, answers those under way for up to `grace` seconds and returns. A
@@ -183,7 +206,7 @@ def serve(base: PathLike, *, port: int = protocol.DEFAULT_PORT, grace: float = 3
     """
     server = LocalServer(base, port=port, **options).start()
     stop = threading.Event()
-    before = {}
+    before: dict[int, Any] = {}
 
     def on_signal(number: int, frame: object) -> None:
         for each, handler in before.items():
@@ -211,10 +234,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--certificate", help="PEM file, for TLS")
     parser.add_argument("--key", help="PEM file, for TLS")
-    parser.add_argument("--insecure", action="store_true",
-                        help="listen beyond this machine without TLS")
-    parser.add_argument("--grace", type=float, default=30.0,
-                        help="seconds that calls under way have once it is told to stop")
+    parser.add_argument(
+        "--insecure", action="store_true", help="listen beyond this machine without TLS"
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=30.0,
+        help="seconds that calls under way have once it is told to stop",
+    )
     options = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:

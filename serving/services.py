@@ -1,4 +1,5 @@
 """TF Serving's gRPC services over loaded servables."""
+
 from __future__ import annotations
 
 import functools
@@ -21,7 +22,10 @@ from tensorflow_serving.apis import (  # isort: skip  (imports TensorFlow: after
 log = logging.getLogger(__name__)
 
 SIGNATURE_DEF = "signature_def"
-METHODS = {"classification": "tensorflow/serving/classify", "regression": "tensorflow/serving/regress"}
+METHODS = {
+    "classification": "tensorflow/serving/classify",
+    "regression": "tensorflow/serving/regress",
+}
 State = get_model_status_pb2.ModelVersionStatus.State
 
 
@@ -49,7 +53,7 @@ def _spec(request: Any) -> Any:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata. The rest refuses what TF Serving refuses, and is UNIMPLEMENTED else."""
+    """Predict and GetModelMetadata; the rest refuses what TF Serving refuses, or all."""
 
     def __init__(self, servables: Servables):
         self._servables = servables
@@ -62,12 +66,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def GetModelMetadata(self, request):
         spec = _spec(request)
         if not request.metadata_field:
-            raise RequestError(INVALID,
-                               "GetModelMetadataRequest must specify at least one metadata_field")
+            raise RequestError(
+                INVALID, "GetModelMetadataRequest must specify at least one metadata_field"
+            )
         for field in request.metadata_field:
             if field != SIGNATURE_DEF:
-                raise RequestError(INVALID, f"Metadata field {field} is not supported; "
-                                            f"ask for {SIGNATURE_DEF}")
+                raise RequestError(
+                    INVALID, f"Metadata field {field} is not supported; ask for {SIGNATURE_DEF}"
+                )
         servable = self._servables.find(spec)
         signature_map = get_model_metadata_pb2.SignatureDefMap()
         for name, signature in servable.signatures.items():
@@ -93,8 +99,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             raise RequestError(INVALID, "Inference request must have at least one task")
         for task in request.tasks:
             if task.method_name not in kinds:
-                raise RequestError(grpc.StatusCode.UNIMPLEMENTED,
-                                   f"Unsupported signature method_name: {task.method_name}")
+                raise RequestError(
+                    grpc.StatusCode.UNIMPLEMENTED,
+                    f"Unsupported signature method_name: {task.method_name}",
+                )
             self._refuse(_spec(task), kinds[task.method_name])
 
     def _refuse(self, spec: Any, kind: str) -> None:
@@ -104,10 +112,15 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         if signature is None:
             raise RequestError(INVALID, f"No signature was found with the name: {name}")
         if signature.method_name != METHODS[kind]:
-            raise RequestError(INVALID, f'No {kind} inputs found in SignatureDef "{name}", '
-                                        f'whose method is "{signature.method_name}". Use Predict.')
-        raise RequestError(grpc.StatusCode.UNIMPLEMENTED,
-                           f"The local server offers no {kind} methods. Use Predict.")
+            raise RequestError(
+                INVALID,
+                f'No {kind} inputs found in SignatureDef "{name}", '
+                f'whose method is "{signature.method_name}". Use Predict.',
+            )
+        raise RequestError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"The local server offers no {kind} methods. Use Predict.",
+        )
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -124,11 +137,13 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         if spec.name == self._servables.name:
             known |= dict.fromkeys(self._servables.served) | self._servables.failed
         if not known:
-            raise RequestError(grpc.StatusCode.NOT_FOUND,
-                               f"Could not find any versions of model {spec.name}")
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}"
+            )
         if version is not None and version not in known:
-            raise RequestError(grpc.StatusCode.NOT_FOUND,
-                               f"Could not find version {version} of model {spec.name}")
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {spec.name}"
+            )
         response = get_model_status_pb2.GetModelStatusResponse()
         for number in sorted(known if version is None else [version], reverse=True):
             status = response.model_version_status.add()
@@ -145,5 +160,6 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 def add_services(server: grpc.Server, servables: Servables) -> None:
     """Registers both services."""
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(servables), server)
+        PredictionService(servables), server
+    )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(servables), server)

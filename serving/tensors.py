@@ -1,8 +1,9 @@
 """TensorProto to NumPy and back, by the rules of TensorFlow's C++ `Tensor::FromProto`.
 
-Works on the messages of any descriptor pool, so client and server share it. `tf.make_ndarray` will not
-do: it needs TensorFlow, reads strings in `tensor_content` wrongly and lets bad shapes through.
+Works on the messages of any descriptor pool, so client and server share it. `tf.make_ndarray` will
+not do: it needs TensorFlow, reads strings in `tensor_content` wrongly and lets bad shapes through.
 """
+
 from __future__ import annotations
 
 import math
@@ -14,18 +15,44 @@ import numpy as np
 DT_INVALID = 0
 DT_STRING = 7
 _NUMPY = {
-    1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 5: np.int16, 6: np.int8, 7: np.object_,
-    8: np.complex64, 9: np.int64, 10: np.bool_, 17: np.uint16, 18: np.complex128, 19: np.float16,
-    22: np.uint32, 23: np.uint64,
+    1: np.float32,
+    2: np.float64,
+    3: np.int32,
+    4: np.uint8,
+    5: np.int16,
+    6: np.int8,
+    7: np.object_,
+    8: np.complex64,
+    9: np.int64,
+    10: np.bool_,
+    17: np.uint16,
+    18: np.complex128,
+    19: np.float16,
+    22: np.uint32,
+    23: np.uint64,
 }
 DTYPES: dict[int, np.dtype[Any]] = {number: np.dtype(dtype) for number, dtype in _NUMPY.items()}
 _ENUMS = {dtype: number for number, dtype in DTYPES.items()}
 _FIELDS = {
-    1: "float_val", 2: "double_val", 3: "int_val", 4: "int_val", 5: "int_val", 6: "int_val",
-    7: "string_val", 8: "scomplex_val", 9: "int64_val", 10: "bool_val", 17: "int_val",
-    18: "dcomplex_val", 19: "half_val", 22: "uint32_val", 23: "uint64_val",
+    1: "float_val",
+    2: "double_val",
+    3: "int_val",
+    4: "int_val",
+    5: "int_val",
+    6: "int_val",
+    7: "string_val",
+    8: "scomplex_val",
+    9: "int64_val",
+    10: "bool_val",
+    17: "int_val",
+    18: "dcomplex_val",
+    19: "half_val",
+    22: "uint32_val",
+    23: "uint64_val",
 }
-NAMES = {number: "string" if number == DT_STRING else dtype.name for number, dtype in DTYPES.items()}
+NAMES = {
+    number: "string" if number == DT_STRING else dtype.name for number, dtype in DTYPES.items()
+}
 # One value may fill any shape, so a request of a few bytes could ask for all memory.
 MAX_TENSOR_BYTES = 2**31
 
@@ -41,8 +68,9 @@ def decode(proto: Any) -> np.ndarray:
     Fewer values than the shape needs: the last one fills the rest; none: zeros ("" for strings).
 
     Raises:
-        ValueError: for a dtype without a NumPy form, a shape with an unknown, negative or overflowing
-            dimension, a `tensor_content` of another length than the shape needs, more than 2 GiB.
+        ValueError: for a dtype without a NumPy form, a shape with an unknown, negative or
+            overflowing dimension, a `tensor_content` of another length than the shape needs,
+            more than 2 GiB.
     """
     dtype = DTYPES.get(proto.dtype)
     if dtype is None:
@@ -66,8 +94,10 @@ def _from_content(content: bytes, dtype: np.dtype[Any], size: int) -> np.ndarray
     if dtype == np.object_:
         return _string_list(content, size)
     if len(content) != size * dtype.itemsize:
-        raise ValueError(f"`tensor_content` has {len(content)} bytes, "
-                         f"but the shape needs {size * dtype.itemsize}")
+        raise ValueError(
+            f"`tensor_content` has {len(content)} bytes, "
+            f"but the shape needs {size * dtype.itemsize}"
+        )
     return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype)
 
 
@@ -90,7 +120,7 @@ def _string_list(content: bytes, size: int) -> np.ndarray:
         raise ValueError("`tensor_content` is no list of strings of the shape's size")
     strings = np.empty(size, np.object_)
     for index, length in enumerate(lengths):
-        strings[index] = content[at:at + length]
+        strings[index] = content[at : at + length]
         at += length
     return strings
 
@@ -102,7 +132,7 @@ def _from_values(values: Any, dtype: np.dtype[Any], size: int) -> np.ndarray:
         flat = np.zeros(size, dtype)
     if dtype.kind == "c":  # real and imaginary parts in turn
         parts = np.asarray(values, dtype=flat.real.dtype)
-        given = parts[0:len(parts) // 2 * 2:2] + 1j * parts[1::2]
+        given = parts[0 : len(parts) // 2 * 2 : 2] + 1j * parts[1::2]
     elif dtype == np.float16:  # bit patterns in int32
         given = np.asarray(values, dtype=np.int64).astype(np.uint16).view(np.float16)
     elif dtype == np.object_:
@@ -115,8 +145,8 @@ def _from_values(values: Any, dtype: np.dtype[Any], size: int) -> np.ndarray:
         given = np.asarray(values, dtype=dtype)
     given = given[:size]
     if len(given):
-        flat[:len(given)] = given
-        flat[len(given):] = given[-1]
+        flat[: len(given)] = given
+        flat[len(given) :] = given[-1]
     return flat
 
 

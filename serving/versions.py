@@ -1,4 +1,5 @@
 """Versions of a model on disk: `<base>/<integer version>/`."""
+
 from __future__ import annotations
 
 import os
@@ -17,16 +18,20 @@ def version_folders(base: str | os.PathLike[str]) -> dict[int, Path]:
     """
     base = Path(base)
     if not base.is_dir():
-        raise ServerStartError(
-            f"`base`={str(base)!r} is not a folder. Export a model to it first.")
-    versions = {int(entry.name): entry for entry in base.iterdir()
-                if entry.name.isascii() and entry.name.isdigit() and entry.is_dir()}
+        raise ServerStartError(f"`base`={str(base)!r} is not a folder. Export a model to it first.")
+    versions = {
+        int(entry.name): entry
+        for entry in base.iterdir()
+        if entry.name.isascii() and entry.name.isdigit() and entry.is_dir()
+    }
     if versions:
         return dict(sorted(versions.items(), reverse=True))
     if (base / SAVED_MODEL_FILE).exists():
         raise ServerStartError(
             f"`base`={str(base)!r} is a version itself (it holds {SAVED_MODEL_FILE}). "
-            f"Give its parent: {str(base.parent)!r}.")
+            f"Give its parent: {str(base.parent)!r}."
+        )
     raise ServerStartError(
         f"`base`={str(base)!r} holds no version: a folder with an integer for a name and "
-        f"{SAVED_MODEL_FILE} in it. Export a model to it first.")
+        f"{SAVED_MODEL_FILE} in it. Export a model to it first."
+    )

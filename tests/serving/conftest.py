@@ -1,4 +1,4 @@
-"""Models and servers that the tests of this folder share; made once, as TensorFlow is slow to start."""
+"""Models and servers that the tests of this folder share, made once: TensorFlow is slow."""
 
 import importlib.util
 from pathlib import Path
@@ -65,12 +65,12 @@ def recorded_server(recorded_base):
 def stubs():
     """Makes raw stubs on tensorflow-serving-api's own messages: stubs(address)."""
     import grpc
-
-    from tfrec_meta import keras  # noqa: F401
     from tensorflow_serving.apis import (
         model_service_pb2_grpc,
         prediction_service_pb2_grpc,
     )
+
+    from tfrec_meta import keras  # noqa: F401
 
     channels = []
 

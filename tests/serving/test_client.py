@@ -283,7 +283,7 @@ def test_wait_until_ready_returns_or_tells_the_last_state(movies_server):
         client.wait_until_ready(20)
     with (
         Client(movies_server.address, "books") as client,
-        pytest.raises(DeadlineExceeded, match="not ready within 0.2 s.*books"),
+        pytest.raises(DeadlineExceeded, match=r"not ready within 0\.2 s.*books"),
     ):
         client.wait_until_ready(0.2)
 
@@ -311,49 +311,32 @@ def test_plain_connection_to_another_machine_needs_a_clear_yes():
 
 # beside TensorFlow, and without it
 
-_BOTH_ORDERS = """
-import sys
-from tfrec_meta.serving import messages
-sent = messages.PredictRequest()
-sent.model_spec.name = "movies"
-assert not any(name.split(".")[0] == "tensorflow" for name in sys.modules)
-from tfrec_meta import keras
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
-assert predict_pb2.PredictRequest.FromString(sent.SerializeToString()).model_spec.name == "movies"
-assert predict_pb2.PredictRequest is not messages.PredictRequest
-"""
 
-
-def test_messages_loaded_first_live_beside_tensorflow():
-    # The other order is every other test of this process.
-    done = subprocess.run([sys.executable, "-c", _BOTH_ORDERS], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_messages_loaded_second_live_beside_tensorflow(movies_server):
+def test_client_lives_beside_tensorflow(movies_server, client):
+    # Here TensorFlow came first; test_server has the other order.
     from tensorflow_serving.apis import predict_pb2
 
     from tfrec_meta.serving import messages
 
     sent = messages.PredictRequest()
     sent.model_spec.version_label = "é"
-    assert (
-        predict_pb2.PredictRequest.FromString(sent.SerializeToString()).model_spec.version_label
-        == "é"
-    )
+    assert predict_pb2.PredictRequest is not messages.PredictRequest
+    received = predict_pb2.PredictRequest.FromString(sent.SerializeToString())
+    assert received.model_spec.version_label == "é"
 
 
 def test_client_imports_no_tensorflow_within_a_second():
     code = (
         "import time; t = time.perf_counter(); import tfrec_meta.serving.client; "
-        "t = time.perf_counter() - t; import sys; "
-        "print(t, [m for m in ('tensorflow', 'tf_keras', 'pandas', 'pyarrow') if m in sys.modules])"
+        "t = time.perf_counter() - t; import sys; print(t, *{'tensorflow', 'tf_keras', 'pandas', "
+        "'pyarrow'} & set(sys.modules))"
     )
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.split(maxsplit=1)
-        for _ in range(3)
-    ]
-    assert {modules.strip() for _, modules in runs} == {"[]"}
-    assert min(float(seconds) for seconds, _ in runs) < 1
+    seconds = []
+    for _ in range(3):  # the best of three: others use the machine too
+        run = [sys.executable, "-c", code]
+        out = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+        assert len(out) == 1, out
+        seconds.append(float(out[0]))
+        if seconds[-1] < 1:
+            return
+    pytest.fail(f"importing the client took {min(seconds):.2f} s")

@@ -155,6 +155,6 @@ def test_missing_tensor_is_an_invalid_argument_that_names_it(movies_server, stub
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "movies"
     request.model_spec.signature_name = "recommend"
-    with pytest.raises(grpc.RpcError, match="Missing but required: {user_id}") as caught:
+    with pytest.raises(grpc.RpcError, match=r"Missing but required: \{user_id\}") as caught:
         stubs(movies_server.address).prediction.Predict(request, timeout=20)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT

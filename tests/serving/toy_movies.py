@@ -14,6 +14,12 @@ PRIOR = np.array([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], np.float32)
 VECTORS = np.array([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
 USERS = {"u1": [0.0, 5.0]}
 HISTORY_WIDTH, EXCLUDE_WIDTH, CANDIDATES = 4, 3, 4
+# Default rows of the optional inputs.
+BLANK_EXCLUDE = tf.constant([[""] * EXCLUDE_WIDTH])
+TEN = tf.constant([10])
+CALM = tf.constant([0.0])
+NO_ITEM = tf.constant([""])
+NO_IMAGE = tf.constant([[0.0, 0.0]])
 
 
 def query(user_id, history, mood=0.0):
@@ -91,9 +97,9 @@ class ToyMovies(tf.Module):
         def recommend(
             user_id,
             history=blank_history,
-            exclude=tf.constant([[""] * EXCLUDE_WIDTH]),
-            k=tf.constant([10]),
-            mood=tf.constant([0.0]),
+            exclude=BLANK_EXCLUDE,
+            k=TEN,
+            mood=CALM,
         ):
             query_vector, history, batch = self._side(user_id, history, mood)
             exclude = tf.broadcast_to(
@@ -110,7 +116,7 @@ class ToyMovies(tf.Module):
                 _spec(tf.float32, "mood"),
             ]
         )
-        def rank(user_id, item_id, history=blank_history, mood=tf.constant([0.0])):
+        def rank(user_id, item_id, history=blank_history, mood=CALM):
             query_vector, _, _ = self._side(user_id, history, mood)
             rows = self.items.lookup(_checked(item_id, "item_id", 2, CANDIDATES))
             scores = tf.gather(self._scores(query_vector), tf.maximum(rows, 0), batch_dims=1)
@@ -123,11 +129,11 @@ class ToyMovies(tf.Module):
                 _spec(tf.float32, "mood"),
             ]
         )
-        def embed_query(user_id, history=blank_history, mood=tf.constant([0.0])):
+        def embed_query(user_id, history=blank_history, mood=CALM):
             return {"embedding": self._side(user_id, history, mood)[0]}
 
         @tf.function(input_signature=[_spec(tf.string, "item_id"), _spec(tf.float32, "image")])
-        def embed_item(item_id=tf.constant([""]), image=tf.constant([[0.0, 0.0]])):
+        def embed_item(item_id=NO_ITEM, image=NO_IMAGE):
             rows = self.items.lookup(_checked(item_id, "item_id", 1))
             known = (
                 tf.gather(self.vectors, tf.maximum(rows, 0))
