@@ -515,8 +515,8 @@ class Setup:
         stale = {step for step in self.ORDER if done.get(step) != keys[step]}
         if "packages" in stale:
             stale.add("python")  # packages that were half laid out are not to be trusted
-        if not os.path.exists(os.path.join(VENV, "bin", "tfrec-meta")):
-            stale.update(("python", "packages", "project"))
+        if not self.stamps.get("installed") or set(self.stamps["installed"]) - set(installed()):
+            stale.update(("python", "packages", "project"))  # something was removed since
         if not os.path.isdir(self.stamps.get("data") or ""):
             stale.add("data")
         return [step for step in self.ORDER if step in stale]
@@ -542,6 +542,8 @@ class Setup:
                 raise
             print(" %s%.1f s" % (note + ", " if note else "", time.time() - started), flush=True)
             done[step] = keys[step]
+            if step == "project":
+                self.stamps["installed"] = installed()
             write_stamps(self.stamps)
 
     def uv(self, arguments, what):
@@ -638,9 +640,7 @@ class Setup:
             ["pip", "install", "--python", PYTHON, "--require-hashes", "--no-deps", "-r", LOCK],
             "installing the packages",
         )
-        return "%d packages" % len(
-            glob.glob(os.path.join(VENV, "lib", "python3*", "site-packages", "*.dist-info"))
-        )
+        return "%d packages" % sum(name.endswith(".dist-info") for name in installed())
 
     def project(self):
         """This project, editable."""
@@ -674,6 +674,15 @@ class Setup:
 def version_of(executable, run):
     code = "import sys; print(*sys.version_info[:2])"
     return run([executable, "-I", "-c", code], "asking for the version").split()
+
+
+def installed():
+    """What lies in the environment's folders of packages and commands."""
+    folders = glob.glob(os.path.join(VENV, "lib", "python3*", "site-packages"))
+    names = []
+    for folder in folders + glob.glob(os.path.join(VENV, "bin")):
+        names += [name for name in os.listdir(folder) if name != "__pycache__"]
+    return sorted(names)
 
 
 def remove(path):

@@ -1,11 +1,14 @@
 """Packaging. The only list of requirements: `make lock` derives `requirements.lock` from it."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 README = ROOT / "README.md"
+CODE = (ROOT / "tfrec_meta" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'^__version__ = "(.+)"$', CODE, re.MULTILINE).group(1)
 
 # BUILD.md says why each of these was chosen.
 SERVING = [  # the client alone: no TensorFlow
@@ -68,7 +71,7 @@ PACKAGE_DATA = ["binpb", "conf", "config", "css", "html", "json", "md", "typed",
 
 setup(
     name="tfrec-meta",
-    version="0.1.0",
+    version=VERSION,
     description="From raw interactions to a tuned, distilled, served recommender, in TensorFlow",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
