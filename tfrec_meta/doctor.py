@@ -1,8 +1,8 @@
 """`tfrec-meta doctor`: what is installed here, whether it works, and what mends it.
 
-A checkout is set up whole by `make setup`, so there every part is needed. An installed package has
-the extras that were asked for: an absent one is said, and is no fault. A part that is there and does
-not work is a fault everywhere.
+A checkout is set up whole by `make setup`, so there every part is needed. An installed package
+has the extras that were asked for: an absent one is said, and is no fault. A part that is there and
+does not work is a fault everywhere.
 """
 
 import ctypes
@@ -170,10 +170,10 @@ def _tensorflow() -> str:
 
 
 def _keras2() -> str:
+    from tfrec_meta.keras import tf_keras
+
     import tensorflow as tf
     import tensorflow_recommenders as tfrs
-
-    from tfrec_meta.keras import tf_keras
 
     if tf.keras.Model is not tf_keras.Model or not issubclass(tfrs.Model, tf_keras.Model):
         raise RuntimeError(f"tf.keras is {tf.keras.__version__}, not tf_keras")
@@ -181,9 +181,9 @@ def _keras2() -> str:
 
 
 def _keras_tuner() -> str:
-    import keras_tuner
-
     from tfrec_meta.keras import tf_keras
+
+    import keras_tuner
 
     def build(hyperparameters: keras_tuner.HyperParameters) -> object:
         return tf_keras.Sequential([tf_keras.layers.Dense(hyperparameters.Fixed("units", 1))])
