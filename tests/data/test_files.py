@@ -1,9 +1,9 @@
 import hashlib
 import os
 
-import pytest
-
 from tfrec_meta.data.files import atomic_folder, sha256_of
+
+import pytest
 
 
 def test_the_folder_appears_only_when_it_is_complete(tmp_path):

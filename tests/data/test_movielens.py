@@ -8,10 +8,10 @@ import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import pytest
-
 from tfrec_meta.data import fetch_movielens, is_fetched, movielens
 from tfrec_meta.data.files import cache_folder
+
+import pytest
 
 FILES_100K = {
     "u.data": "1\t10\t5\t881250949\n2\t11\t3\t881250950\n",
@@ -172,6 +172,27 @@ def test_a_truncated_file_is_named_with_its_row(tmp_path, files, name, file):
     with pytest.raises(ValueError, match=rf"{file}, row \d \(line \d\)") as error:
         movielens(name, folder)
     assert str(tmp_path) in str(error.value)
+    assert "bad_rows" not in str(error.value)
+
+
+def test_a_file_cut_at_the_end_of_a_line_is_reported(tmp_path, caplog):
+    movielens("100k", place(tmp_path, FILES_100K))
+    assert "u.data holds 2 ratings, but all of movielens 100k are 100,000" in caplog.text
+
+
+def test_an_age_that_is_no_number_is_named(tmp_path):
+    folder = place(tmp_path, FILES_100K | {"u.user": "1|young|M|technician|85711\n"})
+    with pytest.raises(ValueError, match=r"u\.user, column `age`: .*young"):
+        movielens("100k", folder)
+
+
+def test_one_of_several_atomic_files_is_chosen_by_name(tmp_path):
+    place(tmp_path, FILES_RECBOLE, "utf8")
+    other = FILES_RECBOLE["ml-1m.inter"].rsplit("\n", 2)[0] + "\n"
+    (tmp_path / "a.inter").write_text(other)
+    assert len(movielens("1m", tmp_path)) == 2
+    with pytest.raises(ValueError, match=r"2 \*\.inter files, but no ml-20m\.inter"):
+        movielens("20m", tmp_path)
 
 
 def test_names_and_folders_are_checked(tmp_path):

@@ -1,9 +1,9 @@
 import io
 
-import pytest
-
 from tfrec_meta.data import progress as module
 from tfrec_meta.data.progress import Progress
+
+import pytest
 
 
 class Terminal(io.StringIO):

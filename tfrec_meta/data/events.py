@@ -31,12 +31,22 @@ RowName = Callable[[int], str]
 
 
 class RowCheck:
-    """Raises at the first bad row, or counts it by reason and lets the others through."""
+    """Raises at the first bad row, or counts it by reason and lets the others through.
 
-    def __init__(self, bad_rows: BadRows = "raise") -> None:
+    Args:
+        bad_rows: "raise" or "drop".
+        advice: the way out, which ends the message of the error.
+    """
+
+    def __init__(
+        self,
+        bad_rows: BadRows = "raise",
+        advice: str = "Mend the source, or pass bad_rows='drop'.",
+    ) -> None:
         if bad_rows not in ("raise", "drop"):
             raise ValueError(f"`bad_rows`={bad_rows!r}; use 'raise' or 'drop'.")
         self.bad_rows = bad_rows
+        self._advice = advice
         self.dropped: Counter[str] = Counter()
         self._examples: list[str] = []
 
@@ -47,7 +57,7 @@ class RowCheck:
             ValueError: with the message, unless bad rows are to be dropped.
         """
         if self.bad_rows == "raise":
-            raise ValueError(f"{message()} Mend the source, or pass bad_rows='drop'.")
+            raise ValueError(f"{message()} {self._advice}")
         self.dropped[reason] += count
         if len(self._examples) < _EXAMPLES:
             self._examples.append(message())

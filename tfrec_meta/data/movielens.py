@@ -20,15 +20,15 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.data.files import PathLike, atomic_folder, cache_folder, sha256_of
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.progress import Progress
 from tfrec_meta.data.reading import TextFormat, read_text_table, text_batches
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 NAMES = ("100k", "1m", "20m", "25m", "32m", "latest-small")
 
@@ -48,6 +48,14 @@ _MARKERS = {
     "u.data": ("100k",),
     "ratings.dat": ("1m",),
     "ratings.csv": ("20m", "25m", "32m", "latest-small"),
+}
+# As GroupLens's READMEs say; latest-small changes.
+_RATINGS = {
+    "100k": 100_000,
+    "1m": 1_000_209,
+    "20m": 20_000_263,
+    "25m": 25_000_095,
+    "32m": 32_000_204,
 }
 _GENRES_100K = (
     "unknown",
@@ -123,17 +131,34 @@ def movielens(
     """
     _check_name(name)
     place = fetch_movielens(name, cache) if folder is None else _find(name, Path(folder))
+    label = f"movielens-{name}"
     atomic = sorted(place.glob("*.inter"))
     if atomic:
-        return _read_recbole(atomic[0], f"movielens-{name}")
-    marker = next(file for file in _MARKERS if (place / file).is_file())
-    if name not in _MARKERS[marker]:
-        raise ValueError(
-            f"{place / marker} is not movielens {name!r}, but the format of "
-            f"{' or '.join(_MARKERS[marker])}; pass that name or another folder."
+        named = place / f"ml-{name}.inter"
+        if named not in atomic and len(atomic) > 1:
+            raise ValueError(f"{place} holds {len(atomic)} *.inter files, but no {named.name}.")
+        source = named if named in atomic else atomic[0]
+        data = _read_recbole(source, label)
+    else:
+        marker = next(file for file in _MARKERS if (place / file).is_file())
+        source = place / marker
+        if name not in _MARKERS[marker]:
+            raise ValueError(
+                f"{source} is not movielens {name!r}, but the format of "
+                f"{' or '.join(_MARKERS[marker])}; pass that name or another folder."
+            )
+        read = {"u.data": _read_100k, "ratings.dat": _read_1m, "ratings.csv": _read_csv}[marker]
+        data = read(place, label)
+    if len(data) < _RATINGS.get(name, 0):
+        # A file cut at the end of a line looks whole; a sample of it looks the same.
+        _log.warning(
+            "%s holds %s ratings, but all of movielens %s are %s: it is cut off, or a sample.",
+            source,
+            f"{len(data):,}",
+            name,
+            f"{_RATINGS[name]:,}",
         )
-    read = {"u.data": _read_100k, "ratings.dat": _read_1m, "ratings.csv": _read_csv}[marker]
-    return read(place, f"movielens-{name}")
+    return data
 
 
 def fetch_movielens(name: str = "100k", cache: PathLike | None = None) -> Path:
@@ -218,7 +243,7 @@ def _read_recbole(events: Path, name: str) -> Interactions:
     path = events.with_suffix(".user")
     if path.is_file():
         raw = read_text_table(path, text, typed_header(path))
-        users = _people(raw)
+        users = _people(raw, path)
     return Interactions(table, users, items, name)
 
 
@@ -240,7 +265,7 @@ def _read_100k(folder: Path, name: str) -> Interactions:
     columns_of_users = ("user_id", "age", "gender", "occupation", "zip_code")
     text = TextFormat("|", columns_of_users, "latin1", quoted=False)
     users = read_text_table(folder / "u.user", text)
-    return Interactions(events, _people(users), items, name)
+    return Interactions(events, _people(users, folder / "u.user"), items, name)
 
 
 def _read_1m(folder: Path, name: str) -> Interactions:
@@ -265,10 +290,11 @@ def _read_1m(folder: Path, name: str) -> Interactions:
         fields = ("user_id", "gender", "age", "occupation", "zip_code")
         text = TextFormat("\t", fields, "latin1", quoted=False)
         users = read_text_table(paths["users.dat"], text, shown=folder / "users.dat")
-    codes = users["occupation"].cast(pa.int32())
-    names = pc.take(pa.array(_OCCUPATIONS_1M), codes)
-    users = users.set_column(users.column_names.index("occupation"), "occupation", names)
-    return Interactions(events, _people(users), items, name)
+    codes = pa.array([str(code) for code in range(len(_OCCUPATIONS_1M))])
+    place = pc.index_in(users["occupation"], value_set=codes)
+    occupation = pc.take(pa.array(_OCCUPATIONS_1M), place)
+    users = users.set_column(users.column_names.index("occupation"), "occupation", occupation)
+    return Interactions(events, _people(users, folder / "users.dat"), items, name)
 
 
 def _read_csv(folder: Path, name: str) -> Interactions:
@@ -287,7 +313,7 @@ def _read_csv(folder: Path, name: str) -> Interactions:
 def _events(
     path: Path, text: TextFormat, columns: Mapping[str, str], shown: Path | None = None
 ) -> pa.Table:
-    check = RowCheck()
+    check = RowCheck(advice="Fetch the file again.")
     with Progress(f"reading {path.name}", path.stat().st_size if path.is_file() else 0) as progress:
         tables = [
             typed_events(batch, check, source=str(shown or path), row_name=row_name)
@@ -352,14 +378,15 @@ def _genre_lists(cells: pa.ChunkedArray, separator: str) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), genres.filter(pa.array(keep)))
 
 
-def _people(table: pa.Table) -> pa.Table:
-    position = table.column_names.index("age") if "age" in table.column_names else None
-    if position is not None:
-        try:
-            table = table.set_column(position, "age", table["age"].cast(pa.int32()))
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"users, column `age`: {error}; fetch the data again.") from error
-    return table
+def _people(table: pa.Table, path: Path) -> pa.Table:
+    """The table with ages as numbers."""
+    if "age" not in table.column_names:
+        return table
+    try:
+        age = table["age"].cast(pa.int32())
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}, column `age`: {error}. Fetch the file again.") from error
+    return table.set_column(table.column_names.index("age"), "age", age)
 
 
 # Fetching

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
-
 from tfrec_meta.data.events import BadRows, RowCheck, TimeUnit, typed_events
 from tfrec_meta.data.files import PathLike
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.progress import Progress
+
+import pyarrow as pa
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"
@@ -136,7 +136,7 @@ def read_text_table(
     """
     header = _header(path, text)
     wanted = dict(columns) if columns is not None else {name: name for name in header}
-    check = RowCheck()
+    check = RowCheck(advice="Mend the file.")
     tables = []
     with Progress(f"reading {path.name}", path.stat().st_size) as progress:
         for batch, row_name in text_batches(

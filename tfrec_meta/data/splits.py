@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from tfrec_meta.data.interactions import Interactions
+
+import numpy as np
 
 
 @dataclass(frozen=True, eq=False, repr=False)
