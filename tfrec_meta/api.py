@@ -48,7 +48,7 @@ class Strategy:
     model: Any = None
     training: TrainingConfig = TrainingConfig()
     features: FeatureSpec | None = None
-    history_length: int = 50
+    history_length: int = 200
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -76,7 +76,7 @@ class Strategy:
             family,
             FAMILIES[family].config_type(**config_fields(record.get("model", {}))),
             TrainingConfig(**record.get("training", {})),
-            history_length=record.get("history_length", 50),
+            history_length=record.get("history_length", 200),
         )
 
 
@@ -107,19 +107,22 @@ def train(
     Returns:
         The fitted model; its `curve` holds one dict an epoch.
     """
-    if isinstance(data, Split):
-        validation = data.validation if validation is None else validation
-        data = data.train
     if isinstance(strategy, str):
         strategy = Strategy(strategy)
-    training.seed_everything(strategy.training.seed)
+    recipe = strategy.training
+    if isinstance(data, Split):
+        if recipe.history == "auto" and data.protocol.startswith("random"):
+            recipe = dataclasses.replace(recipe, history="leave_one_out")
+        validation = data.validation if validation is None else validation
+        data = data.train
+    training.seed_everything(recipe.seed)
     features = strategy.features or FeatureSpec.infer(data, strategy.history_length)
     model = FAMILIES[strategy.family](strategy.model, features.fit(data))
     options: dict[str, Any] = {}
     if isinstance(model, training.TwoTower):
         options = {
             "validation": validation,
-            "config": strategy.training,
+            "config": recipe,
             "folder": folder,
             "progress": progress,
         }

@@ -33,31 +33,39 @@ class TrainingConfig:
     """The training recipe; the shape of the model is in the model's own config.
 
     Args:
-        epochs: passes over the events; the learning rate falls along a cosine to 0 at the last.
+        epochs: passes over the events; the learning rate rises over the first twentieth of the steps
+            and falls along a cosine to 0 at the last.
         batch_size: events a step, which are each other's negatives.
         learning_rate: of AdamW, at the start.
         weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019).
         history: "earlier" takes the user's strictly earlier events, as at serving time;
-            "leave_one_out" all other events, for data whose time order means nothing.
-        history_dropout: share of history items left out of a query at random, in [0, 1).
+            "leave_one_out" any other events, for splits whose time order means nothing; "auto" is
+            "leave_one_out" where a Split drawn at random says so, and "earlier" otherwise.
+        history_length: items of a query's history in training: the latest, or with
+            "leave_one_out" a new sample each epoch. At most the FeatureSpec's.
+        history_dropout: share of these left out of a query at random, in [0, 1).
         user_dropout: share of queries whose user id is hidden, so that unknown users are met in
             training, in [0, 1).
+        user_balance: each event weighs (events of its user) ** -user_balance, so that a few busy
+            users don't drown the rest; 0 for equal weights.
         patience: epochs without a better validation NDCG@10 before training stops; 0 never stops.
         seed: of initial values, order of events and dropout.
     """
 
-    epochs: int = 10
-    batch_size: int = 1024
+    epochs: int = 8
+    batch_size: int = 512
     learning_rate: float = 0.005
-    weight_decay: float = 0.3
-    history: Literal["earlier", "leave_one_out"] = "earlier"
-    history_dropout: float = 0.2
+    weight_decay: float = 0.1
+    history: Literal["auto", "earlier", "leave_one_out"] = "auto"
+    history_length: int = 100
+    history_dropout: float = 0.0
     user_dropout: float = 0.1
+    user_balance: float = 0.5
     patience: int = 3
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "history_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
         if not self.learning_rate > 0:
@@ -65,9 +73,9 @@ class TrainingConfig:
         for name in ("history_dropout", "user_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use a share in [0, 1).")
-        if self.history not in ("earlier", "leave_one_out"):
+        if self.history not in ("auto", "earlier", "leave_one_out"):
             raise ValueError(
-                f"`history`={self.history!r}; use 'earlier' or 'leave_one_out'."
+                f"`history`={self.history!r}; use 'auto', 'earlier' or 'leave_one_out'."
             )
 
 
@@ -105,7 +113,10 @@ def train(
     model.prepare(data)
     optimizer = tf_keras.optimizers.AdamW(
         tf_keras.optimizers.schedules.CosineDecay(
-            config.learning_rate, config.epochs * events.steps
+            0.0,
+            config.epochs * events.steps,
+            warmup_target=config.learning_rate,
+            warmup_steps=config.epochs * events.steps // 20,
         ),
         weight_decay=config.weight_decay,
     )
@@ -143,6 +154,7 @@ class _Events:
     first: np.ndarray  # int64 [n], place in `order` of the user's first event
     stop: np.ndarray  # int64 [n], one past the place of the last strictly earlier event
     count: np.ndarray  # int64 [n], events of the user
+    weight: np.ndarray  # float32 [n], mean 1
 
     @classmethod
     def of(cls, data: Interactions, spec: FeatureSpec, config: TrainingConfig) -> _Events:
@@ -155,7 +167,9 @@ class _Events:
         past = histories(data)
         user = spec.users.encode(data.events["user_id"])
         # Events of one user stand together in `order` and share `first`.
-        _, group, count = np.unique(past.start, return_inverse=True, return_counts=True)
+        _, group, counts = np.unique(past.start, return_inverse=True, return_counts=True)
+        count = counts[group]
+        weight = count ** -config.user_balance
         return cls(
             spec,
             config,
@@ -165,12 +179,17 @@ class _Events:
             past.order,
             past.start,
             past.stop,
-            count[group],
+            count,
+            (weight / weight.mean()).astype(np.float32),
         )
 
     @property
     def batch_size(self) -> int:
         return min(self.config.batch_size, len(self.item))
+
+    @property
+    def history_length(self) -> int:
+        return min(self.config.history_length, self.spec.history_length)
 
     @property
     def steps(self) -> int:
@@ -199,6 +218,7 @@ class _Events:
             shown = tf.cast(hidden >= self.config.user_dropout, tf.int32)
             query["user_id"] = tf.gather(tf.constant(self.user), rows) * shown
             query["item_id"] = tf.gather(tf.constant(self.item), rows)
+            query["weight"] = tf.gather(tf.constant(self.weight), rows)
             return query
 
         return tf.data.Dataset.from_tensor_slices(used).enumerate().map(assemble)
@@ -220,7 +240,7 @@ class _Events:
         self, rows: tf.Tensor, places: tf.Tensor, items: tf.Tensor, draw: tf.Tensor
     ) -> tf.Tensor:
         """Item rows int32 [B, H] of the events' histories, after dropout."""
-        step = tf.range(self.spec.history_length, dtype=tf.int64)[None, :]
+        step = tf.range(self.history_length, dtype=tf.int64)[None, :]
         first = tf.gather(tf.constant(self.first), rows)[:, None]
         if self.config.history == "leave_one_out":
             count = tf.gather(tf.constant(self.count), rows)[:, None]
@@ -228,12 +248,14 @@ class _Events:
             place = first + (tf.gather(places, rows)[:, None] - first + 1 + step) % count
         else:
             stop = tf.gather(tf.constant(self.stop), rows)[:, None]
-            length = tf.minimum(stop - first, self.spec.history_length)
+            length = tf.minimum(stop - first, self.history_length)
             place = stop - length + step
-        shape = [self.batch_size, self.spec.history_length]
+        shape = [self.batch_size, self.history_length]
         kept = tf.random.stateless_uniform(shape, draw) >= self.config.history_dropout
         last = len(self.item) - 1
         history = tf.gather(items, tf.clip_by_value(place, 0, last))
+        if self.config.history == "leave_one_out":  # a repeat would give the answer away
+            kept &= history != tf.gather(tf.constant(self.item), rows)[:, None]
         return tf.where((step < length) & kept, history, 0)
 
 

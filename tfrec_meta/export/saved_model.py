@@ -97,8 +97,8 @@ def export_model(
         raise FileExistsError(f"{folder} is there already; exported versions are never changed.")
     base.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as new, tempfile.TemporaryDirectory() as vocabularies:
-        module = _Servable(model, config, model.spec.encode_items(model.items), Path(vocabularies))
-        tf.saved_model.save(module, str(new), signatures=module.signatures)
+        servable = _Servable(model, config, Path(vocabularies))
+        tf.saved_model.save(servable.root, str(new), signatures=servable.signatures)
         extra = new / names.EXTRA_ASSETS
         extra.mkdir()
         model.spec.save(extra / names.FEATURE_SPEC)
@@ -106,7 +106,7 @@ def export_model(
         (extra / names.MODEL_CARD).write_text(
             card or default_card(base.name, model, config), encoding="utf-8"
         )
-        _write_warm_up(extra / names.WARM_UP_REQUESTS, base.name, module)
+        _write_warm_up(extra / names.WARM_UP_REQUESTS, base.name, servable)
     return folder
 
 
@@ -150,17 +150,10 @@ class _Input:
     default: tf.Tensor | None = None
 
 
-class _Servable(tf.Module):
+class _Servable:
     """The signatures of one model, as tf.functions over raw strings and numbers."""
 
-    def __init__(
-        self,
-        model: Recommender,
-        config: ExportConfig,
-        item_features: Mapping[str, np.ndarray],
-        vocabularies: Path,
-    ):
-        super().__init__(name="servable")
+    def __init__(self, model: Recommender, config: ExportConfig, vocabularies: Path):
         self._config = config
         self._spec = model.spec
         self._model = model
@@ -169,9 +162,14 @@ class _Servable(tf.Module):
         self._filters = {name: self._filter_feature(name) for name in config.filters}
         if config.diversity and not model.has_embeddings:
             raise ValueError(f"Family {model.family!r} has no embeddings to diversify by.")
+        item_features = model.spec.encode_items(model.items)
         self._item_features = {
             name: tf.constant(item_features[name][1:]) for name in config.filters
         }
+        # Not the model itself, whose Keras side would be traced and saved, too.
+        self.root = tf.Module(name="servable")
+        self.root.model_variables = list(model.variables)
+        self.root.encoder = self._encoder
         self.signatures = {
             names.RECOMMEND: self._function(
                 self._recommend, {**self._user_side(), **self._recommend_options()}
@@ -390,17 +388,17 @@ def _fit_width(tokens: tf.Tensor, width: int, latest: bool) -> tf.Tensor:
     return tf.ensure_shape(padded[:, :width], [None, width])
 
 
-def _write_warm_up(path: Path, model_name: str, module: _Servable) -> None:
+def _write_warm_up(path: Path, model_name: str, servable: _Servable) -> None:
     """Requests that TF Serving replays before it serves, so that no user waits for first-call work."""
-    spec, config = module._spec, module._config
+    spec, config = servable._spec, servable._config
     tokens = spec.items.tokens.slice(0, 3).to_pylist()
     history = (tokens + [""] * spec.history_length)[: spec.history_length]
     known = spec.users.tokens.slice(0, 1).to_pylist() or [""]
     with tf.io.TFRecordWriter(str(path)) as writer:
         for user, earlier in ((known[0], history), ("", [""] * spec.history_length)):
             for name, inputs in (
-                (names.RECOMMEND, {**module._user_side(), **module._recommend_options()}),
-                (names.RANK, {**module._rank_side(), **module._user_options()}),
+                (names.RECOMMEND, {**servable._user_side(), **servable._recommend_options()}),
+                (names.RANK, {**servable._rank_side(), **servable._user_options()}),
             ):
                 request = predict_pb2.PredictRequest(
                     model_spec=model_pb2.ModelSpec(name=model_name, signature_name=name)

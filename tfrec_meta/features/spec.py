@@ -102,7 +102,7 @@ class FeatureSpec:
     user: tuple[Feature, ...] = ()
     item: tuple[Feature, ...] = ()
     context: tuple[Feature, ...] = ()
-    history_length: int = 50
+    history_length: int = 200
     vocabularies: Mapping[str, Vocabulary] = dataclasses.field(default_factory=dict)
     statistics: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
@@ -136,7 +136,7 @@ class FeatureSpec:
         return len(self.items) - 1
 
     @classmethod
-    def infer(cls, data: Interactions, history_length: int = 50) -> FeatureSpec:
+    def infer(cls, data: Interactions, history_length: int = 200) -> FeatureSpec:
         """Declares a feature for each column that looks useful; `fit` is still to be called.
 
         Lists of strings and repeated strings become categories, strings of several words that

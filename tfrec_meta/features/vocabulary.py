@@ -17,7 +17,7 @@ UNKNOWN_ROW = 0  # of tokens that are absent or unknown, and of padding
 _LINE_BREAKS = "[\r\n]"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Vocabulary:
     """Tokens in the order of their rows; row 0 is kept for the unknown, `tokens[i]` has row `i + 1`.
 
@@ -32,6 +32,9 @@ class Vocabulary:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.tokens.equals(other.tokens)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self.tokens):,} tokens)"
 
     def grow(self, values: pa.Array | pa.ChunkedArray, min_count: int = 1) -> Vocabulary:
         """Appends the tokens of `values` that are new, by falling count, then by token.

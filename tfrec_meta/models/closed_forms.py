@@ -16,7 +16,8 @@ import tensorflow as tf  # noqa: E402
 
 from tfrec_meta.data import Interactions  # noqa: E402
 from tfrec_meta.features import FeatureSpec, Vocabulary  # noqa: E402
-from tfrec_meta.models.contract import Query, Recommender, history_counts  # noqa: E402
+from tfrec_meta.models.contract import Query, Recommender  # noqa: E402
+from tfrec_meta.models.towers import multi_hot  # noqa: E402
 
 
 def ease_weights(interactions: scipy.sparse.csr_matrix, l2: float) -> np.ndarray:
@@ -140,7 +141,7 @@ class EASE(Recommender, tf.Module):
         self.weights.assign(ease_weights(matrix, self.config.l2))
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
-        seen = history_counts(query["history"], len(self.spec.items))[:, 1:]
+        seen = multi_hot(query["history"], len(self.spec.items))[:, 1:]
         scores = tf.matmul(tf.minimum(seen, 1.0), self.weights)
         if items is None:
             return scores

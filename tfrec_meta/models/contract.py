@@ -192,16 +192,3 @@ def read_record(folder: Path) -> dict[str, Any]:
             "Train the model again."
         )
     return record
-
-
-def history_counts(history: tf.Tensor, rows: int) -> tf.Tensor:
-    """How often each row stands in a history, float32 [B, rows]; column 0 (padding) is zero.
-
-    Args:
-        history: int32 [B, H].
-        rows: height of the item vocabulary, the unknown row included.
-    """
-    batch = tf.range(tf.shape(history)[0])[:, None] + tf.zeros_like(history)
-    index = tf.stack([batch, history], axis=-1)
-    present = tf.cast(history > 0, tf.float32)
-    return tf.scatter_nd(index, present, [tf.shape(history)[0], rows])

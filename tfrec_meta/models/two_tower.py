@@ -20,6 +20,8 @@ from tfrec_meta.models.towers import (  # noqa: E402
     is_present,
     mean_of_rows,
     multilayer_perceptron,
+    on_unit_sphere,
+    stands_in,
 )
 
 
@@ -105,6 +107,7 @@ class TwoTower(Recommender, tfrs.Model):
         self.item_index = tf.Variable(
             tf.zeros([items, dim + 1]), trainable=False, name="item_index"
         )
+        self.mean_loss = tf_keras.metrics.Mean(name="loss")
         self.task = tfrs.tasks.Retrieval(
             loss=tf_keras.losses.CategoricalCrossentropy(
                 from_logits=True, reduction=tf_keras.losses.Reduction.SUM_OVER_BATCH_SIZE
@@ -133,22 +136,35 @@ class TwoTower(Recommender, tfrs.Model):
         """In-batch softmax loss of a batch of events.
 
         Args:
-            inputs: an encoded query batch and the `item_id` int32 [B] that each user chose.
+            inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
+                optionally a `weight` float32 [B] of each event.
         """
         items = inputs["item_id"]
-        chance = tf.gather(self.item_counts, tf.maximum(items - 1, 0))
-        chance /= tf.maximum(tf.reduce_sum(self.item_counts), 1.0)
+        # Only ratios matter, and TFRS clips at 1e-6: so relative to the most popular item.
+        chance = tf.gather(self.item_counts / tf.reduce_max(self.item_counts), items - 1)
         mask = None
         if self.config.mask_positives:
-            mask = ~_among(inputs["history"], items) | tf.eye(tf.shape(items)[0], dtype=tf.bool)
+            own = tf.eye(tf.shape(items)[0], dtype=tf.bool)
+            mask = ~stands_in(inputs["history"], items, len(self.spec.items)) | own
         return self.task(
             self.embed_query(inputs),
             self.embed_item(self._known_item(items)),
+            sample_weight=inputs.get("weight"),
             candidate_ids=items,
             candidate_sampling_probability=chance if self.config.logq else None,
             score_mask=mask,
             compute_metrics=False,
         )
+
+    def train_step(self, inputs: Query) -> dict[str, tf.Tensor]:
+        """A step; the loss that it reports is the mean since the epoch began."""
+        self.mean_loss.update_state(super().train_step(inputs)["loss"])
+        return {"loss": self.mean_loss.result()}
+
+    @property
+    def metrics(self) -> list[tf_keras.metrics.Metric]:
+        """Reset by Keras at each epoch."""
+        return [self.mean_loss]
 
     def refresh_index(self, chunk: int = 65_536) -> None:
         """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
@@ -172,7 +188,7 @@ class TwoTower(Recommender, tfrs.Model):
         if self.query_layers is not None:
             total = self.query_layers(total)
         if self.config.normalise:
-            total = tf.math.l2_normalize(total, axis=1)
+            total = on_unit_sphere(total)
         one = tf.ones([tf.shape(total)[0], 1])
         return tf.concat([total / self.config.temperature, one], axis=1)
 
@@ -186,7 +202,7 @@ class TwoTower(Recommender, tfrs.Model):
         if self.item_layers is not None:
             total = self.item_layers(total)
         if self.config.normalise:
-            total = tf.math.l2_normalize(total, axis=1)
+            total = on_unit_sphere(total)
         # An unknown item is as popular as the least popular known one.
         bias = tf.concat([tf.reduce_min(self.item_bias[1:], keepdims=True), self.item_bias[1:]], 0)
         return tf.concat([total, tf.gather(bias, rows)[:, None]], axis=1)
@@ -210,10 +226,11 @@ class TwoTower(Recommender, tfrs.Model):
         return known
 
     def state(self) -> dict[str, np.ndarray]:
-        return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self.weights)}
+        return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self._learned())}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self.set_weights([state[f"{i}/{v.name}"] for i, v in enumerate(self.weights)])
+        for i, variable in enumerate(self._learned()):
+            variable.assign(state[f"{i}/{variable.name}"])
 
     @staticmethod
     def search_space(hp: Any) -> TwoTowerConfig:
@@ -248,6 +265,10 @@ class TwoTower(Recommender, tfrs.Model):
             if f.name in encoded
         }
 
+    def _learned(self) -> list[tf.Variable]:
+        metric = {id(variable) for variable in self.mean_loss.weights}
+        return [variable for variable in self.weights if id(variable) not in metric]
+
     def _known_item(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         item = {name: tf.gather(table, rows) for name, table in self.item_table.items()}
         return {"item_id": rows, **item}
@@ -262,25 +283,3 @@ class TwoTower(Recommender, tfrs.Model):
             value = query.get(feature.name, tf.zeros_like(table))
             filled[feature.name] = tf.where(is_present(feature, value), value, table)
         return filled
-
-
-def _among(history: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """bool [B, B]: whether item j stands in history i; cost does not grow with the catalogue.
-
-    Args:
-        history: int32 [B, H], 0 pads.
-        items: int32 [B], all above 0.
-    """
-    order = tf.argsort(items)
-    ordered = tf.gather(items, order)
-    # The first place of each history item among the ordered items, if it is there at all.
-    flat = tf.reshape(history, [-1])
-    place = tf.minimum(tf.searchsorted(ordered, flat), tf.shape(items)[0] - 1)
-    hit = tf.reshape(tf.gather(ordered, place) == flat, tf.shape(history))
-    place = tf.reshape(place, tf.shape(history))
-    batch = tf.range(tf.shape(history)[0])[:, None] + tf.zeros_like(history)
-    shape = [tf.shape(items)[0], tf.shape(items)[0]]
-    found = tf.scatter_nd(tf.stack([batch, place], axis=-1), tf.cast(hit, tf.int32), shape) > 0
-    # An item that is twice in the batch was marked at its first place only.
-    first = tf.searchsorted(ordered, items)
-    return tf.gather(found, first, axis=1)
