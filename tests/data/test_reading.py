@@ -164,7 +164,7 @@ def test_rows_are_numbered_over_several_blocks(tmp_path, monkeypatch):
 
 
 def test_the_second_of_two_files_is_named(tmp_path, good):
-    bad = write(tmp_path / "zz.csv", "user_id,item_id,value\na,x,?\n")
+    bad = write(tmp_path / "zz.csv", "user_id,item_id,time,value\na,x,1,?\n")
     with pytest.raises(ValueError, match=r"zz.csv, row 1 \(line 2\), column `value`: '\?'"):
         read_interactions([good, bad])
 
@@ -255,10 +255,42 @@ def test_an_empty_result_is_an_error(tmp_path, good):
         read_interactions(good, mapped, bad_rows="drop")
 
 
+def test_quoted_cells_may_hold_line_breaks(tmp_path):
+    path = write(
+        tmp_path / "log.csv",
+        'user_id,item_id,value,note\na,x,1,"one\n\ntwo"\nb,y,2,"say ""hi"""\nc,z,no,-\nd,w\n',
+    )
+    with pytest.raises(ValueError, match=r"row 4 \(line 7\): 2 cells instead of 4"):
+        read_interactions(path, {"note": "note"})
+    data = read_interactions(path, {"note": "note"}, bad_rows="drop")
+    assert data.events["note"].to_pylist() == ["one\n\ntwo", 'say "hi"']
+    write(path, path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"row 3 \(line 6\), column `value`: 'no'"):
+        read_interactions(path, {"note": "note"})
+
+
+def test_bytes_of_another_encoding_in_further_columns_are_an_error(tmp_path):
+    path = write(tmp_path / "log.csv", "user_id,item_id,town\na,x,Köln\n".encode("latin1"))
+    with pytest.raises(ValueError, match=r"log\.csv is not in the encoding.*Pass `encoding`"):
+        read_interactions(path, {"town": "town"})
+    data = read_interactions(path, {"town": "town"}, encoding="latin1")
+    assert data.events["town"].to_pylist() == ["Köln"]
+    with pytest.raises(ValueError, match=r"log\.csv is not in the encoding"):
+        read_interactions(path, users=path)
+
+
+def test_a_column_that_only_some_files_have_is_refused(tmp_path, good):
+    bare = write(tmp_path / "bare.csv", "user_id,item_id,time\na,x,1\n")
+    with pytest.raises(ValueError, match=r"bare\.csv has no column for `value`, but .*good"):
+        read_interactions([good, bare])
+    with pytest.raises(ValueError, match=r"good\.csv has a column for `value`, but .*none"):
+        read_interactions([bare, good])
+
+
 def test_files_must_agree_on_further_columns(tmp_path):
     pq.write_table(pa.table({"user_id": ["a"], "item_id": ["x"], "n": [1]}), tmp_path / "a.parquet")
     pq.write_table(
         pa.table({"user_id": ["a"], "item_id": ["x"], "n": ["1"]}), tmp_path / "b.parquet"
     )
-    with pytest.raises(TypeError, match=r"b.parquet, column `n` is of type string, but int64"):
+    with pytest.raises(TypeError, match=r"b\.parquet, column for `n` is of type string, but int64"):
         read_interactions(tmp_path, {"n": "n"})

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from tfrec_meta.data.events import BadRows, RowCheck, TimeUnit, typed_events
+from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
 from tfrec_meta.data.files import PathLike
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.progress import Progress
@@ -85,30 +85,22 @@ def read_interactions(
     name = name or _stem(files[0])
     check = RowCheck(bad_rows)
     tables: list[pa.Table] = []
-    further: dict[str, pa.DataType] = {}
+    kinds: dict[str, pa.DataType] = {}
     with Progress(f"reading {name}", sum(file.stat().st_size for file in files)) as progress:
         for file in files:
             for batch, row_name in _batches(file, wanted, optional, check, encoding, progress):
-                events = typed_events(
-                    batch, check, source=str(file), row_name=row_name, time_unit=time_unit
+                kinds = kinds or {field.name: field.type for field in batch.schema}
+                _check_alike(file, batch, files[0], kinds)
+                tables.append(
+                    typed_events(
+                        batch, check, source=str(file), row_name=row_name, time_unit=time_unit
+                    )
                 )
-                for field in events.schema:
-                    known = further.setdefault(field.name, field.type)
-                    if field.type != known:
-                        raise TypeError(
-                            f"{file}, column `{field.name}` is of type {field.type}, but {known} "
-                            f"in {files[0]}; make the files agree."
-                        )
-                tables.append(events)
     check.log(name)
     if not sum(table.num_rows for table in tables):
         listed = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in check.dropped.items())
         raise ValueError(f"{listed}: no event{f' is left, but {reasons}' if reasons else ''}.")
-    for table in tables:
-        absent = set(further) - set(table.column_names)
-        if absent:
-            raise ValueError(f"some of the files have no column {', '.join(sorted(absent))}.")
     events = pa.concat_tables(tables)
     for key in events.column_names[4:]:
         position = events.column_names.index(key)
@@ -139,16 +131,10 @@ def read_text_table(
     check = RowCheck(advice="Mend the file.")
     tables = []
     with Progress(f"reading {path.name}", path.stat().st_size) as progress:
-        for batch, row_name in text_batches(
-            path, wanted, check, text, progress=progress, shown=shown
+        for batch, _ in text_batches(
+            path, wanted, check, text, as_bytes=(), progress=progress, shown=shown
         ):
-            del row_name
-            try:
-                tables.append(batch.cast(pa.schema([(key, pa.string()) for key in wanted])))
-            except pa.ArrowInvalid as error:
-                raise ValueError(
-                    f"{path} holds bytes that are not {text.encoding} text; pass its encoding."
-                ) from error
+            tables.append(batch)
     if not tables:
         return pa.table({key: pa.array([], pa.string()) for key in wanted})
     return pa.concat_tables(tables)
@@ -161,12 +147,22 @@ def text_batches(
     text: TextFormat,
     *,
     optional: Iterable[str] = (),
+    as_bytes: Iterable[str] = SCHEMA.names,
     progress: Progress | None = None,
     shown: Path | None = None,
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
-    """Streams a text file as binary columns, with words for each row of a batch.
+    """Streams a text file as columns of strings, with words for each row of a batch.
 
-    Rows with the wrong number of cells go to `check` as "unreadable row".
+    Args:
+        path: the file.
+        columns: our name -> name in the file.
+        check: gets rows with the wrong number of cells, as "unreadable row".
+        text: how the file is written.
+        optional: which of `columns` may be absent.
+        as_bytes: which of `columns` to give as bytes, so that `typed_events` can name a row whose
+            bytes are no text; elsewhere such bytes are an error that names the column only.
+        progress: told of the bytes that were read.
+        shown: the path to show in messages, where `path` is a converted copy.
     """
     import pyarrow.csv as arrow_csv
 
@@ -181,7 +177,7 @@ def text_batches(
         return "error" if check.bad_rows == "raise" else "skip"
 
     def record_name(record: int) -> str:
-        return f"row {record + 1} (line {_line(path, record + has_header)})"
+        return f"row {record + 1} (line {_line(path, record + has_header, text.quoted)})"
 
     def skipped_name(record: int, what: str) -> str:
         return f"{shown or path}, {record_name(record)}: {what}."
@@ -208,11 +204,12 @@ def text_batches(
             parse_options=arrow_csv.ParseOptions(
                 delimiter=text.delimiter,
                 quote_char='"' if text.quoted else False,
-                newlines_in_values=False,
+                newlines_in_values=text.quoted,
                 invalid_row_handler=on_invalid,
             ),
             convert_options=arrow_csv.ConvertOptions(
-                column_types={source: pa.binary() for source in present.values()},
+                column_types={source: pa.string() for source in present.values()}
+                | {source: pa.binary() for key, source in present.items() if key in as_bytes},
                 include_columns=list(dict.fromkeys(present.values())),
                 strings_can_be_null=True,
                 null_values=[""],
@@ -229,15 +226,23 @@ def text_batches(
                         record += number <= record
                     return record_name(record)
 
-                table = pa.table({key: batch.column(source) for key, source in present.items()})
+                # A source that serves two names is read as bytes if one of them asks for it.
+                table = pa.table(
+                    {
+                        key: column if key in as_bytes else column.cast(pa.string())
+                        for key, column in (
+                            (key, batch.column(source)) for key, source in present.items()
+                        )
+                    }
+                )
                 yield table, row_name
                 offset += batch.num_rows
         tell_skipped()
     except pa.ArrowInvalid as error:
         tell_skipped()
-        raise ValueError(_damaged(path, error)) from error
+        raise ValueError(_damaged(shown or path, error)) from error
     except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(_damaged(path, error)) from error
+        raise ValueError(_damaged(shown or path, error)) from error
 
 
 class _CountedStream:
@@ -307,6 +312,28 @@ def _batches(
         raise ValueError(_damaged(path, error)) from error
 
 
+def _check_alike(
+    path: Path, batch: pa.Table, first: Path, kinds: Mapping[str, pa.DataType]
+) -> None:
+    """Refuses a file whose columns differ from those of the first one.
+
+    Else a rating that one file lacks would become a 1 among ratings.
+    """
+    for name in {*kinds, *batch.column_names}:
+        if name not in batch.column_names:
+            raise ValueError(
+                f"{path} has no column for `{name}`, but {first} has; make them agree."
+            )
+        if name not in kinds:
+            raise ValueError(f"{path} has a column for `{name}`, but {first} has none.")
+        kind = batch.schema.field(name).type
+        if name not in SCHEMA.names and kind != kinds[name]:
+            raise TypeError(
+                f"{path}, column for `{name}` is of type {kind}, but {kinds[name]} in {first}; "
+                "make the files agree."
+            )
+
+
 def _row_name(first: int, row: int) -> str:
     return f"row {first + row + 1}"
 
@@ -352,14 +379,17 @@ def _header(path: Path, text: TextFormat) -> list[str]:
     )
 
 
-def _line(path: Path, record: int) -> int:
-    """The line, from 1, of a record, from 0: Arrow does not count blank lines."""
+def _line(path: Path, record: int, quoted: bool) -> int:
+    """The line, from 1, of a record, from 0: blank lines are none, quoted cells may span lines."""
+    inside = False
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            if line.strip(b"\r\n"):
+            if not inside and line.strip(b"\r\n"):
                 if record == 0:
                     return number
                 record -= 1
+            if quoted and line.count(b'"') % 2:
+                inside = not inside
     raise AssertionError(f"{path} has changed while it was read")
 
 
@@ -371,6 +401,8 @@ def _open_text(path: Path, encoding: str) -> IO[str]:
 
 def _damaged(path: Path, error: BaseException) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if "UTF8" in reason or isinstance(error, UnicodeDecodeError):
+        return f"{path} is not in the encoding that it is read in: {reason}. Pass `encoding`."
     cut = isinstance(error, EOFError) or "footer" in reason or "magic bytes" in reason
     return f"{path} is {'cut off or damaged' if cut else 'damaged'}: {reason}. Fetch it again."
 
@@ -453,8 +485,6 @@ def _attribute_table(
 
 def _inferred(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Text as whole numbers if all of it is, else as numbers, else as it is."""
-    if pa.types.is_binary(column.type):
-        column = column.cast(pa.string())
     if pa.types.is_string(column.type) and column.null_count < len(column):
         for kind in (pa.int64(), pa.float64()):
             try:
