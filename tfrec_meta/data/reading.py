@@ -6,7 +6,7 @@ import csv
 import glob
 import gzip
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -147,7 +147,7 @@ def text_batches(
     text: TextFormat,
     *,
     optional: Iterable[str] = (),
-    as_bytes: Iterable[str] = SCHEMA.names,
+    as_bytes: Collection[str] = SCHEMA.names,
     progress: Progress | None = None,
     shown: Path | None = None,
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
@@ -226,16 +226,10 @@ def text_batches(
                         record += number <= record
                     return record_name(record)
 
+                table = pa.table({key: batch.column(source) for key, source in present.items()})
                 # A source that serves two names is read as bytes if one of them asks for it.
-                table = pa.table(
-                    {
-                        key: column if key in as_bytes else column.cast(pa.string())
-                        for key, column in (
-                            (key, batch.column(source)) for key, source in present.items()
-                        )
-                    }
-                )
-                yield table, row_name
+                kinds = [(key, pa.binary() if key in as_bytes else pa.string()) for key in present]
+                yield table.cast(pa.schema(kinds)), row_name
                 offset += batch.num_rows
         tell_skipped()
     except pa.ArrowInvalid as error:
