@@ -307,8 +307,9 @@ def uv_environment(settings):
         "HTTPS_PROXY": settings.get("proxy", ""),
         "HTTP_PROXY": settings.get("proxy", ""),
     }
-    if not values["SSL_CERT_FILE"] and ssl.get_default_verify_paths().cafile:
-        values["UV_SYSTEM_CERTS"] = "true"  # as pip does; a company's own certificate is there
+    system = ssl.get_default_verify_paths()
+    if not values["SSL_CERT_FILE"] and (system.cafile or os.listdir(system.capath or VENV)):
+        values["UV_SYSTEM_CERTS"] = "true"  # as newer pips do: a company's own is among them
     extra = {k: v for k, v in values.items() if v and not os.environ.get(k)}
     if os.environ.get("UV_INDEX_URL"):
         extra.pop("UV_DEFAULT_INDEX", None)
