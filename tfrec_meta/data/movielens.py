@@ -414,7 +414,7 @@ def _fetch_recbole(target: Path) -> None:
             errors = [line for line in lines if line.startswith("ERROR")] or lines
             reason = errors[-1] if errors else f"pip ended with {result.returncode}"
             raise ConnectionError(
-                f"MovieLens-100K could not be fetched: {reason} Connect to a package index, or "
+                f"MovieLens-100K could not be fetched: {reason}. Connect to a package index, or "
                 "pass a folder that holds the files."
             )
         wheel = next(Path(scratch).glob("*.whl"))
