@@ -1,0 +1,293 @@
+"""The HTML report of a run: one self-contained file that can be mailed, archived and printed.
+
+No script and nothing from the network; every value goes through autoescaping, since titles and
+user ids come from outside. The charts are small hand-made SVG, so that they follow the page's
+light or dark colours.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta.evaluation.intervals import Estimate
+from tfrec_meta.evaluation.protocol import Evaluation
+
+_TILES = ("events", "users", "items", "catalogue", "density", "span_days")
+_NOT_A_CURVE = ("epoch", "step", "steps")
+_MEANINGS = {
+    "ndcg": "gain of the relevant items in the first k, discounted by rank, over that of the best "
+    "possible list",
+    "recall": "share of a user's relevant items that is among the first k",
+    "hr": "hit rate: share of users with at least one relevant item among the first k",
+    "precision": "share of the first k that is relevant",
+    "map": "mean over users of the precision at each hit, over min(relevant, k)",
+    "mrr": "mean of 1/rank of the best relevant item, where it is among the first k",
+    "auc": "chance that a relevant item is ranked above an irrelevant one",
+    "coverage": "share of the catalogue that is recommended to anyone",
+    "popularity_lift": "how much more popular the recommendations are than the users' own items; "
+    "0 is as popular, 1 twice as popular",
+}
+
+
+def write_report(
+    path: Path | str,
+    title: str,
+    profile: Mapping[str, Any] | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    evaluations: Mapping[str, Evaluation] | None = None,
+    examples: Sequence[Mapping[str, Any]] = (),
+    config: Mapping[str, Any] | None = None,
+    notes: str | Sequence[str] = (),
+) -> Path:
+    """Writes the report; what is empty is left out of the page.
+
+    Args:
+        path: the .html file; its folder is made if need be, and the file appears whole or not
+            at all.
+        title: the heading.
+        profile: facts about the data, as `Interactions.profile()` gives them.
+        history: the learning curve, one dict an epoch: "epoch" and any numbers, each of which
+            gets a chart.
+        evaluations: by model; the first is ours and stands out, the others are baselines.
+        examples: dicts with "user", "history" (titles, latest first) and "recommendations"
+            (titles, or (title, score) pairs, best first).
+        config: how the model was made; nested mappings are flattened.
+        notes: paragraphs for the top of the page.
+
+    Returns:
+        The path.
+    """
+    page = render(title, profile, history, evaluations, examples, config, notes)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, work = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(page)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(work, 0o666 & ~umask)  # mkstemp's file is the owner's alone
+        os.replace(work, target)
+    except BaseException:
+        Path(work).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def render(
+    title: str,
+    profile: Mapping[str, Any] | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    evaluations: Mapping[str, Evaluation] | None = None,
+    examples: Sequence[Mapping[str, Any]] = (),
+    config: Mapping[str, Any] | None = None,
+    notes: str | Sequence[str] = (),
+) -> str:
+    """The page that `write_report` writes, as a string."""
+    import jinja2  # only a report needs it
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    source = resources.files("tfrec_meta.evaluation").joinpath("templates/report.html")
+    profile, evaluations = profile or {}, evaluations or {}
+    names = list(dict.fromkeys(name for e in evaluations.values() for name in e.metrics))
+    return environment.from_string(source.read_text("utf-8")).render(
+        title=title,
+        written=f"Written {datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC",
+        notes=[notes] if isinstance(notes, str) else list(notes),
+        metric_names=names,
+        models=[_model_row(name, e, names) for name, e in evaluations.items()],
+        forest=_forest(evaluations),
+        protocol=_protocol(evaluations),
+        meanings=[
+            (name, _MEANINGS[base])
+            for name in names
+            if (base := name.partition("@")[0]) in _MEANINGS
+        ],
+        examples=[_example(example) for example in examples],
+        charts=_charts(history),
+        tiles=[(_words(key), _plain(profile[key])) for key in _TILES if key in profile],
+        profile=[(_words(key), _plain(value)) for key, value in profile.items()],
+        config=[(key, _plain(value)) for key, value in _flat(config or {})],
+    )
+
+
+def _model_row(name: str, evaluation: Evaluation, metrics: Sequence[str]) -> dict[str, Any]:
+    cells = []
+    for metric in metrics:
+        estimate = evaluation.metrics.get(metric, Estimate(math.nan))
+        interval = ""
+        if estimate.low is not None and estimate.high is not None:
+            interval = f"{estimate.low:.4f} to {estimate.high:.4f}"
+        value = f"{estimate.value:.4f}" if math.isfinite(estimate.value) else "-"
+        cells.append({"value": value, "interval": interval})
+    return {"name": name, "cells": cells}
+
+
+def _protocol(evaluations: Mapping[str, Evaluation]) -> str:
+    if not evaluations:
+        return ""
+    counts = next(iter(evaluations.values())).counts
+    text = (
+        f"Every one of {counts['candidates']:,} items is ranked for each of {counts['queries']:,} "
+        f"users, without the items they have seen; {counts['relevant']:,} test pairs are relevant; "
+        "ties share the mean of their ranks. Intervals are 95 % bootstrap intervals over users."
+    )
+    for key, why in (("outside", "outside of the catalogue"), ("seen", "among the seen items")):
+        if counts[key]:
+            text += f" {counts[key]:,} of the relevant pairs are {why} and count as misses."
+    return text
+
+
+def _example(example: Mapping[str, Any]) -> dict[str, Any]:
+    recommendations = []
+    for entry in example.get("recommendations", ()):
+        name, score = (entry, None) if isinstance(entry, str) else entry
+        recommendations.append((name, "" if score is None else f"{float(score):.3f}"))
+    return {
+        "user": f"User {example['user']}" if example.get("user") else "Unknown user",
+        "history": list(example.get("history", ())),
+        "recommendations": recommendations,
+    }
+
+
+def _plain(value: Any) -> str:
+    """Numbers with thousands separators and about four digits; lists joined; the rest as text."""
+    if value is None:
+        return "none"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ", ".join(_plain(part) for part in value) or "none"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        rows += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+    return rows
+
+
+def _ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round numbers that reach from `low` or below to `high` or above."""
+    if high <= low:
+        low, high = low - max(abs(low) * 0.1, 1e-3), high + max(abs(high) * 0.1, 1e-3)
+    rough = (high - low) / (most - 1)
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * nice for nice in (1, 2, 2.5, 5, 10) if unit * nice >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * index for index in range(first, last + 1)]
+
+
+def _forest(evaluations: Mapping[str, Evaluation]) -> dict[str, Any] | None:
+    """Geometry of the figure with one row a model: the first model's first metric."""
+    metrics = [name for e in evaluations.values() for name in e.metrics]
+    if not metrics:
+        return None
+    metric = metrics[0]
+    rows = [
+        (name, e.metrics[metric])
+        for name, e in evaluations.items()
+        if metric in e.metrics and math.isfinite(e.metrics[metric].value)
+    ]
+    if not rows:
+        return None
+    ends = [
+        end
+        for _, e in rows
+        for end in (e.value, e.low, e.high)
+        if end is not None and math.isfinite(end)
+    ]
+    ticks = _ticks(min(ends), max(ends), 6)
+    # About 6.6 units a character of the names at the left, which are not cut.
+    left = 30 + 6.6 * max(len(name) for name, _ in rows)
+    width, right = 760.0, 740.0
+
+    def x(value: float | None) -> float | None:
+        if value is None or not math.isfinite(value):
+            return None
+        return round(left + (right - left) * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
+
+    return {
+        "metric": metric,
+        "width": width,
+        "height": 26 * len(rows) + 26,
+        "left": left,
+        "ticks": [{"at": x(tick), "label": f"{tick:.4g}"} for tick in ticks],
+        "rows": [
+            {
+                "name": name,
+                "y": 17 + 26 * index,
+                "x": x(e.value),
+                "low": x(e.low),
+                "high": x(e.high),
+                "label": str(e),
+            }
+            for index, (name, e) in enumerate(rows)
+        ],
+    }
+
+
+def _charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Geometry of one line chart for each number in the learning curve."""
+    names = dict.fromkeys(key for record in history for key in record if key not in _NOT_A_CURVE)
+    charts = []
+    for name in names:
+        points = [
+            (float(record.get("epoch", place + 1)), float(value))
+            for place, record in enumerate(history)
+            if isinstance(value := record.get(name), (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+        ]
+        if points:
+            charts.append(_line_chart(_words(name), points))
+    return charts
+
+
+def _line_chart(name: str, points: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    width, height, left, right, top, bottom = 340.0, 170.0, 52.0, 330.0, 8.0, 150.0
+    epochs, values = [p[0] for p in points], [p[1] for p in points]
+    ticks = _ticks(min(values), max(values), 4)
+    first, last = min(epochs), max(epochs)
+
+    def x(epoch: float) -> float:
+        middle = (left + right) / 2
+        return (
+            round(left + (right - left) * (epoch - first) / (last - first), 1)
+            if (last > first)
+            else middle
+        )
+
+    def y(value: float) -> float:
+        return round(bottom - (bottom - top) * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
+
+    whole = sorted({round(first + (last - first) * part / 4) for part in range(5)})
+    return {
+        "name": name,
+        "last": f"{values[-1]:.4g}",
+        "width": width,
+        "height": height,
+        "left": left,
+        "right": right,
+        "y_ticks": [{"at": y(tick), "label": f"{tick:.4g}"} for tick in ticks],
+        "x_ticks": [{"at": x(epoch), "label": f"{epoch:g}"} for epoch in whole],
+        "points": [
+            {"x": x(epoch), "y": y(value), "epoch": f"{epoch:g}", "label": f"{value:.5g}"}
+            for epoch, value in points
+        ],
+    }
