@@ -101,8 +101,8 @@ def render(
         title=title,
         written=f"Written {datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC",
         notes=[notes] if isinstance(notes, str) else list(notes),
-        metric_names=names,
-        models=[_model_row(name, e, names) for name, e in evaluations.items()],
+        model_names=list(evaluations),
+        metrics=[_metric_row(name, evaluations) for name in names],
         forest=_forest(evaluations),
         protocol=_protocol(evaluations),
         meanings=[
@@ -118,16 +118,16 @@ def render(
     )
 
 
-def _model_row(name: str, evaluation: Evaluation, metrics: Sequence[str]) -> dict[str, Any]:
+def _metric_row(metric: str, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
     cells = []
-    for metric in metrics:
+    for evaluation in evaluations.values():
         estimate = evaluation.metrics.get(metric, Estimate(math.nan))
         interval = ""
         if estimate.low is not None and estimate.high is not None:
             interval = f"{estimate.low:.4f} to {estimate.high:.4f}"
         value = f"{estimate.value:.4f}" if math.isfinite(estimate.value) else "-"
         cells.append({"value": value, "interval": interval})
-    return {"name": name, "cells": cells}
+    return {"name": metric, "cells": cells}
 
 
 def _protocol(evaluations: Mapping[str, Evaluation]) -> str:
@@ -163,7 +163,9 @@ def _plain(value: Any) -> str:
         return "none"
     if isinstance(value, (list, tuple, set, frozenset)):
         return ", ".join(_plain(part) for part in value) or "none"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
         return str(value)
     if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
