@@ -15,9 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
-import grpc
-import numpy as np
-
 from tfrec_meta.export import signatures as names
 from tfrec_meta.serving import inputs, messages, protocol, tensors
 from tfrec_meta.serving.errors import (
@@ -28,13 +25,15 @@ from tfrec_meta.serving.errors import (
     Unavailable,
 )
 from tfrec_meta.serving.metadata import (
-    SIGNATURE_DEF,
     ModelMetadata,
     Signature,
     VersionStatus,
     read_metadata,
     read_status,
 )
+
+import grpc
+import numpy as np
 
 Ids = Sequence[str]
 Users = list[str] | tuple[str, ...] | np.ndarray
@@ -359,7 +358,7 @@ class Client:
             spec.version_label = self.label
 
     def _read_metadata(self, deadline: float) -> ModelMetadata:
-        request = messages.GetModelMetadataRequest(metadata_field=[SIGNATURE_DEF])
+        request = messages.GetModelMetadataRequest(metadata_field=[protocol.SIGNATURE_DEF])
         self._fill_spec(request.model_spec)
         self._known = read_metadata(self._call(self._metadata_call, request, deadline))
         return self._known

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tfrec_meta.export import signatures as names
 from tfrec_meta.serving.errors import InvalidRequest
 from tfrec_meta.serving.metadata import Signature
+
+import numpy as np
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2
-
 from tfrec_meta import keras  # noqa: F401  (before TensorFlow)
 from tfrec_meta.serving.protocol import DESCRIPTOR_FILE
+
+from google.protobuf import descriptor_pb2
 
 
 def _top_level(descriptor: Any) -> Any:

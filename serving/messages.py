@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.serving.protocol import DESCRIPTOR_FILE
+
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-from tfrec_meta.serving.protocol import DESCRIPTOR_FILE
 
 
 def _load_pool() -> descriptor_pool.DescriptorPool:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tfrec_meta.serving import messages, tensors
+from tfrec_meta.serving.protocol import SIGNATURE_DEF
 
-SIGNATURE_DEF = "signature_def"  # the one metadata field of TF Serving
+import numpy as np
 
 
 @dataclass(frozen=True)

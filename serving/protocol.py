@@ -7,6 +7,7 @@ import ipaddress
 DESCRIPTOR_FILE = "tf_serving.binpb"  # beside this module; made by make_descriptors
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+SIGNATURE_DEF = "signature_def"  # the one metadata field of GetModelMetadata
 DEFAULT_PORT = 8500  # TF Serving's own for gRPC
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # gRPC's own limit for what it receives is 4 MiB
 

@@ -13,18 +13,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import grpc
-import numpy as np
-
 from tfrec_meta import keras  # noqa: F401  (before TensorFlow)
 from tfrec_meta.export import signatures
 from tfrec_meta.serving import tensors
 from tfrec_meta.serving.errors import ServerStartError
 from tfrec_meta.serving.versions import SAVED_MODEL_FILE, version_folders
 
-import tensorflow as tf  # isort: skip
-from tensorflow.core.protobuf import config_pb2  # isort: skip
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2  # isort: skip
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 log = logging.getLogger(__name__)
 

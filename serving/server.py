@@ -17,11 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
 from tfrec_meta.serving import protocol
 from tfrec_meta.serving.errors import ServerStartError
+from tfrec_meta.serving.health import add_health_service
 from tfrec_meta.serving.versions import version_folders
+
+import grpc
 
 if TYPE_CHECKING:
     from tfrec_meta.serving.servables import Servables
@@ -125,7 +126,7 @@ class LocalServer:
             servables = Servables(self.base, self.name, self._versions, self._labels)
             servables.refresh()
             add_services(server, servables)
-            _add_health_service(server)
+            add_health_service(server, (protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE))
         except BaseException:
             server.stop(None)  # gives the port back
             raise
@@ -178,16 +179,6 @@ class LocalServer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-def _add_health_service(server: grpc.Server) -> None:
-    """gRPC's standard health service, which container platforms probe: SERVING from the start."""
-    from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-
-    servicer = health.HealthServicer()
-    for service in ("", protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE):
-        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
 
 def serve(

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import grpc
-
 from tfrec_meta.export import signatures
+from tfrec_meta.serving.protocol import SIGNATURE_DEF
 from tfrec_meta.serving.servables import INVALID, RequestError, Servables
 
-from tensorflow_serving.apis import (  # isort: skip  (imports TensorFlow: after servables)
+import grpc
+from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_service_pb2_grpc,
@@ -21,7 +21,6 @@ from tensorflow_serving.apis import (  # isort: skip  (imports TensorFlow: after
 
 log = logging.getLogger(__name__)
 
-SIGNATURE_DEF = "signature_def"
 METHODS = {
     "classification": "tensorflow/serving/classify",
     "regression": "tensorflow/serving/regress",

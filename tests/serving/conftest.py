@@ -4,9 +4,9 @@ import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
 from tfrec_meta.serving import Client, LocalServer
+
+import pytest
 
 HERE = Path(__file__).parent
 
@@ -64,13 +64,13 @@ def recorded_server(recorded_base):
 @pytest.fixture(scope="session")
 def stubs():
     """Makes raw stubs on tensorflow-serving-api's own messages: stubs(address)."""
+    from tfrec_meta import keras  # noqa: F401
+
     import grpc
     from tensorflow_serving.apis import (
         model_service_pb2_grpc,
         prediction_service_pb2_grpc,
     )
-
-    from tfrec_meta import keras  # noqa: F401
 
     channels = []
 

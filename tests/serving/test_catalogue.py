@@ -1,9 +1,9 @@
 """Titles beside ids."""
 
+from tfrec_meta.serving import Catalogue, ServerStartError
+
 import pyarrow as pa
 import pytest
-
-from tfrec_meta.serving import Catalogue, ServerStartError
 
 
 def test_titles_come_from_the_version_folder(movies_base):

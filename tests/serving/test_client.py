@@ -6,10 +6,6 @@ import sys
 import threading
 import time
 
-import grpc
-import numpy as np
-import pytest
-
 from tfrec_meta.serving import (
     Client,
     DeadlineExceeded,
@@ -20,6 +16,10 @@ from tfrec_meta.serving import (
     ServingError,
     Unavailable,
 )
+
+import grpc
+import numpy as np
+import pytest
 
 ALL = ["m1", "m2", "m3", "m4", "m5", "m6"]
 
@@ -314,9 +314,9 @@ def test_plain_connection_to_another_machine_needs_a_clear_yes():
 
 def test_client_lives_beside_tensorflow(movies_server, client):
     # Here TensorFlow came first; test_server has the other order.
-    from tensorflow_serving.apis import predict_pb2
-
     from tfrec_meta.serving import messages
+
+    from tensorflow_serving.apis import predict_pb2
 
     sent = messages.PredictRequest()
     sent.model_spec.version_label = "é"

@@ -1,9 +1,9 @@
 """tf.Examples made without TensorFlow."""
 
+from tfrec_meta.serving.messages import Example, example
+
 import numpy as np
 import pytest
-
-from tfrec_meta.serving.messages import Example, example
 
 
 def test_each_kind_of_value_has_its_list():

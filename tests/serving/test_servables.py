@@ -3,10 +3,10 @@
 import logging
 import shutil
 
+from tfrec_meta.serving import Client, LocalServer, ServerStartError
+
 import numpy as np
 import pytest
-
-from tfrec_meta.serving import Client, LocalServer, ServerStartError
 
 
 @pytest.fixture

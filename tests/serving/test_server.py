@@ -7,11 +7,11 @@ import sys
 import threading
 import time
 
-import grpc
-import pytest
-
 from tfrec_meta.serving import Client, LocalServer, ServerStartError, Unavailable
 from tfrec_meta.serving.server import main
+
+import grpc
+import pytest
 
 
 def _slow(stubs, address, seconds):
@@ -178,14 +178,21 @@ def test_message_above_the_limit_is_refused(movies_base):
         assert caught.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_health_service_says_serving(movies_server):
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
+@pytest.mark.parametrize("service", [b"", b"tensorflow.serving.PredictionService"])
+def test_health_check_says_serving(movies_server, service):
+    request = b"\n" + bytes([len(service)]) + service if service else b""  # field 1, a string
+    assert _health(movies_server, request) == b"\x08\x01"  # field 1, SERVING
 
-    with grpc.insecure_channel(movies_server.address, [("grpc.enable_http_proxy", 0)]) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=10
-        )
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+def test_health_of_an_unknown_service_is_not_found(movies_server):
+    with pytest.raises(grpc.RpcError) as caught:
+        _health(movies_server, b"\n\x04nope")
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def _health(server, request):
+    with grpc.insecure_channel(server.address, [("grpc.enable_http_proxy", 0)]) as channel:
+        return channel.unary_unary("/grpc.health.v1.Health/Check")(request, timeout=10)
 
 
 def test_many_threads_get_each_their_own_answer(movies_server):

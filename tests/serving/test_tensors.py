@@ -1,10 +1,10 @@
 """TensorProto to NumPy and back, by TensorFlow's rules; no TensorFlow needed."""
 
-import numpy as np
-import pytest
-
 from tfrec_meta.serving import tensors
 from tfrec_meta.serving.messages import TensorProto
+
+import numpy as np
+import pytest
 
 FLOAT, INT32, UINT8, STRING, INT64, BOOL, HALF = 1, 3, 4, 7, 9, 10, 19
 
