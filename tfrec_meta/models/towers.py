@@ -125,5 +125,10 @@ def multilayer_perceptron(hidden: Sequence[int], dim: int, name: str) -> tf_kera
     """Dense layers of the widths `hidden` with ReLU, then a linear one to `dim`; None without any."""
     if not hidden:
         return None
-    layers = [tf_keras.layers.Dense(width, activation="relu") for width in hidden]
-    return tf_keras.Sequential([*layers, tf_keras.layers.Dense(dim)], name=name)
+    # Named, since weights are saved by name and Keras numbers nameless layers through the process.
+    layers = [
+        tf_keras.layers.Dense(width, activation="relu", name=f"{name}_{place}")
+        for place, width in enumerate(hidden)
+    ]
+    last = tf_keras.layers.Dense(dim, name=f"{name}_{len(hidden)}")
+    return tf_keras.Sequential([*layers, last], name=name)
