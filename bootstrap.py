@@ -638,7 +638,8 @@ class Setup:
             [(VENV, ENVIRONMENT_GB, ENVIRONMENT_GB), (cache, CACHE_GB, ENVIRONMENT_GB - CACHE_GB)]
         )
         self.uv(
-            ["pip", "install", "--python", PYTHON, "--require-hashes", "--no-deps", "-r", LOCK],
+            ["pip", "install", "--python", PYTHON, "--require-hashes", "--no-deps", "-r", LOCK]
+            + ["--build-constraints", LOCK],  # a few are built here, by the locked setuptools
             "installing the packages",
         )
         return "%d packages" % sum(name.endswith(".dist-info") for name in installed())
@@ -659,6 +660,10 @@ class Setup:
     def lock(self, log, lock_file, arguments):
         """Makes both lock files anew from setup.py; `arguments` go to uv, such as --upgrade."""
         self.bring_up_to_date(log, lock_file, ("tools",))
+        settings = pip_settings(self.run, find_pip(self.run, self.interpreter))
+        # One index alone: what this machine has beside it may lack versions that others see.
+        beside = ("extra-index-url", "find-links")
+        self.uv_env = uv_environment({k: v for k, v in settings.items() if k not in beside})
         common = ["pip", "compile", "--universal", "--generate-hashes", "--quiet"]
         common += ["--python-version", "%d.%d" % PYTHONS[0], "--no-header"] + arguments
         sources = os.path.join(VENV, "bootstrap.in")
