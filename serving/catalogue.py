@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.export import signatures
+from tfrec_meta.serving.errors import ServerStartError
 from tfrec_meta.serving.versions import SAVED_MODEL_FILE, version_folders
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ class Catalogue:
             ValueError: if it is damaged.
         """
         folder = Path(folder)
-        if folder.is_dir() and not (folder / SAVED_MODEL_FILE).exists():
-            folder = next(iter(version_folders(folder).values()))
+        if not (folder / SAVED_MODEL_FILE).exists():
+            try:
+                folder = next(iter(version_folders(folder).values()))
+            except ServerStartError as error:
+                raise FileNotFoundError(str(error)) from None
         path = folder / signatures.EXTRA_ASSETS / signatures.CATALOGUE
         if not path.is_file():
             raise FileNotFoundError(

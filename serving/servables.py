@@ -103,6 +103,10 @@ class Servable:
                 _STATUS_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN),
                 error.message.removeprefix("Graph execution error:\n\n"),
             ) from error
+        except UnicodeDecodeError as error:
+            # An op quotes bytes of the request that are no text, and the session can't raise its
+            # error. Its code is lost; that it is the request's fault is all that can be told.
+            raise RequestError(INVALID, error.object.decode(errors="replace")) from None
         response = predict_pb2.PredictResponse()
         response.model_spec.name = self.model_name
         response.model_spec.version.value = self.version

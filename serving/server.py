@@ -199,20 +199,24 @@ def serve(
     stop = threading.Event()
     before: dict[int, Any] = {}
 
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def on_signal(number: int, frame: object) -> None:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        restore()
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, on_signal)
     try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, on_signal)
         print(f"listening on {server.address}", flush=True)
         stop.wait()
         log.info("stopping: answering the calls under way")
     finally:
         # Not in the handler: gRPC takes locks that the interrupted code may hold.
         server.stop(grace)
+        restore()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from tensorflow_serving.apis import (
 
 log = logging.getLogger(__name__)
 
+MAX_MESSAGE_LENGTH = 2000  # characters
 METHODS = {
     "classification": "tensorflow/serving/classify",
     "regression": "tensorflow/serving/regress",
@@ -40,7 +41,8 @@ def _answer(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Servi
         except Exception:
             log.exception("%s failed", method.__name__)
             code, message = grpc.StatusCode.INTERNAL, "The server failed; its log says why."
-        context.abort(code, message)  # raises
+        # gRPC sends it as a header, whose size is limited; a tensor in it may be of any size.
+        context.abort(code, message[:MAX_MESSAGE_LENGTH])  # raises
 
     return call
 

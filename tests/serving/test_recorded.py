@@ -82,3 +82,20 @@ def test_recorded_case_is_answered_alike(case, recorded_server, stubs):
             json_format.MessageToDict(response, preserving_proto_field_name=True)
             == case["response"]
         )
+
+
+@pytest.mark.parametrize(
+    "example", [b"\xff\xfe\x00", b"not an example" * 10_000], ids=["bytes", "long"]
+)
+def test_what_an_op_complains_of_may_be_long_and_no_text(example, recorded_server, stubs):
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "toy"
+    request.model_spec.signature_name = "parse"
+    request.inputs["examples"].dtype = 7
+    request.inputs["examples"].tensor_shape.dim.add().size = 1
+    request.inputs["examples"].string_val.append(example)
+    with pytest.raises(grpc.RpcError, match="Could not parse example") as caught:
+        stubs(recorded_server.address).prediction.Predict(request, timeout=30)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
