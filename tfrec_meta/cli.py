@@ -1,0 +1,559 @@
+"""The command `tfrec-meta`: from interactions to recommendations, a step a command.
+
+Nothing here imports TensorFlow by itself: a command that trains or loads a model does so when it
+gets there, so that `--help`, `fetch` and `recommend` are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta import __version__
+
+_RUN = "runs/first"
+_BASE = "models/movies"
+_SERVER = "127.0.0.1:8500"
+
+Answer = Mapping[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        The exit status: 0 done; 1 something went wrong, said in one line on standard error; 2 the
+        command line makes no sense; 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(arguments)
+    try:
+        # Whatever libraries print must not get between a machine and its JSON object.
+        aside = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
+        with aside:
+            answer = options.command(options)
+        if options.json:
+            print(json.dumps(answer))
+        return int(answer.get("status", 0))
+    except KeyboardInterrupt:
+        again = shlex.join(["tfrec-meta", *(a for a in arguments if a != "--overwrite")])
+        on = "goes on where it stopped" if options.command is _train else "begins it again"
+        print(f"\ninterrupted: `{again}` {on}.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `tfrec-meta … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError, RuntimeError, ImportError)) and text:
+        return text
+    # Not an error that was made for people, so its kind and place are worth a look.
+    return f"{type(error).__name__}: {text} (`--debug` shows where)"
+
+
+# --- Commands --------------------------------------------------------------------------------
+
+
+def _fetch(options: argparse.Namespace) -> Answer:
+    from tfrec_meta.data import fetch_movielens
+
+    places = {}
+    for given in options.names:
+        name = given.removeprefix("movielens-")
+        places[f"movielens-{name}"] = str(fetch_movielens(name, options.cache))
+    for name, place in places.items():
+        print(f"{name}: {place}")
+    return {"data": places}
+
+
+def _train(options: argparse.Namespace) -> Answer:
+    from tfrec_meta.runs import Run
+
+    run = Run.begin(options.run, _given_settings(options), options.overwrite)
+    if run.is_trained:
+        _say(f"{run.folder} is trained already; --overwrite would train it again.")
+        model, seconds = run.model(), 0.0
+    else:
+        split = run.split
+        _say(f"{split.data!r}, {split.protocol}: {len(split.train_index):,} events to train on")
+        began = time.monotonic()
+        model = run.train()
+        seconds = time.monotonic() - began
+        print(f"trained {model.family} in {seconds:.1f} s: {run.folder / 'model'}")
+        if model.curve:
+            last = model.curve[-1]
+            print(", ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "seconds"))
+        print(f"next: tfrec-meta evaluate --run {shlex.quote(str(run.folder))}")
+    return {
+        "run": str(run.folder),
+        "model": str(run.folder / "model"),
+        "family": model.family,
+        "events": len(run.split.train_index),
+        "seconds": seconds,
+        "curve": [dict(epoch) for epoch in model.curve],
+    }
+
+
+def _evaluate(options: argparse.Namespace) -> Answer:
+    from tfrec_meta.runs import Run
+
+    run = Run.open(options.run)
+    baselines = options.baselines
+    if baselines is not None:
+        baselines = [] if baselines == "none" else _items(baselines)
+    found = run.evaluate(options.k, baselines, options.resamples)
+    print(f"{run.split.data.name}, {run.split.protocol}: the full catalogue is ranked")
+    print(found)
+    print(f"next: tfrec-meta report --run {shlex.quote(str(run.folder))}")
+    return {
+        "run": str(run.folder),
+        "k": options.k,
+        "split": run.split.protocol,
+        "evaluations": {name: one.as_dict() for name, one in found.items()},
+    }
+
+
+def _report(options: argparse.Namespace) -> Answer:
+    from tfrec_meta.runs import Run
+
+    path = Run.open(options.run).report(options.to, _items(options.users), options.k)
+    print(f"report: {path}")
+    return {"report": str(path)}
+
+
+def _export(options: argparse.Namespace) -> Answer:
+    from tfrec_meta.runs import Run
+
+    run = Run.open(options.run)
+    model = run.model()  # before the slower imports: it says at once that there is none
+    from tfrec_meta import ExportConfig, export
+
+    config = ExportConfig(
+        k=options.k,
+        max_k=options.max_k,
+        filters=tuple(_items(options.filters)),
+        diversity=options.diversity,
+        recommend_history=options.recommend_history,
+    )
+    folder = export(
+        model, options.to, config, version=options.version, evaluations=run.evaluations()
+    )
+    print(f"exported: {folder}")
+    print(f"next: tfrec-meta serve {shlex.quote(options.to)}")
+    return {"export": str(folder), "model": Path(options.to).name, "version": int(folder.name)}
+
+
+def _serve(options: argparse.Namespace) -> Answer:
+    from tfrec_meta.serving import serve
+
+    serve(
+        options.base,
+        host=options.host,
+        port=options.port,
+        name=options.name,
+        threads=options.threads,
+        certificate=options.certificate,
+        key=options.key,
+        insecure=options.insecure,
+        grace=options.grace,
+    )
+    return {}
+
+
+def _recommend(options: argparse.Namespace) -> Answer:
+    from tfrec_meta.serving import Client
+
+    history, titles = _items(options.history), {}
+    if options.run is not None:
+        from tfrec_meta.runs import Run
+
+        run = Run.open(options.run)
+        titles = run.titles()
+        if not options.history:
+            history = run.history(options.user)
+            if not history:
+                _say(f"{options.run} knows no user {options.user!r}.")
+    titles |= _served_titles(options.titles, Path("models") / options.model)
+    with Client(
+        options.server,
+        options.model,
+        timeout=options.timeout,
+        tls=options.tls,
+        insecure=options.insecure,
+    ) as client:
+        found = client.recommend(
+            options.user, history=history, exclude=_items(options.exclude), k=options.k
+        )
+    if not found:
+        print("no recommendations: nothing of the catalogue is left.")
+    for place, one in enumerate(found, 1):
+        title = titles.get(one.item_id)
+        named = f"{title}  ({one.item_id})" if title else one.item_id
+        print(f"{place:>3}. {one.score:8.4f}  {named}")
+    return {
+        "user": options.user,
+        "model": options.model,
+        "history": history,
+        "recommendations": [
+            {"item_id": one.item_id, "score": one.score, "title": titles.get(one.item_id)}
+            for one in found
+        ],
+    }
+
+
+def _doctor(options: argparse.Namespace) -> Answer:
+    from tfrec_meta import doctor
+
+    if not options.json:
+        return {"status": doctor.report()}
+    checks = doctor.run_checks()
+    status = int(any(check.needed and not check.ok for check in checks))
+    return {"status": status, "checks": [dataclasses.asdict(check) for check in checks]}
+
+
+# --- What the commands share -----------------------------------------------------------------
+
+
+def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings of a run that the command line says; those that it leaves out are not there."""
+    from tfrec_meta.runs import is_named_source
+
+    def placed(path: str) -> str:
+        return path if is_named_source(path) else os.path.abspath(os.path.expanduser(path))
+
+    strategy: dict[str, Any] = {}
+    if options.strategy is not None:
+        strategy = _read_strategy(Path(options.strategy))
+    training = dict(strategy.get("training", {}))
+    given: dict[str, Any] = {"data": {}, "split": {}}
+    if options.data:
+        given["data"]["source"] = [placed(path) for path in options.data]
+    for name in ("folder", "users", "items"):
+        if getattr(options, name) is not None:
+            given["data"][name] = placed(getattr(options, name))
+    for name in ("columns", "bad_rows", "time_unit"):
+        if getattr(options, name) is not None:
+            given["data"][name] = getattr(options, name)
+    for name in ("split", "train", "validation"):
+        if getattr(options, name) is not None:
+            given["split"]["protocol" if name == "split" else name] = getattr(options, name)
+    if options.family is not None:
+        strategy["family"] = options.family
+    if options.epochs is not None:
+        training["epochs"] = options.epochs
+    if options.seed is not None:
+        given["seed"] = training["seed"] = options.seed
+    if training:
+        strategy["training"] = training
+    if strategy:
+        given["strategy"] = strategy
+    return given
+
+
+def _read_strategy(path: Path) -> dict[str, Any]:
+    try:
+        strategy = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+    known = ("family", "model", "training", "history_length")
+    if not isinstance(strategy, dict) or set(strategy) - set(known):
+        raise ValueError(f"{path} must hold one JSON object with any of {', '.join(known)}.")
+    return strategy
+
+
+def _served_titles(given: str | None, usual: Path) -> dict[str, str]:
+    """Titles of an exported model; of the usual place only if it is there."""
+    if given is None and not usual.is_dir():
+        return {}
+    from tfrec_meta.serving import Catalogue
+
+    catalogue = Catalogue.read(usual if given is None else given)
+    return {item: title for item in catalogue if (title := catalogue.title(item)) != item}
+
+
+def _items(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _columns(text: str) -> dict[str, str]:
+    columns = {}
+    for part in _items(text):
+        ours, equals, theirs = part.partition("=")
+        if not (ours and equals and theirs):
+            raise argparse.ArgumentTypeError(f"{part!r} is not OURS=THEIRS, as user_id=customer")
+        columns[ours] = theirs
+    return columns
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# --- The command line ------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tfrec-meta",
+        description="From raw interactions to a served recommender, in TensorFlow.",
+        epilog=(
+            "in this order, each with its own --help:\n"
+            "  tfrec-meta fetch\n"
+            "  tfrec-meta train\n"
+            "  tfrec-meta evaluate\n"
+            "  tfrec-meta report\n"
+            "  tfrec-meta export\n"
+            "  tfrec-meta serve\n"
+            "  tfrec-meta recommend --run runs/first --user 42    (in another terminal)\n\n"
+            "exit status: 0 done, 1 something went wrong, 2 usage, 130 interrupted"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tfrec-meta {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, text: str, *examples: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog="examples:\n" + "\n".join(f"  tfrec-meta {name} {e}".rstrip() for e in examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.set_defaults(command=run, json=False)
+        if run is not _serve:
+            one.add_argument(
+                "--json", action="store_true", help="print one JSON object, for machines"
+            )
+        one.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return one
+
+    def run_folder(one: argparse.ArgumentParser) -> None:
+        one.add_argument(
+            "--run", default=_RUN, metavar="FOLDER", help=f"the run folder (default {_RUN})"
+        )
+
+    one = command(
+        "fetch", _fetch, "fetch MovieLens into the cache folder", "", "100k 1m", "--cache data 25m"
+    )
+    one.add_argument(
+        "names",
+        nargs="*",
+        default=["100k"],
+        metavar="NAME",
+        help="100k (default), 1m, 20m, 25m, 32m or latest-small",
+    )
+    one.add_argument(
+        "--cache", metavar="FOLDER", help="instead of $TFREC_META_CACHE or the user's cache folder"
+    )
+
+    one = command(
+        "train",
+        _train,
+        "train a model into a run folder, or go on with a training that was stopped",
+        "",
+        "--run runs/ease --family ease",
+        "--run runs/time --split time --epochs 20 --seed 1",
+        "--run runs/shop --data log.csv --columns user_id=customer,item_id=product",
+        "--run runs/wide --strategy wide.json",
+    )
+    run_folder(one)
+    _add_data_options(one)
+    _add_strategy_options(one)
+    one.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+
+    one = command(
+        "evaluate",
+        _evaluate,
+        "rank the full catalogue for the test users, beside the baselines",
+        "",
+        "--run runs/first -k 20 --baselines popularity,ease",
+        "--run runs/first --json",
+    )
+    run_folder(one)
+    one.add_argument("-k", type=int, default=10, help="length of the lists (default 10)")
+    one.add_argument(
+        "--baselines",
+        metavar="NAMES",
+        help="of popularity, item_knn, ease, ials, with commas; or none (default: all)",
+    )
+    one.add_argument(
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="bootstrap draws for the intervals (default 1000)",
+    )
+
+    one = command(
+        "report",
+        _report,
+        "write the HTML report of a run; evaluates it first, if that was not done",
+        "",
+        "--run runs/first --users 1,2 --to first.html",
+    )
+    run_folder(one)
+    one.add_argument("--users", metavar="IDS", help="whose recommendations to show, with commas")
+    one.add_argument("-k", type=int, default=10, help="recommendations a user (default 10)")
+    one.add_argument("--to", metavar="FILE", help="default: report.html in the run folder")
+
+    one = command(
+        "export",
+        _export,
+        "export a run's model as a SavedModel for TF Serving",
+        "",
+        "--run runs/first --to models/movies --version 7",
+        "--filters genres --diversity",
+    )
+    run_folder(one)
+    one.add_argument(
+        "--to",
+        default=_BASE,
+        metavar="FOLDER",
+        help=f"of the served model; a version folder is made in it (default {_BASE})",
+    )
+    one.add_argument("--version", type=int, metavar="N", help="default: the next one")
+    one.add_argument("-k", type=int, default=10, help="answers by default (default 10)")
+    one.add_argument("--max-k", type=int, default=100, help="answers at most (default 100)")
+    one.add_argument(
+        "--filters", metavar="NAMES", help="item categories to filter by, with commas"
+    )
+    one.add_argument(
+        "--diversity", action="store_true", help="let requests ask for diverse answers"
+    )
+    one.add_argument(
+        "--recommend-history", action="store_true", help="recommend items of the history again"
+    )
+
+    one = command(
+        "serve",
+        _serve,
+        "serve an exported model over TF Serving's gRPC API, until SIGTERM or Ctrl-C",
+        "",
+        "models/movies --port 8500",
+        "models/movies --port 0                    (any free port; it prints which)",
+    )
+    one.add_argument(
+        "base", nargs="?", default=_BASE, help=f"folder of the exported model (default {_BASE})"
+    )
+    one.add_argument("--host", default="127.0.0.1", help="to listen on (default 127.0.0.1)")
+    one.add_argument("--port", type=int, default=8500, help="0 for any free one (default 8500)")
+    one.add_argument("--name", help="of the model in requests (default: the folder's name)")
+    one.add_argument("--threads", type=int, metavar="N", help="calls answered at the same time")
+    one.add_argument("--certificate", metavar="FILE", help="PEM, for TLS")
+    one.add_argument("--key", metavar="FILE", help="PEM, for TLS")
+    one.add_argument(
+        "--insecure", action="store_true", help="listen beyond this machine without TLS"
+    )
+    one.add_argument(
+        "--grace",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="that calls under way have once it is told to stop (default 30)",
+    )
+
+    one = command(
+        "recommend",
+        _recommend,
+        "ask a server for recommendations over gRPC",
+        "--user 42 --run runs/first",
+        "--user 42 --history 50,181,1 -k 5",
+        "--server 127.0.0.1:8500 --model movies --history 50 --titles models/movies --json",
+    )
+    one.add_argument(
+        "--server", default=_SERVER, metavar="HOST:PORT", help=f"default {_SERVER}"
+    )
+    one.add_argument("--model", default="movies", metavar="NAME", help="default movies")
+    one.add_argument("--user", default="", metavar="ID", help="default: nobody in particular")
+    one.add_argument("--history", metavar="IDS", help="items, oldest first, with commas")
+    one.add_argument("--exclude", metavar="IDS", help="items not to recommend, with commas")
+    one.add_argument("-k", type=int, default=10, help="how many (default 10)")
+    one.add_argument(
+        "--run", metavar="FOLDER", help="take the user's history from the data of this run"
+    )
+    one.add_argument(
+        "--titles",
+        metavar="FOLDER",
+        help="take titles from this exported model (default: models/NAME, where it is there)",
+    )
+    one.add_argument(
+        "--timeout", type=float, default=10.0, metavar="SECONDS", help="default 10"
+    )
+    one.add_argument(
+        "--tls",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="FILE",
+        help="use TLS, with this PEM file of certificate authorities or the public ones",
+    )
+    one.add_argument("--insecure", action="store_true", help="ask another machine without TLS")
+
+    command("doctor", _doctor, "say what is installed, whether it works, and what mends it", "")
+    return parser
+
+
+def _add_data_options(one: argparse.ArgumentParser) -> None:
+    group = one.add_argument_group("data", "what is left out has its default when a run begins")
+    group.add_argument(
+        "--data",
+        nargs="+",
+        metavar="SOURCE",
+        help="movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), synthetic-UxIxN "
+        "(users, items, interactions), or CSV, TSV or Parquet files",
+    )
+    group.add_argument("--folder", help="where the MovieLens files are, instead of the cache")
+    group.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="OURS=THEIRS,…",
+        help="column names in the files, as user_id=customer,item_id=product,time=when",
+    )
+    group.add_argument("--users", metavar="FILE", help="attributes of the users")
+    group.add_argument("--items", metavar="FILE", help="attributes of the items")
+    group.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of times (default s)")
+    group.add_argument(
+        "--bad-rows",
+        choices=("raise", "drop"),
+        help="stop at the first bad row (default), or drop and count them",
+    )
+    group.add_argument(
+        "--split",
+        choices=("item", "user", "time", "leave-last-out", "cold-users", "cold-items"),
+        help="how test events are chosen (default item: at random, stratified by item)",
+    )
+    group.add_argument("--train", type=float, metavar="SHARE", help="of the events (or users)")
+    group.add_argument("--validation", type=float, metavar="SHARE", help="for early stopping")
+
+
+def _add_strategy_options(one: argparse.ArgumentParser) -> None:
+    group = one.add_argument_group("model")
+    group.add_argument("--family", help="two_tower (default), ease or popularity")
+    group.add_argument("--epochs", type=int, metavar="N", help="passes over the events")
+    group.add_argument("--seed", type=int, metavar="N", help="of split and training (default 42)")
+    group.add_argument(
+        "--strategy",
+        metavar="FILE",
+        help="JSON with any of family, model, training, history_length (see docs/command.md)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
