@@ -15,6 +15,8 @@ from tfrec_meta.serving.versions import SAVED_MODEL_FILE, version_folders
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_INSIDE = Path(signatures.EXTRA_ASSETS, signatures.CATALOGUE)
+
 
 class Catalogue:
     """Items by id, in the catalogue's order.
@@ -36,19 +38,22 @@ class Catalogue:
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Catalogue:
-        """Reads the catalogue of a version folder, or of the newest version of a base folder.
+        """Reads the catalogue of a version folder, or of the newest whole version of a base.
 
         Raises:
             FileNotFoundError: if there is none.
             ValueError: if it is damaged.
         """
         folder = Path(folder)
+        path = folder / _INSIDE
         if not (folder / SAVED_MODEL_FILE).exists():
             try:
-                folder = next(iter(version_folders(folder).values()))
+                versions = version_folders(folder).values()
             except ServerStartError as error:
                 raise FileNotFoundError(str(error)) from None
-        path = folder / signatures.EXTRA_ASSETS / signatures.CATALOGUE
+            # The newest may be half copied: the server skips it, too.
+            whole = (version for version in versions if (version / SAVED_MODEL_FILE).is_file())
+            path = next(whole, folder) / _INSIDE
         if not path.is_file():
             raise FileNotFoundError(
                 f"no catalogue at {str(path)!r}. Give the folder of an exported "

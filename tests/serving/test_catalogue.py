@@ -1,5 +1,7 @@
 """Titles beside ids."""
 
+import shutil
+
 from tfrec_meta.serving import Catalogue
 
 import pyarrow as pa
@@ -21,6 +23,12 @@ def test_item_without_a_title_is_shown_by_its_id(movies_base):
     assert catalogue.title("m6") == "m6"
     assert catalogue.title("zzz") == "zzz"
     assert Catalogue(pa.table({"item_id": ["a"]})).title("a") == "a"
+
+
+def test_half_copied_newest_version_is_passed_over(movies_base, tmp_path):
+    shutil.copytree(movies_base / "3", tmp_path / "3")
+    (tmp_path / "4").mkdir()
+    assert Catalogue.read(tmp_path).title("m2") == "Film 2"
 
 
 def test_missing_or_damaged_catalogue_says_what_to_do(tmp_path):
