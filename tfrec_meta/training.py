@@ -218,7 +218,7 @@ class _Events:
             shown = tf.cast(hidden >= self.config.user_dropout, tf.int32)
             query["user_id"] = tf.gather(tf.constant(self.user), rows) * shown
             query["item_id"] = tf.gather(tf.constant(self.item), rows)
-            query["weight"] = tf.gather(tf.constant(self.weight), rows)
+            query["sample_weight"] = tf.gather(tf.constant(self.weight), rows)
             return query
 
         return tf.data.Dataset.from_tensor_slices(used).enumerate().map(assemble)

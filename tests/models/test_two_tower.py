@@ -82,9 +82,9 @@ def test_the_same_item_twice_in_a_batch_is_no_negative():
 
 def test_weights_of_events_weigh_the_loss():
     model = made(mask_positives=False)
-    first = float(model.compute_loss({**batch(), "weight": tf.constant([1.0, 0.0])}))
-    second = float(model.compute_loss({**batch(), "weight": tf.constant([0.0, 1.0])}))
-    both = float(model.compute_loss({**batch(), "weight": tf.constant([1.0, 1.0])}))
+    first = float(model.compute_loss({**batch(), "sample_weight": tf.constant([1.0, 0.0])}))
+    second = float(model.compute_loss({**batch(), "sample_weight": tf.constant([0.0, 1.0])}))
+    both = float(model.compute_loss({**batch(), "sample_weight": tf.constant([1.0, 1.0])}))
     assert first + second == pytest.approx(both, rel=1e-5)
 
 

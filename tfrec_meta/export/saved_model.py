@@ -245,7 +245,7 @@ class _Servable:
                 self._encoder.feature_rows(feature, tokens),
                 tf.reduce_any(tokens != names.PADDING, axis=1),
                 self._item_features[name],
-                len(self._spec.vocabularies[self._spec.key(feature)]),
+                len(self._spec.vocabularies[self._spec.key(feature, "item")]),
             )
         k, max_k = raw[names.K], self._config.max_k
         if self._config.diversity:
@@ -330,17 +330,18 @@ def _checked(raw: Tensors, inputs: Mapping[str, _Input]) -> Tensors:
     """
     checked: Tensors = {}
     for name, spec in inputs.items():
-        tensor, shape = raw[name], tf.shape(raw[name])
+        tensor = raw[name]
+        shape = tf.shape(tensor)
         rank = 1 if spec.width is None else 2
         wanted = "[B]" if spec.width is None else f"[B, {spec.width}]"
         fits = tf.equal(tf.size(shape), rank)
         if spec.width is not None:
-            fits = tf.logical_and(fits, tf.equal(shape[-1:], [spec.width])[0:1])
-            fits = tf.reduce_all(fits)
+            last = tf.reduce_sum(shape[-1:])  # a scalar has none
+            fits = tf.logical_and(fits, tf.equal(last, spec.width))
         said = [f"`{name}` has the wrong shape; expected {wanted}, got", shape]
         with tf.control_dependencies([tf.debugging.Assert(fits, said)]):
-            tensor = tf.identity(tensor)
-        checked[name] = tf.ensure_shape(tensor, [None] if rank == 1 else [None, spec.width])
+            # Not `identity` and `ensure_shape`: optimised, that fails before the assertion speaks.
+            checked[name] = tf.reshape(tensor, [-1] if rank == 1 else [-1, spec.width])
     rows = tf.shape(checked[next(iter(inputs))])[0]
     for name, spec in inputs.items():
         own = tf.shape(checked[name])[0]

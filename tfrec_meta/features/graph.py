@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from tfrec_meta.features import text  # noqa: E402
-from tfrec_meta.features.spec import (  # noqa: E402
+from tfrec_meta.features import text
+from tfrec_meta.features.spec import (
+    MAX_DEVIATIONS,
     Category,
     Feature,
     FeatureSpec,
     Number,
+    Side,
     Text,
     Vector,
 )
+
+import numpy as np
+import tensorflow as tf
 
 
 class GraphEncoder(tf.Module):
@@ -48,24 +49,24 @@ class GraphEncoder(tf.Module):
         return self._lookup("item_id", tokens)
 
     def feature_rows(self, feature: Feature, tokens: tf.Tensor) -> tf.Tensor:
-        """Rows of a category's tokens, int32 in the shape of `tokens`; 0 for unknown ones."""
-        return self._lookup(self._spec.key(feature), tokens)
+        """Rows of an item category's tokens, int32 in the shape of `tokens`; 0 for unknown ones."""
+        return self._lookup(self._spec.key(feature, "item"), tokens)
 
     def encode_query(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Encodes user_id [B], history [B, H] and the query features; see `raw_spec` for shapes."""
+        """Encodes user_id [B], history [B, H] and the query features, wide as `raw_width` says."""
         encoded = {
             "user_id": self._lookup("user_id", raw["user_id"]),
             "history": latest_known(self.item_rows(raw["history"]), self._spec.history_length),
         }
         for feature in self._spec.query:
-            encoded[feature.name] = self._encode(feature, raw[feature.name])
+            encoded[feature.name] = self._encode(feature, raw[feature.name], "query")
         return encoded
 
     def encode_item(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Encodes item_id [B] and the item features of items that need not be in the catalogue."""
         encoded = {"item_id": self.item_rows(raw["item_id"])}
         for feature in self._spec.item:
-            encoded[feature.name] = self._encode(feature, raw[feature.name])
+            encoded[feature.name] = self._encode(feature, raw[feature.name], "item")
         return encoded
 
     def _lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
@@ -74,15 +75,16 @@ class GraphEncoder(tf.Module):
             return tf.zeros_like(tokens, tf.int32)
         return tf.cast(table.lookup(tokens), tf.int32) + 1
 
-    def _encode(self, feature: Feature, values: tf.Tensor) -> tf.Tensor:
-        key = self._spec.key(feature)
+    def _encode(self, feature: Feature, values: tf.Tensor, side: Side) -> tf.Tensor:
+        key = self._spec.key(feature, side)
         if isinstance(feature, Vector):
             return tf.where(tf.math.is_finite(values), values, 0.0)
         if isinstance(feature, Number):
             mean, deviation = (np.float32(s) for s in self._spec.statistics[key])
             present = tf.math.is_finite(values)
             standardised = (tf.where(present, values, mean) - mean) / deviation
-            return tf.stack([standardised, tf.cast(present, tf.float32)], axis=1)
+            cut = tf.clip_by_value(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
+            return tf.stack([cut, tf.cast(present, tf.float32)], axis=1)
         if isinstance(feature, Text):
             return self._lookup(key, text.words(values, feature.width))
         rows = self._lookup(key, values)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import keyword
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features.vocabulary import Vocabulary
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data import Interactions
-from tfrec_meta.features.vocabulary import Vocabulary
-
-# Names that the serving contract keeps for itself.
-_RESERVED = frozenset({"user_id", "item_id", "history", "exclude", "k", "diversity", "examples"})
+# Names that the serving contract and training batches keep for themselves.
+_RESERVED = frozenset(
+    {"user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"}
+)
 _FORMAT = 1  # of the folder that `save` writes
+
+# A wild number in one request must not drown, or overflow, all else that is known of the user.
+MAX_DEVIATIONS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Category:
 class Number:
     """A number, standardised by mean and deviation of the fitted data.
 
-    Encoded as float32 [n, 2]: the standardised value, and 1 where there was one; (0, 0) for null,
-    NaN and infinity.
+    Encoded as float32 [n, 2]: the standardised value, cut at MAX_DEVIATIONS either way, and 1 where
+    there was one; (0, 0) for null, NaN and infinity.
     """
 
     name: str
@@ -83,6 +89,7 @@ class Vector:
 
 Feature = Category | Number | Text | Vector
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (Category, Number, Text, Vector)}
+Side = Literal["query", "item"]
 Encoded = dict[str, np.ndarray]
 
 
@@ -180,16 +187,18 @@ class FeatureSpec:
         yield "item", self.item, data.items
         yield "context", self.context, data.events
 
-    def side_of(self, feature: Feature) -> str:
-        """"user", "item" or "context": the first half of the feature's key."""
-        for side in ("user", "item", "context"):
-            if feature in getattr(self, side):
-                return side
-        raise ValueError(f"Feature `{feature.name}` is not part of this spec.")
+    def key(self, feature: Feature, side: Side) -> str:
+        """Where `vocabularies` and `statistics` keep the state of this feature.
 
-    def key(self, feature: Feature) -> str:
-        """Where `vocabularies` and `statistics` keep the state of this feature."""
-        return f"{self.side_of(feature)}.{feature.name}"
+        Args:
+            feature: one of this spec.
+            side: "query" or "item": both may have a feature of one name, with its own vocabulary.
+        """
+        groups = ("item",) if side == "item" else ("user", "context")
+        for group in groups:
+            if feature in getattr(self, group):
+                return f"{group}.{feature.name}"
+        raise ValueError(f"Feature `{feature.name}` is not on the {side} side of this spec.")
 
     def encode_items(self, items: pa.Table | None) -> Encoded:
         """Features of the whole catalogue, in vocabulary order.
@@ -200,15 +209,18 @@ class FeatureSpec:
         Returns:
             A dict of arrays [catalogue_size + 1, …] by feature, row 0 empty (the unknown item).
         """
-        return self._encode_table(items, "item_id", self.item)
+        return self._encode_table(items, "item_id", self.item, "item")
 
     def encode_users(self, users: pa.Table | None) -> Encoded:
         """Features of all known users, [users + 1, …] by feature, row 0 empty."""
-        return self._encode_table(users, "user_id", self.user)
+        return self._encode_table(users, "user_id", self.user, "query")
 
     def encode_context(self, events: pa.Table) -> Encoded:
         """Features of the events themselves, [n, …] by feature."""
-        return {f.name: self.encode_feature(f, events[f.name]) for f in self.context}
+        return {
+            f.name: self.encode_feature(f, _column(events, f.name, "context"), "query")
+            for f in self.context
+        }
 
     def encode_queries(
         self,
@@ -226,12 +238,21 @@ class FeatureSpec:
 
         Returns:
             user_id int32 [n], history int32 [n, history_length], and each query feature.
+
+        Raises:
+            ValueError: if the spec is not fitted, `history` has not n rows of one width, or a
+                feature is not of this spec or has not n rows.
         """
         n = len(user_id)
         encoded: Encoded = {"user_id": self.users.encode(user_id)}
         rows = np.zeros((n, self.history_length), np.int32)
         if history is not None:
-            given = np.asarray(history, object)
+            given = _matrix(history)
+            if given is None or len(given) != n:
+                raise ValueError(
+                    f"`history` must be [n, h] for the {n} users, each row as wide as the others; "
+                    'fill short ones up with "" on the right.'
+                )
             known = self.items.encode(given.ravel()).reshape(given.shape)
             rows = latest_known(known, self.history_length)
         encoded["history"] = rows
@@ -244,17 +265,26 @@ class FeatureSpec:
             )
         for feature in self.query:
             if feature.name in features:
-                encoded[feature.name] = self.encode_feature(feature, features[feature.name])
+                values = self.encode_feature(feature, features[feature.name], "query")
+                if len(values) != n:
+                    raise ValueError(
+                        f"`{feature.name}` has {len(values)} rows for {n} users; give one each."
+                    )
+                encoded[feature.name] = values
             else:
                 encoded[feature.name] = empty_feature(feature, n)
         return encoded
 
-    def encode_feature(self, feature: Feature, values: Any) -> np.ndarray:
+    def encode_feature(self, feature: Feature, values: Any, side: Side) -> np.ndarray:
         """One raw column, or an array as a request carries it, as the feature's encoding."""
-        key = self.key(feature)
+        key = self.key(feature, side)
         if isinstance(feature, Vector):
             return _encode_vector(feature, values)
         if isinstance(feature, Number):
+            if key not in self.statistics:
+                raise ValueError(
+                    f"The spec has no statistics for `{key}`; call `spec.fit(data)` first."
+                )
             return _encode_number(values, self.statistics[key])
         if isinstance(feature, Text):
             tokens = _words(values, feature.width)
@@ -311,11 +341,13 @@ class FeatureSpec:
 
     def _fitted(self, key: str) -> Vocabulary:
         if key not in self.vocabularies:
-            raise ValueError(f"The spec has no vocabulary for `{key}`; call `spec.fit(data)` first.")
+            raise ValueError(
+                f"The spec has no vocabulary for `{key}`; call `spec.fit(data)` first."
+            )
         return self.vocabularies[key]
 
     def _encode_table(
-        self, table: pa.Table | None, key: str, features: tuple[Feature, ...]
+        self, table: pa.Table | None, key: str, features: tuple[Feature, ...], side: Side
     ) -> Encoded:
         vocabulary = self._fitted(key)
         encoded = {f.name: empty_feature(f, len(vocabulary)) for f in features}
@@ -324,13 +356,14 @@ class FeatureSpec:
         rows = vocabulary.encode(table[key])
         known = np.flatnonzero(rows)
         for feature in features:
-            values = self.encode_feature(feature, _column(table, feature.name, key))
+            column = _column(table, feature.name, key.removesuffix("_id"))
+            values = self.encode_feature(feature, column, side)
             encoded[feature.name][rows[known]] = values[known]
         return encoded
 
 
 def latest_known(rows: np.ndarray, length: int) -> np.ndarray:
-    """Drops unknown rows, keeps the latest `length` of the others, oldest first, zeros on the right.
+    """Drops unknown rows, keeps the latest `length` others, oldest first, zeros on the right.
 
     Args:
         rows: int32 [n, h], 0 where there is no known item.
@@ -339,7 +372,7 @@ def latest_known(rows: np.ndarray, length: int) -> np.ndarray:
     Returns:
         int32 [n, length].
     """
-    n, width = rows.shape
+    n = len(rows)
     known = rows > 0
     # From the right, the place of each known item among the known ones: 0 is the latest.
     from_latest = np.cumsum(known[:, ::-1], axis=1)[:, ::-1] - 1
@@ -366,11 +399,22 @@ def _feature_from_record(record: dict[str, Any]) -> Feature:
     return _KINDS[kind](**fields)
 
 
+def _is_name(name: str) -> bool:
+    # TensorFlow exports no input of another name: ASCII, no underscore in front, no keyword.
+    plain = name.isidentifier() and name.isascii() and not name.startswith("_")
+    return (
+        plain
+        and not keyword.iskeyword(name)
+        and name not in _RESERVED
+        and not name.startswith("filter_")
+    )
+
+
 def _check_name(name: str) -> None:
-    if name in _RESERVED or name.startswith("filter_") or not name.isidentifier():
+    if not _is_name(name):
         raise ValueError(
             f"A feature can't be called {name!r}: the serving signatures keep that name, or it is "
-            "no identifier. Rename the column."
+            "no identifier of ASCII letters, digits and inner underscores. Rename the column."
         )
 
 
@@ -385,30 +429,38 @@ def _infer_features(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
         return ()
     features: list[Feature] = []
     for field in table.schema:
-        if field.name == key or field.name in _RESERVED or not field.name.isidentifier():
+        if field.name == key or not _is_name(field.name):
             continue
         kind, column = field.type, table[field.name]
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            lengths = pc.max(pc.list_value_length(column)).as_py() or 1
-            if pa.types.is_floating(kind.value_type):
-                features.append(Vector(field.name, lengths))
-            elif pa.types.is_string(kind.value_type):
-                features.append(Category(field.name, width=lengths))
-        elif pa.types.is_fixed_size_list(kind):
-            features.append(Vector(field.name, kind.list_size))
+        if _is_list(kind):
+            lengths = pc.min_max(pc.list_value_length(column)).as_py()
+            width = lengths["max"] or 1
+            if _is_string(kind.value_type):
+                features.append(Category(field.name, width=width))
+            elif pa.types.is_floating(kind.value_type) and lengths["min"] == width:
+                features.append(Vector(field.name, width))
         elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
             features.append(Number(field.name))
         elif pa.types.is_boolean(kind):
             features.append(Category(field.name))
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        elif _is_string(kind):
             mostly_distinct = pc.count_distinct(column).as_py() > len(table) / 2
             if not mostly_distinct:
                 features.append(Category(field.name))
             elif (pc.mean(pc.count_substring(column.cast(pa.string()), " ")).as_py() or 0) >= 0.5:
                 features.append(Text(field.name))
     return tuple(features)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _column(table: pa.Table | None, name: str, side: str) -> pa.ChunkedArray:
@@ -427,75 +479,101 @@ def _grow(known: Vocabulary, feature: Category | Text, column: pa.ChunkedArray) 
 
 
 def _mean_and_deviation(column: pa.ChunkedArray) -> tuple[float, float]:
-    values = _floats(column)
+    values = _floats(column).astype(np.float64)
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
-    return float(values.mean()), float(values.std()) or 1.0
+    mean, deviation = float(values.mean()), float(values.std())
+    # Equal values have a deviation of some 1e-17 by rounding, which would blow up the next one.
+    smallest = max(abs(mean) * np.finfo(np.float32).eps, np.finfo(np.float32).tiny)
+    return mean, deviation if deviation > smallest else 1.0
 
 
 def _floats(values: Any) -> np.ndarray:
+    """float32 [n], as a request carries numbers; NaN for null, infinity for what is too large."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values.cast(pa.float64()).to_numpy().astype(np.float64)
-    return np.asarray(values, np.float64)
+        values = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float64).astype(np.float32)
 
 
 def _encode_number(values: Any, statistics: tuple[float, float]) -> np.ndarray:
     mean, deviation = (np.float32(s) for s in statistics)
-    raw = _floats(values).astype(np.float32)
+    raw = _floats(values)
     present = np.isfinite(raw)
-    standardised = (np.where(present, raw, mean) - mean) / deviation
-    return np.stack([standardised, present.astype(np.float32)], axis=1)
+    with np.errstate(over="ignore"):
+        standardised = (np.where(present, raw, mean) - mean) / deviation
+    cut = np.clip(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
+    return np.stack([cut, present.astype(np.float32)], axis=1)
 
 
 def _encode_vector(feature: Vector, values: Any) -> np.ndarray:
     if isinstance(values, pa.Array | pa.ChunkedArray):
-        combined = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        result = np.zeros((len(combined), feature.dim), np.float32)
-        valid = combined.is_valid().to_numpy(zero_copy_only=False)
-        flat = combined.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        if len(flat) != valid.sum() * feature.dim:
-            raise ValueError(f"Vectors of `{feature.name}` must all have {feature.dim} numbers.")
+        column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+        valid = column.is_valid().to_numpy(zero_copy_only=False)
+        wrong = np.flatnonzero(valid & (lengths != feature.dim))
+        if len(wrong):
+            raise ValueError(
+                f"`{feature.name}` has {lengths[wrong[0]]:.0f} numbers in row {wrong[0] + 1}, but "
+                f"`dim`={feature.dim}; use null where there is no vector."
+            )
+        result = np.zeros((len(column), feature.dim), np.float32)
+        flat = pc.list_flatten(column).to_numpy(zero_copy_only=False).astype(np.float32)
         result[valid] = flat.reshape(-1, feature.dim)
-        return np.nan_to_num(result, nan=0.0, posinf=0.0, neginf=0.0)
-    result = np.asarray(values, np.float32)
-    if result.ndim != 2 or result.shape[1] != feature.dim:
-        raise ValueError(
-            f"`{feature.name}` has shape {list(result.shape)}; use [n, {feature.dim}]."
-        )
-    return np.nan_to_num(result, nan=0.0, posinf=0.0, neginf=0.0)
+    else:
+        result = np.asarray(values, np.float32)
+        if result.ndim != 2 or result.shape[1] != feature.dim:
+            raise ValueError(
+                f"`{feature.name}` has shape {list(result.shape)}; use [n, {feature.dim}]."
+            )
+    return np.where(np.isfinite(result), result, np.float32(0))
 
 
 def _padded_tokens(values: Any, feature: Category) -> np.ndarray:
     """Object array [n, width] of tokens, "" where there is none."""
-    if not isinstance(values, pa.Array | pa.ChunkedArray):
-        given = np.asarray(values, object)
-        given = given.reshape(len(given), -1)
-        padded = np.full((len(given), feature.width), "", object)
-        padded[:, : given.shape[1]] = given[:, : feature.width]
-        return padded
-    combined = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    padded = np.full((len(combined), feature.width), "", object)
-    if pa.types.is_list(combined.type) or pa.types.is_large_list(combined.type):
-        row = pc.list_parent_indices(combined).to_numpy()
-        flat = pc.fill_null(pc.list_flatten(combined).cast(pa.string()), "")
-        first = np.searchsorted(row, np.arange(len(combined)))
-        column = np.arange(len(row)) - first[row]
-        kept = column < feature.width
-        padded[row[kept], column[kept]] = flat.to_numpy(zero_copy_only=False)[kept]
+    column = _arrow(values)
+    padded = np.full((len(column), feature.width), "", object)
+    if _is_list(column.type):
+        row = pc.list_parent_indices(column).to_numpy()
+        flat = pc.fill_null(pc.list_flatten(column).cast(pa.string()), "")
+        first = np.searchsorted(row, np.arange(len(column)))
+        place = np.arange(len(row)) - first[row]
+        kept = place < feature.width
+        padded[row[kept], place[kept]] = flat.to_numpy(zero_copy_only=False)[kept]
     else:
-        if pa.types.is_dictionary(combined.type):
-            combined = combined.dictionary_decode()
-        padded[:, 0] = pc.fill_null(combined.cast(pa.string()), "").to_numpy(zero_copy_only=False)
+        padded[:, 0] = pc.fill_null(column.cast(pa.string()), "").to_numpy(zero_copy_only=False)
     return padded
+
+
+def _arrow(values: Any) -> pa.Array:
+    """One flat array, or one of lists, of a column, a NumPy array [n] or [n, w], or a sequence."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.Array):
+        is_coded = pa.types.is_dictionary(values.type)
+        return values.dictionary_decode() if is_coded else values
+    if isinstance(values, np.ndarray) and values.ndim > 1:
+        values = list(values)
+    return pa.array(values, from_pandas=True)
+
+
+def _matrix(rows: Any) -> np.ndarray | None:
+    """Object array [n, h], or None where the rows are not lists of one width."""
+    if not len(rows):
+        return np.empty((0, 0), object)
+    try:
+        matrix = np.asarray(rows, object)
+    except ValueError:  # from rows that are arrays of several widths
+        return None
+    return matrix if matrix.ndim == 2 else None
 
 
 def _words(values: Any, width: int) -> np.ndarray:
     """Object array [n, width] of the words of each text, by the ops that a SavedModel runs."""
     from tfrec_meta.features import text  # imports TensorFlow, which numbers and ids do not need
 
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        values = pc.fill_null(values.cast(pa.string()), "").to_numpy(zero_copy_only=False)
-    tokens = text.words(np.asarray(values, object), width).numpy()
+    texts = pc.fill_null(_arrow(values).cast(pa.string()), "").to_numpy(zero_copy_only=False)
+    tokens = text.words(np.asarray(texts, object), width).numpy()
     decoded = pa.array(tokens.ravel(), pa.binary()).cast(pa.string())
     return decoded.to_numpy(zero_copy_only=False).reshape(tokens.shape)

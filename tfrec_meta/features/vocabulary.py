@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 
 UNKNOWN_ROW = 0  # of tokens that are absent or unknown, and of padding
 
-# TensorFlow reads vocabulary files line by line and swallows carriage returns, so a token that holds
-# either could not come back as itself.
+# TensorFlow reads vocabulary files line by line and swallows carriage returns, so a token that
+# holds either could not come back as itself.
 _LINE_BREAKS = "[\r\n]"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Vocabulary:
-    """Tokens in the order of their rows; row 0 is kept for the unknown, `tokens[i]` has row `i + 1`.
+    """Tokens by row: row 0 is kept for the unknown, `tokens[i]` has row `i + 1`.
 
     One rule says what is dropped on every road: null, "", and tokens with a line break.
     """
@@ -54,10 +54,10 @@ class Vocabulary:
             return self
         return Vocabulary(pa.concat_arrays([self.tokens, _combined(new["token"])]))
 
-    def encode(self, values: Iterable[str] | pa.Array | pa.ChunkedArray) -> np.ndarray:
+    def encode(self, values: Iterable[str | int] | pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Rows of the tokens, int32 [n]; 0 for what is unknown, null or ""."""
         if isinstance(values, np.ndarray) or not isinstance(values, pa.Array | pa.ChunkedArray):
-            values = pa.array(values, pa.string(), from_pandas=True)
+            values = pa.array(values, from_pandas=True)
         rows = pc.index_in(_combined(values), value_set=self.tokens)
         return pc.add(pc.fill_null(rows, -1), 1).to_numpy(zero_copy_only=False).astype(np.int32)
 

@@ -97,8 +97,8 @@ class TwoTower(Recommender, tfrs.Model):
         )
         self._query_features = spec.query if config.user_features else ()
         self._item_features = spec.item if config.item_features else ()
-        self.query_sum = FeatureSum(self._query_features, spec, dim, "query_features")
-        self.item_sum = FeatureSum(self._item_features, spec, dim, "item_features")
+        self.query_sum = FeatureSum(self._query_features, spec, dim, "query")
+        self.item_sum = FeatureSum(self._item_features, spec, dim, "item")
         self.query_layers = multilayer_perceptron(config.hidden, dim, "query_layers")
         self.item_layers = multilayer_perceptron(config.hidden, dim, "item_layers")
         # What the tables say of known users and items, so that batches carry rows only.
@@ -137,7 +137,7 @@ class TwoTower(Recommender, tfrs.Model):
 
         Args:
             inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
-                optionally a `weight` float32 [B] of each event.
+                optionally a `sample_weight` float32 [B] of each event.
         """
         items = inputs["item_id"]
         # Only ratios matter, and TFRS clips at 1e-6: so relative to the most popular item.
@@ -149,7 +149,7 @@ class TwoTower(Recommender, tfrs.Model):
         return self.task(
             self.embed_query(inputs),
             self.embed_item(self._known_item(items)),
-            sample_weight=inputs.get("weight"),
+            sample_weight=inputs.get("sample_weight"),
             candidate_ids=items,
             candidate_sampling_probability=chance if self.config.logq else None,
             score_mask=mask,
