@@ -137,11 +137,12 @@ def ours(
     embed_queries = tf.function(model.query_tower, reduce_retracing=True)
     embed_items = tf.function(model.item_tower, reduce_retracing=True)
     names = tf.constant(items.astype(str))
-    query_features = {name: features[name] for name in ("user", "time")}
+    # As tensors beforehand: so are the peers' batches, which are cached.
+    query_features = {name: tf.constant(features[name]) for name in ("user", "time")}
 
     def evaluate() -> dict[int, float]:
         _, first, index = np.unique(query_codes, return_index=True, return_inverse=True)
-        distinct = {name: tf.constant(values[first]) for name, values in query_features.items()}
+        distinct = {name: tf.gather(values, first) for name, values in query_features.items()}
         ranks = true_candidate_ranks(
             embed_queries(distinct).numpy(), embed_items(names).numpy(), features["row"], index
         )

@@ -2,8 +2,8 @@
 
 Rank-based metrics take a `RelevantRanks`: the rank of each relevant item among a query's
 candidates, computed once (`ranking.py`), and return one value a query. Rank 1 is the best;
-tied items share the mean of the ranks that they take up, so a model that scores everything
-alike gets what a random order would get on average, and not what the order of its rows gives.
+tied items share the mean of the ranks that they take up, so the order of the rows never decides,
+and a model that scores everything alike has all of its items in the middle.
 
 With mean ranks, more than `k` items can share a rank of at most `k` (three items tied at rank 2,
 say); a list of `k` has room for `k`, so only the first `k` count and every metric stays in [0, 1].
