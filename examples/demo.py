@@ -1,0 +1,109 @@
+"""From MovieLens-100K to recommendations over gRPC. Run it with `make demo`.
+
+Everything that it makes is in `.runs/demo`: the trained model, the exported one, the report.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# TensorFlow's own log would drown what there is to see here; what stops it is raised all the same.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+import tfrec_meta as tm  # noqa: E402
+from tfrec_meta.data import user_histories  # noqa: E402
+from tfrec_meta.serving import Catalogue, Client  # noqa: E402
+
+FOLDER = Path(".runs/demo")
+KNOWN_USERS = ("42", "308")
+THREE_FILMS = ("Star Wars", "Alien", "Blade Runner")
+
+
+def main() -> None:
+    began = time.monotonic()
+
+    step("1. Fetch: 100,000 ratings from MovieLens (for research use; kept in a cache folder)")
+    data = tm.movielens("100k")
+    split = tm.split_by_item(data, train=0.75, seed=42)
+    print(f"{data!r}\n{len(split.train):,} events to learn from, {len(split.test):,} to test on")
+
+    step("2. Train: a two-tower model")
+    model = tm.train(split)
+    tm.save(model, FOLDER / "model", overwrite=True)
+    seconds = sum(epoch["seconds"] for epoch in model.curve)
+    print(f"{len(model.curve)} epochs in {seconds:.0f} s, saved in {FOLDER / 'model'}")
+
+    step("3. Evaluate: all films are ranked for every user, beside four baselines")
+    found = tm.evaluate(model, split)
+    print(f"{'':<12}NDCG@10 (95 % interval)      recall@10   films shown to anyone")
+    for name, one in found.items():
+        shown = (f"{one[m].value:>9.4f}" for m in ("recall@10", "coverage@10"))
+        print(f"{name:<12}{one['ndcg@10']!s:<27}" + "   ".join(shown))
+
+    step("4. Export: a SavedModel that TF Serving loads")
+    version = tm.export(model, FOLDER / "models" / "movies", evaluations=found)
+    print(f"{version} with {sum(1 for _ in version.rglob('*'))} files")
+
+    step("5. Serve: a process of its own, on a free port")
+    server, address = start_server(version.parent)
+    try:
+        print(f"pid {server.pid} listens on {address}")
+        step("6. Ask it over gRPC")
+        ask(address, Catalogue.read(version), split.train)
+    finally:
+        server.send_signal(signal.SIGTERM)  # what is under way is answered, then it ends
+        status = server.wait(timeout=60)
+    print(f"\nThe server was told to stop, and ended with status {status}.")
+    if status != 0:
+        raise SystemExit(f"error: the server should have ended with 0, not {status}.")
+
+    step("7. Report")
+    page = tm.report(FOLDER / "report.html", model, split, found, users=KNOWN_USERS)
+    print(f"{page.resolve()}\nDone in {time.monotonic() - began:.0f} s.")
+
+
+def start_server(base: Path) -> tuple[subprocess.Popen[str], str]:
+    """The server's process, and its host:port as soon as it answers."""
+    command = [sys.executable, "-m", "tfrec_meta.cli", "serve", str(base), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    line = server.stdout.readline()
+    if not line.startswith("listening on "):
+        raise SystemExit(f"error: the server ended with status {server.wait()}, see above.")
+    return server, line.split()[-1]
+
+
+def ask(address: str, films: Catalogue, past: tm.Interactions) -> None:
+    """Prints what the served model recommends to three users."""
+    with Client(address, model="movies") as client:
+        for user, history in zip(
+            KNOWN_USERS, user_histories(past, KNOWN_USERS, 100), strict=True
+        ):
+            show(f"User {user}", films, [item for item in history if item], client, user)
+
+        by_title = {films.title(item): item for item in films}
+        newcomer = [by_title[title] for title in THREE_FILMS]
+        show("A newcomer", films, newcomer, client, "nobody-knows-me")
+
+
+def show(who: str, films: Catalogue, history: list[str], client: Client, user: str) -> None:
+    latest = ", ".join(films.title(item) for item in history[-3:])
+    more = f" and {len(history) - 3} more" if len(history) > 3 else ""
+    print(f"\n{who} has seen {latest}{more}. Next might be:")
+    for place, one in enumerate(client.recommend(user, history=history, k=5), 1):
+        about = films.attributes(one.item_id)
+        print(f"  {place}. {about['title']} ({about['year']}; {', '.join(about['genres'])})")
+
+
+def step(text: str) -> None:
+    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n{text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
