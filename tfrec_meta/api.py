@@ -24,7 +24,7 @@ from tfrec_meta.evaluation import (  # noqa: E402
 )
 from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model  # noqa: E402
 from tfrec_meta.features import FeatureSpec  # noqa: E402
-from tfrec_meta.models import FAMILIES, Recommender, load_model  # noqa: E402
+from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model  # noqa: E402
 from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix  # noqa: E402
 from tfrec_meta.models.contract import config_fields  # noqa: E402
 from tfrec_meta.training import TrainingConfig  # noqa: E402
@@ -139,6 +139,7 @@ def evaluate(
     k: int = 10,
     baselines: Sequence[str] = BASELINES,
     resamples: int = 1000,
+    ease_l2: float = EASEConfig().l2,
 ) -> Evaluations:
     """Ranks the full catalogue for each test user, beside the baselines on the same split.
 
@@ -152,6 +153,11 @@ def evaluate(
         baselines: any of "popularity", "item_knn", "ease", "ials"; the second and the last need the
             `bench` extra.
         resamples: bootstrap draws for the intervals.
+        ease_l2: penalty of the EASE baseline.
+
+    Raises:
+        ValueError: for an unknown baseline, or a split without test events.
+        ImportError: if a baseline needs the `bench` extra, and it isn't installed.
     """
     past, users, seen, relevant, outside = _protocol(model, split)
 
@@ -163,7 +169,7 @@ def evaluate(
     results = Evaluations({model.family: run(scorer(model, past, users))})
     for name in baselines:
         results[name if name not in results else f"{name} (baseline)"] = run(
-            _baseline(name, seen)
+            _baseline(name, seen, ease_l2)
         )
     return results
 
@@ -249,16 +255,18 @@ def report(
     if not len(users):
         counts = np.diff(seen.indptr)
         users = [everyone[np.argsort(counts, kind="stable")[len(counts) // 2]]]
+    strangers = sorted(set(users) - set(everyone))
+    if strangers:
+        raise ValueError(f"`users` names {strangers}, of whom the data has no events.")
     rows = np.searchsorted(everyone, np.asarray(users, object))
-    best = top_k(scorer(model, past, everyone), rows, min(k, model.spec.catalogue_size), seen)
+    best, _ = top_k(scorer(model, past, everyone), rows, min(k, model.spec.catalogue_size), seen)
     titles = _titles(model)
     latest = user_histories(past, users, 10)
     examples = []
     for user, history, columns in zip(users, latest, best, strict=True):
         names = [titles.get(item, item) for item in history if item]
-        chosen = [
-            titles.get(item, item) for item in model.spec.items.decode(np.asarray(columns) + 1)
-        ]
+        left = columns[columns >= 0]  # someone may have seen nearly all of a small catalogue
+        chosen = [titles.get(item, item) for item in model.spec.items.decode(left + 1)]
         examples.append({"user": user, "history": names[::-1], "recommendations": chosen})
     return write_report(
         path,
@@ -292,12 +300,12 @@ def _protocol(model: Recommender, split: Split):
     )
 
 
-def _baseline(name: str, seen: Any) -> Any:
+def _baseline(name: str, seen: Any, ease_l2: float) -> Any:
     if name == "popularity":
         counts = np.asarray(seen.sum(axis=0), np.float32).ravel()
         return lambda rows: np.tile(counts, (len(rows), 1))
     if name == "ease":
-        weights = ease_weights(seen, l2=300.0)
+        weights = ease_weights(seen, ease_l2)
         return lambda rows: np.asarray(seen[rows] @ weights)
     if name == "item_knn":
         return peers.item_knn_scores(seen)
