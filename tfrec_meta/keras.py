@@ -10,12 +10,14 @@ does so by itself). A TensorFlow that was imported earlier is turned to Keras 2 
 has used its `tf.keras`. Importing this module loads nothing; its `tf_keras` loads TensorFlow.
 """
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -56,13 +58,42 @@ def __getattr__(name: str) -> Any:
 
 def _require(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with _quiet_start():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name not in (name, "tensorflow"):
             raise
         raise ModuleNotFoundError(
             f"{error.name} is not installed; pip install 'tfrec-meta[core]'.", name=error.name
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Holds back what TensorFlow's libraries print before their log level applies.
+
+    They greet on file descriptor 2 while they load, whatever TF_CPP_MIN_LOG_LEVEL says. If loading
+    fails, what was held back is printed.
+    """
+    try:
+        wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
+        stderr = None if wanted or "tensorflow" in sys.modules else os.dup(2)
+    except OSError:  # standard error is closed
+        stderr = None
+    if stderr is None:
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def _turn_tensorflow() -> None:
