@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shlex
 import sys
@@ -36,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(arguments)
+    if not options.debug:
+        # TensorFlow's own log would drown what a command has to say; what stops it is raised.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         # Whatever libraries print must not get between a machine and its JSON object.
         aside = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()

@@ -204,8 +204,8 @@ class Run:
         )
         settings["seed"] = settings["strategy"]["training"]["seed"]
         run = cls(folder, settings)
+        _ = run.split  # what is wrong with the data is said before anything is written
         settings["strategy"] = run.strategy.as_dict()
-        _ = run.split  # reads the data: what is wrong with it is said before anything is written
         for name in ("run.json", "evaluation.json", "report.html"):
             (folder / name).unlink(missing_ok=True)
         for name in ("model", "training"):
