@@ -1,0 +1,335 @@
+"""What a served model answers, beside the model in memory: the whole road, over gRPC."""
+
+import grpc
+import numpy as np
+import pytest
+
+from tfrec_meta.export import signatures as names
+from tfrec_meta.serving import Client
+from tfrec_meta.serving.messages import PredictRequest, PredictResponse
+from tfrec_meta.serving.tensors import decode, encode
+
+HISTORY, EXCLUDE, CANDIDATES, FILTERS = 6, 3, 5, 8  # as tests/export/conftest.py exports
+
+
+def padded(rows, width):
+    return np.array([list(row) + [""] * (width - len(row)) for row in rows], object)
+
+
+def raw(server, family, signature, **inputs):
+    """One Predict call with these tensors and no others."""
+    request = PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = family, signature
+    for name, value in inputs.items():
+        array = np.asarray(value)
+        encode(array.astype(object) if array.dtype.kind == "U" else array, request.inputs[name])
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=PredictResponse.FromString,
+        )
+        return {name: decode(proto) for name, proto in call(request, timeout=20).outputs.items()}
+
+
+def refused(server, family, signature, **inputs):
+    with pytest.raises(grpc.RpcError) as caught:
+        raw(server, family, signature, **inputs)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    return caught.value.details()
+
+
+def expected(model, user, history, k, exclude=(), hidden_items=(), features=None):
+    """The model in memory, ranked by hand."""
+    query = model.spec.encode_queries([user], padded([history], len(history) or 1), features)
+    scores = model.score(query)[0]
+    hidden = {*history, *exclude, *hidden_items}
+    items = model.spec.items.decode(np.arange(1, len(scores) + 1))
+    order = [j for j in np.argsort(-scores, kind="stable") if items[j] not in hidden][:k]
+    return [items[j] for j in order], scores[order]
+
+
+def check(answer, ids, scores):
+    assert [i.decode() for i in answer["item_id"][: len(ids)]] == list(ids)
+    np.testing.assert_allclose(answer["score"][: len(ids)], scores, rtol=1e-4, atol=1e-5)
+
+
+def row(answer, index):
+    return {name: value[index] for name, value in answer.items()}
+
+
+QUERIES = [
+    ("u1", ["i1", "i2", "i3"]),
+    ("u2", []),
+    ("nobody", ["i4", "i5", "i6"]),
+    ("nobody", []),
+    ("", ["never seen"]),
+]
+
+
+@pytest.mark.parametrize(("user", "history"), QUERIES)
+def test_recommend_equals_the_model_in_memory(server, family, model, user, history):
+    answer = raw(
+        server, family, names.RECOMMEND, user_id=[user], history=padded([history], HISTORY)
+    )
+    assert answer["item_id"].shape == (1, 4)  # the `k` of the export
+    check(row(answer, 0), *expected(model, user, history, 4))
+
+
+def test_optional_inputs_left_out_mean_their_defaults(server, family, model):
+    answer = raw(server, family, names.RECOMMEND, user_id=["u3"])
+    check(row(answer, 0), *expected(model, "u3", [], 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("history", [[""] * HISTORY]),
+        ("exclude", [[""] * EXCLUDE]),
+        ("k", np.array([4], np.int32)),
+        ("segment", [""]),
+        ("age", np.array([np.nan], np.float32)),
+        ("device", [""]),
+        ("filter_category", [[""] * FILTERS]),
+    ],
+)
+def test_each_default_is_the_blank_value(server, family, name, value):
+    left_out = raw(server, family, names.RECOMMEND, user_id=["u3"])
+    given = raw(server, family, names.RECOMMEND, user_id=["u3"], **{name: value})
+    np.testing.assert_array_equal(given["item_id"], left_out["item_id"])
+    np.testing.assert_allclose(given["score"], left_out["score"], rtol=1e-5)
+
+
+def test_one_row_of_an_optional_input_serves_all_rows(server, family, model):
+    answer = raw(
+        server, family, names.RECOMMEND, user_id=["u1", "u2"], history=padded([["i1"]], HISTORY)
+    )
+    for index, user in enumerate(["u1", "u2"]):
+        check(row(answer, index), *expected(model, user, ["i1"], 4))
+
+
+def test_rows_with_k_of_their_own(server, family, model):
+    wanted = np.array([2, 5, 0, -3], np.int32)
+    answer = raw(server, family, names.RECOMMEND, user_id=["u1", "u2", "u3", "u4"], k=wanted)
+    assert answer["item_id"].shape == answer["score"].shape == (4, 5)
+    for index, (user, k) in enumerate(zip(["u1", "u2", "u3", "u4"], [2, 5, 0, 0], strict=True)):
+        check(row(answer, index), *expected(model, user, [], k))
+        assert set(answer["item_id"][index, k:]) <= {b""}
+        assert set(answer["score"][index, k:]) <= {-np.inf}
+
+
+@pytest.mark.parametrize(("k", "width"), [(7, 7), (8, 7), (2**31 - 1, 7), (0, 0), (-5, 0)])
+def test_k_is_capped_and_never_an_error(server, family, k, width):
+    answer = raw(server, family, names.RECOMMEND, user_id=["u1"], k=np.array([k], np.int32))
+    assert answer["item_id"].shape == (1, width)
+
+
+def test_excluded_items_and_the_history_are_left_out(server, family, model):
+    everything, _ = expected(model, "u5", ["i1"], 7)
+    exclude = everything[:3]
+    answer = raw(
+        server,
+        family,
+        names.RECOMMEND,
+        user_id=["u5"],
+        history=padded([["i1"]], HISTORY),
+        exclude=padded([exclude], EXCLUDE),
+    )
+    check(row(answer, 0), *expected(model, "u5", ["i1"], 4, exclude))
+
+
+def test_a_filter_keeps_the_items_of_its_attributes(server, family, model, shop):
+    table = shop.items.to_pydict()
+    kinds = dict(zip(table["item_id"], table["category"], strict=True))
+    wanted = sorted(set(kinds.values()))[:2]
+    others = [item for item, kind in kinds.items() if kind not in wanted]
+    answer = raw(
+        server,
+        family,
+        names.RECOMMEND,
+        user_id=["u1", "u1", "u1"],
+        filter_category=padded([wanted, [], ["no such kind"]], FILTERS),
+    )
+    ids, scores = expected(model, "u1", [], 4, hidden_items=others)
+    check(row(answer, 0), ids, scores)
+    check(row(answer, 1), *expected(model, "u1", [], 4))
+    assert set(answer["item_id"][2]) == {b""}
+
+
+def test_a_joined_batch_answers_as_its_requests_did_alone(server, family):
+    parts = [
+        {"user_id": ["u1"], "history": padded([["i1", "i2"]], HISTORY), "k": [3]},
+        {"user_id": ["nobody"], "history": padded([[]], HISTORY), "k": [7]},
+        {"user_id": ["u7"], "history": padded([["never seen", "i9"]], HISTORY), "k": [1]},
+    ]
+    for part in parts:
+        part["k"] = np.array(part["k"], np.int32)
+        part["exclude"] = padded([["i3"]], EXCLUDE)
+        part["segment"], part["device"] = [""], ["phone"]
+        part["age"] = np.array([31], np.float32)
+        part["filter_category"] = padded([[]], FILTERS)
+    joined = raw(
+        server,
+        family,
+        names.RECOMMEND,
+        **{name: np.concatenate([np.asarray(p[name], dtype=getattr(p[name], "dtype", object))
+                                 for p in parts]) for name in parts[0]},
+    )
+    for index, part in enumerate(parts):
+        alone = raw(server, family, names.RECOMMEND, **part)
+        k = int(part["k"][0])
+        np.testing.assert_array_equal(joined["item_id"][index, :k], alone["item_id"][0])
+        np.testing.assert_allclose(joined["score"][index, :k], alone["score"][0], rtol=1e-5)
+        assert set(joined["item_id"][index, k:]) <= {b""}
+
+
+def test_rank_scores_the_given_items(server, family, model):
+    items = ["i3", "i1", "never seen", "", "i2"]
+    answer = raw(
+        server,
+        family,
+        names.RANK,
+        user_id=["u1"],
+        item_id=[items],
+        history=padded([["i9"]], HISTORY),
+    )
+    query = model.spec.encode_queries(["u1"], np.array([["i9"]], object))
+    rows = model.spec.items.encode(items)[None, :]
+    scores = np.where(np.array(items) == "", -np.inf, model.score(query, rows)[0])
+    np.testing.assert_allclose(answer["score"][0], scores, rtol=1e-4, atol=1e-5)
+
+
+def test_examples_answer_as_tensors_do(server, family, model):
+    long_history = [f"i{i}" for i in range(1, 10)]  # longer than the export's: the latest count
+    with Client(server.address, family, timeout=20) as client:
+        example = {"user_id": "u1", "history": long_history, "age": 40.0, "item_id": "i20"}
+        scores = client.rank_examples([example, {"user_id": "nobody", "item_id": "i1"}])
+        features = {"age": np.array([40.0], np.float32)}
+        query = model.spec.encode_queries(["u1"], np.array([long_history], object), features)
+        row = model.spec.items.encode(["i20"])[None, :]
+        np.testing.assert_allclose(scores[0], model.score(query, row)[0, 0], rtol=1e-4, atol=1e-5)
+        stranger = model.spec.items.encode(["i1"])[0] - 1
+        np.testing.assert_allclose(scores[1], model.prior()[stranger], rtol=1e-4)
+
+
+def test_serving_default_takes_examples(server, family, model):
+    from tfrec_meta.serving.messages import example
+
+    serialised = [example({"user_id": "u1", "history": ["i1", "i2"]}), example({"user_id": "zz"})]
+    answer = raw(
+        server, family, names.SERVING_DEFAULT, examples=np.array(serialised, object)
+    )
+    check(row(answer, 0), *expected(model, "u1", ["i1", "i2"], 4))
+    check(row(answer, 1), *expected(model, "zz", [], 4))
+
+
+def test_embeddings_multiply_to_the_scores(server, family, model):
+    if not model.has_embeddings:
+        refusal = "signature key"
+        with pytest.raises(grpc.RpcError, match=refusal):
+            raw(server, family, names.EMBED_QUERY, user_id=["u1"])
+        return
+    table = model.items.slice(0, 2).to_pydict()
+    items = raw(
+        server,
+        family,
+        names.EMBED_ITEM,
+        item_id=table["item_id"],
+        category=table["category"],
+        price=np.array(table["price"], np.float32),
+        title=table["title"],
+        picture=np.array(table["picture"], np.float32),
+    )["embedding"]
+    query = raw(server, family, names.EMBED_QUERY, user_id=["u1"])["embedding"]
+    columns = model.spec.items.encode(table["item_id"]) - 1
+    scores = model.score(model.spec.encode_queries(["u1"]))[0, columns]
+    np.testing.assert_allclose((query @ items.T)[0], scores, rtol=1e-4, atol=1e-4)
+
+
+def test_an_item_that_nobody_saw_is_embedded_by_its_features(server, family, model):
+    if not model.has_embeddings:
+        return
+    with Client(server.address, family, timeout=20) as client:
+        known = client.embed_item(item_id="brand new", category="c1", price=3.0)
+        other = client.embed_item(item_id="brand new", category="c2", price=90.0)
+    assert np.isfinite(known).all()
+    assert not np.array_equal(known, other)
+
+
+RECOMMEND_WIDTHS = {"history": HISTORY, "exclude": EXCLUDE, "filter_category": FILTERS}
+
+
+@pytest.mark.parametrize("name", sorted(RECOMMEND_WIDTHS))
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_wrong_width_is_refused_by_name(server, family, name, change):
+    wrong = [["i1"] * (RECOMMEND_WIDTHS[name] + change)]
+    said = refused(server, family, names.RECOMMEND, user_id=["u1"], **{name: wrong})
+    assert f"`{name}` has the wrong shape" in said
+
+
+@pytest.mark.parametrize("name", ["history", "exclude", "filter_category"])
+def test_a_column_where_rows_belong_is_refused_by_name(server, family, name):
+    assert name in refused(server, family, names.RECOMMEND, user_id=["u1"], **{name: ["i1"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("user_id", [["u1"]]),
+        ("k", np.array([[4]], np.int32)),
+        ("age", np.array([[4]], np.float32)),
+        ("device", [["phone"]]),
+    ],
+)
+def test_rows_where_a_column_belongs_are_refused_by_name(server, family, name, value):
+    inputs = {"user_id": ["u1"], name: value}
+    assert name in refused(server, family, names.RECOMMEND, **inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("user_id", np.array("u1", object)),
+        ("history", np.array("i1", object)),
+        ("k", np.array(3, np.int32)),
+    ],
+)
+def test_a_scalar_is_refused_by_name(server, family, name, value):
+    inputs = {"user_id": np.array(["u1"], object), name: value}
+    assert f"`{name}` has the wrong shape" in refused(server, family, names.RECOMMEND, **inputs)
+
+
+def test_rows_that_do_not_agree_are_refused_by_name(server, family):
+    said = refused(
+        server, family, names.RECOMMEND, user_id=["u1", "u2", "u3"], k=np.array([1, 2], np.int32)
+    )
+    assert "`k`" in said
+
+
+def test_a_wrong_width_of_candidates_is_refused_by_name(server, family):
+    said = refused(
+        server, family, names.RANK, user_id=["u1"], item_id=[["i1"] * (CANDIDATES + 1)]
+    )
+    assert "item_id" in said
+
+
+def test_a_wrong_dtype_is_refused(server, family):
+    said = refused(
+        server, family, names.RECOMMEND, user_id=["u1"], k=np.array([3], np.int64)
+    )
+    assert "int32" in said
+
+
+def test_a_missing_tensor_is_refused_by_name(server, family):
+    assert "user_id" in refused(server, family, names.RECOMMEND, k=np.array([3], np.int32))
+
+
+def test_the_client_needs_no_widths(server, family, model):
+    with Client(server.address, family, timeout=20) as client:
+        answer = client.recommend(
+            ["u1", "nobody"], [["i1"], [f"i{i}" for i in range(20)]], k=[2, 3], device="phone"
+        )
+    assert [len(items) for items in answer] == [2, 3]
+    features = {"device": ["phone"]}
+    ids, _ = expected(model, "u1", ["i1"], 2, features=features)
+    assert [item.item_id for item in answer[0]] == ids
