@@ -16,9 +16,9 @@ from tfrec_meta.features.spec import (
     Side,
     Text,
     Vector,
+    mean_and_scale,
 )
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -80,9 +80,9 @@ class GraphEncoder(tf.Module):
         if isinstance(feature, Vector):
             return tf.where(tf.math.is_finite(values), values, 0.0)
         if isinstance(feature, Number):
-            mean, deviation = (np.float32(s) for s in self._spec.statistics[key])
+            mean, scale = mean_and_scale(self._spec.statistics[key])
             present = tf.math.is_finite(values)
-            standardised = (tf.where(present, values, mean) - mean) / deviation
+            standardised = (tf.where(present, values, mean) - mean) * scale
             cut = tf.clip_by_value(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
             return tf.stack([cut, tf.cast(present, tf.float32)], axis=1)
         if isinstance(feature, Text):

@@ -433,7 +433,7 @@ def _infer_features(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
             continue
         kind, column = field.type, table[field.name]
         if pa.types.is_dictionary(kind):
-            kind = kind.value_type
+            kind, column = kind.value_type, column.cast(kind.value_type)
         if _is_list(kind):
             lengths = pc.min_max(pc.list_value_length(column)).as_py()
             width = lengths["max"] or 1
@@ -497,12 +497,21 @@ def _floats(values: Any) -> np.ndarray:
         return np.asarray(values, np.float64).astype(np.float32)
 
 
+def mean_and_scale(statistics: tuple[float, float]) -> tuple[np.float32, np.float32]:
+    """What is taken off a number, and then multiplied with it.
+
+    A factor, since TensorFlow makes of a division by a constant a product that rounds otherwise.
+    """
+    mean, deviation = statistics
+    return np.float32(mean), np.float32(1.0 / deviation)
+
+
 def _encode_number(values: Any, statistics: tuple[float, float]) -> np.ndarray:
-    mean, deviation = (np.float32(s) for s in statistics)
+    mean, scale = mean_and_scale(statistics)
     raw = _floats(values)
     present = np.isfinite(raw)
     with np.errstate(over="ignore"):
-        standardised = (np.where(present, raw, mean) - mean) / deviation
+        standardised = (np.where(present, raw, mean) - mean) * scale
     cut = np.clip(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
     return np.stack([cut, present.astype(np.float32)], axis=1)
 
