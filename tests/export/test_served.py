@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfrec_meta.export import signatures as names
-from tfrec_meta.serving import Client
+from tfrec_meta.serving import Catalogue, Client
 from tfrec_meta.serving.messages import PredictRequest, PredictResponse
 from tfrec_meta.serving.tensors import decode, encode
 
@@ -333,3 +333,12 @@ def test_the_client_needs_no_widths(server, family, model):
     features = {"device": ["phone"]}
     ids, _ = expected(model, "u1", ["i1"], 2, features=features)
     assert [item.item_id for item in answer[0]] == ids
+
+
+def test_the_catalogue_names_every_recommended_item(server, exported, family, shop):
+    catalogue = Catalogue.read(exported[family])
+    with Client(server.address, family, timeout=20) as client:
+        items = [answer.item_id for answer in client.recommend("u1", k=7)]
+    table = shop.items.to_pydict()
+    titles = dict(zip(table["item_id"], table["title"], strict=True))
+    assert [catalogue.title(item) for item in items] == [titles[item] for item in items]
