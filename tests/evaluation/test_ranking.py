@@ -136,3 +136,29 @@ def test_an_error_in_a_thread_reaches_the_caller():
 
     with pytest.raises(RuntimeError, match="stop"):
         ranking.for_each_block((np.eye(3), np.eye(3)), np.arange(3), 3, work, 1)
+
+
+@pytest.mark.parametrize("width, dimension", [(50, 7), (1682, 32), (1683, 33)])
+def test_equal_candidates_tie_wherever_they_stand(width, dimension):
+    generator = np.random.default_rng(0)
+    queries = generator.standard_normal((40, dimension)).astype(np.float32)
+    kinds = generator.standard_normal((3, dimension)).astype(np.float32)
+    kind = generator.integers(0, 3, width)
+    kinds[2, 0] = 0.0
+    candidates = kinds[kind]
+    candidates[(kind == 2) & (np.arange(width) % 2 == 0), 0] = -0.0  # equal, though not in its bits
+
+    def work(part, block):
+        for column in range(3):
+            assert len(np.unique(block[0, kind == column])) == 1
+
+    for chunk in (None, 1, 3, 16):
+        ranking.for_each_block((queries, candidates), np.arange(40), width, work, chunk)
+
+
+def test_repeats_are_found_and_only_these():
+    items = np.array([[1, 2], [2, 1], [1, 2], [0, 5], [-0.0, 5], [1, 2]], np.float32)
+    repeats, originals = ranking._repeats(items)  # [1, 2] and [2, 1] have one sum
+    assert repeats.tolist() == [2, 4, 5]
+    assert originals.tolist() == [0, 3, 0]
+    assert len(ranking._repeats(np.eye(3, dtype=np.float32))[0]) == 0

@@ -48,6 +48,22 @@ def _embeddings(name: str, values: ArrayLike) -> Block:
     return array
 
 
+def _repeats(items: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of float32 [N, d] that repeat an earlier row, and the first row like each."""
+    # Sums of the bit patterns are exact, so equal rows have equal sums; few others do.
+    items = items + np.float32(0)  # -0.0 becomes 0.0
+    _, group, size = np.unique(
+        items.view(np.uint32).sum(axis=1, dtype=np.uint64), return_inverse=True, return_counts=True
+    )
+    suspects = np.flatnonzero(size[group] > 1)
+    if not len(suspects):
+        return suspects, suspects
+    _, first, like = np.unique(items[suspects], axis=0, return_index=True, return_inverse=True)
+    original = suspects[first[like.reshape(-1)]]
+    repeated = original != suspects
+    return suspects[repeated], original[repeated]
+
+
 def _check_block(block: Block, rows: NDArray[np.int64]) -> None:
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(block.sum(axis=1, dtype=np.float64))
@@ -106,6 +122,9 @@ def for_each_block(
         for x in (queries, items)
     ]
     safe = longest[0] * longest[1] < float(np.finfo(np.float32).max)
+    # BLAS rounds the columns at the edges of its tiles otherwise, so that equal candidates would
+    # not quite tie, and their order would depend on where they stand.
+    repeats, originals = _repeats(items)
     pending = iter(parts)  # threads share it: `next` of a list's iterator is atomic
 
     def worker() -> None:
@@ -114,6 +133,8 @@ def for_each_block(
             block = buffer[: part.stop - part.start]
             with np.errstate(over="ignore", invalid="ignore"):
                 np.dot(queries[rows[part]], items.T, out=block)
+            if len(repeats):
+                block[:, repeats] = block[:, originals]
             if not safe:
                 _check_block(block, rows[part])
             work(part, block)
