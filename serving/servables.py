@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (before TensorFlow)
 from tfrec_meta.export import signatures
+from tfrec_meta.keras import tf_keras  # noqa: F401  (before TensorFlow, and without its greetings)
 from tfrec_meta.serving import tensors
 from tfrec_meta.serving.errors import ServerStartError
 from tfrec_meta.serving.versions import SAVED_MODEL_FILE, version_folders
