@@ -436,9 +436,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--version", type=int, metavar="N", help="default: the next one")
     one.add_argument("-k", type=int, default=10, help="answers by default (default 10)")
     one.add_argument("--max-k", type=int, default=100, help="answers at most (default 100)")
-    one.add_argument(
-        "--filters", metavar="NAMES", help="item categories to filter by, with commas"
-    )
+    one.add_argument("--filters", metavar="NAMES", help="item categories to filter by, with commas")
     one.add_argument(
         "--diversity", action="store_true", help="let requests ask for diverse answers"
     )
@@ -482,9 +480,7 @@ def _parser() -> argparse.ArgumentParser:
         "--user 42 --history 50,181,1 -k 5",
         "--server 127.0.0.1:8500 --model movies --history 50 --titles models/movies --json",
     )
-    one.add_argument(
-        "--server", default=_SERVER, metavar="HOST:PORT", help=f"default {_SERVER}"
-    )
+    one.add_argument("--server", default=_SERVER, metavar="HOST:PORT", help=f"default {_SERVER}")
     one.add_argument("--model", default="movies", metavar="NAME", help="default movies")
     one.add_argument("--user", default="", metavar="ID", help="default: nobody in particular")
     one.add_argument("--history", metavar="IDS", help="items, oldest first, with commas")
@@ -498,9 +494,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="take titles from this exported model (default: models/NAME, where it is there)",
     )
-    one.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="default 10"
-    )
+    one.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default 10")
     one.add_argument(
         "--tls",
         nargs="?",

@@ -295,7 +295,7 @@ class Run:
         if not path.is_file():
             return None
         from tfrec_meta.api import Evaluations
-        from tfrec_meta.evaluation import Evaluation, Estimate
+        from tfrec_meta.evaluation import Estimate, Evaluation
 
         found = Evaluations()
         for name, one in _read_json(path)["evaluations"].items():
@@ -310,7 +310,9 @@ class Run:
             found[name] = Evaluation(metrics, {}, np.empty(0, np.int64), one["counts"])
         return found
 
-    def report(self, path: Path | str | None = None, users: Sequence[str] = (), k: int = 10) -> Path:
+    def report(
+        self, path: Path | str | None = None, users: Sequence[str] = (), k: int = 10
+    ) -> Path:
         """Writes the HTML report, `report.html` in the folder by default; evaluates if need be."""
         from tfrec_meta import api
 
