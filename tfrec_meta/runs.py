@@ -43,7 +43,7 @@ from tfrec_meta.data import (
 import numpy as np
 
 if TYPE_CHECKING:
-    from tfrec_meta.api import Evaluations
+    from tfrec_meta.api import Evaluations, Strategy
     from tfrec_meta.models import Recommender
 
 Settings = dict[str, Any]
@@ -214,8 +214,8 @@ class Run:
         return run
 
     @property
-    def strategy(self):
-        """The `tfrec_meta.Strategy`."""
+    def strategy(self) -> Strategy:
+        """How the model is made."""
         from tfrec_meta.api import Strategy
 
         return Strategy.from_dict(self.settings["strategy"])
