@@ -19,7 +19,6 @@ The standard library only, and syntax that old Pythons read too: they are to say
 import argparse
 import ast
 import contextlib
-import fcntl
 import glob
 import hashlib
 import json
@@ -83,19 +82,6 @@ def check_platform():
             "this is %s on %s, but the wheels of TensorFlow Extended are made for Linux on x86_64 "
             "only; use such a machine or a container." % (platform.system(), platform.machine())
         )
-    if host_glibc() is None:
-        raise SetupError(
-            "this Linux has no glibc (musl?), which the wheels need; use Debian or Ubuntu."
-        )
-
-
-def host_glibc():
-    """The version of the running interpreter's C library, such as (2, 36); None without glibc."""
-    try:
-        name, version = os.confstr("CS_GNU_LIBC_VERSION").split()
-    except (AttributeError, OSError, ValueError):
-        return None
-    return tuple(int(part) for part in version.split(".")[:2]) if name == "glibc" else None
 
 
 # Asked of a candidate; prints where its real interpreter is, or why it will not do.
@@ -114,14 +100,19 @@ else:
     else:
         import os, sysconfig
         executable = os.path.realpath(sys._base_executable)
-        print("\\t".join(["yes", executable, sysconfig.get_config_var("LIBDIR") or ""]))
+        try:
+            glibc = os.confstr("CS_GNU_LIBC_VERSION")
+        except (OSError, ValueError):
+            glibc = ""
+        print("\\t".join(["yes", executable, sysconfig.get_config_var("LIBDIR") or "", glibc]))
 """.replace("SUITABLE", repr(PYTHONS))
 
 
 def probe(command):
     """(interpreter or None, why not) for a command that may be a Python.
 
-    An interpreter is a dict: `executable` (its real path) and `libraries` (libpython's folder).
+    An interpreter is a dict: `executable` (its real path), `libraries` (libpython's folder) and
+    `glibc` (the version under it, [2, 36]; [] without glibc).
     """
     path = shutil.which(command)
     if path is None:
@@ -139,11 +130,18 @@ def probe(command):
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, str(error)
     answer = done.stdout.strip("\n").split("\t")
-    if done.returncode == 0 and answer[0] == "yes":
-        return {"executable": answer[1], "libraries": answer[2]}, ""
     if answer[0] == "no":
         return None, answer[1]
-    return None, "does not run"
+    if done.returncode or answer[0] != "yes":
+        return None, "does not run"
+    _, executable, libraries, glibc = answer
+    if executable != os.path.realpath(path):
+        return probe(executable)  # a virtual environment's may stand on a glibc of its own
+    version = re.match(r"glibc (\d+)\.(\d+)", glibc)
+    if version is None:
+        return None, "stands on another C library than glibc, which the wheels need"
+    numbers = [int(part) for part in version.groups()]
+    return {"executable": executable, "libraries": libraries, "glibc": numbers}, ""
 
 
 def find_python(wanted=None):
@@ -272,7 +270,7 @@ def find_pip(run, interpreter):
             run(command + ["--version"], "pip")
             return command
     folder = os.path.join(VENV, "pip")
-    apt_download(run, ["python3-pip-whl"], folder, "getting pip")
+    apt_download(run, ["python3-pip-whl"], folder, "getting pip", interpreter["glibc"])
     wheels = glob.glob(os.path.join(folder, "usr/share/python-wheels/pip-*.whl"))
     command = [executable, os.path.join(wheels[0], "pip")] if wheels else []
     if not command:
@@ -411,8 +409,9 @@ def deb822(stanza):
     return fields
 
 
-def apt_download(run, packages, folder, what):
-    """Downloads packages of a new enough release and unpacks them into `folder`.
+def apt_download(run, packages, folder, what, glibc):
+    """Downloads packages and unpacks them into `folder`: of this release if its `glibc` is new
+    enough, else of the newer one.
 
     Everything that apt writes stays in `folder`: no root, and no trace in the system.
     """
@@ -426,8 +425,7 @@ def apt_download(run, packages, folder, what):
     family = [release.get("ID", "")] + release.get("ID_LIKE", "").split()
     family = next((name for name in family if name in NEWER_RELEASE), None)
     codename = release.get("VERSION_CODENAME", "")
-    new_enough = host_glibc() >= NEEDED_GLIBC
-    newer = codename if new_enough else NEWER_RELEASE.get(family)
+    newer = codename if tuple(glibc) >= NEEDED_GLIBC else NEWER_RELEASE.get(family)
     source = source_for(newer, codename, read_apt_sources()) if newer and codename else None
     if source is None:
         raise SetupError(
@@ -497,8 +495,8 @@ class Setup:
         here = [file_hash(__file__), VENV]
         inputs = {
             "tools": here + [file_hash(TOOLS_LOCK)],
-            "libraries": list(host_glibc()),
-            "python": identity,
+            "libraries": identity,
+            "python": [],
             "packages": [file_hash(LOCK)],
             "project": [file_hash(os.path.join(ROOT, n)) for n in ("setup.py", "pyproject.toml")],
             "data": [os.environ.get(n) for n in ("TFREC_META_CACHE", "XDG_CACHE_HOME", "HOME")],
@@ -516,9 +514,10 @@ class Setup:
         done = self.stamps["steps"]
         stale = {step for step in self.ORDER if done.get(step) != keys[step]}
         if "packages" in stale:
-            stale.add("python")  # packages that were half laid out are not to be trusted
+            stale.add("python")  # what is there of other packages goes
         if not self.stamps.get("installed") or set(self.stamps["installed"]) - set(installed()):
-            stale.update(("python", "packages", "project"))  # something was removed since
+            # Something was removed since, or what was laid out last was left half way.
+            stale.update(("python", "packages", "project"))
         if not os.path.isdir(self.stamps.get("data") or ""):
             stale.add("data")
         return [step for step in self.ORDER if step in stale]
@@ -532,6 +531,8 @@ class Setup:
         for step in steps:
             # From here on, a kill leaves all of them to be done again.
             done.pop(step, None)
+        if "project" in steps:
+            self.stamps.pop("installed", None)
         write_stamps(self.stamps)
         for number, step in enumerate(steps, 1):
             started = time.time()
@@ -570,7 +571,7 @@ class Setup:
 
     def libraries(self):
         """System libraries."""
-        host = host_glibc()
+        host = tuple(self.interpreter["glibc"])
         old = host < NEEDED_GLIBC
         code = "import ctypes; ctypes.CDLL('%s')" % OPENMP
         try:
@@ -588,6 +589,7 @@ class Setup:
                     (list(GLIBC_PACKAGES) if old else []) + openmp,
                     LIBRARIES,
                     what if old else "getting libgomp",
+                    host,
                 )
             except SetupError:
                 if old:
@@ -601,7 +603,7 @@ class Setup:
             remove(os.path.join(VENV, name))
         executable = self.interpreter["executable"]
         self.run([executable, "-I", "-m", "venv", "--without-pip", VENV], "making .venv")
-        if host_glibc() < NEEDED_GLIBC:
+        if tuple(self.interpreter["glibc"]) < NEEDED_GLIBC:
             self.bind_glibc()
         code = "import os, ssl, ctypes; print(os.confstr('CS_GNU_LIBC_VERSION').split()[1])"
         seen = self.run([PYTHON, "-I", "-c", code], "starting .venv's Python")
@@ -764,6 +766,8 @@ def finished(wanted):
 @contextlib.contextmanager
 def exclusive():
     """The right to change `.venv`, one process at a time."""
+    import fcntl  # not everywhere; check_platform has said so by now
+
     os.makedirs(VENV, exist_ok=True)
     path = os.path.join(VENV, "setup.lock")
     with open(path, "a", encoding="utf-8") as lock_file:
@@ -785,6 +789,10 @@ def main(arguments=None):
     if rest and options.action != "lock":
         parser.error("unknown: " + " ".join(rest))
     started = time.time()
+    if os.path.realpath(sys.prefix) == os.path.realpath(VENV):
+        # What is about to be replaced can't do it.
+        base = read_stamps().get("interpreter", {}).get("executable") or sys._base_executable
+        os.execv(base, [base, os.path.abspath(__file__)] + list(arguments or sys.argv[1:]))
     try:
         if options.action == "setup" and finished(options.python):
             return 0
