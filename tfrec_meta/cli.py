@@ -146,17 +146,17 @@ def _export(options: argparse.Namespace) -> Answer:
     from tfrec_meta.runs import Run
 
     run = Run.open(options.run)
-    model = run.model()  # before the slower imports: it says at once that there is none
-    from tfrec_meta import ExportConfig, export
+    model = run.model()
+    from tfrec_meta import api  # after it: that there is no model is said at once
 
-    config = ExportConfig(
+    config = api.ExportConfig(
         k=options.k,
         max_k=options.max_k,
         filters=tuple(_items(options.filters)),
         diversity=options.diversity,
         recommend_history=options.recommend_history,
     )
-    folder = export(
+    folder = api.export(
         model, options.to, config, version=options.version, evaluations=run.evaluations()
     )
     print(f"exported: {folder}")

@@ -62,16 +62,15 @@ DEFAULTS: Settings = {
     "seed": 42,
     "strategy": {},
 }
-# Shares of train and validation; None where the protocol itself says what is test.
-_SHARES: dict[str, tuple[float | None, float | None]] = {
+# Usual shares of train and validation; leave-last-out itself says what is test.
+_SHARES = {
     "item": (0.75, 0.0),
     "user": (0.75, 0.0),
     "time": (0.8, 0.1),
-    "leave-last-out": (None, None),
     "cold-users": (0.8, 0.0),
     "cold-items": (0.8, 0.0),
 }
-PROTOCOLS = tuple(_SHARES)
+PROTOCOLS = (*_SHARES, "leave-last-out")
 
 _FORMAT = 1  # of run.json
 _SYNTHETIC = re.compile(r"synthetic(?:-(\d+)x(\d+)x(\d+))?")
@@ -115,19 +114,16 @@ def is_named_source(source: str) -> bool:
 
 def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
     """The split that the "split" part of the settings describes."""
-    protocol = split["protocol"]
-    if protocol not in _SHARES:
+    protocol, train, validation = split["protocol"], split["train"], split["validation"]
+    if protocol not in PROTOCOLS:
         raise ValueError(f"`split`={protocol!r}; use one of {', '.join(PROTOCOLS)}.")
     if protocol == "leave-last-out":
-        if split["train"] is not None or split["validation"] is not None:
+        if train is not None or validation is not None:
             raise ValueError("The split leave-last-out takes no shares; leave them out.")
         return split_leave_last_out(data)
-    train, validation = (
-        default if given is None else given
-        for given, default in zip(
-            (split["train"], split["validation"]), _SHARES[protocol], strict=True
-        )
-    )
+    usual = _SHARES[protocol]
+    train = usual[0] if train is None else train
+    validation = usual[1] if validation is None else validation
     if protocol == "time":
         return split_by_time(data, train, validation)
     if protocol in ("item", "user"):
@@ -188,7 +184,13 @@ class Run:
                 setting, or the settings make no sense. Nothing is written then.
         """
         folder, given = Path(folder), json.loads(json.dumps(given or {}))
-        if (folder / "run.json").is_file() and not overwrite:
+        begun = (folder / "run.json").is_file()
+        for name in ("model", "training"):
+            if not begun and (folder / name).exists():
+                raise ValueError(
+                    f"{folder} is no run, but has a {name!r} of its own. Use another folder."
+                )
+        if begun and not overwrite:
             run = cls.open(folder)
             recorded = dict(_leaves(run.settings))
             for key, value in _leaves(given):
@@ -206,10 +208,11 @@ class Run:
         run = cls(folder, settings)
         _ = run.split  # what is wrong with the data is said before anything is written
         settings["strategy"] = run.strategy.as_dict()
-        for name in ("run.json", "evaluation.json", "report.html"):
-            (folder / name).unlink(missing_ok=True)
-        for name in ("model", "training"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        if begun:
+            for name in ("evaluation.json", "report.html"):
+                (folder / name).unlink(missing_ok=True)
+            for name in ("model", "training"):
+                shutil.rmtree(folder / name, ignore_errors=True)
         _write_json(folder / "run.json", {"format": _FORMAT, **settings})
         return run
 
@@ -252,12 +255,12 @@ class Run:
         Raises:
             FileNotFoundError: if the training has not come to its end.
         """
-        from tfrec_meta import api
-
         if not self.is_trained:
             raise FileNotFoundError(
                 f"{self.folder} holds no model yet. Train it: tfrec-meta train --run {self.folder}"
             )
+        from tfrec_meta import api  # after the check: it loads TensorFlow
+
         model = api.load(self.folder / "model")
         path = self.folder / "training" / "history.jsonl"
         if path.is_file():
