@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
+import numbers
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tfrec_meta.data import Interactions, histories, user_histories
+from tfrec_meta.evaluation import full_catalogue
+from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
+from tfrec_meta.models.closed_forms import interaction_matrix
+from tfrec_meta.models.contract import Recommender
+from tfrec_meta.models.two_tower import TwoTower
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from tfrec_meta.data import Interactions, histories, user_histories  # noqa: E402
-from tfrec_meta.evaluation import full_catalogue  # noqa: E402
-from tfrec_meta.features import FeatureSpec  # noqa: E402
-from tfrec_meta.models.closed_forms import interaction_matrix  # noqa: E402
-from tfrec_meta.models.contract import Recommender  # noqa: E402
-from tfrec_meta.models.two_tower import TwoTower  # noqa: E402
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
 
 OBJECTIVE = "val_ndcg@10"
 Curve = list[dict[str, float]]
@@ -33,8 +35,8 @@ class TrainingConfig:
     """The training recipe; the shape of the model is in the model's own config.
 
     Args:
-        epochs: passes over the events; the learning rate rises over the first twentieth of the steps
-            and falls along a cosine to 0 at the last.
+        epochs: passes over the events; the learning rate rises over the first twentieth of the
+            steps and falls along a cosine to 0 at the last.
         batch_size: events a step, which are each other's negatives.
         learning_rate: of AdamW, at the start.
         weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019).
@@ -65,11 +67,17 @@ class TrainingConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "history_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
-        if not self.learning_rate > 0:
+        # A batch of one event has no negatives, so its loss is 0 whatever the model.
+        least = {"epochs": 1, "batch_size": 2, "history_length": 1, "patience": 0, "seed": 0}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < minimum:
+                raise ValueError(f"`{name}`={value!r}; use a whole number, {minimum} or more.")
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"`learning_rate`={self.learning_rate}; use a number above 0.")
+        for name in ("weight_decay", "user_balance"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use 0 or more.")
         for name in ("history_dropout", "user_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use a share in [0, 1).")
@@ -107,17 +115,12 @@ def train(
 
     Raises:
         ValueError: if there is no event of a known item, the loss is no longer finite, or `folder`
-            holds a run of another config.
+            holds a run of another config, other data or other features.
     """
     events = _Events.of(data, model.spec, config)
     model.prepare(data)
     optimizer = tf_keras.optimizers.AdamW(
-        tf_keras.optimizers.schedules.CosineDecay(
-            0.0,
-            config.epochs * events.steps,
-            warmup_target=config.learning_rate,
-            warmup_steps=config.epochs * events.steps // 20,
-        ),
+        _learning_rate(config.learning_rate, config.epochs * events.steps),
         weight_decay=config.weight_decay,
     )
     # A bias that decays would forget how popular its item is.
@@ -125,7 +128,7 @@ def train(
     model.compile(optimizer=optimizer, steps_per_execution=max(1, min(16, events.steps // 4)))
     optimizer.build(model.trainable_variables)
 
-    course = _Course(model, optimizer, data, validation, config, folder)
+    course = _Course(model, optimizer, data, validation, config, folder, events.digest)
     if course.epoch < config.epochs and not course.stopped:
         logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
         bar = [_Progress(config.epochs, events.steps)] * progress
@@ -141,20 +144,33 @@ def train(
     return course.curve
 
 
+def _learning_rate(peak: float, steps: int) -> tf_keras.optimizers.schedules.LearningRateSchedule:
+    """Rises to `peak` over the first twentieth of the steps, then falls along a cosine to 0."""
+    rise = steps // 20
+    return tf_keras.optimizers.schedules.CosineDecay(
+        0.0, steps - rise, warmup_target=peak, warmup_steps=rise
+    )
+
+
 @dataclasses.dataclass
 class _Events:
-    """Training events as arrays, and the batches that they become."""
+    """Training events as arrays, and the batches that they become.
+
+    They are tensors and not NumPy arrays, since tf.data would write those into its graph, which may
+    have 2 GB: 20 million events would be over half of that.
+    """
 
     spec: FeatureSpec
     config: TrainingConfig
-    user: np.ndarray  # int32 [n]
-    item: np.ndarray  # int32 [n]
-    context: Mapping[str, np.ndarray]
-    order: np.ndarray  # int64 [n], events by user, then time
-    first: np.ndarray  # int64 [n], place in `order` of the user's first event
-    stop: np.ndarray  # int64 [n], one past the place of the last strictly earlier event
-    count: np.ndarray  # int64 [n], events of the user
-    weight: np.ndarray  # float32 [n], mean 1
+    digest: str  # tells one list of events from another
+    user: tf.Tensor  # int32 [n]
+    item: tf.Tensor  # int32 [n]
+    context: Mapping[str, tf.Tensor]
+    order: tf.Tensor  # int64 [n], events by user, then time
+    first: tf.Tensor  # int64 [n], place in `order` of the user's first event
+    stop: tf.Tensor  # int64 [n], one past the place of the last strictly earlier event
+    count: tf.Tensor  # int64 [n], events of the user
+    weight: tf.Tensor  # float32 [n], mean 1
 
     @classmethod
     def of(cls, data: Interactions, spec: FeatureSpec, config: TrainingConfig) -> _Events:
@@ -166,21 +182,25 @@ class _Events:
         data = data.take(known)
         past = histories(data)
         user = spec.users.encode(data.events["user_id"])
-        # Events of one user stand together in `order` and share `first`.
-        _, group, counts = np.unique(past.start, return_inverse=True, return_counts=True)
-        count = counts[group]
-        weight = count ** -config.user_balance
+        item = spec.items.encode(data.events["item_id"])
+        digest = hashlib.sha256()
+        for array in (user, item, past.order, past.stop):
+            digest.update(np.ascontiguousarray(array))
+        # Events of one user stand together in `order` and share `start`.
+        count = np.bincount(past.start, minlength=len(item))[past.start]
+        weight = count ** -float(config.user_balance)
         return cls(
             spec,
             config,
-            user,
-            spec.items.encode(data.events["item_id"]),
-            spec.encode_context(data.events),
-            past.order,
-            past.start,
-            past.stop,
-            count,
-            (weight / weight.mean()).astype(np.float32),
+            digest.hexdigest(),
+            tf.constant(user),
+            tf.constant(item),
+            {name: tf.constant(value) for name, value in spec.encode_context(data.events).items()},
+            tf.constant(past.order),
+            tf.constant(past.start),
+            tf.constant(past.stop),
+            tf.constant(count, tf.int64),
+            tf.constant(weight / weight.mean(), tf.float32),
         )
 
     @property
@@ -205,32 +225,37 @@ class _Events:
 
     def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
         n, seed = len(self.item), tf.stack([tf.constant(self.config.seed, tf.int64), epoch])
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(n), seed)
+        # Draws of their own for each purpose: two draws by one seed would be the same numbers.
+        shuffle_seed, place_seed, drop_seed, hide_seed = tf.unstack(
+            tf.random.split(seed, num=4), num=4
+        )
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(n), shuffle_seed)
         used = tf.reshape(shuffled[: self.steps * self.batch_size], [self.steps, self.batch_size])
-        places, order = self._places(seed + 1)
-        items = tf.gather(tf.constant(self.item), order)
+        places, order = self._places(place_seed)
+        items = tf.gather(self.item, order)
 
         def assemble(step: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-            draw = tf.stack([seed[0] + epoch * self.steps, step])
-            query = {name: tf.gather(tf.constant(v), rows) for name, v in self.context.items()}
-            query["history"] = self._history(rows, places, items, draw)
-            hidden = tf.random.stateless_uniform([self.batch_size], draw + [0, 1])
-            shown = tf.cast(hidden >= self.config.user_dropout, tf.int32)
-            query["user_id"] = tf.gather(tf.constant(self.user), rows) * shown
-            query["item_id"] = tf.gather(tf.constant(self.item), rows)
-            query["sample_weight"] = tf.gather(tf.constant(self.weight), rows)
+            query = {name: tf.gather(values, rows) for name, values in self.context.items()}
+            drop = tf.random.fold_in(drop_seed, step)
+            query["history"] = self._history(rows, places, items, drop)
+            hide = tf.random.stateless_uniform(
+                [self.batch_size], tf.random.fold_in(hide_seed, step)
+            )
+            shown = tf.cast(hide >= self.config.user_dropout, tf.int32)
+            query["user_id"] = tf.gather(self.user, rows) * shown
+            query["item_id"] = tf.gather(self.item, rows)
+            query["sample_weight"] = tf.gather(self.weight, rows)
             return query
 
         return tf.data.Dataset.from_tensor_slices(used).enumerate().map(assemble)
 
     def _places(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Where each event stands in `order`; for "leave_one_out", an order new in each epoch."""
-        n = len(self.item)
-        order = tf.constant(self.order)
+        n, order = len(self.item), self.order
         if self.config.history == "leave_one_out":
             # Users keep their block, events within it are shuffled: a cyclic window behind an event
             # is then a sample of the user's other events, without replacement.
-            block = tf.cast(tf.gather(tf.constant(self.first), order), tf.float64)
+            block = tf.cast(tf.gather(self.first, order), tf.float64)
             draw = tf.random.stateless_uniform([n], seed, dtype=tf.float64)
             order = tf.gather(order, tf.argsort(block + draw))
         places = tf.scatter_nd(order[:, None], tf.range(n, dtype=tf.int64), [n])
@@ -241,13 +266,13 @@ class _Events:
     ) -> tf.Tensor:
         """Item rows int32 [B, H] of the events' histories, after dropout."""
         step = tf.range(self.history_length, dtype=tf.int64)[None, :]
-        first = tf.gather(tf.constant(self.first), rows)[:, None]
+        first = tf.gather(self.first, rows)[:, None]
         if self.config.history == "leave_one_out":
-            count = tf.gather(tf.constant(self.count), rows)[:, None]
+            count = tf.gather(self.count, rows)[:, None]
             length = count - 1
             place = first + (tf.gather(places, rows)[:, None] - first + 1 + step) % count
         else:
-            stop = tf.gather(tf.constant(self.stop), rows)[:, None]
+            stop = tf.gather(self.stop, rows)[:, None]
             length = tf.minimum(stop - first, self.history_length)
             place = stop - length + step
         shape = [self.batch_size, self.history_length]
@@ -255,7 +280,7 @@ class _Events:
         last = len(self.item) - 1
         history = tf.gather(items, tf.clip_by_value(place, 0, last))
         if self.config.history == "leave_one_out":  # a repeat would give the answer away
-            kept &= history != tf.gather(tf.constant(self.item), rows)[:, None]
+            kept &= history != tf.gather(self.item, rows)[:, None]
         return tf.where((step < length) & kept, history, 0)
 
 
@@ -270,6 +295,7 @@ class _Course(tf_keras.callbacks.Callback):
         validation: Interactions | None,
         config: TrainingConfig,
         folder: Path | str | None,
+        digest: str,
     ):
         super().__init__()
         self.trained = model
@@ -282,10 +308,11 @@ class _Course(tf_keras.callbacks.Callback):
         self.folder = Path(folder) if folder is not None else Path()
         self.manager = None
         if folder is not None:
-            self._check_same_run(data)
+            self._check_same_run(digest, 0 if validation is None else len(validation))
             self.record = tf.Variable("{}", dtype=tf.string)
             last = tf.train.Checkpoint(model=model, optimizer=optimizer, record=self.record)
-            self.best_checkpoint = tf.train.Checkpoint(model=model)
+            # The weights alone: by way of the model, reading it would turn the optimizer back too.
+            self.best_checkpoint = tf.train.Checkpoint(weights=model.weights)
             self.manager = tf.train.CheckpointManager(last, str(self.folder / "checkpoints"), 2)
             if self.manager.latest_checkpoint:
                 self._resume(last)
@@ -319,18 +346,20 @@ class _Course(tf_keras.callbacks.Callback):
             logs.update({k: v for k, v in record.items() if k.startswith("val_")})
         record["seconds"] = time.perf_counter() - self._began
         self.curve.append(record)
-        if self.validation is not None and (
-            self.best is None or record[OBJECTIVE] > self.best[0]
-        ):
+        if self.validation is not None and (self.best is None or record[OBJECTIVE] > self.best[0]):
             self.best = (record[OBJECTIVE], self.epoch, self.trained.get_weights())
             if self.manager is not None:
                 self.best_checkpoint.write(self._best_path(self.epoch))
         if self.manager is not None:
             best = None if self.best is None else self.best[1]
             self.record.assign(json.dumps({"curve": self.curve, "best": best}))
-            self.manager.save()
             lines = "".join(json.dumps(line) + "\n" for line in self.curve)
-            (self.folder / "history.jsonl").write_text(lines)
+            _write_whole(self.folder / "history.jsonl", lines)
+            self.manager.save()
+            # Only now: until the record was saved, a kill would go back to the best one before.
+            for path in (self.folder / "checkpoints").glob("best-*"):
+                if not path.name.startswith(f"best-{best}."):
+                    path.unlink()
         if self.stopped:
             self.model.stop_training = True
 
@@ -349,37 +378,52 @@ class _Course(tf_keras.callbacks.Callback):
         self.curve = record["curve"]
         if record["best"] is not None:
             now = self.trained.get_weights()
-            self.best_checkpoint.read(self._best_path(record["best"])).expect_partial()
+            read = self.best_checkpoint.read(self._best_path(record["best"]))
+            read.assert_existing_objects_matched()
             value = self.curve[record["best"] - 1][OBJECTIVE]
             self.best = (value, record["best"], self.trained.get_weights())
             self.trained.set_weights(now)
 
-    def _check_same_run(self, data: Interactions) -> None:
-        """Refuses to go on with a run that was begun with other settings."""
+    def _check_same_run(self, digest: str, validation: int) -> None:
+        """Refuses to go on with a run that was begun with other settings, data or features."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "run.json"
+        spec = self.trained.spec
         record = {
             "training": dataclasses.asdict(self.config),
             "model": dataclasses.asdict(self.trained.config),
-            "events": len(data),
+            "features": {
+                "user": [repr(feature) for feature in spec.user],
+                "item": [repr(feature) for feature in spec.item],
+                "context": [repr(feature) for feature in spec.context],
+                "history_length": spec.history_length,
+                "vocabularies": {key: len(v) for key, v in spec.vocabularies.items()},
+            },
+            "data": {"events": digest, "validation": validation},
         }
         record = json.loads(json.dumps(record))
         if not path.exists():
-            path.write_text(json.dumps(record, indent=1))
+            _write_whole(path, json.dumps(record, indent=1))
             return
         before = json.loads(path.read_text())
         changed = [
-            f"{part}.{key}" if isinstance(record[part], dict) else part
-            for part in record
-            for key in (record[part] if isinstance(record[part], dict) else [None])
-            if (before[part].get(key) if key else before[part])
-            != (record[part][key] if key else record[part])
+            f"{part}.{key}"
+            for part, values in record.items()
+            for key, value in values.items()
+            if before.get(part, {}).get(key) != value
         ]
         if changed:
             raise ValueError(
                 f"{self.folder} holds a run with other settings ({', '.join(changed)}). "
                 "Use another folder, or remove that one to start anew."
             )
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file that is either as it was or complete, whenever the process dies."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)
 
 
 class _Validation:
