@@ -57,9 +57,9 @@ GLIBC_LIBRARIES = (
     "libresolv.so.2",
 )
 OPENMP = "libgomp.so.1"
-# Measured: 3.4 GB of packages, 0.2 GB of tools, and the byte code that comes with use.
-ENVIRONMENT_GB = 4.0
-CACHE_GB = 3.6  # uv's cache; on the same file system the environment is hard links into it
+# Measured: 3.4 GB of packages, 0.1 GB of tools and libraries, and the byte code that comes with use.
+ENVIRONMENT_GB = 4.5
+CACHE_GB = 3.6
 NETWORK_SIGNS = re.compile(
     r"Temporary failure (in name resolution|resolving)|Could not resolve|dns error|NameResolution"
     r"|Failed to establish a new connection|Network is unreachable|Connection refused"
@@ -171,23 +171,30 @@ def clean_environment(**extra):
     return environment
 
 
-def need_disk(folders_gb):
-    """Raises unless each (folder, GB) has its space; folders on one file system share it."""
-    need = {}
-    for folder, gigabytes, shared_gb in folders_gb:
-        while not os.path.exists(folder):
-            folder = os.path.dirname(folder)
-        device = os.stat(folder).st_dev
-        first, total = need.get(device, (folder, 0.0))
-        need[device] = (first, total + (shared_gb if total else gigabytes))
-    for folder, gigabytes in need.values():
-        free = shutil.disk_usage(folder).free / 1e9
-        if free < gigabytes:
+def need_disk(cache):
+    """Raises unless `.venv` and uv's cache have their space."""
+    places = [(VENV, ENVIRONMENT_GB)]
+    if device_of(cache) != device_of(VENV):  # else `.venv` is hard links into it
+        places.append((cache, CACHE_GB))
+    for folder, needed in places:
+        free = shutil.disk_usage(existing(folder)).free / 1e9
+        if free < needed:
             raise SetupError(
                 "too little disk: %.1f GB are free at %s and %.1f GB are needed; free some space "
                 "(or move uv's cache: UV_CACHE_DIR) and run `make setup` again."
-                % (free, folder, gigabytes)
+                % (free, folder, needed)
             )
+
+
+def device_of(folder):
+    return os.stat(existing(folder)).st_dev
+
+
+def existing(folder):
+    """The folder, or the nearest one above it that is there."""
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return folder
 
 
 # --- Running things ----------------------------------------------------------------------------
@@ -534,6 +541,8 @@ class Setup:
         if "project" in steps:
             self.stamps.pop("installed", None)
         write_stamps(self.stamps)
+        if "packages" in steps:
+            need_disk(uv_cache())
         for number, step in enumerate(steps, 1):
             started = time.time()
             title = getattr(self, step).__doc__.split("\n")[0].rstrip(".")
@@ -646,10 +655,6 @@ class Setup:
 
     def packages(self):
         """Packages of requirements.lock."""
-        cache = uv_cache()
-        need_disk(
-            [(VENV, ENVIRONMENT_GB, ENVIRONMENT_GB), (cache, CACHE_GB, ENVIRONMENT_GB - CACHE_GB)]
-        )
         self.uv(
             ["pip", "install", "--python", PYTHON, "--require-hashes", "--no-deps", "-r", LOCK]
             + ["--build-constraints", LOCK],  # a few are built here, by the locked setuptools

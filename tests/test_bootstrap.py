@@ -263,13 +263,20 @@ def test_an_environments_python_leads_to_the_one_below_it(bootstrap, tmp_path):
 
 
 def test_too_little_disk_says_how_much_is_missing(bootstrap, monkeypatch, tmp_path):
-    usage = SimpleNamespace(free=1.5e9)
-    monkeypatch.setattr(bootstrap.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(
-        bootstrap.SetupError, match=r"1\.5 GB are free at .* and 4\.5 GB are needed"
-    ):
-        bootstrap.need_disk([(str(tmp_path), 4.0, 4.0), (str(tmp_path / "new"), 3.6, 0.5)])
-    bootstrap.need_disk([(str(tmp_path), 1.0, 1.0)])
+    monkeypatch.setattr(bootstrap.shutil, "disk_usage", lambda path: SimpleNamespace(free=4e9))
+    with pytest.raises(bootstrap.SetupError, match=r"4\.0 GB are free at .* and 4\.5 GB are need"):
+        bootstrap.need_disk(str(tmp_path / "cache" / "uv"))
+
+
+def test_a_cache_on_another_disk_needs_space_there(bootstrap, monkeypatch, tmp_path):
+    cache = str(tmp_path / "cache")
+    free = {str(tmp_path): 1e9, bootstrap.VENV: 9e9}
+    usage = lambda path: SimpleNamespace(free=free[path])  # noqa: E731
+    monkeypatch.setattr(bootstrap.shutil, "disk_usage", usage)
+    bootstrap.need_disk(cache)  # one disk: hard links
+    monkeypatch.setattr(bootstrap, "device_of", lambda folder: folder)
+    with pytest.raises(bootstrap.SetupError, match=r"1\.0 GB are free at .*cache and 3\.6 GB"):
+        bootstrap.need_disk(cache)
 
 
 @pytest.mark.parametrize(
@@ -390,7 +397,11 @@ def test_a_system_without_apt_is_told_what_it_needs(bootstrap, monkeypatch):
 
 
 def test_running_set_up_again_does_nothing_and_is_quick():
-    # By the environment's own Python too: it hands over to the one below.
+    spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "bootstrap.py")
+    real = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(real)
+    assert real.finished(None), "run `make setup` before the tests"
+    # By the environment's own Python, which hands over to the one below it.
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, str(ROOT / "bootstrap.py")], capture_output=True, text=True, check=False
