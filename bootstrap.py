@@ -57,7 +57,7 @@ GLIBC_LIBRARIES = (
     "libresolv.so.2",
 )
 OPENMP = "libgomp.so.1"
-# Measured: 3.4 GB of packages, 0.1 GB of tools and libraries, and the byte code that comes with use.
+# Measured: 3.4 GB of packages, 0.1 GB of tools, and the byte code that comes with use.
 ENVIRONMENT_GB = 4.5
 CACHE_GB = 3.6
 NETWORK_SIGNS = re.compile(
