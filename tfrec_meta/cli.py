@@ -124,7 +124,8 @@ def _evaluate(options: argparse.Namespace) -> Answer:
         baselines = [] if baselines == "none" else _items(baselines)
     found = run.evaluate(options.k, baselines, options.resamples)
     print(f"{run.split.data.name}, {run.split.protocol}: the full catalogue is ranked")
-    print(found)
+    _print_table(found, options.k)
+    print(f"all metrics, with 95 % intervals: {run.folder / 'evaluation.json'}")
     print(f"next: tfrec-meta report --run {shlex.quote(str(run.folder))}")
     return {
         "run": str(run.folder),
@@ -304,6 +305,15 @@ def _columns(text: str) -> dict[str, str]:
             raise argparse.ArgumentTypeError(f"{part!r} is not OURS=THEIRS, as user_id=customer")
         columns[ours] = theirs
     return columns
+
+
+def _print_table(found: Mapping[str, Any], k: int) -> None:
+    """The metrics that people ask for first, in a line that a terminal holds."""
+    names = [f"{metric}@{k}" for metric in ("ndcg", "recall", "hr", "map", "coverage")]
+    print(f"{'model':<22}{names[0]:<26}" + "".join(f"{name:>11}" for name in names[1:]))
+    for model, one in found.items():
+        others = "".join(f"{one[name].value:>11.4f}" for name in names[1:])
+        print(f"{model:<22}{one[names[0]]!s:<26}{others}")
 
 
 def _say(text: str) -> None:
