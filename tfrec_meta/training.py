@@ -185,7 +185,7 @@ class _Events:
         item = spec.items.encode(data.events["item_id"])
         digest = hashlib.sha256()
         for array in (user, item, past.order, past.stop):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
         # Events of one user stand together in `order` and share `start`.
         count = np.bincount(past.start, minlength=len(item))[past.start]
         weight = count ** -float(config.user_balance)
@@ -315,7 +315,7 @@ class _Course(tf_keras.callbacks.Callback):
             self.best_checkpoint = tf.train.Checkpoint(weights=model.weights)
             self.manager = tf.train.CheckpointManager(last, str(self.folder / "checkpoints"), 2)
             if self.manager.latest_checkpoint:
-                self._resume(last)
+                self._resume(last, self.manager.latest_checkpoint)
 
     @property
     def epoch(self) -> int:
@@ -372,8 +372,8 @@ class _Course(tf_keras.callbacks.Callback):
     def _best_path(self, epoch: int) -> str:
         return str(self.folder / "checkpoints" / f"best-{epoch}")
 
-    def _resume(self, last: tf.train.Checkpoint) -> None:
-        last.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
+    def _resume(self, last: tf.train.Checkpoint, path: str) -> None:
+        last.restore(path).assert_existing_objects_matched()
         record = json.loads(self.record.numpy())
         self.curve = record["curve"]
         if record["best"] is not None:
@@ -458,7 +458,7 @@ class _Progress(tf_keras.callbacks.Callback):
     def __init__(self, epochs: int, steps: int):
         super().__init__()
         self._epochs, self._steps = epochs, steps
-        self._bar: tqdm | None = None
+        self._bar = tqdm(disable=True)  # each epoch makes its own
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         label = f"epoch {epoch + 1}/{self._epochs}"
