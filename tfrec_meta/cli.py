@@ -310,9 +310,9 @@ def _columns(text: str) -> dict[str, str]:
 def _print_table(found: Mapping[str, Any], k: int) -> None:
     """The metrics that people ask for first, in a line that a terminal holds."""
     names = [f"{metric}@{k}" for metric in ("ndcg", "recall", "hr", "map", "coverage")]
-    print(f"{'model':<22}{names[0]:<26}" + "".join(f"{name:>11}" for name in names[1:]))
+    print(f"{'model':<22}{names[0]:<26}" + "".join(f"{name:>13}" for name in names[1:]))
     for model, one in found.items():
-        others = "".join(f"{one[name].value:>11.4f}" for name in names[1:])
+        others = "".join(f"{one[name].value:>13.4f}" for name in names[1:])
         print(f"{model:<22}{one[names[0]]!s:<26}{others}")
 
 
