@@ -1,8 +1,8 @@
 """`tfrec-meta doctor`: what is installed here, whether it works, and what mends it.
 
 A checkout is set up whole by `make setup`, so there every part is needed. An installed package
-has the extras that were asked for: an absent one is said, and is no fault. A part that is there and
-does not work is a fault everywhere.
+has the extras that were asked for: `pipeline` and `teacher` may be absent, which is said and is no
+fault. A part that is there and does not work is a fault everywhere.
 """
 
 import ctypes
