@@ -13,13 +13,13 @@ from __future__ import annotations
 import sys
 import time
 
-import numpy as np
-
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.api import evaluate
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix
+
+import numpy as np
 
 PENALTIES = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
 

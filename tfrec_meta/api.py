@@ -7,27 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-
-from tfrec_meta import training  # noqa: E402
-from tfrec_meta.data import Interactions, Split, user_histories  # noqa: E402
-from tfrec_meta.evaluation import (  # noqa: E402
+from tfrec_meta import (
+    keras,  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+    training,
+)
+from tfrec_meta.data import Interactions, Split, user_histories
+from tfrec_meta.evaluation import (
     Evaluation,
-    compare,
     format_table,
     full_catalogue,
     peers,
     top_k,
 )
-from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model  # noqa: E402
-from tfrec_meta.features import FeatureSpec  # noqa: E402
-from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model  # noqa: E402
-from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix  # noqa: E402
-from tfrec_meta.models.contract import config_fields  # noqa: E402
-from tfrec_meta.training import TrainingConfig  # noqa: E402
+from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model
+from tfrec_meta.features import FeatureSpec
+from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model
+from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix
+from tfrec_meta.models.contract import config_fields
+from tfrec_meta.training import TrainingConfig
+
+import numpy as np
+import pyarrow as pa
 
 BASELINES = ("popularity", "item_knn", "ease", "ials")
 
@@ -117,16 +117,9 @@ def train(
         data = data.train
     training.seed_everything(recipe.seed)
     features = strategy.features or FeatureSpec.infer(data, strategy.history_length)
-    model = FAMILIES[strategy.family](strategy.model, features.fit(data))
-    options: dict[str, Any] = {}
-    if isinstance(model, training.TwoTower):
-        options = {
-            "validation": validation,
-            "config": recipe,
-            "folder": folder,
-            "progress": progress,
-        }
-    curve = training.fit(model, data, **options)
+    family: Any = FAMILIES[strategy.family]
+    model: Recommender = family(strategy.model, features.fit(data))
+    curve = training.fit(model, data, validation, recipe, folder, progress)
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model
@@ -179,7 +172,9 @@ def scorer(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Full-catalogue scores of users by their row, their history being all of `past`."""
     queries = model.spec.encode_queries(
-        users, user_histories(past, users, model.spec.history_length), _user_columns(model, past, users)
+        users,
+        user_histories(past, users, model.spec.history_length),
+        _user_columns(model, past, users),
     )
 
     def scores(rows: np.ndarray) -> np.ndarray:
@@ -275,7 +270,11 @@ def report(
         history=list(model.curve),
         evaluations=dict(evaluations),
         examples=examples,
-        config={"family": model.family, "split": split.protocol, **dataclasses.asdict(model.config)},
+        config={
+            "family": model.family,
+            "split": split.protocol,
+            **dataclasses.asdict(model.config),
+        },
     )
 
 

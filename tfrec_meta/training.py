@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 OBJECTIVE = "val_ndcg@10"
 Curve = list[dict[str, float]]
+_VALIDATION_USERS = 20_000  # enough for a figure to choose by; all of a large data set take long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class TrainingConfig:
         user_balance: each event weighs (events of its user) ** -user_balance, so that a few busy
             users don't drown the rest; 0 for equal weights.
         patience: epochs without a better validation NDCG@10 before training stops; 0 never stops.
-        seed: of initial values, order of events and dropout.
+        seed: of the order of events and dropout, and in `tfrec_meta.train` of initial values.
     """
 
     epochs: int = 8
@@ -302,7 +303,7 @@ class _Course(tf_keras.callbacks.Callback):
         self.config = config
         self.validation = None
         if validation is not None and len(validation):
-            self.validation = _Validation(model.spec, data, validation)
+            self.validation = _Validation(model.spec, data, validation, config.seed)
         self.curve: Curve = []
         self.best: tuple[float, int, list[np.ndarray]] | None = None
         self.folder = Path(folder) if folder is not None else Path()
@@ -427,10 +428,15 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 class _Validation:
-    """NDCG@10 and recall@10 on held-out events, over the full catalogue."""
+    """NDCG@10 and recall@10 on held-out events, over the full catalogue.
 
-    def __init__(self, spec: FeatureSpec, data: Interactions, validation: Interactions):
+    Of more than `_VALIDATION_USERS` users a sample is asked, the same in each epoch.
+    """
+
+    def __init__(self, spec: FeatureSpec, data: Interactions, validation: Interactions, seed: int):
         users = validation.user_ids
+        if len(users) > _VALIDATION_USERS:
+            users = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
         past = user_histories(data, users, spec.history_length)
         self.queries = spec.encode_queries(users, past)
         self.relevant = interaction_matrix(validation, users, spec.items)
@@ -481,9 +487,16 @@ def seed_everything(seed: int) -> None:
     tf_keras.utils.set_random_seed(seed)
 
 
-def fit(model: Recommender, data: Interactions, **options: Any) -> Curve:
-    """Fits any family: closed forms at once, the others by `train`."""
+def fit(
+    model: Recommender,
+    data: Interactions,
+    validation: Interactions | None = None,
+    config: TrainingConfig = TrainingConfig(),
+    folder: Path | str | None = None,
+    progress: bool = True,
+) -> Curve:
+    """Fits any family: by `train`, or in closed form, which needs only the data: no curve."""
     if isinstance(model, TwoTower):
-        return train(model, data, **options)
-    model.fit(data)  # type: ignore[attr-defined]
+        return train(model, data, validation, config, folder, progress=progress)
+    model.fit(data)
     return []

@@ -1,12 +1,12 @@
 """One small model of each family, exported once and served once."""
 
-import numpy as np
-import pyarrow as pa
-import pytest
-
 import tfrec_meta as tm
 from tfrec_meta.models import FAMILIES
 from tfrec_meta.serving import LocalServer
+
+import numpy as np
+import pyarrow as pa
+import pytest
 
 HISTORY = 6
 CONFIG = tm.ExportConfig(k=4, max_k=7, exclude_width=3, candidates_width=5, filters=("category",))
@@ -33,19 +33,19 @@ def family(request):
 def models(shop):
     features = tm.FeatureSpec(
         user=(tm.Category("segment"), tm.Number("age")),
-        item=(tm.Category("category"), tm.Number("price"), tm.Text("title", width=4),
-              tm.Vector("picture", 3)),
+        item=(
+            tm.Category("category"),
+            tm.Number("price"),
+            tm.Text("title", width=4),
+            tm.Vector("picture", 3),
+        ),
         context=(tm.Category("device"),),
         history_length=HISTORY,
     )
-    configs = {
-        "two_tower": tm.TwoTowerConfig(embedding_dim=8, user_id=True, user_features=True)
-    }
+    configs = {"two_tower": tm.TwoTowerConfig(embedding_dim=8, user_id=True, user_features=True)}
     recipe = tm.TrainingConfig(epochs=3, batch_size=64)
     return {
-        name: tm.train(
-            shop, tm.Strategy(name, configs.get(name), recipe, features), progress=False
-        )
+        name: tm.train(shop, tm.Strategy(name, configs.get(name), recipe, features), progress=False)
         for name in FAMILIES
     }
 

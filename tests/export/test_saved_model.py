@@ -2,20 +2,18 @@
 
 import json
 
+import tfrec_meta as tm
+from tfrec_meta.export import saved_model
+from tfrec_meta.export import signatures as names
+from tfrec_meta.keras import tf_keras  # noqa: F401
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
-import tfrec_meta as tm
-from tfrec_meta.keras import tf_keras  # noqa: F401
-
-import tensorflow as tf  # noqa: E402
-from tensorflow.core.protobuf import saved_model_pb2  # noqa: E402
-from tensorflow.python.framework import kernels  # noqa: E402
-from tensorflow_serving.apis import prediction_log_pb2  # noqa: E402
-
-from tfrec_meta.export import saved_model  # noqa: E402
-from tfrec_meta.export import signatures as names  # noqa: E402
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import kernels
+from tensorflow_serving.apis import prediction_log_pb2
 
 # No GPU kernel, by nature: strings and lookups.
 ON_CPU_BY_NATURE = {
@@ -49,7 +47,7 @@ def test_only_core_ops_and_no_device(folder):
     for node in nodes(folder):
         assert ">" not in node.op, f"{node.op} is no core op"
         assert node.op not in ("PyFunc", "EagerPyFunc", "PyFuncStateless")
-        assert "GPU" not in node.device and "CPU" not in node.device, node.op
+        assert node.device == "", node.op
 
 
 def test_ops_without_a_gpu_kernel_are_string_and_lookup_ops(folder):
@@ -57,7 +55,9 @@ def test_ops_without_a_gpu_kernel_are_string_and_lookup_ops(folder):
     used = {node.op for node in nodes(folder)} - functions
     without = set()
     for op in used:
-        devices = {kernel.device_type for kernel in kernels.get_registered_kernels_for_op(op).kernel}
+        devices = {
+            kernel.device_type for kernel in kernels.get_registered_kernels_for_op(op).kernel
+        }
         if devices and not devices & {"GPU", "DEFAULT"}:
             without.add(op)
     assert without <= ON_CPU_BY_NATURE
@@ -196,9 +196,11 @@ def blank(signature, **given):
         widths = {"history": 6, "exclude": 50}
         value = given.get(name, "" if spec.dtype == tf.string else 0)
         shape = [1, widths[name]] if name in widths else [1]
-        inputs[name] = tf.reshape(tf.constant(value, spec.dtype), shape) if isinstance(
-            value, list
-        ) else tf.fill(shape, tf.constant(value, spec.dtype))
+        inputs[name] = (
+            tf.reshape(tf.constant(value, spec.dtype), shape)
+            if isinstance(value, list)
+            else tf.fill(shape, tf.constant(value, spec.dtype))
+        )
     return inputs
 
 

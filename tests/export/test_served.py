@@ -1,13 +1,13 @@
 """What a served model answers, beside the model in memory: the whole road, over gRPC."""
 
-import grpc
-import numpy as np
-import pytest
-
 from tfrec_meta.export import signatures as names
 from tfrec_meta.serving import Catalogue, Client
 from tfrec_meta.serving.messages import PredictRequest, PredictResponse
 from tfrec_meta.serving.tensors import decode, encode
+
+import grpc
+import numpy as np
+import pytest
 
 HISTORY, EXCLUDE, CANDIDATES, FILTERS = 6, 3, 5, 8  # as tests/export/conftest.py exports
 
@@ -172,8 +172,12 @@ def test_a_joined_batch_answers_as_its_requests_did_alone(server, family):
         server,
         family,
         names.RECOMMEND,
-        **{name: np.concatenate([np.asarray(p[name], dtype=getattr(p[name], "dtype", object))
-                                 for p in parts]) for name in parts[0]},
+        **{
+            name: np.concatenate(
+                [np.asarray(p[name], dtype=getattr(p[name], "dtype", object)) for p in parts]
+            )
+            for name in parts[0]
+        },
     )
     for index, part in enumerate(parts):
         alone = raw(server, family, names.RECOMMEND, **part)
@@ -216,9 +220,7 @@ def test_serving_default_takes_examples(server, family, model):
     from tfrec_meta.serving.messages import example
 
     serialised = [example({"user_id": "u1", "history": ["i1", "i2"]}), example({"user_id": "zz"})]
-    answer = raw(
-        server, family, names.SERVING_DEFAULT, examples=np.array(serialised, object)
-    )
+    answer = raw(server, family, names.SERVING_DEFAULT, examples=np.array(serialised, object))
     check(row(answer, 0), *expected(model, "u1", ["i1", "i2"], 4))
     check(row(answer, 1), *expected(model, "zz", [], 4))
 
@@ -307,16 +309,12 @@ def test_rows_that_do_not_agree_are_refused_by_name(server, family):
 
 
 def test_a_wrong_width_of_candidates_is_refused_by_name(server, family):
-    said = refused(
-        server, family, names.RANK, user_id=["u1"], item_id=[["i1"] * (CANDIDATES + 1)]
-    )
+    said = refused(server, family, names.RANK, user_id=["u1"], item_id=[["i1"] * (CANDIDATES + 1)])
     assert "item_id" in said
 
 
 def test_a_wrong_dtype_is_refused(server, family):
-    said = refused(
-        server, family, names.RECOMMEND, user_id=["u1"], k=np.array([3], np.int64)
-    )
+    said = refused(server, family, names.RECOMMEND, user_id=["u1"], k=np.array([3], np.int64))
     assert "int32" in said
 
 

@@ -1,13 +1,13 @@
 """EASE and the interaction matrix, by independent means."""
 
-import numpy as np
-import pytest
-import scipy.sparse
-
 import tfrec_meta as tm
 from tfrec_meta.keras import tf_keras  # noqa: F401
 from tfrec_meta.models import EASEConfig
 from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix
+
+import numpy as np
+import pytest
+import scipy.sparse
 
 
 def test_ease_weights_minimise_the_ridge_loss_with_a_zero_diagonal():

@@ -3,15 +3,15 @@
 import dataclasses
 import json
 
-import keras_tuner
-import numpy as np
-import pyarrow as pa
-import pytest
-
 import tfrec_meta as tm
 from tfrec_meta.keras import tf_keras  # noqa: F401
 from tfrec_meta.models import FAMILIES, load_model
 from tfrec_meta.models.contract import config_fields
+
+import keras_tuner
+import numpy as np
+import pyarrow as pa
+import pytest
 
 FAMILY_NAMES = sorted(FAMILIES)
 LEARNS_HISTORIES = [name for name in FAMILY_NAMES if name != "popularity"]
@@ -202,9 +202,10 @@ def test_dot_products_of_the_embeddings_are_the_scores(model):
     if not model.has_embeddings:
         return  # nothing to multiply
     queries = asked(model, ["u1", "v2"], [["a0", "a3"], ["b1"]])
-    items = {"item_id": np.arange(1, 11, dtype=np.int32), **{
-        name: value[1:] for name, value in model.spec.encode_items(model.items).items()
-    }}
+    items = {
+        "item_id": np.arange(1, 11, dtype=np.int32),
+        **{name: value[1:] for name, value in model.spec.encode_items(model.items).items()},
+    }
     product = model.embed_query(queries).numpy() @ model.embed_item(items).numpy().T
     np.testing.assert_allclose(product, model.score(queries), rtol=1e-5, atol=1e-5)
 

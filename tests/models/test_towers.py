@@ -1,13 +1,11 @@
 """Parts of the towers, by hand, and both roads of each."""
 
+from tfrec_meta.keras import tf_keras
+from tfrec_meta.models import towers
+
 import numpy as np
 import pytest
-
-from tfrec_meta.keras import tf_keras
-
-import tensorflow as tf  # noqa: E402
-
-from tfrec_meta.models import towers  # noqa: E402
+import tensorflow as tf
 
 ROWS = np.array([[1, 3, 0], [2, 2, 2], [0, 0, 0]], np.int32)
 TABLE = np.array([[9, 9], [1, 0], [0, 4], [3, 2]], np.float32)

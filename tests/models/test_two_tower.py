@@ -1,15 +1,13 @@
 """The two-tower model's own behaviour."""
 
+import tfrec_meta as tm
+from tfrec_meta.keras import tf_keras  # noqa: F401
+from tfrec_meta.models import TwoTower
+
 import numpy as np
 import pyarrow as pa
 import pytest
-
-import tfrec_meta as tm
-from tfrec_meta.keras import tf_keras  # noqa: F401
-
-import tensorflow as tf  # noqa: E402
-
-from tfrec_meta.models import TwoTower  # noqa: E402
+import tensorflow as tf
 
 DATA = tm.Interactions.from_arrays(
     ["u", "u", "v", "v"],

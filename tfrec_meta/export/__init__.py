@@ -1,7 +1,7 @@
 """SavedModels that TF Serving runs: the contract (`signatures`), the index, and the exporter.
 
-The package is callable: `tfrec_meta.export(model, base)` is `tfrec_meta.api.export`, although Python
-binds that name to this package as soon as anything imports it.
+The package is callable: `tfrec_meta.export(model, base)` is `tfrec_meta.api.export`, although
+Python binds that name to this package as soon as anything imports it.
 """
 
 from __future__ import annotations

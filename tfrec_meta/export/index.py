@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
 _NEVER = float("-inf")
 

@@ -11,24 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2  # noqa: E402
-
-from tfrec_meta.data.files import atomic_folder  # noqa: E402
-from tfrec_meta.export import index  # noqa: E402
-from tfrec_meta.export import signatures as names  # noqa: E402
-from tfrec_meta.features import Category, FeatureSpec  # noqa: E402
-from tfrec_meta.features.graph import (  # noqa: E402
+from tfrec_meta.data.files import atomic_folder
+from tfrec_meta.export import index
+from tfrec_meta.export import signatures as names
+from tfrec_meta.features import Category, FeatureSpec
+from tfrec_meta.features.graph import (
     GraphEncoder,
     raw_default,
     raw_dtype,
     raw_width,
 )
-from tfrec_meta.models.contract import Recommender  # noqa: E402
+from tfrec_meta.models.contract import Recommender
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 Tensors = dict[str, tf.Tensor]
 
@@ -143,7 +142,7 @@ def default_card(name: str, model: Recommender, config: ExportConfig) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Input:
-    """One input of a signature: what the graph expects, and one default row where it is optional."""
+    """One input of a signature; an optional one has a row to stand in for what is left out."""
 
     dtype: tf.DType
     width: int | None = None
@@ -390,7 +389,7 @@ def _fit_width(tokens: tf.Tensor, width: int, latest: bool) -> tf.Tensor:
 
 
 def _write_warm_up(path: Path, model_name: str, servable: _Servable) -> None:
-    """Requests that TF Serving replays before it serves, so that no user waits for first-call work."""
+    """Requests that TF Serving replays before it serves: no user waits for first-call work."""
     spec, config = servable._spec, servable._config
     tokens = spec.items.tokens.slice(0, 3).to_pylist()
     history = (tokens + [""] * spec.history_length)[: spec.history_length]

@@ -1,9 +1,9 @@
 """The serving contract: names of signatures, tensors and files of an exported model.
 
 Exporter, server tests and client share this module and nothing else, so it imports no TensorFlow.
-Every input and output has the batch as its first dimension; the widths `H`, `E` and `C` are fixed at
-export. A client learns `H` and `E` from the shapes of `SignatureDef.defaults` (one row each) and `C`
-from the static shape of the output `score` of `rank`.
+Every input and output has the batch as its first dimension; the widths `H`, `E` and `C` are fixed
+at export. A client learns `H` and `E` from the shapes of `SignatureDef.defaults` (one row each) and
+`C` from the static shape of the output `score` of `rank`.
 """
 
 # Signatures.

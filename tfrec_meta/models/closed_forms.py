@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import FeatureSpec, Vocabulary
+from tfrec_meta.models.contract import Query, Recommender
+from tfrec_meta.models.towers import multi_hot
 
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import scipy.linalg  # noqa: E402
-import scipy.sparse  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from tfrec_meta.data import Interactions  # noqa: E402
-from tfrec_meta.features import FeatureSpec, Vocabulary  # noqa: E402
-from tfrec_meta.models.contract import Query, Recommender  # noqa: E402
-from tfrec_meta.models.towers import multi_hot  # noqa: E402
+import numpy as np
+import pyarrow as pa
+import scipy.linalg
+import scipy.sparse
+import tensorflow as tf
 
 
 def ease_weights(interactions: scipy.sparse.csr_matrix, l2: float) -> np.ndarray:
@@ -62,6 +61,20 @@ def interaction_matrix(
     )
     matrix.data[:] = 1.0  # repeats were added up
     return matrix
+
+
+def each_item_once(history: tf.Tensor) -> tf.Tensor:
+    """Blanks repeats: what counts is that an item was chosen, not how often.
+
+    Args:
+        history: int32 [B, H], 0 pads.
+
+    Returns:
+        int32 [B, H], the distinct items of each row in rising order, with 0 anywhere between.
+    """
+    ordered = tf.sort(history, axis=1)
+    before = tf.pad(ordered, [[0, 0], [1, 0]])[:, :-1]
+    return tf.where(ordered == before, 0, ordered)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The model contract: what every family offers, so that one suite, one exporter and one API serve all.
+"""The model contract: what every family offers, so that one suite, exporter and API serve all.
 
 A family is a `tf.Module` (or a `tfrs.Model`) with this mixin. It works on encoded queries: dicts of
 `user_id` int32 [B], `history` int32 [B, H] (0 pads) and the query features of its FeatureSpec. Item
@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+from tfrec_meta.data import Interactions
+from tfrec_meta.data.files import atomic_folder
+from tfrec_meta.features import FeatureSpec
 
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from tfrec_meta.data import Interactions  # noqa: E402
-from tfrec_meta.data.files import atomic_folder  # noqa: E402
-from tfrec_meta.features import FeatureSpec  # noqa: E402
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
 
 Query = Mapping[str, tf.Tensor]
 _FORMAT = 1  # of the folder that `save` writes
@@ -46,10 +45,15 @@ class Recommender:
     config: Any
     spec: FeatureSpec
     item_counts: tf.Variable
+    variables: Sequence[tf.Variable]  # TensorFlow's own
     items: pa.Table | None = None
     curve: Sequence[Mapping[str, float]] = ()
 
     # What a family writes itself.
+
+    fit: Callable[..., Any]
+    """fit(data): learns in closed form; a family that is trained by steps has Keras's own `fit`,
+    and its loss is for `training.train`."""
 
     logits: Callable[..., tf.Tensor]
     """logits(query, items=None): float32 [B, catalogue], or [B, C] for item rows int32 [B, C]."""
@@ -62,6 +66,9 @@ class Recommender:
 
     embed_item: Callable[[Query], tf.Tensor]
     """embed_item(item): float32 [B, d] of encoded item features; only where `has_embeddings`."""
+
+    item_embeddings: Callable[[], tf.Tensor]
+    """item_embeddings(): float32 [catalogue, d], how like items are; where `has_embeddings`."""
 
     state: Callable[[], dict[str, np.ndarray]]
     """state(): all learned arrays by name."""
@@ -154,7 +161,7 @@ class Recommender:
             }
             (new / "model.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
             self.spec.save(new / "feature_spec")
-            np.savez(new / "weights.npz", **self.state())
+            np.savez(new / "weights.npz", **self.state())  # type: ignore[arg-type]
             if self.items is not None:
                 pq.write_table(self.items, new / "items.parquet")
 
