@@ -64,6 +64,8 @@ class Strategy:
         record = {"family": self.family, "history_length": self.history_length}
         record["model"] = dataclasses.asdict(self.model)
         record["training"] = dataclasses.asdict(self.training)
+        if self.features is not None:
+            record["features"] = self.features.declaration()
         return record
 
     @classmethod
@@ -76,6 +78,7 @@ class Strategy:
             family,
             FAMILIES[family].config_type(**config_fields(record.get("model", {}))),
             TrainingConfig(**record.get("training", {})),
+            FeatureSpec.declared(record["features"]) if record.get("features") else None,
             history_length=record.get("history_length", 200),
         )
 

@@ -277,7 +277,7 @@ def _read_strategy(path: Path) -> dict[str, Any]:
         strategy = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}.") from error
-    known = ("family", "model", "training", "history_length")
+    known = ("family", "model", "training", "features", "history_length")
     if not isinstance(strategy, dict) or set(strategy) - set(known):
         raise ValueError(f"{path} must hold one JSON object with any of {', '.join(known)}.")
     return strategy

@@ -2,7 +2,7 @@
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector
-from tfrec_meta.features import spec as in_memory
+from tfrec_meta.features import columns as in_memory
 from tfrec_meta.features.graph import GraphEncoder, latest_known, raw_default, raw_dtype, raw_width
 
 import hypothesis.strategies as st

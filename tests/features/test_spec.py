@@ -5,7 +5,7 @@ import json
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector, Vocabulary
-from tfrec_meta.features.spec import latest_known
+from tfrec_meta.features.columns import latest_known
 
 import numpy as np
 import pyarrow as pa
@@ -435,3 +435,23 @@ def test_a_feature_kind_of_a_later_version_is_named(tmp_path):
 def test_vocabulary_is_what_the_catalogue_is_read_from():
     assert isinstance(SPEC.items, Vocabulary)
     assert SPEC.items.decode(np.array([1, 4])).tolist() == ["b", "d"]
+
+
+def test_a_vocabulary_outside_of_the_folder_is_never_read(tmp_path):
+    FeatureSpec().fit(Interactions.from_arrays(["u"], ["i"])).save(tmp_path / "spec")
+    (tmp_path / "secret.txt").write_text("secret\n")
+    path = tmp_path / "spec" / "spec.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "vocabularies": ["user_id", "item_id", "../secret"]}))
+    with pytest.raises(ValueError, match="secret"):
+        FeatureSpec.load(tmp_path / "spec")
+
+
+def test_a_declaration_round_trips_through_json():
+    spec = FeatureSpec(
+        user=(Category("team", width=2),),
+        item=(Text("title", width=3), Vector("picture", 4)),
+        context=(Number("hour"),),
+        history_length=7,
+    )
+    assert FeatureSpec.declared(json.loads(json.dumps(spec.declaration()))) == spec

@@ -7,17 +7,9 @@ from pathlib import Path
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 from tfrec_meta.features import text
-from tfrec_meta.features.spec import (
-    MAX_DEVIATIONS,
-    Category,
-    Feature,
-    FeatureSpec,
-    Number,
-    Side,
-    Text,
-    Vector,
-    mean_and_scale,
-)
+from tfrec_meta.features.columns import MAX_DEVIATIONS, mean_and_scale
+from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
+from tfrec_meta.features.spec import FeatureSpec, Side
 
 import tensorflow as tf
 
@@ -113,7 +105,7 @@ def raw_default(feature: Feature) -> tf.Tensor:
 
 
 def latest_known(rows: tf.Tensor, length: int) -> tf.Tensor:
-    """`features.spec.latest_known` in the graph: int32 [B, h] to int32 [B, length]."""
+    """`features.columns.latest_known` in the graph: int32 [B, h] to int32 [B, length]."""
     known = tf.cast(rows > 0, tf.int32)
     from_latest = tf.cumsum(known, axis=1, reverse=True) - 1
     kept = tf.minimum(tf.reduce_sum(known, axis=1, keepdims=True), length)

@@ -4,91 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import keyword
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tfrec_meta.data import Interactions
+from tfrec_meta.features import columns, kinds
+from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
 from tfrec_meta.features.vocabulary import Vocabulary
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-# Names that the serving contract and training batches keep for themselves.
-_RESERVED = frozenset(
-    {"user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"}
-)
 _FORMAT = 1  # of the folder that `save` writes
-
-# A wild number in one request must not drown, or overflow, all else that is known of the user.
-MAX_DEVIATIONS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Category:
-    """A token, or up to `width` tokens (genres), looked up in a vocabulary of its own.
-
-    Encoded as int32 [n, width], row 0 for unknown tokens and padding.
-    """
-
-    name: str
-    width: int = 1
-    min_count: int = 1
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_at_least_one(self, "width", "min_count")
-
-
-@dataclasses.dataclass(frozen=True)
-class Number:
-    """A number, standardised by mean and deviation of the fitted data.
-
-    Encoded as float32 [n, 2]: the standardised value, cut at MAX_DEVIATIONS either way, and 1 where
-    there was one; (0, 0) for null, NaN and infinity.
-    """
-
-    name: str
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """The first `width` words of a text, each looked up in a vocabulary of `vocabulary_size` words.
-
-    Encoded as int32 [n, width]; `features.text.words` says what a word is.
-    """
-
-    name: str
-    width: int = 16
-    vocabulary_size: int = 20_000
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_at_least_one(self, "width", "vocabulary_size")
-
-
-@dataclasses.dataclass(frozen=True)
-class Vector:
-    """A precomputed vector (of an image, a sound, a text), taken as it is.
-
-    Encoded as float32 [n, dim]; zeros where there is none.
-    """
-
-    name: str
-    dim: int
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_at_least_one(self, "dim")
-
-
-Feature = Category | Number | Text | Vector
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Category, Number, Text, Vector)}
+_SIDES = ("user", "item", "context")
 Side = Literal["query", "item"]
 Encoded = dict[str, np.ndarray]
 
@@ -114,7 +43,7 @@ class FeatureSpec:
     statistics: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_at_least_one(self, "history_length")
+        kinds.check_at_least_one(self, "history_length")
         for names in ([f.name for f in self.query], [f.name for f in self.item]):
             doubled = {name for name in names if names.count(name) > 1}
             if doubled:
@@ -151,8 +80,8 @@ class FeatureSpec:
         hardly repeat and are one word (post codes, links) are left out.
         """
         return cls(
-            user=_infer_features(data.users, "user_id"),
-            item=_infer_features(data.items, "item_id"),
+            user=kinds.infer(data.users, "user_id"),
+            item=kinds.infer(data.items, "item_id"),
             history_length=history_length,
         )
 
@@ -179,7 +108,7 @@ class FeatureSpec:
                     known = vocabularies.get(key, Vocabulary())
                     vocabularies[key] = _grow(known, feature, column)
                 elif isinstance(feature, Number) and key not in statistics:
-                    statistics[key] = _mean_and_deviation(column)
+                    statistics[key] = columns.mean_and_deviation(column)
         return dataclasses.replace(self, vocabularies=vocabularies, statistics=statistics)
 
     def _sides(self, data: Interactions):
@@ -247,14 +176,14 @@ class FeatureSpec:
         encoded: Encoded = {"user_id": self.users.encode(user_id)}
         rows = np.zeros((n, self.history_length), np.int32)
         if history is not None:
-            given = _matrix(history)
+            given = columns.matrix(history)
             if given is None or len(given) != n:
                 raise ValueError(
                     f"`history` must be [n, h] for the {n} users, each row as wide as the others; "
                     'fill short ones up with "" on the right.'
                 )
             known = self.items.encode(given.ravel()).reshape(given.shape)
-            rows = latest_known(known, self.history_length)
+            rows = columns.latest_known(known, self.history_length)
         encoded["history"] = rows
         features = features or {}
         unknown = set(features) - {f.name for f in self.query}
@@ -279,17 +208,17 @@ class FeatureSpec:
         """One raw column, or an array as a request carries it, as the feature's encoding."""
         key = self.key(feature, side)
         if isinstance(feature, Vector):
-            return _encode_vector(feature, values)
+            return columns.vectors(values, feature.dim, feature.name)
         if isinstance(feature, Number):
             if key not in self.statistics:
                 raise ValueError(
                     f"The spec has no statistics for `{key}`; call `spec.fit(data)` first."
                 )
-            return _encode_number(values, self.statistics[key])
+            return columns.standardised(values, self.statistics[key])
         if isinstance(feature, Text):
-            tokens = _words(values, feature.width)
+            tokens = columns.words(values, feature.width)
         else:
-            tokens = _padded_tokens(values, feature)
+            tokens = columns.padded_tokens(values, feature.width)
         rows = self._fitted(key).encode(tokens.ravel())
         return rows.reshape(tokens.shape)
 
@@ -298,19 +227,32 @@ class FeatureSpec:
         """Second dimension of the feature's encoding."""
         return empty_feature(feature, 0).shape[1]
 
+    def declaration(self) -> dict[str, Any]:
+        """Features and history length, without what was fitted: plain values, ready for JSON."""
+        sides = {side: [kinds.to_record(f) for f in getattr(self, side)] for side in _SIDES}
+        return {**sides, "history_length": self.history_length}
+
+    @classmethod
+    def declared(cls, record: Mapping[str, Any]) -> FeatureSpec:
+        """An unfitted spec from what `declaration` gave.
+
+        Raises:
+            ValueError: for a kind of feature that this version does not know.
+        """
+        sides: dict[str, Any] = {
+            side: tuple(map(kinds.from_record, record[side])) for side in _SIDES
+        }
+        return cls(**sides, history_length=record["history_length"])
+
     def save(self, folder: Path) -> None:
         """Writes `spec.json` and a text file a vocabulary into a new folder."""
         folder.mkdir(parents=True)
         record = {
             "format": _FORMAT,
-            "history_length": self.history_length,
+            **self.declaration(),
             "statistics": {key: list(value) for key, value in self.statistics.items()},
             "vocabularies": sorted(self.vocabularies),
         }
-        for side in ("user", "item", "context"):
-            record[side] = [
-                {"kind": type(f).__name__, **dataclasses.asdict(f)} for f in getattr(self, side)
-            ]
         (folder / "spec.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         for key, vocabulary in self.vocabularies.items():
             vocabulary.write(folder / f"{key}.txt")
@@ -328,13 +270,15 @@ class FeatureSpec:
                 f"{folder} has format {record['format']}, but this version reads {_FORMAT}. "
                 "Fit and save the spec again."
             )
-        sides = {
-            side: tuple(_feature_from_record(feature) for feature in record[side])
-            for side in ("user", "item", "context")
-        }
-        return cls(
-            **sides,
-            history_length=record["history_length"],
+        declared = cls.declared(record)
+        # A key is a file's name: one that the features don't explain might lead out of the folder.
+        known = {"user_id", "item_id"}
+        known |= {f"{side}.{f.name}" for side in _SIDES for f in getattr(declared, side)}
+        strange = set(record["vocabularies"]) - known
+        if strange:
+            raise ValueError(f"{folder} names vocabularies of no feature: {sorted(strange)}.")
+        return dataclasses.replace(
+            declared,
             vocabularies={k: Vocabulary.read(folder / f"{k}.txt") for k in record["vocabularies"]},
             statistics={key: (v[0], v[1]) for key, v in record["statistics"].items()},
         )
@@ -362,28 +306,6 @@ class FeatureSpec:
         return encoded
 
 
-def latest_known(rows: np.ndarray, length: int) -> np.ndarray:
-    """Drops unknown rows, keeps the latest `length` others, oldest first, zeros on the right.
-
-    Args:
-        rows: int32 [n, h], 0 where there is no known item.
-        length: width of the answer.
-
-    Returns:
-        int32 [n, length].
-    """
-    n = len(rows)
-    known = rows > 0
-    # From the right, the place of each known item among the known ones: 0 is the latest.
-    from_latest = np.cumsum(known[:, ::-1], axis=1)[:, ::-1] - 1
-    kept = np.minimum(known.sum(axis=1), length)
-    place = kept[:, None] - 1 - from_latest
-    result = np.zeros((n, length), np.int32)
-    row, column = np.nonzero(known & (place >= 0))
-    result[row, place[row, column]] = rows[row, column]
-    return result
-
-
 def empty_feature(feature: Feature, n: int) -> np.ndarray:
     """The encoding of `n` rows without a value: zeros of the feature's width and dtype."""
     if isinstance(feature, Category | Text):
@@ -391,76 +313,12 @@ def empty_feature(feature: Feature, n: int) -> np.ndarray:
     return np.zeros((n, feature.dim if isinstance(feature, Vector) else 2), np.float32)
 
 
-def _feature_from_record(record: dict[str, Any]) -> Feature:
-    fields = dict(record)
-    kind = fields.pop("kind")
-    if kind not in _KINDS:
-        raise ValueError(f"Unknown feature kind {kind!r}; known are {sorted(_KINDS)}.")
-    return _KINDS[kind](**fields)
-
-
-def _is_name(name: str) -> bool:
-    # TensorFlow exports no input of another name: ASCII, no underscore in front, no keyword.
-    plain = name.isidentifier() and name.isascii() and not name.startswith("_")
-    return (
-        plain
-        and not keyword.iskeyword(name)
-        and name not in _RESERVED
-        and not name.startswith("filter_")
-    )
-
-
-def _check_name(name: str) -> None:
-    if not _is_name(name):
-        raise ValueError(
-            f"A feature can't be called {name!r}: the serving signatures keep that name, or it is "
-            "no identifier of ASCII letters, digits and inner underscores. Rename the column."
-        )
-
-
-def _check_at_least_one(owner: Any, *names: str) -> None:
-    for name in names:
-        if getattr(owner, name) < 1:
-            raise ValueError(f"`{name}`={getattr(owner, name)}; use 1 or more.")
-
-
-def _infer_features(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
-    if table is None or not len(table):
-        return ()
-    features: list[Feature] = []
-    for field in table.schema:
-        if field.name == key or not _is_name(field.name):
-            continue
-        kind, column = field.type, table[field.name]
-        if pa.types.is_dictionary(kind):
-            kind, column = kind.value_type, column.cast(kind.value_type)
-        if _is_list(kind):
-            lengths = pc.min_max(pc.list_value_length(column)).as_py()
-            width = lengths["max"] or 1
-            if _is_string(kind.value_type):
-                features.append(Category(field.name, width=width))
-            elif pa.types.is_floating(kind.value_type) and lengths["min"] == width:
-                features.append(Vector(field.name, width))
-        elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            features.append(Number(field.name))
-        elif pa.types.is_boolean(kind):
-            features.append(Category(field.name))
-        elif _is_string(kind):
-            mostly_distinct = pc.count_distinct(column).as_py() > len(table) / 2
-            if not mostly_distinct:
-                features.append(Category(field.name))
-            elif (pc.mean(pc.count_substring(column.cast(pa.string()), " ")).as_py() or 0) >= 0.5:
-                features.append(Text(field.name))
-    return tuple(features)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+def _grow(known: Vocabulary, feature: Category | Text, column: pa.ChunkedArray) -> Vocabulary:
+    if isinstance(feature, Category):
+        tokens = columns.padded_tokens(column, feature.width)
+        return known.grow(pa.array(tokens.ravel(), pa.string()), feature.min_count)
+    grown = known.grow(pa.array(columns.words(column, feature.width).ravel(), pa.string()))
+    return Vocabulary(grown.tokens[: max(feature.vocabulary_size, len(known.tokens))])
 
 
 def _column(table: pa.Table | None, name: str, side: str) -> pa.ChunkedArray:
@@ -468,121 +326,3 @@ def _column(table: pa.Table | None, name: str, side: str) -> pa.ChunkedArray:
         has = [] if table is None else table.column_names
         raise ValueError(f"The {side} table has no column `{name}`; it has {has}.")
     return table[name]
-
-
-def _grow(known: Vocabulary, feature: Category | Text, column: pa.ChunkedArray) -> Vocabulary:
-    if isinstance(feature, Category):
-        tokens = _padded_tokens(column, feature)
-        return known.grow(pa.array(tokens.ravel(), pa.string()), feature.min_count)
-    grown = known.grow(pa.array(_words(column, feature.width).ravel(), pa.string()))
-    return Vocabulary(grown.tokens[: max(feature.vocabulary_size, len(known.tokens))])
-
-
-def _mean_and_deviation(column: pa.ChunkedArray) -> tuple[float, float]:
-    values = _floats(column).astype(np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return 0.0, 1.0
-    mean, deviation = float(values.mean()), float(values.std())
-    # Equal values have a deviation of some 1e-17 by rounding, which would blow up the next one.
-    smallest = max(abs(mean) * np.finfo(np.float32).eps, np.finfo(np.float32).tiny)
-    return mean, deviation if deviation > smallest else 1.0
-
-
-def _floats(values: Any) -> np.ndarray:
-    """float32 [n], as a request carries numbers; NaN for null, infinity for what is too large."""
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        values = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore"):
-        return np.asarray(values, np.float64).astype(np.float32)
-
-
-def mean_and_scale(statistics: tuple[float, float]) -> tuple[np.float32, np.float32]:
-    """What is taken off a number, and then multiplied with it.
-
-    A factor, since TensorFlow makes of a division by a constant a product that rounds otherwise.
-    """
-    mean, deviation = statistics
-    return np.float32(mean), np.float32(1.0 / deviation)
-
-
-def _encode_number(values: Any, statistics: tuple[float, float]) -> np.ndarray:
-    mean, scale = mean_and_scale(statistics)
-    raw = _floats(values)
-    present = np.isfinite(raw)
-    with np.errstate(over="ignore"):
-        standardised = (np.where(present, raw, mean) - mean) * scale
-    cut = np.clip(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
-    return np.stack([cut, present.astype(np.float32)], axis=1)
-
-
-def _encode_vector(feature: Vector, values: Any) -> np.ndarray:
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-        valid = column.is_valid().to_numpy(zero_copy_only=False)
-        wrong = np.flatnonzero(valid & (lengths != feature.dim))
-        if len(wrong):
-            raise ValueError(
-                f"`{feature.name}` has {lengths[wrong[0]]:.0f} numbers in row {wrong[0] + 1}, but "
-                f"`dim`={feature.dim}; use null where there is no vector."
-            )
-        result = np.zeros((len(column), feature.dim), np.float32)
-        flat = pc.list_flatten(column).to_numpy(zero_copy_only=False).astype(np.float32)
-        result[valid] = flat.reshape(-1, feature.dim)
-    else:
-        result = np.asarray(values, np.float32)
-        if result.ndim != 2 or result.shape[1] != feature.dim:
-            raise ValueError(
-                f"`{feature.name}` has shape {list(result.shape)}; use [n, {feature.dim}]."
-            )
-    return np.where(np.isfinite(result), result, np.float32(0))
-
-
-def _padded_tokens(values: Any, feature: Category) -> np.ndarray:
-    """Object array [n, width] of tokens, "" where there is none."""
-    column = _arrow(values)
-    padded = np.full((len(column), feature.width), "", object)
-    if _is_list(column.type):
-        row = pc.list_parent_indices(column).to_numpy()
-        flat = pc.fill_null(pc.list_flatten(column).cast(pa.string()), "")
-        first = np.searchsorted(row, np.arange(len(column)))
-        place = np.arange(len(row)) - first[row]
-        kept = place < feature.width
-        padded[row[kept], place[kept]] = flat.to_numpy(zero_copy_only=False)[kept]
-    else:
-        padded[:, 0] = pc.fill_null(column.cast(pa.string()), "").to_numpy(zero_copy_only=False)
-    return padded
-
-
-def _arrow(values: Any) -> pa.Array:
-    """One flat array, or one of lists, of a column, a NumPy array [n] or [n, w], or a sequence."""
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    if isinstance(values, pa.Array):
-        is_coded = pa.types.is_dictionary(values.type)
-        return values.dictionary_decode() if is_coded else values
-    if isinstance(values, np.ndarray) and values.ndim > 1:
-        values = list(values)
-    return pa.array(values, from_pandas=True)
-
-
-def _matrix(rows: Any) -> np.ndarray | None:
-    """Object array [n, h], or None where the rows are not lists of one width."""
-    if not len(rows):
-        return np.empty((0, 0), object)
-    try:
-        matrix = np.asarray(rows, object)
-    except ValueError:  # from rows that are arrays of several widths
-        return None
-    return matrix if matrix.ndim == 2 else None
-
-
-def _words(values: Any, width: int) -> np.ndarray:
-    """Object array [n, width] of the words of each text, by the ops that a SavedModel runs."""
-    from tfrec_meta.features import text  # imports TensorFlow, which numbers and ids do not need
-
-    texts = pc.fill_null(_arrow(values).cast(pa.string()), "").to_numpy(zero_copy_only=False)
-    tokens = text.words(np.asarray(texts, object), width).numpy()
-    decoded = pa.array(tokens.ravel(), pa.binary()).cast(pa.string())
-    return decoded.to_numpy(zero_copy_only=False).reshape(tokens.shape)

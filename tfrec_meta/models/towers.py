@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tfrec_meta.features.spec import Category, Feature, FeatureSpec, Side, Text
+from tfrec_meta.features.kinds import Category, Feature, Text
+from tfrec_meta.features.spec import FeatureSpec, Side
 from tfrec_meta.keras import tf_keras
 
 import tensorflow as tf
