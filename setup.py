@@ -30,6 +30,7 @@ CORE = [
     "tensorflow-recommenders==0.7.7",
     "tensorflow-serving-api>=2.19,<3",
     "tf-keras>=2.21,<2.22",
+    "threadpoolctl>=3.5",
     "tqdm>=4.66",
 ]
 EXTRAS = {
@@ -51,7 +52,6 @@ EXTRAS = {
         *CORE,
         "implicit>=0.7.2",
         "optuna>=4",
-        "threadpoolctl>=3.5",
     ],
     "dev": [
         "build",

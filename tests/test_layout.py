@@ -253,3 +253,17 @@ def test_the_command_is_installed():
     (command,) = distribution("tfrec-meta").entry_points.select(group="console_scripts")
     assert (command.name, command.value) == ("tfrec-meta", "tfrec_meta.cli:main")
     assert importlib.util.find_spec("tfrec_meta.cli")
+
+
+def test_a_missing_dependency_says_which_extra_brings_it():
+    script = (
+        "import sys; sys.modules['pyarrow'] = None\n"  # as if it were not installed
+        "import tfrec_meta\n"
+        "try:\n    tfrec_meta.movielens\n"
+        "except ModuleNotFoundError as error:\n    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "`tfrec_meta.movielens` needs pyarrow" in done.stdout
+    assert "tfrec-meta[core]" in done.stdout

@@ -48,7 +48,16 @@ __all__ = sorted(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        try:
+            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith(__name__):
+                raise
+            raise ModuleNotFoundError(
+                f"`tfrec_meta.{name}` needs {error.name}, which is not installed: "
+                "pip install 'tfrec-meta[core]'",
+                name=error.name,
+            ) from error
     raise AttributeError(f"{__name__} has no public name {name!r}; it has {', '.join(__all__)}.")
 
 
