@@ -6,6 +6,7 @@ import tfrec_meta as tm
 from tfrec_meta.export import saved_model
 from tfrec_meta.export import signatures as names
 from tfrec_meta.keras import tf_keras  # noqa: F401
+from tfrec_meta.models import TwoTower
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -61,6 +62,24 @@ def test_ops_without_a_gpu_kernel_are_string_and_lookup_ops(folder):
         if devices and not devices & {"GPU", "DEFAULT"}:
             without.add(op)
     assert without <= ON_CPU_BY_NATURE
+
+
+@pytest.mark.parametrize("encoder", ["attention", "gru", "convolution", "transformer"])
+def test_history_encoders_are_served_by_the_same_ops_and_give_the_same_answer(
+    shop, encoder, tmp_path
+):
+    config = tm.TwoTowerConfig(embedding_dim=8, encoder=encoder)
+    model = TwoTower(config, tm.FeatureSpec(history_length=6).fit(shop))
+    model.prepare(shop)
+    model.refresh_index()
+    folder = tm.export(model, tmp_path / "m", tm.ExportConfig(recommend_history=True))
+    test_only_core_ops_and_no_device(folder)
+    test_ops_without_a_gpu_kernel_are_string_and_lookup_ops(folder)
+    history = ["i3", "i1", "i2", "", "", ""]
+    recommend = tf.saved_model.load(str(folder)).signatures[names.RECOMMEND]
+    served = recommend(**blank(recommend, k=30, history=history))["score"][0]
+    asked = model.score(model.spec.encode_queries([""], np.array([history], object)))[0]
+    np.testing.assert_allclose(served, np.sort(asked)[::-1], rtol=1e-5, atol=1e-5)
 
 
 def test_signatures_are_those_of_the_contract(folder, model):

@@ -4,6 +4,7 @@ import tfrec_meta as tm
 from tfrec_meta.keras import tf_keras  # noqa: F401
 from tfrec_meta.models import TwoTower
 
+import keras_tuner
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -42,6 +43,11 @@ def made(**options):
         ({"hidden": (8, 0)}, "hidden"),
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"encoder": "lstm"}, "encoder"),
+        ({"encoder_length": 0}, "encoder_length"),
+        ({"encoder_layers": 0}, "encoder_layers"),
+        ({"encoder": "transformer", "encoder_heads": 3}, "encoder_heads"),
+        ({"encoder_dropout": 1.0}, "encoder_dropout"),
     ],
 )
 def test_bad_config_names_the_value(options, message):
@@ -86,6 +92,32 @@ def test_weights_of_events_weigh_the_loss():
     assert first + second == pytest.approx(both, rel=1e-5)
 
 
+def test_training_alone_has_dropout():
+    model = made(encoder="transformer", encoder_dropout=0.5, mask_positives=False)
+    model.compile(optimizer="sgd")
+    asked, trained = (float(model.compute_loss(batch(), training=t)) for t in (False, True))
+    assert asked == float(model.compute_loss(batch()))
+    assert trained != asked
+    assert trained == float(model.compute_loss(batch(), training=True))  # of the same step
+    model.optimizer.iterations.assign_add(1)
+    assert trained != float(model.compute_loss(batch(), training=True))
+
+
+def test_the_search_space_asks_for_what_the_encoder_has():
+    hp = keras_tuner.HyperParameters()
+    TwoTower.search_space(hp)
+    for encoder, asked in (
+        ("mean", set()),
+        ("attention", {"length"}),
+        ("gru", {"length", "layers", "dropout"}),
+        ("transformer", {"length", "layers", "dropout", "heads"}),
+    ):
+        hp.values["encoder"] = encoder
+        TwoTower.search_space(hp)
+        active = {p.name for p in hp.space if hp.is_active(p)}
+        assert {n for n in active if n.startswith("encoder_")} == {f"encoder_{n}" for n in asked}
+
+
 def test_bias_starts_at_log_popularity():
     # Counts 2, 1, 1 with one more each: 3/7, 2/7, 2/7.
     np.testing.assert_allclose(made().item_bias[1:], np.log([3 / 7, 2 / 7, 2 / 7]), rtol=1e-6)
@@ -122,6 +154,7 @@ def test_an_unseen_item_is_embedded_by_its_features():
         {"share_item_embeddings": False, "normalise": False},
         {"popularity_bias": False, "logq": False},
         {"user_id": True, "user_features": True, "item_features": True},
+        {"encoder": "gru", "share_item_embeddings": False, "hidden": (8,)},
     ],
 )
 def test_every_shape_trains_saves_and_loads(options, tmp_path):

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-import tensorflow_recommenders as tfrs  # noqa: E402
-
-from tfrec_meta.data import Interactions  # noqa: E402
-from tfrec_meta.features import FeatureSpec  # noqa: E402
-from tfrec_meta.models.contract import Query, Recommender  # noqa: E402
-from tfrec_meta.models.towers import (  # noqa: E402
+from tfrec_meta.models.contract import Query, Recommender
+from tfrec_meta.models.history_encoders import EncoderName, history_encoder
+from tfrec_meta.models.towers import (
     FeatureSum,
     is_present,
     mean_of_rows,
@@ -23,6 +19,10 @@ from tfrec_meta.models.towers import (  # noqa: E402
     on_unit_sphere,
     stands_in,
 )
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,12 @@ class TwoTowerConfig:
         logq: whether in-batch negatives are corrected by their chance of being in the batch (Yi et
             al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019).
         mask_positives: whether items of the user's own history are no negatives.
+        encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
+            quickest by far.
+        encoder_length: the latest items that an encoder other than "mean" reads.
+        encoder_layers: of "gru", "convolution" and "transformer".
+        encoder_heads: of "transformer"; a divisor of `embedding_dim`.
+        encoder_dropout: share of each encoder layer's values left out in training, in [0, 1).
     """
 
     embedding_dim: int = 64
@@ -55,6 +61,11 @@ class TwoTowerConfig:
     popularity_bias: bool = True
     logq: bool = True
     mask_positives: bool = True
+    encoder: EncoderName = "mean"
+    encoder_length: int = 50
+    encoder_layers: int = 2
+    encoder_heads: int = 2
+    encoder_dropout: float = 0.2
 
     def __post_init__(self) -> None:
         if self.embedding_dim < 1:
@@ -63,6 +74,18 @@ class TwoTowerConfig:
             raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
         if not self.temperature > 0:
             raise ValueError(f"`temperature`={self.temperature}; use a number above 0.")
+        if self.encoder not in get_args(EncoderName):
+            raise ValueError(f"`encoder`={self.encoder!r}; use one of {get_args(EncoderName)}.")
+        for name in ("encoder_length", "encoder_layers", "encoder_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
+        if self.encoder == "transformer" and self.embedding_dim % self.encoder_heads:
+            raise ValueError(
+                f"`encoder_heads`={self.encoder_heads} don't share `embedding_dim`="
+                f"{self.embedding_dim} evenly. Use a divisor of it."
+            )
+        if not 0 <= self.encoder_dropout < 1:
+            raise ValueError(f"`encoder_dropout`={self.encoder_dropout}; use a share in [0, 1).")
 
 
 class TwoTower(Recommender, tfrs.Model):
@@ -101,6 +124,18 @@ class TwoTower(Recommender, tfrs.Model):
         self.item_sum = FeatureSum(self._item_features, spec, dim, "item")
         self.query_layers = multilayer_perceptron(config.hidden, dim, "query_layers")
         self.item_layers = multilayer_perceptron(config.hidden, dim, "item_layers")
+        self.history_encoder = (
+            None
+            if config.encoder == "mean"
+            else history_encoder(
+                config.encoder,
+                dim,
+                config.encoder_length,
+                config.encoder_layers,
+                config.encoder_heads,
+                config.encoder_dropout,
+            )
+        )
         # What the tables say of known users and items, so that batches carry rows only.
         self.user_table = self._constants(spec.encode_users(None), self._query_features)
         self.item_table = self._constants(spec.encode_items(None), self._item_features)
@@ -114,9 +149,9 @@ class TwoTower(Recommender, tfrs.Model):
             ),
             remove_accidental_hits=True,
         )
-        if config.hidden:
-            self.query_layers.build([None, dim])
-            self.item_layers.build([None, dim])
+        for layers in (self.query_layers, self.item_layers):
+            if layers is not None:
+                layers.build([None, dim])
 
     # Training.
 
@@ -147,7 +182,7 @@ class TwoTower(Recommender, tfrs.Model):
             own = tf.eye(tf.shape(items)[0], dtype=tf.bool)
             mask = ~stands_in(inputs["history"], items, len(self.spec.items)) | own
         return self.task(
-            self.embed_query(inputs),
+            self.embed_query(inputs, self._draw() if training else None),
             self.embed_item(self._known_item(items)),
             sample_weight=inputs.get("sample_weight"),
             candidate_ids=items,
@@ -177,9 +212,13 @@ class TwoTower(Recommender, tfrs.Model):
 
     # The contract.
 
-    def embed_query(self, query: Query) -> tf.Tensor:
-        """float32 [B, embedding_dim + 1]."""
-        total = mean_of_rows(query["history"], tf.convert_to_tensor(self.history_embedding))
+    def embed_query(self, query: Query, draw: tf.Tensor | None = None) -> tf.Tensor:
+        """float32 [B, embedding_dim + 1]; `draw` int64 [2] is what dropout is drawn from."""
+        table = tf.convert_to_tensor(self.history_embedding)
+        if self.history_encoder is None:
+            total = mean_of_rows(query["history"], table)
+        else:
+            total = self.history_encoder(query["history"], table, draw)
         if self.user_embedding is not None:
             known = tf.cast(query["user_id"] > 0, tf.float32)[:, None]
             total += known * tf.gather(self.user_embedding, query["user_id"])
@@ -248,9 +287,14 @@ class TwoTower(Recommender, tfrs.Model):
             ),
             popularity_bias=hp.Boolean("popularity_bias", default=True),
             mask_positives=hp.Boolean("mask_positives", default=True),
+            **_encoder_space(hp, default),
         )
 
     # Parts.
+
+    def _draw(self) -> tf.Tensor:
+        """int64 [2], other numbers at each step; the same again after a resume."""
+        return tf.stack([tf.constant(0, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
 
     def _table(self, name: str, rows: int) -> tf.Variable:
         initializer = tf_keras.initializers.RandomNormal(stddev=self.config.embedding_dim**-0.5)
@@ -283,3 +327,29 @@ class TwoTower(Recommender, tfrs.Model):
             value = query.get(feature.name, tf.zeros_like(table))
             filled[feature.name] = tf.where(is_present(feature, value), value, table)
         return filled
+
+
+def _encoder_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
+    """The encoder, and what the chosen one has to set."""
+    names = list(get_args(EncoderName))
+    chosen: dict[str, Any] = {"encoder": hp.Choice("encoder", names, default=default.encoder)}
+    with hp.conditional_scope("encoder", names[1:]):
+        if chosen["encoder"] != "mean":
+            chosen["encoder_length"] = hp.Choice(
+                "encoder_length", [20, 50, 100], default=default.encoder_length
+            )
+    deep = ["gru", "convolution", "transformer"]
+    with hp.conditional_scope("encoder", deep):
+        if chosen["encoder"] in deep:
+            chosen["encoder_layers"] = hp.Int(
+                "encoder_layers", 1, 3, default=default.encoder_layers
+            )
+            chosen["encoder_dropout"] = hp.Float(
+                "encoder_dropout", 0.0, 0.5, step=0.1, default=default.encoder_dropout
+            )
+    with hp.conditional_scope("encoder", ["transformer"]):
+        if chosen["encoder"] == "transformer":
+            chosen["encoder_heads"] = hp.Choice(
+                "encoder_heads", [1, 2, 4], default=default.encoder_heads
+            )
+    return chosen
