@@ -23,6 +23,17 @@ STRATEGIES = {
         ),
         history_length=8,
     ),
+    "ials": tm.Strategy(
+        "ials",
+        FAMILIES["ials"].config_type(embedding_dim=12, l2=0.1, unseen_weight=0.1),
+        history_length=8,
+    ),
+    "low_rank_ease": tm.Strategy(
+        "low_rank_ease",
+        FAMILIES["low_rank_ease"].config_type(l2=1.0, embedding_dim=12),
+        history_length=8,
+    ),
+    "item_knn": tm.Strategy("item_knn", history_length=8),
     "ease": tm.Strategy("ease", FAMILIES["ease"].config_type(l2=1.0), history_length=8),
     "popularity": tm.Strategy("popularity", history_length=8),
 }

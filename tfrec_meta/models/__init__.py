@@ -6,10 +6,12 @@ from pathlib import Path
 
 from tfrec_meta.models.closed_forms import EASE, EASEConfig, Popularity, PopularityConfig
 from tfrec_meta.models.contract import Recommender, read_record
+from tfrec_meta.models.factor_models import IALS, IALSConfig, LowRankEASE, LowRankEASEConfig
+from tfrec_meta.models.item_knn import ItemKNN, ItemKNNConfig
 from tfrec_meta.models.two_tower import TwoTower, TwoTowerConfig
 
 FAMILIES: dict[str, type[Recommender]] = {
-    family.family: family for family in (TwoTower, EASE, Popularity)
+    family.family: family for family in (TwoTower, IALS, LowRankEASE, EASE, ItemKNN, Popularity)
 }
 
 
@@ -32,7 +34,13 @@ def load_model(folder: Path | str) -> Recommender:
 __all__ = [
     "EASE",
     "FAMILIES",
+    "IALS",
     "EASEConfig",
+    "IALSConfig",
+    "ItemKNN",
+    "ItemKNNConfig",
+    "LowRankEASE",
+    "LowRankEASEConfig",
     "Popularity",
     "PopularityConfig",
     "Recommender",
