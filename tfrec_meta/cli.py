@@ -554,7 +554,10 @@ def _add_data_options(one: argparse.ArgumentParser) -> None:
 
 def _add_strategy_options(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("model")
-    group.add_argument("--family", help="two_tower (default), ease or popularity")
+    group.add_argument(
+        "--family",
+        help="two_tower (default), ials, low_rank_ease, ease, item_knn or popularity",
+    )
     group.add_argument("--epochs", type=int, metavar="N", help="passes over the events")
     group.add_argument("--seed", type=int, metavar="N", help="of split and training (default 42)")
     group.add_argument(

@@ -118,7 +118,7 @@ def fold_in(
 
 @dataclasses.dataclass(frozen=True)
 class IALSConfig:
-    """The defaults were chosen on two validation parts of MovieLens-100K's train rows.
+    """The defaults did best on three validation tenths of MovieLens-100K's train rows.
 
     Args:
         embedding_dim: d.
@@ -129,9 +129,9 @@ class IALSConfig:
         iterations: alternations, each one solve for all users and one for all items.
     """
 
-    embedding_dim: int = 64
-    l2: float = 7.0
-    unseen_weight: float = 0.18
+    embedding_dim: int = 96
+    l2: float = 8.5
+    unseen_weight: float = 0.3
     frequency_exponent: float = 0.0
     iterations: int = 15
 
@@ -186,7 +186,7 @@ class IALS(_FactorModel):
         """`hp` is a `keras_tuner.HyperParameters`."""
         default = IALSConfig()
         return IALSConfig(
-            embedding_dim=hp.Choice("embedding_dim", [16, 32, 64, 96, 128, 256], default=64),
+            embedding_dim=hp.Choice("embedding_dim", [16, 32, 64, 96, 128, 256], default=96),
             l2=hp.Float("l2", 0.01, 1000.0, sampling="log", default=default.l2),
             unseen_weight=hp.Float(
                 "unseen_weight", 0.01, 2.0, sampling="log", default=default.unseen_weight
