@@ -71,11 +71,17 @@ def uninterrupted():
         *[("history_dropout", value) for value in (-0.1, 1.0, float("nan"))],
         *[("user_dropout", value) for value in (-0.1, 1.0)],
         ("history", "later"),
+        ("rows", "users"),
     ],
 )
 def test_a_bad_recipe_names_the_value_and_the_way_out(name, value):
     with pytest.raises(ValueError, match=rf"`{name}`=.*; use "):
         TrainingConfig(**{name: value})
+
+
+def test_windows_know_no_leave_one_out():
+    with pytest.raises(ValueError, match="Use 'earlier' or 'auto'"):
+        TrainingConfig(rows="windows", history="leave_one_out")
 
 
 def test_a_recipe_goes_through_json():
@@ -377,6 +383,25 @@ def test_an_interrupted_run_goes_on_and_ends_alike(resumed, uninterrupted):
     assert curve[1][training.OBJECTIVE] < curve[0][training.OBJECTIVE]
     assert_same_weights(state, uninterrupted[0])
     assert without_seconds(curve) == without_seconds(uninterrupted[1])
+
+
+def test_training_on_windows_with_dropout_goes_on_and_ends_alike(tmp_path):
+    shape = TwoTowerConfig(embedding_dim=8, encoder="transformer", encoder_dropout=0.3)
+    config = dataclasses.replace(QUICK, rows="windows", history_dropout=0.1)
+
+    def go(**options):
+        training.seed_everything(0)
+        model = TwoTower(shape, SPEC)
+        curve = train(model, SPLIT.train, SPLIT.validation, config, progress=False, **options)
+        return model.state(), without_seconds(curve)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(folder=tmp_path, callbacks=[Interrupt(1)])
+    state, curve = go(folder=tmp_path)
+    whole, whole_curve = go()
+    assert curve == whole_curve
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    assert_same_weights(state, whole)
 
 
 def test_a_run_folder_holds_curve_checkpoints_and_logs(resumed):

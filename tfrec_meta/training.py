@@ -21,6 +21,7 @@ from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.closed_forms import interaction_matrix
 from tfrec_meta.models.contract import Recommender
 from tfrec_meta.models.two_tower import TwoTower
+from tfrec_meta.models.user_windows import UserWindows, WindowOptions
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +40,9 @@ class TrainingConfig:
         epochs: passes over the events; the learning rate rises over the first twentieth of the
             steps and falls along a cosine to 0 at the last.
         batch_size: events a step, which are each other's negatives.
+        rows: what a training row is: "events", each with a history of its own, or "windows" of
+            `history_length` events of a user, each predicted from those before it in the window.
+            The latter is how order-aware encoders are trained in little time.
         learning_rate: of AdamW, at the start.
         weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019).
         history: "earlier" takes the user's strictly earlier events, as at serving time;
@@ -57,6 +61,7 @@ class TrainingConfig:
 
     epochs: int = 8
     batch_size: int = 512
+    rows: Literal["events", "windows"] = "events"
     learning_rate: float = 0.005
     weight_decay: float = 0.1
     history: Literal["auto", "earlier", "leave_one_out"] = "auto"
@@ -85,6 +90,13 @@ class TrainingConfig:
         if self.history not in ("auto", "earlier", "leave_one_out"):
             raise ValueError(
                 f"`history`={self.history!r}; use 'auto', 'earlier' or 'leave_one_out'."
+            )
+        if self.rows not in ("events", "windows"):
+            raise ValueError(f"`rows`={self.rows!r}; use 'events' or 'windows'.")
+        if self.rows == "windows" and self.history == "leave_one_out":
+            raise ValueError(
+                "`rows`='windows' predicts each event from earlier ones, and `history`="
+                "'leave_one_out' from any others. Use 'earlier' or 'auto'."
             )
 
 
@@ -118,7 +130,7 @@ def train(
         ValueError: if there is no event of a known item, the loss is no longer finite, or `folder`
             holds a run of another config, other data or other features.
     """
-    events = _Events.of(data, model.spec, config)
+    events = _rows(data, model, config)
     model.prepare(data)
     optimizer = tf_keras.optimizers.AdamW(
         _learning_rate(config.learning_rate, config.epochs * events.steps),
@@ -151,6 +163,25 @@ def _learning_rate(peak: float, steps: int) -> tf_keras.optimizers.schedules.Lea
     return tf_keras.optimizers.schedules.CosineDecay(
         0.0, steps - rise, warmup_target=peak, warmup_steps=rise
     )
+
+
+def _rows(data: Interactions, model: TwoTower, config: TrainingConfig) -> _Events | UserWindows:
+    """The training rows: `steps`, `batches(epoch)` and `digest`."""
+    if config.rows == "events":
+        return _Events.of(data, model.spec, config)
+    length = min(config.history_length, model.spec.history_length)
+    if model.history_encoder is not None:
+        length = min(length, model.config.encoder_length)
+    options = WindowOptions(
+        epochs=config.epochs,
+        events=config.batch_size,
+        length=length,
+        history_dropout=config.history_dropout,
+        user_dropout=config.user_dropout,
+        user_balance=config.user_balance,
+        seed=config.seed,
+    )
+    return UserWindows(data, model.spec, options)
 
 
 @dataclasses.dataclass

@@ -168,3 +168,33 @@ def test_every_shape_trains_saves_and_loads(options, tmp_path):
     tm.save(model, tmp_path / "model")
     queries = model.spec.encode_queries(["u"], np.array([["a", "", ""]], object))
     np.testing.assert_array_equal(tm.load(tmp_path / "model").score(queries), model.score(queries))
+
+
+@pytest.mark.parametrize("encoder", ["mean", "attention", "gru", "convolution", "transformer"])
+def test_a_window_has_the_loss_of_its_events(encoder):
+    model = made(encoder=encoder, encoder_dropout=0.0, user_id=True, mask_positives=False)
+    window = {
+        "user_id": tf.constant([1, 2]),
+        "history": tf.constant([[2, 1, 0], [1, 3, 2]]),
+        "item_id": tf.constant([[1, 3, 0], [3, 2, 1]]),
+        "sample_weight": tf.constant([[1.0, 2.0, 9.0], [0.5, 1.0, 1.0]]),
+    }
+    events = {
+        "user_id": tf.constant([1, 1, 2, 2, 2]),
+        "history": tf.constant([[2, 0, 0], [2, 1, 0], [1, 0, 0], [1, 3, 0], [1, 3, 2]]),
+        "item_id": tf.constant([1, 3, 3, 2, 1]),
+        "sample_weight": tf.constant([1.0, 2.0, 0.5, 1.0, 1.0]),
+    }
+    loss = float(model.compute_loss(window))
+    assert loss > 0.1
+    assert loss == pytest.approx(float(model.compute_loss(events)), rel=1e-5)
+
+
+def test_items_of_the_own_window_are_no_negatives():
+    window = {
+        "user_id": tf.constant([1, 2]),
+        "history": tf.constant([[2, 1], [2, 1]]),
+        "item_id": tf.constant([[1, 3], [1, 3]]),
+    }
+    assert float(made().compute_loss(window)) == pytest.approx(0.0, abs=1e-5)
+    assert float(made(mask_positives=False).compute_loss(window)) > 0.1

@@ -48,6 +48,20 @@ def history_encoder(
     raise ValueError(f"`name`={name!r} is no encoder with weights.")
 
 
+def mean_states(inputs: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """The encoder "mean" after each item: what `HistoryEncoder.states` is for the others.
+
+    Args:
+        inputs: float32 [B, n, d], embeddings of the items; zeros where there is none.
+        rows: int32 [B, n], 0 for no item.
+
+    Returns:
+        float32 [B, n, d].
+    """
+    count = tf.cumsum(tf.cast(rows > 0, inputs.dtype), axis=1)[:, :, None]
+    return tf.math.divide_no_nan(tf.cumsum(inputs, axis=1), count)
+
+
 class HistoryEncoder(tf_keras.layers.Layer):
     """What all encoders with weights share: a family writes `states`.
 

@@ -10,7 +10,7 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.contract import Query, Recommender
-from tfrec_meta.models.history_encoders import EncoderName, history_encoder
+from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.towers import (
     FeatureSum,
     is_present,
@@ -172,19 +172,30 @@ class TwoTower(Recommender, tfrs.Model):
 
         Args:
             inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
-                optionally a `sample_weight` float32 [B] of each event.
+                optionally a `sample_weight` float32 [B] of each event. Or a batch of
+                `user_windows`, each of whose targets then is such an event.
         """
-        items = inputs["item_id"]
+        draw = self._draw() if training else None
+        query: Query
+        if inputs["item_id"].shape.rank == 2:
+            query, vector, window = self._events_of_windows(inputs, draw)
+            own = tf.concat([inputs["history"], inputs["item_id"]], axis=1)
+        else:
+            query, window = inputs, None
+            vector = self._encode_history(inputs["history"], draw)
+            own = inputs["history"]
+        items = query["item_id"]
         # Only ratios matter, and TFRS clips at 1e-6: so relative to the most popular item.
         chance = tf.gather(self.item_counts / tf.reduce_max(self.item_counts), items - 1)
         mask = None
         if self.config.mask_positives:
-            own = tf.eye(tf.shape(items)[0], dtype=tf.bool)
-            mask = ~stands_in(inputs["history"], items, len(self.spec.items)) | own
+            found = stands_in(own, items, len(self.spec.items))
+            found = found if window is None else tf.gather(found, window)
+            mask = ~found | tf.eye(tf.shape(items)[0], dtype=tf.bool)
         return self.task(
-            self.embed_query(inputs, self._draw() if training else None),
+            self._embed_query(query, vector),
             self.embed_item(self._known_item(items)),
-            sample_weight=inputs.get("sample_weight"),
+            sample_weight=query.get("sample_weight"),
             candidate_ids=items,
             candidate_sampling_probability=chance if self.config.logq else None,
             score_mask=mask,
@@ -212,13 +223,12 @@ class TwoTower(Recommender, tfrs.Model):
 
     # The contract.
 
-    def embed_query(self, query: Query, draw: tf.Tensor | None = None) -> tf.Tensor:
-        """float32 [B, embedding_dim + 1]; `draw` int64 [2] is what dropout is drawn from."""
-        table = tf.convert_to_tensor(self.history_embedding)
-        if self.history_encoder is None:
-            total = mean_of_rows(query["history"], table)
-        else:
-            total = self.history_encoder(query["history"], table, draw)
+    def embed_query(self, query: Query) -> tf.Tensor:
+        """float32 [B, embedding_dim + 1]."""
+        return self._embed_query(query, self._encode_history(query["history"]))
+
+    def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
+        """The query tower above the encoded history, float32 [B, embedding_dim]."""
         if self.user_embedding is not None:
             known = tf.cast(query["user_id"] > 0, tf.float32)[:, None]
             total += known * tf.gather(self.user_embedding, query["user_id"])
@@ -291,6 +301,33 @@ class TwoTower(Recommender, tfrs.Model):
         )
 
     # Parts.
+
+    def _encode_history(self, rows: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
+        """int32 [B, H] to float32 [B, embedding_dim]; dropout is drawn from `draw`, int64 [2]."""
+        table = tf.convert_to_tensor(self.history_embedding)
+        if self.history_encoder is None:
+            return mean_of_rows(rows, table)
+        return self.history_encoder(rows, table, draw)
+
+    def _events_of_windows(
+        self, windows: Query, draw: tf.Tensor | None
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """The targets of windows as events: their queries, encoded histories, and windows' rows."""
+        rows = windows["history"]
+        named = tf.cast(rows > 0, tf.float32)[:, :, None]
+        inputs = named * tf.gather(self.history_embedding, rows)
+        if self.history_encoder is None:
+            states = mean_states(inputs, rows)
+        else:
+            states = self.history_encoder.states(inputs, draw)
+        place = tf.where(windows["item_id"] > 0)
+        events = {
+            name: tf.gather_nd(value, place)
+            for name, value in windows.items()
+            if name not in ("user_id", "history")
+        }
+        events["user_id"] = tf.gather(windows["user_id"], place[:, 0])
+        return events, tf.gather_nd(states, place), place[:, 0]
 
     def _draw(self) -> tf.Tensor:
         """int64 [2], other numbers at each step; the same again after a resume."""
