@@ -103,7 +103,9 @@ def diverse_top_k(
     def step(i, similarity, free, picked):
         gain = tf.where(free, (1.0 - weight) * relevance - weight * similarity, _NEVER)
         # Positions break ties: with `diversity` 1 the first pick is still the best item.
-        choice = tf.where(i == 0, tf.zeros([batch], tf.int32), _first_best(gain))
+        choice = tf.where(i == 0, 0, _first_best(gain))
+        # A row with all its usable items picked goes on with the unusable, which stand behind them.
+        choice = tf.where(tf.reduce_any(free, axis=1), choice, i)
         vector = tf.gather(vectors, choice, batch_dims=1)
         new = tf.linalg.matvec(vectors, vector)
         similarity = tf.where(i == 0, new, tf.maximum(similarity, new))
