@@ -70,7 +70,11 @@ NETWORK_SIGNS = re.compile(
 
 
 class SetupError(Exception):
-    """What stops set-up, in one line with the way out."""
+    """What stops set-up, in one line with the way out; with `show_log`, below the log's end."""
+
+    def __init__(self, message, show_log=False):
+        super().__init__(message)
+        self.show_log = show_log
 
 
 # --- The machine -------------------------------------------------------------------------------
@@ -172,8 +176,8 @@ def clean_environment(**extra):
 
 
 def need_disk(cache):
-    """Raises unless `.venv` and uv's cache have their space."""
-    places = [(VENV, ENVIRONMENT_GB)]
+    """Raises unless `.venv`, whose old content gives way, and uv's cache have their space."""
+    places = [(VENV, ENVIRONMENT_GB - disk_use(VENV) / 1e9)]
     if device_of(cache) != device_of(VENV):  # else `.venv` is hard links into it
         places.append((cache, CACHE_GB))
     for folder, needed in places:
@@ -184,6 +188,16 @@ def need_disk(cache):
                 "(or move uv's cache: UV_CACHE_DIR) and run `make setup` again."
                 % (free, folder, needed)
             )
+
+
+def disk_use(folder):
+    """Bytes that the files below a folder take up on its disk."""
+    total = 0
+    for base, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(base, name)).st_blocks * 512
+    return total
 
 
 def device_of(folder):
@@ -235,19 +249,26 @@ class Runner:
             with open(LOG, encoding="utf-8", errors="replace") as log:
                 log.seek(start)
                 said = log.read()
-            raise SetupError("%s: %s" % (what, self.reason(said, process.returncode)))
+            raise self.error(what, said, process.returncode)
         return output
 
     @staticmethod
-    def reason(said, status):
+    def error(what, said, status):
         if "No space left on device" in said:
-            return "the disk is full; free some space and run `make setup` again."
-        if NETWORK_SIGNS.search(said):
-            return (
-                "no network: the package index or mirror was not reached; check the connection, "
-                "the proxy and pip's or apt's settings, and run `make setup` again."
+            return SetupError(
+                "%s: the disk is full; free some space and run `make setup` again." % what
             )
-        return "exit status %d; what it said is above and in %s" % (status, os.path.relpath(LOG))
+        if NETWORK_SIGNS.search(said):
+            return SetupError(
+                "%s: no network: the package index or mirror was not reached; check the "
+                "connection, the proxy and pip's or apt's settings, and run `make setup` again."
+                % what
+            )
+        place = os.path.relpath(LOG)
+        return SetupError(
+            "%s: exit status %d; what it said is above and in %s" % (what, status, place),
+            show_log=True,
+        )
 
 
 def tail(path, lines=20):
@@ -366,11 +387,12 @@ def read_apt_sources(folder="/etc/apt"):
     return texts
 
 
-def source_for(release, codename, sources):
+def source_for(release, codename, sources, family):
     """(name, text) of an apt source for `release`, from the machine's own source for `codename`.
 
     The address and the key are the machine's; only the release changes.
     """
+    components = "main universe" if family == "ubuntu" else "main"  # pip is in `universe` there
     for name, text in sources:
         if name.endswith(".sources"):
             for stanza in re.split(r"\n\s*\n", text):
@@ -382,9 +404,7 @@ def source_for(release, codename, sources):
                     and "main" in fields.get("components", "").split()
                     and fields.get("enabled", "yes").lower() not in ("no", "false", "0")
                 ):
-                    kept = ["Types: deb", "Suites: " + release, "Components: main universe"]
-                    if "debian" in NEWER_RELEASE and release == NEWER_RELEASE["debian"]:
-                        kept[-1] = "Components: main"
+                    kept = ["Types: deb", "Suites: " + release, "Components: " + components]
                     for field in ("URIs", "Signed-By", "Trusted"):
                         if field.lower() in fields:
                             kept.append("%s: %s" % (field, fields[field.lower()]))
@@ -393,9 +413,8 @@ def source_for(release, codename, sources):
             for line in text.splitlines():
                 match = re.match(r"\s*deb\s+(\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
                 if match and match.group(3) == codename and "main" in match.group(4).split():
-                    parts = "main" if release == NEWER_RELEASE["debian"] else "main universe"
                     options = match.group(1) or ""
-                    line = "deb %s%s %s %s\n" % (options, match.group(2), release, parts)
+                    line = "deb %s%s %s %s\n" % (options, match.group(2), release, components)
                     return "release.list", line
     return None
 
@@ -433,7 +452,9 @@ def apt_download(run, packages, folder, what, glibc):
     family = next((name for name in family if name in NEWER_RELEASE), None)
     codename = release.get("VERSION_CODENAME", "")
     newer = codename if tuple(glibc) >= NEEDED_GLIBC else NEWER_RELEASE.get(family)
-    source = source_for(newer, codename, read_apt_sources()) if newer and codename else None
+    source = None
+    if newer and codename:
+        source = source_for(newer, codename, read_apt_sources(), family)
     if source is None:
         raise SetupError(
             "%s: no apt source of this system's release (%s) was found in /etc/apt; use Debian 12 "
@@ -818,7 +839,7 @@ def main(arguments=None):
         print("%s in %.0f s; next: .venv/bin/tfrec-meta --help" % (done, time.time() - started))
         return 0
     except SetupError as error:
-        said = tail(LOG) if "is above" in str(error) else ""
+        said = tail(LOG) if error.show_log else ""
         print("%serror: %s" % (said, error), file=sys.stderr)
     except OSError as error:
         print("error: set-up could not go on: %s" % error, file=sys.stderr)

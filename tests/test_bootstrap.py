@@ -268,6 +268,15 @@ def test_too_little_disk_says_how_much_is_missing(bootstrap, monkeypatch, tmp_pa
         bootstrap.need_disk(str(tmp_path / "cache" / "uv"))
 
 
+def test_an_environment_that_is_replaced_counts_as_space(bootstrap, monkeypatch, tmp_path):
+    monkeypatch.setattr(bootstrap.shutil, "disk_usage", lambda path: SimpleNamespace(free=4e9))
+    (Path(bootstrap.VENV) / "lib").mkdir()
+    (Path(bootstrap.VENV) / "lib" / "big").write_bytes(b"x" * 1_000_000)
+    assert 1_000_000 <= bootstrap.disk_use(bootstrap.VENV) < 1_100_000
+    monkeypatch.setattr(bootstrap, "disk_use", lambda folder: 0.6e9)
+    bootstrap.need_disk(str(tmp_path / "cache"))
+
+
 def test_a_cache_on_another_disk_needs_space_there(bootstrap, monkeypatch, tmp_path):
     cache = str(tmp_path / "cache")
     free = {str(tmp_path): 1e9, bootstrap.VENV: 9e9}
@@ -290,7 +299,9 @@ def test_a_cache_on_another_disk_needs_space_there(bootstrap, monkeypatch, tmp_p
     ],
 )
 def test_failures_are_told_apart(bootstrap, said, expected):
-    assert bootstrap.Runner.reason(said, 2).startswith(expected)
+    error = bootstrap.Runner.error("getting it", said, 2)
+    assert str(error).startswith("getting it: " + expected)
+    assert error.show_log == (expected == "exit status 2")
 
 
 def test_a_failing_command_is_one_line_and_its_words_are_in_the_log(bootstrap):
@@ -300,6 +311,19 @@ def test_a_failing_command_is_one_line_and_its_words_are_in_the_log(bootstrap):
             run(["sh", "-c", "echo Network is unreachable >&2; exit 7"], "getting it")
         assert run(["echo", "fine"], "saying so") == "fine\n"
     assert "Network is unreachable" in Path(bootstrap.LOG).read_text()
+
+
+def test_main_shows_the_logs_end_only_where_it_says_more(bootstrap, monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, "find_python", lambda wanted=None: {})
+
+    def fail(setup, log, lock_file):
+        bootstrap.Runner(log, lock_file)(["sh", "-c", "echo what it said >&2; exit 7"], "trying")
+
+    monkeypatch.setattr(bootstrap.Setup, "bring_up_to_date", fail)
+    assert bootstrap.main(["setup"]) == 1
+    said = capsys.readouterr().err
+    assert "  | what it said\n" in said
+    assert "error: trying: exit status 7; " in said
 
 
 def test_main_ends_with_one_clear_line(bootstrap, monkeypatch, capsys):
@@ -347,7 +371,7 @@ def test_a_home_that_takes_no_files_moves_the_cache(bootstrap, monkeypatch):
 
 def test_deb822_sources_are_turned_to_the_newer_release(bootstrap):
     sources = [("/etc/apt/sources.list.d/debian.sources", DEB822)]
-    name, text = bootstrap.source_for("trixie", "bookworm", sources)
+    name, text = bootstrap.source_for("trixie", "bookworm", sources, "debian")
     assert name.endswith(".sources")
     assert bootstrap.deb822(text) == {
         "types": "deb",
@@ -361,7 +385,7 @@ def test_deb822_sources_are_turned_to_the_newer_release(bootstrap):
 def test_one_line_sources_are_turned_to_the_newer_release(bootstrap):
     line = "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/ubuntu jammy main restricted\n"
     sources = [("/etc/apt/sources.list", "# deb http://old.example jammy main\n" + line)]
-    name, text = bootstrap.source_for("noble", "jammy", sources)
+    name, text = bootstrap.source_for("noble", "jammy", sources, "ubuntu")
     assert name.endswith(".list")
     expected = (
         "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/ubuntu noble main universe\n"
@@ -372,7 +396,7 @@ def test_one_line_sources_are_turned_to_the_newer_release(bootstrap):
 def test_a_key_inside_a_source_stays_whole(bootstrap):
     key = "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF\n -----END"
     sources = [("a.sources", DEB822.split("\n\n")[0].rsplit("\n", 1)[0] + "\n" + key)]
-    _, text = bootstrap.source_for("trixie", "bookworm", sources)
+    _, text = bootstrap.source_for("trixie", "bookworm", sources, "debian")
     assert " -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF\n" in text
 
 
@@ -385,7 +409,19 @@ def test_a_key_inside_a_source_stays_whole(bootstrap):
     ],
 )
 def test_sources_of_something_else_are_left_alone(bootstrap, name, text):
-    assert bootstrap.source_for("trixie", "bookworm", [(name, text)]) is None
+    assert bootstrap.source_for("trixie", "bookworm", [(name, text)], "debian") is None
+
+
+@pytest.mark.parametrize(
+    "family, components", [("debian", "main"), ("ubuntu", "main universe"), (None, "main")]
+)
+def test_universe_is_asked_of_ubuntu_alone(bootstrap, family, components):
+    sources = [("a.list", "deb http://mirror.example/os newest main contrib\n")]
+    _, text = bootstrap.source_for("newest", "newest", sources, family)
+    assert text == f"deb http://mirror.example/os newest {components}\n"
+    deb822 = DEB822.replace("bookworm bookworm-updates", "newest")
+    _, text = bootstrap.source_for("newest", "newest", [("a.sources", deb822)], family)
+    assert bootstrap.deb822(text)["components"] == components
 
 
 def test_a_system_without_apt_is_told_what_it_needs(bootstrap, monkeypatch):
