@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.export import signatures
 from tfrec_meta.serving.errors import ServerStartError
-from tfrec_meta.serving.versions import SAVED_MODEL_FILE, version_folders
+from tfrec_meta.serving.versions import SAVED_MODEL_FILE, check_version, version_folders
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _INSIDE = Path(signatures.EXTRA_ASSETS, signatures.CATALOGUE)
+
+
+def _usable(version: Path) -> bool:
+    try:
+        check_version(version)
+    except ValueError:
+        return False
+    return True
 
 
 class Catalogue:
@@ -52,8 +60,7 @@ class Catalogue:
             except ServerStartError as error:
                 raise FileNotFoundError(str(error)) from None
             # The newest may be half copied: the server skips it, too.
-            whole = (version for version in versions if (version / SAVED_MODEL_FILE).is_file())
-            path = next(whole, folder) / _INSIDE
+            path = next(filter(_usable, versions), folder) / _INSIDE
         if not path.is_file():
             raise FileNotFoundError(
                 f"no catalogue at {str(path)!r}. Give the folder of an exported "

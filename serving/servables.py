@@ -17,7 +17,7 @@ from tfrec_meta.export import signatures
 from tfrec_meta.keras import tf_keras  # noqa: F401  (before TensorFlow, and without its greetings)
 from tfrec_meta.serving import tensors
 from tfrec_meta.serving.errors import ServerStartError
-from tfrec_meta.serving.versions import SAVED_MODEL_FILE, version_folders
+from tfrec_meta.serving.versions import check_version, version_folders
 
 import grpc
 import numpy as np
@@ -47,11 +47,11 @@ class Servable:
         """Loads `folder` and replays its warm-up requests.
 
         Raises:
-            ValueError: if the folder holds no SavedModel, or one that does not load or warm up.
+            ValueError: if the folder can't be used (`check_version`), or its SavedModel does not
+                load or warm up.
         """
         self.folder, self.version, self.model_name = folder, version, model_name
-        if not (folder / SAVED_MODEL_FILE).is_file():
-            raise ValueError(f"it has no {SAVED_MODEL_FILE} (half copied?)")
+        check_version(folder)
         graph = tf.Graph()
         config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
         config.gpu_options.allow_growth = True  # a local server leaves the rest of a GPU to others
@@ -144,7 +144,7 @@ class Servable:
                 raise RequestError(
                     INVALID,
                     (
-                        f'Input "{alias}" of signature "{name}" expects '
+                        f'`{alias}` of signature "{name}" expects '
                         f"{tensors.dtype_name(needed)} but "
                         f"{tensors.dtype_name(given[alias].dtype)} is provided"
                     ),
@@ -283,7 +283,9 @@ class Servables:
                     )
                 except ValueError as error:
                     failed[version] = str(error)
-                    if self._failed.get(version) != str(error):  # once, however often it is polled
+                    if self._failed.get(version) != str(
+                        error
+                    ):  # once, however often it is refreshed
                         log.warning(
                             "skipped version %d of model %s (%s): %s",
                             version,

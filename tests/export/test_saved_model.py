@@ -143,6 +143,30 @@ def test_versions_count_up_and_are_never_changed(models, tmp_path):
         tm.export(model, base, version=0)
 
 
+def test_only_what_is_a_version_counts(tmp_path):
+    for name in ("2", "²", "9.tmp", "0"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "5").touch()
+    assert saved_model.next_version(tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    "given, kept",
+    [
+        (["a", "b", "c", "d"], ["b", "c", "d"]),
+        (["a", "", "b", "", "c", ""], ["b", "", "c"]),  # blanks inside take up places
+        (["", "", "", "a"], ["", "", "a"]),
+        (["a", "", "", "", ""], ["a", "", ""]),
+        (["", ""], ["", "", ""]),
+        ([], ["", "", ""]),
+    ],
+)
+def test_the_latest_of_an_examples_history_are_kept(given, kept):
+    tokens = tf.reshape(tf.constant(given, tf.string), [1, -1])
+    fitted = saved_model._fit_width(tokens, 3, latest=True)
+    assert [token.decode() for token in fitted.numpy()[0]] == kept
+
+
 def test_a_failed_export_leaves_nothing(models, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")

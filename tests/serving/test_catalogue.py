@@ -31,6 +31,15 @@ def test_half_copied_newest_version_is_passed_over(movies_base, tmp_path):
     assert Catalogue.read(tmp_path).title("m2") == "Film 2"
 
 
+def test_a_version_outside_of_the_base_folder_is_passed_over(movies_base, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(movies_base / "3", base / "3")
+    (tmp_path / "4").mkdir()
+    (tmp_path / "4" / "saved_model.pb").touch()
+    (base / "4").symlink_to(tmp_path / "4")
+    assert Catalogue.read(base).title("m2") == "Film 2"
+
+
 def test_missing_or_damaged_catalogue_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no version"):
         Catalogue.read(tmp_path)

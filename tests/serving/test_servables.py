@@ -72,10 +72,32 @@ def _write_warm_up(folder, signature):
 def test_newest_is_by_number_and_other_names_are_no_versions(base):
     shutil.copytree(base / "3", base / "10")
     shutil.copytree(base / "3", base / "11.tmp")
-    shutil.copytree(base / "3", base / "-12")
+    for name in ("-12", "0", "²", "٣", str(2**63)):
+        shutil.copytree(base / "3", base / name)
     assert _served(base) == [10]
     assert _served(base, versions="all") == [10, 3]
     assert _served(base, versions=[3]) == [3]
+
+
+def test_no_model_is_loaded_from_outside_its_base_folder(base, tmp_path, caplog):
+    shutil.copytree(base / "3", tmp_path / "elsewhere")
+    (base / "9").symlink_to(tmp_path / "elsewhere")
+    (base / "3").rename(base / "unpacked")
+    (base / "2").symlink_to("unpacked")  # a link that stays inside is none of these
+    with LocalServer(base) as server, Client(server.address) as client:
+        assert client.metadata().version == 2
+        statuses = {status.version: status for status in client.status()}
+    assert "outside its base folder" in statuses[9].error
+    (warning,) = [text for text in caplog.messages if "skipped version 9" in text]
+    assert str(tmp_path / "elsewhere") in warning
+    (base / "2").unlink()
+    with pytest.raises(ServerStartError, match="outside its base folder"):
+        LocalServer(base).start()
+
+
+def test_a_base_folder_may_be_a_link_itself(movies_base, tmp_path):
+    (tmp_path / "link").symlink_to(movies_base)
+    assert _served(tmp_path / "link") == [3]
 
 
 def test_refresh_serves_a_new_version_and_lets_go_of_the_old(base):
@@ -125,7 +147,7 @@ def test_left_out_optional_inputs_are_filled_in_from_the_defaults(movies_server,
 @pytest.mark.parametrize(
     "name, value, told",
     [
-        ("user_id", [1], "user_id.*string.*int32"),  # wrong dtype
+        ("user_id", [1], "`user_id`.*string.*int32"),  # wrong dtype
         ("k", [[3]], r"k must be \[B\]"),  # 2-D where 1-D belongs
         ("user_id", "u1", r"user_id must be \[B\]"),  # a scalar
         ("history", ["m1"], r"history must be \[B, 4\]"),

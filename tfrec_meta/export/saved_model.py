@@ -110,10 +110,10 @@ def export_model(
 
 
 def next_version(base: Path) -> int:
-    """One above the highest integer folder of `base`, or 1."""
+    """One above the highest version of `base`, or 1."""
     if not base.is_dir():
         return 1
-    versions = [int(p.name) for p in base.iterdir() if p.name.isdecimal() and p.is_dir()]
+    versions = [names.version_of(path.name) or 0 for path in base.iterdir() if path.is_dir()]
     return max(versions, default=0) + 1
 
 
@@ -378,13 +378,17 @@ def _parse(examples: tf.Tensor, inputs: Mapping[str, _Input]) -> Tensors:
 
 
 def _fit_width(tokens: tf.Tensor, width: int, latest: bool) -> tf.Tensor:
-    """Pads string [B, w] with "" to `width`, or cuts each row to its first or latest tokens."""
-    if latest:
-        lengths = tf.reduce_sum(tf.cast(tokens != "", tf.int32), axis=1)
-        first = tf.maximum(lengths - width, 0)[:, None]
-        padded = tf.pad(tokens, [[0, 0], [0, width]], constant_values="")
-        return tf.gather(padded, first + tf.range(width)[None, :], batch_dims=1)
+    """Pads string [B, w] with "" to `width`, or cuts each row to its first or latest tokens.
+
+    The latest end with the last token that is not blank: blanks may also stand between the others.
+    """
     padded = tf.pad(tokens, [[0, 0], [0, width]], constant_values="")
+    if latest:
+        places = tf.range(1, tf.shape(tokens)[1] + 1)
+        # The 0 is for a batch in which nobody has any.
+        ends = tf.pad(tf.where(tokens != "", places, 0), [[0, 0], [1, 0]])
+        first = tf.maximum(tf.reduce_max(ends, axis=1) - width, 0)[:, None]
+        return tf.gather(padded, first + tf.range(width)[None, :], batch_dims=1)
     return tf.ensure_shape(padded[:, :width], [None, width])
 
 

@@ -1,6 +1,6 @@
 """The serving contract: names of signatures, tensors and files of an exported model.
 
-Exporter, server tests and client share this module and nothing else, so it imports no TensorFlow.
+Exporter, server and client share this module and nothing else, so it imports no TensorFlow.
 Every input and output has the batch as its first dimension; the widths `H`, `E` and `C` are fixed
 at export. A client learns `H` and `E` from the shapes of `SignatureDef.defaults` (one row each) and
 `C` from the static shape of the output `score` of `rank`.
@@ -27,6 +27,16 @@ FILTER_PREFIX = "filter_"  # filter_<attribute>: string [B, F]
 DIVERSITY = "diversity"  # float32 [B]
 
 PADDING = ""  # of string tensors, and past a row's own `k` in an answer
+
+
+def version_of(name: str) -> int | None:
+    """The version that a folder of this name holds; None where the name is no version's.
+
+    A positive decimal number that fits the int64 of requests, in ASCII digits.
+    """
+    version = int(name) if name.isascii() and name.isdigit() else 0
+    return version if 1 <= version < 2**63 else None
+
 
 # Files beside the SavedModel, below `assets.extra/`.
 EXTRA_ASSETS = "assets.extra"
