@@ -261,12 +261,27 @@ class Client:
         return per_user[0] if side.single else per_user
 
     def rank_examples(self, examples: Sequence[bytes | Mapping[str, Any]]) -> np.ndarray:
-        """float32 [B]: scores of queries with one item each, as tf.Examples or mappings."""
+        """float32 [B]: scores of queries with one item each.
+
+        Args:
+            examples: serialised tf.Examples, or mappings of names to values. A tf.Example tells
+                whole numbers from others, so give the model's numbers as floats: 40.0, not 40.
+
+        Raises:
+            InvalidRequest, ServingError: as `recommend`.
+        """
         serialised = np.empty(len(examples), np.object_)
         serialised[:] = [e if isinstance(e, bytes) else messages.example(e) for e in examples]
-        answer = self._predict(
-            names.RANK_EXAMPLES, lambda _: {names.EXAMPLES: serialised}, self._deadline()
-        )
+        try:
+            answer = self._predict(
+                names.RANK_EXAMPLES, lambda _: {names.EXAMPLES: serialised}, self._deadline()
+            )
+        except InvalidRequest as error:
+            if "Data types don't match" not in str(error):  # TensorFlow's parser of examples
+                raise
+            raise InvalidRequest(
+                f"{error} In an example give numbers as floats, 40.0 for 40.", error.code
+            ) from error
         return _output(answer, names.SCORE)
 
     def embed_query(

@@ -1,7 +1,8 @@
 """What a served model answers, beside the model in memory: the whole road, over gRPC."""
 
+import tfrec_meta as tm
 from tfrec_meta.export import signatures as names
-from tfrec_meta.serving import Catalogue, Client
+from tfrec_meta.serving import Catalogue, Client, InvalidRequest, LocalServer
 from tfrec_meta.serving.messages import PredictRequest, PredictResponse
 from tfrec_meta.serving.tensors import decode, encode
 
@@ -125,6 +126,33 @@ def test_k_is_capped_and_never_an_error(server, family, k, width):
     assert answer["item_id"].shape == (1, width)
 
 
+@pytest.mark.parametrize("diversity", [np.nan, 0.5])
+def test_k_above_the_catalogue_gives_all_that_is_left(models, tmp_path, diversity):
+    model = models["two_tower"]
+    size = model.spec.catalogue_size
+    config = tm.ExportConfig(max_k=2 * size, exclude_width=3, diversity=True)
+    base = tm.export(model, tmp_path / "wide", config).parent
+    with LocalServer(base) as server:
+        answer = raw(
+            server,
+            "wide",
+            names.RECOMMEND,
+            user_id=["u1", "u2"],
+            history=padded([["i1", "i2"], []], HISTORY),
+            exclude=padded([["i3"], []], EXCLUDE),
+            k=np.array([size + 5, 2], np.int32),
+            diversity=np.array([diversity, np.nan], np.float32),
+        )
+    assert answer["item_id"].shape == (2, size)
+    ids, scores = expected(model, "u1", ["i1", "i2"], size, exclude=["i3"])
+    assert len(ids) == size - 3
+    if np.isnan(diversity):
+        check(row(answer, 0), ids, scores)
+    assert sorted(answer["item_id"][0]) == sorted([b""] * 3 + [i.encode() for i in ids])
+    check(row(answer, 1), *expected(model, "u2", [], 2))
+    assert set(answer["item_id"][1, 2:]) == {b""}
+
+
 def test_excluded_items_and_the_history_are_left_out(server, family, model):
     everything, _ = expected(model, "u5", ["i1"], 7)
     exclude = everything[:3]
@@ -157,32 +185,32 @@ def test_a_filter_keeps_the_items_of_its_attributes(server, family, model, shop)
     assert set(answer["item_id"][2]) == {b""}
 
 
-def test_a_joined_batch_answers_as_its_requests_did_alone(server, family):
+def test_a_joined_batch_answers_as_its_requests_did_alone(server, family, model, shop):
+    segments = sorted(set(shop.users["segment"].to_pylist()))
+    asked = [("u1", ["i1", "i2"], 3), ("nobody", [], 7), ("u7", ["never seen", "i9"], 1)]
     parts = [
-        {"user_id": ["u1"], "history": padded([["i1", "i2"]], HISTORY), "k": [3]},
-        {"user_id": ["nobody"], "history": padded([[]], HISTORY), "k": [7]},
-        {"user_id": ["u7"], "history": padded([["never seen", "i9"]], HISTORY), "k": [1]},
+        {
+            "user_id": np.array([user], object),
+            "history": padded([history], HISTORY),
+            "k": np.array([k], np.int32),
+            "exclude": padded([["i3"]], EXCLUDE),
+            "segment": np.array([segments[index % len(segments)]], object),
+            "device": np.array(["phone"], object),
+            "age": np.array([31 + index], np.float32),
+            "filter_category": padded([[]], FILTERS),
+        }
+        for index, (user, history, k) in enumerate(asked)
     ]
-    for part in parts:
-        part["k"] = np.array(part["k"], np.int32)
-        part["exclude"] = padded([["i3"]], EXCLUDE)
-        part["segment"], part["device"] = [""], ["phone"]
-        part["age"] = np.array([31], np.float32)
-        part["filter_category"] = padded([[]], FILTERS)
     joined = raw(
         server,
         family,
         names.RECOMMEND,
-        **{
-            name: np.concatenate(
-                [np.asarray(p[name], dtype=getattr(p[name], "dtype", object)) for p in parts]
-            )
-            for name in parts[0]
-        },
+        **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
     )
-    for index, part in enumerate(parts):
+    for index, (part, (user, history, k)) in enumerate(zip(parts, asked, strict=True)):
         alone = raw(server, family, names.RECOMMEND, **part)
-        k = int(part["k"][0])
+        features = {name: part[name] for name in ("segment", "device", "age")}
+        check(row(joined, index), *expected(model, user, history, k, ["i3"], features=features))
         np.testing.assert_array_equal(joined["item_id"][index, :k], alone["item_id"][0])
         np.testing.assert_allclose(joined["score"][index, :k], alone["score"][0], rtol=1e-5)
         assert set(joined["item_id"][index, k:]) <= {b""}
@@ -215,6 +243,15 @@ def test_examples_answer_as_tensors_do(server, family, model):
         np.testing.assert_allclose(scores[0], model.score(query, row)[0, 0], rtol=1e-4, atol=1e-5)
         stranger = model.spec.items.encode(["i1"])[0] - 1
         np.testing.assert_allclose(scores[1], model.prior()[stranger], rtol=1e-4)
+
+
+def test_a_whole_number_in_an_example_where_the_model_takes_floats_is_explained(server, family):
+    example = {"user_id": "u1", "age": 40, "item_id": "i20"}
+    with (
+        Client(server.address, family, timeout=20) as client,
+        pytest.raises(InvalidRequest, match=r"(?s)age.*as floats, 40\.0 for 40"),
+    ):
+        client.rank_examples([example])
 
 
 def test_serving_default_takes_examples(server, family, model):
@@ -314,9 +351,11 @@ def test_a_wrong_width_of_candidates_is_refused_by_name(server, family):
     assert "item_id" in said
 
 
-def test_a_wrong_dtype_is_refused(server, family):
+def test_a_wrong_dtype_is_refused_by_name(server, family):
     said = refused(server, family, names.RECOMMEND, user_id=["u1"], k=np.array([3], np.int64))
+    assert "`k`" in said
     assert "int32" in said
+    assert "int64" in said
 
 
 def test_a_missing_tensor_is_refused_by_name(server, family):
