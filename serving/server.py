@@ -5,13 +5,11 @@ TF Serving's own C++ server is the one for production; this one needs nothing bu
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
-import sys
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent import futures
 from pathlib import Path
 from types import TracebackType
@@ -217,36 +215,3 @@ def serve(
         # Not in the handler: gRPC takes locks that the interrupted code may hold.
         server.stop(grace)
         restore()
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m tfrec_meta.serving.server BASE`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="tfrec_meta.serving.server", description=main.__doc__)
-    parser.add_argument("base", help="folder with the versions, <base>/<version>/saved_model.pb")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=protocol.DEFAULT_PORT, help="0: any free one")
-    parser.add_argument("--name", help="the model's name (default: that of the base folder)")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--certificate", help="PEM file, for TLS")
-    parser.add_argument("--key", help="PEM file, for TLS")
-    parser.add_argument(
-        "--insecure", action="store_true", help="listen beyond this machine without TLS"
-    )
-    parser.add_argument(
-        "--grace",
-        type=float,
-        default=30.0,
-        help="seconds that calls under way have once it is told to stop",
-    )
-    options = vars(parser.parse_args(arguments))
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
-        serve(options.pop("base"), **options)
-    except ServerStartError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

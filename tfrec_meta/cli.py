@@ -168,6 +168,8 @@ def _export(options: argparse.Namespace) -> Answer:
 def _serve(options: argparse.Namespace) -> Answer:
     from tfrec_meta.serving import serve
 
+    # A server says which version it took, and which it skipped and why.
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     serve(
         options.base,
         host=options.host,

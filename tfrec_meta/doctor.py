@@ -37,8 +37,8 @@ class Check:
     needed: bool = True  # whether its absence is a fault
 
 
-def report(as_json: bool = False) -> int:
-    """Prints a line a check, each as soon as it is known; or one JSON list.
+def report() -> int:
+    """Prints a line a check, each as soon as it is known.
 
     Returns:
         The exit status: 1 if something needed is missing or does not work, else 0.
@@ -46,12 +46,9 @@ def report(as_json: bool = False) -> int:
     found = []
     for check in _checks():
         found.append(check)
-        if not as_json:
-            state = "ok" if check.ok else "WRONG" if check.needed else "absent"
-            mend = f" Mend it: {check.mend}" if check.mend else ""
-            print(f"{state:<7} {check.name:<20} {check.message}{mend}", flush=True)
-    if as_json:
-        print(json.dumps([dataclasses.asdict(check) for check in found], indent=1))
+        state = "ok" if check.ok else "WRONG" if check.needed else "absent"
+        mend = f" Mend it: {check.mend}" if check.mend else ""
+        print(f"{state:<7} {check.name:<20} {check.message}{mend}", flush=True)
     return int(any(check.needed and not check.ok for check in found))
 
 

@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 
+from tfrec_meta.cli import main
 from tfrec_meta.serving import Client, LocalServer, ServerStartError, Unavailable
-from tfrec_meta.serving.server import main
 
 import grpc
 import pytest
@@ -32,11 +32,11 @@ def test_sigterm_under_a_request_answers_it_and_ends_with_0(movies_base, stubs, 
     (base / "9").mkdir()  # half copied
     # The client first, then TensorFlow: with the other tests, both orders in one process.
     code = (
-        "import sys, tfrec_meta.serving.client; from tfrec_meta.serving.server import main; "
+        "import sys, tfrec_meta.serving.client; from tfrec_meta.cli import main; "
         "assert 'tensorflow' not in sys.modules; sys.exit(main())"
     )
     server = subprocess.Popen(
-        [sys.executable, "-c", code, str(base), "--port", "0"],
+        [sys.executable, "-c", code, "serve", str(base), "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -74,7 +74,7 @@ def test_stop_answers_the_calls_under_way(movies_base, stubs):
 def test_port_in_use_is_one_clear_error(movies_server, movies_base, capsys):
     with pytest.raises(ServerStartError, match=rf"can't listen on .*{movies_server.port}.*in use"):
         LocalServer(movies_base, port=movies_server.port).start()
-    assert main([str(movies_base), "--port", str(movies_server.port)]) == 1
+    assert main(["serve", str(movies_base), "--port", str(movies_server.port)]) == 1
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: can't listen on")
 
 
@@ -92,7 +92,7 @@ def test_port_in_use_is_one_clear_error(movies_server, movies_base, capsys):
 )
 def test_nothing_to_serve_is_one_line_and_exit_status_1(tmp_path, capfd, make, told):
     base = make(tmp_path)
-    assert main([str(base), "--port", "0"]) == 1
+    assert main(["serve", str(base), "--port", "0"]) == 1
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("error: ")
