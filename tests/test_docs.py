@@ -1,6 +1,6 @@
 """The examples of the README and of the documentation run as they are.
 
-`docs/data.md` and `docs/serving.md` have tests of their own, which also check what is printed.
+Those of `ELSEWHERE` have tests of their own, which also check what is printed.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = ("data.md", "serving.md")
+ELSEWHERE = ("data.md", "evaluation.md", "serving.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ("tfrec_meta", "tests", "benchmarks", "examples")
 
 # Part -> the parts of ours that it may import besides itself and `keras`, which every entry point
-# goes through. DESIGN: low layers never import high ones, and what stands beside one another does
-# not import each other.
+# goes through. Low layers never import high ones, and what stands beside one another does not
+# import each other.
 BELOW_MODELS = {"data", "features"}
 BELOW_TRAINING = BELOW_MODELS | {"models", "evaluation"}
 ON_TOP = BELOW_TRAINING | {"training"}
