@@ -17,7 +17,8 @@ import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.api import evaluate
 from tfrec_meta.evaluation import full_catalogue
-from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix
+from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.models.closed_forms import ease_weights
 
 import numpy as np
 

@@ -457,8 +457,11 @@ def test_a_folder_of_another_run_is_refused_with_what_differs(resumed):
         start(fresh(), other)
     items = pa.table({"item_id": ["new"], "category": ["new"]})
     grown = SPEC.fit(dataclasses.replace(SPLIT.train, items=items))
-    with pytest.raises(ValueError, match=r"\(features.vocabularies\)"):
+    with pytest.raises(ValueError, match=r"\(features.vocabularies"):
         start(TwoTower(SHAPE, grown))
+    validation = SPLIT.validation.take(np.arange(len(SPLIT.validation))[::-1])  # as many events
+    with pytest.raises(ValueError, match=r"\(data.validation\)"):
+        train(fresh(), SPLIT.train, validation, QUICK, folder, progress=False)
 
 
 def test_a_run_killed_by_the_system_goes_on_and_ends_alike(tmp_path, uninterrupted):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,18 @@ from tfrec_meta.evaluation import (
 )
 from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features.held_out import held_out, interaction_matrix
 from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model
-from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix
+from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import config_fields
 from tfrec_meta.training import TrainingConfig
 
 import numpy as np
-import pyarrow as pa
 
 BASELINES = ("popularity", "item_knn", "ease", "ials")
+_LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
+_log = logging.getLogger(__name__)
+RowScores = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +75,32 @@ class Strategy:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Strategy:
-        """Reads what `as_dict` gave, or a part of it: what is left out has its default."""
+        """Reads what `as_dict` gave, or a part of it: what is left out has its default.
+
+        Raises:
+            ValueError: for a family, a field or a value that makes no sense, by name.
+        """
         family = record.get("family", "two_tower")
         if family not in FAMILIES:
             raise ValueError(f"`family`={family!r}; known are {sorted(FAMILIES)}.")
         return cls(
             family,
-            FAMILIES[family].config_type(**config_fields(record.get("model", {}))),
-            TrainingConfig(**record.get("training", {})),
+            _config(FAMILIES[family].config_type, record.get("model", {})),
+            _config(TrainingConfig, record.get("training", {})),
             FeatureSpec.declared(record["features"]) if record.get("features") else None,
             history_length=record.get("history_length", 200),
         )
+
+
+def _config(kind: type, record: Mapping[str, Any]) -> Any:
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(record) - set(known))
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; it has {', '.join(known)}.")
+    try:
+        return kind(**config_fields(record))
+    except TypeError as error:  # a text where a number belongs
+        raise ValueError(f"{kind.__name__} can't be made of {dict(record)}: {error}.") from error
 
 
 class Evaluations(dict[str, Evaluation]):
@@ -112,17 +132,14 @@ def train(
     """
     if isinstance(strategy, str):
         strategy = Strategy(strategy)
-    recipe = strategy.training
     if isinstance(data, Split):
-        if recipe.history == "auto" and data.protocol.startswith("random"):
-            recipe = dataclasses.replace(recipe, history="leave_one_out")
         validation = data.validation if validation is None else validation
         data = data.train
-    training.seed_everything(recipe.seed)
+    training.seed_everything(strategy.training.seed)
     features = strategy.features or FeatureSpec.infer(data, strategy.history_length)
     family: Any = FAMILIES[strategy.family]
     model: Recommender = family(strategy.model, features.fit(data))
-    curve = training.fit(model, data, validation, recipe, folder, progress)
+    curve = training.fit(model, data, validation, strategy.training, folder, progress)
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model
@@ -133,7 +150,7 @@ def evaluate(
     split: Split,
     *,
     k: int = 10,
-    baselines: Sequence[str] = BASELINES,
+    baselines: Sequence[str] | None = None,
     resamples: int = 1000,
     ease_l2: float = EASEConfig().l2,
 ) -> Evaluations:
@@ -146,8 +163,9 @@ def evaluate(
         model: a fitted model.
         split: its test part is evaluated.
         k: length of the list.
-        baselines: any of "popularity", "item_knn", "ease", "ials"; the second and the last need the
-            `bench` extra.
+        baselines: any of "popularity", "item_knn", "ease", "ials"; by default those that are
+            possible here: item_knn and ials need the `bench` extra, and ease a catalogue whose
+            square fits into memory.
         resamples: bootstrap draws for the intervals.
         ease_l2: penalty of the EASE baseline.
 
@@ -155,35 +173,45 @@ def evaluate(
         ValueError: for an unknown baseline, or a split without test events.
         ImportError: if a baseline needs the `bench` extra, and it isn't installed.
     """
-    past, users, seen, relevant, outside = _protocol(model, split)
+    asked = held_out(model.spec, split.past, split.test)
 
     def run(scores: Any) -> Evaluation:
         return full_catalogue(
-            scores, relevant, seen, k=k, extra_relevant=outside, resamples=resamples
+            scores,
+            asked.relevant,
+            asked.seen,
+            k=k,
+            extra_relevant=asked.outside,
+            resamples=resamples,
         )
 
-    results = Evaluations({model.family: run(scorer(model, past, users))})
+    if baselines is None:
+        baselines = possible_baselines(model.spec.catalogue_size)
+    results = Evaluations({model.family: run(_scores(model, asked.queries))})
+    # Baselines learn from everyone's past, and are asked about the users of the test part.
+    everyone = np.union1d(split.past.user_ids.astype(str), asked.users.astype(str)).astype(object)
+    train = interaction_matrix(split.past, everyone, model.spec.items)
+    row = np.searchsorted(everyone, asked.users)
     for name in baselines:
-        results[name if name not in results else f"{name} (baseline)"] = run(
-            _baseline(name, seen, ease_l2)
-        )
+        found = run(_of_rows(_baseline(name, train, ease_l2), row))
+        results[name if name not in results else f"{name} (baseline)"] = found
     return results
 
 
-def scorer(
-    model: Recommender, past: Interactions, users: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Full-catalogue scores of users by their row, their history being all of `past`."""
-    queries = model.spec.encode_queries(
-        users,
-        user_histories(past, users, model.spec.history_length),
-        _user_columns(model, past, users),
-    )
-
-    def scores(rows: np.ndarray) -> np.ndarray:
-        return model.score({name: value[rows] for name, value in queries.items()})
-
-    return scores
+def possible_baselines(catalogue_size: int) -> list[str]:
+    """The baselines that can be fitted here; what is left out, and why, is logged."""
+    possible = list(BASELINES)
+    if importlib.util.find_spec("implicit") is None:
+        possible = [name for name in possible if name not in ("item_knn", "ials")]
+        _log.warning("item_knn and ials are left out: they need `pip install 'tfrec-meta[bench]'`.")
+    if catalogue_size > _LARGE_CATALOGUE:
+        possible.remove("ease")
+        _log.warning(
+            "ease is left out: the catalogue has %s items, too many for its matrix. "
+            "Name it in `baselines` to try all the same.",
+            f"{catalogue_size:,}",
+        )
+    return possible
 
 
 def export(
@@ -249,17 +277,18 @@ def report(
     """
     from tfrec_meta.evaluation.report import write_report  # plots, which only this needs
 
-    past, everyone, seen, _, _ = _protocol(model, split)
+    asked = held_out(model.spec, split.past, split.test)
     if not len(users):
-        counts = np.diff(seen.indptr)
-        users = [everyone[np.argsort(counts, kind="stable")[len(counts) // 2]]]
-    strangers = sorted(set(users) - set(everyone))
+        counts = np.diff(asked.seen.indptr)
+        users = [asked.users[np.argsort(counts, kind="stable")[len(counts) // 2]]]
+    strangers = sorted(set(users) - set(split.data.user_ids))
     if strangers:
         raise ValueError(f"`users` names {strangers}, of whom the data has no events.")
-    rows = np.searchsorted(everyone, np.asarray(users, object))
-    best, _ = top_k(scorer(model, past, everyone), rows, min(k, model.spec.catalogue_size), seen)
+    shown = held_out(model.spec, split.past, split.test, np.asarray(users, object))
+    rows, length = np.arange(len(users)), min(k, model.spec.catalogue_size)
+    best, _ = top_k(_scores(model, shown.queries), rows, length, shown.seen)
     titles = _titles(model)
-    latest = user_histories(past, users, 10)
+    latest = user_histories(split.past, users, 10)
     examples = []
     for user, history, columns in zip(users, latest, best, strict=True):
         names = [titles.get(item, item) for item in history if item]
@@ -281,25 +310,12 @@ def report(
     )
 
 
-def _protocol(model: Recommender, split: Split):
-    """past events, distinct users, seen and relevant [users, catalogue], relevant items outside."""
-    past = split.data.take(np.sort(np.concatenate([split.train_index, split.validation_index])))
-    test = split.test
-    if not len(test):
-        raise ValueError("The split has no test events to evaluate on.")
-    users = np.unique(np.concatenate([past.user_ids, test.user_ids]).astype(str)).astype(object)
-    items = model.spec.items
-    unknown = test.take(np.flatnonzero(items.encode(test.events["item_id"]) == 0))
-    pairs = unknown.events.group_by(["user_id", "item_id"]).aggregate([])
-    rows = np.searchsorted(users, pairs["user_id"].to_numpy())
-    outside = np.bincount(rows, minlength=len(users))
-    return (
-        past,
-        users,
-        interaction_matrix(past, users, items),
-        interaction_matrix(test, users, items),
-        outside,
-    )
+def _scores(model: Recommender, queries: Mapping[str, np.ndarray]) -> RowScores:
+    return lambda rows: model.score({name: value[rows] for name, value in queries.items()})
+
+
+def _of_rows(scores: RowScores, row: np.ndarray) -> RowScores:
+    return lambda rows: scores(row[rows])
 
 
 def _baseline(name: str, seen: Any, ease_l2: float) -> Any:
@@ -314,18 +330,6 @@ def _baseline(name: str, seen: Any, ease_l2: float) -> Any:
     if name == "ials":
         return peers.ials_scores(seen)
     raise ValueError(f"No baseline {name!r}; there are {', '.join(BASELINES)}.")
-
-
-def _user_columns(
-    model: Recommender, data: Interactions, users: np.ndarray
-) -> dict[str, pa.ChunkedArray]:
-    """The user features of the spec for these users, from the users table."""
-    if data.users is None or not model.spec.user:
-        return {}
-    table = data.users
-    rows = {user: row for row, user in enumerate(table["user_id"].to_pylist())}
-    found = [rows.get(user) for user in users]
-    return {f.name: table[f.name].take(pa.array(found, pa.int64())) for f in model.spec.user}
 
 
 def _titles(model: Recommender) -> dict[str, str]:

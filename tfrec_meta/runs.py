@@ -13,13 +13,11 @@ data and histories needs no TensorFlow.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import math
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +72,6 @@ PROTOCOLS = (*_SHARES, "leave-last-out")
 
 _FORMAT = 1  # of run.json
 _SYNTHETIC = re.compile(r"synthetic(?:-(\d+)x(\d+)x(\d+))?")
-_LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
 
 
 def read_data(data: Mapping[str, Any], seed: int) -> Interactions:
@@ -112,18 +109,33 @@ def is_named_source(source: str) -> bool:
     return source.startswith("movielens-") or _SYNTHETIC.fullmatch(source) is not None
 
 
-def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
-    """The split that the "split" part of the settings describes."""
+def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
+    """The "split" part of the settings, with the usual shares where it leaves them open.
+
+    Raises:
+        ValueError: for an unknown protocol, or shares where there are none.
+    """
     protocol, train, validation = split["protocol"], split["train"], split["validation"]
     if protocol not in PROTOCOLS:
         raise ValueError(f"`split`={protocol!r}; use one of {', '.join(PROTOCOLS)}.")
     if protocol == "leave-last-out":
         if train is not None or validation is not None:
             raise ValueError("The split leave-last-out takes no shares; leave them out.")
-        return split_leave_last_out(data)
+        return dict(split)
     usual = _SHARES[protocol]
-    train = usual[0] if train is None else train
-    validation = usual[1] if validation is None else validation
+    return {
+        "protocol": protocol,
+        "train": usual[0] if train is None else train,
+        "validation": usual[1] if validation is None else validation,
+    }
+
+
+def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
+    """The split that the "split" part of the settings describes."""
+    split = fill_shares(split)
+    protocol, train, validation = split["protocol"], split["train"], split["validation"]
+    if protocol == "leave-last-out":
+        return split_leave_last_out(data)
     if protocol == "time":
         return split_by_time(data, train, validation)
     if protocol in ("item", "user"):
@@ -165,7 +177,8 @@ class Run:
                 f"{path} has format {record.get('format')}, but this version reads {_FORMAT}. "
                 "Train into a new folder."
             )
-        return cls(folder, {key: record[key] for key in DEFAULTS})
+        settings = {key: record[key] for key in DEFAULTS}
+        return cls(folder, {**settings, "split": fill_shares(settings["split"])})
 
     @classmethod
     def begin(
@@ -205,6 +218,7 @@ class Run:
             {"training": {"seed": settings["seed"]}}, settings["strategy"]
         )
         settings["seed"] = settings["strategy"]["training"]["seed"]
+        settings["split"] = fill_shares(settings["split"])
         run = cls(folder, settings)
         _ = run.split  # what is wrong with the data is said before anything is written
         settings["strategy"] = run.strategy.as_dict()
@@ -229,12 +243,6 @@ class Run:
         seed = self.settings["seed"]
         data = read_data(self.settings["data"], seed)
         return split_data(data, self.settings["split"], seed)
-
-    @property
-    def past(self) -> Interactions:
-        """The events of the train and validation parts: what a model may know of its users."""
-        split = self.split
-        return split.data.take(np.sort(np.concatenate([split.train_index, split.validation_index])))
 
     @property
     def is_trained(self) -> bool:
@@ -281,8 +289,6 @@ class Run:
         from tfrec_meta import api
 
         model = self.model()
-        if baselines is None:
-            baselines = _possible_baselines(api.BASELINES, model.spec.catalogue_size)
         found = api.evaluate(model, self.split, k=k, baselines=baselines, resamples=resamples)
         record = {
             "k": k,
@@ -327,7 +333,7 @@ class Run:
 
     def history(self, user_id: str, length: int = 1000) -> list[str]:
         """The latest items of a user in train and validation, oldest first; [] if unknown."""
-        return [item for item in user_histories(self.past, [user_id], length)[0] if item]
+        return [item for item in user_histories(self.split.past, [user_id], length)[0] if item]
 
     def titles(self) -> dict[str, str]:
         """Item titles, as far as the data has them."""
@@ -336,24 +342,6 @@ class Run:
             return {}
         pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
         return {item: title for item, title in pairs if title}
-
-
-def _possible_baselines(names: Sequence[str], catalogue: int) -> list[str]:
-    possible = list(names)
-    if importlib.util.find_spec("implicit") is None:
-        possible = [name for name in possible if name not in ("item_knn", "ials")]
-        print(
-            "item_knn and ials are left out: they need `pip install 'tfrec-meta[bench]'`.",
-            file=sys.stderr,
-        )
-    if catalogue > _LARGE_CATALOGUE and "ease" in possible:
-        possible.remove("ease")
-        print(
-            f"ease is left out: the catalogue has {catalogue:,} items, too many for its matrix. "
-            "Name it in --baselines to try all the same.",
-            file=sys.stderr,
-        )
-    return possible
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tfrec_meta.data import Interactions, histories, user_histories
+from tfrec_meta.data import Interactions, histories
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features.held_out import held_out
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.closed_forms import interaction_matrix
 from tfrec_meta.models.contract import Recommender
 from tfrec_meta.models.two_tower import TwoTower
 from tfrec_meta.models.user_windows import UserWindows, WindowOptions
@@ -46,8 +46,8 @@ class TrainingConfig:
         learning_rate: of AdamW, at the start.
         weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019).
         history: "earlier" takes the user's strictly earlier events, as at serving time;
-            "leave_one_out" any other events, for splits whose time order means nothing; "auto" is
-            "leave_one_out" where a Split drawn at random says so, and "earlier" otherwise.
+            "leave_one_out" any other events, for data whose time order means nothing; "auto" is
+            "leave_one_out" for the `sampled` events of a random split, and "earlier" otherwise.
         history_length: items of a query's history in training: the latest, or with
             "leave_one_out" a new sample each epoch. At most the FeatureSpec's.
         history_dropout: share of these left out of a query at random, in [0, 1).
@@ -130,6 +130,9 @@ def train(
         ValueError: if there is no event of a known item, the loss is no longer finite, or `folder`
             holds a run of another config, other data or other features.
     """
+    if config.history == "auto":
+        history: Any = "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
+        config = dataclasses.replace(config, history=history)
     events = _rows(data, model, config)
     model.prepare(data)
     optimizer = tf_keras.optimizers.AdamW(
@@ -215,19 +218,17 @@ class _Events:
         past = histories(data)
         user = spec.users.encode(data.events["user_id"])
         item = spec.items.encode(data.events["item_id"])
-        digest = hashlib.sha256()
-        for array in (user, item, past.order, past.stop):
-            digest.update(array.tobytes())
+        context = spec.encode_context(data.events)
         # Events of one user stand together in `order` and share `start`.
         count = np.bincount(past.start, minlength=len(item))[past.start]
         weight = count ** -float(config.user_balance)
         return cls(
             spec,
             config,
-            digest.hexdigest(),
+            _digest(user, item, past.order, past.stop, *context.values()),
             tf.constant(user),
             tf.constant(item),
-            {name: tf.constant(value) for name, value in spec.encode_context(data.events).items()},
+            {name: tf.constant(value) for name, value in context.items()},
             tf.constant(past.order),
             tf.constant(past.start),
             tf.constant(past.stop),
@@ -340,7 +341,9 @@ class _Course(tf_keras.callbacks.Callback):
         self.folder = Path(folder) if folder is not None else Path()
         self.manager = None
         if folder is not None:
-            self._check_same_run(digest, 0 if validation is None else len(validation))
+            known = (*model.user_table.values(), *model.item_table.values())
+            tables = _digest(*(variable.numpy() for variable in known))
+            self._check_same_run(digest, tables, _digest_of_events(validation))
             self.record = tf.Variable("{}", dtype=tf.string)
             last = tf.train.Checkpoint(model=model, optimizer=optimizer, record=self.record)
             # The weights alone: by way of the model, reading it would turn the optimizer back too.
@@ -416,7 +419,7 @@ class _Course(tf_keras.callbacks.Callback):
             self.best = (value, record["best"], self.trained.get_weights())
             self.trained.set_weights(now)
 
-    def _check_same_run(self, digest: str, validation: int) -> None:
+    def _check_same_run(self, digest: str, tables: str, validation: str) -> None:
         """Refuses to go on with a run that was begun with other settings, data or features."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "run.json"
@@ -425,13 +428,14 @@ class _Course(tf_keras.callbacks.Callback):
             "training": dataclasses.asdict(self.config),
             "model": dataclasses.asdict(self.trained.config),
             "features": {
-                "user": [repr(feature) for feature in spec.user],
-                "item": [repr(feature) for feature in spec.item],
-                "context": [repr(feature) for feature in spec.context],
-                "history_length": spec.history_length,
-                "vocabularies": {key: len(v) for key, v in spec.vocabularies.items()},
+                **spec.declaration(),
+                "statistics": spec.statistics,
+                "vocabularies": {
+                    key: _digest("\n".join(vocabulary.tokens.to_pylist()).encode())
+                    for key, vocabulary in spec.vocabularies.items()
+                },
             },
-            "data": {"events": digest, "validation": validation},
+            "data": {"events": digest, "tables": tables, "validation": validation},
         }
         record = json.loads(json.dumps(record))
         if not path.exists():
@@ -451,6 +455,20 @@ class _Course(tf_keras.callbacks.Callback):
             )
 
 
+def _digest(*parts: np.ndarray | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_events(data: Interactions | None) -> str:
+    if data is None or not len(data):
+        return ""
+    tokens = "\n".join([*data.user_ids, *data.item_ids]).encode()
+    return _digest(tokens, data.user_codes, data.item_codes)
+
+
 def _write_whole(path: Path, text: str) -> None:
     """Writes a file that is either as it was or complete, whenever the process dies."""
     new = path.with_name(f".{path.name}.new")
@@ -468,19 +486,17 @@ class _Validation:
         users = validation.user_ids
         if len(users) > _VALIDATION_USERS:
             users = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
-        past = user_histories(data, users, spec.history_length)
-        self.queries = spec.encode_queries(users, past)
-        self.relevant = interaction_matrix(validation, users, spec.items)
-        self.seen = interaction_matrix(data, users, spec.items)
+        self.asked = held_out(spec, data, validation, users)
 
     def metrics(self, model: TwoTower) -> dict[str, float]:
         model.refresh_index()
         result = full_catalogue(
-            lambda rows: model.score({k: v[rows] for k, v in self.queries.items()}),
-            self.relevant,
-            self.seen,
+            lambda rows: model.score({k: v[rows] for k, v in self.asked.queries.items()}),
+            self.asked.relevant,
+            self.asked.seen,
             k=min(10, model.spec.catalogue_size),
             metrics=("ndcg", "recall"),
+            extra_relevant=self.asked.outside,
             resamples=0,
         )
         return {

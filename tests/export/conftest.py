@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 HISTORY = 6
-CONFIG = tm.ExportConfig(k=4, max_k=7, exclude_width=3, candidates_width=5, filters=("category",))
+CONFIG = tm.ExportConfig(
+    history_width=HISTORY,
+    k=4, max_k=7, exclude_width=3, candidates_width=5, filters=("category",))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +42,7 @@ def models(shop):
             tm.Vector("picture", 3),
         ),
         context=(tm.Category("device"),),
-        history_length=HISTORY,
+        history_length=4,  # less than a request carries: the rest is only left out of the answer
     )
     configs = {"two_tower": tm.TwoTowerConfig(embedding_dim=8, user_id=True, user_features=True)}
     recipe = tm.TrainingConfig(epochs=3, batch_size=64)

@@ -72,7 +72,7 @@ def test_history_encoders_are_served_by_the_same_ops_and_give_the_same_answer(
     model = TwoTower(config, tm.FeatureSpec(history_length=6).fit(shop))
     model.prepare(shop)
     model.refresh_index()
-    folder = tm.export(model, tmp_path / "m", tm.ExportConfig(recommend_history=True))
+    folder = tm.export(model, tmp_path / "m", tm.ExportConfig(history_width=6, recommend_history=True))
     test_only_core_ops_and_no_device(folder)
     test_ops_without_a_gpu_kernel_are_string_and_lookup_ops(folder)
     history = ["i3", "i1", "i2", "", "", ""]
@@ -185,7 +185,7 @@ def test_a_model_without_an_items_table_exports_its_ids(tmp_path):
 
 
 def test_history_may_be_recommended_again_if_the_export_says_so(models, tmp_path):
-    config = tm.ExportConfig(recommend_history=True, k=30, max_k=30)
+    config = tm.ExportConfig(history_width=6, recommend_history=True, k=30, max_k=30)
     folder = tm.export(models["popularity"], tmp_path / "m", config)
     recommend = tf.saved_model.load(str(folder)).signatures[names.RECOMMEND]
     kept = recommend(**blank(recommend, k=30, history=["i1", "i2", "", "", "", ""]))
@@ -194,7 +194,7 @@ def test_history_may_be_recommended_again_if_the_export_says_so(models, tmp_path
 
 def test_diversity_spreads_the_answer(models, tmp_path):
     model = models["two_tower"]
-    folder = tm.export(model, tmp_path / "m", tm.ExportConfig(diversity=True, k=6))
+    folder = tm.export(model, tmp_path / "m", tm.ExportConfig(history_width=6, diversity=True, k=6))
     recommend = tf.saved_model.load(str(folder)).signatures[names.RECOMMEND]
 
     def spread(answer):

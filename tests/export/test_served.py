@@ -130,7 +130,9 @@ def test_k_is_capped_and_never_an_error(server, family, k, width):
 def test_k_above_the_catalogue_gives_all_that_is_left(models, tmp_path, diversity):
     model = models["two_tower"]
     size = model.spec.catalogue_size
-    config = tm.ExportConfig(max_k=2 * size, exclude_width=3, diversity=True)
+    config = tm.ExportConfig(
+        max_k=2 * size, history_width=HISTORY, exclude_width=3, diversity=True
+    )
     base = tm.export(model, tmp_path / "wide", config).parent
     with LocalServer(base) as server:
         answer = raw(
@@ -380,3 +382,15 @@ def test_the_catalogue_names_every_recommended_item(server, exported, family, sh
     table = shop.items.to_pydict()
     titles = dict(zip(table["item_id"], table["title"], strict=True))
     assert [catalogue.title(item) for item in items] == [titles[item] for item in items]
+
+
+def test_all_of_a_long_history_is_left_out_though_the_model_reads_its_latest(
+    server, family, model, shop
+):
+    seen = [f"i{i}" for i in range(1, HISTORY + 1)]  # two more than the model reads
+    assert len(seen) > model.spec.history_length
+    with Client(server.address, family, timeout=20) as client:
+        answer = [item.item_id for item in client.recommend("u1", seen, k=7)]
+    assert not set(answer) & set(seen)
+    ids, _ = expected(model, "u1", seen, 7)
+    assert answer == ids

@@ -1,12 +1,8 @@
 """What every family must do to be worth its name: rank better than popularity on real data."""
 
 import tfrec_meta as tm
-from tfrec_meta.api import scorer
-from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.models import FAMILIES
-from tfrec_meta.models.closed_forms import interaction_matrix
 
-import numpy as np
 import pytest
 
 # NDCG@10 that public baselines reach on this split: implicit's item-kNN and iALS with the settings
@@ -27,21 +23,14 @@ def split():
 @pytest.fixture(scope="session")
 def quality(split):
     """NDCG@10 over the full catalogue of a family."""
-    users = np.unique(split.train.user_ids.astype(str)).astype(object)
     found = {}
 
     def ndcg(family):
         if family not in found:
             strategy = STRATEGIES.get(family, tm.Strategy(family))
             model = tm.train(split, strategy, progress=False)
-            seen, relevant = (
-                interaction_matrix(part, users, model.spec.items)
-                for part in (split.train, split.test)
-            )
-            result = full_catalogue(
-                scorer(model, split.train, users), relevant, seen, metrics=("ndcg",), resamples=0
-            )
-            found[family] = result["ndcg@10"].value
+            results = tm.evaluate(model, split, baselines=(), resamples=0)
+            found[family] = results[family]["ndcg@10"].value
         return found[family]
 
     return ndcg

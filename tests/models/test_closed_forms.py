@@ -1,9 +1,10 @@
 """EASE and the interaction matrix, by independent means."""
 
 import tfrec_meta as tm
+from tfrec_meta.features.held_out import interaction_matrix
 from tfrec_meta.keras import tf_keras  # noqa: F401
 from tfrec_meta.models import EASEConfig
-from tfrec_meta.models.closed_forms import ease_weights, interaction_matrix
+from tfrec_meta.models.closed_forms import ease_weights
 
 import numpy as np
 import pytest

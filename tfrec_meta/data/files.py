@@ -30,7 +30,8 @@ def atomic_folder(target: PathLike, *, overwrite: bool = False) -> Iterator[Path
 
     Args:
         target: the folder to make; its parents are made too.
-        overwrite: replace a `target` that is there; it stays whole until the new one is.
+        overwrite: replace a `target` that is there; it stays whole until the new one is; a
+            kill between two renames leaves it beside, under a hidden name.
 
     Raises:
         FileExistsError: `target` is there, before or after the block, and `overwrite` is false.
@@ -60,7 +61,11 @@ def _replace_folder(work: Path, target: Path, overwrite: bool) -> None:
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
         try:
             os.replace(target, old)  # onto an empty folder: allowed, and in one step
-            os.replace(work, target)
+            try:
+                os.replace(work, target)
+            except OSError:
+                os.replace(old, target)
+                raise
         finally:
             shutil.rmtree(old, ignore_errors=True)
         return

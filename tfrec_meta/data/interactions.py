@@ -36,6 +36,8 @@ class Interactions:
         items: `item_id` string, unique, and attribute columns; None when nothing is known.
         name: says in reports and messages which data this is.
         dropped: reason -> rows left out while reading and cleaning.
+        sampled: whether these are a random part of more events, as the train part of
+            `split_by_item`: what was held out lies between them, and time order tells nothing.
 
     Raises:
         ValueError: an id is missing, a value is not finite, an id of `users` or `items` repeats.
@@ -47,6 +49,7 @@ class Interactions:
     items: pa.Table | None = None
     name: str = "interactions"
     dropped: Mapping[str, int] = field(default_factory=dict)
+    sampled: bool = False
 
     def __post_init__(self) -> None:
         events = self.events
@@ -294,7 +297,12 @@ class Interactions:
             for key, table in (("users", self.users), ("items", self.items)):
                 if table is not None:
                     pq.write_table(table, work / f"{key}.parquet")
-            about = {"format": _FORMAT, "name": self.name, "dropped": dict(self.dropped)}
+            about = {
+                "format": _FORMAT,
+                "name": self.name,
+                "dropped": dict(self.dropped),
+                "sampled": self.sampled,
+            }
             (work / "interactions.json").write_text(json.dumps(about, indent=2) + "\n")
         return Path(folder)
 
@@ -332,7 +340,12 @@ class Interactions:
                 except (pa.ArrowInvalid, OSError) as error:
                     reason = f"{path} is damaged: {str(error).splitlines()[0]}"
                     raise ValueError(f"{reason}; write the data again.") from error
-        return cls(name=about["name"], dropped=about["dropped"], **tables)
+        return cls(
+            name=about["name"],
+            dropped=about["dropped"],
+            sampled=about.get("sampled", False),
+            **tables,
+        )
 
 
 def _arrow(name: str, given: Any) -> pa.Array | pa.ChunkedArray:

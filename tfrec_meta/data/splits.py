@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tfrec_meta.data.interactions import Interactions
@@ -19,6 +19,8 @@ class Split:
         train_index, validation_index, test_index: int64 event rows of `data`.
         protocol: how it was split, in words.
         seed: the seed of a random protocol, else None.
+        random: whether each part is a random share of the users' events, so that test events lie
+            between those of train.
     """
 
     data: Interactions
@@ -27,6 +29,7 @@ class Split:
     test_index: np.ndarray
     protocol: str
     seed: int | None = None
+    random: bool = False
 
     def __post_init__(self) -> None:
         times_used = np.zeros(len(self.data), np.int8)
@@ -43,17 +46,25 @@ class Split:
     @cached_property
     def train(self) -> Interactions:
         """The events to learn from."""
-        return self.data.take(self.train_index)
+        return self._part(self.train_index)
 
     @cached_property
     def validation(self) -> Interactions:
         """The events to choose by; empty when the protocol has none."""
-        return self.data.take(self.validation_index)
+        return self._part(self.validation_index)
 
     @cached_property
     def test(self) -> Interactions:
         """The events to judge by, once."""
-        return self.data.take(self.test_index)
+        return self._part(self.test_index)
+
+    @cached_property
+    def past(self) -> Interactions:
+        """What may be known when the test events are asked about: train and validation."""
+        return self._part(np.sort(np.concatenate([self.train_index, self.validation_index])))
+
+    def _part(self, rows: np.ndarray) -> Interactions:
+        return replace(self.data.take(rows), sampled=self.random or self.data.sampled)
 
     def __repr__(self) -> str:
         return (
@@ -170,7 +181,8 @@ def _stratified(
     cut_test = np.round((train + validation) * count)[codes[order]]
     learnt, judged = place < cut_train, place >= cut_test
     protocol = f"random by {what}, {train:g} train, {validation:g} validation"
-    return Split(data, order[learnt], order[~learnt & ~judged], order[judged], protocol, seed)
+    chosen = ~learnt & ~judged
+    return Split(data, order[learnt], order[chosen], order[judged], protocol, seed, random=True)
 
 
 def _cold(

@@ -38,10 +38,12 @@ def mask_other_attributes(
         attributes: int32 [catalogue, W], the attributes of each item, 0 pads.
         size: height of the attribute's vocabulary.
     """
-    wants = tf.reduce_max(tf.one_hot(wanted, size), axis=1)[:, 1:]
-    has = tf.reduce_max(tf.one_hot(attributes, size), axis=1)[:, 1:]
-    allowed = tf.matmul(wants, has, transpose_b=True) > 0
-    return tf.where(allowed | ~asked[:, None], scores, _NEVER)
+    wants = tf.math.bincount(wanted, minlength=size, maxlength=size, axis=-1) > 0
+    wants &= tf.range(size)[None, :] > 0  # not the padding
+    allowed = ~asked[:, None]
+    for place in range(attributes.shape[1]):  # [B, catalogue] at a time, whatever the vocabulary
+        allowed |= tf.gather(wants, attributes[:, place], axis=1)
+    return tf.where(allowed, scores, _NEVER)
 
 
 def top_k(scores: tf.Tensor, k: tf.Tensor, max_k: int) -> tuple[tf.Tensor, tf.Tensor]:

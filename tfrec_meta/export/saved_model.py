@@ -39,7 +39,9 @@ class ExportConfig:
     Args:
         k: answers of `serving_default`, and of `recommend` where the request has no `k`.
         max_k: the most answers that a request can ask for.
-        exclude_width: E, items that a request can exclude.
+        history_width: H, items of the history that a request carries; the model reads the latest
+            `history_length` of its FeatureSpec, and all are left out of the answer.
+        exclude_width: E, further items that a request can leave out of the answer.
         candidates_width: C, items of one row of `rank`.
         filters: item categories by which a request may filter (`filter_<name>`).
         filter_width: F, values of one filter.
@@ -49,6 +51,7 @@ class ExportConfig:
 
     k: int = 10
     max_k: int = 100
+    history_width: int = 1000
     exclude_width: int = 50
     candidates_width: int = 100
     filters: tuple[str, ...] = ()
@@ -57,7 +60,8 @@ class ExportConfig:
     recommend_history: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("k", "max_k", "exclude_width", "candidates_width", "filter_width"):
+        widths = ("history_width", "exclude_width", "candidates_width", "filter_width")
+        for name in ("k", "max_k", *widths):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
         if self.k > self.max_k:
@@ -195,7 +199,7 @@ class _Servable:
         }
 
     def _user_options(self) -> dict[str, _Input]:
-        inputs = {names.HISTORY: _blank(self._spec.history_length)}
+        inputs = {names.HISTORY: _blank(self._config.history_width)}
         for feature in self._spec.query:
             inputs[feature.name] = _Input(
                 raw_dtype(feature), raw_width(feature), raw_default(feature)
@@ -396,10 +400,10 @@ def _write_warm_up(path: Path, model_name: str, servable: _Servable) -> None:
     """Requests that TF Serving replays before it serves: no user waits for first-call work."""
     spec, config = servable._spec, servable._config
     tokens = spec.items.tokens.slice(0, 3).to_pylist()
-    history = (tokens + [""] * spec.history_length)[: spec.history_length]
+    history = (tokens + [""] * config.history_width)[: config.history_width]
     known = spec.users.tokens.slice(0, 1).to_pylist() or [""]
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for user, earlier in ((known[0], history), ("", [""] * spec.history_length)):
+        for user, earlier in ((known[0], history), ("", [""] * config.history_width)):
             for name, inputs in (
                 (names.RECOMMEND, {**servable._user_side(), **servable._recommend_options()}),
                 (names.RANK, {**servable._rank_side(), **servable._user_options()}),

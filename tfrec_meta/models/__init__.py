@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 from tfrec_meta.models.closed_forms import EASE, EASEConfig, Popularity, PopularityConfig
 from tfrec_meta.models.contract import Recommender, read_record
@@ -20,7 +21,7 @@ def load_model(folder: Path | str) -> Recommender:
 
     Raises:
         FileNotFoundError: if the folder holds no saved model.
-        ValueError: if its format or family is unknown to this version.
+        ValueError: if it is damaged, or its format or family is unknown to this version.
     """
     folder = Path(folder)
     record = read_record(folder)
@@ -28,7 +29,12 @@ def load_model(folder: Path | str) -> Recommender:
         raise ValueError(
             f"{folder} holds a model of family {record['family']!r}; known are {sorted(FAMILIES)}."
         )
-    return FAMILIES[record["family"]].from_folder(folder, record)
+    try:
+        return FAMILIES[record["family"]].from_folder(folder, record)
+    except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(
+            f"{folder} holds a damaged model ({type(error).__name__}: {error}). Save it again."
+        ) from error
 
 
 __all__ = [

@@ -8,12 +8,12 @@ from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 from tfrec_meta.data import Interactions
-from tfrec_meta.features import FeatureSpec, Vocabulary
+from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features.held_out import interaction_matrix
 from tfrec_meta.models.contract import Query, Recommender
 from tfrec_meta.models.towers import multi_hot
 
 import numpy as np
-import pyarrow as pa
 import scipy.linalg
 import scipy.sparse
 import tensorflow as tf
@@ -37,30 +37,6 @@ def ease_weights(interactions: scipy.sparse.csr_matrix, l2: float) -> np.ndarray
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
     return weights.astype(np.float32)
-
-
-def interaction_matrix(
-    data: Interactions, users: np.ndarray, items: Vocabulary
-) -> scipy.sparse.csr_matrix:
-    """Who touched what.
-
-    Args:
-        data: events; those of other users or items are left out.
-        users: string [u], distinct; the rows.
-        items: the columns, in vocabulary order.
-
-    Returns:
-        float32 [u, items], 1 where the user touched the item.
-    """
-    row = Vocabulary(pa.array(users, pa.string())).encode(data.events["user_id"])
-    column = items.encode(data.events["item_id"])
-    known = (row > 0) & (column > 0)
-    ones = np.ones(known.sum(), np.float32)
-    matrix = scipy.sparse.csr_matrix(
-        (ones, (row[known] - 1, column[known] - 1)), shape=(len(users), len(items) - 1)
-    )
-    matrix.data[:] = 1.0  # repeats were added up
-    return matrix
 
 
 def each_item_once(history: tf.Tensor) -> tf.Tensor:
@@ -124,7 +100,7 @@ class EASEConfig:
         l2: ridge penalty; more for sparser data.
     """
 
-    l2: float = 300.0
+    l2: float = 400.0
 
     def __post_init__(self) -> None:
         if not self.l2 > 0:
@@ -174,4 +150,4 @@ class EASE(Recommender, tf.Module):
     @staticmethod
     def search_space(hp: Any) -> EASEConfig:
         """`hp` is a `keras_tuner.HyperParameters`."""
-        return EASEConfig(l2=hp.Float("l2", 1.0, 10_000.0, sampling="log", default=300.0))
+        return EASEConfig(l2=hp.Float("l2", 1.0, 10_000.0, sampling="log", default=400.0))

@@ -187,12 +187,15 @@ def read_record(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if the folder holds no saved model.
-        ValueError: if another format wrote it.
+        ValueError: if it is damaged, or another format wrote it.
     """
     path = folder / "model.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no saved model (no model.json). Train one first.")
-    record = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Save the model again.") from error
     if record.get("format") != _FORMAT:
         raise ValueError(
             f"{path} has format {record.get('format')}, but this version reads {_FORMAT}. "

@@ -42,7 +42,8 @@ def mean_of_rows(rows: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         total = tf.matmul(multi_hot(rows, table.shape[0]), table)
     else:  # adding row 0 and taking it off again is half the time of masking [B, W, d]
         total = tf.reduce_sum(tf.gather(table, rows), axis=1)
-        total -= (rows.shape[1] - named) * table[0]
+        # Gathered, not `table[0]`, whose gradient is a dense one of the whole table.
+        total -= (rows.shape[1] - named) * tf.gather(table, [0])
     return tf.math.divide_no_nan(total, named)
 
 

@@ -112,6 +112,10 @@ class TwoTower(Recommender, tfrs.Model):
             if config.share_item_embeddings
             else self._table("history_embedding", items)
         )
+        if config.user_id:
+            self.user_counts = tf.Variable(
+                tf.zeros([len(spec.users)]), trainable=False, name="user_counts"
+            )
         self.user_embedding = (
             self._table("user_embedding", len(spec.users)) if config.user_id else None
         )
@@ -158,6 +162,11 @@ class TwoTower(Recommender, tfrs.Model):
     def prepare(self, data: Interactions) -> None:
         """Takes in what is counted, not learned by steps: popularity and the feature tables."""
         self.observe(data)
+        if self.user_embedding is not None:
+            users = self.spec.users.encode(data.events["user_id"])
+            counts = np.bincount(users, minlength=len(self.spec.users))
+            counts[0] = 0  # nobody in particular
+            self.user_counts.assign(counts.astype(np.float32))
         if self.config.popularity_bias:
             self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
         for table, encoded in (
@@ -230,7 +239,7 @@ class TwoTower(Recommender, tfrs.Model):
     def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
         """The query tower above the encoded history, float32 [B, embedding_dim]."""
         if self.user_embedding is not None:
-            known = tf.cast(query["user_id"] > 0, tf.float32)[:, None]
+            known = tf.cast(self._met(query["user_id"]), tf.float32)[:, None]
             total += known * tf.gather(self.user_embedding, query["user_id"])
         if self._query_features:
             total += self.query_sum(self._with_known_features(query))
@@ -244,7 +253,9 @@ class TwoTower(Recommender, tfrs.Model):
     def embed_item(self, item: Query) -> tf.Tensor:
         """float32 [B, embedding_dim + 1]; `item` holds item_id int32 [B] and encoded features."""
         rows = item["item_id"]
-        known = tf.cast(rows > 0, tf.float32)[:, None]
+        # What training never met has its initial, random embedding: content alone speaks for it.
+        known = tf.cast(tf.gather(tf.concat([[0.0], self.item_counts], 0), rows) > 0, tf.float32)
+        known = known[:, None]
         total = known * tf.gather(self.item_embedding, rows)
         if self._item_features:
             total += self.item_sum(item)
@@ -269,7 +280,7 @@ class TwoTower(Recommender, tfrs.Model):
     def has_evidence(self, query: Query) -> tf.Tensor:
         known = tf.reduce_any(query["history"] > 0, axis=1)
         if self.user_embedding is not None:
-            known |= query["user_id"] > 0
+            known |= self._met(query["user_id"])
         for feature in self._query_features:
             known |= is_present(feature, self._with_known_features(query)[feature.name])[:, 0]
         return known
@@ -353,6 +364,10 @@ class TwoTower(Recommender, tfrs.Model):
     def _known_item(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         item = {name: tf.gather(table, rows) for name, table in self.item_table.items()}
         return {"item_id": rows, **item}
+
+    def _met(self, users: tf.Tensor) -> tf.Tensor:
+        """bool [B], whether training had events of these users."""
+        return tf.gather(self.user_counts, users) > 0
 
     def _with_known_features(self, query: Query) -> dict[str, tf.Tensor]:
         """Fills features that the query leaves out with what the users table said at training."""
