@@ -50,13 +50,21 @@ def test_a_run_is_begun_once_and_gone_on_with(tmp_path):
     run = Run.begin(tmp_path / "run", {**SMALL, "seed": 7})
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["strategy"]["training"]["seed"] == 7
-    assert record["split"] == {"protocol": "item", "train": None, "validation": None}
+    assert record["split"] == {"protocol": "item", "train": 0.75, "validation": 0.0}
 
     assert Run.begin(tmp_path / "run").settings == run.settings
     assert Run.begin(tmp_path / "run", {"seed": 7}).settings == run.settings
     with pytest.raises(ValueError, match=r"holds a run with seed=7, not 8\. Use another folder"):
         Run.begin(tmp_path / "run", {"seed": 8})
     assert Run.begin(tmp_path / "run", {**SMALL, "seed": 8}, overwrite=True).settings["seed"] == 8
+
+
+def test_the_shares_that_were_used_may_be_said_again(tmp_path):
+    run = Run.begin(tmp_path / "run", {**SMALL, "split": {"protocol": "time"}})
+    said = {"split": {"train": 0.8, "validation": 0.1}}
+    assert Run.begin(tmp_path / "run", said).settings == run.settings
+    with pytest.raises(ValueError, match=r"split\.validation=0\.1, not 0\.2"):
+        Run.begin(tmp_path / "run", {"split": {"validation": 0.2}})
 
 
 def test_nothing_is_written_for_settings_that_make_no_sense(tmp_path):
