@@ -119,3 +119,44 @@ def test_a_report_shows_whom_it_is_asked_for(popularity, tmp_path):
     assert "User x" in text
     with pytest.raises(ValueError, match="nobody"):
         tm.report(tmp_path / "other.html", popularity, SPLIT, found, users=["nobody"])
+
+
+def test_validation_that_nothing_can_be_found_in_is_left_out_with_a_warning(caplog):
+    data = tm.Interactions.from_arrays(
+        [f"u{i % 5}" for i in range(40)], [f"i{i % 8}" for i in range(40)], time=range(40)
+    )
+    split = tm.split_cold_items(data, 0.25, 0.25)  # no items table: the catalogue lacks them
+    recipe = tm.TrainingConfig(epochs=2, batch_size=8)
+    model = tm.train(split, tm.Strategy(training=recipe), progress=False)
+    assert len(model.curve) == 2
+    assert "No validation event has an item of the catalogue" in caplog.text
+
+
+def test_what_is_no_data_and_what_is_empty_is_refused():
+    with pytest.raises(TypeError, match="is a list"):
+        tm.train([1, 2])
+    with pytest.raises(ValueError, match="no events"):
+        tm.train(DATA.take([]), "popularity")
+
+
+def test_wide_numbers_and_vectors_with_gaps_go_the_whole_road(tmp_path):
+    items = pa.table(
+        {
+            "item_id": ["a", "b", "c"],
+            "hash": pa.array([1_600_000_000_000_000_001, 2, 3], pa.int64()),
+            "picture": pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32(), 2)),
+        }
+    )
+    data = tm.Interactions.from_arrays(
+        ["u", "u", "v", "v"], ["a", "b", "a", "c"], time=range(4), items=items
+    )
+    features = tm.FeatureSpec(item=(tm.Number("hash"), tm.Vector("picture", 2)))
+    strategy = tm.Strategy(training=tm.TrainingConfig(epochs=1, batch_size=2), features=features)
+    model = tm.train(data, strategy, progress=False)
+    tm.save(model, tmp_path / "model")
+    assert tm.export(model, tmp_path / "served").name == "1"
+    huge = {"item_id": np.zeros(1, np.int32)} | {
+        "hash": np.zeros((1, 2), np.float32),
+        "picture": model.spec.encode_feature(features.item[1], [[3e38, -3e38]], "item"),
+    }
+    assert np.isfinite(model.embed_item(huge)).all()

@@ -135,6 +135,10 @@ def train(
     if isinstance(data, Split):
         validation = data.validation if validation is None else validation
         data = data.train
+    if not isinstance(data, Interactions):
+        raise TypeError(f"`data` is a {type(data).__name__}; give Interactions or a Split.")
+    if not len(data):
+        raise ValueError("There are no events to train on. Check the split.")
     training.seed_everything(strategy.training.seed)
     features = strategy.features or FeatureSpec.infer(data, strategy.history_length)
     family: Any = FAMILIES[strategy.family]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import numbers
 import os
@@ -27,6 +28,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+_log = logging.getLogger(__name__)
 OBJECTIVE = "val_ndcg@10"
 Curve = list[dict[str, float]]
 _VALIDATION_USERS = 20_000  # enough for a figure to choose by; all of a large data set take long
@@ -335,7 +337,11 @@ class _Course(tf_keras.callbacks.Callback):
         self.config = config
         self.validation = None
         if validation is not None and len(validation):
-            self.validation = _Validation(model.spec, data, validation, config.seed)
+            asking = _Validation(model.spec, data, validation, config.seed)
+            if asking.asked.relevant.nnz:
+                self.validation = asking
+            else:
+                _log.warning("No validation event has an item of the catalogue: no early stopping.")
         self.curve: Curve = []
         self.best: tuple[float, int, list[np.ndarray]] | None = None
         self.folder = Path(folder) if folder is not None else Path()

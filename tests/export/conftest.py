@@ -10,8 +10,8 @@ import pytest
 
 HISTORY = 6
 CONFIG = tm.ExportConfig(
-    history_width=HISTORY,
-    k=4, max_k=7, exclude_width=3, candidates_width=5, filters=("category",))
+    history_width=HISTORY, k=4, max_k=7, exclude_width=3, candidates_width=5, filters=("category",)
+)
 
 
 @pytest.fixture(scope="session")

@@ -129,3 +129,11 @@ def test_hidden_items_are_not_picked_and_none_is_picked_twice():
     rows, values = diverse(scores([10, -INF, 8, -INF], [-INF] * 4), 0.75)
     np.testing.assert_array_equal(rows, [[1, 3, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_array_equal(values, [[10, 8, -INF, -INF], [-INF] * 4])
+
+
+def test_diversity_gives_nothing_where_all_rows_ask_for_nothing():
+    scores = tf.constant([[3.0, 2.0, 1.0]])
+    rows, values = index.diverse_top_k(
+        scores, tf.constant([0]), 2, tf.eye(3), tf.constant([0.5]), 3
+    )
+    assert rows.shape == values.shape == (1, 0)

@@ -72,7 +72,8 @@ def test_history_encoders_are_served_by_the_same_ops_and_give_the_same_answer(
     model = TwoTower(config, tm.FeatureSpec(history_length=6).fit(shop))
     model.prepare(shop)
     model.refresh_index()
-    folder = tm.export(model, tmp_path / "m", tm.ExportConfig(history_width=6, recommend_history=True))
+    config = tm.ExportConfig(history_width=6, recommend_history=True)
+    folder = tm.export(model, tmp_path / "m", config)
     test_only_core_ops_and_no_device(folder)
     test_ops_without_a_gpu_kernel_are_string_and_lookup_ops(folder)
     history = ["i3", "i1", "i2", "", "", ""]

@@ -130,9 +130,7 @@ def test_k_is_capped_and_never_an_error(server, family, k, width):
 def test_k_above_the_catalogue_gives_all_that_is_left(models, tmp_path, diversity):
     model = models["two_tower"]
     size = model.spec.catalogue_size
-    config = tm.ExportConfig(
-        max_k=2 * size, history_width=HISTORY, exclude_width=3, diversity=True
-    )
+    config = tm.ExportConfig(max_k=2 * size, history_width=HISTORY, exclude_width=3, diversity=True)
     base = tm.export(model, tmp_path / "wide", config).parent
     with LocalServer(base) as server:
         answer = raw(

@@ -86,7 +86,8 @@ tokens = st.one_of(
     st.sampled_from([*WILD, "", "unknown"]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
 )
-numbers = st.floats(width=32) | st.sampled_from([0.0, 3e38, -3e38, 1e-45])
+# Not below the smallest normal number: TensorFlow takes those for 0.
+numbers = st.floats(width=32, allow_subnormal=False) | st.sampled_from([0.0, 3e38, -3e38])
 
 
 @st.composite

@@ -455,3 +455,8 @@ def test_a_declaration_round_trips_through_json():
         history_length=7,
     )
     assert FeatureSpec.declared(json.loads(json.dumps(spec.declaration()))) == spec
+
+
+def test_names_that_differ_by_capitals_alone_are_refused():
+    with pytest.raises(ValueError, match="declared twice"):
+        FeatureSpec(item=(Category("genre"), Category("Genre")))

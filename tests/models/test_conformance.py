@@ -275,3 +275,26 @@ def test_loading_what_another_version_wrote_says_so(tmp_path, change, message):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ValueError, match=message):
         load_model(tmp_path / "model")
+
+
+def test_a_damaged_model_is_refused_by_its_folder(tmp_path):
+    folder = tmp_path / "model"
+    tm.save(tm.train(toy(), STRATEGIES["ease"]), folder)
+    whole = {name: (folder / name).read_bytes() for name in ("weights.npz", "model.json")}
+
+    def refused(name, content, message):
+        (folder / name).write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            load_model(folder)
+        (folder / name).write_bytes(whole[name])
+
+    refused("weights.npz", whole["weights.npz"][:100], f"(?s){folder}.*damaged")
+    refused("model.json", whole["model.json"][:20], f"(?s){folder}.*damaged")
+    refused("model.json", b"[]", "lacks a part")
+    extra = {**json.loads(whole["model.json"]), "config": {"l2": 1.0, "colour": "red"}}
+    refused("model.json", json.dumps(extra).encode(), f"(?s){folder}.*damaged.*colour")
+    with np.load(folder / "weights.npz") as arrays:
+        broken = {name: np.full_like(arrays[name], np.nan) for name in arrays.files}
+    np.savez(tmp_path / "broken.npz", **broken)
+    refused("weights.npz", (tmp_path / "broken.npz").read_bytes(), "no numbers")
+    load_model(folder)

@@ -364,6 +364,10 @@ def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
         return None
     if key not in table.column_names:
         raise ValueError(f"`{name}` has no column `{key}`, only {table.column_names}.")
+    for position, kind in enumerate(table.schema.types):
+        if pa.types.is_fixed_size_list(kind):
+            lists = _as_lists(table[position])
+            table = table.set_column(position, table.column_names[position], lists)
     column = table[key]
     if column.type != pa.string():
         types = pa.types
@@ -387,6 +391,14 @@ def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
             f"already in row {int(first[rows[second]]) + 1}; keep one row for each id."
         )
     return table
+
+
+def _as_lists(column: pa.ChunkedArray) -> pa.Array:
+    """A fixed-size list as a plain one: Parquet can't write the first with nulls."""
+    vectors = column.combine_chunks()
+    valid = vectors.is_valid().to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(valid * vectors.type.list_size)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, vectors.flatten(), mask=pa.array(~valid))
 
 
 def _refuse_missing_ids(table: pa.Table, column: str, name: str) -> None:

@@ -100,7 +100,9 @@ def diverse_top_k(
     weight = weight[:, None]
 
     batch = tf.shape(scores)[0]
-    picked = tf.TensorArray(tf.int32, size=width, element_shape=[None])
+    # One step at least: TensorFlow stacks no empty array, and all rows may ask for nothing.
+    steps = tf.maximum(width, 1)
+    picked = tf.TensorArray(tf.int32, size=steps, element_shape=[None])
 
     def step(i, similarity, free, picked):
         gain = tf.where(free, (1.0 - weight) * relevance - weight * similarity, _NEVER)
@@ -115,8 +117,8 @@ def diverse_top_k(
         return i + 1, similarity, free, picked.write(i, choice)
 
     start = (tf.constant(0), tf.zeros_like(relevance), usable, picked)
-    *_, picked = tf.while_loop(lambda i, *_: i < width, step, start, maximum_iterations=max_k)
-    order = tf.transpose(tf.reshape(picked.stack(), [width, batch]))
+    *_, picked = tf.while_loop(lambda i, *_: i < steps, step, start, maximum_iterations=max_k)
+    order = tf.transpose(tf.reshape(picked.stack(), [steps, batch]))[:, :width]
     # Rows without diversity keep the order that `top_k` gave.
     order = tf.where(weight > 0, order, tf.range(width)[None, :])
     rows = tf.gather(columns, order, batch_dims=1) + 1

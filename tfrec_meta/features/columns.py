@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 # A wild number in one request must not drown, or overflow, all else that is known of the user.
 MAX_DEVIATIONS = 10.0
+MAX_ENTRY = np.float32(1e6)  # of a vector: products of larger ones overflow to NaN
 
 
 def mean_and_deviation(column: pa.ChunkedArray) -> tuple[float, float]:
@@ -26,7 +27,7 @@ def mean_and_deviation(column: pa.ChunkedArray) -> tuple[float, float]:
 def _floats(values: Any) -> np.ndarray:
     """float32 [n], as a request carries numbers; NaN for null, infinity for what is too large."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
-        values = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
         return np.asarray(values, np.float64).astype(np.float32)
 
@@ -68,7 +69,7 @@ def vectors(values: Any, dim: int, name: str) -> np.ndarray:
         result = np.asarray(values, np.float32)
         if result.ndim != 2 or result.shape[1] != dim:
             raise ValueError(f"`{name}` has shape {list(result.shape)}; use [n, {dim}].")
-    return np.where(np.isfinite(result), result, np.float32(0))
+    return np.clip(np.where(np.isfinite(result), result, np.float32(0)), -MAX_ENTRY, MAX_ENTRY)
 
 
 def padded_tokens(values: Any, width: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 from tfrec_meta.features import text
-from tfrec_meta.features.columns import MAX_DEVIATIONS, mean_and_scale
+from tfrec_meta.features.columns import MAX_DEVIATIONS, MAX_ENTRY, mean_and_scale
 from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
 from tfrec_meta.features.spec import FeatureSpec, Side
 
@@ -70,7 +70,8 @@ class GraphEncoder(tf.Module):
     def _encode(self, feature: Feature, values: tf.Tensor, side: Side) -> tf.Tensor:
         key = self._spec.key(feature, side)
         if isinstance(feature, Vector):
-            return tf.where(tf.math.is_finite(values), values, 0.0)
+            finite = tf.where(tf.math.is_finite(values), values, 0.0)
+            return tf.clip_by_value(finite, -MAX_ENTRY, MAX_ENTRY)
         if isinstance(feature, Number):
             mean, scale = mean_and_scale(self._spec.statistics[key])
             present = tf.math.is_finite(values)

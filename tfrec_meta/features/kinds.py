@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 # Names that the serving contract and training batches keep for themselves.
 _RESERVED = frozenset(
     {"user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"}
+    | {"self"}  # TensorFlow takes an argument of that name for the object
 )
 
 
@@ -106,7 +107,8 @@ def infer(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
         return ()
     features: list[Feature] = []
     for field in table.schema:
-        if field.name == key or not _is_name(field.name):
+        twin = field.name.lower() in {feature.name.lower() for feature in features}
+        if field.name == key or twin or not _is_name(field.name):
             continue
         kind, column = field.type, table[field.name]
         if pa.types.is_dictionary(kind):

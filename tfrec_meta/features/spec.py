@@ -45,7 +45,9 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         kinds.check_at_least_one(self, "history_length")
         for names in ([f.name for f in self.query], [f.name for f in self.item]):
-            doubled = {name for name in names if names.count(name) > 1}
+            # TensorFlow's names of inputs don't tell capitals from small letters.
+            lower = [name.lower() for name in names]
+            doubled = {name for name in names if lower.count(name.lower()) > 1}
             if doubled:
                 raise ValueError(f"Features declared twice: {sorted(doubled)}; rename one of each.")
 
@@ -277,6 +279,9 @@ class FeatureSpec:
         strange = set(record["vocabularies"]) - known
         if strange:
             raise ValueError(f"{folder} names vocabularies of no feature: {sorted(strange)}.")
+        for key in record["vocabularies"]:
+            if not (folder / f"{key}.txt").resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"{folder / key}.txt is a link that leads out of its folder.")
         return dataclasses.replace(
             declared,
             vocabularies={k: Vocabulary.read(folder / f"{k}.txt") for k in record["vocabularies"]},

@@ -31,7 +31,7 @@ def load_model(folder: Path | str) -> Recommender:
         )
     try:
         return FAMILIES[record["family"]].from_folder(folder, record)
-    except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, BadZipFile) as error:
         raise ValueError(
             f"{folder} holds a damaged model ({type(error).__name__}: {error}). Save it again."
         ) from error

@@ -173,6 +173,9 @@ class Recommender:
         if (folder / "items.parquet").exists():
             model.items = pq.read_table(folder / "items.parquet")
         with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
+            broken = [name for name in arrays.files if not np.isfinite(arrays[name]).all()]
+            if broken:
+                raise ValueError(f"weights.npz has values that are no numbers in {broken}")
             model.restore(arrays)
         return model
 
@@ -196,9 +199,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}. Save the model again.") from error
-    if record.get("format") != _FORMAT:
+    if not isinstance(record, dict) or {"format", "family", "config"} - set(record):
+        raise ValueError(f"{path} is damaged: it lacks a part. Save the model again.")
+    if record["format"] != _FORMAT:
         raise ValueError(
-            f"{path} has format {record.get('format')}, but this version reads {_FORMAT}. "
+            f"{path} has format {record['format']!r}, but this version reads {_FORMAT}. "
             "Train the model again."
         )
     return record
