@@ -160,3 +160,17 @@ def test_wide_numbers_and_vectors_with_gaps_go_the_whole_road(tmp_path):
         "picture": model.spec.encode_feature(features.item[1], [[3e38, -3e38]], "item"),
     }
     assert np.isfinite(model.embed_item(huge)).all()
+
+
+def test_recommend_gives_the_best_of_what_is_left_worked_by_hand(popularity):
+    known, stranger = tm.recommend(popularity, ["u", "nobody"], SPLIT.train, k=3)
+    assert [each.item_id for each in known] == ["b", "c", "d"]  # u has a; c and d are level
+    assert [each.item_id for each in stranger] == ["a", "b", "c"]
+    assert known[0].score > known[1].score == known[2].score
+    everything = tm.recommend(popularity, ["w"], SPLIT.train, k=10)[0]
+    assert [each.item_id for each in everything] == ["c", "d"]
+
+
+def test_recommend_wants_a_list_of_users(popularity):
+    with pytest.raises(ValueError, match="list of ids"):
+        tm.recommend(popularity, "u", SPLIT.train)

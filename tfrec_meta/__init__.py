@@ -31,6 +31,7 @@ _HOME = {
     "load": "api",
     "movielens": "data",
     "read_interactions": "data",
+    "recommend": "api",
     "report": "api",
     "save": "api",
     "split_by_item": "data",

@@ -23,7 +23,7 @@ from tfrec_meta.evaluation import (
 )
 from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import held_out, interaction_matrix
+from tfrec_meta.features.held_out import held_out, interaction_matrix, user_queries
 from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import config_fields
@@ -147,6 +147,45 @@ def train(
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """An item, how well it fits (comparable within one answer), and its title, "" without one."""
+
+    item_id: str
+    score: float
+    title: str = ""
+
+
+def recommend(
+    model: Recommender, users: Sequence[str], past: Interactions, k: int = 10
+) -> list[list[Recommendation]]:
+    """The best items for users, without those of their past; as a served model would answer.
+
+    Args:
+        model: a fitted model.
+        users: ids; one of whom `past` knows nothing gets the model's prior.
+        past: the events that are known, such as `split.train`; their users' histories.
+        k: how many; an answer is shorter where the catalogue is.
+
+    Returns:
+        A list a user, best first.
+    """
+    tokens = np.asarray(users, object)
+    if tokens.ndim != 1:
+        raise ValueError(f"`users`={users!r}; give a list of ids, as ['42'].")
+    scores = _scores(model, user_queries(model.spec, past, tokens))
+    seen = interaction_matrix(past, tokens, model.spec.items)
+    length = min(k, model.spec.catalogue_size)
+    best, values = top_k(scores, np.arange(len(tokens)), length, seen)
+    titles, answers = _titles(model), []
+    for columns, row in zip(best, values, strict=True):
+        left = columns >= 0  # someone may have seen nearly all of a small catalogue
+        ids = model.spec.items.decode(columns[left] + 1)
+        pairs = zip(ids, row[left], strict=True)
+        answers.append([Recommendation(i, float(v), titles.get(i, "")) for i, v in pairs])
+    return answers
 
 
 def evaluate(
@@ -281,24 +320,24 @@ def report(
     """
     from tfrec_meta.evaluation.report import write_report  # plots, which only this needs
 
-    asked = held_out(model.spec, split.past, split.test)
     if not len(users):
-        counts = np.diff(asked.seen.indptr)
-        users = [asked.users[np.argsort(counts, kind="stable")[len(counts) // 2]]]
+        asked = split.test.user_ids
+        counts = np.diff(interaction_matrix(split.past, asked, model.spec.items).indptr)
+        users = [asked[np.argsort(counts, kind="stable")[len(counts) // 2]]]
     strangers = sorted(set(users) - set(split.data.user_ids))
     if strangers:
         raise ValueError(f"`users` names {strangers}, of whom the data has no events.")
-    shown = held_out(model.spec, split.past, split.test, np.asarray(users, object))
-    rows, length = np.arange(len(users)), min(k, model.spec.catalogue_size)
-    best, _ = top_k(_scores(model, shown.queries), rows, length, shown.seen)
     titles = _titles(model)
     latest = user_histories(split.past, users, 10)
-    examples = []
-    for user, history, columns in zip(users, latest, best, strict=True):
-        names = [titles.get(item, item) for item in history if item]
-        left = columns[columns >= 0]  # someone may have seen nearly all of a small catalogue
-        chosen = [titles.get(item, item) for item in model.spec.items.decode(left + 1)]
-        examples.append({"user": user, "history": names[::-1], "recommendations": chosen})
+    answers = recommend(model, users, split.past, k)
+    examples = [
+        {
+            "user": user,
+            "history": [titles.get(item, item) for item in history[::-1] if item],
+            "recommendations": [(each.title or each.item_id, each.score) for each in answer],
+        }
+        for user, history, answer in zip(users, latest, answers, strict=True)
+    ]
     return write_report(
         path,
         title=title or f"{model.family} on {split.data.name}",
