@@ -39,7 +39,7 @@ def run(place) -> Path:
 @pytest.fixture(scope="module")
 def base(place, run) -> Path:
     """The run's model, exported."""
-    base = place / "models" / "movies"
+    base = place / "models" / "first"
     assert cli.main(["export", "--run", str(run), "--to", str(base)]) == 0
     return base
 
@@ -135,7 +135,7 @@ def test_a_report_evaluates_if_need_be(run, capsys, tmp_path):
     assert (run / "evaluation.json").is_file()
 
     assert cli.main(["report", "--run", str(run), "--users", "u1,nobody"]) == 1
-    assert "`users` names ['nobody']" in capsys.readouterr().err
+    assert "--users names ['nobody']" in capsys.readouterr().err
 
 
 def test_an_export_takes_the_next_version(run, base, capsys):
@@ -162,13 +162,85 @@ def test_recommendations_come_with_titles(run, base, capsys):
         assert of_the_run["history"] == Run.open(run).history("u1")
         assert all(one["title"] for one in of_the_run["recommendations"])
 
+        assert not of_the_run["warnings"]
+
         assert cli.main([*asked, "--user", "nobody", "--run", str(run), "-k", "2"]) == 0
         shown = capsys.readouterr()
-        assert "knows no user 'nobody'" in shown.err
+        expected = f"warning: {run} knows no user 'nobody'; these are the popular items.\n"
+        assert shown.err == expected
         assert shown.out.count("\n") == 2
+
+        answer = run_json(capsys, *asked, "--run", str(run))
+        assert (answer["model"], answer["history"], answer["warnings"]) == ("first", [], [])
+
+        for place in (["--titles", str(base)], ["--run", str(run)]):
+            answer = run_json(capsys, *asked, "--history", "i3,x1,x2", *place)
+            assert answer["warnings"] == ["the catalogue has no 'x1', 'x2', of --history."]
+        answer = run_json(capsys, *asked, "--history", "x1", "--titles", str(base))
+        assert answer["warnings"][0].endswith("'x1', of --history; these are the popular items.")
 
         assert cli.main([*asked, "--model", "books"]) == 1
         assert "'books'" in capsys.readouterr().err
+
+
+def test_the_defaults_go_from_a_run_to_its_answers(run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "first").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    assert run_json(capsys, "export")["export"] == str(Path("models", "first", "1"))
+    command = [sys.executable, "-m", "tfrec_meta.cli", "serve", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    server = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        line = server.stdout.readline()
+        assert line.startswith("listening on 127.0.0.1:")
+        address = line.split()[-1]
+        asked = ["recommend", "--server", address]
+        answer = run_json(capsys, *asked, "--run", "runs/first", "--user", "u1")
+        assert answer["recommendations"]
+        assert (
+            answer["recommendations"]
+            == run_json(capsys, *asked, "--user", "u1", "--history", ",".join(answer["history"]))[
+                "recommendations"
+            ]
+        )
+    finally:
+        server.terminate()
+        out, err = server.communicate(timeout=60)
+    assert (server.returncode, out) == (0, "")
+    shown = f"next: tfrec-meta {' '.join(asked)} --model first --run runs/first --user ID"
+    assert shown in err.splitlines()
+
+
+def test_messages_name_the_options_of_the_command(tmp_path, capsys):
+    assert cli.main(["recommend", "--server", "nowhere"]) == 1
+    assert "error: --server='nowhere'; give host:port" in capsys.readouterr().err
+    (tmp_path / "log.csv").write_text("who,item_id\nann,tea\nbob,\n")
+    command = ["train", "--run", str(tmp_path / "run"), "--data", str(tmp_path / "log.csv")]
+    assert cli.main(command) == 1
+    assert "--columns user_id=..." in capsys.readouterr().err
+    assert cli.main([*command, "--columns", "user_id=who"]) == 1
+    assert "or pass --bad-rows drop." in capsys.readouterr().err
+
+
+def test_what_was_dropped_is_said_once(tmp_path):
+    lines = [f"c{n % 7},p{n % 5 + n % 3},{1_700_000_000 + n}" for n in range(100)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,time", *lines, "c1,,1"]) + "\n")
+    run = ["--run", str(tmp_path / "run")]
+    data = ["--data", str(tmp_path / "log.csv"), "--bad-rows", "drop", "--family", "popularity"]
+    code = "import sys; from tfrec_meta.cli import main; sys.exit(main(sys.argv[1:]))"
+    again = ["evaluate", *run, "-k", "5", "--baselines", "none"]
+    for command, said in ((["train", *run, *data], 1), (again, 0)):
+        done = subprocess.run(  # as pytest takes the log of this process
+            [sys.executable, "-c", code, *command],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr.count("log: dropped 1") == said, done.stderr
 
 
 def test_a_file_with_a_mapping_of_columns_trains(tmp_path, capsys):

@@ -9,20 +9,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfrec_meta import __version__
 
 _RUN = "runs/first"
-_BASE = "models/movies"
+_MODELS = Path("models")  # where exported models are, each by the name of its run's folder
 _SERVER = "127.0.0.1:8500"
 
 Answer = Mapping[str, Any]
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Whatever libraries print must not get between a machine and its JSON object.
         aside = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
-        with aside:
+        with aside, _without_repeated_warnings(options):
             answer = options.command(options)
         if options.json:
             print(json.dumps(answer))
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {_in_flags(_one_line(error), options)}", file=sys.stderr)
         return 1
 
 
@@ -70,6 +72,40 @@ def _one_line(error: Exception) -> str:
         return text
     # Not an error that was made for people, so its kind and place are worth a look.
     return f"{type(error).__name__}: {text} (`--debug` shows where)"
+
+
+def _in_flags(text: str, options: argparse.Namespace) -> str:
+    """What the library says of its arguments, said of the command's options."""
+    text = text.replace("`address`", "`server`").replace("insecure=True", "insecure")
+
+    def flag(name: str) -> str:
+        return f"-{name}" if len(name) == 1 else "--" + name.replace("_", "-")
+
+    def has(name: str) -> bool:
+        return name in vars(options) and name not in ("base", "names", "command", "json", "debug")
+
+    def value(found: re.Match[str]) -> str:  # bad_rows='drop'
+        return f"{flag(found[1])} {found[2]}" if has(found[1]) else found[0]
+
+    def argument(found: re.Match[str]) -> str:  # `timeout`; but not: column `timeout`
+        return flag(found[1]) if has(found[1]) else found[0]
+
+    text = re.sub(r"\bcolumns=\{'(\w+)': ?\.\.\.\}", r"--columns \1=...", text)
+    text = re.sub(r"(?<![\w.`])(\w+)='(\w+)'", value, text)
+    return re.sub(r"(?<!column )(?<!for )(?<!\()`(\w+)`", argument, text)
+
+
+@contextlib.contextmanager
+def _without_repeated_warnings(options: argparse.Namespace) -> Iterator[None]:
+    """What reading a run's data drops, `train` says; the others, which read it again, do not."""
+    log = logging.getLogger("tfrec_meta.data")
+    before = log.level
+    if options.command in (_evaluate, _report, _export, _recommend) and not options.debug:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 # --- Commands --------------------------------------------------------------------------------
@@ -157,12 +193,11 @@ def _export(options: argparse.Namespace) -> Answer:
         diversity=options.diversity,
         recommend_history=options.recommend_history,
     )
-    folder = api.export(
-        model, options.to, config, version=options.version, evaluations=run.evaluations()
-    )
+    to = str(_MODELS / _name_of(options.run)) if options.to is None else options.to
+    folder = api.export(model, to, config, version=options.version, evaluations=run.evaluations())
     print(f"exported: {folder}")
-    print(f"next: tfrec-meta serve {shlex.quote(options.to)}")
-    return {"export": str(folder), "model": Path(options.to).name, "version": int(folder.name)}
+    print(f"next: tfrec-meta serve {shlex.quote(to)}")
+    return {"export": str(folder), "model": _name_of(to), "version": int(folder.name)}
 
 
 def _serve(options: argparse.Namespace) -> Answer:
@@ -170,37 +205,87 @@ def _serve(options: argparse.Namespace) -> Answer:
 
     # A server says which version it took, and which it skipped and why.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    serve(
-        options.base,
-        host=options.host,
-        port=options.port,
-        name=options.name,
-        threads=options.threads,
-        certificate=options.certificate,
-        key=options.key,
-        insecure=options.insecure,
-        grace=options.grace,
-    )
+    with contextlib.redirect_stdout(_ThenNext(sys.stdout, _question(options))):
+        serve(
+            options.base,
+            host=options.host,
+            port=options.port,
+            name=options.name,
+            threads=options.threads,
+            certificate=options.certificate,
+            key=options.key,
+            insecure=options.insecure,
+            grace=options.grace,
+        )
     return {}
+
+
+class _ThenNext(io.TextIOBase):
+    """Standard output that adds on standard error, after `listening on HOST:PORT`, what is next.
+
+    Args:
+        out: where everything goes.
+        question: the command that asks, with {} for the address.
+    """
+
+    def __init__(self, out: Any, question: str):
+        self._out, self._question, self._address = out, question, ""
+
+    def write(self, text: str) -> int:
+        if text.startswith("listening on "):
+            self._address = text.split()[-1]
+        return int(self._out.write(text))
+
+    def flush(self) -> None:
+        self._out.flush()
+        address, self._address = self._address, ""
+        if address:
+            _say("next: " + self._question.replace("{}", shlex.quote(address)))
+
+
+def _question(options: argparse.Namespace) -> str:
+    """How to ask the server of these options, with {} for its address."""
+    name = options.name or _name_of(options.base)
+    words = ["--model", name]
+    run = Path(_RUN).with_name(name)
+    words += ["--run", str(run), "--user", "ID"] if run.is_dir() else ["--history", "ID,ID"]
+    if options.certificate is not None:
+        words += ["--tls", options.certificate]
+    elif options.insecure:
+        words += ["--insecure"]
+    return f"tfrec-meta recommend --server {{}} {shlex.join(words)}"
 
 
 def _recommend(options: argparse.Namespace) -> Answer:
     from tfrec_meta.serving import Client
 
-    history, titles = _items(options.history), {}
+    history, titles, warnings = _items(options.history), {}, []
+    known: set[str] = set()
+    model = _name_of(options.run or _RUN) if options.model is None else options.model
     if options.run is not None:
         from tfrec_meta.runs import Run
 
         run = Run.open(options.run)
-        titles = run.titles()
-        if not options.history:
+        titles, known = run.titles(), set(run.split.data.item_ids)
+        if options.user and not history:
             history = run.history(options.user)
             if not history:
-                _say(f"{options.run} knows no user {options.user!r}.")
-    titles |= _served_titles(options.titles, Path("models") / options.model)
+                warnings.append(
+                    f"{options.run} knows no user {options.user!r}; these are the popular items."
+                )
+    served = _served_titles(options.titles, _MODELS / model)
+    titles |= {item: title for item, title in served.items() if title != item}
+    unknown = [item for item in history if item not in (served or known)]
+    if unknown and options.history and (served or known):
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        rest = "" if len(unknown) < len(history) else "; these are the popular items"
+        named = ", ".join(map(repr, unknown[:5]))
+        warnings.append(f"the catalogue has no {named}{more}, of --history{rest}.")
+    for warning in warnings:
+        _say(f"warning: {warning}")
     with Client(
         options.server,
-        options.model,
+        model,
         timeout=options.timeout,
         tls=options.tls,
         insecure=options.insecure,
@@ -216,8 +301,9 @@ def _recommend(options: argparse.Namespace) -> Answer:
         print(f"{place:>3}. {one.score:8.4f}  {named}")
     return {
         "user": options.user,
-        "model": options.model,
+        "model": model,
         "history": history,
+        "warnings": warnings,
         "recommendations": [
             {"item_id": one.item_id, "score": one.score, "title": titles.get(one.item_id)}
             for one in found
@@ -286,13 +372,18 @@ def _read_strategy(path: Path) -> dict[str, Any]:
 
 
 def _served_titles(given: str | None, usual: Path) -> dict[str, str]:
-    """Titles of an exported model; of the usual place only if it is there."""
+    """Titles (or ids) of an exported model's items; of the usual place only if it is there."""
     if given is None and not usual.is_dir():
         return {}
     from tfrec_meta.serving import Catalogue
 
     catalogue = Catalogue.read(usual if given is None else given)
-    return {item: title for item in catalogue if (title := catalogue.title(item)) != item}
+    return {item: catalogue.title(item) for item in catalogue}
+
+
+def _name_of(folder: str) -> str:
+    """The name of a folder, which is that of the model in it."""
+    return Path(folder).resolve().name
 
 
 def _items(text: str | None) -> list[str]:
@@ -435,15 +526,15 @@ def _parser() -> argparse.ArgumentParser:
         _export,
         "export a run's model as a SavedModel for TF Serving",
         "",
-        "--run runs/first --to models/movies --version 7",
+        "--run runs/first --to models/shop --version 7",
         "--filters genres --diversity",
     )
     run_folder(one)
     one.add_argument(
         "--to",
-        default=_BASE,
         metavar="FOLDER",
-        help=f"of the served model; a version folder is made in it (default {_BASE})",
+        help="of the served model; a version folder is made in it (default: models/NAME, NAME "
+        "being that of the run folder)",
     )
     one.add_argument("--version", type=int, metavar="N", help="default: the next one")
     one.add_argument("-k", type=int, default=10, help="answers by default (default 10)")
@@ -461,11 +552,12 @@ def _parser() -> argparse.ArgumentParser:
         _serve,
         "serve an exported model over TF Serving's gRPC API, until SIGTERM or Ctrl-C",
         "",
-        "models/movies --port 8500",
-        "models/movies --port 0                    (any free port; it prints which)",
+        "models/first --port 8500",
+        "models/first --port 0                     (any free port; it prints which)",
     )
+    base = str(_MODELS / _name_of(_RUN))
     one.add_argument(
-        "base", nargs="?", default=_BASE, help=f"folder of the exported model (default {_BASE})"
+        "base", nargs="?", default=base, help=f"folder of the exported model (default {base})"
     )
     one.add_argument("--host", default="127.0.0.1", help="to listen on (default 127.0.0.1)")
     one.add_argument("--port", type=int, default=8500, help="0 for any free one (default 8500)")
@@ -490,10 +582,14 @@ def _parser() -> argparse.ArgumentParser:
         "ask a server for recommendations over gRPC",
         "--user 42 --run runs/first",
         "--user 42 --history 50,181,1 -k 5",
-        "--server 127.0.0.1:8500 --model movies --history 50 --titles models/movies --json",
+        "--server 127.0.0.1:8500 --model shop --history 50 --titles models/shop --json",
     )
     one.add_argument("--server", default=_SERVER, metavar="HOST:PORT", help=f"default {_SERVER}")
-    one.add_argument("--model", default="movies", metavar="NAME", help="default movies")
+    one.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"default: the name of the run folder, {_name_of(_RUN)} without --run",
+    )
     one.add_argument("--user", default="", metavar="ID", help="default: nobody in particular")
     one.add_argument("--history", metavar="IDS", help="items, oldest first, with commas")
     one.add_argument("--exclude", metavar="IDS", help="items not to recommend, with commas")
