@@ -82,7 +82,7 @@ def start_server(base: Path) -> tuple[subprocess.Popen[str], str]:
 def ask(address: str, films: Catalogue, past: tm.Interactions) -> None:
     """Prints what the served model recommends to three users."""
     with Client(address, model="movies") as client:
-        for user, history in zip(KNOWN_USERS, user_histories(past, KNOWN_USERS, 100), strict=True):
+        for user, history in zip(KNOWN_USERS, user_histories(past, KNOWN_USERS, 1000), strict=True):
             show(f"User {user}", films, [item for item in history if item], client, user)
 
         by_title = {films.title(item): item for item in films}
