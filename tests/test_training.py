@@ -305,6 +305,8 @@ class _Scripted:
 
     values = ()
 
+    has_answers = True
+
     def __init__(self, *_):
         self.left = list(self.values)
 

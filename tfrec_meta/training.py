@@ -338,7 +338,7 @@ class _Course(tf_keras.callbacks.Callback):
         self.validation = None
         if validation is not None and len(validation):
             asking = _Validation(model.spec, data, validation, config.seed)
-            if asking.asked.relevant.nnz:
+            if asking.has_answers:
                 self.validation = asking
             else:
                 _log.warning("No validation event has an item of the catalogue: no early stopping.")
@@ -493,6 +493,7 @@ class _Validation:
         if len(users) > _VALIDATION_USERS:
             users = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
         self.asked = held_out(spec, data, validation, users)
+        self.has_answers = self.asked.relevant.nnz > 0  # else every model would score 0
 
     def metrics(self, model: TwoTower) -> dict[str, float]:
         model.refresh_index()
