@@ -300,3 +300,11 @@ def test_profile_is_json_and_knows_empty_data():
     assert json.loads(json.dumps(data.profile()))["dropped: missing user_id"] == 1
     assert data.take([]).profile()["events"] == 0
     assert json.dumps(data.take([]).profile())
+
+
+@pytest.mark.parametrize("broken", ["a\nb", "a\rb"])
+def test_an_id_with_a_line_break_is_refused_or_counted(broken):
+    with pytest.raises(ValueError, match=r"row 2, column `item_id`.*line break"):
+        Interactions.from_arrays(["u", "v"], ["i", broken])
+    data = Interactions.from_arrays(["u", "v"], ["i", broken], bad_rows="drop")
+    assert (len(data), dict(data.dropped)) == (1, {"line break in item_id": 1})

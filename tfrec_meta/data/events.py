@@ -126,6 +126,8 @@ def typed_events(
         refuse(bad, f"unreadable {name}", name, "is not UTF-8 text")
         missing = pc.fill_null(pc.equal(typed[name], ""), True)
         refuse(_mask(missing), f"missing {name}", name, "is no id")
+        broken = pc.fill_null(pc.match_substring_regex(typed[name], "[\r\n]"), False)
+        refuse(_mask(broken), f"line break in {name}", name, "holds a line break, as no id may")
     typed["time"], bad = _times(table, f"{source}, column `time`", time_unit)
     refuse(bad, "unreadable time", "time", "is not a time")
     typed["value"], bad = _values(table, f"{source}, column `value`")
