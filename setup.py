@@ -55,6 +55,7 @@ EXTRAS = {
     ],
     "dev": [
         "build",
+        "cryptography",
         "grpcio-tools",
         "hypothesis",
         "mypy",

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import pickle
 
 from tfrec_meta.data import Interactions
@@ -82,9 +83,19 @@ def test_is_immutable(data):
 
 
 def test_survives_pickle_and_copy(data):
-    for again in (pickle.loads(pickle.dumps(data)), copy.deepcopy(data)):
-        assert again.equals(data)
-        assert again.dropped == data.dropped
+    # Worker processes are handed their data so; the library itself never reads a pickle.
+    part = dataclasses.replace(data, sampled=True)
+    for again in (pickle.loads(pickle.dumps(part)), copy.deepcopy(part)):
+        assert again.equals(part)
+        assert again.dropped == part.dropped
+        assert again.sampled
+
+
+def test_a_random_part_stays_one_when_taken_from_cleaned_and_written(data, tmp_path):
+    part = dataclasses.replace(data, sampled=True)
+    assert part.take([0]).sampled
+    assert part.clean().sampled
+    assert Interactions.read(part.write(tmp_path / "part")).sampled
 
 
 def test_write_and_read_give_the_same(data, tmp_path):

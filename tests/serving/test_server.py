@@ -1,5 +1,7 @@
 """Starting, stopping and reaching the local server."""
 
+import datetime
+import ipaddress
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,10 @@ from tfrec_meta.serving import Client, LocalServer, ServerStartError, Unavailabl
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 
 def _slow(stubs, address, seconds):
@@ -122,33 +128,34 @@ def test_unreadable_tls_files_are_one_clear_error(movies_base):
         LocalServer(movies_base, certificate="absent.pem", key="absent.pem").start()
 
 
-def test_tls_is_spoken_with_a_certificate(movies_base, tmp_path):
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        [
-            openssl,
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-keyout",
-            key,
-            "-out",
-            certificate,
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ],
-        check=True,
-        capture_output=True,
+def self_signed(folder):
+    """Paths of a certificate for localhost and 127.0.0.1, and of its key; good for a day."""
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(secret, hashes.SHA256())
     )
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    pem = serialization.Encoding.PEM
+    certificate.write_bytes(made.public_bytes(pem))
+    kind = serialization.PrivateFormat.PKCS8
+    key.write_bytes(secret.private_bytes(pem, kind, serialization.NoEncryption()))
+    return certificate, key
+
+
+def test_tls_is_spoken_with_a_certificate(movies_base, tmp_path):
+    certificate, key = self_signed(tmp_path)
     with LocalServer(movies_base, certificate=certificate, key=key) as server:
         with Client(server.address, tls=certificate, timeout=20) as client:
             assert len(client.recommend(k=2)) == 2

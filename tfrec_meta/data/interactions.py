@@ -170,7 +170,15 @@ class Interactions:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy can't be pickled
-        return Interactions, (self.events, self.users, self.items, self.name, dict(self.dropped))
+        dropped = dict(self.dropped)
+        return Interactions, (
+            self.events,
+            self.users,
+            self.items,
+            self.name,
+            dropped,
+            self.sampled,
+        )
 
     def equals(self, other: Interactions) -> bool:
         """Whether events, users and items hold the same columns and rows in the same order."""

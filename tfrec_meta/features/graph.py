@@ -29,8 +29,8 @@ class GraphEncoder(tf.Module):
         for key, vocabulary in spec.vocabularies.items():
             path = folder / f"{key}.txt"
             vocabulary.write(path)
-            self._rows[key] = _line_of_token(path) if len(vocabulary) > 1 else None
-        self._item_tokens = _token_of_line(folder / "item_id.txt")
+            self._rows[key] = _table(path, _TOKEN, _LINE, -1) if len(vocabulary) > 1 else None
+        self._item_tokens = _table(folder / "item_id.txt", _LINE, _TOKEN, "")
 
     def item_tokens(self, rows: tf.Tensor) -> tf.Tensor:
         """Item ids, string in the shape of `rows`; "" for row 0."""
@@ -116,23 +116,16 @@ def latest_known(rows: tf.Tensor, length: int) -> tf.Tensor:
     return tf.scatter_nd(target, tf.gather_nd(rows, index), [tf.shape(rows)[0], length])
 
 
-def _line_of_token(path: Path) -> tf.lookup.StaticHashTable:
-    initializer = tf.lookup.TextFileInitializer(
-        str(path),
-        tf.string,
-        tf.lookup.TextFileIndex.WHOLE_LINE,
-        tf.int64,
-        tf.lookup.TextFileIndex.LINE_NUMBER,
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value=-1)
+_TOKEN = (tf.string, tf.lookup.TextFileIndex.WHOLE_LINE)
+_LINE = (tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
 
 
-def _token_of_line(path: Path) -> tf.lookup.StaticHashTable:
-    initializer = tf.lookup.TextFileInitializer(
-        str(path),
-        tf.int64,
-        tf.lookup.TextFileIndex.LINE_NUMBER,
-        tf.string,
-        tf.lookup.TextFileIndex.WHOLE_LINE,
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value="")
+def _table(
+    path: Path,
+    key: tuple[tf.DType, int],
+    value: tuple[tf.DType, int],
+    default: str | int,
+) -> tf.lookup.StaticHashTable:
+    """A lookup table over the lines of a vocabulary file, from tokens to lines or back."""
+    initializer = tf.lookup.TextFileInitializer(str(path), *key, *value)
+    return tf.lookup.StaticHashTable(initializer, default_value=default)

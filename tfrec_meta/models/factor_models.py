@@ -41,6 +41,7 @@ class _FactorModel(Recommender, tf.Module):
 
     def query_vectors(self, query: Query) -> tf.Tensor:
         """float32 [B, d], zeros without a history."""
+        # A family's own; `abc.ABC` would clash with the metaclass of tf.Module.
         raise NotImplementedError
 
     def embed_query(self, query: Query) -> tf.Tensor:

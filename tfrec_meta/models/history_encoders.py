@@ -101,6 +101,7 @@ class HistoryEncoder(tf_keras.layers.Layer):
         Returns:
             float32 [B, n, d]; state i depends on the inputs 0 to i alone.
         """
+        # An encoder's own; `abc.ABC` would clash with the metaclass of tf.Module.
         raise NotImplementedError
 
     def _normal(self, name: str, *shape: int) -> tf.Variable:
