@@ -1,0 +1,33 @@
+"""Artifact types of ours; everything else that nodes exchange is a standard artifact of TFX."""
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+
+from tfx.types import artifact
+
+
+class AcceptedData(artifact.Artifact):
+    """What the data gate accepted, and so what later data is held to.
+
+    Below its uri, a folder a table (`interactions`, `users`, `items`) with `schema.pbtxt`,
+    `FeatureStats.pb` and, for the ids, `ids.parquet`.
+    """
+
+    TYPE_NAME = "TfrecMetaAcceptedData"
+
+
+class Catalogue(artifact.Artifact):
+    """Who and what there is: `items.parquet` and `users.parquet`, as far as there are tables."""
+
+    TYPE_NAME = "TfrecMetaCatalogue"
+
+
+class SeenItems(artifact.Artifact):
+    """What every user did before the test events: `events.parquet`, as `Interactions.events`."""
+
+    TYPE_NAME = "TfrecMetaSeenItems"
+
+
+class Verdict(artifact.Artifact):
+    """Why a model was blessed or not: `verdict.json`, and `verdict.html` for people."""
+
+    TYPE_NAME = "TfrecMetaVerdict"
