@@ -39,6 +39,7 @@ EXTRAS = {
     "pipeline": [
         *CORE,
         "apache-beam>=2.69,<3",
+        "pyyaml>=6",
         "tensorflow-model-analysis>=0.52,<0.53",
         "tfx==1.21.0",
     ],

@@ -292,19 +292,14 @@ class PipelineConfig:
             FileNotFoundError: if there is no such file.
             ValueError: for a key or a value that makes no sense, by name.
         """
-        import yaml  # a parser, not needed where a config is made in Python
-
-        try:
-            record = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is no YAML: {error}") from error
+        record = _yaml(Path(path).read_text(encoding="utf-8"), str(path))
         if not isinstance(record, dict):
             raise ValueError(f"{path} holds no mapping of settings.")
         for override in overrides:
             key, equals, text = override.partition("=")
             if not equals:
                 raise ValueError(f"{override!r} is no setting; write key=value.")
-            _set(record, key.strip().split("."), yaml.safe_load(text))
+            _set(record, key.strip().split("."), _yaml(text, override))
         return cls.from_dict(record)
 
     @classmethod
@@ -334,7 +329,9 @@ def from_json(kind: type[_Config], text: str) -> _Config:
 def _made(kind: type[_Config], record: Any, where: str) -> _Config:
     """A config from plain values; nested ones too. `where` is the path to it, for messages."""
     if not isinstance(record, Mapping):
-        raise ValueError(f"`{where or kind.__name__}` is {record!r}; give a mapping of settings.")
+        raise ValueError(
+            f"`{where.rstrip('.') or kind.__name__}` is {record!r}; give a mapping of settings."
+        )
     hints = typing.get_type_hints(kind)
     unknown = [str(key) for key in record if key not in hints]
     if unknown:
@@ -397,6 +394,15 @@ def _checked(kind: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         return tuple(value)
     return float(value) if origin is float else value
+
+
+def _yaml(text: str, source: str) -> Any:
+    import yaml  # a parser, not needed where a config is made in Python
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is no YAML: {error}") from error
 
 
 def _set(record: dict[str, Any], keys: Sequence[str], value: Any) -> None:

@@ -1,0 +1,147 @@
+"""The config: read from YAML, overridden by words of a command line, checked by name."""
+
+import dataclasses
+import json
+
+from tfrec_meta.pipeline import configs
+from tfrec_meta.pipeline.configs import DataConfig, PipelineConfig, TableConfig, TunerConfig
+
+import pytest
+
+LEAST = {
+    "name": "films",
+    "serving": "models/films",
+    "data": {"interactions": {"path": "events/*.parquet"}},
+}
+YAML = """
+name: films
+serving: models/films
+data:
+  interactions:
+    path: "events/{SPAN}/*.csv"
+    columns: {user_id: who, item_id: what}
+  items: {path: films.csv, lists: {genres: "|"}}
+tuner: {families: [two_tower, ials], trials: 3}
+evaluator: {confidence: 0.9, min_ndcg: 0}
+beam: ["--runner=FlinkRunner"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "films.yaml"
+    path.write_text(YAML, encoding="utf-8")
+    return path
+
+
+def test_yaml_becomes_typed_values(file):
+    config = PipelineConfig.read(file)
+    assert config.data.interactions.columns == {"user_id": "who", "item_id": "what"}
+    assert config.data.users is None
+    assert list(config.data.tables) == ["interactions", "items"]
+    assert config.tuner.families == ("two_tower", "ials")
+    assert config.beam == ("--runner=FlinkRunner",)
+    assert config.evaluator.min_ndcg == 0.0
+    assert isinstance(config.evaluator.min_ndcg, float)
+
+
+def test_what_is_left_out_has_its_default():
+    config = PipelineConfig.from_dict(LEAST)
+    assert config == PipelineConfig(
+        "films", DataConfig(TableConfig("events/*.parquet")), serving="models/films"
+    )
+
+
+def test_overrides_go_over_the_file(file):
+    config = PipelineConfig.read(
+        file, ["tuner.trials=9", "data.users.path=users.csv", "trainer.strategy.model.hidden=[8]"]
+    )
+    assert config.tuner.trials == 9
+    assert config.tuner.families == ("two_tower", "ials")
+    assert config.data.users == TableConfig("users.csv")
+    assert config.trainer.strategy == {"model": {"hidden": [8]}}
+
+
+def test_it_comes_back_from_plain_values(file):
+    config = PipelineConfig.read(file)
+    assert PipelineConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_a_part_comes_back_from_an_execution_property():
+    part = TunerConfig(trials=2, fixed={"model/embedding_dim": 8})
+    text = configs.as_json(part)
+    assert configs.from_json(TunerConfig, text) == part
+    assert text == configs.as_json(dataclasses.replace(part))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"nmae": "x"}, "no setting `nmae`"),
+        ({"tuner": {"trails": 3}}, "no setting `tuner.trails`"),
+        ({"tuner": {"trials": "three"}}, "`tuner.trials`='three'; give a whole number"),
+        ({"tuner": {"trials": True}}, "`tuner.trials`=True; give a whole number"),
+        ({"tuner": {"trials": 0}}, "In `tuner`: `trials`=0; use a whole number, 1 or more"),
+        ({"tuner": {"families": "two_tower"}}, "`tuner.families`='two_tower'; give a list"),
+        ({"tuner": {"families": []}}, "`families` is empty"),
+        ({"tuner": {"oracle": "gut"}}, "`oracle`='gut'; use 'bayesian'"),
+        ({"tuner": 3}, "`tuner` is 3; give a mapping"),
+        ({"name": "a/b"}, "`name`='a/b'; use letters"),
+        ({"name": ""}, "`name`=''; use letters"),
+        ({"serving": ""}, "`serving` is empty"),
+        ({"serving": 3}, "`serving`=3; give a text"),
+        ({"metadata": "oracle"}, "`metadata`='oracle'; use 'sqlite'"),
+        ({"seed": -1}, "`seed`=-1"),
+        ({"data": {}}, "`data.interactions` must be given"),
+        ({"data": {"interactions": {"path": ""}}}, "In `data.interactions`: `path` is empty"),
+        ({"data": {"interactions": {"path": "v{VERSION}/*"}}}, "no {SPAN}"),
+        ({"data": LEAST["data"] | {"max_drift": 2}}, "In `data`: `max_drift`=2.0"),
+        ({"data": LEAST["data"] | {"drift": {"users.age": 0}}}, "`users.age`=0"),
+        ({"data": LEAST["data"] | {"warn_new_ids": float("nan")}}, "`data.warn_new_ids`=nan"),
+        ({"data": LEAST["data"] | {"time_unit": "min"}}, "`time_unit`='min'"),
+        ({"split": {"protocol": "random"}}, "`protocol`='random'"),
+        ({"split": {"train": 0.9, "validation": 0.2}}, "leave nothing for the test"),
+        ({"split": {"partitions": 0}}, "`partitions`=0"),
+        ({"evaluator": {"min_auc": 0.6}}, "`min_auc` needs `positive`"),
+        ({"evaluator": {"confidence": 1}}, "`confidence`=1"),
+        ({"infra_validator": {"server": "k8s"}}, "`server`='k8s'"),
+        ({"infra_validator": {"memory_mb": 10}}, "`memory_mb`=10"),
+    ],
+)
+def test_what_makes_no_sense_is_named(change, words):
+    with pytest.raises(ValueError) as error:
+        PipelineConfig.from_dict(LEAST | change)
+    assert words in str(error.value)
+
+
+def test_a_missing_part_is_named():
+    with pytest.raises(ValueError, match="`data`, `serving` must be given"):
+        PipelineConfig.from_dict({"name": "films"})
+
+
+@pytest.mark.parametrize(
+    "text, words", [("a: [", "is no YAML"), ("- a", "holds no mapping"), ("", "holds no mapping")]
+)
+def test_a_damaged_file_is_named(tmp_path, text, words):
+    path = tmp_path / "films.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        PipelineConfig.read(path)
+
+
+def test_yaml_cannot_make_objects(tmp_path):
+    path = tmp_path / "films.yaml"
+    path.write_text("name: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ValueError, match="is no YAML"):
+        PipelineConfig.read(path)
+
+
+@pytest.mark.parametrize("override", ["tuner.trials", "name.first=x", "tuner.trials=[3"])
+def test_a_bad_override_is_refused(file, override):
+    with pytest.raises(ValueError, match=r"name|no setting|YAML|=value"):
+        PipelineConfig.read(file, [override])
+
+
+def test_the_folder_is_absolute_below_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert PipelineConfig.from_dict(LEAST).folder == tmp_path / ".runs" / "films"
