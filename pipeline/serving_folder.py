@@ -1,0 +1,143 @@
+"""The folder that TF Serving watches: a version appears whole, or not at all.
+
+No TFX is imported here, so that a push can be tried, and killed, in a quick process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfrec_meta.export.signatures import version_of
+
+_WORK = ".push-"  # no version's name, so no server looks at it
+_LOCK = ".push-lock"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pushed:
+    """Where a model is served from.
+
+    Attributes:
+        version: its number.
+        folder: `<serving>/<version>`.
+        is_new: false where the newest version already was this very model.
+    """
+
+    version: int
+    folder: Path
+    is_new: bool
+
+
+def push(model: Path | str, serving: Path | str) -> Pushed:
+    """Copies a SavedModel into a temporary sibling, then renames it to the next version.
+
+    What killed pushes left behind is removed. Several pushes at once get a number each; where the
+    file system knows locks they also wait for one another, so that one model is pushed once.
+
+    Args:
+        model: a folder with `saved_model.pb`.
+        serving: the folder of the served model's versions; made if need be.
+
+    Raises:
+        FileNotFoundError: if `model` holds no SavedModel.
+    """
+    model, serving = Path(model), Path(serving)
+    if not (model / "saved_model.pb").is_file():
+        raise FileNotFoundError(f"{model} holds no saved_model.pb; there is nothing to push.")
+    serving.mkdir(parents=True, exist_ok=True)
+    with _alone(serving) as alone:
+        if alone:  # otherwise they may be another's, who is at work
+            for leftover in serving.glob(f"{_WORK}*/"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        newest = newest_version(serving)
+        if newest and digest(serving / str(newest)) == digest(model):
+            return Pushed(newest, serving / str(newest), is_new=False)
+        work = Path(tempfile.mkdtemp(prefix=_WORK, dir=serving))
+        try:
+            _copy(model, work)
+            version = _publish(work, serving)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return Pushed(version, serving / str(version), is_new=True)
+
+
+def newest_version(serving: Path | str) -> int:
+    """The highest version of a served model; 0 where there is none."""
+    serving = Path(serving)
+    if not serving.is_dir():
+        return 0
+    found = {path.name: version_of(path.name) for path in serving.iterdir()}
+    # "007" is a version, too, but its folder is not where `str(version)` says.
+    return max((version or 0 for name, version in found.items() if name == str(version)), default=0)
+
+
+def digest(folder: Path | str) -> str:
+    """SHA-256 over the names and contents of all files below a folder, in hexadecimal."""
+    folder = Path(folder)
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        name = path.relative_to(folder).as_posix().encode()
+        whole.update(len(name).to_bytes(8, "big") + name + content)
+    return whole.hexdigest()
+
+
+@contextlib.contextmanager
+def _alone(serving: Path) -> Iterator[bool]:
+    """Holds the folder's lock; false where the file system has no locks. A kill lets go of it."""
+    with open(serving / _LOCK, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def _copy(model: Path, work: Path) -> None:
+    """Copies contents, not permissions, and sees them through to the disk."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(work, 0o777 & ~mask)  # mkdtemp's 0700 would lock the server's user out
+    for source in sorted(model.rglob("*")):
+        target = work / source.relative_to(model)
+        if source.is_dir():
+            target.mkdir()
+            continue
+        shutil.copyfile(source, target)
+        _sync(target)
+    for folder in (*(path for path in work.rglob("*") if path.is_dir()), work):
+        _sync(folder)
+
+
+def _publish(work: Path, serving: Path) -> int:
+    """Renames the copy to the first free number above the newest version."""
+    version = newest_version(serving)
+    while True:
+        version += 1
+        try:
+            os.rename(work, serving / str(version))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            continue  # another was faster
+        _sync(serving)
+        return version
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
