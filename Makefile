@@ -7,7 +7,7 @@ endif
 STARTER := $(firstword $(PYTHON) $(shell command -v python3 || command -v python3.12 || command -v python3.13 || command -v python3.11))
 VENV := .venv/bin
 
-.PHONY: help setup test demo lint lock clean
+.PHONY: help setup browser test demo lint lock clean
 
 help: ## Print these lines.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,11 @@ help: ## Print these lines.
 setup: ## Make .venv from the lock files, and fetch the data of the demo.
 	@$(if $(STARTER),$(STARTER) bootstrap.py,echo "error: no python3 on PATH; install Python 3.11, 3.12 or 3.13." >&2; exit 1)
 
+browser: setup ## Get a headless browser for the tests of pages, where there is none on PATH.
+	@$(STARTER) bootstrap.py browser
+
 test: setup ## Run the tests.
+	@$(STARTER) bootstrap.py browser || echo "Going on; the tests that look at pages are skipped."
 	@$(VENV)/python -m pytest $(ARGS)
 
 demo: setup ## From interactions to recommendations over gRPC, on MovieLens-100K.

@@ -11,7 +11,9 @@ that a second run does nothing and an interrupted one goes on where it stopped:
 5. project: this checkout, editable, with the command `tfrec-meta`;
 6. data: MovieLens-100K into the user's cache folder.
 
-`python3 bootstrap.py lock` makes the two lock files anew.
+`python3 bootstrap.py lock` makes the two lock files anew. `python3 bootstrap.py browser` (`make
+browser`) gets the browser that looks at pages in tests, where there is none on PATH: Debian's
+headless Chromium, from the same apt sources, below `.venv` too.
 
 The standard library only, and syntax that old Pythons read too: they are to say what is wrong.
 """
@@ -25,17 +27,20 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import ssl
 import subprocess
 import sys
 import time
+import xml.sax.saxutils
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
 TOOLS = os.path.join(VENV, "tools")
 LIBRARIES = os.path.join(VENV, "libraries")
+BROWSER = os.path.join(VENV, "browser")
 STAMPS = os.path.join(VENV, "stamps.json")
 LOG = os.path.join(VENV, "setup.log")
 LOCK = os.path.join(ROOT, "requirements.lock")
@@ -57,6 +62,11 @@ GLIBC_LIBRARIES = (
     "libresolv.so.2",
 )
 OPENMP = "libgomp.so.1"
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+BROWSER_PACKAGES = ("chromium-headless-shell", "fonts-liberation")
+# What these depend on and do without: the system's own C library, and programs for a screen and for
+# installing, which bring another 60 MB.
+BROWSER_WITHOUT = ("libc6", "x11-utils", "xdg-utils", "debconf", "dpkg", "perl-base")
 # Measured: 3.4 GB of packages, 0.1 GB of tools, and the byte code that comes with use.
 ENVIRONMENT_GB = 4.5
 CACHE_GB = 3.6
@@ -435,18 +445,22 @@ def deb822(stanza):
     return fields
 
 
-def apt_download(run, packages, folder, what, glibc):
+NO_APT = (
+    "use Debian 12 or Ubuntu 24.04 or newer, or a system with glibc %d.%d and pip." % NEEDED_GLIBC
+)
+
+
+def apt_download(run, packages, folder, what, glibc, way_out=NO_APT, without=None):
     """Downloads packages and unpacks them into `folder`: of this release if its `glibc` is new
-    enough, else of the newer one.
+    enough, else of the newer one. Where it can't be done, the error ends with `way_out`.
+
+    With `without`, all that the packages depend on comes too, but for the packages named there.
 
     Everything that apt writes stays in `folder`: no root, and no trace in the system.
     """
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
-            raise SetupError(
-                "%s: this system has no %s; use Debian 12 or Ubuntu 24.04 or newer, or a system "
-                "with glibc %d.%d and pip." % ((what, tool) + NEEDED_GLIBC)
-            )
+            raise SetupError("%s: this system has no %s; %s" % (what, tool, way_out))
     release = os_release()
     family = [release.get("ID", "")] + release.get("ID_LIKE", "").split()
     family = next((name for name in family if name in NEWER_RELEASE), None)
@@ -457,9 +471,8 @@ def apt_download(run, packages, folder, what, glibc):
         source = source_for(newer, codename, read_apt_sources(), family)
     if source is None:
         raise SetupError(
-            "%s: no apt source of this system's release (%s) was found in /etc/apt; use Debian 12 "
-            "or Ubuntu 24.04 or newer, or a system with glibc %d.%d and pip."
-            % ((what, codename or "unknown") + NEEDED_GLIBC)
+            "%s: no apt source of this system's release (%s) was found in /etc/apt; %s"
+            % (what, codename or "unknown", way_out)
         )
     work = folder + ".apt"
     for path in (folder, work):
@@ -469,14 +482,21 @@ def apt_download(run, packages, folder, what, glibc):
     name, text = source
     with open(os.path.join(work, name), "w", encoding="utf-8") as out:
         out.write(text)
-    with open(os.path.join(work, "status"), "w", encoding="utf-8"):
-        pass  # nothing is installed as far as this apt knows
+    with open(os.path.join(work, "status"), "w", encoding="utf-8") as out:
+        for package in without or ():  # nothing else is installed as far as this apt knows
+            out.write(APT_INSTALLED % package)
     with open(os.path.join(work, "apt.conf"), "w", encoding="utf-8") as out:
         out.write(APT_CONFIGURATION % {"work": work, "source": name})
     apt = ["apt-get", "-q", "-c", os.path.join(work, "apt.conf")]
     run(apt + ["update"], what)
-    run(apt + ["download"] + list(packages), what, cwd=os.path.join(work, "debs"))
-    for package in sorted(glob.glob(os.path.join(work, "debs", "*.deb"))):
+    debs = os.path.join(work, "debs")
+    if without is None:
+        run(apt + ["download"] + list(packages), what, cwd=debs)
+    else:
+        options = ["--yes", "--no-install-recommends", "--download-only"]
+        run(apt + ["install"] + options + list(packages), what)
+        debs = os.path.join(work, "cache", "archives")
+    for package in sorted(glob.glob(os.path.join(debs, "*.deb"))):
         run(["dpkg", "-x", package, folder], what)
     shutil.rmtree(work, ignore_errors=True)
 
@@ -489,16 +509,29 @@ Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 Dir::State::Lists "%(work)s/lists";
 Dir::State::status "%(work)s/status";
+Dir::State::extended_states "%(work)s/extended_states";
 Dir::Cache "%(work)s/cache";
 Acquire::Languages "none";
 Acquire::Retries "2";
 APT::Architecture "amd64";
 APT::Architectures { "amd64"; };
 APT::Sandbox::User "root";
+Debug::NoLocking "true";
 APT::Update::Error-Mode "any";
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Pre-Install-Pkgs;
+"""
+APT_INSTALLED = """\
+Package: %s
+Status: install ok installed
+Maintainer: none
+Architecture: amd64
+Multi-Arch: allowed
+Version: 999:1
+Description: as if
+
 """
 
 
@@ -701,6 +734,41 @@ class Setup:
         found = self.run([PYTHON, "-c", code], "fetching MovieLens-100K", cwd=VENV)
         self.stamps["data"] = found.strip().splitlines()[-1]
 
+    def browser(self, log, lock_file):
+        """Headless Chromium, below `.venv`; `browser/run` starts it with its own libraries."""
+        self.run = Runner(log, lock_file)
+        self.stamps.pop("browser", None)
+        write_stamps(self.stamps)
+        way_out = "install Chromium, or name one: CHROME=/path/to/chromium"
+        what = "getting a browser"
+        try:
+            apt_download(
+                self.run, BROWSER_PACKAGES, BROWSER, what, NEEDED_GLIBC, way_out, BROWSER_WITHOUT
+            )
+        except SetupError as error:
+            if way_out in str(error):
+                raise
+            raise SetupError("%s; or %s" % (error, way_out), error.show_log) from None
+        program = os.path.join(BROWSER, "usr/lib/chromium/chromium-headless-shell")
+        if not os.path.exists(program):
+            raise SetupError("%s: apt brought none; %s" % (what, way_out))
+        libraries = glob.glob(os.path.join(BROWSER, "**", "*.so*"), recursive=True)
+        folders = {os.path.dirname(path) for path in libraries} - {os.path.dirname(program)}
+        fonts = os.path.join(BROWSER, "fonts.conf")
+        with open(fonts, "w", encoding="utf-8") as out:
+            out.write(FONTS % {"browser": xml.sax.saxutils.escape(BROWSER)})
+        script = os.path.join(BROWSER, "run")
+        with open(script, "w", encoding="utf-8") as out:
+            out.write(
+                '#!/bin/sh\nLD_LIBRARY_PATH=%s FONTCONFIG_FILE=%s exec %s "$@"\n'
+                % tuple(shlex.quote(v) for v in (":".join(sorted(folders)), fonts, program))
+            )
+        os.chmod(script, 0o755)
+        said = self.run([script, "--version"], "starting the browser that apt brought")
+        self.stamps["browser"] = browser_key()
+        write_stamps(self.stamps)
+        return said.strip()
+
     def lock(self, log, lock_file, arguments):
         """Makes both lock files anew from setup.py; `arguments` go to uv, such as --upgrade."""
         self.bring_up_to_date(log, lock_file, ("tools",))
@@ -731,6 +799,41 @@ def private_library(name):
     found = glob.glob(os.path.join(LIBRARIES, "**", name), recursive=True)
     # Some releases have it below both lib and usr/lib, or a link in lib64.
     return min(found, key=lambda path: ("lib64" in path, path)) if found else None
+
+
+FONTS = """\
+<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+<dir>%(browser)s/usr/share/fonts</dir>
+<cachedir>%(browser)s/cache</cachedir>
+</fontconfig>
+"""
+
+
+def find_browser():
+    """The command of a browser that is there: `CHROME`, one on PATH, or the fetched one; or None.
+
+    Raises SetupError if `CHROME` names none.
+    """
+    named = os.environ.get("CHROME")
+    if named:
+        if shutil.which(named) is None:
+            raise SetupError("CHROME=%s is no program; name a Chromium, or unset it." % named)
+        return named
+    for name in BROWSERS:
+        if shutil.which(name):
+            return name
+    script = os.path.join(BROWSER, "run")
+    with contextlib.suppress(OSError):
+        if read_stamps().get("browser") == browser_key() and os.access(script, os.X_OK):
+            return script
+    return None
+
+
+def browser_key():
+    """What the fetched browser depends on."""
+    return repr([BROWSER, BROWSER_PACKAGES, BROWSER_WITHOUT, os_release().get("VERSION_ID")])
 
 
 def package_folder():
@@ -807,7 +910,7 @@ def exclusive():
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Sets up .venv; see BUILD.md.")
-    parser.add_argument("action", nargs="?", choices=("setup", "lock"), default="setup")
+    parser.add_argument("action", nargs="?", choices=("setup", "lock", "browser"), default="setup")
     parser.add_argument(
         "--python", default=os.environ.get("TFREC_META_PYTHON"), help="the interpreter to use"
     )
@@ -822,6 +925,8 @@ def main(arguments=None):
     try:
         if options.action == "setup" and finished(options.python):
             return 0
+        if options.action == "browser" and find_browser():
+            return 0
         check_platform()
         with exclusive() as lock_file:
             if options.action == "setup" and finished(options.python):  # by the one waited for
@@ -831,6 +936,11 @@ def main(arguments=None):
             interpreter = (kept and probe(kept["executable"])[0]) or find_python(options.python)
             with open(LOG, "w+", encoding="utf-8") as log:
                 setup = Setup(interpreter, stamps)
+                if options.action == "browser":
+                    print("Getting a browser for the tests of pages ...", flush=True)
+                    found = find_browser() or setup.browser(log, lock_file)
+                    print("%s, %.1f s" % (found, time.time() - started))
+                    return 0
                 if options.action == "lock":
                     setup.lock(log, lock_file, rest)
                 else:

@@ -44,6 +44,7 @@ def bootstrap(monkeypatch, tmp_path):
         "PYTHON": venv / "bin" / "python",
         "TOOLS": venv / "tools",
         "LIBRARIES": venv / "libraries",
+        "BROWSER": venv / "browser",
         "STAMPS": venv / "stamps.json",
         "LOG": venv / "setup.log",
     }.items():
@@ -430,6 +431,65 @@ def test_a_system_without_apt_is_told_what_it_needs(bootstrap, monkeypatch):
     with pytest.raises(bootstrap.SetupError) as error:
         bootstrap.apt_download(None, ["libc6"], folder, "getting a private glibc", (2, 36))
     assert str(error.value).startswith("getting a private glibc: this system has no apt-get; use ")
+
+
+@pytest.fixture
+def no_browser(bootstrap, monkeypatch, tmp_path):
+    """A PATH with a shell alone."""
+    monkeypatch.delenv("CHROME", raising=False)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+def test_the_browser_named_or_on_path_is_taken(bootstrap, no_browser, monkeypatch, tmp_path):
+    assert bootstrap.find_browser() is None
+    fake_python(tmp_path / "bin", "chromium", "Chromium 1")
+    assert bootstrap.find_browser() == "chromium"
+    assert bootstrap.main(["browser"]) == 0  # and nothing is fetched
+    own = fake_python(tmp_path, "own", "Chromium 2")
+    monkeypatch.setenv("CHROME", own)
+    assert bootstrap.find_browser() == own
+    monkeypatch.setenv("CHROME", "/nowhere/chromium")
+    with pytest.raises(bootstrap.SetupError, match="CHROME=/nowhere/chromium is no program"):
+        bootstrap.find_browser()
+
+
+def test_a_fetched_browser_starts_with_its_own_libraries_and_is_kept(
+    bootstrap, no_browser, monkeypatch
+):
+    asked = []
+
+    def fake_download(run, packages, folder, what, glibc, way_out, without):
+        asked.append((packages, without))
+        program = Path(folder, "usr/lib/chromium")
+        libraries = Path(folder, "usr/lib/x86_64-linux-gnu")
+        program.mkdir(parents=True)
+        libraries.mkdir()
+        (libraries / "libnss3.so").touch()
+        said = 'echo "Chromium 3 in $LD_LIBRARY_PATH by $FONTCONFIG_FILE"'
+        (program / "chromium-headless-shell").write_text(f"#!/bin/sh\n{said}\n")
+        (program / "chromium-headless-shell").chmod(0o755)
+
+    monkeypatch.setattr(bootstrap, "apt_download", fake_download)
+    with open(bootstrap.LOG, "w+") as log:
+        said = bootstrap.Setup({}, bootstrap.read_stamps()).browser(log, log)
+    home = Path(bootstrap.BROWSER)
+    assert said == f"Chromium 3 in {home}/usr/lib/x86_64-linux-gnu by {home}/fonts.conf"
+    assert asked == [(bootstrap.BROWSER_PACKAGES, bootstrap.BROWSER_WITHOUT)]
+    assert f"<dir>{home}/usr/share/fonts</dir>" in (home / "fonts.conf").read_text()
+    assert bootstrap.find_browser() == str(home / "run")
+    monkeypatch.setattr(bootstrap, "BROWSER_PACKAGES", ("another",))
+    assert bootstrap.find_browser() is None
+
+
+def test_without_apt_the_way_to_a_browser_is_told(bootstrap, no_browser):
+    with open(bootstrap.LOG, "w+") as log, pytest.raises(bootstrap.SetupError) as error:
+        bootstrap.Setup({}, bootstrap.read_stamps()).browser(log, log)
+    assert str(error.value) == (
+        "getting a browser: this system has no apt-get; "
+        "install Chromium, or name one: CHROME=/path/to/chromium"
+    )
 
 
 def test_running_set_up_again_does_nothing_and_is_quick():
