@@ -122,15 +122,6 @@ def test_one_epoch_a_constant_curve_and_one_model_have_charts(evaluations):
     assert "nan" not in page
 
 
-@pytest.mark.parametrize("low, high", [(0, 1), (0.2385, 0.5065), (-3, 7), (2, 2), (1e-6, 2e-6)])
-def test_ticks_are_round_and_reach_both_ends(low, high):
-    ticks = report._ticks(low, high)
-    assert ticks[0] <= low
-    assert ticks[-1] >= high
-    assert 2 <= len(ticks) <= 7
-    np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
-
-
 def test_writing_makes_the_folder_replaces_the_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "new" / "report.html"
     assert report.write_report(path, "First") == path

@@ -1,21 +1,17 @@
-"""The HTML report of a run: one self-contained file that can be mailed, archived and printed.
+"""The HTML report of a run.
 
-No script and nothing from the network; every value goes through autoescaping, since titles and
-user ids come from outside. The charts are small hand-made SVG, so that they follow the page's
-light or dark colours.
+The charts are small hand-made SVG, so that they follow the page's light or dark colours.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.evaluation import page
 from tfrec_meta.evaluation.intervals import Estimate
 from tfrec_meta.evaluation.protocol import Evaluation
 
@@ -64,21 +60,8 @@ def write_report(
     Returns:
         The path.
     """
-    page = render(title, profile, history, evaluations, examples, config, notes)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, work = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(page)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(work, 0o666 & ~umask)  # mkstemp's file is the owner's alone
-        os.replace(work, target)
-    except BaseException:
-        Path(work).unlink(missing_ok=True)
-        raise
-    return target
+    text = render(title, profile, history, evaluations, examples, config, notes)
+    return page.write(path, text)
 
 
 def render(
@@ -91,13 +74,11 @@ def render(
     notes: str | Sequence[str] = (),
 ) -> str:
     """The page that `write_report` writes, as a string."""
-    import jinja2  # only a report needs it
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    source = resources.files("tfrec_meta.evaluation").joinpath("templates/report.html")
     profile, evaluations = profile or {}, evaluations or {}
     names = list(dict.fromkeys(name for e in evaluations.values() for name in e.metrics))
-    return environment.from_string(source.read_text("utf-8")).render(
+    return page.render(
+        "tfrec_meta.evaluation",
+        "templates/report.html",
         title=title,
         written=f"Written {datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC",
         notes=[notes] if isinstance(notes, str) else list(notes),
@@ -112,9 +93,9 @@ def render(
         ],
         examples=[_example(example) for example in examples],
         charts=_charts(history),
-        tiles=[(_words(key), _plain(profile[key])) for key in _TILES if key in profile],
-        profile=[(_words(key), _plain(value)) for key, value in profile.items()],
-        config=[(key, _plain(value)) for key, value in _flat(config or {})],
+        tiles=[(page.words(key), page.plain(profile[key])) for key in _TILES if key in profile],
+        profile=[(page.words(key), page.plain(value)) for key, value in profile.items()],
+        config=[(key, page.plain(value)) for key, value in page.flat(config or {})],
     )
 
 
@@ -157,44 +138,6 @@ def _example(example: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> str:
-    """Numbers with thousands separators and about four digits; lists joined; the rest as text."""
-    if value is None:
-        return "none"
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return ", ".join(_plain(part) for part in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return str(value)
-    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        rows += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return rows
-
-
-def _ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers that reach from `low` or below to `high` or above."""
-    if high <= low:
-        low, high = low - max(abs(low) * 0.1, 1e-3), high + max(abs(high) * 0.1, 1e-3)
-    rough = (high - low) / (most - 1)
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * nice for nice in (1, 2, 2.5, 5, 10) if unit * nice >= rough * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * index for index in range(first, last + 1)]
-
-
 def _forest(evaluations: Mapping[str, Evaluation]) -> dict[str, Any] | None:
     """Geometry of the figure with one row a model: the first model's first metric."""
     metrics = [name for e in evaluations.values() for name in e.metrics]
@@ -214,7 +157,7 @@ def _forest(evaluations: Mapping[str, Evaluation]) -> dict[str, Any] | None:
         for end in (e.value, e.low, e.high)
         if end is not None and math.isfinite(end)
     ]
-    ticks = _ticks(min(ends), max(ends), 6)
+    ticks = page.ticks(min(ends), max(ends), 6)
     # About 6.6 units a character of the names at the left, which are not cut.
     left = 30 + 6.6 * max(len(name) for name, _ in rows)
     width, right = 760.0, 740.0
@@ -257,14 +200,14 @@ def _charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             and math.isfinite(value)
         ]
         if points:
-            charts.append(_line_chart(_words(name), points))
+            charts.append(_line_chart(page.words(name), points))
     return charts
 
 
 def _line_chart(name: str, points: Sequence[tuple[float, float]]) -> dict[str, Any]:
     width, height, left, right, top, bottom = 340.0, 170.0, 52.0, 330.0, 8.0, 150.0
     epochs, values = [p[0] for p in points], [p[1] for p in points]
-    ticks = _ticks(min(values), max(values), 4)
+    ticks = page.ticks(min(values), max(values), 4)
     first, last = min(epochs), max(epochs)
 
     def x(epoch: float) -> float:
