@@ -122,13 +122,13 @@ def typed_events(
 
     typed = {}
     for name in ("user_id", "item_id"):
-        typed[name], bad = _tokens(_flat(table.column(name)), f"{source}, column `{name}`")
+        typed[name], bad = tokens_of(flat(table.column(name)), f"{source}, column `{name}`")
         refuse(bad, f"unreadable {name}", name, "is not UTF-8 text")
         missing = pc.fill_null(pc.equal(typed[name], ""), True)
         refuse(_mask(missing), f"missing {name}", name, "is no id")
         broken = pc.fill_null(pc.match_substring_regex(typed[name], "[\r\n]"), False)
         refuse(_mask(broken), f"line break in {name}", name, "holds a line break, as no id may")
-    typed["time"], bad = _times(table, f"{source}, column `time`", time_unit)
+    typed["time"], bad = times_of(table, f"{source}, column `time`", time_unit)
     refuse(bad, "unreadable time", "time", "is not a time")
     typed["value"], bad = _values(table, f"{source}, column `value`")
     refuse(bad, "unreadable value", "value", "is not a number")
@@ -142,7 +142,7 @@ def typed_events(
     return result if good.all() else result.filter(pa.array(good))
 
 
-def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One array of plain values: chunks joined, dictionaries decoded."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
@@ -155,7 +155,8 @@ def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column
 
 
-def _tokens(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:
+def tokens_of(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:
+    """Ids as text, and a mask of the rows that are none; `where` names the column in errors."""
     kind = column.type
     if pa.types.is_floating(kind):
         # pandas turns whole-numbered ids into floats as soon as one is missing.
@@ -174,14 +175,15 @@ def _tokens(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:
     return _cast(column, pa.string())
 
 
-def _times(
+def times_of(
     table: pa.Table | pa.RecordBatch, where: str, unit: TimeUnit
 ) -> tuple[pa.Array, np.ndarray]:
+    """The column `time` as Unix seconds, and a mask of the rows that are no time."""
     rows = table.num_rows
     nothing_bad = np.zeros(rows, bool)
     if "time" not in table.column_names:
         return pa.nulls(rows, pa.int64()), nothing_bad
-    column = _flat(table.column("time"))
+    column = flat(table.column("time"))
     kind = column.type
     bad = nothing_bad
     if pa.types.is_null(kind):
@@ -226,7 +228,7 @@ def _values(table: pa.Table | pa.RecordBatch, where: str) -> tuple[pa.Array, np.
     rows = table.num_rows
     if "value" not in table.column_names:
         return pa.array(np.ones(rows, np.float32)), np.zeros(rows, bool)
-    column = _flat(table.column("value"))
+    column = flat(table.column("value"))
     kind = column.type
     if pa.types.is_binary(kind) or pa.types.is_string(kind):
         text, broken = _cast(column, pa.string())

@@ -21,8 +21,8 @@ from tfrec_meta.data.progress import Progress
 
 import pyarrow as pa
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"
 _BLOCK = 8 << 20  # bytes of text parsed at a time
 _BATCH = 1 << 17  # Parquet rows read at a time
 
@@ -127,7 +127,7 @@ def read_text_table(
         columns: our name -> name in the file; all columns as they are named when None.
         shown: the path to show in messages, where `path` is a converted copy.
     """
-    header = _header(path, text)
+    header = header_of(path, text)
     wanted = dict(columns) if columns is not None else {name: name for name in header}
     check = RowCheck(advice="Mend the file.")
     tables = []
@@ -167,7 +167,7 @@ def text_batches(
     """
     import pyarrow.csv as arrow_csv
 
-    header = _header(path, text)
+    header = header_of(path, text)
     present = _present(path, columns, header, set(optional))
     has_header = text.names is None
     skipped: list[tuple[int, str]] = []  # data row (from 0), what is wrong
@@ -235,9 +235,9 @@ def text_batches(
         tell_skipped()
     except pa.ArrowInvalid as error:
         tell_skipped()
-        raise ValueError(_damaged(shown or path, error)) from error
+        raise ValueError(damaged(shown or path, error)) from error
     except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-        raise ValueError(_damaged(shown or path, error)) from error
+        raise ValueError(damaged(shown or path, error)) from error
 
 
 class _CountedStream:
@@ -284,9 +284,9 @@ def _batches(
     encoding: str,
     progress: Progress,
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
-    suffix = _suffix(path)
-    if suffix in _DELIMITERS:
-        text = TextFormat(_DELIMITERS[suffix], encoding=encoding)
+    suffix = suffix_of(path)
+    if suffix in DELIMITERS:
+        text = TextFormat(DELIMITERS[suffix], encoding=encoding)
         yield from text_batches(path, columns, check, text, optional=optional, progress=progress)
         return
     import pyarrow.parquet as pq
@@ -304,7 +304,7 @@ def _batches(
                 offset += batch.num_rows
                 progress.advance(size * batch.num_rows // rows)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(_damaged(path, error)) from error
+        raise ValueError(damaged(path, error)) from error
 
 
 def _check_alike(
@@ -352,7 +352,13 @@ def _present(
     return present
 
 
-def _header(path: Path, text: TextFormat) -> list[str]:
+def header_of(path: Path, text: TextFormat) -> list[str]:
+    """The column names of a text file.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: it is empty or damaged.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; check the path.")
     if text.names is not None:
@@ -363,7 +369,7 @@ def _header(path: Path, text: TextFormat) -> list[str]:
         with _open_text(path, encoding) as file:
             line = next((line for line in file if line.strip()), "")
     except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-        raise ValueError(_damaged(path, error)) from error
+        raise ValueError(damaged(path, error)) from error
     if not line:
         raise ValueError(f"{path} is empty; it needs a line of column names, then rows.")
     line = line.rstrip("\r\n")
@@ -396,10 +402,11 @@ def _open_text(path: Path, encoding: str) -> IO[str]:
     return open(path, encoding=encoding, newline="", errors="replace")
 
 
-def _damaged(path: Path, error: BaseException) -> str:
+def damaged(path: Path, error: BaseException) -> str:
+    """Words for an error of the layers below that read `path`."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     if "UTF8" in reason or isinstance(error, UnicodeDecodeError):
-        return f"{path} is not in the encoding that it is read in: {reason}. Pass `encoding`."
+        return f"{path} is not in the encoding that it is read in: {reason}. Pass `encoding`, or save it as UTF-8."
     cut = isinstance(error, EOFError) or "footer" in reason or "magic bytes" in reason
     return f"{path} is {'cut off or damaged' if cut else 'damaged'}: {reason}. Fetch it again."
 
@@ -414,26 +421,27 @@ def _data_files(paths: Sequence[PathLike]) -> list[Path]:
             found = [
                 file
                 for file in sorted(path.iterdir())
-                if file.is_file() and file.name[0] not in "._" and _suffix(file) is not None
+                if file.is_file() and file.name[0] not in "._" and suffix_of(file) is not None
             ]
         elif path.is_file():
-            if _suffix(path) is None:
-                raise ValueError(f"{path} does not end in {_SUFFIXES}; rename or convert it.")
+            if suffix_of(path) is None:
+                raise ValueError(f"{path} does not end in {SUFFIXES}; rename or convert it.")
             found = [path]
         else:
             found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
         if not found:
-            kind = f"holds no {_SUFFIXES} file" if path.is_dir() else "is not there"
+            kind = f"holds no {SUFFIXES} file" if path.is_dir() else "is not there"
             raise FileNotFoundError(f"{path} {kind}; check the path.")
         files += found
     return files
 
 
-def _suffix(path: Path) -> str | None:
+def suffix_of(path: Path) -> str | None:
+    """".parquet" or a key of `DELIMITERS`, whatever it is packed with; None for other files."""
     suffixes = path.suffixes
     if suffixes[-1:] == [".gz"]:
-        return suffixes[-2] if suffixes[-2:-1] and suffixes[-2] in _DELIMITERS else None
-    return suffixes[-1] if suffixes and suffixes[-1] in (".parquet", *_DELIMITERS) else None
+        return suffixes[-2] if suffixes[-2:-1] and suffixes[-2] in DELIMITERS else None
+    return suffixes[-1] if suffixes and suffixes[-1] in (".parquet", *DELIMITERS) else None
 
 
 def _stem(path: Path) -> str:
@@ -452,18 +460,18 @@ def _attribute_table(
         path = Path(given)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there; check the path.")
-        suffix = _suffix(path)
+        suffix = suffix_of(path)
         if suffix is None:
-            raise ValueError(f"{path} does not end in {_SUFFIXES}; rename or convert it.")
+            raise ValueError(f"{path} does not end in {SUFFIXES}; rename or convert it.")
         if suffix == ".parquet":
             import pyarrow.parquet as pq
 
             try:
                 table = pq.read_table(path)
             except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(_damaged(path, error)) from error
+                raise ValueError(damaged(path, error)) from error
         else:
-            table = read_text_table(path, TextFormat(_DELIMITERS[suffix], encoding=encoding))
+            table = read_text_table(path, TextFormat(DELIMITERS[suffix], encoding=encoding))
             table = pa.table(
                 {
                     name: table[name] if name in (key, source) else _inferred(table[name])
