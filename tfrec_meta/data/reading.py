@@ -406,7 +406,10 @@ def damaged(path: Path, error: BaseException) -> str:
     """Words for an error of the layers below that read `path`."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     if "UTF8" in reason or isinstance(error, UnicodeDecodeError):
-        return f"{path} is not in the encoding that it is read in: {reason}. Pass `encoding`, or save it as UTF-8."
+        return (
+            f"{path} is not in the encoding that it is read in: {reason}. Pass `encoding`, or save "
+            "it as UTF-8."
+        )
     cut = isinstance(error, EOFError) or "footer" in reason or "magic bytes" in reason
     return f"{path} is {'cut off or damaged' if cut else 'damaged'}: {reason}. Fetch it again."
 
@@ -437,7 +440,7 @@ def _data_files(paths: Sequence[PathLike]) -> list[Path]:
 
 
 def suffix_of(path: Path) -> str | None:
-    """".parquet" or a key of `DELIMITERS`, whatever it is packed with; None for other files."""
+    """The ending that tells the format, .gz apart: .parquet or a key of `DELIMITERS`, or None."""
     suffixes = path.suffixes
     if suffixes[-1:] == [".gz"]:
         return suffixes[-2] if suffixes[-2:-1] and suffixes[-2] in DELIMITERS else None
