@@ -59,6 +59,14 @@ def test_a_constant_gain_is_certain_and_no_gain_is_not():
     assert "ndcg@10: +0.1000" in str(better)
 
 
+def test_less_confidence_is_a_narrower_interval():
+    a, b = np.random.default_rng(3).random((2, 200))
+    wide, narrow = paired_difference(a, b), paired_difference(a, b, confidence=0.5)
+    assert wide.low < narrow.low < narrow.difference < narrow.high < wide.high
+    # Of the normal law: 0.6745 and 1.96 standard errors to either side.
+    assert (narrow.high - narrow.low) / (wide.high - wide.low) == pytest.approx(0.344, abs=0.03)
+
+
 def test_nothing_to_pair_is_refused():
     with pytest.raises(ValueError, match="'auc'"):
         paired_difference([np.nan], [1.0], "auc")

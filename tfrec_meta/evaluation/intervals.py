@@ -31,7 +31,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Difference a - b of two models' means over the same users, with its 95 % interval.
+    """Difference a - b of two models' means over the same users, with its interval.
 
     `p` is the two-sided bootstrap p-value of "there is no difference".
     """
@@ -103,15 +103,31 @@ def estimates(values: ArrayLike, resamples: int = 1000, seed: int = 42) -> list[
 
 
 def paired_difference(
-    a: ArrayLike, b: ArrayLike, metric: str = "metric", resamples: int = 1000, seed: int = 42
+    a: ArrayLike,
+    b: ArrayLike,
+    metric: str = "metric",
+    resamples: int = 1000,
+    seed: int = 42,
+    confidence: float = CONFIDENCE,
 ) -> Comparison:
-    """Compares two arrays float [users] that belong to the same users, NaN left out in pairs."""
+    """Compares two arrays float [users] that belong to the same users, NaN left out in pairs.
+
+    Args:
+        a, b: the two models' values.
+        metric: what to call them.
+        resamples: bootstrap draws of users.
+        seed: of the draws.
+        confidence: of the interval, (0, 1).
+
+    Raises:
+        ValueError: if no user has a value in both.
+    """
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     difference = difference[np.isfinite(difference)]
     if not len(difference):
         raise ValueError(f"no user has a value of {metric!r} in both; compare another metric.")
     draws = resampled_means(difference[:, None], resamples, seed)[:, 0]
-    tail = 50 * (1 - CONFIDENCE)
+    tail = 50 * (1 - confidence)
     low, high = np.percentile(draws, [tail, 100 - tail])
     # Plus one: an event not seen in 1,000 draws has p about 0.002, not 0.
     rarer = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
