@@ -13,18 +13,7 @@ MAX_DEVIATIONS = 10.0
 MAX_ENTRY = np.float32(1e6)  # of a vector: products of larger ones overflow to NaN
 
 
-def mean_and_deviation(column: pa.ChunkedArray) -> tuple[float, float]:
-    values = _floats(column).astype(np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return 0.0, 1.0
-    mean, deviation = float(values.mean()), float(values.std())
-    # Equal values have a deviation of some 1e-17 by rounding, which would blow up the next one.
-    smallest = max(abs(mean) * np.finfo(np.float32).eps, np.finfo(np.float32).tiny)
-    return mean, deviation if deviation > smallest else 1.0
-
-
-def _floats(values: Any) -> np.ndarray:
+def floats(values: Any) -> np.ndarray:
     """float32 [n], as a request carries numbers; NaN for null, infinity for what is too large."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         values = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -43,7 +32,7 @@ def mean_and_scale(statistics: tuple[float, float]) -> tuple[np.float32, np.floa
 
 def standardised(values: Any, statistics: tuple[float, float]) -> np.ndarray:
     mean, scale = mean_and_scale(statistics)
-    raw = _floats(values)
+    raw = floats(values)
     present = np.isfinite(raw)
     with np.errstate(over="ignore"):
         scaled = (np.where(present, raw, mean) - mean) * scale

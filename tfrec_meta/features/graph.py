@@ -14,8 +14,63 @@ from tfrec_meta.features.spec import FeatureSpec, Side
 import tensorflow as tf
 
 
-class GraphEncoder(tf.Module):
-    """Encodes as `FeatureSpec.encode_queries` and `encode_items` do, with lookup tables inside.
+class Encoding(tf.Module):
+    """Encodes as `FeatureSpec.encode_queries` and `encode_items` do.
+
+    What was fitted is the subclass's to look up: a fitted spec has it, and TensorFlow Transform
+    only promises it.
+    """
+
+    def __init__(self, spec: FeatureSpec):
+        super().__init__(name="encoder")
+        self._spec = spec
+
+    def lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
+        """Rows in the vocabulary `key`, int32 in the shape of `tokens`; 0 for what is unknown."""
+        raise NotImplementedError
+
+    def mean_and_scale(self, key: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is taken off the number `key`, and then multiplied with it."""
+        raise NotImplementedError
+
+    def encode_query(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encodes user_id [B], history [B, H] and the query features, wide as `raw_width` says."""
+        history = self.lookup("item_id", raw["history"])
+        encoded = {
+            "user_id": self.lookup("user_id", raw["user_id"]),
+            "history": latest_known(history, self._spec.history_length),
+        }
+        for feature in self._spec.query:
+            encoded[feature.name] = self.encode(feature, raw[feature.name], "query")
+        return encoded
+
+    def encode_item(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encodes item_id [B] and the item features of items that need not be in the catalogue."""
+        encoded = {"item_id": self.lookup("item_id", raw["item_id"])}
+        for feature in self._spec.item:
+            encoded[feature.name] = self.encode(feature, raw[feature.name], "item")
+        return encoded
+
+    def encode(self, feature: Feature, values: tf.Tensor, side: Side) -> tf.Tensor:
+        """One feature, its values wide as `raw_width` says."""
+        key = self._spec.key(feature, side)
+        if isinstance(feature, Vector):
+            finite = tf.where(tf.math.is_finite(values), values, 0.0)
+            return tf.clip_by_value(finite, -MAX_ENTRY, MAX_ENTRY)
+        if isinstance(feature, Number):
+            mean, scale = self.mean_and_scale(key)
+            present = tf.math.is_finite(values)
+            standardised = (tf.where(present, values, mean) - mean) * scale
+            cut = tf.clip_by_value(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
+            return tf.stack([cut, tf.cast(present, tf.float32)], axis=1)
+        if isinstance(feature, Text):
+            return self.lookup(key, text.words(values, feature.width))
+        rows = self.lookup(key, values)
+        return rows[:, None] if feature.width == 1 else rows
+
+
+class GraphEncoder(Encoding):
+    """The encoding of a fitted spec, with lookup tables inside.
 
     Args:
         spec: a fitted FeatureSpec.
@@ -23,14 +78,13 @@ class GraphEncoder(tf.Module):
     """
 
     def __init__(self, spec: FeatureSpec, folder: Path):
-        super().__init__(name="encoder")
-        self._spec = spec
+        super().__init__(spec)
         self._rows = {}
         for key, vocabulary in spec.vocabularies.items():
             path = folder / f"{key}.txt"
             vocabulary.write(path)
-            self._rows[key] = _table(path, _TOKEN, _LINE, -1) if len(vocabulary) > 1 else None
-        self._item_tokens = _table(folder / "item_id.txt", _LINE, _TOKEN, "")
+            self._rows[key] = table(path, TOKEN, LINE, -1) if len(vocabulary) > 1 else None
+        self._item_tokens = table(folder / "item_id.txt", LINE, TOKEN, "")
 
     def item_tokens(self, rows: tf.Tensor) -> tf.Tensor:
         """Item ids, string in the shape of `rows`; "" for row 0."""
@@ -38,50 +92,20 @@ class GraphEncoder(tf.Module):
 
     def item_rows(self, tokens: tf.Tensor) -> tf.Tensor:
         """Rows of item ids, int32 in the shape of `tokens`; 0 for unknown items and ""."""
-        return self._lookup("item_id", tokens)
+        return self.lookup("item_id", tokens)
 
     def feature_rows(self, feature: Feature, tokens: tf.Tensor) -> tf.Tensor:
         """Rows of an item category's tokens, int32 in the shape of `tokens`; 0 for unknown ones."""
-        return self._lookup(self._spec.key(feature, "item"), tokens)
+        return self.lookup(self._spec.key(feature, "item"), tokens)
 
-    def encode_query(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Encodes user_id [B], history [B, H] and the query features, wide as `raw_width` says."""
-        encoded = {
-            "user_id": self._lookup("user_id", raw["user_id"]),
-            "history": latest_known(self.item_rows(raw["history"]), self._spec.history_length),
-        }
-        for feature in self._spec.query:
-            encoded[feature.name] = self._encode(feature, raw[feature.name], "query")
-        return encoded
-
-    def encode_item(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Encodes item_id [B] and the item features of items that need not be in the catalogue."""
-        encoded = {"item_id": self.item_rows(raw["item_id"])}
-        for feature in self._spec.item:
-            encoded[feature.name] = self._encode(feature, raw[feature.name], "item")
-        return encoded
-
-    def _lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
-        table = self._rows[key]
-        if table is None:  # an empty vocabulary knows nothing
+    def lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
+        rows = self._rows[key]
+        if rows is None:  # an empty vocabulary knows nothing
             return tf.zeros_like(tokens, tf.int32)
-        return tf.cast(table.lookup(tokens), tf.int32) + 1
+        return tf.cast(rows.lookup(tokens), tf.int32) + 1
 
-    def _encode(self, feature: Feature, values: tf.Tensor, side: Side) -> tf.Tensor:
-        key = self._spec.key(feature, side)
-        if isinstance(feature, Vector):
-            finite = tf.where(tf.math.is_finite(values), values, 0.0)
-            return tf.clip_by_value(finite, -MAX_ENTRY, MAX_ENTRY)
-        if isinstance(feature, Number):
-            mean, scale = mean_and_scale(self._spec.statistics[key])
-            present = tf.math.is_finite(values)
-            standardised = (tf.where(present, values, mean) - mean) * scale
-            cut = tf.clip_by_value(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
-            return tf.stack([cut, tf.cast(present, tf.float32)], axis=1)
-        if isinstance(feature, Text):
-            return self._lookup(key, text.words(values, feature.width))
-        rows = self._lookup(key, values)
-        return rows[:, None] if feature.width == 1 else rows
+    def mean_and_scale(self, key: str) -> tuple[tf.Tensor, tf.Tensor]:
+        return mean_and_scale(self._spec.statistics[key])
 
 
 def raw_width(feature: Feature) -> int | None:
@@ -116,16 +140,17 @@ def latest_known(rows: tf.Tensor, length: int) -> tf.Tensor:
     return tf.scatter_nd(target, tf.gather_nd(rows, index), [tf.shape(rows)[0], length])
 
 
-_TOKEN = (tf.string, tf.lookup.TextFileIndex.WHOLE_LINE)
-_LINE = (tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
+TOKEN = (tf.string, tf.lookup.TextFileIndex.WHOLE_LINE)
+LINE = (tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
 
 
-def _table(
-    path: Path,
+def table(
+    path: Path | str | tf.Tensor,
     key: tuple[tf.DType, int],
     value: tuple[tf.DType, int],
     default: str | int,
 ) -> tf.lookup.StaticHashTable:
     """A lookup table over the lines of a vocabulary file, from tokens to lines or back."""
-    initializer = tf.lookup.TextFileInitializer(str(path), *key, *value)
+    name = str(path) if isinstance(path, Path) else path
+    initializer = tf.lookup.TextFileInitializer(name, *key, *value)
     return tf.lookup.StaticHashTable(initializer, default_value=default)

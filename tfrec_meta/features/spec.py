@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfrec_meta.data import Interactions
-from tfrec_meta.features import columns, kinds
+from tfrec_meta.features import columns, fitting, kinds
 from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
 from tfrec_meta.features.vocabulary import Vocabulary
 
@@ -96,22 +96,18 @@ class FeatureSpec:
         Raises:
             ValueError: if a declared column is missing.
         """
-        vocabularies, statistics = dict(self.vocabularies), dict(self.statistics)
-        for key, table in (("user_id", data.users), ("item_id", data.items)):
-            vocabulary = vocabularies.get(key, Vocabulary()).grow(data.events[key])
-            if table is not None:
-                vocabulary = vocabulary.grow(table[key])
-            vocabularies[key] = vocabulary
+        counts: dict[str, fitting.Counted] = {}
+        for side, table in (("events", data.events), ("users", data.users), ("items", data.items)):
+            for key in ("user_id", "item_id"):
+                if table is not None and key in fitting.IDS[side]:
+                    counts[f"{side}.{key}"] = fitting.count(None, table[key])
         for side, features, table in self._sides(data):
             for feature in features:
-                key = f"{side}.{feature.name}"
                 column = _column(table, feature.name, side)
-                if isinstance(feature, Category | Text):
-                    known = vocabularies.get(key, Vocabulary())
-                    vocabularies[key] = _grow(known, feature, column)
-                elif isinstance(feature, Number) and key not in statistics:
-                    statistics[key] = columns.mean_and_deviation(column)
-        return dataclasses.replace(self, vocabularies=vocabularies, statistics=statistics)
+                if not isinstance(feature, Vector):
+                    values = _values(feature, column)
+                    counts[f"{side}.{feature.name}"] = fitting.count(feature, values)
+        return fitting.grow(self, counts)
 
     def _sides(self, data: Interactions):
         yield "user", self.user, data.users
@@ -318,12 +314,15 @@ def empty_feature(feature: Feature, n: int) -> np.ndarray:
     return np.zeros((n, feature.dim if isinstance(feature, Vector) else 2), np.float32)
 
 
-def _grow(known: Vocabulary, feature: Category | Text, column: pa.ChunkedArray) -> Vocabulary:
+def _values(feature: Category | Text | Number, column: pa.ChunkedArray) -> Any:
+    """What `fitting.count` counts of a raw column: its tokens, its words, or its numbers."""
+    if isinstance(feature, Number):
+        return columns.floats(column)
     if isinstance(feature, Category):
         tokens = columns.padded_tokens(column, feature.width)
-        return known.grow(pa.array(tokens.ravel(), pa.string()), feature.min_count)
-    grown = known.grow(pa.array(columns.words(column, feature.width).ravel(), pa.string()))
-    return Vocabulary(grown.tokens[: max(feature.vocabulary_size, len(known.tokens))])
+    else:
+        tokens = columns.words(column, feature.width)
+    return pa.array(tokens.ravel(), pa.string())
 
 
 def _column(table: pa.Table | None, name: str, side: str) -> pa.ChunkedArray:

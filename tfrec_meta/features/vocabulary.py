@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +43,18 @@ class Vocabulary:
             values: string [n], nulls allowed.
             min_count: rarer new tokens stay unknown.
         """
-        counts = pc.value_counts(_combined(values))
-        tokens, count = counts.field("values"), counts.field("counts")
-        keep = pc.and_(pc.greater(pc.utf8_length(tokens), 0), pc.greater_equal(count, min_count))
-        keep = pc.and_not(keep, pc.match_substring_regex(tokens, _LINE_BREAKS))
-        keep = pc.and_not(keep, pc.is_in(tokens, value_set=self.tokens))
-        new = pa.table({"token": tokens, "count": count}).filter(pc.fill_null(keep, False))
-        new = new.sort_by([("count", "descending"), ("token", "ascending")])
+        return self.append(counted(values), min_count)
+
+    def append(self, counts: pa.Table, min_count: int = 1) -> Vocabulary:
+        """`grow` by values that were counted before.
+
+        Args:
+            counts: as `counted` gives them.
+            min_count: rarer new tokens stay unknown.
+        """
+        keep = pc.greater_equal(counts["count"], min_count)
+        keep = pc.and_not(keep, pc.is_in(counts["token"], value_set=self.tokens))
+        new = counts.filter(keep).sort_by([("count", "descending"), ("token", "ascending")])
         if not len(new):
             return self
         return Vocabulary(pa.concat_arrays([self.tokens, _combined(new["token"])]))
@@ -75,7 +80,34 @@ class Vocabulary:
     def read(cls, path: Path) -> Vocabulary:
         """Reads what `write` wrote."""
         text = path.read_bytes().decode("utf-8")
-        return cls(pa.array(text.split("\n")[:-1], pa.string()))
+        # Transform writes an empty one as a blank line: no lookup table reads an empty file.
+        return cls(pa.array([token for token in text.split("\n") if token], pa.string()))
+
+
+def counted(values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """How often each token stands in `values`, less what vocabularies drop.
+
+    Args:
+        values: string [n], nulls allowed.
+
+    Returns:
+        `token` string, distinct, and `count` int64.
+    """
+    counts = pc.value_counts(_combined(values))
+    return _kept(counts.field("values"), counts.field("counts"))
+
+
+def counted_together(counts: Sequence[pa.Table]) -> pa.Table:
+    """What `counted` would have given for all the values in one."""
+    tables = pa.concat_tables(counts)
+    sums = tables.group_by("token").aggregate([("count", "sum")])
+    return pa.table({"token": sums["token"], "count": sums["count_sum"]})
+
+
+def _kept(tokens: pa.Array, counts: pa.Array) -> pa.Table:
+    keep = pc.greater(pc.utf8_length(tokens), 0)
+    keep = pc.and_not(keep, pc.match_substring_regex(tokens, _LINE_BREAKS))
+    return pa.table({"token": tokens, "count": counts}).filter(pc.fill_null(keep, False))
 
 
 def _combined(values: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -1,0 +1,127 @@
+"""Fitting a FeatureSpec, in steps that Beam can take apart: count, merge, grow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tfrec_meta.features.kinds import Category, Feature, Number, Text
+from tfrec_meta.features.vocabulary import Vocabulary, counted, counted_together
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from tfrec_meta.features.spec import FeatureSpec
+
+# Whose ids are counted where; those of the events come first in a vocabulary.
+IDS = {"events": ("user_id", "item_id"), "users": ("user_id",), "items": ("item_id",)}
+
+_MANTISSA = 24  # bits of a float32's
+# Every float32 is a whole number of these; the smallest one, 2**-149, has the frexp exponent -148.
+_UNIT = 148 + _MANTISSA
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Exact sums of float32 numbers, so that neither order nor batches change a digit.
+
+    Attributes:
+        count: of the numbers.
+        total: their sum, in units of 2**-172.
+        squares: the sum of their squares, in units of 2**-344.
+    """
+
+    count: int = 0
+    total: int = 0
+    squares: int = 0
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Moments:
+        """Sums the finite ones of float32 [n]."""
+        values = values[np.isfinite(values)]
+        fraction, exponent = np.frexp(values.astype(np.float64))
+        whole = (fraction * 2.0**_MANTISSA).astype(np.int64)
+        square = whole * whole
+        shifts, group = np.unique(exponent, return_inverse=True)
+        # Squares in two halves: whole ones would overflow 64 bits after 32,768 numbers.
+        sums = np.zeros((3, len(shifts)), np.int64)
+        for row, part in enumerate((whole, square >> _MANTISSA, square & (2**_MANTISSA - 1))):
+            np.add.at(sums[row], group, part)
+        total = squares = 0
+        for shift, plain, high, low in zip((shifts + 148).tolist(), *sums.tolist(), strict=True):
+            total += plain << shift
+            squares += ((high << _MANTISSA) + low) << 2 * shift
+        return cls(len(values), total, squares)
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.count + other.count, self.total + other.total, self.squares + other.squares
+        )
+
+    def mean_and_deviation(self) -> tuple[float, float]:
+        """(0, 1) of nothing; a deviation of 1 where all numbers are alike."""
+        if not self.count:
+            return 0.0, 1.0
+        mean = float(Fraction(self.total, self.count << _UNIT))
+        spread = self.squares * self.count - self.total**2
+        deviation = math.sqrt(float(Fraction(spread, self.count**2 << 2 * _UNIT)))
+        # Standardised float32 numbers could not tell smaller ones apart.
+        smallest = max(abs(mean) * np.finfo(np.float32).eps, np.finfo(np.float32).tiny)
+        return mean, deviation if deviation > smallest else 1.0
+
+
+Counted: TypeAlias = "pa.Table | Moments"
+
+
+def count(feature: Feature | None, values: Any) -> Counted:
+    """Counts one column, or one batch of it.
+
+    Args:
+        feature: a category, text or number; None for ids.
+        values: float32 [n] of a number, else an Arrow string array of the tokens [n].
+    """
+    return Moments.of(values) if isinstance(feature, Number) else counted(values)
+
+
+def merge(parts: Sequence[Counted]) -> Counted:
+    """What `count` would have given for all of the values in one."""
+    if isinstance(parts[0], Moments):
+        return sum(parts, Moments())
+    return counted_together(parts)
+
+
+def grow(spec: FeatureSpec, counts: Mapping[str, Counted]) -> FeatureSpec:
+    """`FeatureSpec.fit` from counts.
+
+    Args:
+        spec: new tokens are appended to its vocabularies, its statistics stay.
+        counts: of "<table>.<id>" as IDS says, and of "<side>.<feature>"; those of a table that
+            there is not may be missing.
+    """
+    vocabularies, statistics = dict(spec.vocabularies), dict(spec.statistics)
+    for table, keys in IDS.items():
+        for key in keys:
+            known = vocabularies.get(key, Vocabulary())
+            if f"{table}.{key}" in counts:
+                known = known.append(counts[f"{table}.{key}"])
+            vocabularies[key] = known
+    for side in ("user", "item", "context"):
+        for feature in getattr(spec, side):
+            key = f"{side}.{feature.name}"
+            if isinstance(feature, Category | Text):
+                known = vocabularies.get(key, Vocabulary())
+                vocabularies[key] = _grown(known, feature, counts[key])
+            elif isinstance(feature, Number) and key not in statistics:
+                statistics[key] = counts[key].mean_and_deviation()
+    return dataclasses.replace(spec, vocabularies=vocabularies, statistics=statistics)
+
+
+def _grown(known: Vocabulary, feature: Category | Text, counts: pa.Table) -> Vocabulary:
+    if isinstance(feature, Category):
+        return known.append(counts, feature.min_count)
+    grown = known.append(counts)
+    return Vocabulary(grown.tokens[: max(feature.vocabulary_size, len(known.tokens))])
