@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
 from tfrec_meta.pipeline.configs import PipelineConfig
@@ -121,6 +121,7 @@ def deploy(
     *,
     pipeline_folder: Path | str | None = None,
     config: Path | str | None = None,
+    settings: Sequence[str] = (),
     schedule: str | None = None,
     retries: int | None = None,
 ) -> Path:
@@ -131,6 +132,7 @@ def deploy(
         folder: to write into; its name is the DAG's.
         pipeline_folder: where the pipeline keeps its runs; its root if None.
         config: the YAML file that it was compiled from, for runs with settings of their own.
+        settings: what went over that file, as "tuner.trials=3".
         schedule: a cron expression or a preset such as "@daily"; None runs on demand only.
         retries: of a failed node; None leaves it to the scheduler's side.
     """
@@ -143,6 +145,7 @@ def deploy(
         "folder": os.path.abspath(pipeline_folder or _root(ir)),
         "client": str(Path(__file__).resolve().with_name("worker_client.py")),
         "config": config and os.path.abspath(config),
+        "settings": list(settings),
         "schedule": schedule,
         "retries": retries,
     }
@@ -506,11 +509,28 @@ def _inside(run: Path) -> Iterator[None]:
 
 
 def run_node_in(run: Path | str, node_id: str) -> NodeRecord:
-    """Runs one node of a run that `begin_run` began."""
+    """Runs one node of a run that has begun, as soon as no other process runs it.
+
+    That may be one of which the scheduler thinks that it is dead, or that is about to be.
+    """
     run = Path(run).absolute()
     ir = read_pipeline(run / PIPELINE)
-    with _inside(run):
+    _node(ir, node_id)  # it names a file
+    with open(run / f".{node_id}.lock", "w") as lock, _inside(run):
+        _lock(lock, node_id)
         return run_node(ir, node_id, run.name, run.parents[1])
+
+
+def _lock(lock: IO[str], node_id: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{node_id} is running already, in another process.") from None
+            time.sleep(0.2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
