@@ -395,7 +395,7 @@ class _Course(tf_keras.callbacks.Callback):
             best = None if self.best is None else self.best[1]
             self.record.assign(json.dumps({"curve": self.curve, "best": best}))
             lines = "".join(json.dumps(line) + "\n" for line in self.curve)
-            _write_whole(self.folder / "history.jsonl", lines)
+            write_whole(self.folder / "history.jsonl", lines)
             self.manager.save()
             # Only now: until the record was saved, a kill would go back to the best one before.
             for path in (self.folder / "checkpoints").glob("best-*"):
@@ -445,7 +445,7 @@ class _Course(tf_keras.callbacks.Callback):
         }
         record = json.loads(json.dumps(record))
         if not path.exists():
-            _write_whole(path, json.dumps(record, indent=1))
+            write_whole(path, json.dumps(record, indent=1))
             return
         before = json.loads(path.read_text())
         changed = [
@@ -475,7 +475,7 @@ def _digest_of_events(data: Interactions | None) -> str:
     return _digest(tokens, data.user_codes, data.item_codes)
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Writes a file that is either as it was or complete, whenever the process dies."""
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, encoding="utf-8")

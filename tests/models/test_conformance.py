@@ -115,17 +115,36 @@ def test_config_is_frozen(model):
             setattr(model.config, field.name, None)
 
 
-def test_search_space_defaults_to_the_default_config(model):
-    assert model.search_space(keras_tuner.HyperParameters()) == type(model.config)()
+def searched(model, hp):
+    parts = model.search_space(hp)
+    chosen = [{k: v for k, v in parts[name].items() if v is not None} for name in parts]
+    assert list(parts) == ["model", "training"]
+    return type(model.config)(**chosen[0]), tm.TrainingConfig(**chosen[1])
 
 
-def test_search_space_gives_valid_configs_anywhere(model):
+def test_search_space_defaults_to_the_default_strategy(model):
+    hp = keras_tuner.HyperParameters()
+    assert searched(model, hp) == (type(model.config)(), tm.TrainingConfig())
+
+
+def test_search_space_gives_valid_strategies_anywhere(model):
     hp = keras_tuner.HyperParameters()
     model.search_space(hp)
     for seed in range(20):
         for parameter in hp.space:
             hp.values[parameter.name] = parameter.random_sample(seed)
-        assert isinstance(model.search_space(hp), type(model.config))
+        searched(model, hp)
+
+
+def test_search_space_is_declared_whole_whatever_is_chosen(model):
+    hp = keras_tuner.HyperParameters()
+    model.search_space(hp)
+    names = [parameter.name for parameter in hp.space]
+    for seed in range(5):
+        for parameter in hp.space:
+            hp.values[parameter.name] = parameter.random_sample(seed)
+        model.search_space(hp)
+        assert [parameter.name for parameter in hp.space] == names
 
 
 def test_the_obvious_item_comes_first(model):

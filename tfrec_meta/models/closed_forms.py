@@ -88,9 +88,9 @@ class Popularity(Recommender, tf.Module):
         self.item_counts.assign(state["item_counts"])
 
     @staticmethod
-    def search_space(hp: Any) -> PopularityConfig:
+    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
         """Nothing to search."""
-        return PopularityConfig()
+        return {"model": {}, "training": {}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +148,7 @@ class EASE(Recommender, tf.Module):
         self.weights.assign(state["weights"])
 
     @staticmethod
-    def search_space(hp: Any) -> EASEConfig:
-        """`hp` is a `keras_tuner.HyperParameters`."""
-        return EASEConfig(l2=hp.Float("l2", 1.0, 10_000.0, sampling="log", default=400.0))
+    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+        """See the contract."""
+        l2 = hp.Float("l2", 1.0, 10_000.0, sampling="log", default=EASEConfig().l2)
+        return {"model": {"l2": l2}, "training": {}}

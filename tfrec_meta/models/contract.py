@@ -76,6 +76,12 @@ class Recommender:
     restore: Callable[[Mapping[str, np.ndarray]], None]
     """restore(state): takes back what `state` gave; raises ValueError on another shape."""
 
+    search_space: ClassVar[Callable[[Any], dict[str, dict[str, Any]]]]
+    """search_space(hp): declares what there is to tune on `keras_tuner.HyperParameters`, under
+    names of its own, and gives the chosen values as parts of a strategy: {"model": fields of the
+    config, "training": fields of the recipe}; None for what another value leaves without meaning.
+    Each default is the default of the config or the recipe."""
+
     # What all share.
 
     def _begin(self, config: Any, spec: FeatureSpec) -> None:

@@ -183,20 +183,21 @@ class IALS(_FactorModel):
         return fold_in(rows, self.item_factors, self.gram, self.config.unseen_weight, penalty)
 
     @staticmethod
-    def search_space(hp: Any) -> IALSConfig:
-        """`hp` is a `keras_tuner.HyperParameters`."""
+    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+        """See the contract."""
         default = IALSConfig()
-        return IALSConfig(
-            embedding_dim=hp.Choice("embedding_dim", [16, 32, 64, 96, 128, 256], default=96),
-            l2=hp.Float("l2", 0.01, 1000.0, sampling="log", default=default.l2),
-            unseen_weight=hp.Float(
+        model = {
+            "embedding_dim": hp.Choice("embedding_dim", [16, 32, 64, 96, 128, 256], default=96),
+            "l2": hp.Float("l2", 0.01, 1000.0, sampling="log", default=default.l2),
+            "unseen_weight": hp.Float(
                 "unseen_weight", 0.01, 2.0, sampling="log", default=default.unseen_weight
             ),
-            frequency_exponent=hp.Float(
+            "frequency_exponent": hp.Float(
                 "frequency_exponent", 0.0, 1.0, default=default.frequency_exponent
             ),
-            iterations=hp.Int("iterations", 5, 30, default=default.iterations),
-        )
+            "iterations": hp.Int("iterations", 5, 30, default=default.iterations),
+        }
+        return {"model": model, "training": {}}
 
     def _penalty(self, counts: Any, mean: Any, others: int) -> Any:
         """The penalty of vectors with `counts` interactions, of `others` possible ones."""
@@ -310,10 +311,11 @@ class LowRankEASE(_FactorModel):
         return counts * mean_of_rows(rows, tf.convert_to_tensor(self.history_factors))
 
     @staticmethod
-    def search_space(hp: Any) -> LowRankEASEConfig:
-        """`hp` is a `keras_tuner.HyperParameters`."""
+    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+        """See the contract."""
         default = LowRankEASEConfig()
-        return LowRankEASEConfig(
-            embedding_dim=hp.Choice("embedding_dim", [16, 32, 64, 128, 256], default=64),
-            l2=hp.Float("l2", 1.0, 10_000.0, sampling="log", default=default.l2),
-        )
+        model = {
+            "embedding_dim": hp.Choice("embedding_dim", [16, 32, 64, 128, 256], default=64),
+            "l2": hp.Float("l2", 1.0, 10_000.0, sampling="log", default=default.l2),
+        }
+        return {"model": model, "training": {}}

@@ -182,13 +182,14 @@ class ItemKNN(Recommender, tf.Module):
         self.similarities.assign(state["similarities"])
 
     @staticmethod
-    def search_space(hp: Any) -> ItemKNNConfig:
-        """`hp` is a `keras_tuner.HyperParameters`."""
+    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+        """See the contract."""
         default = ItemKNNConfig()
-        return ItemKNNConfig(
-            neighbours=hp.Choice("neighbours", [20, 50, 100, 200, 500], default=500),
-            weighting=hp.Choice("weighting", ["bm25", "cosine"], default="bm25"),
-            k1=hp.Float("k1", 0.5, 500.0, sampling="log", default=default.k1),
-            b=hp.Float("b", 0.0, 1.0, default=default.b),
-            shrinkage=hp.Float("shrinkage", 0.0, 500.0, default=default.shrinkage),
-        )
+        model = {
+            "neighbours": hp.Choice("neighbours", [20, 50, 100, 200, 500], default=500),
+            "weighting": hp.Choice("weighting", ["bm25", "cosine"], default="bm25"),
+            "k1": hp.Float("k1", 0.5, 500.0, sampling="log", default=default.k1),
+            "b": hp.Float("b", 0.0, 1.0, default=default.b),
+            "shrinkage": hp.Float("shrinkage", 0.0, 500.0, default=default.shrinkage),
+        }
+        return {"model": model, "training": {}}

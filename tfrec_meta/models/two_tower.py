@@ -293,23 +293,24 @@ class TwoTower(Recommender, tfrs.Model):
             variable.assign(state[f"{i}/{variable.name}"])
 
     @staticmethod
-    def search_space(hp: Any) -> TwoTowerConfig:
-        """`hp` is a `keras_tuner.HyperParameters`; its defaults are the config's."""
+    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+        """See the contract. The encoder decides what else there is to set, and the rows."""
         default = TwoTowerConfig()
-        return TwoTowerConfig(
-            embedding_dim=hp.Choice("embedding_dim", [16, 32, 64, 128, 256], default=64),
-            hidden=(128,) if hp.Boolean("hidden_layer", default=False) else (),
-            user_id=hp.Boolean("user_id", default=default.user_id),
-            user_features=hp.Boolean("user_features", default=default.user_features),
-            item_features=hp.Boolean("item_features", default=default.item_features),
-            share_item_embeddings=hp.Boolean("share_item_embeddings", default=True),
-            temperature=hp.Float(
+        model = {
+            "embedding_dim": hp.Choice("embedding_dim", [16, 32, 64, 128, 256], default=64),
+            "hidden": (128,) if hp.Boolean("hidden_layer", default=False) else (),
+            "user_id": hp.Boolean("user_id", default=default.user_id),
+            "user_features": hp.Boolean("user_features", default=default.user_features),
+            "item_features": hp.Boolean("item_features", default=default.item_features),
+            "share_item_embeddings": hp.Boolean("share_item_embeddings", default=True),
+            "temperature": hp.Float(
                 "temperature", 0.02, 1.0, sampling="log", default=default.temperature
             ),
-            popularity_bias=hp.Boolean("popularity_bias", default=True),
-            mask_positives=hp.Boolean("mask_positives", default=True),
+            "popularity_bias": hp.Boolean("popularity_bias", default=True),
+            "mask_positives": hp.Boolean("mask_positives", default=True),
             **_encoder_space(hp, default),
-        )
+        }
+        return {"model": model, "training": _recipe_space(hp)}
 
     # Parts.
 
@@ -381,27 +382,42 @@ class TwoTower(Recommender, tfrs.Model):
         return filled
 
 
+_ENCODERS = list(get_args(EncoderName))
+_IN_ORDER = _ENCODERS[1:]  # all but "mean" heed the order
+
+
 def _encoder_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
-    """The encoder, and what the chosen one has to set."""
-    names = list(get_args(EncoderName))
-    chosen: dict[str, Any] = {"encoder": hp.Choice("encoder", names, default=default.encoder)}
-    with hp.conditional_scope("encoder", names[1:]):
-        if chosen["encoder"] != "mean":
-            chosen["encoder_length"] = hp.Choice(
-                "encoder_length", [20, 50, 100], default=default.encoder_length
-            )
-    deep = ["gru", "convolution", "transformer"]
-    with hp.conditional_scope("encoder", deep):
-        if chosen["encoder"] in deep:
-            chosen["encoder_layers"] = hp.Int(
-                "encoder_layers", 1, 3, default=default.encoder_layers
-            )
-            chosen["encoder_dropout"] = hp.Float(
-                "encoder_dropout", 0.0, 0.5, step=0.1, default=default.encoder_dropout
-            )
+    """The encoder, and what the chosen one has to set; None for what it has not."""
+    chosen = {"encoder": hp.Choice("encoder", _ENCODERS, default=default.encoder)}
+    with hp.conditional_scope("encoder", _IN_ORDER):
+        chosen["encoder_length"] = hp.Choice(
+            "encoder_length", [20, 50, 100], default=default.encoder_length
+        )
+    with hp.conditional_scope("encoder", ["gru", "convolution", "transformer"]):
+        chosen["encoder_layers"] = hp.Int("encoder_layers", 1, 3, default=default.encoder_layers)
+        chosen["encoder_dropout"] = hp.Float(
+            "encoder_dropout", 0.0, 0.5, step=0.1, default=default.encoder_dropout
+        )
     with hp.conditional_scope("encoder", ["transformer"]):
-        if chosen["encoder"] == "transformer":
-            chosen["encoder_heads"] = hp.Choice(
-                "encoder_heads", [1, 2, 4], default=default.encoder_heads
-            )
+        chosen["encoder_heads"] = hp.Choice(
+            "encoder_heads", [1, 2, 4], default=default.encoder_heads
+        )
     return chosen
+
+
+def _recipe_space(hp: Any) -> dict[str, Any]:
+    """Fields of `TrainingConfig`, whose defaults these are."""
+    with hp.conditional_scope("encoder", _IN_ORDER), hp.name_scope("training"):
+        # An event a row, each with a history of its own, would take such an encoder minutes.
+        rows = hp.Fixed("rows", "windows")
+    with hp.name_scope("training"):
+        return {
+            "rows": rows,
+            "learning_rate": hp.Float("learning_rate", 0.0005, 0.05, sampling="log", default=0.005),
+            "weight_decay": hp.Float("weight_decay", 0.001, 1.0, sampling="log", default=0.1),
+            "batch_size": hp.Choice("batch_size", [256, 512, 1024, 2048], default=512),
+            "history_length": hp.Choice("history_length", [50, 100, 200], default=100),
+            "history_dropout": hp.Float("history_dropout", 0.0, 0.5, step=0.1, default=0.0),
+            "user_dropout": hp.Float("user_dropout", 0.0, 0.5, step=0.1, default=0.1),
+            "user_balance": hp.Float("user_balance", 0.0, 1.0, step=0.25, default=0.5),
+        }

@@ -1,0 +1,108 @@
+"""The strategy space over families, what is fixed in it, and what its values mean."""
+
+import tfrec_meta as tm
+from tfrec_meta.models import FAMILIES
+from tfrec_meta.tuning import StrategySpace
+
+import pytest
+
+ALL = tuple(FAMILIES)
+
+
+def names(space):
+    return [parameter.name for parameter in space.hyperparameters().space]
+
+
+def test_the_defaults_are_the_default_strategy():
+    space = StrategySpace(ALL)
+    record = space.strategy_record(space.hyperparameters().values)
+    assert tm.Strategy.from_dict(record) == tm.Strategy()
+    for family in ALL:
+        record = space.strategy_record({"family": family})
+        assert tm.Strategy.from_dict(record) == tm.Strategy(family)
+
+
+def test_the_first_family_is_the_default():
+    assert StrategySpace(("ials", "ease")).strategy_record({})["family"] == "ials"
+
+
+def test_only_what_the_chosen_family_and_encoder_have_is_active():
+    space = StrategySpace(("two_tower", "ials"))
+    hp = space.hyperparameters()
+    assert hp.values["two_tower/embedding_dim"] == 64
+    assert not [name for name in hp.values if name.startswith("ials/")]
+    assert "two_tower/encoder_heads" not in hp.values
+    assert "two_tower/encoder_heads" in names(space)
+
+
+def test_names_in_the_space_are_distinct():
+    assert len(set(names(StrategySpace(ALL)))) == len(names(StrategySpace(ALL)))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_values_make_a_strategy(seed):
+    space = StrategySpace(ALL)
+    hp = space.hyperparameters()
+    values = {p.name: p.random_sample(seed + i) for i, p in enumerate(hp.space)}
+    tm.Strategy.from_dict(space.strategy_record(values))
+
+
+def test_values_become_parts_of_a_strategy():
+    record = StrategySpace().strategy_record(
+        {
+            "two_tower/embedding_dim": 16,
+            "two_tower/encoder": "gru",
+            "two_tower/training/learning_rate": 0.01,
+            "tuner/epochs": 3,  # a hyperband's own note
+        }
+    )
+    assert record["family"] == "two_tower"
+    assert record["model"]["embedding_dim"] == 16
+    assert record["model"]["encoder_layers"] == 2
+    assert "encoder_heads" not in record["model"]
+    assert record["training"]["learning_rate"] == 0.01
+    assert record["training"]["rows"] == "windows"
+    assert "epochs" not in record["training"]  # the budget is no part of it
+
+
+def test_what_is_fixed_is_not_searched_and_decides_what_else_is():
+    fixed = {"two_tower/encoder": "gru", "two_tower/training/learning_rate": 0.123}
+    space = StrategySpace(fixed=fixed)
+    kinds = {p.name: type(p).__name__ for p in space.hyperparameters().space}
+    assert kinds["two_tower/encoder"] == kinds["two_tower/training/learning_rate"] == "Fixed"
+    assert kinds["two_tower/temperature"] == "Float"
+    values = space.hyperparameters().values
+    assert values["two_tower/encoder"] == "gru"
+    assert values["two_tower/encoder_layers"] == 2
+    record = space.strategy_record(values)
+    assert record["training"]["learning_rate"] == 0.123  # outside of what is searched
+    assert record["model"]["encoder"] == "gru"
+    assert space.strategy_record({}) == record
+
+
+def test_what_a_run_without_the_fixed_values_hands_on_means_the_same():
+    space = StrategySpace(fixed={"two_tower/training/batch_size": 100})
+    values = space.hyperparameters().values
+    assert StrategySpace().strategy_record(values) == space.strategy_record(values)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"families": ()}, "is empty"),
+        ({"families": ("oracle_bones",)}, "oracle_bones.*two_tower"),
+        ({"fixed": {"embedding_dim": 8}}, "embedding_dim.*two_tower/embedding_dim"),
+        ({"fixed": {"family": "ease"}}, "none of `families`"),
+        ({"fixed": {"two_tower/embedding_dim": 0}}, "`fixed`.*`embedding_dim`=0"),
+        ({"fixed": {"two_tower/training/user_dropout": 2}}, "`fixed`.*`user_dropout`=2"),
+        ({"fixed": {"two_tower/temperature": "hot"}}, "`fixed`.*hot"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        StrategySpace(**options)
+
+
+def test_a_value_that_the_space_lacks_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"no \['two_tower/colour'\]"):
+        StrategySpace().strategy_record({"two_tower/colour": "red"})

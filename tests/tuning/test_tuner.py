@@ -1,0 +1,282 @@
+"""The tuner: oracles by name, budgets, failing trials, and going on after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed, StrategySpace, StrategyTuner, tuner
+
+import pytest
+
+# Few enough for a grid to end: 2 * 5 dimensions of ease and ials.
+SPACE = StrategySpace(
+    ("low_rank_ease", "ials"),
+    {
+        "low_rank_ease/l2": 500.0,
+        "ials/l2": 8.5,
+        "ials/unseen_weight": 0.3,
+        "ials/frequency_exponent": 0.0,
+        "ials/iterations": 15,
+    },
+)
+ORACLES = ("bayesian", "hyperband", "random", "grid")
+
+
+def score(record, epochs, folder):
+    """Best at 128 dimensions of ials; more epochs are better."""
+    base = 0.6 if record["family"] == "ials" else 0.5
+    away = abs(record["model"]["embedding_dim"] - 128)
+    return {OBJECTIVE: base - away / 1000 + epochs / 10_000}
+
+
+def made(folder, evaluate=score, **options):
+    options = {"trials": 4, "epochs": 4, "progress": False, **options}
+    return StrategyTuner(evaluate, options.pop("space", SPACE), folder, **options)
+
+
+def strategies(study):
+    return [(trial["strategy"], trial["epochs"]) for trial in study.trials()]
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_the_first_trial_is_the_default_and_the_best_is_found(tmp_path, oracle):
+    study = made(tmp_path, oracle=oracle, trials=6)
+    study.search()
+    trials = study.trials()
+    assert len(trials) == 6
+    assert trials[0]["strategy"] == SPACE.strategy_record({})
+    best = max(trials, key=lambda trial: trial[OBJECTIVE])
+    assert study.best_strategy_record() == best["strategy"]
+    assert study.oracle.get_best_trials(1)[0].score == best[OBJECTIVE]
+    assert isinstance(study.oracle, tuner.ORACLES[oracle])
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_the_same_seed_tries_the_same(tmp_path, oracle):
+    found = []
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        study = made(tmp_path / name, oracle=oracle, seed=seed)
+        study.search()
+        found.append(strategies(study))
+    assert found[0] == found[1]
+    if oracle != "grid":
+        assert found[0] != found[2]
+
+
+def test_hyperband_gives_most_trials_few_epochs(tmp_path):
+    study = made(tmp_path, oracle="hyperband", trials=7, epochs=9)
+    study.search()
+    budgets = [trial["epochs"] for trial in study.trials()]
+    assert budgets[0] == 1  # 9 / 3 / 3
+    assert set(budgets) <= {1, 3, 9}
+    assert len(budgets) == 7
+
+
+def test_a_grid_ends_with_its_space(tmp_path):
+    space = StrategySpace(("low_rank_ease",), {"low_rank_ease/l2": 500.0})
+    study = made(tmp_path, oracle="grid", trials=50, space=space)
+    study.search()
+    dims = [trial["strategy"]["model"]["embedding_dim"] for trial in study.trials()]
+    assert dims[0] == 64
+    assert sorted(dims) == [16, 32, 64, 128, 256]
+
+
+def test_what_a_trial_gives_is_kept(tmp_path):
+    study = made(tmp_path, lambda *_: {OBJECTIVE: 0.25, "curve": [1, 2]}, trials=1)
+    study.search()
+    (trial,) = study.trials()
+    assert trial["curve"] == [1, 2]
+    assert trial["seconds"] > 0
+    assert trial["error"] is None
+    assert trial["values"] == SPACE.hyperparameters().values
+    assert trial["epochs"] == 4
+    assert json.loads(json.dumps(study.trials())) == study.trials()
+
+
+# Failing trials.
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_a_trial_that_raises_or_gives_nan_counts_as_bad_and_the_search_goes_on(tmp_path, oracle):
+    calls = []
+
+    def fails(record, epochs, folder):
+        calls.append(record)
+        if len(calls) in (1, 2, 3, 5):  # KerasTuner itself would give up at the third in a row
+            raise RuntimeError("out of paper")
+        return {OBJECTIVE: float("nan")} if len(calls) == 4 else score(record, epochs, folder)
+
+    study = made(tmp_path, fails, oracle=oracle, trials=7)
+    study.search()
+    trials = study.trials()
+    assert [trial[OBJECTIVE] > 0 for trial in trials] == [False] * 5 + [True] * 2
+    assert trials[0]["error"] == "RuntimeError: out of paper"
+    assert trials[3]["error"] == f"its {OBJECTIVE} is nan"
+    assert study.oracle.get_best_trials(1)[0].trial_id in {t["trial_id"] for t in trials[5:]}
+    assert study.oracle.get_trial(trials[0]["trial_id"]).message == trials[0]["error"]
+
+
+def test_if_all_trials_fail_it_says_so_with_the_cause(tmp_path):
+    def fails(*_):
+        raise RuntimeError("out of paper")
+
+    with pytest.raises(AllTrialsFailed, match=f"All 2 trials failed.*out of paper.*{tmp_path}"):
+        made(tmp_path, fails, trials=2).search()
+
+
+def test_a_bad_call_names_the_value():
+    with pytest.raises(ValueError, match="`oracle`='delphi'"):
+        made("unused", oracle="delphi")
+    with pytest.raises(ValueError, match="`trials`=0"):
+        made("unused", trials=0)
+
+
+# What TFX and people see.
+
+
+def test_what_tfx_asks_of_a_tuner(tmp_path, capsys):
+    study = made(tmp_path)
+    study.search_space_summary()
+    study.search()
+    study.results_summary()
+    assert "ials/embedding_dim" in capsys.readouterr().out
+    config = study.get_best_hyperparameters()[0].get_config()
+    assert SPACE.strategy_record(json.loads(json.dumps(config))["values"])
+    assert len(study.oracle.get_best_trials(study.oracle.max_trials)) == 4
+
+
+def test_lines_tell_of_progress_where_there_is_no_terminal(tmp_path, capsys):
+    made(tmp_path, progress=True, trials=2).search()
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"trial 1/2: {OBJECTIVE} 0.4364, best 0.4364, 0.0 s")
+
+
+# Going on.
+
+
+TRIALS = 3  # of each search that is killed
+
+
+class Kill(BaseException):
+    """Stands in for SIGKILL: nothing of ours catches it."""
+
+
+def killed_at_write(folder, number, monkeypatch, evaluate, oracle):
+    """Runs until just before the file of that number is written; whether it came to that."""
+    write, count = tuner.write_whole, 0
+
+    def counting(path, text):
+        nonlocal count
+        count += 1
+        if count == number:
+            raise Kill
+        write(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuner, "write_whole", counting)
+        try:
+            made(folder, evaluate, oracle=oracle, trials=TRIALS).search()
+        except Kill:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_killed_at_any_write_it_goes_on_without_losing_or_repeating(tmp_path, oracle, monkeypatch):
+    whole = made(tmp_path / "whole", oracle=oracle, trials=TRIALS)
+    whole.search()
+    number = 0
+    while True:
+        number += 1
+        folder, calls = tmp_path / str(number), []
+
+        def evaluate(record, epochs, trial_folder, calls=calls):
+            calls.append(record)
+            return score(record, epochs, trial_folder)
+
+        if not killed_at_write(folder, number, monkeypatch, evaluate, oracle):
+            break
+        study = made(folder, evaluate, oracle=oracle, trials=TRIALS)
+        known = len(list(folder.glob("trial_*/outcome.json")))
+        before = len(calls)
+        study.search()
+        assert strategies(study) == strategies(whole), number
+        assert len(calls) == before + TRIALS - known, number
+        assert sorted(study.oracle.end_order) == sorted(whole.oracle.end_order)
+    assert number > 20  # writes of a search, each of which was the last once
+
+
+def test_a_search_that_has_ended_is_only_read(tmp_path):
+    made(tmp_path).search()
+    again = made(tmp_path, evaluate=None)
+    again.search()
+    assert len(again.trials()) == 4
+
+
+def test_a_search_is_extended_by_more_trials(tmp_path):
+    made(tmp_path, trials=2).search()
+    study = made(tmp_path, trials=5)
+    study.search()
+    assert len(study.trials()) == 5
+    longer = made(tmp_path / "longer", trials=5)
+    longer.search()
+    assert strategies(study) == strategies(longer)
+
+
+def test_a_study_of_something_else_is_refused_with_what_differs(tmp_path):
+    made(tmp_path, about={"data": "this"}).search()
+    for options, message in (
+        ({"oracle": "random", "about": {"data": "this"}}, "another oracle"),
+        ({"about": {"data": "that"}}, "another data"),
+        ({"space": StrategySpace(), "about": {"data": "this"}}, "another space"),
+        ({"epochs": 5, "seed": 7, "about": {"data": "this"}}, "another epochs, another seed"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made(tmp_path, **options)
+
+
+def test_a_search_killed_by_the_system_goes_on(tmp_path):
+    """SIGKILL in a process of its own: nothing gets the chance to tidy up."""
+    script = f"""
+        import importlib.util, os, signal
+        spec = importlib.util.spec_from_file_location("test_tuner", {__file__!r})
+        t = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(t)
+        calls = []
+
+        def kill(record, epochs, folder):
+            calls.append(record)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return t.score(record, epochs, folder)
+
+        t.made({str(tmp_path / "study")!r}, kill).search()
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    calls = []
+
+    def counting(*given):
+        calls.append(given)
+        return score(*given)
+
+    study = made(tmp_path / "study", counting)
+    assert len(study.trials()) == 2
+    study.search()
+    whole = made(tmp_path / "whole")
+    whole.search()
+    assert len(calls) == 2
+    assert strategies(study) == strategies(whole)

@@ -1,0 +1,6 @@
+"""The search for a strategy: its space, and KerasTuner's oracles over it."""
+
+from tfrec_meta.tuning.space import StrategySpace
+from tfrec_meta.tuning.tuner import OBJECTIVE, ORACLES, AllTrialsFailed, StrategyTuner
+
+__all__ = ["OBJECTIVE", "ORACLES", "AllTrialsFailed", "StrategySpace", "StrategyTuner"]
