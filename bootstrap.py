@@ -807,6 +807,10 @@ FONTS = """\
 <fontconfig>
 <dir>%(browser)s/usr/share/fonts</dir>
 <cachedir>%(browser)s/cache</cachedir>
+<alias><family>monospace</family><prefer><family>Liberation Mono</family></prefer></alias>
+<alias><family>serif</family><prefer><family>Liberation Serif</family></prefer></alias>
+<alias><family>sans-serif</family><prefer><family>Liberation Sans</family></prefer></alias>
+<alias><family>system-ui</family><prefer><family>Liberation Sans</family></prefer></alias>
 </fontconfig>
 """
 
@@ -833,7 +837,7 @@ def find_browser():
 
 def browser_key():
     """What the fetched browser depends on."""
-    return repr([BROWSER, BROWSER_PACKAGES, BROWSER_WITHOUT, os_release().get("VERSION_ID")])
+    return repr([BROWSER, BROWSER_PACKAGES, BROWSER_WITHOUT, FONTS, os_release().get("VERSION_ID")])
 
 
 def package_folder():
