@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+from tfrec_meta.features import fitting, kinds, text
+from tfrec_meta.features.columns import mean_and_scale
+from tfrec_meta.features.graph import LINE, TOKEN, Encoding, raw_default, raw_width, table
+from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
+from tfrec_meta.features.spec import FeatureSpec
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_transform.beam.experimental import PTransformAnalyzer
+
 # Splits of the Histories examples.
 EVENT_SPLITS = ("train", "validation", "test")  # one row an event
 TABLE_SPLITS = ("users", "items")  # one row each of the tables, where there are tables
@@ -25,3 +47,376 @@ def user_column(name: str) -> str:
 def item_column(name: str) -> str:
     """The name of an items table's column in the rows of the split `items`: `item/title`."""
     return f"item/{name}"
+
+
+_SPEC = "spec.json"
+# Side -> the table that its features are counted in, and the prefix of its columns.
+_SIDES = {"user": ("users", "user/"), "item": ("items", "item/"), "context": ("events", "")}
+_PARTS = 64  # counted batches that are kept before they are merged
+
+Inputs = Mapping[str, tf.SparseTensor]
+
+
+def spec_of(transform_graph: Path | str) -> FeatureSpec:
+    """The fitted spec that a Transform graph was made with, as fitting in memory would have it.
+
+    Args:
+        transform_graph: the folder of a TransformGraph artifact.
+
+    Raises:
+        ValueError: if this graph was not made by `preprocess`.
+    """
+    assets = Path(transform_graph) / tft.TFTransformOutput.TRANSFORM_FN_DIR / "assets"
+    if not (assets / _SPEC).is_file():
+        raise ValueError(f"{transform_graph} holds no FeatureSpec; run Transform again.")
+    return FeatureSpec.load(assets)
+
+
+def grown_from(declared: FeatureSpec, earlier: FeatureSpec) -> FeatureSpec:
+    """`declared` with the vocabularies and statistics of an earlier spec, for `fit` to go on from.
+
+    A feature of another kind than before starts anew; other widths or counts change nothing.
+    """
+    keys = {"user_id", "item_id"}
+    for side in _SIDES:
+        before = {(feature.name, type(feature)) for feature in getattr(earlier, side)}
+        for feature in getattr(declared, side):
+            if (feature.name, type(feature)) in before:
+                keys.add(f"{side}.{feature.name}")
+    return dataclasses.replace(
+        declared,
+        vocabularies={k: v for k, v in earlier.vocabularies.items() if k in keys},
+        statistics={k: v for k, v in earlier.statistics.items() if k in keys},
+    )
+
+
+def inferred(
+    users: pa.Table | None,
+    items: pa.Table | None,
+    history_length: int,
+    earlier: FeatureSpec | None = None,
+) -> FeatureSpec:
+    """`FeatureSpec.infer`, less what would make a feature jump from one span of data to the next.
+
+    What `earlier` had stays what it was as long as its column is there, but as wide as is needed
+    now; what is new is added.
+    """
+    earlier = earlier or FeatureSpec()
+    return FeatureSpec(
+        user=_kept(earlier.user, users, "user_id"),
+        item=_kept(earlier.item, items, "item_id"),
+        history_length=history_length,
+    )
+
+
+def _kept(earlier: tuple[Feature, ...], given: pa.Table | None, key: str) -> tuple[Feature, ...]:
+    found = {feature.name: feature for feature in kinds.infer(given, key)}
+    columns = [] if given is None else given.column_names
+    kept = {f.name: _wider(f, found.get(f.name)) for f in earlier if f.name in columns}
+    return tuple({**kept, **{name: f for name, f in found.items() if name not in kept}}.values())
+
+
+def _wider(before: Feature, now: Feature | None) -> Feature:
+    if isinstance(before, Vector) and isinstance(now, Vector):
+        return now
+    if isinstance(before, Category) and isinstance(now, Category) and now.width > before.width:
+        return dataclasses.replace(before, width=now.width)
+    return before
+
+
+def preprocess(spec: FeatureSpec, inputs: Inputs) -> dict[str, tf.Tensor]:
+    """The body of a `preprocessing_fn`: analyses, and encodes as the spec does in memory.
+
+    Args:
+        spec: a declared spec; what it has of vocabularies and statistics is grown from.
+        inputs: the columns of the Histories examples, each a SparseTensor [B, n].
+
+    Returns:
+        For the rows of events `user_id` [B], `item_id` [B], `history` [B, history_length], `value`
+        [B] and the query features by name; for those of the tables `user/user_id` [B],
+        `user/<feature>`, `item/item_id` [B], `item/<feature>`. Rows are int64, the rest is
+        float32; rows of another kind have zeros.
+
+    Raises:
+        ValueError: a declared feature has no column, or one of a type that it can't be made of.
+    """
+    encoding = _Deferred(spec, *_analyse(spec, inputs))
+    raw = {f.name: _raw(f, _column(inputs, f.name, "events")) for f in spec.query}
+    raw[USER_ID] = _first(inputs[USER_ID], "")
+    raw[HISTORY] = _padded(inputs[HISTORY], None, "")
+    outputs = encoding.encode_query(raw)
+    outputs[ITEM_ID] = encoding.lookup("item_id", _first(inputs[ITEM_ID], ""))
+    if user_column("user_id") in inputs:
+        ids = _first(inputs[user_column("user_id")], "")
+        outputs[user_column("user_id")] = encoding.lookup("user_id", ids)
+        for feature in spec.user:
+            name = user_column(feature.name)
+            outputs[name] = encoding.encode(
+                feature, _raw(feature, _column(inputs, name, "users")), "query"
+            )
+    if item_column("item_id") in inputs:
+        raw = {f.name: _raw(f, _column(inputs, item_column(f.name), "items")) for f in spec.item}
+        raw[ITEM_ID] = _first(inputs[item_column("item_id")], "")
+        encoded = encoding.encode_item(raw)
+        outputs.update({item_column(name): values for name, values in encoded.items()})
+    if VALUE in inputs and VALUE not in outputs:
+        outputs[VALUE] = _first(_floats(inputs[VALUE], VALUE), 0.0)
+    # TensorFlow Transform knows no other whole numbers.
+    return {k: tf.cast(v, tf.int64) if v.dtype.is_integer else v for k, v in outputs.items()}
+
+
+class _Deferred(Encoding):
+    """The encoding by what the analysis will have found.
+
+    Args:
+        spec: what is declared.
+        vocabularies: key -> deferred name of the vocabulary file.
+        statistics: key -> deferred mean and scale, float32 [2].
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        vocabularies: Mapping[str, tf.Tensor],
+        statistics: Mapping[str, tf.Tensor],
+    ):
+        super().__init__(spec)
+        self._vocabularies = vocabularies
+        self._statistics = statistics
+        self._rows: dict[str, tf.lookup.StaticHashTable] = {}
+
+    def lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
+        def look_up(tokens: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            if key not in self._rows:  # one table for ids, histories and catalogue
+                self._rows[key] = _table(path)
+            return self._rows[key].lookup(tokens), self._rows[key].size()
+
+        rows = tft.apply_vocabulary(
+            tokens, self._vocabularies[key], default_value=-1, lookup_fn=look_up
+        )
+        # An empty vocabulary is a file of one blank line.
+        return tf.where(tf.equal(tokens, ""), 0, tf.cast(rows, tf.int32) + 1)
+
+    def mean_and_scale(self, key: str) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._statistics[key][0], self._statistics[key][1]
+
+
+def _table(path: tf.Tensor) -> tf.lookup.StaticHashTable:
+    if tf.inside_function() and isinstance(path, tf.__internal__.EagerTensor):
+        with tf.init_scope():  # once, and not at each call of the function
+            return table(path, TOKEN, LINE, -1)
+    return table(path, TOKEN, LINE, -1)
+
+
+def _analyse(
+    spec: FeatureSpec, inputs: Inputs
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Deferred vocabulary files and statistics, from one pass over what has to be counted."""
+    counted: dict[str, tf.Tensor] = {}
+    features: dict[str, Feature | None] = {}
+    for source, prefix in (("events", ""), ("users", "user/"), ("items", "item/")):
+        for name in fitting.IDS[source]:
+            if prefix + name in inputs:
+                counted[f"{source}.{name}"] = inputs[prefix + name].values
+                features[f"{source}.{name}"] = None
+    vocabularies: list[str] = ["user_id", "item_id"]
+    numbers: list[str] = []
+    for side, (source, prefix) in _SIDES.items():
+        for feature in getattr(spec, side):
+            if isinstance(feature, Vector):
+                continue
+            key = f"{side}.{feature.name}"
+            column = _column(inputs, prefix + feature.name, source)
+            counted[key], features[key] = _counted(feature, column), feature
+            (numbers if isinstance(feature, Number) else vocabularies).append(key)
+    files = [*vocabularies, _SPEC]
+    contents: list[bytes | None] = [b"?"] * len(files)  # while the graph is being traced
+    outputs = tft.experimental.ptransform_analyzer(
+        inputs=list(counted.values()),
+        ptransform=_Fit(spec, features, vocabularies, numbers),
+        output_dtypes=[tf.string] * len(files) + [tf.float32] * len(numbers),
+        output_shapes=[*([] for _ in files), *([2] for _ in numbers)],
+        output_asset_default_values=contents + [None] * len(numbers),
+        name="fit",
+    )
+    return (
+        dict(zip(vocabularies, outputs, strict=False)),
+        dict(zip(numbers, outputs[len(files) :], strict=True)),
+    )
+
+
+class _Fit(PTransformAnalyzer):
+    """Counts per batch, merges, grows the spec once, and writes it as assets."""
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        features: Mapping[str, Feature | None],
+        vocabularies: Sequence[str],
+        numbers: Sequence[str],
+    ):
+        super().__init__()
+        self._spec = spec
+        self._features = dict(features)
+        self._vocabularies = list(vocabularies)
+        self._numbers = list(numbers)
+
+    def expand(self, batches: beam.PCollection) -> tuple[beam.PCollection, ...]:
+        written = (
+            batches
+            | "Count" >> beam.CombineGlobally(_Count(self._features))
+            | "Grow"
+            >> beam.Map(
+                _write, self._spec, self._vocabularies, self._numbers, str(self.base_temp_dir)
+            )
+        )
+        outputs = len(self._vocabularies) + 1 + len(self._numbers)
+        return tuple(written | f"Output{place}" >> beam.Map(_at, place) for place in range(outputs))
+
+
+class _Count(beam.CombineFn):
+    """Batches, a tuple of arrays each, become counts by key."""
+
+    def __init__(self, features: Mapping[str, Feature | None]):
+        self._features = dict(features)
+
+    def create_accumulator(self) -> dict[str, list[fitting.Counted]]:
+        return {key: [fitting.count(f, _empty(f))] for key, f in self._features.items()}
+
+    def add_input(
+        self, counts: dict[str, list[fitting.Counted]], batch: Sequence[np.ndarray]
+    ) -> dict[str, list[fitting.Counted]]:
+        for (key, feature), values in zip(self._features.items(), batch, strict=True):
+            if not len(values):
+                continue
+            if not isinstance(feature, Number):
+                values = pa.array(values, pa.binary()).cast(pa.string())
+            counts[key].append(fitting.count(feature, values))
+            if len(counts[key]) > _PARTS:
+                counts[key] = [fitting.merge(counts[key])]
+        return counts
+
+    def merge_accumulators(
+        self, accumulators: Sequence[dict[str, list[fitting.Counted]]]
+    ) -> dict[str, list[fitting.Counted]]:
+        every = list(accumulators)
+        return {
+            key: [fitting.merge([part for counts in every for part in counts[key]])]
+            for key in self._features
+        }
+
+    def compact(self, counts: dict[str, list[fitting.Counted]]) -> dict[str, list[fitting.Counted]]:
+        return {key: [fitting.merge(parts)] for key, parts in counts.items()}
+
+    def extract_output(
+        self, counts: dict[str, list[fitting.Counted]]
+    ) -> dict[str, fitting.Counted]:
+        return {key: fitting.merge(parts) for key, parts in counts.items()}
+
+
+def _empty(feature: Feature | None) -> Any:
+    return np.empty(0, np.float32) if isinstance(feature, Number) else pa.array([], pa.string())
+
+
+def _write(
+    counts: Mapping[str, fitting.Counted],
+    spec: FeatureSpec,
+    vocabularies: Sequence[str],
+    numbers: Sequence[str],
+    folder: str,
+) -> list[np.ndarray]:
+    """Grows the spec, writes it into a folder of its own, and tells where and what."""
+    fitted = fitting.grow(spec, counts)
+    target = os.path.join(folder, uuid.uuid4().hex)
+    tf.io.gfile.makedirs(target)
+    names = [*(f"{key}.txt" for key in vocabularies), _SPEC]
+    with tempfile.TemporaryDirectory() as work:
+        made = Path(work) / "spec"
+        fitted.save(made)
+        for key in vocabularies:
+            if len(fitted.vocabularies[key]) == 1:
+                (made / f"{key}.txt").write_bytes(b"\n")  # no lookup table reads an empty file
+        for name in names:
+            tf.io.gfile.copy(str(made / name), os.path.join(target, name))
+    return [
+        *(np.array(os.path.join(target, name)) for name in names),
+        *(np.array(mean_and_scale(fitted.statistics[key]), np.float32) for key in numbers),
+    ]
+
+
+def _at(outputs: Sequence[np.ndarray], place: int) -> np.ndarray:
+    return outputs[place]
+
+
+def _column(inputs: Inputs, name: str, where: str) -> tf.SparseTensor:
+    if name not in inputs:
+        raise ValueError(f"The {where} have no column `{name}`; there are {sorted(inputs)}.")
+    return inputs[name]
+
+
+def _counted(feature: Feature, column: tf.SparseTensor) -> tf.Tensor:
+    """What `fitting.count` counts of a column: its tokens, its words, or its numbers."""
+    if isinstance(feature, Number):
+        return _narrow(_floats(column, feature.name), 1).values
+    if isinstance(feature, Category):
+        return _narrow(_strings(column, feature.name), feature.width).values
+    assert isinstance(feature, Text)  # vectors are taken as they are
+    texts = _narrow(_strings(column, feature.name), 1).values
+    return tf.reshape(text.words(texts, feature.width), [-1])
+
+
+def _raw(feature: Feature, column: tf.SparseTensor) -> tf.Tensor:
+    """A column as `Encoding` takes it: wide as `raw_width` says, filled up with `raw_default`."""
+    default = tf.reshape(raw_default(feature), [-1])[0]
+    if isinstance(feature, Number):
+        return _first(_floats(column, feature.name), default)
+    if isinstance(feature, Vector):
+        return _vectors(_floats(column, feature.name), feature)
+    strings = _strings(column, feature.name)
+    width = raw_width(feature)
+    return _first(strings, default) if width is None else _padded(strings, width, default)
+
+
+def _vectors(column: tf.SparseTensor, feature: Vector) -> tf.Tensor:
+    row = column.indices[:, 0]
+    lengths = tf.math.bincount(
+        tf.cast(row, tf.int32), minlength=tf.cast(column.dense_shape[0], tf.int32)
+    )
+    fits = tf.reduce_all((lengths == 0) | (lengths == feature.dim))
+    message = f"`{feature.name}` has vectors of another length than `dim`={feature.dim}."
+    with tf.control_dependencies([tf.debugging.Assert(fits, [message])]):
+        return tf.identity(_padded(column, feature.dim, 0.0))
+
+
+def _strings(column: tf.SparseTensor, name: str) -> tf.SparseTensor:
+    if column.dtype == tf.float32:
+        raise ValueError(
+            f"`{name}` holds numbers that are not whole; declare a Number, or write it as text."
+        )
+    if column.dtype == tf.int64:
+        return column.with_values(tf.strings.as_string(column.values))
+    return column
+
+
+def _floats(column: tf.SparseTensor, name: str) -> tf.SparseTensor:
+    if column.dtype == tf.string:
+        raise ValueError(f"`{name}` holds text; declare a Category or a Text, or write numbers.")
+    return column.with_values(tf.cast(tf.cast(column.values, tf.float64), tf.float32))
+
+
+def _narrow(column: tf.SparseTensor, width: int) -> tf.SparseTensor:
+    return tf.sparse.retain(column, column.indices[:, 1] < width)
+
+
+def _padded(column: tf.SparseTensor, width: int | None, default: Any) -> tf.Tensor:
+    """[B, width], or as wide as the widest row."""
+    if width is None:
+        return tf.sparse.to_dense(column, default)
+    narrow = _narrow(column, width)
+    shape = tf.stack([column.dense_shape[0], tf.constant(width, tf.int64)])
+    dense = tf.sparse.to_dense(tf.SparseTensor(narrow.indices, narrow.values, shape), default)
+    return tf.ensure_shape(dense, [None, width])
+
+
+def _first(column: tf.SparseTensor, default: Any) -> tf.Tensor:
+    return _padded(column, 1, default)[:, 0]
