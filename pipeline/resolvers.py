@@ -1,0 +1,107 @@
+"""What a run takes from earlier ones.
+
+TFX's cache goes by the ids of input artifacts. A resolver that returned whatever is newest would
+return what the last run made, and so make everything below it run again, for the same data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+
+import ml_metadata
+from ml_metadata.proto import metadata_store_pb2
+from tfx import types
+from tfx.dsl.components.common import resolver
+
+
+class LatestFromOtherData(resolver.ResolverStrategy):
+    """The newest artifact that was not made from the current data, or nothing.
+
+        Resolver(
+            strategy_class=LatestFromOtherData,
+            config={"candidates": ["accepted"]},
+            current=statistics.outputs["statistics"],
+            accepted=Channel(type=AcceptedData),
+        ).with_id("LastAccepted")
+
+    Of the inputs, those named in `candidates` are chosen from; all others are the current data. A
+    candidate is made from the current data if the execution that made it had all of the current
+    artifacts among its inputs (if some only, then another table has changed, and the candidate is
+    earlier state for that one). Inputs of inputs don't count: what was accepted in the second run
+    was held to what the first one accepted, but is not made of it. So the same data resolve to the
+    same artifact however often they are run, until other data have come in between.
+
+    Args:
+        candidates: keys of the inputs to choose from; for each of them, at most one is returned.
+    """
+
+    def __init__(self, candidates: Sequence[str]) -> None:
+        self._candidates = tuple(candidates)
+
+    def resolve_artifacts(
+        self,
+        store: ml_metadata.MetadataStore,
+        input_dict: dict[str, list[types.Artifact]],
+    ) -> dict[str, list[types.Artifact]]:
+        """Gives back `input_dict` with at most one artifact for each candidate.
+
+        Raises:
+            ValueError: a candidate is none of the inputs.
+        """
+        missing = [key for key in self._candidates if key not in input_dict]
+        if missing:
+            raise ValueError(
+                f"`candidates` names {missing[0]!r}, but the inputs are {', '.join(input_dict)}."
+            )
+        current = {
+            artifact.id
+            for key, artifacts in input_dict.items()
+            if key not in self._candidates
+            for artifact in artifacts
+        }
+        resolved = dict(input_dict)
+        for key in self._candidates:
+            resolved[key] = []
+            for artifact in _newest_first(input_dict[key]):
+                if not _made_from(store, artifact.id, current):
+                    resolved[key] = [artifact]
+                    break
+        return resolved
+
+
+class LastStrategy(resolver.ResolverStrategy):
+    """The newest artifact of each channel; nothing where there is none.
+
+    TFX's own LatestArtifactStrategy fails where there is none.
+    """
+
+    def resolve_artifacts(
+        self,
+        store: ml_metadata.MetadataStore,
+        input_dict: dict[str, list[types.Artifact]],
+    ) -> dict[str, list[types.Artifact]]:
+        """Gives back `input_dict` with at most one artifact for each key."""
+        return {key: _newest_first(artifacts)[:1] for key, artifacts in input_dict.items()}
+
+
+def _newest_first(artifacts: Sequence[types.Artifact]) -> list[types.Artifact]:
+    live = metadata_store_pb2.Artifact.LIVE
+    there = (artifact for artifact in artifacts if artifact.mlmd_artifact.state == live)
+    return sorted(there, key=lambda artifact: artifact.id, reverse=True)
+
+
+def _made_from(store: ml_metadata.MetadataStore, artifact: int, current: set[int]) -> bool:
+    """Whether an execution that gave `artifact` took all of `current`."""
+    event_type = metadata_store_pb2.Event
+    makers = [
+        event.execution_id
+        for event in store.get_events_by_artifact_ids([artifact])
+        if event.type in (event_type.OUTPUT, event_type.DECLARED_OUTPUT)
+    ]
+    taken: dict[int, set[int]] = {maker: set() for maker in makers}
+    for event in store.get_events_by_execution_ids(makers):
+        if event.type in (event_type.INPUT, event_type.DECLARED_INPUT):
+            taken[event.execution_id].add(event.artifact_id)
+    return bool(current) and any(current <= inputs for inputs in taken.values())
