@@ -810,7 +810,9 @@ FONTS = """\
 <alias><family>monospace</family><prefer><family>Liberation Mono</family></prefer></alias>
 <alias><family>serif</family><prefer><family>Liberation Serif</family></prefer></alias>
 <alias><family>sans-serif</family><prefer><family>Liberation Sans</family></prefer></alias>
-<alias><family>system-ui</family><prefer><family>Liberation Sans</family></prefer></alias>
+<match target="pattern">
+<edit name="family" mode="append_last"><string>Liberation Sans</string></edit>
+</match>
 </fontconfig>
 """
 
