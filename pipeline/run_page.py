@@ -28,19 +28,20 @@ from tfrec_meta.pipeline.run_reading import Artifact, MissingError, Node, Run, S
 
 PAGE = "index.html"
 _PACKAGE = "tfrec_meta.pipeline"
+# Drawn in a box of 12 by 12, as not every font has such signs.
 _MARKS: dict[State, str] = {
-    "ran": "✓",
-    "cached": "↺",
-    "skipped": "–",
-    "failed": "✕",
-    "not reached": "○",
+    "ran": "M2,6.5 L5,9.5 L10,2.5",
+    "cached": "M2,4 H10 M2,8 H10",
+    "skipped": "M2,6 H10",
+    "failed": "M2.5,2.5 L9.5,9.5 M9.5,2.5 L2.5,9.5",
+    "not reached": "M6,2 A4,4 0 1 1 5.99,2",
 }
 _MEANINGS: dict[State, str] = {
-    "ran": "ran in this run",
-    "cached": "taken from an earlier run: its inputs have not changed",
-    "skipped": "had nothing to do",
-    "failed": "stopped with an error",
-    "not reached": "has not begun",
+    "ran": "in this run",
+    "cached": "from an earlier run, as what they read is unchanged",
+    "skipped": "with nothing to do",
+    "failed": "with an error",
+    "not reached": "by this run",
 }
 _BOX = (192.0, 46.0)
 _VERSIONS = (
@@ -131,7 +132,7 @@ def _listed(run: Run) -> dict[str, Any]:
         "id": run.id,
         "link": f"{_quoted(run.id)}/{PAGE}" if (run.folder / PAGE).exists() else "",
         "state": _state_of(run),
-        "began": _moment(run.began),
+        "began": f"{run.began.astimezone(datetime.UTC):%Y-%m-%d %H:%M}" if run.began else "unknown",
         "seconds": _duration(run.seconds),
         "cached": sum(node.state == "cached" for node in run.nodes),
         "nodes": len(run.nodes),
@@ -307,7 +308,7 @@ def _nodes(run: Run) -> list[dict[str, Any]]:
             "kind": _kind(node.state),
             "mark": _MARKS[node.state],
             "seconds": "" if node.state == "not reached" else _duration(node.seconds),
-            "share": "" if node.state == "not reached" else f"{100 * node.seconds / total:.0f} %",
+            "share": "" if node.state == "not reached" else _percent(node.seconds / total),
             "bar": round(100 * node.seconds / longest, 2),
             "began": _moment(node.began) if node.began else "",
             "attempts": node.attempts,
@@ -404,7 +405,7 @@ def _feature(feature: Any, rows: int) -> dict[str, Any]:
         "missing": f"{_percent(missing / whole)}" if whole else "",
         "lacks": missing > 0,
         "distinct": "",
-        "values": "",
+        "told": "",
         "bars": [],
         "alt": "",
     }
@@ -418,11 +419,11 @@ def _feature(feature: Any, rows: int) -> dict[str, Any]:
 
 
 def _numbers(name: str, stats: Any) -> dict[str, Any]:
-    values = (
+    told = (
         f"mean {page.plain(stats.mean)}, from {page.plain(stats.min)} to {page.plain(stats.max)}, "
         f"median {page.plain(stats.median)}"
     )
-    found: dict[str, Any] = {"values": values}
+    found: dict[str, Any] = {"told": told}
     for histogram in stats.histograms:
         if histogram.type == histogram.STANDARD and histogram.buckets:
             buckets = histogram.buckets
@@ -449,7 +450,7 @@ def _strings(name: str, stats: Any, present: int) -> dict[str, Any]:
     shown = counts[:_MOST_BARS]
     return {
         "distinct": f"{int(stats.unique):,}",
-        "values": ", ".join(told),
+        "told": ", ".join(told),
         "bars": _bars(shown),
         "alt": f"How often the {len(shown)} most frequent values of {name} occur" if shown else "",
     }
@@ -650,6 +651,7 @@ def _ranking(run: Run) -> dict[str, Any]:
         "words": (),
         "notes": (),
         "checks": [],
+        "signature": [],
         "link": "",
     }
     verdict = run.made(reading.VERDICT)
@@ -666,26 +668,36 @@ def _ranking(run: Run) -> dict[str, Any]:
         words=found.words or (blessed.capitalize() + ".",),
         notes=found.notes,
         checks=[_check(check) for check in found.checks],
+        signature=[
+            {
+                "slice": name or "the whole",
+                "events": _figure(values, "example_count", ",.0f"),
+                "auc": _figure(values, "auc"),
+                "calibration": _figure(values, "calibration", ".3f"),
+            }
+            for name, values in found.signature.items()
+        ],
         link=_link(found.page, run.folder) if found.page else "",
     )
     return shown
 
 
-def _check(check: Mapping[str, Any]) -> dict[str, str]:
-    def number(name: str, form: str = ".4f") -> str:
-        value = check.get(name)
-        is_number = isinstance(value, int | float) and math.isfinite(value)
-        return format(value, form) if is_number else "–"
+def _figure(values: Mapping[str, Any], name: str, form: str = ".4f") -> str:
+    value = values.get(name)
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return format(value, form) if is_number else "–"
 
-    low, high = number("low", "+.4f"), number("high", "+.4f")
+
+def _check(check: Mapping[str, Any]) -> dict[str, str]:
+    low, high = _figure(check, "low", "+.4f"), _figure(check, "high", "+.4f")
     outcome = str(check.get("outcome") or "")
     return {
         "slice": str(check.get("slice") or ""),
         "metric": str(check.get("metric") or ""),
         "against": str(check.get("against") or ""),
-        "model": number("model"),
-        "other": number("other"),
-        "difference": number("difference", "+.4f"),
+        "model": _figure(check, "model"),
+        "other": _figure(check, "other"),
+        "difference": _figure(check, "difference", "+.4f"),
         "interval": "" if "–" in (low, high) else f"{low} to {high}",
         "users": page.plain(check.get("users")) if check.get("users") else "–",
         "outcome": {"open": "too few users to tell"}.get(outcome, outcome),

@@ -403,6 +403,7 @@ class Verdict:
         words: why, sentence by sentence.
         checks: what was asked of the model, as `judgement.Check`.
         notes: what else is to be known.
+        signature: slice -> what TFMA found of the ranking signature there, as "auc".
         page: `verdict.html`; None if there is none.
     """
 
@@ -410,6 +411,7 @@ class Verdict:
     words: tuple[str, ...]
     checks: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    signature: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     page: Path | None = None
 
 
@@ -429,6 +431,11 @@ def read_verdict(artifact: Artifact) -> Verdict:
         words=_texts(record.get("words")),
         checks=tuple(check for check in record.get("checks") or () if isinstance(check, dict)),
         notes=_texts(record.get("notes")),
+        signature={
+            str(name): values
+            for name, values in (record.get("signature") or {}).items()
+            if isinstance(values, dict)
+        },
         page=page if page.exists() else None,
     )
 

@@ -75,7 +75,7 @@ def make_run(
         record = {
             "node": node,
             "state": "failed" if failed else _state(node, options.get("cached", ())),
-            "began": f"2026-11-22T{options.get('hour', 10)}:{15 + place // 6}:{place % 6 * 10:02}.5+00:00",
+            "began": f"2026-11-22T{options.get('hour', 10)}:{15 + place // 2}:00.5+00:00",
             "seconds": SECONDS.get(node, 0.5),
             "error": ERROR if failed else None,
             "outputs": {}
