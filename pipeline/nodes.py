@@ -474,14 +474,20 @@ def _write(path: Path, text: str) -> Path:
 # --- On the command line -----------------------------------------------------------------------
 
 
+# Said by every node, of no use to anybody.
+_NOISE = ("MetadataStore with DB connection initialized", "Fallback to non-ZetaSQL")
+
+
 class _Shorten(logging.logging.Filter):
-    """Keeps the first line of what TFX logs over hundreds: nodes and configs, written out."""
+    """Drops noise, and keeps the first line of messages that TFX writes out over hundreds."""
 
     def filter(self, record: Any) -> bool:
-        if record.levelno <= logging.logging.INFO:
+        if record.levelno <= logging.logging.WARNING:
             text = record.getMessage()
+            if text.startswith(_NOISE):
+                return False
             first, _, rest = text.partition("\n")
-            if rest.count("\n") > 3 or len(first) > 300:
+            if record.levelno <= logging.logging.INFO and (rest or len(first) > 300):
                 record.msg, record.args = first[:300] + " …", ()
         return True
 

@@ -26,6 +26,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,14 @@ def start(run: Path | str, python: str | None = None, *options: str) -> int:
             stderr=log,
             start_new_session=True,
         )
+    # Or the first nodes would find no worker yet. It listens before it imports.
+    deadline = time.monotonic() + 15
+    while process.poll() is None and time.monotonic() < deadline:
+        connection = _connect(run)
+        if connection is not None:
+            connection.close()
+            break
+        time.sleep(0.05)
     return process.pid
 
 
