@@ -21,8 +21,8 @@ STRATEGY = api.Strategy("ials", IALSConfig(embedding_dim=8, l2=1.0, unseen_weigh
 def tastes_split(seed: int = 0) -> Split:
     """Each user touches 8 of the 12 items of their taste, and 2 of these 8 are the test.
 
-    Users 0 to 39 are new: 2 events are all that they have before the test. Of each taste some items are
-    liked more than others, so that popularity is better than chance.
+    Users 0 to 39 are new: 2 events are all that they have before the test. Of each taste some items
+    are liked more than others, so that popularity is better than chance.
     """
     rng = np.random.default_rng(seed)
     chance = 0.8 ** np.arange(ITEMS_OF_A_TASTE)

@@ -1,0 +1,161 @@
+"""What loads and answers passes; what does not is refused in time, and its process is gone."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.pipeline import gate_toys
+from tfrec_meta import api
+from tfrec_meta.pipeline import trial_serving
+from tfrec_meta.pipeline.trial_serving import Refused, try_out
+from tfrec_meta.serving import messages
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+EXAMPLES = [
+    messages.example({"user_id": f"u{n}", "item_id": "i3", "history": ["i7", "i11"]})
+    for n in range(3)
+]
+PRINTS_AND_HANGS = "import time; print('listening on 127.0.0.1:9', flush=True); time.sleep(600)"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    model = gate_toys.trained(gate_toys.tastes_split())
+    return api.export(model, tmp_path_factory.mktemp("trial") / "films")
+
+
+def children() -> set[int]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit():
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[1]) == os.getpid():
+                    found.add(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+
+def folder_with(tmp_path, content=b"anything") -> Path:
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    return tmp_path
+
+
+def test_an_exported_model_answers_its_warm_up_and_the_samples(exported):
+    before = children()
+    # 4 warm-up requests; of two signatures all samples at once and one by one.
+    assert try_out(exported, EXAMPLES, 120, 8192) == 4 + 2 * (1 + 3)
+    assert children() == before
+
+
+def test_a_saved_model_that_does_not_load_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"it does not load: .*SavedModel"):
+        try_out(folder_with(tmp_path, b"\xff no SavedModel"), EXAMPLES, 120, 8192)
+
+
+def test_a_saved_model_that_never_answers_is_refused_in_time(tmp_path):
+    class Endless(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def rank_examples(self, examples):
+            forever = tf.while_loop(
+                lambda n: n >= 0, lambda n: n * 0, [tf.strings.length(examples)[0]]
+            )
+            return {"score": tf.cast(forever[0], tf.float32)[None]}
+
+    module = Endless()
+    tf.saved_model.save(module, str(tmp_path / "1"), {"rank_examples": module.rank_examples})
+    before, began = children(), time.monotonic()
+    with pytest.raises(Refused, match="did not answer everything within 12 seconds"):
+        try_out(tmp_path / "1", EXAMPLES, 12, 8192)
+    assert time.monotonic() - began < 15
+    assert children() == before
+
+
+def test_a_folder_without_a_saved_model_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"it has no saved_model\.pb"):
+        try_out(tmp_path, EXAMPLES, 1, 8192)
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(600)", PRINTS_AND_HANGS])
+def test_a_server_that_hangs_is_ended_in_time(tmp_path, code):
+    before, began = children(), time.monotonic()
+    with pytest.raises(Refused, match=r"within 0\.5 seconds"):
+        try_out(folder_with(tmp_path), EXAMPLES, 0.5, 8192, (sys.executable, "-c", code))
+    assert time.monotonic() - began < 5
+    assert children() == before
+
+
+def test_a_server_that_needs_too_much_memory_is_ended(tmp_path):
+    code = "import time; hold = bytearray(400 << 20); time.sleep(600)"
+    with pytest.raises(Refused, match=r"its server needs \d+ MB, more than 256"):
+        try_out(folder_with(tmp_path), EXAMPLES, 30, 256, (sys.executable, "-c", code))
+
+
+def test_a_servers_own_children_are_ended_with_it(tmp_path):
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    with pytest.raises(Refused):
+        try_out(folder_with(tmp_path), EXAMPLES, 1, 8192, (sys.executable, "-c", code))
+    child = Path("/proc", (tmp_path / "child").read_text())
+    end = time.monotonic() + 5
+    while child.exists() and "Z" not in (child / "stat").read_text().rpartition(")")[2].split()[0]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_server_that_ends_says_why(tmp_path):
+    code = "import sys; sys.exit('no room left')"
+    with pytest.raises(Refused, match="it does not load: no room left"):
+        try_out(folder_with(tmp_path), EXAMPLES, 30, 8192, (sys.executable, "-c", code))
+
+
+def test_the_server_ends_with_its_parent():
+    """Killed, we can't end it; its closed standard input does."""
+    code = trial_serving._SERVE.replace(
+        "from tfrec_meta.serving.server import serve", "import time"
+    ).replace("serve(sys.argv[1], port=0)", "time.sleep(600)")
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    process.stdin.close()
+    assert process.wait(20) == 1
+
+
+def answers(signature="recommend", rows=1, **outputs):
+    request = trial_serving.predict_pb2.PredictRequest()
+    request.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["u"] * rows))
+    arrays = {
+        name: np.array(value, np.object_ if name == "item_id" else np.float32)
+        for name, value in outputs.items()
+    }
+    trial_serving._check(signature, request, arrays, frozenset({b"a", b"b", b"c"}))
+
+
+def test_blanks_past_a_rows_own_k_are_an_answer():
+    answers(item_id=[[b"a", b"b", b""]], score=[[0.5, 0.25, -np.inf]])
+
+
+@pytest.mark.parametrize(
+    "outputs, words",
+    [
+        ({"item_id": [[b"a", b"b"]], "score": [[1, np.nan]]}, "a score that is no number: nan"),
+        ({"item_id": [[b"a", b"b"]], "score": [[1, -np.inf]]}, "a score that is no number: -inf"),
+        ({"item_id": [[b"a", b"z"]], "score": [[2, 1]]}, "recommends 'z', which its catalogue"),
+        ({"item_id": [[b"a", b"a"]], "score": [[2, 1]]}, "an item twice in one list"),
+        ({"item_id": [[b"", b""]], "score": [[-np.inf, -np.inf]]}, "recommends nothing to anyone"),
+        ({"item_id": [[b"a", b"b"]], "score": [[1]]}, r"scores of shape \[1, 1\] for items of"),
+        ({"score": [1.0, 2.0]}, r"answers 1 rows with `score` of shape \[2\]"),
+        ({"score": 1.0}, r"answers 1 rows with `score` of shape \[\]"),
+    ],
+)
+def test_an_answer_that_no_client_could_use_is_refused(outputs, words):
+    with pytest.raises(Refused, match=words):
+        answers(**outputs)
