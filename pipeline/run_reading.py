@@ -346,7 +346,8 @@ def read_search(node: Node) -> Search:
         MissingError: if there is nothing to be read.
     """
     best: Mapping[str, Any] = {}
-    records: list[Mapping[str, Any]] = []
+    records: list[Any] = []
+    told: list[Any] = []  # of trials that came to nothing, too
     objective = ""
     reasons = []
     for artifact in node.outputs:
@@ -358,11 +359,13 @@ def read_search(node: Node) -> Search:
                 records = list(read_json(artifact.folder / "tuner_results.json"))
             if (path := artifact.folder / "trials.json").exists():
                 found = read_json(path)
-                objective = str(found.get("objective") or "") if isinstance(found, dict) else ""
-                records = list(found.get("trials") or ()) if isinstance(found, dict) else found
+                if isinstance(found, dict):
+                    objective = str(found.get("objective") or "")
+                    found = found.get("trials") or ()
+                told = list(found)
         except MissingError as error:
             reasons.append(str(error))
-    trials = tuple(_trial(record) for record in records if isinstance(record, Mapping))
+    trials = tuple(_trial(record) for record in told or records if isinstance(record, Mapping))
     if not best and not trials:
         raise MissingError(" ".join(reasons) or "It left no result.")
     # Both lists hold the best trial; TFX's own has it first.
