@@ -219,30 +219,40 @@ def _analyse(
             if prefix + name in inputs:
                 counted[f"{source}.{name}"] = inputs[prefix + name].values
                 features[f"{source}.{name}"] = None
-    vocabularies: list[str] = ["user_id", "item_id"]
-    numbers: list[str] = []
+    vocabularies = ["user_id", "item_id"]
     for side, (source, prefix) in _SIDES.items():
         for feature in getattr(spec, side):
-            if isinstance(feature, Vector):
-                continue
             key = f"{side}.{feature.name}"
+            if isinstance(feature, Vector) or key in spec.statistics:
+                continue
             column = _column(inputs, prefix + feature.name, source)
             counted[key], features[key] = _counted(feature, column), feature
-            (numbers if isinstance(feature, Number) else vocabularies).append(key)
-    files = [*vocabularies, _SPEC]
-    contents: list[bytes | None] = [b"?"] * len(files)  # while the graph is being traced
-    outputs = tft.experimental.ptransform_analyzer(
+            if not isinstance(feature, Number):
+                vocabularies.append(key)
+    files = tft.experimental.ptransform_analyzer(
         inputs=list(counted.values()),
-        ptransform=_Fit(spec, features, vocabularies, numbers),
-        output_dtypes=[tf.string] * len(files) + [tf.float32] * len(numbers),
-        output_shapes=[*([] for _ in files), *([2] for _ in numbers)],
-        output_asset_default_values=contents + [None] * len(numbers),
+        ptransform=_Fit(spec, features, vocabularies),
+        output_dtypes=[tf.string] * (len(vocabularies) + 1),
+        output_shapes=[[] for _ in range(len(vocabularies) + 1)],
+        output_asset_default_values=[b"?"] * (len(vocabularies) + 1),
         name="fit",
     )
-    return (
-        dict(zip(vocabularies, outputs, strict=False)),
-        dict(zip(numbers, outputs[len(files) :], strict=True)),
-    )
+    statistics = {
+        key: tf.constant(mean_and_scale(known), tf.float32)
+        for key, known in spec.statistics.items()
+    }
+    numbers = {key: f for key, f in features.items() if isinstance(f, Number)}
+    if numbers:
+        # Apart from the files: one analyzer can't give both files and tensors (TFT 1.21).
+        (found,) = tft.experimental.ptransform_analyzer(
+            inputs=[counted[key] for key in numbers],
+            ptransform=_Statistics(numbers),
+            output_dtypes=[tf.float32],
+            output_shapes=[[len(numbers), 2]],
+            name="statistics",
+        )
+        statistics.update(zip(numbers, tf.unstack(found), strict=True))
+    return dict(zip(vocabularies, files, strict=False)), statistics
 
 
 class _Fit(PTransformAnalyzer):
@@ -253,25 +263,31 @@ class _Fit(PTransformAnalyzer):
         spec: FeatureSpec,
         features: Mapping[str, Feature | None],
         vocabularies: Sequence[str],
-        numbers: Sequence[str],
     ):
         super().__init__()
         self._spec = spec
         self._features = dict(features)
-        self._vocabularies = list(vocabularies)
-        self._numbers = list(numbers)
+        self._files = [*(f"{key}.txt" for key in vocabularies), _SPEC]
 
     def expand(self, batches: beam.PCollection) -> tuple[beam.PCollection, ...]:
         written = (
             batches
             | "Count" >> beam.CombineGlobally(_Count(self._features))
-            | "Grow"
-            >> beam.Map(
-                _write, self._spec, self._vocabularies, self._numbers, str(self.base_temp_dir)
-            )
+            | "Grow" >> beam.Map(_write, self._spec, self._files, str(self.base_temp_dir))
         )
-        outputs = len(self._vocabularies) + 1 + len(self._numbers)
-        return tuple(written | f"Output{place}" >> beam.Map(_at, place) for place in range(outputs))
+        return tuple(written | name >> beam.Map(_path, name) for name in self._files)
+
+
+class _Statistics(beam.PTransform):
+    """Mean and scale of numbers, float32 [numbers, 2]."""
+
+    def __init__(self, numbers: Mapping[str, Number]):
+        super().__init__()
+        self._numbers = dict(numbers)
+
+    def expand(self, batches: beam.PCollection) -> tuple[beam.PCollection]:
+        counts = batches | "Count" >> beam.CombineGlobally(_Count(self._numbers))
+        return (counts | "Scale" >> beam.Map(_scales),)
 
 
 class _Count(beam.CombineFn):
@@ -319,33 +335,29 @@ def _empty(feature: Feature | None) -> Any:
 
 
 def _write(
-    counts: Mapping[str, fitting.Counted],
-    spec: FeatureSpec,
-    vocabularies: Sequence[str],
-    numbers: Sequence[str],
-    folder: str,
-) -> list[np.ndarray]:
-    """Grows the spec, writes it into a folder of its own, and tells where and what."""
+    counts: Mapping[str, fitting.Counted], spec: FeatureSpec, files: Sequence[str], folder: str
+) -> str:
+    """Grows the spec and writes it into a folder of its own, which it returns."""
     fitted = fitting.grow(spec, counts)
     target = os.path.join(folder, uuid.uuid4().hex)
     tf.io.gfile.makedirs(target)
-    names = [*(f"{key}.txt" for key in vocabularies), _SPEC]
     with tempfile.TemporaryDirectory() as work:
         made = Path(work) / "spec"
         fitted.save(made)
-        for key in vocabularies:
-            if len(fitted.vocabularies[key]) == 1:
-                (made / f"{key}.txt").write_bytes(b"\n")  # no lookup table reads an empty file
-        for name in names:
+        for name in files:
+            if not (made / name).stat().st_size:
+                (made / name).write_bytes(b"\n")  # no lookup table reads an empty file
             tf.io.gfile.copy(str(made / name), os.path.join(target, name))
-    return [
-        *(np.array(os.path.join(target, name)) for name in names),
-        *(np.array(mean_and_scale(fitted.statistics[key]), np.float32) for key in numbers),
-    ]
+    return target
 
 
-def _at(outputs: Sequence[np.ndarray], place: int) -> np.ndarray:
-    return outputs[place]
+def _path(folder: str, name: str) -> np.ndarray:
+    return np.array(os.path.join(folder, name))
+
+
+def _scales(counts: Mapping[str, fitting.Moments]) -> np.ndarray:
+    scales = [mean_and_scale(moments.mean_and_deviation()) for moments in counts.values()]
+    return np.array(scales, np.float32)
 
 
 def _column(inputs: Inputs, name: str, where: str) -> tf.SparseTensor:
