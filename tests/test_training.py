@@ -301,7 +301,7 @@ def test_without_validation_every_epoch_is_run_and_the_last_one_stays():
 
 
 class _Scripted:
-    """Stands in for `_Validation`; its figures come from a list."""
+    """Stands in for `Validation`; its figures come from a list."""
 
     values = ()
 
@@ -316,7 +316,7 @@ class _Scripted:
 
 
 def test_training_stops_when_patience_runs_out_and_keeps_the_best_epoch(monkeypatch):
-    monkeypatch.setattr(training, "_Validation", _Scripted)
+    monkeypatch.setattr(training, "Validation", _Scripted)
     monkeypatch.setattr(_Scripted, "values", (0.1, 0.5, 0.4, 0.5, 0.9))
     states = []
 
@@ -433,7 +433,7 @@ def test_a_run_that_has_ended_is_only_read(resumed):
 
 
 def test_a_stopped_run_stays_stopped_and_keeps_only_the_best_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_Validation", _Scripted)
+    monkeypatch.setattr(training, "Validation", _Scripted)
     monkeypatch.setattr(_Scripted, "values", (0.1, 0.5, 0.4))
     config = dataclasses.replace(QUICK, patience=1)
     model, curve = run(config, folder=tmp_path)

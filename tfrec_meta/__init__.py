@@ -20,6 +20,7 @@ _HOME = {
     "Number": "features",
     "Split": "data",
     "Strategy": "api",
+    "Study": "api",
     "Text": "features",
     "TrainingConfig": "training",
     "TwoTowerConfig": "models",
@@ -42,6 +43,7 @@ _HOME = {
     "split_leave_last_out": "data",
     "synthetic": "data",
     "train": "api",
+    "tune": "api",
 }
 
 __all__ = sorted(_HOME)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import importlib.util
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,13 @@ from tfrec_meta import (
     keras,  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
     training,
 )
-from tfrec_meta.data import Interactions, Split, user_histories
+from tfrec_meta.data import (
+    Interactions,
+    Split,
+    split_by_user,
+    split_leave_last_out,
+    user_histories,
+)
 from tfrec_meta.evaluation import (
     Evaluation,
     format_table,
@@ -28,6 +37,7 @@ from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import config_fields
 from tfrec_meta.training import TrainingConfig
+from tfrec_meta.tuning import OBJECTIVE, EvaluateTrial, StrategySpace, StrategyTuner
 
 import numpy as np
 
@@ -114,9 +124,11 @@ def train(
     data: Interactions | Split,
     strategy: Strategy | str = Strategy(),
     *,
-    validation: Interactions | None = None,
+    validation: Interactions | training.Validation | None = None,
     folder: Path | str | None = None,
     progress: bool = True,
+    features: FeatureSpec | None = None,
+    warm_start: Recommender | None = None,
 ) -> Recommender:
     """Makes and fits a model.
 
@@ -126,9 +138,18 @@ def train(
         validation: events for early stopping; without them all epochs are run.
         folder: for checkpoints and TensorBoard logs; the same call resumes what was killed.
         progress: whether to show it.
+        features: a fitted spec, taken as it is; by default the strategy's is fitted on the data,
+            or with a warm start the earlier model's grows by what is new.
+        warm_start: an earlier model of the same family and shape, with whose weights training
+            begins: rows are matched by token, so that what is known keeps its embedding, wherever
+            its row is now, and what is new begins anew.
 
     Returns:
         The fitted model; its `curve` holds one dict an epoch.
+
+    Raises:
+        ValueError: if there are no events, `features` is not fitted, or the earlier model is of
+            another family or shape.
     """
     if isinstance(strategy, str):
         strategy = Strategy(strategy)
@@ -140,13 +161,184 @@ def train(
     if not len(data):
         raise ValueError("There are no events to train on. Check the split.")
     training.seed_everything(strategy.training.seed)
-    features = strategy.features or FeatureSpec.infer(data, strategy.history_length)
+    if features is None:
+        features = _fitted_features(strategy, data, warm_start)
     family: Any = FAMILIES[strategy.family]
-    model: Recommender = family(strategy.model, features.fit(data))
-    curve = training.fit(model, data, validation, strategy.training, folder, progress)
+    model: Recommender = family(strategy.model, features)
+    curve = training.fit(model, data, validation, strategy.training, folder, progress, warm_start)
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model
+
+
+def _fitted_features(
+    strategy: Strategy, data: Interactions, warm_start: Recommender | None = None
+) -> FeatureSpec:
+    declared = strategy.features or FeatureSpec.infer(data, strategy.history_length)
+    if warm_start is not None and warm_start.spec.declaration() == declared.declaration():
+        return warm_start.spec.fit(data)  # so that numbers keep their scale
+    return declared.fit(data)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """The trials of one search.
+
+    Attributes:
+        best_strategy: what did best on validation; `train` takes it.
+        trials: one dict a trial, in their order: `trial_id`, `val_ndcg_at_10`, `seconds`, `epochs`,
+            `values` of the hyperparameters, `strategy` (the parts that were searched), `error`
+            (None if all went well), and `curve` of those that are trained by steps.
+    """
+
+    best_strategy: Strategy
+    trials: tuple[Mapping[str, Any], ...]
+
+    @property
+    def best_value(self) -> float:
+        """The best trial's NDCG@10 on validation."""
+        return max(trial[OBJECTIVE] for trial in self.trials)
+
+    def __str__(self) -> str:
+        best = max(self.trials, key=lambda trial: trial[OBJECTIVE])
+        return (
+            f"{len(self.trials)} trials, best {OBJECTIVE} {self.best_value:.4f}: {best['values']}"
+        )
+
+
+def tune(
+    data: Interactions | Split,
+    trials: int = 30,
+    *,
+    strategy: Strategy = Strategy(),
+    families: Sequence[str] | None = None,
+    oracle: str = "bayesian",
+    fixed: Mapping[str, Any] | None = None,
+    validation: Interactions | None = None,
+    folder: Path | str | None = None,
+    seed: int = 42,
+    progress: bool = True,
+) -> Study:
+    """Searches for the strategy that does best on validation, by NDCG@10 of the full catalogue.
+
+    The first trial is the default strategy. A trial that fails counts as bad, and the search goes
+    on.
+
+    Args:
+        data: training events, or a Split, whose train and validation parts are used; never its
+            test part. Where there is no validation, a tenth of the training events is held out,
+            as the data allows: at random of a random part, else each user's last event.
+        trials: how many strategies are tried.
+        strategy: what is not searched: features, epochs of a trial, patience, seed of training.
+        families: keys of `tfrec_meta.models.FAMILIES` to choose from; the strategy's by default.
+        oracle: KerasTuner's "bayesian", "hyperband", "random" or "grid".
+        fixed: hyperparameters that are not searched, as {"two_tower/embedding_dim": 64}.
+        validation: events to choose by.
+        folder: where the study lives; the same call goes on with it after a kill, and with more
+            `trials` extends it. Without one, nothing is kept.
+        seed: of the search.
+        progress: whether to show it.
+
+    Raises:
+        ValueError: for a family, a hyperparameter or an oracle that there is not, data that nothing
+            can be chosen by, or a `folder` with a study of something else.
+        RuntimeError: if every trial failed.
+    """
+    if isinstance(data, Split):
+        validation = data.validation if validation is None else validation
+        data = data.train
+    if validation is None or not len(validation):
+        data, validation = _hold_out(data, seed)
+    features = _fitted_features(strategy, data)
+    space = StrategySpace(tuple(families or (strategy.family,)), fixed or {})
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-meta-study-"))
+        tuner = StrategyTuner(
+            trial_evaluator(data, validation, strategy, features),
+            space,
+            folder,
+            oracle=oracle,
+            trials=trials,
+            epochs=strategy.training.epochs,
+            seed=seed,
+            progress=progress,
+            about={
+                "data": training.digest_of_events(data),
+                "validation": training.digest_of_events(validation),
+                "strategy": strategy.as_dict(),
+            },
+        )
+        tuner.search()
+        best = with_searched(strategy, tuner.best_strategy_record())
+        return Study(best, tuple(tuner.trials()))
+
+
+def trial_evaluator(
+    data: Interactions, validation: Interactions, strategy: Strategy, features: FeatureSpec
+) -> EvaluateTrial:
+    """What a tuner calls for each trial: trains a strategy and scores it on validation.
+
+    Data, features and the questions of the validation are prepared once.
+
+    Args:
+        data: training events.
+        validation: what is to be found.
+        strategy: what a trial doesn't say.
+        features: a fitted spec.
+
+    Raises:
+        ValueError: if no validation event has an item of the catalogue: all models would score 0.
+    """
+    asking = training.Validation(features, data, validation, strategy.training.seed)
+    if not asking.has_answers:
+        raise ValueError(
+            "No validation event has an item of the catalogue, so nothing can be chosen by it. "
+            "Check the split."
+        )
+
+    def evaluate_trial(record: Mapping[str, Any], epochs: int, folder: Path) -> dict[str, Any]:
+        chosen = with_searched(strategy, record)
+        recipe = dataclasses.replace(chosen.training, epochs=epochs)
+        chosen = dataclasses.replace(chosen, training=recipe)
+        # A model holds itself in cycles; with those of earlier trials memory would run out.
+        gc.collect()
+        model = train(data, chosen, validation=asking, features=features, progress=False)
+        curve = list(model.curve)
+        values = [line[training.OBJECTIVE] for line in curve]
+        values = values or [asking.metrics(model)[training.OBJECTIVE]]
+        return {OBJECTIVE: max(values), "curve": curve}
+
+    return evaluate_trial
+
+
+def with_searched(strategy: Strategy, record: Mapping[str, Any]) -> Strategy:
+    """A strategy, and over it what a search found.
+
+    Args:
+        strategy: what was not searched.
+        record: what `StrategySpace.strategy_record` gave.
+    """
+    whole = strategy.as_dict()
+    family = record.get("family", strategy.family)
+    shape = whole["model"] if family == strategy.family else {}
+    return Strategy.from_dict(
+        {
+            **whole,
+            "family": family,
+            "model": {**shape, **record.get("model", {})},
+            "training": {**whole["training"], **record.get("training", {})},
+        }
+    )
+
+
+def _hold_out(data: Interactions, seed: int) -> tuple[Interactions, Interactions]:
+    """What is left to train on, and what to choose by."""
+    if data.sampled or data.times is None:
+        split = split_by_user(data, train=0.9, seed=seed)
+    else:
+        split = split_leave_last_out(data, validation=False)
+    return split.train, split.test
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,11 +105,12 @@ class TrainingConfig:
 def train(
     model: TwoTower,
     data: Interactions,
-    validation: Interactions | None = None,
+    validation: Interactions | Validation | None = None,
     config: TrainingConfig = TrainingConfig(),
     folder: Path | str | None = None,
     callbacks: Sequence[tf_keras.callbacks.Callback] = (),
     progress: bool = True,
+    warm_start: Recommender | None = None,
 ) -> Curve:
     """Trains `model` in place.
 
@@ -119,24 +120,29 @@ def train(
     Args:
         model: a freshly made model.
         data: training events; those with unknown users or items teach nothing of them.
-        validation: later or held-out events, for early stopping; the best epoch's weights win.
+        validation: later or held-out events, for early stopping; the best epoch's weights win. Or
+            what `Validation` made of them, which several trainings may share.
         config: the recipe.
         folder: where checkpoints and logs live.
         callbacks: further tf_keras callbacks.
         progress: whether to show a progress bar (plain lines where there is no terminal).
+        warm_start: an earlier model of the same family and shape, whose weights the training
+            begins with, rows matched by token.
 
     Returns:
         One dict an epoch: epoch, loss, seconds, and with validation the metrics, "val_" before.
 
     Raises:
         ValueError: if there is no event of a known item, the loss is no longer finite, or `folder`
-            holds a run of another config, other data or other features.
+            holds a run of another config, other data, other features or another warm start.
     """
     if config.history == "auto":
         history: Any = "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
         config = dataclasses.replace(config, history=history)
     events = _rows(data, model, config)
     model.prepare(data)
+    if warm_start is not None:
+        model.warm_start(warm_start)
     optimizer = tf_keras.optimizers.AdamW(
         _learning_rate(config.learning_rate, config.epochs * events.steps),
         weight_decay=config.weight_decay,
@@ -146,7 +152,9 @@ def train(
     model.compile(optimizer=optimizer, steps_per_execution=max(1, min(16, events.steps // 4)))
     optimizer.build(model.trainable_variables)
 
-    course = _Course(model, optimizer, data, validation, config, folder, events.digest)
+    begun = None if warm_start is None else _digest(*warm_start.state().values())
+    digests = {"events": events.digest, "warm_start": begun}
+    course = _Course(model, optimizer, data, validation, config, folder, digests)
     if course.epoch < config.epochs and not course.stopped:
         logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
         bar = [_Progress(config.epochs, events.steps)] * progress
@@ -327,17 +335,19 @@ class _Course(tf_keras.callbacks.Callback):
         model: TwoTower,
         optimizer: tf_keras.optimizers.Optimizer,
         data: Interactions,
-        validation: Interactions | None,
+        validation: Interactions | Validation | None,
         config: TrainingConfig,
         folder: Path | str | None,
-        digest: str,
+        digests: Mapping[str, str | None],
     ):
         super().__init__()
         self.trained = model
         self.config = config
         self.validation = None
         if validation is not None and len(validation):
-            asking = _Validation(model.spec, data, validation, config.seed)
+            asking = validation
+            if isinstance(asking, Interactions):
+                asking = Validation(model.spec, data, asking, config.seed)
             if asking.has_answers:
                 self.validation = asking
             else:
@@ -349,7 +359,9 @@ class _Course(tf_keras.callbacks.Callback):
         if folder is not None:
             known = (*model.user_table.values(), *model.item_table.values())
             tables = _digest(*(variable.numpy() for variable in known))
-            self._check_same_run(digest, tables, _digest_of_events(validation))
+            self._check_same_run(
+                {**digests, "tables": tables, "validation": digest_of_events(validation)}
+            )
             self.record = tf.Variable("{}", dtype=tf.string)
             last = tf.train.Checkpoint(model=model, optimizer=optimizer, record=self.record)
             # The weights alone: by way of the model, reading it would turn the optimizer back too.
@@ -425,7 +437,7 @@ class _Course(tf_keras.callbacks.Callback):
             self.best = (value, record["best"], self.trained.get_weights())
             self.trained.set_weights(now)
 
-    def _check_same_run(self, digest: str, tables: str, validation: str) -> None:
+    def _check_same_run(self, digests: Mapping[str, str | None]) -> None:
         """Refuses to go on with a run that was begun with other settings, data or features."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "run.json"
@@ -441,7 +453,7 @@ class _Course(tf_keras.callbacks.Callback):
                     for key, vocabulary in spec.vocabularies.items()
                 },
             },
-            "data": {"events": digest, "tables": tables, "validation": validation},
+            "data": dict(digests),
         }
         record = json.loads(json.dumps(record))
         if not path.exists():
@@ -468,9 +480,12 @@ def _digest(*parts: np.ndarray | bytes) -> str:
     return digest.hexdigest()
 
 
-def _digest_of_events(data: Interactions | None) -> str:
+def digest_of_events(data: Interactions | Validation | None) -> str:
+    """Tells one list of events from another."""
     if data is None or not len(data):
         return ""
+    if isinstance(data, Validation):
+        data = data.events
     tokens = "\n".join([*data.user_ids, *data.item_ids]).encode()
     return _digest(tokens, data.user_codes, data.item_codes)
 
@@ -482,21 +497,33 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
-class _Validation:
+class Validation:
     """NDCG@10 and recall@10 on held-out events, over the full catalogue.
 
     Of more than `_VALIDATION_USERS` users a sample is asked, the same in each epoch.
+
+    Args:
+        spec: a fitted spec, of all models that are to be asked.
+        data: the training events, which are known.
+        validation: what is to be found.
+        seed: of the sample.
     """
 
     def __init__(self, spec: FeatureSpec, data: Interactions, validation: Interactions, seed: int):
+        self.events = validation
         users = validation.user_ids
         if len(users) > _VALIDATION_USERS:
             users = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
         self.asked = held_out(spec, data, validation, users)
         self.has_answers = self.asked.relevant.nnz > 0  # else every model would score 0
 
-    def metrics(self, model: TwoTower) -> dict[str, float]:
-        model.refresh_index()
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def metrics(self, model: Recommender) -> dict[str, float]:
+        """`val_ndcg@10` and `val_recall@10` of a model."""
+        if isinstance(model, TwoTower):
+            model.refresh_index()
         result = full_catalogue(
             lambda rows: model.score({k: v[rows] for k, v in self.asked.queries.items()}),
             self.asked.relevant,
@@ -544,13 +571,20 @@ def seed_everything(seed: int) -> None:
 def fit(
     model: Recommender,
     data: Interactions,
-    validation: Interactions | None = None,
+    validation: Interactions | Validation | None = None,
     config: TrainingConfig = TrainingConfig(),
     folder: Path | str | None = None,
     progress: bool = True,
+    warm_start: Recommender | None = None,
 ) -> Curve:
-    """Fits any family: by `train`, or in closed form, which needs only the data: no curve."""
+    """Fits any family: by `train`, or in closed form, which needs only the data: no curve.
+
+    Raises:
+        ValueError: as `train` does; and for a warm start of a closed form.
+    """
     if isinstance(model, TwoTower):
-        return train(model, data, validation, config, folder, progress=progress)
+        return train(model, data, validation, config, folder, (), progress, warm_start)
+    if warm_start is not None:
+        model.warm_start(warm_start)
     model.fit(data)
     return []

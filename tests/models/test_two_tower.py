@@ -104,18 +104,20 @@ def test_training_alone_has_dropout():
 
 
 def test_the_search_space_asks_for_what_the_encoder_has():
-    hp = keras_tuner.HyperParameters()
-    TwoTower.search_space(hp)
-    for encoder, asked in (
-        ("mean", set()),
-        ("attention", {"length"}),
-        ("gru", {"length", "layers", "dropout"}),
-        ("transformer", {"length", "layers", "dropout", "heads"}),
+    for encoder, asked, rows in (
+        ("mean", set(), None),
+        ("attention", {"length"}, "windows"),
+        ("gru", {"length", "layers", "dropout"}, "windows"),
+        ("transformer", {"length", "layers", "dropout", "heads"}, "windows"),
     ):
+        hp = keras_tuner.HyperParameters()
         hp.values["encoder"] = encoder
-        TwoTower.search_space(hp)
+        parts = TwoTower.search_space(hp)
         active = {p.name for p in hp.space if hp.is_active(p)}
         assert {n for n in active if n.startswith("encoder_")} == {f"encoder_{n}" for n in asked}
+        given = {n for n, v in parts["model"].items() if n.startswith("encoder_") and v is not None}
+        assert given == {f"encoder_{n}" for n in asked}
+        assert parts["training"]["rows"] == rows
 
 
 def test_bias_starts_at_log_popularity():

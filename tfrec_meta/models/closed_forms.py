@@ -87,11 +87,6 @@ class Popularity(Recommender, tf.Module):
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.item_counts.assign(state["item_counts"])
 
-    @staticmethod
-    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
-        """Nothing to search."""
-        return {"model": {}, "training": {}}
-
 
 @dataclasses.dataclass(frozen=True)
 class EASEConfig:

@@ -76,11 +76,21 @@ class Recommender:
     restore: Callable[[Mapping[str, np.ndarray]], None]
     """restore(state): takes back what `state` gave; raises ValueError on another shape."""
 
-    search_space: ClassVar[Callable[[Any], dict[str, dict[str, Any]]]]
-    """search_space(hp): declares what there is to tune on `keras_tuner.HyperParameters`, under
-    names of its own, and gives the chosen values as parts of a strategy: {"model": fields of the
-    config, "training": fields of the recipe}; None for what another value leaves without meaning.
-    Each default is the default of the config or the recipe."""
+    @staticmethod
+    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+        """Declares what there is to tune; nothing, unless the family says otherwise.
+
+        All of it is declared whatever is chosen, conditions included. Each default is the default
+        of the config or the recipe.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`, within a scope of the family's own.
+
+        Returns:
+            The chosen values as parts of a strategy: {"model": fields of the config, "training":
+            fields of the recipe}; None for what another choice leaves without meaning.
+        """
+        return {"model": {}, "training": {}}
 
     # What all share.
 
@@ -100,6 +110,23 @@ class Recommender:
         rows = self.spec.items.encode(data.events["item_id"])
         counts = np.bincount(rows, minlength=len(self.spec.items))[1:]
         self.item_counts.assign(counts.astype(np.float32))
+
+    def warm_start(self, earlier: Recommender) -> None:
+        """Goes on from what an earlier model learned; only where a family is trained by steps.
+
+        Rows are matched by token: what both models know has the earlier values to the bit, what is
+        new keeps its own.
+
+        Args:
+            earlier: a fitted model of the same family.
+
+        Raises:
+            ValueError: if it is of another family or shape, or the family learns all anew.
+        """
+        raise ValueError(
+            f"Family {self.family!r} is solved from the data at once, with nothing to go on from. "
+            "Leave out `warm_start`."
+        )
 
     def prior(self) -> np.ndarray:
         """Log chance of each item for someone of whom nothing is known, float32 [catalogue]."""

@@ -97,11 +97,14 @@ class FeatureSum(tf_keras.layers.Layer):
             table = self.add_weight(name=feature.name, shape=[height, dim], initializer="zeros")
             setattr(self, f"table_{feature.name}", table)
 
+    def tables(self) -> list[tuple[Feature, tf.Variable]]:
+        """Each feature, and its embeddings or linear map."""
+        return [(feature, getattr(self, f"table_{feature.name}")) for feature in self._features]
+
     def call(self, encoded: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Encoded features to float32 [B, d]."""
         total = tf.zeros([])
-        for feature in self._features:
-            table = getattr(self, f"table_{feature.name}")
+        for feature, table in self.tables():
             value = encoded[feature.name]
             if isinstance(feature, Category | Text):
                 total += mean_of_rows(value, tf.convert_to_tensor(table))

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions
-from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
+from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.contract import Query, Recommender
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
@@ -175,6 +176,42 @@ class TwoTower(Recommender, tfrs.Model):
         ):
             for name, variable in table.items():
                 variable.assign(encoded[name])
+
+    def warm_start(self, earlier: Recommender) -> None:
+        """See the contract; to be called after `prepare`.
+
+        Embeddings and biases are matched by token, whatever their rows; layers are taken over
+        where both models have them in one shape. Counts stay those of the data, but for what this
+        data lacks and the earlier one had: it was learned, and stays in use.
+        """
+        if not isinstance(earlier, TwoTower):
+            raise ValueError(
+                f"A {self.family!r} can't go on from a {earlier.family!r}. Leave out `warm_start`, "
+                "or train the family of the earlier model."
+            )
+        if earlier.config.embedding_dim != self.config.embedding_dim:
+            raise ValueError(
+                f"`embedding_dim`={self.config.embedding_dim} can't go on from "
+                f"{earlier.config.embedding_dim}. Leave out `warm_start`, or train in that shape."
+            )
+        tables = earlier._rows_of_tokens()
+        for name, (table, vocabulary) in self._rows_of_tokens().items():
+            if name in tables:
+                known = tables[name][1]
+                table.assign(_matched(table.numpy(), vocabulary, tables[name][0].numpy(), known))
+        items, users = (self.spec.items, earlier.spec.items), (self.spec.users, earlier.spec.users)
+        own, old = (np.append(0, model.item_counts.numpy()) for model in (self, earlier))
+        self.item_counts.assign(np.where(own > 0, own, _matched(own, items[0], old, items[1]))[1:])
+        if self.user_embedding is not None and earlier.user_embedding is not None:
+            own, old = (model.user_counts.numpy() for model in (self, earlier))
+            self.user_counts.assign(np.where(own > 0, own, _matched(own, users[0], old, users[1])))
+        others = earlier._other_weights()
+        for part, weights in self._other_weights().items():
+            before = others.get(part, [])
+            # Whole parts only: the shift of a layer means nothing without its kernel.
+            if [w.shape for w in before] == [w.shape for w in weights]:
+                for weight, old in zip(weights, before, strict=True):
+                    weight.assign(old)
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
         """In-batch softmax loss of a batch of events.
@@ -362,6 +399,42 @@ class TwoTower(Recommender, tfrs.Model):
         metric = {id(variable) for variable in self.mean_loss.weights}
         return [variable for variable in self.weights if id(variable) not in metric]
 
+    def _rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
+        """Learned tables with a row a token, and these tokens."""
+        items = self.spec.items
+        found = {"item_embedding": (self.item_embedding, items)}
+        if self.config.popularity_bias:
+            found["item_bias"] = (self.item_bias, items)
+        if not self.config.share_item_embeddings:
+            found["history_embedding"] = (self.history_embedding, items)
+        if self.user_embedding is not None:
+            found["user_embedding"] = (self.user_embedding, self.spec.users)
+        for side, tower in self._feature_sums():
+            for feature, table in tower.tables():
+                if isinstance(feature, Category | Text):
+                    vocabulary = self.spec.vocabularies[self.spec.key(feature, side)]
+                    found[f"{side}.{feature.name}"] = (table, vocabulary)
+        return found
+
+    def _feature_sums(self) -> tuple[tuple[Side, FeatureSum], ...]:
+        return ("query", self.query_sum), ("item", self.item_sum)
+
+    def _other_weights(self) -> dict[str, list[tf.Variable]]:
+        """All other learned weights, by the part that they play."""
+        layers = {
+            "query": self.query_layers,
+            "item": self.item_layers,
+            self.config.encoder: self.history_encoder,
+        }
+        found = {part: layer.weights for part, layer in layers.items() if layer is not None}
+        for side, tower in self._feature_sums():
+            for feature, table in tower.tables():
+                if not isinstance(feature, Category | Text):
+                    # A weight of a number is of its scale, which the statistics are.
+                    scale = self.spec.statistics.get(self.spec.key(feature, side))
+                    found[f"{side} {feature!r} {scale}"] = [table]
+        return found
+
     def _known_item(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         item = {name: tf.gather(table, rows) for name, table in self.item_table.items()}
         return {"item_id": rows, **item}
@@ -380,6 +453,18 @@ class TwoTower(Recommender, tfrs.Model):
             value = query.get(feature.name, tf.zeros_like(table))
             filled[feature.name] = tf.where(is_present(feature, value), value, table)
         return filled
+
+
+def _matched(
+    own: np.ndarray, vocabulary: Vocabulary, earlier: np.ndarray, known: Vocabulary
+) -> np.ndarray:
+    """`own` with the rows of `earlier` wherever its vocabulary has the token; row 0 with row 0."""
+    rows = known.encode(vocabulary.tokens)
+    found = np.flatnonzero(rows)
+    result = own.copy()
+    result[0] = earlier[0]
+    result[found + 1] = earlier[rows[found]]
+    return result
 
 
 _ENCODERS = list(get_args(EncoderName))

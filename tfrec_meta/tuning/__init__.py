@@ -1,6 +1,19 @@
 """The search for a strategy: its space, and KerasTuner's oracles over it."""
 
 from tfrec_meta.tuning.space import StrategySpace
-from tfrec_meta.tuning.tuner import OBJECTIVE, ORACLES, AllTrialsFailed, StrategyTuner
+from tfrec_meta.tuning.tuner import (
+    OBJECTIVE,
+    ORACLES,
+    AllTrialsFailed,
+    EvaluateTrial,
+    StrategyTuner,
+)
 
-__all__ = ["OBJECTIVE", "ORACLES", "AllTrialsFailed", "StrategySpace", "StrategyTuner"]
+__all__ = [
+    "OBJECTIVE",
+    "ORACLES",
+    "AllTrialsFailed",
+    "EvaluateTrial",
+    "StrategySpace",
+    "StrategyTuner",
+]

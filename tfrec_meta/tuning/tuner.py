@@ -197,6 +197,8 @@ class _Durable(keras_tuner.Oracle):
     for a retry, and counts one that had not quite begun.
     """
 
+    trials: dict[str, Any]
+
     def _random_values(self) -> Any:
         """The default strategy first, where the oracle would begin at random."""
         if not self.start_order:
@@ -225,12 +227,17 @@ class _Durable(keras_tuner.Oracle):
 class _DurableGrid(_Durable):
     """The grid's place in the space, which KerasTuner doesn't save at all."""
 
+    _ordered_ids: Any
+
     def reload(self) -> None:
         super().reload()
-        values = {name: trial.hyperparameters.values for name, trial in self.trials.items()}
-        compare = functools.cmp_to_key(lambda one, other: self._compare(values[one], values[other]))
+
+        def compare(one: str, other: str) -> int:
+            pair = (self.trials[name].hyperparameters.values for name in (one, other))
+            return self._compare(*pair)
+
         self._ordered_ids = type(self._ordered_ids)()
-        for name in sorted(self.trials, key=compare):
+        for name in sorted(self.trials, key=functools.cmp_to_key(compare)):
             self._ordered_ids.insert(name)
         # All of them: it passes over those whose next combination has been tried.
         self._populate_next = list(self.trials)

@@ -1,0 +1,152 @@
+"""tm.tune: a study of real trainings, from data to the best strategy."""
+
+import tfrec_meta as tm
+from tfrec_meta import api
+from tfrec_meta.data import split_leave_last_out, synthetic
+from tfrec_meta.tuning import OBJECTIVE
+
+import numpy as np
+import pytest
+
+DATA = synthetic(60, 40, 900, seed=3)
+SPLIT = split_leave_last_out(DATA, validation=True)
+QUICK = tm.Strategy(training=tm.TrainingConfig(epochs=2, batch_size=64))
+SMALL = {"two_tower/embedding_dim": 8, "two_tower/encoder": "mean"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    return tm.tune(
+        SPLIT,
+        trials=4,
+        strategy=QUICK,
+        families=("two_tower", "ials", "ease"),
+        fixed=SMALL,
+        folder=folder,
+        progress=False,
+    ), folder
+
+
+def test_a_study_tries_families_and_scores_them_by_the_full_catalogue(study):
+    found, _ = study
+    assert len(found.trials) == 4
+    assert found.trials[0]["strategy"]["family"] == "two_tower"
+    assert len({trial["strategy"]["family"] for trial in found.trials}) > 1
+    assert all(0 < trial[OBJECTIVE] < 1 and trial["error"] is None for trial in found.trials)
+    assert found.best_value == max(trial[OBJECTIVE] for trial in found.trials)
+    assert f"{found.best_value:.4f}" in str(found)
+    for trial in found.trials:
+        epochs = 2 if trial["strategy"]["family"] == "two_tower" else 0
+        assert len(trial["curve"]) == epochs
+
+
+def test_the_best_strategy_trains_to_what_its_trial_reached(study):
+    found, _ = study
+    best = max(found.trials, key=lambda trial: trial[OBJECTIVE])
+    chosen = api.with_searched(QUICK, best["strategy"])
+    assert chosen == found.best_strategy
+    assert chosen.training.epochs == 2
+    evaluate = api.trial_evaluator(
+        SPLIT.train, SPLIT.validation, QUICK, tm.FeatureSpec.infer(SPLIT.train).fit(SPLIT.train)
+    )
+    assert evaluate(best["strategy"], 2, None)[OBJECTIVE] == best[OBJECTIVE]
+
+
+def test_the_same_call_again_only_reads(study, monkeypatch):
+    found, folder = study
+    monkeypatch.setattr(api, "train", None)
+    again = tm.tune(
+        SPLIT,
+        trials=4,
+        strategy=QUICK,
+        families=("two_tower", "ials", "ease"),
+        fixed=SMALL,
+        folder=folder,
+        progress=False,
+    )
+    assert again == found
+
+
+def test_other_data_in_the_same_folder_is_refused(study):
+    with pytest.raises(ValueError, match="another data"):
+        tm.tune(
+            SPLIT.train.take(np.arange(500)),
+            trials=4,
+            strategy=QUICK,
+            families=("two_tower", "ials", "ease"),
+            fixed=SMALL,
+            folder=study[1],
+            progress=False,
+        )
+
+
+def asked(data, monkeypatch):
+    """What a search trains on and chooses by."""
+    seen = {}
+
+    def stop(train, validation, *_):
+        seen.update(train=train, validation=validation)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "trial_evaluator", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tm.tune(data, trials=1, progress=False)
+    return seen["train"], seen["validation"]
+
+
+def pairs(data):
+    return set(zip(*(data.events[n].to_pylist() for n in ("user_id", "item_id")), strict=True))
+
+
+def test_a_split_is_chosen_by_its_validation_part(monkeypatch):
+    train, validation = asked(SPLIT, monkeypatch)
+    assert train.equals(SPLIT.train)
+    assert validation.equals(SPLIT.validation)
+
+
+def test_without_validation_each_users_last_training_event_is_held_out(monkeypatch):
+    split = split_leave_last_out(DATA, validation=False)
+    train, validation = asked(split, monkeypatch)
+    assert len(train) + len(validation) == len(split.train)
+    assert pairs(train) | pairs(validation) <= pairs(split.train)
+    latest = {}
+    for user, time in zip(
+        split.train.events["user_id"].to_pylist(), split.train.times, strict=True
+    ):
+        latest[user] = max(time, latest.get(user, 0))
+    for user, time in zip(validation.events["user_id"].to_pylist(), validation.times, strict=True):
+        assert time == latest[user]
+
+
+def test_of_a_random_part_a_random_tenth_is_held_out(monkeypatch):
+    split = tm.split_by_item(DATA, train=0.75)
+    train, validation = asked(split, monkeypatch)
+    assert train.sampled
+    assert 0.08 < len(validation) / len(split.train) < 0.12
+
+
+def test_validation_that_nothing_can_be_found_in_is_refused():
+    stranger = tm.Interactions.from_arrays(["u"], ["from elsewhere"])
+    with pytest.raises(ValueError, match="nothing can be chosen by it"):
+        tm.tune(SPLIT.train, trials=1, validation=stranger, progress=False)
+
+
+def test_what_was_not_searched_stays():
+    base = tm.Strategy(
+        "two_tower",
+        tm.TwoTowerConfig(normalise=False, embedding_dim=32),
+        tm.TrainingConfig(epochs=5, seed=7),
+        history_length=20,
+    )
+    record = {
+        "family": "two_tower",
+        "model": {"embedding_dim": 16},
+        "training": {"user_dropout": 0},
+    }
+    chosen = api.with_searched(base, record)
+    assert chosen.model == tm.TwoTowerConfig(normalise=False, embedding_dim=16)
+    assert chosen.training == tm.TrainingConfig(epochs=5, seed=7, user_dropout=0)
+    assert chosen.history_length == 20
+    other = api.with_searched(base, {"family": "ease", "model": {"l2": 3.0}, "training": {}})
+    assert other.model == type(other.model)(l2=3.0)
