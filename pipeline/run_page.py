@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
-import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -58,6 +57,7 @@ _VERSIONS = (
 _MOST_FEATURES = 100
 _MOST_BARS = 24
 _MOST_TRIALS = 200
+_MOST_LINES = 15
 
 
 def write_run_page(run_folder: Path | str) -> Path:
@@ -170,8 +170,7 @@ def _headline(run: Run) -> dict[str, str]:
     push, blessed = _push(run), _blessed(run)
     if blessed == "not blessed":
         return {"kind": "bad", "words": "Finished; the model was not blessed, and is not pushed."}
-    kind = "good" if push["pushed"] else "open"
-    return {"kind": kind, "words": f"Finished. {push['words']}"}
+    return {"kind": push["state"], "words": f"Finished. {push['words']}"}
 
 
 def _after(run: Run) -> str:
@@ -182,14 +181,17 @@ def _after(run: Run) -> str:
     return f"{rest}nothing was pushed"
 
 
-def _failure(node: Node) -> dict[str, str]:
-    """The error in words: its kind and its first paragraph ahead of the rest."""
+def _failure(node: Node) -> dict[str, Any]:
+    """The error in words: its kind, and its first lines ahead of the rest."""
     error = node.error.strip() or "It left no message; the log may have one."
     kind, colon, said = error.partition(": ")
     if not (colon and kind.isidentifier()):
         kind, said = "", error
-    first, _, rest = said.strip().partition("\n")
-    return {"node": node.id, "kind": kind, "first": first, "rest": rest.strip()}
+    lines = said.strip().splitlines()
+    # A page of traceback is not for reading at the top.
+    shown = lines if len(lines) <= _MOST_LINES else lines[:_MOST_LINES]
+    rest = "\n".join(lines[len(shown) :])
+    return {"node": node.id, "kind": kind, "lines": [s for s in shown if s.strip()], "rest": rest}
 
 
 def _times(run: Run) -> list[tuple[str, str]]:
@@ -356,6 +358,7 @@ def _tables(run: Run) -> list[dict[str, Any]]:
             continue
         name = node.id.removesuffix("Statistics")
         table: dict[str, Any] = {"name": name, "splits": [], "note": ""}
+        table["schema"] = _schema(run, name)
         table["anomalies"], table["verdict"] = _anomalies(run.node(f"{name}Validator"))
         artifact = next(node.of_type(reading.STATISTICS), None)
         if artifact is None:
@@ -368,6 +371,15 @@ def _tables(run: Run) -> list[dict[str, Any]]:
                 table["note"] = f"No statistics: {error}"
         found.append(table)
     return found
+
+
+def _schema(run: Run, table: str) -> str:
+    """Where the schema came from; "" if it is not known."""
+    node = run.node("Schemas")
+    for artifact in node.of_type(reading.SCHEMA) if node else ():
+        if artifact.key == table.lower() and artifact.properties.get("inferred"):
+            return "Its schema was inferred from these very rows, as there was no earlier one."
+    return ""
 
 
 def _why_nothing(node: Node | None) -> str:
@@ -456,8 +468,8 @@ def _strings(name: str, stats: Any, present: int) -> dict[str, Any]:
     }
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 32 else f"{text[:31]}…"
+def _short(text: str, most: int = 32) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _percent(share: float) -> str:
@@ -517,28 +529,48 @@ def _anomaly(split: str, feature: str, short: str, long: str) -> dict[str, str]:
 
 
 def _gate(run: Run) -> dict[str, Any]:
-    """What the data gate measured: properties of what it accepted, JSON in them laid out."""
+    """What the data gate measured of the data that it accepted."""
     node = run.node("DataGate")
+    shown: dict[str, Any] = {"state": "open", "drift": [], "facts": []}
     artifact = next(node.of_type(reading.ACCEPTED), None) if node else None
     if artifact is None or node is None:
-        return {"words": f"The data gate {_why_nothing(node)}.", "rows": [], "state": "open"}
-    rows: list[tuple[str, str]] = []
-    for name, value in artifact.properties.items():
-        if name in ("name", "tfx_version", "state", "producer_component", "pipeline_name"):
-            continue
-        rows += [(page.words(key), page.plain(part)) for key, part in _laid_out(name, value)]
-    return {"words": "The data gate accepted the data.", "rows": rows, "state": "good"}
+        return shown | {"words": f"The data gate {_why_nothing(node)}."}
+    shown |= {"state": "good", "words": "The data gate accepted the data."}
+    for table in ("users", "items"):
+        share = artifact.properties.get(f"new_{table}")
+        if isinstance(share, int | float):
+            told = f"{_percent(float(share))} of the events are of {table} not met before."
+            shown["facts"].append(told)
+    if not shown["facts"]:
+        shown["facts"] = [
+            "Nothing was accepted before that new users and items would stand out by."
+        ]
+    try:
+        found = reading.read_json(artifact.folder / "anomalies.json")
+        rows = [row for row in found.get("drift") or () if isinstance(row, dict)]
+    except (MissingError, AttributeError) as error:
+        return shown | {"facts": [*shown["facts"], f"Drift can't be shown: {error}"]}
+    if not rows:
+        shown["facts"].append("There was nothing to measure drift against.")
+    shown["drift"] = [
+        {
+            "feature": str(row.get("feature", "")),
+            "against": str(row.get("against", "")),
+            "measure": str(row.get("measure", "")),
+            "value": _figure(row, "value", ".3f"),
+            "limit": _figure(row, "limit", "g"),
+            "bar": _share_of(row.get("value"), row.get("limit")),
+        }
+        for row in sorted(rows, key=lambda row: -_share_of(row.get("value"), row.get("limit")))
+    ]
+    return shown
 
 
-def _laid_out(name: str, value: Any) -> Iterable[tuple[str, Any]]:
-    if isinstance(value, str) and value[:1] in "{[":
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return [(name, value)]
-    if isinstance(value, Mapping):
-        return [(f"{name}: {key}", part) for key, part in page.flat(value)]
-    return [(name, value)]
+def _share_of(value: Any, limit: Any) -> float:
+    """How much of the limit is used up, in percent; at most 100."""
+    if not all(isinstance(v, int | float) and math.isfinite(v) for v in (value, limit)):
+        return 0.0
+    return round(min(100 * value / limit, 100.0), 1) if limit > 0 else 0.0
 
 
 # --- The search --------------------------------------------------------------------------------
@@ -578,7 +610,7 @@ def _search(run: Run) -> dict[str, Any]:
                 "id": trial.id,
                 "best": bool(found.best_trial) and trial.id == found.best_trial,
                 "score": "–" if trial.score is None else f"{trial.score:.4f}",
-                "state": "" if trial.state in ("completed", "") else trial.state,
+                "error": _short(trial.error.partition("\n")[0], 120),
                 "seconds": "" if trial.seconds is None else _duration(trial.seconds),
                 "cells": [page.plain(trial.values[n]) if n in trial.values else "–" for n in shown],
             }

@@ -28,6 +28,8 @@ VERDICT = "TfrecMetaVerdict"
 BLESSING = "ModelBlessing"
 INFRA_BLESSING = "InfraBlessing"
 PUSHED = "PushedModel"
+SCHEMA = "Schema"
+OBJECTIVES = ("val_ndcg_at_10",)  # as trials.json calls them
 
 
 class MissingError(Exception):
@@ -318,7 +320,7 @@ class Trial:
     id: str
     score: float | None
     values: Mapping[str, Any]
-    state: str = ""
+    error: str = ""
     seconds: float | None = None
 
 
@@ -342,6 +344,8 @@ class Search:
 def read_search(node: Node) -> Search:
     """The tuner's result, from TFX's files and the `trials.json` that may lie beside them.
 
+    The latter is what `StrategyTuner.trials` gives, and holds the trials that failed, too.
+
     Raises:
         MissingError: if there is nothing to be read.
     """
@@ -359,10 +363,8 @@ def read_search(node: Node) -> Search:
                 records = list(read_json(artifact.folder / "tuner_results.json"))
             if (path := artifact.folder / "trials.json").exists():
                 found = read_json(path)
-                if isinstance(found, dict):
-                    objective = str(found.get("objective") or "")
-                    found = found.get("trials") or ()
-                told = list(found)
+                told = [entry for entry in found if isinstance(entry, Mapping)]
+                objective = next((key for entry in told for key in entry if key in OBJECTIVES), "")
         except MissingError as error:
             reasons.append(str(error))
     trials = tuple(_trial(record) for record in told or records if isinstance(record, Mapping))
@@ -375,15 +377,18 @@ def read_search(node: Node) -> Search:
 
 
 def _trial(record: Mapping[str, Any]) -> Trial:
-    named = ("trial_id", "trial", "id", "score", "state", "status", "seconds", "error", "values")
-    inner = record.get("values") or record.get("hyperparameters")
-    values = inner if isinstance(inner, Mapping) else None
-    name = next((record[key] for key in named[:3] if record.get(key) is not None), "")
+    """Of TFX's flat records, or of `StrategyTuner.trials`."""
+    values = record.get("values")
+    if not isinstance(values, Mapping):
+        values = {k: v for k, v in record.items() if k not in ("trial_id", "score")}
+    score = next((record[key] for key in ("score", *OBJECTIVES) if key in record), None)
+    error = str(record.get("error") or "")
     return Trial(
-        id=str(name),
-        score=_number(record.get("score")),
-        values=values or {k: v for k, v in record.items() if k not in named},
-        state=str(record.get("state") or record.get("status") or "").lower(),
+        id=str(record.get("trial_id", "")),
+        # A trial that failed has the worst score, for the oracle's sake.
+        score=None if error else _number(score),
+        values=values,
+        error=error,
         seconds=_number(record.get("seconds")),
     )
 

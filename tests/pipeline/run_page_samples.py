@@ -35,8 +35,10 @@ VERDICT = (
     "+0.0502, 943 users), and nothing is below the last blessed model's."
 )
 ERROR = (
-    "ValueError: The data is refused: interactions.rating is 7.5, above the largest value 5 of its "
-    "schema.\nusers.age: drift of 0.41 is over 0.3.\n\nMend the data, or curate the schema."
+    "ValueError: The data are not accepted:\n"
+    "interactions.rating: unexpectedly high value: 7.5\n"
+    "users.age: drift, Jensen-Shannon divergence against what was accepted before is 0.41, "
+    "above 0.3\nMend the data; or, if the change is meant, accept it:\nset data.drift={...} for this run."
 )
 
 
@@ -114,13 +116,19 @@ def _outputs(folder: Path, node, options):
         write_proto(folder / "anomalies/Split-all/SchemaDiff.pb", found)
         return made
     if node == "DataGate":
-        return artifact(
-            "accepted",
-            "TfrecMetaAcceptedData",
-            drift=json.dumps({"users.age": 0.0421, "items.genres": 0.25}),
-            new_users=0.125,
-            new_items=0.5,
-        )
+        shares = {"new_users": 0.125, "new_items": 0.5}
+        made = artifact("accepted", "TfrecMetaAcceptedData", interactions_rows=1000, **shares)
+        drift = [
+            {"feature": "users.age", "measure": "Jensen-Shannon divergence", "value": 0.0421},
+            {"feature": "items.genres", "measure": "L-infinity of the shares", "value": 0.25},
+        ]
+        told = {"drift": [d | {"against": "what was accepted before", "limit": 0.3} for d in drift]}
+        (folder / "accepted/anomalies.json").write_text(json.dumps(told | shares))
+        return made
+    if node == "Schemas":
+        made = artifact("interactions", "Schema", inferred=0)
+        made |= artifact("users", "Schema", inferred=1)
+        return made | artifact("items", "Schema", inferred=0)
     if node == "Tuner":
         best = {"learning_rate": 0.01, "dim": 64, "temperature": 0.05}
         made = artifact("best_hyperparameters", "HyperParameters")
@@ -143,7 +151,7 @@ def _outputs(folder: Path, node, options):
         (folder / "verdict/verdict.html").write_text("<!doctype html><title>Verdict</title>")
         return made
     if node == "InfraValidator":
-        return artifact("blessing", "InfraBlessing", blessed=1)
+        return artifact("blessing", "InfraBlessing", blessed=1, reason="It loads, and answered.")
     if node == "Pusher":
         if options.get("blessed", True):
             return artifact(

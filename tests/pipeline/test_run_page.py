@@ -71,7 +71,7 @@ def test_a_whole_run_shows_every_part(runs):
     assert "+0.0121 to +0.0502" in text
     assert "0.7512" in text  # AUC
     assert "/srv/films/3" in text
-    assert "Blessed: the candidate was loaded and answered." in text
+    assert "It loads, and answered." in text
     assert "ratings-{SPAN}.csv" in text
     assert "<dt>seed</dt><dd>42</dd>" in text
     assert "<dt>tfrec-meta</dt>" in text
@@ -94,8 +94,18 @@ def test_statistics_are_worked_from_the_artifacts(runs):
 
 def test_the_gates_drift_and_share_of_new_ids_are_shown(runs):
     text = written(make_run(runs))
-    assert "drift: users.age</th><td>0.0421</td>" in text
-    assert "new items</th><td>0.5</td>" in text
+    assert "12.5 % of the events are of users not met before." in text
+    assert "50.0 % of the events are of items not met before." in text
+    # What has used up most of its limit comes first: 0.25 of 0.3 is 83.3 %.
+    assert text.index("items.genres</th>") < text.index("users.age</th>")
+    assert '<td>0.250</td><td>0.3</td><td class="bar"><i style="width:83.3%">' in text
+
+
+def test_a_schema_that_was_inferred_is_said_to_be_so(runs):
+    text = written(make_run(runs))
+    told = "Its schema was inferred from these very rows"
+    assert text.count(told) == 1
+    assert text.index('id="table-Users"') < text.index(told) < text.index('id="table-Items"')
 
 
 def test_trials_stand_in_order_and_the_best_is_marked(runs):
@@ -114,29 +124,24 @@ def test_a_list_of_trials_beside_the_results_says_more(runs):
     folder = make_run(runs)
     run = run_reading.read_run(folder)
     beside = next(run.node("Tuner").of_type("HyperParameters")).folder / "trials.json"
+    failed = {"trial_id": "0", "val_ndcg_at_10": 0.0, "error": "OverflowError: too much"}
     trials = [
-        {"trial_id": "0", "score": None, "status": "INVALID", "values": {"dim": 8}, "seconds": 2},
-        {
-            "trial_id": "1",
-            "score": 0.3,
-            "status": "COMPLETED",
-            "values": {"dim": 64},
-            "seconds": 90,
-        },
+        failed | {"values": {"dim": 8}, "seconds": 2.0},
+        {"trial_id": "1", "val_ndcg_at_10": 0.3, "error": None, "values": {"dim": 64}},
     ]
-    beside.write_text(json.dumps({"objective": "val_ndcg@10", "trials": trials}))
+    beside.write_text(json.dumps(trials))
     text = written(folder)
-    assert "val_ndcg@10" in text
-    assert '0 <span class="quiet">invalid</span></th><td>–</td><td>2.0 s</td><td>8</td>' in text
-    assert "1 (best)" in text
+    assert '<th scope="col">val_ndcg_at_10</th><th scope="col">time</th>' in text
+    assert "0</th><td>failed<small>OverflowError: too much</small></td><td>2.0 s</td>" in text
+    assert "1 (best)</th><td>0.3000</td>" in text
 
 
 def test_a_failed_run_says_why_at_the_top(runs):
     text = written(make_run(runs, fails_at="DataGate", anomalous=True))
     assert "Failed at DataGate; 10 nodes were not reached and nothing was pushed." in text
-    why = "The data is refused: interactions.rating is 7.5, above the largest value 5"
+    why = "interactions.rating: unexpectedly high value: 7.5</p>"
     assert text.index(why) < text.index("The graph")
-    assert "users.age: drift of 0.41 is over 0.3." in text
+    assert "users.age: drift, Jensen-Shannon divergence against" in text
     assert "DataGate: failed, 0.5 s" in text
     assert "Trainer: not reached" in text
     assert "1 anomaly." in text
@@ -381,7 +386,7 @@ def test_a_browser_shows_the_run(runs, tmp_path, width, fails_at):
     assert seen.overflow == 0
     assert seen.dom.count('<g class="node ') == len(GRAPH) == 22
     if fails_at:
-        assert "Why DataGate failed The data is refused: interactions.rating is 7.5" in seen.text
+        assert "Why DataGate failed The data are not accepted: (ValueError) inter" in seen.text
         assert "Histories: not reached" in seen.text
     else:
         assert VERDICT in seen.text
