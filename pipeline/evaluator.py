@@ -25,6 +25,7 @@ from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow i
 from tfrec_meta.export import signatures as names
 from tfrec_meta.features import transform
 from tfrec_meta.pipeline.configs import EvaluatorConfig
+from tfrec_meta.pipeline.request_rows import as_request, read_types
 
 import apache_beam as beam
 import numpy as np
@@ -124,6 +125,7 @@ def custom_extractors(
     return [
         *stock[:after_features],
         extractor.Extractor("DeriveFeatures", _DeriveFeatures(eval_config)),
+        extractor.Extractor("MakeRequests", _MakeRequests(_model_path(eval_shared_model))),
         *stock[after_features:after_predictions],
         extractor.Extractor("ReadScores", _ReadScores()),
         *stock[after_predictions:],
@@ -160,6 +162,24 @@ def _with_derived(
         words = np.where(lengths <= most, b"yes", b"no")
         features[key] = words.astype(object)[:, None]
     return result
+
+
+def _model_path(eval_shared_model: Any) -> str:
+    models = eval_shared_model if isinstance(eval_shared_model, list) else [eval_shared_model]
+    return models[0].model_path
+
+
+@beam.ptransform_fn
+def _MakeRequests(extracts: beam.PCollection, model: str) -> beam.PCollection:
+    """Gives the rows the types that the signature reads."""
+    return extracts | beam.Map(_with_requests, read_types(model))
+
+
+def _with_requests(extracts: Mapping[str, Any], reads: Mapping[str, Any]) -> dict[str, Any]:
+    rows = np.asarray(extracts[tfma.INPUT_KEY]).reshape(-1)
+    requests = np.empty(len(rows), object)
+    requests[:] = [as_request(row, reads) for row in rows]
+    return {**extracts, tfma.INPUT_KEY: requests}
 
 
 def _lengths(history: Any, rows: int) -> np.ndarray:

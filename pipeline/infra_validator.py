@@ -14,6 +14,7 @@ from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports 
 from tfrec_meta.export import signatures as names
 from tfrec_meta.pipeline import configs
 from tfrec_meta.pipeline.configs import InfraValidatorConfig
+from tfrec_meta.pipeline.request_rows import as_request, read_types
 from tfrec_meta.pipeline.trial_serving import Refused, try_out
 
 import tensorflow as tf
@@ -81,11 +82,11 @@ class Executor(base_executor.BaseExecutor):
         config = configs.from_json(InfraValidatorConfig, exec_properties["config"])
         model = artifact_utils.get_single_instance(input_dict["model"])
         split = artifact_utils.get_split_uri(input_dict["examples"], SPLIT)
+        saved_model = path_utils.serving_model_path(model.uri)
+        reads = read_types(saved_model)
+        samples = [as_request(row, reads) for row in _samples(Path(split), config.requests)]
         try:
-            samples = _samples(Path(split), config.requests)
-            answered = try_out(
-                path_utils.serving_model_path(model.uri), samples, config.seconds, config.memory_mb
-            )
+            answered = try_out(saved_model, samples, config.seconds, config.memory_mb)
         except Refused as refusal:
             blessed, reason = 0, f"Refused: {refusal}."
         else:

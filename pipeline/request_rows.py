@@ -1,0 +1,51 @@
+"""Rows of the examples as requests: with the types that the exported signatures read.
+
+A tf.Example tells whole numbers from others. A column of whole numbers, such as an age, stands as
+int64 in the rows, while a signature reads numbers as floats and categories as text; the client
+refuses what TensorFlow's parser can't take, so a service sends floats and text, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+from tfrec_meta.export import signatures as names
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.example import example_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+
+
+def read_types(model: Path | str) -> dict[str, tf.DType]:
+    """What the signatures of a SavedModel read of a query, by name; {} if it can't be read."""
+    try:
+        record = saved_model_pb2.SavedModel.FromString(Path(model, "saved_model.pb").read_bytes())
+    except (OSError, DecodeError):
+        return {}
+    return {
+        name: tf.as_dtype(tensor.dtype)
+        for graph in record.meta_graphs
+        for name, tensor in graph.signature_def[names.RECOMMEND].inputs.items()
+    }
+
+
+def as_request(row: bytes, types: Mapping[str, tf.DType]) -> bytes:
+    """A serialised tf.Example with whole numbers as the floats or texts that `types` asks for."""
+    example = example_pb2.Example.FromString(row)
+    features = example.features.feature
+    changed = False
+    for name, dtype in types.items():
+        if name not in features or not features[name].int64_list.value:
+            continue
+        values = list(features[name].int64_list.value)
+        if dtype.is_floating:
+            features[name].float_list.value[:] = values
+        elif dtype == tf.string:
+            features[name].bytes_list.value[:] = [str(value).encode() for value in values]
+        else:
+            continue
+        changed = True
+    return example.SerializeToString() if changed else row
