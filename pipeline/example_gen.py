@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
-from tfrec_meta.data.events import TimeUnit
 from tfrec_meta.pipeline.configs import DataConfig, TableConfig, as_json, from_json
 from tfrec_meta.pipeline.tables import (
-    IDS,
     Source,
     Survey,
     merge,
@@ -48,8 +46,8 @@ SPLIT = "all"
 NO_NUMBERS = "no_numbers"
 
 
-class TableGenSpec(types.ComponentSpec):
-    """What `TableGen` takes and gives; `input_base` and `input_config` are what the driver reads.
+class ExampleGenSpec(types.ComponentSpec):
+    """What `ExampleGen` takes and gives; `input_base` and `input_config` are what the driver reads.
 
     `config` is a `TableConfig` as JSON.
     """
@@ -176,13 +174,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 return Survey(**json.load(file))
 
 
-class TableGen(base_beam_component.BaseBeamComponent):
+class ExampleGen(base_beam_component.BaseBeamComponent):
     """The ExampleGen of one table.
 
     Args:
         table: "interactions", "users" or "items".
-        config: where it lies; a relative path is relative to the working directory of now.
-        time_unit: of numeric times.
+        config: of the data; a relative path is relative to the working directory of now.
+
+    Raises:
+        ValueError: there is no such table.
 
     Outputs: `examples`, standard Examples with the one split "all": ids are bytes, whole numbers
     int64, other numbers float, text bytes, lists repeated values; a missing cell has no value.
@@ -190,24 +190,24 @@ class TableGen(base_beam_component.BaseBeamComponent):
     then the column is bytes, for the schema's validation to name it.
     """
 
-    SPEC_CLASS = TableGenSpec
+    SPEC_CLASS = ExampleGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, table: str, config: TableConfig, time_unit: TimeUnit = "s") -> None:
-        if table not in IDS:
-            raise ValueError(f"`table`={table!r}; use one of {', '.join(IDS)}.")
-        path = Path(os.path.abspath(config.path))
+    def __init__(self, table: str, config: DataConfig) -> None:
+        if table not in config.tables:
+            raise ValueError(f"`table`={table!r}; use one of {', '.join(config.tables)}.")
+        path = Path(os.path.abspath(config.tables[table].path))
         # From the first part that is a pattern on; the driver joins the two again.
         parts = path.parts
         plain = next((i for i, part in enumerate(parts) if re.search(r"[*?\[{]", part)), None)
         plain = len(parts) - 1 if plain is None else plain
         pattern = os.path.join(*parts[plain:])
         super().__init__(
-            spec=TableGenSpec(
+            spec=ExampleGenSpec(
                 table=table,
-                config=as_json(config),
-                time_unit=time_unit,
+                config=as_json(config.tables[table]),
+                time_unit=config.time_unit,
                 input_base=str(Path(*parts[:plain])),
                 input_config=example_gen_pb2.Input(
                     splits=[example_gen_pb2.Input.Split(name=SPLIT, pattern=pattern)]
@@ -215,14 +215,6 @@ class TableGen(base_beam_component.BaseBeamComponent):
                 examples=types.Channel(type=standard_artifacts.Examples),
             )
         )
-
-
-def table_gens(config: DataConfig) -> dict[str, TableGen]:
-    """The ExampleGens of all tables that there are, by table, with the pipeline's node ids."""
-    return {
-        name: TableGen(name, table, config.time_unit).with_id(f"{name.capitalize()}Gen")
-        for name, table in config.tables.items()
-    }
 
 
 def _report(found: Survey, written: Survey, path: str) -> None:

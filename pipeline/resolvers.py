@@ -6,6 +6,7 @@ return what the last run made, and so make everything below it run again, for th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
@@ -21,57 +22,51 @@ class LatestFromOtherData(resolver.ResolverStrategy):
 
         Resolver(
             strategy_class=LatestFromOtherData,
-            config={"candidates": ["accepted"]},
+            config={"candidate": "accepted"},
             current=statistics.outputs["statistics"],
             accepted=Channel(type=AcceptedData),
         ).with_id("LastAccepted")
 
-    Of the inputs, those named in `candidates` are chosen from; all others are the current data. A
-    candidate is made from the current data if the execution that made it had all of the current
-    artifacts among its inputs (if some only, then another table has changed, and the candidate is
-    earlier state for that one). Inputs of inputs don't count: what was accepted in the second run
-    was held to what the first one accepted, but is not made of it. So the same data resolve to the
-    same artifact however often they are run, until other data have come in between.
+    Of the inputs, `candidate` is chosen from; all others are the current data. An artifact is made
+    from the current data if the execution that made it had all of the current artifacts among its
+    inputs (if some only, then another table has changed, and the artifact is earlier state for that
+    one). Inputs of inputs don't count: what was accepted in the second run was held to what the
+    first one accepted, but is not made of it. So the same data resolve to the same artifact however
+    often they are run, until other data have come in between.
 
     Args:
-        candidates: keys of the inputs to choose from; for each of them, at most one is returned.
+        candidate: key of the input to choose from; at most one artifact of it is returned.
     """
 
-    def __init__(self, candidates: Sequence[str]) -> None:
-        self._candidates = tuple(candidates)
+    def __init__(self, candidate: str) -> None:
+        self._candidate = candidate
 
     def resolve_artifacts(
         self,
         store: ml_metadata.MetadataStore,
         input_dict: dict[str, list[types.Artifact]],
     ) -> dict[str, list[types.Artifact]]:
-        """Gives back `input_dict` with at most one artifact for each candidate.
+        """Gives back `input_dict` with at most one candidate.
 
         Raises:
-            ValueError: a candidate is none of the inputs.
+            ValueError: `candidate` is none of the inputs.
         """
-        missing = [key for key in self._candidates if key not in input_dict]
-        if missing:
+        if self._candidate not in input_dict:
             raise ValueError(
-                f"`candidates` names {missing[0]!r}, but the inputs are {', '.join(input_dict)}."
+                f"`candidate`={self._candidate!r}, but the inputs are {', '.join(input_dict)}."
             )
         current = {
             artifact.id
             for key, artifacts in input_dict.items()
-            if key not in self._candidates
+            if key != self._candidate
             for artifact in artifacts
         }
-        resolved = dict(input_dict)
-        for key in self._candidates:
-            resolved[key] = []
-            for artifact in _newest_first(input_dict[key]):
-                if not _made_from(store, artifact.id, current):
-                    resolved[key] = [artifact]
-                    break
-        return resolved
+        newest_first = _newest_first(input_dict[self._candidate])
+        other = (made for made in newest_first if not _made_from(store, made.id, current))
+        return {**input_dict, self._candidate: list(itertools.islice(other, 1))}
 
 
-class LastStrategy(resolver.ResolverStrategy):
+class LatestOrNothing(resolver.ResolverStrategy):
     """The newest artifact of each channel; nothing where there is none.
 
     TFX's own LatestArtifactStrategy fails where there is none.

@@ -10,9 +10,8 @@ from tfrec_meta.pipeline.example_gen import (
     IN_PROCESS,
     NO_NUMBERS,
     Driver,
+    ExampleGen,
     Executor,
-    TableGen,
-    table_gens,
 )
 
 import numpy as np
@@ -27,7 +26,9 @@ from tfx.types import standard_artifacts
 
 def generate(folder: Path, table: str, config: TableConfig, time_unit="s"):
     """Resolves the input and runs the executor, as the launcher does; gives the examples."""
-    component = TableGen(table, config, time_unit)
+    others = {} if table == "interactions" else {"interactions": TableConfig("none.csv")}
+    data = DataConfig(**{table: config, **others}, time_unit=time_unit)
+    component = ExampleGen(table, data)
     examples = standard_artifacts.Examples()
     examples.uri = str(folder / "examples")
     properties = dict(component.exec_properties)
@@ -294,13 +295,6 @@ def test_a_column_beside_one_renamed_to_its_name_is_refused(tmp_path):
         generated(tmp_path, "users", {"a.csv": "user_id,uid\n1,2\n"}, columns={"user_id": "uid"})
 
 
-def test_each_table_has_its_node():
-    config = DataConfig(TableConfig("i.csv"), items=TableConfig("items.csv"), time_unit="ms")
-    gens = table_gens(config)
-    assert {name: gen.id for name, gen in gens.items()} == {
-        "interactions": "InteractionsGen",
-        "items": "ItemsGen",
-    }
-    assert gens["items"].exec_properties["time_unit"] == "ms"
-    with pytest.raises(ValueError, match="`table`='things'"):
-        TableGen("things", config.interactions)
+def test_a_table_that_the_config_lacks_is_named():
+    with pytest.raises(ValueError, match="`table`='users'; use one of interactions"):
+        ExampleGen("users", DataConfig(TableConfig("i.csv")))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tfrec_meta import keras  # noqa: F401
 from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.resolvers import LastStrategy, LatestFromOtherData
+from tfrec_meta.pipeline.resolvers import LatestFromOtherData, LatestOrNothing
 
 import ml_metadata
 import pytest
@@ -50,7 +50,7 @@ class Lineage:
 
     def resolve(self, accepted, **current):
         inputs = {key: [artifact] for key, artifact in current.items()}
-        strategy = LatestFromOtherData(candidates=["accepted"])
+        strategy = LatestFromOtherData("accepted")
         found = strategy.resolve_artifacts(self.store, {**inputs, "accepted": accepted})
         assert {key: found[key] for key in inputs} == inputs
         return [artifact.id for artifact in found["accepted"]]
@@ -98,13 +98,13 @@ def test_what_was_deleted_is_not_taken(lineage):
 
 
 def test_a_candidate_that_is_no_input_is_named(lineage):
-    with pytest.raises(ValueError, match=r"`candidates` names 'accepted', but .* current"):
-        LatestFromOtherData(["accepted"]).resolve_artifacts(lineage.store, {"current": []})
+    with pytest.raises(ValueError, match=r"`candidate`='accepted', but .* current"):
+        LatestFromOtherData("accepted").resolve_artifacts(lineage.store, {"current": []})
 
 
 def test_the_last_one_or_nothing(lineage):
     one, two = lineage.artifact(), lineage.artifact()
-    found = LastStrategy().resolve_artifacts(lineage.store, {"a": [two, one], "b": []})
+    found = LatestOrNothing().resolve_artifacts(lineage.store, {"a": [two, one], "b": []})
     assert found == {"a": [two], "b": []}
 
 
@@ -152,7 +152,7 @@ def run(root: Path, content: str, number: int) -> tuple[str, bool]:
     ).with_id("Data")
     last = resolver.Resolver(
         strategy_class=LatestFromOtherData,
-        config={"candidates": ["accepted"]},
+        config={"candidate": "accepted"},
         current=data.outputs["data"],
         accepted=types.Channel(type=AcceptedData),
     ).with_id("LastAccepted")
