@@ -534,7 +534,9 @@ def _gate(run: Run) -> dict[str, Any]:
     shown: dict[str, Any] = {"state": "open", "drift": [], "facts": []}
     artifact = next(node.of_type(reading.ACCEPTED), None) if node else None
     if artifact is None or node is None:
-        return shown | {"words": f"The data gate {_why_nothing(node)}."}
+        failed = node is not None and node.state == "failed"
+        why = "refused the data, or failed; why stands at the top" if failed else _why_nothing(node)
+        return shown | {"words": f"The data gate {why}.", "state": "bad" if failed else "open"}
     shown |= {"state": "good", "words": "The data gate accepted the data."}
     for table in ("users", "items"):
         share = artifact.properties.get(f"new_{table}")

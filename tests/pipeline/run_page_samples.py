@@ -34,12 +34,12 @@ VERDICT = (
     "Blessed: NDCG@10 is 0.0312 above popularity's (95 % interval of the difference +0.0121 to "
     "+0.0502, 943 users), and nothing is below the last blessed model's."
 )
-ERROR = (
-    "ValueError: The data are not accepted:\n"
-    "interactions.rating: unexpectedly high value: 7.5\n"
-    "users.age: drift, Jensen-Shannon divergence against what was accepted before is 0.41, "
-    "above 0.3\nMend the data; or, if the change is meant, accept it:\nset data.drift={...} for this run."
-)
+ERROR = """\
+ValueError: The data are not accepted:
+interactions.rating: unexpectedly high value: 7.5
+users.age: drift, Jensen-Shannon divergence against what was accepted before is 0.41, above 0.3
+Mend the data; or, if the change is meant, accept it:
+set data.drift={"users.age": 0.42} for this run."""
 
 
 def make_run(

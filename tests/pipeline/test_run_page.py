@@ -146,7 +146,7 @@ def test_a_failed_run_says_why_at_the_top(runs):
     assert "Trainer: not reached" in text
     assert "1 anomaly." in text
     assert "Unexpectedly high value: 7.5" in text
-    assert "The data gate failed." in text
+    assert "The data gate refused the data, or failed; why stands at the top." in text
     assert "Nothing was pushed: the Pusher was not reached." in text
     assert "The ranking gate was not reached, so nothing was judged." in text
     assert "The Tuner was not reached." in text
