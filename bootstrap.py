@@ -11,9 +11,10 @@ that a second run does nothing and an interrupted one goes on where it stopped:
 5. project: this checkout, editable, with the command `tfrec-meta`;
 6. data: MovieLens-100K into the user's cache folder.
 
-`python3 bootstrap.py lock` makes the two lock files anew. `python3 bootstrap.py browser` (`make
+`python3 bootstrap.py lock` makes the three lock files anew. `python3 bootstrap.py browser` (`make
 browser`) gets the browser that looks at pages in tests, where there is none on PATH: Debian's
-headless Chromium, from the same apt sources, below `.venv` too.
+headless Chromium, from the same apt sources, below `.venv` too. `python3 bootstrap.py airflow`, part
+of `make airflow`, makes `.venv-airflow` by `airflow.lock`: TFX and Airflow can't share one.
 
 The standard library only, and syntax that old Pythons read too: they are to say what is wrong.
 """
@@ -45,6 +46,9 @@ STAMPS = os.path.join(VENV, "stamps.json")
 LOG = os.path.join(VENV, "setup.log")
 LOCK = os.path.join(ROOT, "requirements.lock")
 TOOLS_LOCK = os.path.join(ROOT, "bootstrap.lock")
+AIRFLOW_VENV = os.path.join(ROOT, ".venv-airflow")
+AIRFLOW_LOCK = os.path.join(ROOT, "airflow.lock")
+AIRFLOW = "apache-airflow>=3.1,<4"
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 PYTHONS_TEXT = "CPython 3.11, 3.12 or 3.13"
@@ -67,6 +71,7 @@ BROWSER_PACKAGES = ("chromium-headless-shell", "fonts-liberation")
 # What these depend on and do without: the system's own C library, and programs for a screen and for
 # installing, which bring another 60 MB.
 BROWSER_WITHOUT = ("libc6", "x11-utils", "xdg-utils", "debconf", "dpkg", "perl-base")
+AIRFLOW_GB = 0.5
 # Measured: 3.4 GB of packages, 0.1 GB of tools, and the byte code that comes with use.
 ENVIRONMENT_GB = 4.5
 CACHE_GB = 3.6
@@ -769,8 +774,30 @@ class Setup:
         write_stamps(self.stamps)
         return said.strip()
 
+    def airflow(self, log, lock_file):
+        """Airflow, in an environment of its own, on the interpreter as it is."""
+        self.bring_up_to_date(log, lock_file, ("tools",))
+        shutil.rmtree(AIRFLOW_VENV, ignore_errors=True)  # what a killed run left
+        free = shutil.disk_usage(ROOT).free / 1e9
+        if free < AIRFLOW_GB:
+            raise SetupError(
+                "too little disk: %.1f GB are free at %s and Airflow needs %.1f GB."
+                % (free, ROOT, AIRFLOW_GB)
+            )
+        executable = self.interpreter["executable"]
+        command = [executable, "-I", "-m", "venv", "--without-pip", AIRFLOW_VENV]
+        self.run(command, "making .venv-airflow")
+        python = os.path.join(AIRFLOW_VENV, "bin", "python")
+        self.uv(
+            ["pip", "install", "--python", python, "--require-hashes", "--no-deps"]
+            + ["-r", AIRFLOW_LOCK],
+            "installing Airflow",
+        )
+        stamp = {"key": airflow_key(executable), "installed": installed(AIRFLOW_VENV)}
+        write_stamps(stamp, os.path.join(AIRFLOW_VENV, "stamps.json"))
+
     def lock(self, log, lock_file, arguments):
-        """Makes both lock files anew from setup.py; `arguments` go to uv, such as --upgrade."""
+        """Makes the lock files anew; `arguments` go to uv, such as --upgrade."""
         self.bring_up_to_date(log, lock_file, ("tools",))
         settings = pip_settings(self.run, find_pip(self.run, self.interpreter))
         # One index alone: what this machine has beside it may lack versions that others see.
@@ -787,6 +814,10 @@ class Setup:
             common + ["--all-extras", "-o", LOCK, os.path.join(ROOT, "setup.py")],
             "locking the requirements of setup.py",
         )
+        with open(sources, "w", encoding="utf-8") as out:
+            out.write(AIRFLOW + "\n")
+        plain = ["--no-annotate", "-o", AIRFLOW_LOCK]
+        self.uv(common + plain + [sources], "locking Airflow")
 
 
 def version_of(executable, run):
@@ -842,14 +873,15 @@ def browser_key():
     return repr([BROWSER, BROWSER_PACKAGES, BROWSER_WITHOUT, FONTS, os_release().get("VERSION_ID")])
 
 
-def package_folder():
-    folders = glob.glob(os.path.join(VENV, "lib", "python3*", "site-packages"))
+def package_folder(venv=None):
+    folders = glob.glob(os.path.join(venv or VENV, "lib", "python3*", "site-packages"))
     return folders[0] if folders else ""
 
 
-def installed():
-    """What lies in the environment's folders of packages and commands."""
-    folders = [folder for folder in (package_folder(), os.path.join(VENV, "bin")) if folder]
+def installed(venv=None):
+    """What lies in an environment's folders of packages and commands; `.venv`'s by default."""
+    binaries = os.path.join(venv or VENV, "bin")
+    folders = [folder for folder in (package_folder(venv), binaries) if folder]
     names = []
     for folder in folders:
         with contextlib.suppress(OSError):
@@ -869,6 +901,23 @@ def file_hash(path):
         return hashlib.sha256(data.read()).hexdigest()
 
 
+def airflow_key(executable):
+    """What Airflow's environment depends on."""
+    return repr([AIRFLOW_VENV, executable, file_hash(AIRFLOW_LOCK)])
+
+
+def has_airflow():
+    """Whether Airflow's environment is there, whole, and by the lock."""
+    try:
+        with open(os.path.join(AIRFLOW_VENV, "stamps.json"), encoding="utf-8") as stamps:
+            stamp = json.load(stamps)
+        executable = read_stamps()["interpreter"]["executable"]
+        whole = not set(stamp["installed"]) - set(installed(AIRFLOW_VENV))
+        return whole and stamp["key"] == airflow_key(executable)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read_stamps():
     with contextlib.suppress(OSError, ValueError), open(STAMPS, encoding="utf-8") as stamps:
         found = json.load(stamps)
@@ -877,11 +926,11 @@ def read_stamps():
     return {"steps": {}}
 
 
-def write_stamps(stamps):
-    temporary = STAMPS + ".new"
-    with open(temporary, "w", encoding="utf-8") as out:
+def write_stamps(stamps, path=None):
+    path = path or STAMPS
+    with open(path + ".new", "w", encoding="utf-8") as out:
         json.dump(stamps, out, indent=1)
-    os.replace(temporary, STAMPS)
+    os.replace(path + ".new", path)
 
 
 def finished(wanted):
@@ -916,7 +965,8 @@ def exclusive():
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Sets up .venv; see BUILD.md.")
-    parser.add_argument("action", nargs="?", choices=("setup", "lock", "browser"), default="setup")
+    actions = ("setup", "lock", "browser", "airflow")
+    parser.add_argument("action", nargs="?", choices=actions, default="setup")
     parser.add_argument(
         "--python", default=os.environ.get("TFREC_META_PYTHON"), help="the interpreter to use"
     )
@@ -933,6 +983,8 @@ def main(arguments=None):
             return 0
         if options.action == "browser" and find_browser():
             return 0
+        if options.action == "airflow" and has_airflow():
+            return 0
         check_platform()
         with exclusive() as lock_file:
             if options.action == "setup" and finished(options.python):  # by the one waited for
@@ -946,6 +998,12 @@ def main(arguments=None):
                     print("Getting a browser for the tests of pages ...", flush=True)
                     found = find_browser() or setup.browser(log, lock_file)
                     print("%s, %.1f s" % (found, time.time() - started))
+                    return 0
+                if options.action == "airflow":
+                    if not has_airflow():
+                        print("Setting up Airflow ...", flush=True)
+                        setup.airflow(log, lock_file)
+                        print("Airflow is in .venv-airflow, %.1f s" % (time.time() - started))
                     return 0
                 if options.action == "lock":
                     setup.lock(log, lock_file, rest)

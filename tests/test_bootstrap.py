@@ -45,6 +45,7 @@ def bootstrap(monkeypatch, tmp_path):
         "TOOLS": venv / "tools",
         "LIBRARIES": venv / "libraries",
         "BROWSER": venv / "browser",
+        "AIRFLOW_VENV": tmp_path / ".venv-airflow",
         "STAMPS": venv / "stamps.json",
         "LOG": venv / "setup.log",
     }.items():
@@ -490,6 +491,47 @@ def test_without_apt_the_way_to_a_browser_is_told(bootstrap, no_browser):
         "getting a browser: this system has no apt-get; "
         "install Chromium, or name one: CHROME=/path/to/chromium"
     )
+
+
+def test_airflow_is_set_up_once_and_anew_when_it_was_left_half_way_or_its_lock_changed(
+    bootstrap, fake_setup, monkeypatch, tmp_path
+):
+    assert not bootstrap.has_airflow()
+    fake_setup.run()
+    interpreter = bootstrap.read_stamps()["interpreter"]
+    lock = tmp_path / "airflow.lock"
+    lock.write_text("apache-airflow==3.3.2")
+    monkeypatch.setattr(bootstrap, "AIRFLOW_LOCK", str(lock))
+    packages = tmp_path / ".venv-airflow" / "lib" / "python3.12" / "site-packages"
+
+    class Fake(bootstrap.Setup):
+        def bring_up_to_date(self, log, lock_file, wanted):
+            assert wanted == ("tools",)
+            self.run = lambda command, what: packages.mkdir(parents=True)
+
+        def uv(self, arguments, what):
+            assert arguments[-1] == str(lock)
+            assert "--require-hashes" in arguments
+            (packages / "airflow").touch()
+            if self.fails:
+                raise KeyboardInterrupt
+
+    def set_up(fails=False):
+        setup = Fake(interpreter, bootstrap.read_stamps())
+        setup.fails = fails
+        setup.airflow(None, None)
+
+    with pytest.raises(KeyboardInterrupt):
+        set_up(fails=True)
+    assert not bootstrap.has_airflow()
+    set_up()
+    assert bootstrap.has_airflow()
+    assert bootstrap.main(["airflow"]) == 0  # and nothing is done
+    (packages / "airflow").unlink()
+    assert not bootstrap.has_airflow()
+    set_up()
+    lock.write_text("apache-airflow==3.3.3")
+    assert not bootstrap.has_airflow()
 
 
 def test_running_set_up_again_does_nothing_and_is_quick():

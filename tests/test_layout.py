@@ -193,7 +193,7 @@ def test_the_lock_holds_every_requirement_of_setup_py_with_hashes():
             assert requirement.specifier.contains(version), f"{requirement}: {version} is locked"
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "bootstrap.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "bootstrap.lock", "airflow.lock"])
 def test_locks_name_no_index(lock):
     text = (ROOT / lock).read_text(encoding="utf-8")
     assert not re.search(r"https?://|--index-url|--find-links", text)
