@@ -77,7 +77,9 @@ class Executor(executor.Executor):
         """
         asked = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         earlier = _uri(input_dict, "earlier")
-        config = {"declaration": _declaration(asked, _uri(input_dict, "catalogue"), earlier)}
+        config: dict[str, Any] = {
+            "declaration": _declaration(asked, _uri(input_dict, "catalogue"), earlier)
+        }
         if earlier is not None:
             config["earlier"] = earlier
         examples = input_dict[standard_component_specs.EXAMPLES_KEY]

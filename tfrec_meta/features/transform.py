@@ -187,6 +187,10 @@ class _Deferred(Encoding):
 
     def lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
         def look_up(tokens: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            if tf.is_symbolic_tensor(path) and path.op.type == "Placeholder":
+                # Only asked which columns are needed for what. A table would have to run whatever
+                # is asked of it, so that all histories were read to be analysed.
+                return tf.strings.to_hash_bucket_fast(tokens, 2), tf.constant(2, tf.int64)
             if key not in self._rows:  # one table for ids, histories and catalogue
                 self._rows[key] = _table(path)
             return self._rows[key].lookup(tokens), self._rows[key].size()
