@@ -118,10 +118,10 @@ class Server:
             for pid in list(_descendants(os.getpid())):
                 _kill(pid, number)
             while time.monotonic() < deadline:
+                left = list(_descendants(os.getpid()))
                 for part in self._parts.values():
                     part.poll()
                 _reap(set())
-                left = list(_descendants(os.getpid()))
                 if not left:
                     return
                 if number == signal.SIGKILL:

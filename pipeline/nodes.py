@@ -26,7 +26,7 @@ from typing import IO, Any
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
 from tfrec_meta.pipeline.configs import PipelineConfig
 
-from absl import logging
+from absl import flags, logging
 from google.protobuf import json_format
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import compiler, constants
@@ -495,6 +495,8 @@ class _Shorten(logging.logging.Filter):
 def show_log() -> None:
     """TFX's log from INFO on, to standard error, without written-out messages."""
     logging.use_absl_handler()
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # or every log would begin with a warning of absl's
     handler = logging.get_absl_handler()
     if not any(isinstance(known, _Shorten) for known in handler.filters):
         handler.addFilter(_Shorten())

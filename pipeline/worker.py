@@ -141,6 +141,9 @@ class Worker:
             for node in self._nodes:
                 if node.kill_at is not None and now > node.kill_at:
                     _kill(node, signal.SIGKILL)
+            if not (self.run / SOCKET).exists():
+                _note("the run's folder is gone")
+                return
             if self._nodes or self._clients:
                 quiet_since = now
             elif now - quiet_since > self.idle:
