@@ -231,6 +231,14 @@ def _moment(time: datetime.datetime | None) -> str:
     return f"{time.astimezone(datetime.UTC):%d %B %Y, %H:%M:%S} UTC" if time else "unknown"
 
 
+def _date(seconds: float) -> str:
+    try:
+        time = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (ValueError, OverflowError, OSError):  # of milliseconds that were taken for seconds
+        return page.plain(seconds)
+    return f"{time:%d %B %Y, %H:%M} UTC"
+
+
 def _duration(seconds: float) -> str:
     if seconds < 99.95:
         return f"{seconds:.1f} s"
@@ -366,7 +374,7 @@ def _tables(run: Run) -> list[dict[str, Any]]:
         else:
             try:
                 splits = reading.read_statistics(artifact)
-                table["splits"] = [_split(split, stats) for split, stats in splits.items()]
+                table["splits"] = [_split(name, split, stats) for split, stats in splits.items()]
             except MissingError as error:
                 table["note"] = f"No statistics: {error}"
         found.append(table)
@@ -392,9 +400,14 @@ def _why_nothing(node: Node | None) -> str:
     }.get(node.state, "left nothing")
 
 
-def _split(name: str, stats: Any) -> dict[str, Any]:
+def _split(table: str, name: str, stats: Any) -> dict[str, Any]:
     rows = int(stats.num_examples)
     features = [_feature(feature, rows) for feature in stats.features]
+    for feature, shown in zip(stats.features, features, strict=True):
+        # Our ExampleGen makes Unix seconds of every event's time.
+        if table == "Interactions" and shown["name"] == "time" and feature.HasField("num_stats"):
+            times = feature.num_stats
+            shown["told"] = f"from {_date(times.min)} to {_date(times.max)}"
     return {
         "name": name,
         "rows": f"{rows:,}",

@@ -174,7 +174,7 @@ def write_proto(path: Path, message) -> None:
 
 
 def statistics(node):
-    """Of 1,000 rows: an id, a number with a quarter missing, and a title of strange letters."""
+    """Of 1,000 rows: ids, a number with a quarter missing, times, and a column without values."""
     found = statistics_pb2.DatasetFeatureStatisticsList()
     table = found.datasets.add(name="all", num_examples=1000)
     ident = table.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
@@ -193,6 +193,10 @@ def statistics(node):
     histogram = stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
     for low, count in enumerate((50, 100, 200, 300, 100)):
         histogram.buckets.add(low_value=low, high_value=low + 1, sample_count=count)
+    time = table.features.add(type=statistics_pb2.FeatureNameStatistics.INT)
+    time.path.step.append("time")
+    time.num_stats.common_stats.num_non_missing = 1000
+    time.num_stats.min, time.num_stats.max = 874724710, 893286638
     empty = table.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
     empty.path.step.append("a_column_with_a_name_that_is_rather_long_and_holds_nothing_at_all")
     empty.string_stats.common_stats.num_missing = 1000

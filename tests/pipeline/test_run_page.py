@@ -81,6 +81,7 @@ def test_statistics_are_worked_from_the_artifacts(runs):
     text = written(make_run(runs))
     assert "1,000 rows" in text
     assert "mean 3.53, from 1 to 5, median 4" in text
+    assert text.count("from 20 September 1997, 03:05 UTC to 22 April 1998, 23:10 UTC") == 1
     assert ">25.0 %</td>" in text  # 250 of 1,000 ratings are missing
     assert ">100 %</td>" in text
     assert "405 (25.0 %)" in text
