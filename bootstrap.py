@@ -13,8 +13,8 @@ that a second run does nothing and an interrupted one goes on where it stopped:
 
 `python3 bootstrap.py lock` makes the three lock files anew. `python3 bootstrap.py browser` (`make
 browser`) gets the browser that looks at pages in tests, where there is none on PATH: Debian's
-headless Chromium, from the same apt sources, below `.venv` too. `python3 bootstrap.py airflow`, part
-of `make airflow`, makes `.venv-airflow` by `airflow.lock`: TFX and Airflow can't share one.
+headless Chromium, from the same apt sources, below `.venv` too. `python3 bootstrap.py airflow`,
+part of `make airflow`, makes `.venv-airflow` by `airflow.lock`: TFX and Airflow can't share one.
 
 The standard library only, and syntax that old Pythons read too: they are to say what is wrong.
 """
