@@ -40,7 +40,7 @@ ALLOWED = {
     "api": ON_TOP | {"tuning", "distillation", "metalearning", "export"},
     "runs": ON_TOP | {"export", "api"},
     "cli": ON_TOP | {"export", "export.signatures", "api", "runs", "doctor", "serving"},
-    "pipeline": ON_TOP | {"export", "export.signatures", "api", "serving"},
+    "pipeline": ON_TOP | {"tuning", "export", "export.signatures", "api", "serving"},
 }
 NO_TENSORFLOW = ("data", "evaluation", "export.signatures")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "keras_tuner", "tensorflow_recommenders"}

@@ -35,7 +35,7 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out, interaction_matrix, user_queries
 from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
-from tfrec_meta.models.contract import config_fields
+from tfrec_meta.models.contract import read_config
 from tfrec_meta.training import TrainingConfig
 from tfrec_meta.tuning import OBJECTIVE, EvaluateTrial, StrategySpace, StrategyTuner
 
@@ -95,22 +95,11 @@ class Strategy:
             raise ValueError(f"`family`={family!r}; known are {sorted(FAMILIES)}.")
         return cls(
             family,
-            _config(FAMILIES[family].config_type, record.get("model", {})),
-            _config(TrainingConfig, record.get("training", {})),
+            read_config(FAMILIES[family].config_type, record.get("model", {})),
+            read_config(TrainingConfig, record.get("training", {})),
             FeatureSpec.declared(record["features"]) if record.get("features") else None,
             history_length=record.get("history_length", 200),
         )
-
-
-def _config(kind: type, record: Mapping[str, Any]) -> Any:
-    known = [field.name for field in dataclasses.fields(kind)]
-    unknown = sorted(set(record) - set(known))
-    if unknown:
-        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; it has {', '.join(known)}.")
-    try:
-        return kind(**config_fields(record))
-    except TypeError as error:  # a text where a number belongs
-        raise ValueError(f"{kind.__name__} can't be made of {dict(record)}: {error}.") from error
 
 
 class Evaluations(dict[str, Evaluation]):

@@ -98,7 +98,30 @@ def export_model(
     folder = base / str(version)
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; exported versions are never changed.")
-    base.mkdir(parents=True, exist_ok=True)
+    write_model(model, folder, base.name, config, card)
+    return folder
+
+
+def write_model(
+    model: Recommender,
+    folder: Path | str,
+    name: str,
+    config: ExportConfig = ExportConfig(),
+    card: str = "",
+) -> None:
+    """Writes the SavedModel into exactly this folder, visible only when whole.
+
+    Args:
+        model: a fitted model of any family.
+        folder: the new folder.
+        name: of the served model.
+        config: what requests may ask for.
+        card: Markdown for `assets.extra/model_card.md`.
+
+    Raises:
+        FileExistsError: if `folder` is there.
+        ValueError: if a filter is no category of the items, or the family can't do `diversity`.
+    """
     with atomic_folder(folder) as new, tempfile.TemporaryDirectory() as vocabularies:
         servable = _Servable(model, config, Path(vocabularies))
         tf.saved_model.save(servable.root, str(new), signatures=servable.signatures)
@@ -107,10 +130,9 @@ def export_model(
         model.spec.save(extra / names.FEATURE_SPEC)
         pq.write_table(catalogue(model.spec, model.items), extra / names.CATALOGUE)
         (extra / names.MODEL_CARD).write_text(
-            card or default_card(base.name, model, config), encoding="utf-8"
+            card or default_card(name, model, config), encoding="utf-8"
         )
-        _write_warm_up(extra / names.WARM_UP_REQUESTS, base.name, servable)
-    return folder
+        _write_warm_up(extra / names.WARM_UP_REQUESTS, name, servable)
 
 
 def next_version(base: Path) -> int:

@@ -27,6 +27,10 @@ Query = Mapping[str, tf.Tensor]
 _FORMAT = 1  # of the folder that `save` writes
 
 
+class WarmStartError(ValueError):
+    """A model that can't go on from an earlier one."""
+
+
 class Recommender:
     """What a family adds: `family`, `config_type`, `logits`, `has_evidence`, `state`, `restore`.
 
@@ -121,9 +125,9 @@ class Recommender:
             earlier: a fitted model of the same family.
 
         Raises:
-            ValueError: if it is of another family or shape, or the family learns all anew.
+            WarmStartError: if it is of another family or shape, or the family learns all anew.
         """
-        raise ValueError(
+        raise WarmStartError(
             f"Family {self.family!r} is solved from the data at once, with nothing to go on from. "
             "Leave out `warm_start`."
         )
@@ -216,6 +220,22 @@ class Recommender:
 def config_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     """Config fields from JSON: lists become the tuples that they were."""
     return {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+
+
+def read_config(kind: type, record: Mapping[str, Any]) -> Any:
+    """A config from some of its fields, as JSON or YAML have them; the others have their defaults.
+
+    Raises:
+        ValueError: for a field or a value that makes no sense, by name.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(record) - set(known))
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; it has {', '.join(known)}.")
+    try:
+        return kind(**config_fields(record))
+    except TypeError as error:  # a text where a number belongs
+        raise ValueError(f"{kind.__name__} can't be made of {dict(record)}: {error}.") from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query, Recommender
+from tfrec_meta.models.contract import Query, Recommender, WarmStartError
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.towers import (
     FeatureSum,
@@ -185,12 +185,12 @@ class TwoTower(Recommender, tfrs.Model):
         data lacks and the earlier one had: it was learned, and stays in use.
         """
         if not isinstance(earlier, TwoTower):
-            raise ValueError(
+            raise WarmStartError(
                 f"A {self.family!r} can't go on from a {earlier.family!r}. Leave out `warm_start`, "
                 "or train the family of the earlier model."
             )
         if earlier.config.embedding_dim != self.config.embedding_dim:
-            raise ValueError(
+            raise WarmStartError(
                 f"`embedding_dim`={self.config.embedding_dim} can't go on from "
                 f"{earlier.config.embedding_dim}. Leave out `warm_start`, or train in that shape."
             )

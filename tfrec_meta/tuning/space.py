@@ -8,7 +8,7 @@ from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
 from tfrec_meta.models import FAMILIES
-from tfrec_meta.models.contract import config_fields
+from tfrec_meta.models.contract import read_config
 from tfrec_meta.training import TrainingConfig
 
 import keras_tuner
@@ -51,9 +51,9 @@ class StrategySpace:
         for family in self.families:
             record = self.strategy_record({FAMILY: family})
             try:
-                FAMILIES[family].config_type(**config_fields(record["model"]))
-                TrainingConfig(**record["training"])
-            except (TypeError, ValueError) as error:
+                read_config(FAMILIES[family].config_type, record["model"])
+                read_config(TrainingConfig, record["training"])
+            except ValueError as error:
                 raise ValueError(f"`fixed`={dict(self.fixed)}: {error}") from error
 
     def hyperparameters(self) -> keras_tuner.HyperParameters:

@@ -1,0 +1,100 @@
+"""The rows of Histories as `Interactions` again, for whoever trains, tunes or judges in memory."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+from tfrec_meta.data import Interactions
+from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.features import transform as names
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+_ROWS_A_BATCH = 1 << 14
+
+
+def read_split(examples: Path | str, split: str) -> pa.Table:
+    """The events of one split of the Histories examples; see `read_files`.
+
+    Args:
+        examples: the folder of the Examples artifact.
+        split: one of `EVENT_SPLITS`.
+
+    Raises:
+        FileNotFoundError: if there is no such split.
+    """
+    folder = Path(examples) / f"Split-{split}"
+    if not folder.is_dir():
+        found = sorted(path.name.removeprefix("Split-") for path in Path(examples).glob("Split-*"))
+        raise FileNotFoundError(f"{examples} has no split {split!r}; it has {', '.join(found)}.")
+    return read_files([str(folder / "*")])
+
+
+def read_files(patterns: Iterable[str]) -> pa.Table:
+    """Events of TFRecord files of tf.Examples, without their histories.
+
+    Args:
+        patterns: of the files; hidden ones are left out. None at all gives no events.
+
+    Returns:
+        The columns of `Interactions.events`, in the order of files and rows, and any further
+        ones; a further column is a list where a row has several values.
+    """
+    paths = sorted(
+        path for pattern in patterns for path in glob.glob(pattern) if os.path.isfile(path)
+    )
+    batches = [batch for path in paths for batch in _batches(path)]
+    if not batches:
+        none = pa.array([], pa.string())
+        return typed_events(pa.table({names.USER_ID: none, names.ITEM_ID: none}), RowCheck())
+    table = pa.concat_tables(batches, promote_options="default")
+    columns = {name: _plain(table[name].combine_chunks()) for name in table.column_names}
+    return typed_events(pa.table(columns), RowCheck(), source=os.path.dirname(paths[0]))
+
+
+def interactions(events: pa.Table, catalogue: Path | str) -> Interactions:
+    """Events with what is known of users and items.
+
+    Args:
+        events: what `read_split` gave, or the `events.parquet` of SeenItems.
+        catalogue: the folder of the Catalogue artifact.
+    """
+    paths = {name: Path(catalogue) / f"{name}.parquet" for name in ("users", "items")}
+    known = {name: pq.read_table(path) for name, path in paths.items() if path.is_file()}
+    if "users" in known:  # the rows carry these, too
+        joined = set(known["users"].column_names) - set(names.EVENT_COLUMNS)
+        events = events.drop_columns([name for name in events.column_names if name in joined])
+    return Interactions(events, known.get("users"), known.get("items"))
+
+
+def _batches(path: str) -> Iterable[pa.Table]:
+    import tensorflow as tf
+    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+
+    decoder = ExamplesToRecordBatchDecoder()
+    records = tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "")
+    for batch in records.batch(_ROWS_A_BATCH).as_numpy_iterator():
+        decoded = pa.Table.from_batches([decoder.DecodeBatch(batch.tolist())])
+        yield decoded.drop_columns([n for n in decoded.column_names if n == names.HISTORY])
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """A list column as values, null where a row has none; as lists if a row has several."""
+    if pa.types.is_null(column.type):
+        return column
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    values = column.flatten()
+    if pa.types.is_large_binary(values.type):
+        values = values.cast(pa.string())  # Histories writes UTF-8 only
+    if lengths.max(initial=0) <= 1:
+        place = np.cumsum(lengths) - 1
+        return values.take(pa.array(place, mask=lengths == 0))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(lengths == 0))

@@ -1,0 +1,48 @@
+"""Folders that survive a kill: the same node on the same inputs finds its own again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+from tfrec_meta.pipeline.configs import PipelineConfig
+
+from tfx import types
+from tfx.types import artifact_utils
+from tfx.types import standard_component_specs as standard
+from tfx.utils import json_utils
+
+Inputs = Mapping[str, list[types.Artifact]]
+
+
+def root(config: PipelineConfig) -> str:
+    """Where all nodes of a pipeline have theirs: the execution property `work`."""
+    return str(config.folder / "work")
+
+
+def of(kind: str, inputs: Inputs, exec_properties: Mapping[str, Any]) -> Path:
+    """The folder of one node's work on these inputs, with these settings; not made yet."""
+    told = {
+        "inputs": {key: [artifact.uri for artifact in given] for key, given in inputs.items()},
+        "settings": exec_properties[standard.CUSTOM_CONFIG_KEY],
+    }
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return Path(exec_properties["work"]) / kind / digest[:16]
+
+
+def told(folder: Path, inputs: Inputs, exec_properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The execution properties, whose `custom_config` has `folder` and `catalogue`, too."""
+    config = json_utils.loads(exec_properties[standard.CUSTOM_CONFIG_KEY])
+    catalogue = artifact_utils.get_single_uri(inputs["catalogue"])
+    config |= {"folder": str(folder), "catalogue": catalogue}
+    return {**exec_properties, standard.CUSTOM_CONFIG_KEY: json_utils.dumps(config)}
+
+
+def remove(folder: Path) -> None:
+    """Clears up after a node has finished."""
+    shutil.rmtree(folder, ignore_errors=True)
