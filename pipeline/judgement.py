@@ -402,7 +402,7 @@ class _Pair:
         users, confidence = int(both.sum()), self.part.confidence
         if not users:
             outcome: Outcome = "failed" if self.part.name == WHOLE else "open"
-            return self._check(0, None, None, None, outcome, "no user can tell")
+            return self._check(0, None, None, None, outcome, "there is nobody to tell by")
         a, b = ours[both], theirs[both]
         # An interval's end needs some draws beyond it.
         resamples = max(self.config.resamples, math.ceil(40 / (1 - confidence)))
@@ -433,7 +433,7 @@ class _Pair:
         name = shown_metric(self.metric)
         words = name if self.part.name == WHOLE else f"{name} on {self.part.name}"
         if difference is None:
-            words += f" can't be held against {self.against}: {doubt}"
+            words += f" can't be compared with {self.against}'s: {doubt}"
         elif difference.is_tie:
             words += f" is {self.against}'s for each of {users:,} users"
             words += f", {doubt}" if doubt else ""

@@ -101,7 +101,8 @@ def _same(model: types.Artifact, baseline: types.Artifact) -> bool:
     """One artifact, or the same weights, features and settings to the byte."""
     if model.uri == baseline.uri:
         return True
-    return digest(Path(model.uri) / MODEL) == digest(Path(baseline.uri) / MODEL)
+    folders = [Path(each.uri) / MODEL for each in (model, baseline)]
+    return all(folder.is_dir() for folder in folders) and digest(folders[0]) == digest(folders[1])
 
 
 def _write(

@@ -116,6 +116,7 @@ class _Server:
         self._command, self._log = command, log
         self._seconds, self._deadline, self._memory_mb = seconds, deadline, memory_mb
         self._over = threading.Event()
+        self._listens = False
         self.killed = ""
 
     def __enter__(self) -> _Server:
@@ -152,6 +153,7 @@ class _Server:
         """
         for line in self._process.stdout or ():
             if line.startswith("listening on "):
+                self._listens = True
                 return line.split()[-1]
         self._process.wait()
         raise Refused(self.killed or f"it does not load: {self._last_words()}")
@@ -161,7 +163,8 @@ class _Server:
             if self._process.poll() is not None:
                 return
             if time.monotonic() > self._deadline:
-                self.killed = f"it did not answer everything within {self._seconds:g} seconds"
+                late = "did not answer everything" if self._listens else "did not load"
+                self.killed = f"it {late} within {self._seconds:g} seconds"
             elif (used := _resident_mb(self._process.pid)) > self._memory_mb:
                 self.killed = f"its server needs {used:,} MB, more than {self._memory_mb:,}"
             if self.killed:

@@ -10,6 +10,7 @@ from typing import Any
 from tfrec_meta.evaluation import page
 from tfrec_meta.pipeline.judgement import (
     LAST_BLESSED,
+    LEAST,
     POPULARITY,
     WHOLE,
     Check,
@@ -57,18 +58,20 @@ def _number(value: float | None, form: str = ".4f") -> str:
 
 
 def _row(check: Check) -> dict[str, str]:
-    interval = ""
+    interval = confidence = ""
     if check.low is not None and check.high is not None and check.confidence is not None:
-        interval = f"{check.low:+.4f} to {check.high:+.4f} ({check.confidence * 100:.4g} %)"
+        interval = f"{check.low:+.4f} to {check.high:+.4f}"
+        confidence = f"{check.confidence * 100:.4g} %"
     return {
         "slice": check.slice,
         "metric": shown_metric(check.metric),
         "against": check.against,
-        "users": f"{check.users:,}" if check.users else "-",
+        "users": "-" if check.against == LEAST else f"{check.users:,}",
         "model": _number(check.model),
         "other": _number(check.other),
         "difference": _number(check.difference, "+.4f"),
         "interval": interval,
+        "confidence": confidence,
         "outcome": check.outcome,
         "says": _OUTCOMES[check.outcome],
     }
