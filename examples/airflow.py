@@ -1,0 +1,23 @@
+"""Airflow 3 on this machine, with the pipeline on MovieLens-100K in place. Run it with
+`make airflow`, open the address that it prints, and trigger the DAG `movies`.
+
+Words behind the command go to Airflow: `make airflow ARGS="--port 8081 --schedule @daily"`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import tfrec_meta as tm
+from examples.pipeline import CONFIG, write_tables
+from tfrec_meta.pipeline import airflow_server
+from tfrec_meta.pipeline.configs import PipelineConfig
+
+
+def main() -> int:
+    write_tables(tm.movielens("100k"), PipelineConfig.read(CONFIG))
+    return airflow_server.main(["--config", str(CONFIG), *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""Pipelines on a real Airflow 3, started here on loopback by the command that `make airflow` runs.
+
+Apart from the other tests, as it takes minutes: `make test-airflow`.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+from pathlib import Path
+from types import SimpleNamespace
+
+from tfrec_meta.pipeline.airflow_server import USER, call
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AIRFLOW = ROOT / ".venv-airflow"
+COMPILE = """
+import sys
+from pathlib import Path
+from tests.pipeline import toy_nodes
+from tfrec_meta.pipeline import nodes
+
+folder = Path(sys.argv[1])
+for number, name in ((21, "toy"), (-1, "refused")):
+    place = folder / name
+    place.mkdir()
+    ir = nodes.compile_pipeline(toy_nodes.create(place, number, name))
+    nodes.deploy(ir, folder / "pipelines" / name, pipeline_folder=place / name, retries=2)
+"""
+
+
+def until(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.2)
+
+
+def processes(of):
+    """Process id -> command line, of those that mention `of`."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                words += (entry / "environ").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if of in words:
+                found[int(entry.name)] = words[:200]
+    return found
+
+
+class Airflow:
+    """What the REST API of a running Airflow says."""
+
+    def __init__(self, address, password):
+        self.api = f"{address}/api/v2"
+        login = {"username": USER, "password": password}
+        self.token = call(f"{address}/auth/token", record=login)["access_token"]
+
+    def get(self, path):
+        return call(f"{self.api}/{path}", self.token)
+
+    def trigger(self, dag, run_id, *settings):
+        record = {"dag_run_id": run_id, "logical_date": None, "conf": {}}
+        if settings:
+            record["conf"] = {"set": list(settings)}
+        call(f"{self.api}/dags/{dag}/dagRuns", self.token, record)
+
+    def tasks(self, dag, run_id):
+        """Task -> its latest instance."""
+        found = self.get(f"dags/{dag}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def states(self, dag, run_id):
+        return {name: task["state"] for name, task in self.tasks(dag, run_id).items()}
+
+    def ended(self, dag, run_id, seconds):
+        """The run's last state."""
+
+        def state():
+            found = self.get(f"dags/{dag}/dagRuns/{run_id}")["state"]
+            return found if found in ("success", "failed") else None
+
+        return until(state, seconds, f"{dag} {run_id}: {self.states(dag, run_id)}")
+
+    def log(self, dag, run_id, task, attempt=1):
+        path = f"dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}"
+        return "\n".join(str(line.get("event")) for line in self.get(path)["content"])
+
+    def pushes(self, dag, run_id):
+        """The extras of the asset events that a run emitted."""
+        found = self.get(f"assets/events?source_dag_id={dag}")["asset_events"]
+        return [event["extra"] for event in found if event["source_run_id"] == run_id]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A function that starts an Airflow; afterwards none of its processes is left."""
+    home = tmp_path_factory.mktemp("airflow")
+    servers = []
+
+    def started(*arguments):
+        with socket.socket() as trial:
+            trial.bind(("127.0.0.1", 0))
+            port = trial.getsockname()[1]
+        command = [sys.executable, "-m", "tfrec_meta.pipeline.airflow_server", *arguments]
+        command += ["--home", str(home), "--airflow", str(AIRFLOW), "--port", str(port)]
+        log = home.with_suffix(".log")
+        with open(log, "ab") as out:
+            environment = {**os.environ, "TFREC_META_RETRY_SECONDS": "1"}
+            server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+        servers.append(server)
+
+        def ready():
+            assert server.poll() is None, log.read_text()
+            return "Ctrl-C stops it" in log.read_text()
+
+        until(ready, 400, "Airflow")
+        password = json.loads((home / "passwords.json").read_text())[USER]
+        return Airflow(f"http://127.0.0.1:{port}", password)
+
+    yield started
+    for server in servers:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 0
+    assert processes(str(home)) == {}
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """A folder with two toy pipelines: `toy` pushes, `refused` does not."""
+    folder = tmp_path_factory.mktemp("toys")
+    command = [sys.executable, "-c", COMPILE, str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    yield folder
+    assert processes(str(folder)) == {}
+
+
+@pytest.fixture(scope="module")
+def airflow(start, toys):
+    """An Airflow with the toys, and with the demo's pipeline once that can be compiled."""
+    return start("--pipelines", str(toys / "pipelines"))
+
+
+def records(folder, dag, run_id):
+    path = folder / dag / dag / "runs" / run_id / "nodes.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_dags_are_there_without_errors(airflow):
+    until(lambda: len(airflow.get("dags")["dags"]) == 2, 60, "the DAGs")
+    assert airflow.get("importErrors")["total_entries"] == 0
+    toy = airflow.get("dags/toy/details")
+    assert toy["max_active_tasks"] == 1
+    assert toy["timetable_summary"] is None
+    tasks = {task["task_id"]: task for task in airflow.get("dags/toy/tasks")["tasks"]}
+    edges = {name: sorted(task["downstream_task_ids"]) for name, task in tasks.items()}
+    assert edges == {
+        "begin": ["Count", "end"],
+        "Count": ["Double"],
+        "Double": ["Push"],
+        "Push": ["announce"],
+        "announce": ["end"],
+        "end": [],
+    }
+    assert tasks["Count"]["retries"] == 2
+
+
+def test_a_run_is_green_its_logs_show_the_nodes_lines_and_its_push_is_an_event(airflow, toys):
+    airflow.trigger("toy", "first")
+    assert airflow.ended("toy", "first", 240) == "success"
+    assert set(airflow.states("toy", "first").values()) == {"success"}
+    assert "Double says hello" in airflow.log("toy", "first", "Double")
+    found = records(toys, "toy", "first")
+    assert [(record["node"], record["state"]) for record in found] == [
+        ("Count", "ran"),
+        ("Double", "ran"),
+        ("Push", "ran"),
+    ]
+    pids = [(toys / "toy" / f"{node}.ran").read_text() for node in ("Count", "Double", "Push")]
+    assert len(set(pids)) == 3  # a process each, but one import
+    log = (toys / "toy" / "toy" / "runs" / "first" / "worker.log").read_text()
+    assert log.count("exit status 0") == 3
+    (pushed,) = airflow.pushes("toy", "first")
+    assert (pushed["pushed_version"], pushed["run_id"]) == ("42", "first")
+
+
+def test_without_a_new_version_there_is_no_event(airflow, toys):
+    airflow.trigger("toy", "again")
+    airflow.trigger("refused", "first")
+    assert airflow.ended("toy", "again", 240) == "success"
+    assert [record["state"] for record in records(toys, "toy", "again")] == ["cached"] * 3
+    assert airflow.ended("refused", "first", 240) == "success"
+    for dag, run_id in (("toy", "again"), ("refused", "first")):
+        assert airflow.states(dag, run_id)["announce"] == "skipped"
+        assert airflow.pushes(dag, run_id) == []
+
+
+def fresh(folder):
+    """Makes the toy's nodes run anew: their artifacts and metadata are gone."""
+    shutil.rmtree(folder / "toy" / "toy")
+    for path in (folder / "toy").glob("*.ran"):
+        path.unlink()
+
+
+def test_a_failing_node_fails_its_task_and_what_follows_does_not_run(airflow, toys):
+    fresh(toys)
+    (toys / "toy" / "Double.fail").write_text("drift of age: 0.4")
+    airflow.trigger("toy", "failing")
+    assert airflow.ended("toy", "failing", 240) == "failed"
+    (toys / "toy" / "Double.fail").unlink()
+    assert airflow.states("toy", "failing") == {
+        "begin": "success",
+        "Count": "success",
+        "Double": "failed",
+        "Push": "upstream_failed",
+        "announce": "upstream_failed",
+        "end": "success",
+    }
+    assert airflow.tasks("toy", "failing")["Double"]["try_number"] == 3
+    assert "ArithmeticError: drift of age: 0.4" in airflow.log("toy", "failing", "Double")
+    assert [record["state"] for record in records(toys, "toy", "failing")] == ["ran"] + [
+        "failed"
+    ] * 3
+
+
+@pytest.mark.parametrize("victim", ["node", "task", "worker"])
+def test_a_killed_node_task_or_worker_is_retried_and_the_run_goes_on(airflow, toys, victim):
+    fresh(toys)
+    (toys / "toy" / "Double.wait").touch()
+    run_id = f"killed-{victim}"
+    airflow.trigger("toy", run_id)
+    ran = toys / "toy" / "Double.ran"
+    until(ran.exists, 120, "Double")
+    node = int(ran.read_text())
+    if victim == "node":
+        killed = node
+    elif victim == "task":
+        # The task's process holds the connection to the worker: Airflow names it after the task.
+        killed = airflow.tasks("toy", run_id)["Double"]["pid"]
+    else:
+        killed = int(Path(f"/proc/{node}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(killed, signal.SIGKILL)
+    (toys / "toy" / "Double.wait").unlink()
+    assert airflow.ended("toy", run_id, 240) == "success"
+    assert airflow.tasks("toy", run_id)["Double"]["try_number"] == 2
+    assert len((toys / "toy" / "Count.ran").read_text().splitlines()) == 1
+    until(lambda: not processes(f"runs/{run_id}"), 20, "all of the run to end")
+
+
+def test_settings_that_can_not_be_had_fail_the_first_task_and_nothing_runs(airflow, toys):
+    airflow.trigger("toy", "set", "tuner.trials=3")
+    assert airflow.ended("toy", "set", 120) == "failed"
+    assert airflow.states("toy", "set")["Count"] == "upstream_failed"
+    assert "deployed without its config" in airflow.log("toy", "set", "begin")
+    with pytest.raises(urllib.error.HTTPError):  # not a list
+        call(
+            f"{airflow.api}/dags/toy/dagRuns",
+            airflow.token,
+            {"dag_run_id": "x", "logical_date": None, "conf": {"set": 3}},
+        )
+
+
+def test_nobody_gets_in_without_the_password(airflow):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        call(f"{airflow.api}/dags")
+    assert refused.value.code == 401
+
+
+def test_only_loopback_is_listened_on(airflow):
+    """Of all processes of this Airflow, by the kernel's tables."""
+    ours = set()
+    for pid in processes(str(SimpleNamespace(port=airflow.api).port.split("/")[2])):
+        try:
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                ours.add(os.readlink(entry))
+        except OSError:
+            continue
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in ours:
+                listening.append(fields[1].split(":")[0])
+    assert listening
+    assert set(listening) == {"0100007F"}
