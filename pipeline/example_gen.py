@@ -21,7 +21,10 @@ from tfrec_meta.pipeline.configs import DataConfig, TableConfig, as_json, from_j
 from tfrec_meta.pipeline.tables import (
     Source,
     Survey,
+    Unit,
     merge,
+    read_report,
+    report,
     survey,
     units_of,
     write,
@@ -88,7 +91,7 @@ class Driver(driver.FileBasedDriver):
                 f"data.{table}.path={config.path!r} can't be resolved: {error}. {_way_out(table)}"
             ) from error
         pattern, span = _resolved(resolved)
-        if not glob.glob(pattern):
+        if not any(map(_is_data, glob.glob(pattern))):
             raise ValueError(_nothing(table, "no file", pattern, span))
         later = _later_span(config.path, span)
         if later is not None:
@@ -120,12 +123,17 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         config = from_json(TableConfig, exec_properties["config"])
         source = Source(table, config, exec_properties["time_unit"])
         pattern, span = _resolved(exec_properties)
-        files = [Path(path) for path in sorted(glob.glob(pattern)) if os.path.isfile(path)]
+        files = [Path(path) for path in sorted(glob.glob(pattern)) if _is_data(path)]
         if not files:
             raise ValueError(_nothing(table, "no file", pattern, span))
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         examples.split_names = artifact_utils.encode_split_names([SPLIT])
-        found = self._run(files, source, artifact_utils.get_split_uri([examples], SPLIT))
+        folder = artifact_utils.get_split_uri([examples], SPLIT)
+        os.makedirs(folder, exist_ok=True)
+        try:
+            found = self._convert(units_of(files), source, folder)
+        except ValueError as error:
+            found = Survey(errors=(str(error),))
         if found.errors:
             more = len(found.errors) - 5
             raise ValueError(
@@ -147,12 +155,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
 
-    def _run(self, files: list[Path], source: Source, folder: str) -> Survey:
-        try:
-            units = units_of(files)
-        except ValueError as error:
-            return Survey(errors=(str(error),))
-        os.makedirs(folder, exist_ok=True)
+    def _convert(self, units: list[Unit], source: Source, folder: str) -> Survey:
         # Beside the shards, where every worker can write; TFX reads data_* only.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".survey-") as work:
             told = os.path.join(work, "survey.json")
@@ -168,10 +171,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     | "Write" >> beam.Map(write, beam.pvalue.AsSingleton(found), source, folder)
                     | "Count" >> beam.CombineGlobally(merge)
                 )
-                # A worker can only report by a file.
-                _ = found | "Report" >> beam.Map(_report, beam.pvalue.AsSingleton(written), told)
-            with open(told, encoding="utf-8") as file:
-                return Survey(**json.load(file))
+                _ = found | "Report" >> beam.Map(report, beam.pvalue.AsSingleton(written), told)
+            return read_report(told)
 
 
 class ExampleGen(base_beam_component.BaseBeamComponent):
@@ -217,17 +218,9 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
         )
 
 
-def _report(found: Survey, written: Survey, path: str) -> None:
-    errors = tuple(dict.fromkeys(found.errors + written.errors))
-    record = {
-        "rows": written.rows,
-        "kinds": dict(found.kinds),
-        "no_numbers": dict(found.no_numbers),
-        "errors": errors,
-    }
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump(record, file)
-    os.replace(f"{path}.part", path)
+def _is_data(path: str) -> bool:
+    """False for folders and for what Spark and others leave beside data, such as _SUCCESS."""
+    return os.path.isfile(path) and os.path.basename(path)[0] not in "._"
 
 
 def _resolved(exec_properties: dict[str, Any]) -> tuple[str, int]:

@@ -7,6 +7,7 @@ file. No TFX here: Beam's workers load this module.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -153,6 +154,33 @@ def write(unit: Unit, found: Survey, source: Source, folder: str) -> Survey:
     if found.errors or not found.rows:
         return Survey()
     return _or_error(lambda: Survey(_write(unit, found.kinds, source, Path(folder))))
+
+
+def report(found: Survey, written: Survey, path: str) -> None:
+    """Tells the program that made the Beam pipeline what came of it: workers can't but by a file.
+
+    Args:
+        found: the survey of all units.
+        written: what `write` gave, merged.
+        path: where to.
+    """
+    record = {
+        "rows": written.rows,
+        "kinds": dict(found.kinds),
+        "no_numbers": dict(found.no_numbers),
+        "errors": list(dict.fromkeys(found.errors + written.errors)),
+    }
+    with open(f"{path}.part", "w", encoding="utf-8") as file:
+        json.dump(record, file)
+    os.replace(f"{path}.part", path)
+
+
+def read_report(path: str) -> Survey:
+    """Takes back what `report` wrote: the rows are those written."""
+    with open(path, encoding="utf-8") as file:
+        record = json.load(file)
+    kinds = {name: Kind(*kind) for name, kind in record["kinds"].items()}
+    return Survey(record["rows"], kinds, record["no_numbers"], tuple(record["errors"]))
 
 
 def _or_error(work: Callable[[], Survey]) -> Survey:

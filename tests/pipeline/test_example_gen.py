@@ -13,6 +13,7 @@ from tfrec_meta.pipeline.example_gen import (
     ExampleGen,
     Executor,
 )
+from tfrec_meta.pipeline.tables import merge, read_report, report, survey, write
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,19 @@ from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
 
 
-def generate(folder: Path, table: str, config: TableConfig, time_unit="s"):
+class WithoutBeam(Executor):
+    """Takes the units one after the other, in this process: the same work, in less time."""
+
+    def _convert(self, units, source, folder):
+        found = merge(survey(unit, source) for unit in units)
+        written = merge(write(unit, found, source, folder) for unit in units)
+        report(found, written, f"{folder}/.report")
+        told = read_report(f"{folder}/.report")
+        Path(folder, ".report").unlink()
+        return told
+
+
+def generate(folder: Path, table: str, config: TableConfig, time_unit="s", kind=WithoutBeam):
     """Resolves the input and runs the executor, as the launcher does; gives the examples."""
     others = {} if table == "interactions" else {"interactions": TableConfig("none.csv")}
     data = DataConfig(**{table: config, **others}, time_unit=time_unit)
@@ -41,7 +54,7 @@ def generate(folder: Path, table: str, config: TableConfig, time_unit="s"):
     context = base_beam_executor.BaseBeamExecutor.Context(
         beam_pipeline_args=list(IN_PROCESS), tmp_dir=str(folder / "tmp")
     )
-    Executor(context).Do({}, {"examples": [examples]}, properties)
+    kind(context).Do({}, {"examples": [examples]}, properties)
     return examples
 
 
@@ -63,13 +76,13 @@ def rows_of(examples) -> list[dict[str, list]]:
     return rows
 
 
-def generated(tmp_path, table, files, time_unit="s", **settings):
+def generated(tmp_path, table, files, time_unit="s", kind=WithoutBeam, **settings):
     for name, content in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     config = TableConfig(str(tmp_path / settings.pop("pattern", "*.csv")), **settings)
-    return generate(tmp_path / "out", table, config, time_unit)
+    return generate(tmp_path / "out", table, config, time_unit, kind)
 
 
 def test_cells_of_csv_are_whole_numbers_numbers_or_text_and_empty_ones_are_missing(tmp_path):
@@ -95,6 +108,7 @@ def test_types_are_agreed_over_all_files(tmp_path):
             "b.csv": "user_id,age,size\nb,2.5,\n",
             "c.csv": "user_id,age,size\nc,3,tall\n",
         },
+        kind=Executor,
     )
     assert rows_of(examples) == [
         {"user_id": [b"a"], "age": [1.0], "size": [b"1"], "only_here": [5]},
@@ -117,6 +131,11 @@ def test_columns_are_renamed_and_cells_are_split(tmp_path):
         {"item_id": [b"2"], "where": [1.0, 3.0]},
         {"item_id": [b"3"], "genres": [b"War"], "where": [1.0, 4.0]},
     ]
+
+
+def test_what_other_programs_leave_beside_the_data_is_no_data(tmp_path):
+    files = {"day/_SUCCESS": "", "day/.part.crc": "x", "day/part-0.csv": "user_id\na\n"}
+    assert rows_of(generated(tmp_path, "users", files, pattern="day/*")) == [{"user_id": [b"a"]}]
 
 
 def test_gzipped_files_are_read(tmp_path):
@@ -225,9 +244,8 @@ def test_each_row_group_is_a_unit_and_no_row_is_lost(tmp_path, monkeypatch):
     users = [f"u{n}" for n in range(1000)]
     table = pa.table({"user_id": users, "item_id": users, "value": np.arange(1000) / 2})
     pq.write_table(table, tmp_path / "log.parquet", row_group_size=50)
-    examples = generate(
-        tmp_path / "out", "interactions", TableConfig(str(tmp_path / "log.parquet"))
-    )
+    config = TableConfig(str(tmp_path / "log.parquet"))
+    examples = generate(tmp_path / "out", "interactions", config, kind=Executor)
     assert len(list(Path(examples.uri, "Split-all").iterdir())) == 10
     rows = rows_of(examples)
     assert [row["user_id"][0].decode() for row in rows] == users
@@ -281,6 +299,14 @@ def test_files_that_cant_be_read_are_named(tmp_path, name, text, message):
     with pytest.raises(ValueError, match=r"users, span 0 \(.*\) can't be read:\n.*" + message):
         generated(tmp_path, "users", {name: text}, pattern="a.*")
     assert not list((tmp_path / "out").rglob("data_tfrecord*"))
+
+
+def test_errors_come_through_beam_as_they_are(tmp_path):
+    files = {"a.csv": "user_id\nu\n", "b.csv": "user\nu\n"}
+    with pytest.raises(
+        ValueError, match=r"can't be read:\n\S*/b\.csv has no column `user_id`[^\n]*$"
+    ):
+        generated(tmp_path, "users", files, kind=Executor)
 
 
 def test_types_without_a_place_in_an_example_are_named(tmp_path):
