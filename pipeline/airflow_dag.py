@@ -98,6 +98,8 @@ class Node(RunOperator):
 
     def execute(self, context: Any) -> None:
         run = self.run_folder(context)
+        if context["ti"].try_number > 1:
+            self.client().start(run)  # should the worker have died; a second one leaves at once
         self.running = True
         try:
             status = self.client().run(run, self.node, self.log.info)

@@ -15,7 +15,12 @@ import urllib.error
 from pathlib import Path
 from types import SimpleNamespace
 
+import tfrec_meta as tm
+from examples.demo import served
+from examples.pipeline import CONFIG, write_tables
 from tfrec_meta.pipeline.airflow_server import USER, call
+from tfrec_meta.pipeline.configs import PipelineConfig
+from tfrec_meta.serving import Client
 
 import pytest
 
@@ -96,8 +101,13 @@ class Airflow:
         return until(state, seconds, f"{dag} {run_id}: {self.states(dag, run_id)}")
 
     def log(self, dag, run_id, task, attempt=1):
+        """The lines of a task's log, and the messages of exceptions in it."""
         path = f"dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}"
-        return "\n".join(str(line.get("event")) for line in self.get(path)["content"])
+        lines = []
+        for line in self.get(path)["content"]:
+            lines.append(line["event"])
+            lines += [error["exc_value"] for error in line.get("error_detail") or ()]
+        return "\n".join(lines)
 
     def pushes(self, dag, run_id):
         """The extras of the asset events that a run emitted."""
@@ -149,8 +159,8 @@ def toys(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def airflow(start, toys):
-    """An Airflow with the toys, and with the demo's pipeline once that can be compiled."""
+def airflow(toys, start):
+    """An Airflow with the toys; pipelines that are compiled into their folder join them."""
     return start("--pipelines", str(toys / "pipelines"))
 
 
@@ -251,13 +261,111 @@ def test_a_killed_node_task_or_worker_is_retried_and_the_run_goes_on(airflow, to
         # The task's process holds the connection to the worker: Airflow names it after the task.
         killed = airflow.tasks("toy", run_id)["Double"]["pid"]
     else:
-        killed = int(Path(f"/proc/{node}/stat").read_text().rpartition(")")[2].split()[1])
+        killed = parent_of(node)
     os.kill(killed, signal.SIGKILL)
     (toys / "toy" / "Double.wait").unlink()
     assert airflow.ended("toy", run_id, 240) == "success"
     assert airflow.tasks("toy", run_id)["Double"]["try_number"] == 2
     assert len((toys / "toy" / "Count.ran").read_text().splitlines()) == 1
     until(lambda: not processes(f"runs/{run_id}"), 20, "all of the run to end")
+
+
+# --- The real thing ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def movies(toys, airflow):
+    """A function that deploys the demo's pipeline under a name, with few trials."""
+    config = PipelineConfig.read(CONFIG)
+    tables = toys / "tables"
+    data = config.as_dict()["data"]
+    for name in config.data.tables:
+        data[name]["path"] = str(tables / f"{name}.parquet")
+
+    def deployed(name):
+        record = {
+            **config.as_dict(),
+            "name": name,
+            "root": str(toys),
+            "serving": str(toys / name / "served" / "movies"),
+            "data": data,
+        }
+        record["tuner"].update(trials=3, epochs=2)
+        small = PipelineConfig.from_dict(record)
+        write_tables(tm.movielens("100k"), small)
+        file = toys / f"{name}.yaml"
+        file.write_text(json.dumps(small.as_dict()))  # JSON is YAML
+        command = [sys.executable, "-m", "tfrec_meta.pipeline.local_runner"]
+        command += ["--config", str(file), "--compile", str(toys / "pipelines" / name)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+        def known():
+            return name in {dag["dag_id"] for dag in airflow.get("dags")["dags"]}
+
+        until(known, 120, f"the DAG {name}")
+        return small
+
+    return deployed
+
+
+def answers(config):
+    """What the pushed model recommends to a newcomer, over gRPC."""
+    with served(Path(config.serving)) as address, Client(address, model="movies") as client:
+        return client.recommend("nobody-knows-me", history=["50", "181", "1"], k=5)
+
+
+def why(airflow, dag, run_id):
+    """States, and the ends of the logs of what failed: for a failing test to show."""
+    said = [str(airflow.states(dag, run_id))]
+    for name, task in airflow.tasks(dag, run_id).items():
+        if task["state"] == "failed":
+            said.append(airflow.log(dag, run_id, name, task["try_number"])[-2000:])
+    return "\n".join(said)
+
+
+def test_the_demo_is_trained_pushed_and_answers(airflow, movies, toys):
+    config = movies("movies")
+    airflow.trigger("movies", "first", "tuner.trials=2")
+    assert airflow.ended("movies", "first", 900) == "success", why(airflow, "movies", "first")
+    assert set(airflow.states("movies", "first").values()) == {"success"}
+    run = config.folder / "runs" / "first"
+    assert '\\"trials\\": 2' in (run / "pipeline.json").read_text()
+    assert (run / "index.html").exists()
+    (pushed,) = airflow.pushes("movies", "first")
+    assert Path(pushed["pushed_destination"]).parent == Path(config.serving)
+    assert len(answers(config)) == 5
+
+
+def test_the_demo_goes_on_after_a_kill_in_the_middle_of_the_trainer(airflow, movies, toys):
+    config = movies("killed")
+    run = config.folder / "runs" / "first"
+    airflow.trigger("killed", "first")
+
+    def training():
+        started = processes(f"worker serve --run {run}")
+        states = airflow.states("killed", "first")
+        assert "failed" not in states.values(), why(airflow, "killed", "first")
+        if states["Trainer"] != "running":
+            return None
+        parents = {pid: parent_of(pid) for pid in started}
+        return [pid for pid, parent in parents.items() if parent in parents]
+
+    (node,) = until(training, 900, "the Trainer")
+    time.sleep(2)
+    os.kill(node, signal.SIGKILL)
+    assert airflow.ended("killed", "first", 900) == "success", why(airflow, "killed", "first")
+    tries = {name: task["try_number"] for name, task in airflow.tasks("killed", "first").items()}
+    assert tries.pop("Trainer") == 2
+    assert set(tries.values()) == {1}
+    assert len(answers(config)) == 5
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+# --- What is refused ---------------------------------------------------------------------------
 
 
 def test_settings_that_can_not_be_had_fail_the_first_task_and_nothing_runs(airflow, toys):

@@ -202,6 +202,7 @@ def task(parse, films):
     context = {
         "run_id": "r1",
         "params": {"set": []},
+        "ti": SimpleNamespace(try_number=1),
         "outlet_events": {
             ("films.pushed", "x-tfrec-meta://films/pushed"): SimpleNamespace(extra={})
         },
@@ -257,6 +258,18 @@ def test_a_nodes_status_is_its_tasks(task, monkeypatch, caplog):
         tasks["Trainer"].execute(context)
     assert "the node says why" in caplog.text
     assert not tasks["Trainer"].running
+
+
+def test_a_task_that_is_tried_again_starts_a_worker_should_it_have_died(task, monkeypatch):
+    tasks, context, run = task
+    asked = []
+    client = SimpleNamespace(
+        begin=lambda *_: run, start=asked.append, run=lambda run, node, say: asked.append(node) or 0
+    )
+    monkeypatch.setattr(type(tasks["Trainer"]), "client", lambda self: client)
+    tasks["Trainer"].execute(context)
+    tasks["Trainer"].execute({**context, "ti": SimpleNamespace(try_number=2)})
+    assert asked == ["Trainer", run, "Trainer"]
 
 
 def test_settings_or_run_ids_that_make_no_sense_fail_the_task(task):
