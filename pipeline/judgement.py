@@ -186,7 +186,9 @@ def _verdict(checks: Sequence[Check], notes: Sequence[str], contested: bool) -> 
         words = "Not blessed: " + "; ".join(failed[:_SAID]) + more + "."
     else:
         words = "Blessed: " + checks[0].words
-        words += ", and nothing is below the last blessed model's." if contested else "."
+        words += (
+            ", and nothing is significantly below the last blessed model's." if contested else "."
+        )
     return Verdict(not failed, words, tuple(checks), tuple(notes))
 
 

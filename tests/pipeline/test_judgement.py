@@ -95,7 +95,7 @@ def test_a_degraded_model_is_refused_by_popularity_and_by_the_last_blessed(saved
 def test_a_degraded_last_blessed_model_is_replaced(saved, model, split):
     verdict = judge(model, gate_toys.degraded(saved), split.past, split.test, CONFIG)
     assert verdict.blessed
-    assert verdict.words.endswith("and nothing is below the last blessed model's.")
+    assert verdict.words.endswith("and nothing is significantly below the last blessed model's.")
     assert check_of(verdict, against=LAST_BLESSED).low > 0
 
 
