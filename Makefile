@@ -7,7 +7,7 @@ endif
 STARTER := $(firstword $(PYTHON) $(shell command -v python3 || command -v python3.12 || command -v python3.13 || command -v python3.11))
 VENV := .venv/bin
 
-.PHONY: help setup browser test test-airflow demo airflow lint lock clean
+.PHONY: help setup browser test test-airflow demo pipeline airflow lint lock clean
 
 help: ## Print these lines.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test-airflow: setup ## Run the pipeline on a real Airflow 3, end to end; takes m
 
 demo: setup ## From interactions to recommendations over gRPC, on MovieLens-100K.
 	@$(VENV)/python -m examples.demo $(ARGS)
+
+pipeline: setup ## The TFX pipeline on MovieLens-100K, and questions to what it pushed.
+	@$(VENV)/python -m examples.pipeline $(ARGS)
 
 airflow: setup ## Start Airflow 3 on this machine, with the pipeline on MovieLens-100K in place.
 	@$(STARTER) bootstrap.py airflow

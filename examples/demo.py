@@ -5,12 +5,14 @@ Everything that it makes is in `.runs/demo`: the trained model, the exported one
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 # TensorFlow's own log would drown what there is to see here; what stops it is raised all the same.
@@ -52,31 +54,33 @@ def main() -> None:
     print(f"{version} with {sum(1 for _ in version.rglob('*'))} files")
 
     step("5. Serve: a process of its own, on a free port")
-    server, address = start_server(version.parent)
-    try:
-        print(f"pid {server.pid} listens on {address}")
+    with served(version.parent) as address:
         step("6. Ask it over gRPC")
         ask(address, Catalogue.read(version), split.train)
-    finally:
-        server.send_signal(signal.SIGTERM)  # what is under way is answered, then it ends
-        status = server.wait(timeout=60)
-    print(f"\nThe server was told to stop, and ended with status {status}.")
-    if status != 0:
-        raise SystemExit(f"error: the server should have ended with 0, not {status}.")
 
     step("7. Report")
     page = tm.report(FOLDER / "report.html", model, split, found, users=KNOWN_USERS)
     print(f"{page.resolve()}\nDone in {time.monotonic() - began:.0f} s.")
 
 
-def start_server(base: Path) -> tuple[subprocess.Popen[str], str]:
-    """The server's process, and its host:port as soon as it answers."""
+@contextlib.contextmanager
+def served(base: Path) -> Iterator[str]:
+    """A server of its own process over the folder of one model; its host:port once it answers."""
     command = [sys.executable, "-m", "tfrec_meta.cli", "serve", str(base), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     line = server.stdout.readline()
     if not line.startswith("listening on "):
         raise SystemExit(f"error: the server ended with status {server.wait()}, see above.")
-    return server, line.split()[-1]
+    address = line.split()[-1]
+    try:
+        print(f"pid {server.pid} listens on {address}")
+        yield address
+    finally:
+        server.send_signal(signal.SIGTERM)  # what is under way is answered, then it ends
+        status = server.wait(timeout=60)
+    print(f"\nThe server was told to stop, and ended with status {status}.")
+    if status != 0:
+        raise SystemExit(f"error: the server should have ended with 0, not {status}.")
 
 
 def ask(address: str, films: Catalogue, past: tm.Interactions) -> None:

@@ -134,7 +134,8 @@ class Transform(base_beam_component.BaseBeamComponent):
             transformed = types.Channel(type=standard_artifacts.Examples)
             transformed.matching_channel_name = "examples"
         super().__init__(
-            spec=TransformSpec(
+            # Not by its name: TFX reloads this module when it looks for the function in it.
+            spec=self.SPEC_CLASS(
                 examples=examples,
                 schema=schema,
                 catalogue=catalogue,

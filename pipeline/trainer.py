@@ -175,7 +175,8 @@ class Trainer(base_component.BaseComponent):
         chosen_strategy(config.trainer.strategy, config.seed)  # a mistake is better told now
         read_config(ExportConfig, config.trainer.export)
         super().__init__(
-            spec=TrainerSpec(
+            # Not by its name: TFX reloads this module when it looks for the function in it.
+            spec=self.SPEC_CLASS(
                 examples=examples,
                 transform_graph=transform_graph,
                 schema=schema,

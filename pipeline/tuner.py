@@ -134,7 +134,8 @@ class Tuner(base_component.BaseComponent):
         StrategySpace(config.tuner.families, config.tuner.fixed)
         chosen_strategy(config.trainer.strategy, config.seed)
         super().__init__(
-            spec=TunerSpec(
+            # Not by its name: TFX reloads this module when it looks for the function in it.
+            spec=self.SPEC_CLASS(
                 examples=examples,
                 transform_graph=transform_graph,
                 catalogue=catalogue,

@@ -1,0 +1,192 @@
+"""How long does the pipeline take, beside TFX's own components?
+
+Three runs, each in a process of its own, one after the other:
+
+- ours: the pipeline of `tfrec_meta.pipeline` over three tables (interactions, users, items), with
+  gate, histories, six trials, ranking gate, infra validation and push, in an empty folder;
+- stock: TFX's components as its tutorials wire them (`benchmarks.stock_pipeline`), on the same rows
+  joined into one CSV. Its tuner trains TFRS's two-tower tutorial model with the very settings of
+  our six trials (embedding dimension, learning rate, batch size, and as many epochs as ours ran),
+  and measures FactorizedTopK once a trial, after the last epoch;
+- cached: ours again, on the same input.
+
+Importing TFX is timed apart (`import_seconds`, the median of the three) and not counted for
+either. With `--rounds` the three are repeated, in turn, and medians are shown. What the cached run
+pushes is checked: nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arguments import finish, load, parse
+from tfrec_meta.data import Interactions
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+STOCK_COLUMNS = ("title", "gender", "occupation", "age", "year")
+
+
+def main() -> None:
+    arguments = parse(__doc__)
+    data = load(arguments.data)
+    seconds: dict[str, list[float]] = {"ours": [], "stock": [], "cached": []}
+    imports = []
+    for round_ in range(1 if arguments.quick else 3):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_tables(data, folder)
+            config = our_config(folder, arguments.seed, arguments.quick)
+            (folder / "config.json").write_text(json.dumps(config))
+            order = ("ours", "stock", "cached")
+            for side in order:
+                done = child(side, folder)
+                seconds[side].append(done["seconds"])
+                imports.append(done["import_seconds"])
+                print(f"round {round_ + 1}: {side} {done}", file=sys.stderr, flush=True)
+                if side == "cached" and done["new_version"]:
+                    raise SystemExit("error: the same input pushed a new version.")
+    medians = {side: statistics.median(values) for side, values in seconds.items()}
+    finish(
+        {
+            "seconds": medians["ours"],
+            "seconds_cached": medians["cached"],
+            "import_seconds": statistics.median(imports),
+            "seconds_stock": medians["stock"],
+            "ratio": statistics.median(
+                ours / stock for ours, stock in zip(seconds["ours"], seconds["stock"], strict=True)
+            ),
+            "rounds": len(seconds["ours"]),
+        },
+        arguments,
+    )
+
+
+def our_config(folder: Path, seed: int, quick: bool) -> dict[str, Any]:
+    """The pipeline's config: all defaults, but what names the data and the number of trials."""
+    paths = {name: folder / f"{name}.parquet" for name in ("interactions", "users", "items")}
+    return {
+        "name": "benchmark",
+        "root": str(folder / "runs"),
+        "serving": str(folder / "serving" / "movies"),
+        "seed": seed,
+        "data": {name: {"path": str(path)} for name, path in paths.items() if path.exists()},
+        "tuner": {"trials": 2 if quick else 6, "epochs": 2 if quick else 8},
+        "evaluator": {"positive": 4},
+    }
+
+
+def write_tables(data: Interactions, folder: Path) -> None:
+    """The three tables for us, and one CSV of the rows joined for the stock components."""
+    tables = {"interactions": data.events, "users": data.users, "items": data.items}
+    for name, table in tables.items():
+        if table is not None:
+            pq.write_table(table, folder / f"{name}.parquet")
+    joined = data.events
+    for key, table in (("user_id", data.users), ("item_id", data.items)):
+        if table is None:
+            continue
+        for place, field in enumerate(table.schema):
+            if pa.types.is_list(field.type):  # a CSV has no lists
+                text = pc.binary_join(table[field.name].combine_chunks(), "|")
+                table = table.set_column(place, field.name, text)
+        joined = joined.join(table, key)
+    (folder / "rows").mkdir()
+    joined.to_pandas().to_csv(folder / "rows" / "rows.csv", index=False)
+
+
+def child(side: str, folder: Path) -> dict[str, Any]:
+    """Runs one side in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.pipeline", "--side", side, str(folder)]
+    log = folder / f"{side}.log"
+    with open(log, "w") as errors:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+    if done.returncode:
+        sys.stderr.write(log.read_text()[-5000:])
+        raise SystemExit(f"error: {side} ended with status {done.returncode}.")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_side(side: str, folder: Path) -> None:
+    """What a child does: imports, runs, and prints its times as JSON."""
+    began = time.monotonic()
+    run = run_stock if side == "stock" else run_ours
+    result = run(folder, began)
+    print(json.dumps(result), flush=True)
+
+
+def run_ours(folder: Path, began: float) -> dict[str, Any]:
+    from tfrec_meta.pipeline import local_runner, pipeline  # noqa: F401  (all that it imports)
+    from tfrec_meta.pipeline.configs import PipelineConfig
+
+    imported = time.monotonic()
+    config = PipelineConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    before = served(config.serving)
+    done = local_runner.run(config)
+    seconds = time.monotonic() - imported
+    shutil.copy(done.folder / "nodes.jsonl", folder / "nodes.jsonl")
+    return {
+        "import_seconds": imported - began,
+        "seconds": seconds,
+        "new_version": served(config.serving) != before,
+        "pushed": str(done.pushed),
+    }
+
+
+def served(folder: str) -> list[str]:
+    """The versions that TF Serving would find."""
+    path = Path(folder)
+    return sorted(p.name for p in path.iterdir() if p.name.isdigit()) if path.is_dir() else []
+
+
+def our_trials(folder: Path) -> list[dict[str, Any]]:
+    """The settings of our trials, as the stock model takes them."""
+    from tfrec_meta.models import TwoTowerConfig
+    from tfrec_meta.training import TrainingConfig
+
+    records = map(json.loads, (folder / "nodes.jsonl").read_text().splitlines())
+    (tuner,) = (record for record in records if record["node"] == "Tuner")
+    (results,) = tuner["outputs"]["tuner_results"]
+    trials = json.loads((Path(results["uri"]) / "trials.json").read_text())
+    settings = []
+    for trial in trials:
+        model, training = trial["strategy"].get("model", {}), trial["strategy"].get("training", {})
+        settings.append(
+            {
+                "embedding_dim": model.get("embedding_dim", TwoTowerConfig().embedding_dim),
+                "learning_rate": training.get("learning_rate", TrainingConfig().learning_rate),
+                "batch_size": training.get("batch_size", TrainingConfig().batch_size),
+                "epochs": len(trial["curve"]),  # patience may have stopped ours
+            }
+        )
+    return settings
+
+
+def run_stock(folder: Path, began: float) -> dict[str, Any]:
+    from benchmarks import stock_pipeline
+
+    import tfx.v1 as tfx
+
+    imported = time.monotonic()
+    trials = our_trials(folder)
+    started = time.monotonic()
+    pipeline = stock_pipeline.create(folder / "stock", folder / "rows", trials)
+    tfx.orchestration.LocalDagRunner().run(pipeline)
+    return {"import_seconds": imported - began, "seconds": time.monotonic() - started}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--side"]:
+        run_side(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main()

@@ -1,0 +1,177 @@
+"""The pipeline's graph: which node reads what. What a node does, the module of its name says."""
+
+from __future__ import annotations
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+from tfrec_meta.pipeline import evaluator, nodes
+from tfrec_meta.pipeline.artifacts import AcceptedData
+from tfrec_meta.pipeline.configs import PipelineConfig
+from tfrec_meta.pipeline.data_gate import DataGate
+from tfrec_meta.pipeline.example_gen import IN_PROCESS, ExampleGen
+from tfrec_meta.pipeline.histories import Histories
+from tfrec_meta.pipeline.infra_validator import infra_validator
+from tfrec_meta.pipeline.preprocessing import Transform
+from tfrec_meta.pipeline.pusher import Pusher
+from tfrec_meta.pipeline.ranking_gate import RankingGate
+from tfrec_meta.pipeline.resolvers import LatestFromOtherData, LatestOrNothing
+from tfrec_meta.pipeline.schemas import Schemas
+from tfrec_meta.pipeline.trainer import Trainer
+from tfrec_meta.pipeline.tuner import Tuner
+
+import tfx.v1 as tfx
+from tfx.types import standard_artifacts
+
+
+def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+    """The pipeline of `config`, for any of TFX's runners.
+
+    Raises:
+        ValueError: for what only the parts can tell, such as an unknown family or a schema that the
+            curated folder lacks.
+    """
+    tables = config.data.tables
+    examples, statistics, anomalies = {}, {}, {}
+    components = []
+
+    def add(component, node_id):
+        components.append(component.with_id(node_id))
+        return component.outputs
+
+    for name in tables:
+        examples[name] = add(ExampleGen(name, config.data), f"{name.title()}Gen")["examples"]
+    for name in tables:
+        made = add(
+            tfx.components.StatisticsGen(examples=examples[name]), f"{name.title()}Statistics"
+        )
+        statistics[name] = made["statistics"]
+    accepted = add(
+        tfx.dsl.Resolver(
+            strategy_class=LatestFromOtherData,
+            config={"candidate": "accepted"},
+            **{f"current_{name}": channel for name, channel in statistics.items()},
+            accepted=tfx.dsl.Channel(type=AcceptedData),
+        ),
+        "LastAccepted",
+    )["accepted"]
+    schemas = add(Schemas(statistics=statistics, accepted=accepted, config=config.data), "Schemas")
+    for name in tables:
+        validator = tfx.components.ExampleValidator(
+            statistics=statistics[name], schema=schemas[name]
+        )
+        anomalies[name] = add(validator, f"{name.title()}Validator")["anomalies"]
+    gate = DataGate(
+        examples=examples,
+        statistics=statistics,
+        schemas=schemas,
+        anomalies=anomalies,
+        accepted=accepted,
+        config=config.data,
+    )
+    add(gate, "DataGate")
+
+    past = Histories(**examples, config=config.split, seed=config.seed)
+    past.add_upstream_node(gate)
+    rows = add(past, "Histories")
+    earlier = add(
+        tfx.dsl.Resolver(
+            strategy_class=LatestFromOtherData,
+            config={"candidate": "transform_graph"},
+            current=rows["examples"],
+            transform_graph=tfx.dsl.Channel(type=standard_artifacts.TransformGraph),
+        ),
+        "LastTransform",
+    )["transform_graph"]
+    graph = add(
+        Transform(
+            examples=rows["examples"],
+            schema=rows["schema"],
+            catalogue=rows["catalogue"],
+            earlier=earlier,
+            features=config.trainer.strategy.get("features"),
+            history_length=config.split.history_length,
+            materialize=config.materialize,
+        ),
+        "Transform",
+    )["transform_graph"]
+
+    learnt = {
+        "examples": rows["examples"],
+        "transform_graph": graph,
+        "catalogue": rows["catalogue"],
+        "config": config,
+    }
+    if config.tuner.enabled:
+        best = add(Tuner(**learnt), "Tuner")["best_hyperparameters"]
+    else:
+        best = add(
+            tfx.dsl.Resolver(
+                strategy_class=LatestOrNothing,
+                best_hyperparameters=tfx.dsl.Channel(type=standard_artifacts.HyperParameters),
+            ),
+            "LastStrategy",
+        )["best_hyperparameters"]
+    blessed = add(
+        tfx.dsl.Resolver(
+            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+            model=tfx.dsl.Channel(type=standard_artifacts.Model),
+            model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+        ),
+        "LastBlessed",
+    )["model"]
+    model = add(
+        Trainer(
+            **learnt,
+            schema=rows["schema"],
+            hyperparameters=best,
+            base_model=blessed if config.trainer.warm_start else None,
+        ),
+        "Trainer",
+    )["model"]
+
+    evaluation = None
+    if config.evaluator.positive is not None:
+        evaluation = add(
+            tfx.components.Evaluator(
+                examples=rows["examples"],
+                example_splits=evaluator.SPLITS,
+                schema=rows["schema"],
+                model=model,
+                eval_config=evaluator.eval_config(config.evaluator),
+                module_path=evaluator.MODULE,
+            ),
+            "Evaluator",
+        )["evaluation"]
+    verdict = add(
+        RankingGate(
+            examples=rows["examples"],
+            catalogue=rows["catalogue"],
+            seen=rows["seen"],
+            model=model,
+            baseline_model=blessed,
+            evaluation=evaluation,
+            config=config.evaluator,
+            seed=config.seed,
+        ),
+        "RankingGate",
+    )
+    tried = add(
+        infra_validator(model=model, examples=rows["examples"], config=config.infra_validator),
+        "InfraValidator",
+    )
+    add(
+        Pusher(
+            model=model,
+            model_blessing=verdict["blessing"],
+            infra_blessing=tried["blessing"],
+            serving=config.serving,
+        ),
+        "Pusher",
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(config.folder / "artifacts"),
+        components=components,
+        enable_cache=config.cache,
+        metadata_connection_config=nodes.metadata_connection(config),
+        beam_pipeline_args=list(config.beam or IN_PROCESS),
+    )
