@@ -1,6 +1,6 @@
 """Vocabularies: growth, what is dropped, and the file that TensorFlow reads."""
 
-from tfrec_meta.features import Vocabulary
+from tfrec_meta.features.vocabulary import NO_TOKENS, Vocabulary
 
 import numpy as np
 import pyarrow as pa
@@ -109,6 +109,8 @@ def test_wild_tokens_come_back_from_the_file_as_themselves(tmp_path):
 
 def test_an_empty_vocabulary_comes_back_empty(tmp_path):
     Vocabulary().write(tmp_path / "v.txt")
+    assert len(Vocabulary.read(tmp_path / "v.txt")) == 1
+    (tmp_path / "v.txt").write_bytes(NO_TOKENS)
     assert len(Vocabulary.read(tmp_path / "v.txt")) == 1
 
 

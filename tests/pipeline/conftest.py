@@ -16,8 +16,9 @@ import pytest
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import Artifact, artifact_utils, standard_artifacts
 
-# Beam's direct runner would first try to fetch another one from the net.
-BEAM = ("--runner=FnApiRunner",)
+# In this process: the default runner would first try to fetch another one from the net, and without
+# an image TFX would package itself for workers elsewhere, which takes seconds.
+BEAM = ("--runner=FnApiRunner", "--sdk_container_image=none")
 HISTORY_LENGTH = 20
 SPLIT = SplitConfig(history_length=HISTORY_LENGTH, partitions=3)
 

@@ -27,7 +27,8 @@ def mean_and_scale(statistics: tuple[float, float]) -> tuple[np.float32, np.floa
     A factor, since TensorFlow makes of a division by a constant a product that rounds otherwise.
     """
     mean, deviation = statistics
-    return np.float32(mean), np.float32(1.0 / deviation)
+    # Below the smallest normal number, TensorFlow would take it for 0.
+    return np.float32(mean), np.float32(max(1.0 / deviation, float(np.finfo(np.float32).tiny)))
 
 
 def standardised(values: Any, statistics: tuple[float, float]) -> np.ndarray:

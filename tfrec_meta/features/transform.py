@@ -16,6 +16,7 @@ from tfrec_meta.features.columns import mean_and_scale
 from tfrec_meta.features.graph import LINE, TOKEN, Encoding, raw_default, raw_width, table
 from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
 from tfrec_meta.features.spec import FeatureSpec
+from tfrec_meta.features.vocabulary import NO_TOKENS
 
 import apache_beam as beam
 import numpy as np
@@ -198,8 +199,7 @@ class _Deferred(Encoding):
         rows = tft.apply_vocabulary(
             tokens, self._vocabularies[key], default_value=-1, lookup_fn=look_up
         )
-        # An empty vocabulary is a file of one blank line.
-        return tf.where(tf.equal(tokens, ""), 0, tf.cast(rows, tf.int32) + 1)
+        return tf.cast(rows, tf.int32) + 1
 
     def mean_and_scale(self, key: str) -> tuple[tf.Tensor, tf.Tensor]:
         return self._statistics[key][0], self._statistics[key][1]
@@ -350,7 +350,7 @@ def _write(
         fitted.save(made)
         for name in files:
             if not (made / name).stat().st_size:
-                (made / name).write_bytes(b"\n")  # no lookup table reads an empty file
+                (made / name).write_bytes(NO_TOKENS)
             tf.io.gfile.copy(str(made / name), os.path.join(target, name))
     return target
 
@@ -366,7 +366,10 @@ def _scales(counts: Mapping[str, fitting.Moments]) -> np.ndarray:
 
 def _column(inputs: Inputs, name: str, where: str) -> tf.SparseTensor:
     if name not in inputs:
-        raise ValueError(f"The {where} have no column `{name}`; there are {sorted(inputs)}.")
+        raise ValueError(
+            f"The {where} have no column `{name.rpartition('/')[2]}`, of which a feature was "
+            f"declared; the columns of all tables are {', '.join(sorted(inputs))}."
+        )
     return inputs[name]
 
 

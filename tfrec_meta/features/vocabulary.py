@@ -16,6 +16,10 @@ UNKNOWN_ROW = 0  # of tokens that are absent or unknown, and of padding
 # holds either could not come back as itself.
 _LINE_BREAKS = "[\r\n]"
 
+# The file of an empty vocabulary of which a lookup table is to be made: TensorFlow reads neither an
+# empty file nor an empty line. This is no UTF-8, and so no token.
+NO_TOKENS = b"\xff\n"
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Vocabulary:
@@ -79,9 +83,9 @@ class Vocabulary:
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
         """Reads what `write` wrote."""
-        text = path.read_bytes().decode("utf-8")
-        # Transform writes an empty one as a blank line: no lookup table reads an empty file.
-        return cls(pa.array([token for token in text.split("\n") if token], pa.string()))
+        content = path.read_bytes()
+        text = "" if content == NO_TOKENS else content.decode("utf-8")
+        return cls(pa.array(text.split("\n")[:-1], pa.string()))
 
 
 def counted(values: pa.Array | pa.ChunkedArray) -> pa.Table:
