@@ -1,0 +1,51 @@
+"""What a later Transform takes over from an earlier one."""
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector
+from tfrec_meta.features.transform import grown_from, inferred, item_column, user_column
+
+import pyarrow as pa
+
+USERS = pa.table({"user_id": ["a", "b"], "age": [20.0, 40.0], "job": ["cook", "cook"]})
+ITEMS = pa.table({"item_id": ["x", "y"], "tags": [["one"], ["two"]]})
+DATA = Interactions.from_arrays(["a", "b"], ["x", "y"], users=USERS, items=ITEMS)
+EARLIER = FeatureSpec(user=(Number("age"), Category("job")), item=(Category("tags"),)).fit(DATA)
+
+
+def test_columns_of_the_tables_can_not_clash_with_those_of_the_events():
+    assert user_column("age") == "user/age"
+    assert item_column("title") == "item/title"
+
+
+def test_a_feature_of_the_same_kind_goes_on_from_what_it_was():
+    declared = FeatureSpec(user=(Category("job", 2), Number("age")), history_length=9)
+    grown = grown_from(declared, EARLIER)
+    assert grown.declaration() == declared.declaration()
+    assert set(grown.vocabularies) == {"user_id", "item_id", "user.job"}
+    assert grown.users == EARLIER.users
+    assert grown.statistics == {"user.age": (30.0, 10.0)}
+
+
+def test_a_feature_of_another_kind_starts_anew():
+    grown = grown_from(FeatureSpec(user=(Text("job"), Category("age"))), EARLIER)
+    assert set(grown.vocabularies) == {"user_id", "item_id"}
+    assert not grown.statistics
+
+
+def test_inferred_features_stay_what_they_were_and_grow_only_wider():
+    users = pa.table(
+        {
+            "user_id": ["c", "d", "e"],
+            "city": ["Bonn", "Bonn", "Bonn"],
+            # By themselves these would be no feature: one word, hardly repeated.
+            "job": ["cook", "judge", "smith"],
+        }
+    )
+    items = pa.table({"item_id": ["x"], "tags": [["one", "two"]], "image": [[0.5, 1.0, 2.0]]})
+    spec = inferred(users, items, 7, EARLIER)
+    assert spec.user == (Category("job"), Category("city"))  # there are no ages any more
+    assert spec.item == (Category("tags", 2), Vector("image", 3))
+    assert spec.history_length == 7
+    assert inferred(users, items, 7) == FeatureSpec.infer(
+        Interactions.from_arrays(["c"], ["x"], users=users, items=items), 7
+    )
