@@ -19,6 +19,9 @@ Where tf_keras 2.21 grows with the table, and these don't (`benchmarks/embedding
 - On a GPU `jit_compile` is on by default, and XLA compiles for fixed shapes, where a batch's number
   of distinct rows changes with each step; here it is off.
 
+What still grows is the waiting for memory itself: random rows of a table that fits into no cache,
+once for the model's lookup and once for each slot, which is least for RowWiseAdagrad.
+
 A variable's `constraint` is Keras's to apply, to the whole variable at each step: leave it out for
 large tables. So is reading a whole table in the model: TensorFlow copies it once its rows have been
 written one by one.
@@ -383,8 +386,8 @@ class LazyAdamW(LazyAdam):
 
 def _read(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     """Rows of a variable, without reading the rest."""
-    # Not `tf.gather`: on a CPU its kernel overlaps fewer of the waits for memory, which takes two
-    # to three times as long where the table is larger than the cache.
+    # Not `tf.gather`: on a CPU its kernel overlaps fewer of the waits for memory, and takes up to
+    # twice as long where the table is larger than the cache.
     return tf.gather_nd(variable, rows[:, None])
 
 
