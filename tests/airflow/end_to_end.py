@@ -14,12 +14,11 @@ import sys
 import time
 import urllib.error
 from pathlib import Path
-from types import SimpleNamespace
 
 import tfrec_meta as tm
 from examples.demo import served
 from examples.pipeline import CONFIG, write_tables
-from tfrec_meta.pipeline.airflow_server import USER, call
+from tfrec_meta.pipeline.airflow_server import USER, _descendants, call
 from tfrec_meta.pipeline.configs import PipelineConfig
 from tfrec_meta.serving import Client
 
@@ -70,7 +69,8 @@ def processes(of):
 class Airflow:
     """What the REST API of a running Airflow says."""
 
-    def __init__(self, address, password):
+    def __init__(self, server, address, password):
+        self.server = server
         self.api = f"{address}/api/v2"
         login = {"username": USER, "password": password}
         self.token = call(f"{address}/auth/token", record=login)["access_token"]
@@ -140,12 +140,16 @@ def start(tmp_path_factory):
 
         until(ready, 400, "Airflow")
         password = json.loads((home / "passwords.json").read_text())[USER]
-        return Airflow(f"http://127.0.0.1:{port}", password)
+        return Airflow(server.pid, f"http://127.0.0.1:{port}", password)
 
     yield started
     for server in servers:
+        # Airflow overwrites its processes' command lines and environments: by descent, too.
+        started_by_it = list(_descendants(server.pid))
+        assert len(started_by_it) > 2
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 0
+        assert [pid for pid in started_by_it if Path(f"/proc/{pid}").exists()] == []
     assert processes(str(home)) == {}
 
 
@@ -392,7 +396,7 @@ def test_nobody_gets_in_without_the_password(airflow):
 def test_only_loopback_is_listened_on(airflow):
     """Of all processes of this Airflow, by the kernel's tables."""
     ours = set()
-    for pid in processes(str(SimpleNamespace(port=airflow.api).port.split("/")[2])):
+    for pid in _descendants(airflow.server):
         try:
             for entry in Path(f"/proc/{pid}/fd").iterdir():
                 ours.add(os.readlink(entry))
