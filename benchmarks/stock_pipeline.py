@@ -8,7 +8,6 @@ LocalDagRunner in one process. Nothing of ours takes part but the choice of Kera
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +107,20 @@ class _Tuner(keras_tuner.GridSearch):
         chosen = self._trial(trial.hyperparameters)
         model = self.hypermodel.build(trial.hyperparameters)
         curve = _fit(model, self._arguments, chosen, verbose=0)
-        return {OBJECTIVE: curve.history[OBJECTIVE][-1]}
+        return {OBJECTIVE: max(curve.history[OBJECTIVE])}
 
 
 def _fit(model: TwoTower, arguments: FnArgs, trial: dict[str, Any], verbose: int = 2) -> Any:
-    epochs = trial["epochs"]
+    epochs, once = trial["epochs"], arguments.custom_config["validate"] == "once"
+    best = tf_keras.callbacks.EarlyStopping(
+        OBJECTIVE, mode="max", patience=trial["patience"], restore_best_weights=True
+    )
     return model.fit(
         _data(arguments, arguments.train_files, trial["batch_size"]),
         epochs=epochs,
         validation_data=_data(arguments, arguments.eval_files, 4096),
-        validation_freq=epochs,  # once: FactorizedTopK over the catalogue is slow
+        validation_freq=epochs if once else 1,
+        callbacks=[] if once else [best],
         verbose=verbose,
     )
 
@@ -164,8 +167,17 @@ def run_fn(arguments: FnArgs) -> None:
     )
 
 
-def create(folder: Path, rows: Path, trials: list[dict[str, Any]]) -> tfx.dsl.Pipeline:
-    """The pipeline over the folder `rows` of one CSV; everything it writes is below `folder`."""
+def create(
+    folder: Path, rows: Path, trials: list[dict[str, Any]], validate: str
+) -> tfx.dsl.Pipeline:
+    """The pipeline over the folder `rows` of one CSV; everything it writes is below `folder`.
+
+    Args:
+        folder: for artifacts, metadata and the pushed model.
+        rows: of the CSV.
+        trials: `embedding_dim`, `learning_rate`, `batch_size`, `epochs` and `patience` of each.
+        validate: "each" epoch, with early stopping, or "once" after the last.
+    """
     examples = tfx.components.CsvExampleGen(input_base=str(rows))
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
     schema = tfx.components.SchemaGen(statistics=statistics.outputs["statistics"])
@@ -182,7 +194,7 @@ def create(folder: Path, rows: Path, trials: list[dict[str, Any]]) -> tfx.dsl.Pi
         "transform_graph": transform.outputs["transform_graph"],
         "train_args": tfx.proto.TrainArgs(num_steps=1),
         "eval_args": tfx.proto.EvalArgs(num_steps=1),
-        "custom_config": {"trials": json.loads(json.dumps(trials))},
+        "custom_config": {"trials": trials, "validate": validate},
     }
     tuner = tfx.components.Tuner(tuner_fn="benchmarks.stock_pipeline.tuner_fn", **learnt)
     trainer = tfx.components.Trainer(

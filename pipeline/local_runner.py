@@ -75,7 +75,7 @@ def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True
     run_id = run_id or datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S.%f")
     ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
     folder = nodes.begin_run(ir, run_id, config.folder)
-    (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1), encoding="utf-8")
+    _write_config(config, folder)
     names = [node.pipeline_node.node_info.id for node in ir.nodes]
     cached, pushed = 0, None
     verdict: tuple[str, ...] = ()
@@ -101,6 +101,12 @@ def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True
             raise
         page = run_page.write_run_page(folder)
     return Run(folder, page, time.monotonic() - began, cached, pushed, verdict)
+
+
+def _write_config(config: PipelineConfig, folder: Path) -> None:
+    """For the run's page."""
+    text = json.dumps(config.as_dict(), indent=1)
+    (folder / "config.json").write_text(text, encoding="utf-8")
 
 
 def _verdict(record: NodeRecord) -> tuple[str, ...]:
@@ -183,8 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.compile,
             pipeline_folder=config.folder,
             config=options.config,
+            settings=options.set,
             schedule=options.schedule,
         )
+        _write_config(config, folder)
         print(folder)
         return 0
     try:

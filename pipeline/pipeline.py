@@ -13,7 +13,11 @@ from tfrec_meta.pipeline.infra_validator import infra_validator
 from tfrec_meta.pipeline.preprocessing import Transform
 from tfrec_meta.pipeline.pusher import Pusher
 from tfrec_meta.pipeline.ranking_gate import RankingGate
-from tfrec_meta.pipeline.resolvers import LatestFromOtherData, LatestOrNothing
+from tfrec_meta.pipeline.resolvers import (
+    LatestBlessedFromOtherData,
+    LatestFromOtherData,
+    LatestOrNothing,
+)
 from tfrec_meta.pipeline.schemas import Schemas
 from tfrec_meta.pipeline.trainer import Trainer
 from tfrec_meta.pipeline.tuner import Tuner
@@ -110,20 +114,22 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             ),
             "LastStrategy",
         )["best_hyperparameters"]
-    blessed = add(
-        tfx.dsl.Resolver(
-            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-            model=tfx.dsl.Channel(type=standard_artifacts.Model),
-            model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
-        ),
-        "LastBlessed",
-    )["model"]
+    models = {
+        "model": tfx.dsl.Channel(type=standard_artifacts.Model),
+        "model_blessing": tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+    }
+    base = None
+    if config.trainer.warm_start:
+        resolver = tfx.dsl.Resolver(
+            strategy_class=LatestBlessedFromOtherData, examples=rows["examples"], **models
+        )
+        base = add(resolver, "LastBase")["model"]
     model = add(
         Trainer(
             **learnt,
             schema=rows["schema"],
             hyperparameters=best,
-            base_model=blessed if config.trainer.warm_start else None,
+            base_model=base,
         ),
         "Trainer",
     )["model"]
@@ -141,6 +147,8 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             ),
             "Evaluator",
         )["evaluation"]
+    strategy = tfx.dsl.experimental.LatestBlessedModelStrategy
+    blessed = add(tfx.dsl.Resolver(strategy_class=strategy, **models), "LastBlessed")["model"]
     verdict = add(
         RankingGate(
             examples=rows["examples"],

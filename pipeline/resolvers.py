@@ -6,7 +6,6 @@ return what the last run made, and so make everything below it run again, for th
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
@@ -15,6 +14,9 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common import resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
+    LatestBlessedModelStrategy,
+)
 
 
 class LatestFromOtherData(resolver.ResolverStrategy):
@@ -55,6 +57,14 @@ class LatestFromOtherData(resolver.ResolverStrategy):
             raise ValueError(
                 f"`candidate`={self._candidate!r}, but the inputs are {', '.join(input_dict)}."
             )
+        return {**input_dict, self._candidate: self.all_candidates(store, input_dict)[:1]}
+
+    def all_candidates(
+        self,
+        store: ml_metadata.MetadataStore,
+        input_dict: dict[str, list[types.Artifact]],
+    ) -> list[types.Artifact]:
+        """Every candidate that was not made from the current data, the newest first."""
         current = {
             artifact.id
             for key, artifacts in input_dict.items()
@@ -62,8 +72,35 @@ class LatestFromOtherData(resolver.ResolverStrategy):
             for artifact in artifacts
         }
         newest_first = _newest_first(input_dict[self._candidate])
-        other = (made for made in newest_first if not _made_from(store, made.id, current))
-        return {**input_dict, self._candidate: list(itertools.islice(other, 1))}
+        return [made for made in newest_first if not _made_from(store, made.id, current)]
+
+
+class LatestBlessedFromOtherData(resolver.ResolverStrategy):
+    """The newest blessed model that was not made from the current data, or nothing.
+
+        Resolver(
+            strategy_class=LatestBlessedFromOtherData,
+            examples=histories.outputs["examples"],
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+        ).with_id("LastBase")
+
+    A warm start from it is the same training however often the same data are run; one from the last
+    blessed model would go on and on. All inputs but `model` and `model_blessing` are current data.
+    """
+
+    def resolve_artifacts(
+        self,
+        store: ml_metadata.MetadataStore,
+        input_dict: dict[str, list[types.Artifact]],
+    ) -> dict[str, list[types.Artifact]]:
+        """Gives back `input_dict` with at most one model, and its blessing."""
+        other = {key: input_dict[key] for key in input_dict if key != "model_blessing"}
+        models = LatestFromOtherData("model").all_candidates(store, other)
+        blessed = LatestBlessedModelStrategy().resolve_artifacts(
+            store, {"model": models, "model_blessing": list(input_dict["model_blessing"])}
+        )
+        return {**input_dict, **(blessed or {})}
 
 
 class LatestOrNothing(resolver.ResolverStrategy):

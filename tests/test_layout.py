@@ -29,6 +29,7 @@ ALLOWED = {
     "evaluation": set(),
     "features": {"data"},
     "models": BELOW_MODELS,
+    "optimizers": set(),
     "training": BELOW_TRAINING,
     "tuning": ON_TOP,
     "distillation": ON_TOP,

@@ -4,7 +4,11 @@ from pathlib import Path
 
 from tfrec_meta import keras  # noqa: F401
 from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.resolvers import LatestFromOtherData, LatestOrNothing
+from tfrec_meta.pipeline.resolvers import (
+    LatestBlessedFromOtherData,
+    LatestFromOtherData,
+    LatestOrNothing,
+)
 
 import ml_metadata
 import pytest
@@ -75,6 +79,29 @@ def test_the_newest_of_other_data_is_taken_and_what_the_current_data_gave_is_not
     assert lineage.resolve([one, two], current=first) == [two.id]
     assert lineage.resolve([one], current=first) == []
     assert lineage.resolve([], current=first) == []
+
+
+def test_a_warm_start_begins_with_the_newest_blessed_model_of_other_data(lineage):
+    spans = [lineage.artifact(standard_artifacts.Examples) for _ in range(3)]
+    models = [lineage.made(lineage.artifact(standard_artifacts.Model), span) for span in spans]
+    blessings = []
+    for model, blessed in zip(models, (1, 0, 1), strict=True):
+        blessing = lineage.artifact(standard_artifacts.ModelBlessing)
+        blessing.set_int_custom_property("current_model_id", model.id)
+        blessing.set_int_custom_property("blessed", blessed)
+        blessings.append(blessing)
+
+    def base(span, models, blessings):
+        inputs = {"examples": [span], "model": models, "model_blessing": blessings}
+        found = LatestBlessedFromOtherData().resolve_artifacts(lineage.store, inputs)
+        assert found["examples"] == [span]
+        return [model.id for model in found["model"]]
+
+    new = lineage.artifact(standard_artifacts.Examples)
+    assert base(new, models, blessings) == [models[2].id]
+    assert base(spans[2], models, blessings) == [models[0].id]  # not itself, nor the unblessed
+    assert base(spans[0], models[:1], blessings[:1]) == []
+    assert base(new, [], []) == []
 
 
 def test_made_from_one_unchanged_table_only_is_earlier_state_for_the_other(lineage):

@@ -1,0 +1,324 @@
+"""The whole pipeline on users of four tastes: once, again, a second span, bad data, kills."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import tfrec_meta as tm
+from tests.pipeline.gate_toys import tastes_split
+from tfrec_meta.features.transform import spec_of
+from tfrec_meta.pipeline import local_runner, nodes, pipeline, worker_client
+from tfrec_meta.pipeline.configs import PipelineConfig
+from tfrec_meta.pipeline.serving_folder import newest_version
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+RESOLVERS = {"LastAccepted", "LastTransform", "LastBase", "LastBlessed"}
+SEARCHED = {"encoder": "mean", "embedding_dim": 16, "training/batch_size": 512}
+
+
+class Shop:
+    """A folder with spans of three tables, and the pipeline over them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        data = tastes_split().data
+        self.tables = {"interactions": data.events, "users": data.users, "items": data.items}
+
+    def write_span(self, number: int, tables: dict[str, pa.Table]) -> None:
+        folder = self.folder / f"span-{number}"
+        folder.mkdir()
+        for name, table in tables.items():
+            pq.write_table(table, folder / f"{name}.parquet")
+
+    def config(self, name: str = "shop", **settings) -> PipelineConfig:
+        where = str(self.folder / "span-{SPAN}")
+        record = {
+            "name": name,
+            "root": str(self.folder / "runs"),
+            "serving": str(self.folder / "serving" / name),
+            "data": {table: {"path": f"{where}/{table}.parquet"} for table in self.tables},
+            "split": {"protocol": "leave-last-out", "partitions": 2, "history_length": 20},
+            "tuner": {
+                "trials": 2,
+                "epochs": 4,
+                "fixed": {f"two_tower/{key}": value for key, value in SEARCHED.items()},
+            },
+            "trainer": {
+                "warm_start": True,
+                "strategy": {"training": {"epochs": 30, "learning_rate": 0.02, "patience": 0}},
+                "export": {"history_width": 20, "max_k": 20},
+            },
+            "evaluator": {"positive": 3, "slices": ["taste"], "resamples": 200},
+            "infra_validator": {"requests": 3},
+        }
+        return PipelineConfig.from_dict(record | settings)
+
+
+def states(run: local_runner.Run) -> dict[str, str]:
+    return {record.node: record.state for record in nodes.read_records(run.folder)}
+
+
+def artifact(run: local_runner.Run, node: str, key: str) -> dict:
+    (record,) = (one for one in nodes.read_records(run.folder) if one.node == node)
+    (found,) = record.outputs[key]
+    return found
+
+
+def second_span(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """The events so far, more of the rarest items, and new users of a new item."""
+    events, items = tables["interactions"], tables["items"]
+    end = max(events["time"].to_pylist())
+    rare = [f"i{item}" for item in range(44, 48)]
+    more = [(f"u{user}", rare[user % 4]) for user in range(100, 160)]
+    more += [(f"n{user}", f"i{4 * step + user % 4}") for user in range(8) for step in range(6)]
+    more += [(f"n{user}", "brand new") for user in range(8)]
+    added = {
+        "user_id": [user for user, _ in more],
+        "item_id": [item for _, item in more],
+        "time": list(range(end + 1, end + 1 + len(more))),
+        "value": pa.array([4.0] * len(more), pa.float32()),
+    }
+    users = {
+        "user_id": [f"n{user}" for user in range(8)],
+        "taste": [f"t{user % 4}" for user in range(8)],
+        "age": [30] * 8,
+    }
+    film = {"item_id": ["brand new"], "title": ["Item of tomorrow"]}
+    return {
+        "interactions": pa.concat_tables([events, pa.table(added, schema=events.schema)]),
+        "users": pa.concat_tables([tables["users"], pa.table(users, tables["users"].schema)]),
+        "items": pa.concat_tables([items, pa.table(film, schema=items.schema)]),
+    }
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.write_span(1, shop.tables)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def first(shop):
+    return local_runner.run(shop.config(), "first", progress=False)
+
+
+@pytest.fixture(scope="module")
+def again(shop, first):
+    return local_runner.run(shop.config(), "again", progress=False)
+
+
+@pytest.fixture(scope="module")
+def later(shop, again):
+    shop.write_span(2, second_span(shop.tables))
+    return local_runner.run(shop.config(), "later", progress=False)
+
+
+@pytest.fixture(scope="module")
+def refused(shop, later):
+    """A third span whose ratings are words; the error, and the run's folder."""
+    tables = second_span(shop.tables)
+    events = tables["interactions"]
+    words = pa.array(["good"] * len(events))
+    wrong = events.set_column(events.column_names.index("value"), "value", words)
+    shop.write_span(3, tables | {"interactions": wrong})
+    config = shop.config()
+    with pytest.raises(ValueError) as error:
+        local_runner.run(config, "refused", progress=False)
+    return str(error.value), config.folder / "runs" / "refused"
+
+
+def test_the_first_run_pushes_a_blessed_model(first, shop):
+    assert set(states(first).values()) == {"ran"}
+    assert first.pushed == Path(shop.config().serving) / "1"
+    assert (first.pushed / "saved_model.pb").is_file()
+    assert first.verdict[0].startswith("Blessed")
+    assert artifact(first, "RankingGate", "blessing")["properties"]["blessed"] == 1
+    assert artifact(first, "Schemas", "items")["properties"]["inferred"] == 1
+
+
+def test_the_pushed_model_answers_as_the_model_in_memory(first, shop):
+    """Raw features to the SavedModel, and through the FeatureSpec in memory: one encoding."""
+    import tensorflow as tf
+
+    model = tm.load(Path(artifact(first, "Trainer", "model")["uri"]) / "model")
+    past = tastes_split().train
+    users = ["u0", "u50", "u77", "nobody"]
+    # The loaded object kept: with it, its tables would go.
+    served = tf.saved_model.load(str(first.pushed))
+    rank = served.signatures["rank"]
+    items = list(model.spec.items.tokens.to_pylist())[:10]
+    by_user = {user: [] for user in users}
+    for user, item in zip(
+        past.events["user_id"].to_pylist(), past.events["item_id"].to_pylist(), strict=True
+    ):
+        if user in by_user:
+            by_user[user].append(item)
+    history = [(by_user[user] + [""] * 20)[:20] for user in users]
+    width = rank.structured_outputs["score"].shape[1]
+    asked = [(items + [""] * width)[:width]] * len(users)
+    tastes, ages = ["t1", "t2", "", "t0"], [30.0, float("nan"), 44.0, -3.0]
+    assert set(rank.structured_input_signature[1]) == {
+        "user_id",
+        "history",
+        "item_id",
+        "taste",
+        "age",
+    }
+    got = rank(
+        user_id=tf.constant(users),
+        history=tf.constant(history),
+        item_id=tf.constant(asked),
+        taste=tf.constant(tastes),
+        age=tf.constant(ages),
+    )["score"].numpy()[:, : len(items)]
+    raw = {"taste": tastes, "age": np.array(ages)}
+    queries = model.spec.encode_queries(users, np.array(history, object), raw)
+    rows = np.tile(model.spec.items.encode(items), (len(users), 1))
+    np.testing.assert_allclose(got, model.score(queries, rows), rtol=1e-5, atol=1e-5)
+
+
+def test_the_same_input_again_comes_from_the_cache_and_pushes_nothing(again, shop):
+    found = states(again)
+    touched = {node for node, state in found.items() if state != "cached"}
+    assert touched == RESOLVERS | {"RankingGate", "Pusher"}  # they look at what was blessed
+    assert again.pushed is None
+    assert newest_version(shop.config().serving) == 1
+    assert "last blessed model itself" in again.verdict[0]
+
+
+def test_old_tokens_keep_their_rows_in_a_second_span(first, later):
+    before = spec_of(artifact(first, "Transform", "transform_graph")["uri"])
+    after = spec_of(artifact(later, "Transform", "transform_graph")["uri"])
+    for key in ("user_id", "item_id", "item.title", "user.taste"):
+        old = before.vocabularies[key].tokens.to_pylist()
+        assert after.vocabularies[key].tokens.to_pylist()[: len(old)] == old, key
+    assert "brand new" in after.items.tokens.to_pylist()[len(before.items.tokens) :]
+    assert after.users.tokens.to_pylist()[len(before.users.tokens) :] == [
+        f"n{user}" for user in range(8)
+    ]
+
+
+def test_a_second_span_is_told_apart_by_new_ids_and_starts_warm(first, later):
+    gate = artifact(later, "DataGate", "accepted")["properties"]
+    assert gate["new_users"] > 0
+    assert gate["new_items"] > 0
+    base = artifact(later, "LastBase", "model")
+    assert base["id"] == artifact(first, "Trainer", "model")["id"]
+    log = (later.folder / local_runner.LOG).read_text(encoding="utf-8")
+    assert "A cold start" not in log
+
+
+def test_data_of_a_wrong_type_stop_the_run_and_push_nothing(refused, shop, later):
+    error, folder = refused
+    assert "interactions.value" in error
+    assert newest_version(shop.config().serving) == (2 if later.pushed else 1)
+    records = {record.node: record for record in nodes.read_records(folder)}
+    assert records["DataGate"].state == "failed"
+    assert "Trainer" not in records
+    assert "interactions.value" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_run_leaves_a_page_and_a_log(first):
+    page = first.page.read_text(encoding="utf-8")
+    assert first.page == first.folder / "index.html"
+    for words in ("InteractionsGen", "Blessed", "RankingGate"):
+        assert words in page
+    assert (first.folder / local_runner.LOG).stat().st_size > 1000
+
+
+def test_the_command_says_what_is_wrong_with_a_config(tmp_path, capsys):
+    path = tmp_path / "shop.yaml"
+    path.write_text("name: shop\nserving: x\n")
+    assert local_runner.main(["--config", str(path)]) == 2
+    assert "`data` must be given" in capsys.readouterr().err
+    assert local_runner.main(["--config", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_killed_in_tuner_and_trainer_it_goes_on_from_finished_trials_and_epochs(shop, first):
+    """SIGKILL of the node's process, which a warm worker forked."""
+    config = shop.config(
+        "killed",
+        data={"interactions": {"path": str(shop.folder / "span-1" / "interactions.parquet")}},
+        evaluator={"resamples": 200},
+    )
+    ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
+    run = nodes.begin_run(ir, "run", config.folder)
+    names = [node.pipeline_node.node_info.id for node in ir.nodes]
+    worker_client.start(run)
+    try:
+        for name in names[: names.index("Tuner")]:
+            assert worker_client.run(run, name) == 0
+        trials = "studies/*/trial_*/outcome.json"
+        killed_when(run, "Tuner", lambda: list((config.folder / "work").glob(trials)))
+        (trial, *_) = (config.folder / "work").glob(trials)
+        first_trial = trial.read_text()
+        assert worker_client.run(run, "Tuner") == 0
+
+        epochs = "training/*/history.jsonl"
+
+        def curve() -> list[str]:
+            files = list((config.folder / "work").glob(epochs))
+            return files[0].read_text().splitlines() if files else []
+
+        killed_when(run, "Trainer", lambda: len(curve()) >= 3)
+        known = curve()
+        assert 3 <= len(known) < 30
+        for name in names[names.index("Trainer") :]:
+            assert worker_client.run(run, name) == 0
+    finally:
+        worker_client.stop(run)
+    records = {record.node: record for record in nodes.read_records(run)}
+    results = Path(records["Tuner"].outputs["tuner_results"][0]["uri"])
+    told = json.loads((results / "trials.json").read_text())
+    assert len(told) == 2
+    assert told[0]["seconds"] == json.loads(first_trial)["seconds"]  # not run again
+    history = Path(records["Trainer"].outputs["model_run"][0]["uri"]) / "history.jsonl"
+    whole = history.read_text().splitlines()
+    assert len(whole) == 30
+    assert whole[: len(known) - 1] == known[:-1]  # the last may have had no checkpoint yet
+    assert newest_version(config.serving) == 1
+
+
+def killed_when(run: Path, node: str, ready) -> None:
+    """Hands the node to the worker, and kills its process as soon as `ready` says so."""
+    status: list[int] = []
+    lines: list[str] = []
+    thread = threading.Thread(
+        target=lambda: status.append(worker_client.run(run, node, lines.append))
+    )
+    before = set(children())
+    thread.start()
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert thread.is_alive(), "\n".join(lines[-20:])
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for pid in set(children()) - before:
+        os.kill(pid, signal.SIGKILL)
+    thread.join(timeout=30)
+    assert status
+    assert status[0] != 0
+
+
+def children() -> list[int]:
+    """The nodes' processes: the worker's children."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parent = Path("/proc", fields[1], "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"tfrec_meta.pipeline.worker" in parent:
+                found.append(int(entry.name))
+    return found
