@@ -339,10 +339,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Stopping ...", flush=True)
         return 0
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        impatient = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in impatient}
         if server is not None:
             server.stop()
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is _interrupt else handler)
     return 0
 
 
