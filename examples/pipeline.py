@@ -32,7 +32,7 @@ def main() -> int:
     write_tables(data, config)
     print(f"{data!r}\nin {Path(config.data.interactions.path).parent}")
 
-    step("2. Run the pipeline (TFX takes its time to be imported)")
+    step("2. Run the pipeline")
     status = local_runner.main(["--config", str(CONFIG), *sys.argv[1:]])
     if status:
         return status

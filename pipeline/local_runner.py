@@ -195,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write_config(config, folder)
         print(folder)
         return 0
+    print("Importing TFX ...", flush=True)
     try:
         done = run(config, options.run_id)
     except Exception as error:
