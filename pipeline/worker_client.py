@@ -36,6 +36,19 @@ PIPELINE = "pipeline.json"
 DEPLOYMENT = "deployment.json"
 CONFIG = "config.json"
 GRACE = 3.0  # seconds from SIGTERM to SIGKILL
+# What one run may set: how it learns and judges, never where it reads or writes, nor what it
+# executes. Whoever may trigger a run may do no more than that.
+GROUPS = ("split", "tuner", "trainer", "evaluator", "data.drift")
+SINGLE = (
+    "data.drift",
+    "data.max_drift",
+    "data.warn_new_ids",
+    "infra_validator.seconds",
+    "infra_validator.requests",
+    "infra_validator.memory_mb",
+    "cache",
+    "seed",
+)
 
 
 def _say(line: str) -> None:
@@ -50,20 +63,23 @@ def begin(deployed: Path | str, run_id: str, settings: Sequence[str] = ()) -> Pa
     Args:
         deployed: the folder with `pipeline.json` and `deployment.json`.
         run_id: of the run; it names the folder.
-        settings: what goes over the config in this run, as "tuner.trials=3": the pipeline is then
-            compiled anew, which takes an import of TFX.
+        settings: what goes over the config in this run, as "tuner.trials=3", of what `GROUPS` and
+            `SINGLE` name: the pipeline is then compiled anew, which takes an import of TFX.
 
     Returns:
         `<the pipeline's folder>/runs/<run id>`.
 
     Raises:
-        ValueError: if the run id can't name a folder, or the settings make no sense.
+        ValueError: if the run id can't name a folder, or the settings make no sense or may not be
+            set by one run.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.~:+-]*", run_id):
         raise ValueError(
             f"The run id {run_id!r} can't name a folder; use letters, digits and '_.~:+-', "
             "beginning with a letter or a digit."
         )
+    for setting in settings:
+        _check_setting(setting)
     deployed = Path(deployed)
     deployment = _deployment(deployed)
     run = Path(deployment["folder"]) / "runs" / run_id
@@ -96,6 +112,16 @@ def begin(deployed: Path | str, run_id: str, settings: Sequence[str] = ()) -> Pa
             raise ValueError(f"The settings {list(settings)} do not do: {said}")
         _copy(Path(compiled), run)
     return run
+
+
+def _check_setting(setting: str) -> None:
+    key = setting.partition("=")[0].strip()
+    if key not in SINGLE and not key.startswith(tuple(f"{group}." for group in GROUPS)):
+        allowed = ", ".join((*(f"{group}.…" for group in GROUPS), *SINGLE))
+        raise ValueError(
+            f"One run may not set {key!r}; it may set {allowed}. "
+            "Change the config and deploy the pipeline anew."
+        )
 
 
 def _copy(deployed: Path, run: Path) -> None:

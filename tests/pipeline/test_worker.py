@@ -315,6 +315,22 @@ def deployed(tmp_path):
     return folder
 
 
+@pytest.fixture
+def compiling(deployed, tmp_path):
+    """A pipeline deployed with its config, and its deployment; what compiles notes its words."""
+    fake = tmp_path / "python"
+    fake.write_text(
+        f"#!{sys.executable} -S\nimport json, sys, pathlib\n"
+        "if 'tuner.trials=no' in sys.argv: sys.exit('warning\\nerror: `trials` is no number')\n"
+        "out = pathlib.Path(sys.argv[sys.argv.index('--compile') + 1])\n"
+        "(out / 'pipeline.json').write_text(json.dumps(sys.argv[1:]))\n"
+    )
+    fake.chmod(0o755)
+    record = {"folder": str(tmp_path / "films"), "python": str(fake), "config": "/films.yaml"}
+    (deployed / "deployment.json").write_text(json.dumps(record))
+    return deployed, record
+
+
 def test_a_run_begins_with_a_copy_of_the_pipeline_and_keeps_it(deployed, tmp_path):
     run = worker_client.begin(deployed, "scheduled__2026-11-22T00:00:00+00:00")
     assert run == tmp_path / "films" / "runs" / "scheduled__2026-11-22T00:00:00+00:00"
@@ -330,18 +346,80 @@ def test_a_run_id_that_names_no_folder_is_refused(deployed, run_id):
         worker_client.begin(deployed, run_id)
 
 
-def test_settings_compile_the_pipeline_anew_for_this_run(deployed, tmp_path):
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "serving=/srv/other",
+        "root=/tmp",
+        "name=other",
+        "materialize=true",
+        "metadata=mysql",
+        "beam=[--runner=FlinkRunner]",
+        "data={interactions: {path: /etc/passwd}}",
+        "data.interactions.path=/etc/passwd",
+        "data.schemas=/etc",
+        "data.time_unit=ms",
+        "data.drifting=1",
+        "infra_validator={image: mine}",
+        "infra_validator.image=mine",
+        "infra_validator.server=docker",
+        "tuner={trials: 3}",  # by its parts only
+        "tuners.trials=3",
+        "seed.x=1",
+        " serving =/srv/other",
+        "--config=/etc/other.yaml",
+        "",
+    ],
+)
+def test_what_one_run_may_not_set_is_named_before_anything_is_written(deployed, tmp_path, setting):
+    record = {"folder": str(tmp_path / "films"), "config": "/films.yaml", "python": "/no/python"}
+    (deployed / "deployment.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError) as error:
+        worker_client.begin(deployed, "r1", ["tuner.trials=3", setting])
+    assert f"may not set {setting.partition('=')[0].strip()!r}; it may set split.…" in str(
+        error.value
+    )
+    assert not (tmp_path / "films").exists()
+
+
+def test_what_the_pipeline_was_deployed_with_may_be_anything(compiling):
+    deployed, record = compiling
+    (deployed / "deployment.json").write_text(json.dumps({**record, "settings": ["serving=/srv"]}))
+    run = worker_client.begin(deployed, "r1", ["seed=2"])
+    asked = json.loads((run / "pipeline.json").read_text())
+    assert asked[-4:] == ["--set", "serving=/srv", "--set", "seed=2"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "split.protocol=leave-last-out",
+        "tuner.fixed={a: 1}",
+        "trainer.strategy.model.hidden=[8]",
+        "evaluator.min_ndcg=0.05",
+        "data.drift={users.age: 0.1}",
+        "data.drift.users=0.1",
+        "data.max_drift=0.1",
+        "data.warn_new_ids=0.1",
+        "infra_validator.seconds=9",
+        "infra_validator.requests=9",
+        "infra_validator.memory_mb=999",
+        "cache=false",
+        " seed = 2",
+    ],
+)
+def test_what_one_run_may_set_reaches_the_compiler(compiling, setting):
+    run = worker_client.begin(compiling[0], "r1", [setting])
+    assert json.loads((run / "pipeline.json").read_text())[-2:] == ["--set", setting]
+
+
+def test_settings_need_the_config(deployed):
     with pytest.raises(ValueError, match="without its config"):
         worker_client.begin(deployed, "r1", ["tuner.trials=3"])
-    fake = tmp_path / "python"
-    fake.write_text(
-        f"#!{sys.executable}\nimport json, sys, pathlib\n"
-        "if 'tuner.trials=no' in sys.argv: sys.exit('warning\\nerror: `trials` is no number')\n"
-        "out = pathlib.Path(sys.argv[sys.argv.index('--compile') + 1])\n"
-        "(out / 'pipeline.json').write_text(json.dumps(sys.argv[1:]))\n"
-    )
-    fake.chmod(0o755)
-    record = {"folder": str(tmp_path / "films"), "python": str(fake), "config": "/films.yaml"}
+
+
+def test_settings_compile_the_pipeline_anew_for_this_run(compiling):
+    deployed, record = compiling
     (deployed / "deployment.json").write_text(json.dumps({**record, "settings": ["seed=1"]}))
     with pytest.raises(ValueError, match="`trials` is no number"):
         worker_client.begin(deployed, "r1", ["tuner.trials=no"])
