@@ -70,12 +70,14 @@ class Survey:
         rows: how many.
         times: int64 [t], the different times in rising order.
         counts: int64 [t], how many events have each.
+        valued: whether a row has a value, good or bad; of events only.
     """
 
     kinds: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
     rows: int = 0
     times: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     counts: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    valued: bool = False
 
     def __add__(self, other: Survey) -> Survey:
         kinds = dict(self.kinds)
@@ -84,7 +86,7 @@ class Survey:
         times, place = np.unique(np.concatenate([self.times, other.times]), return_inverse=True)
         counts = np.zeros(len(times), np.int64)
         np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
-        return Survey(kinds, self.rows + other.rows, times, counts)
+        return Survey(kinds, self.rows + other.rows, times, counts, self.valued or other.valued)
 
 
 def time_cuts(survey: Survey, config: SplitConfig) -> tuple[int, int]:
@@ -273,7 +275,11 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], to: _Settin
             >> beam.ParDo(_Read(name, to.config.partitions)).with_outputs("survey", main="rows")
         )
         rows[name] = read.rows
-        surveys[name] = read.survey | f"Survey[{name}]" >> beam.CombineGlobally(_sum)
+        surveys[name] = (
+            read.survey
+            | f"Survey[{name}]" >> beam.CombineGlobally(_sums)
+            | f"Settle[{name}]" >> beam.Map(_settled, name)
+        )
     known = {name: beam.pvalue.AsSingleton(survey) for name, survey in surveys.items()}
     by_user = {name: rows[name] for name in ("interactions", "users") if name in rows}
     written = (
@@ -314,23 +320,33 @@ class _Together(beam.PTransform):
 
 
 class _Read(beam.DoFn):
-    """A file becomes cleaned rows by partition, and a survey of them."""
+    """A file becomes cleaned rows by partition, and two surveys.
+
+    The second is of the events of batches without any value, which are null until all files are
+    known: where others have values these are missing, and where none has each is 1.
+    """
 
     def __init__(self, table: str, partitions: int):
         self._table = table
         self._partitions = partitions if table != "items" else 1
 
     def process(self, file: str) -> Iterator[Any]:
-        survey = Survey()
+        survey, valueless = Survey(), Survey()
         for batch in _batches(file):
             clean = _events if self._table == "interactions" else _attributes
             table, dropped = clean(batch, self._table)
             for reason, count in dropped.items():
                 _count_dropped(self._table, reason, count)
-            survey += _survey(table)
+            if self._table == "interactions" and names.VALUE not in batch.column_names:
+                valueless += _survey(table)
+                nulls = pa.nulls(table.num_rows, pa.float32())
+                place = table.column_names.index(names.VALUE)
+                table = table.set_column(place, names.VALUE, nulls)
+            else:
+                survey += dataclasses.replace(_survey(table), valued=self._table == "interactions")
             for partition, part in _divided(table, self._partitions, self._table):
                 yield partition, _packed(part)
-        yield beam.pvalue.TaggedOutput("survey", survey)
+        yield beam.pvalue.TaggedOutput("survey", (survey, valueless))
 
 
 class _Write(beam.DoFn):
@@ -358,7 +374,9 @@ class _Write(beam.DoFn):
         if not packed:
             return
         _check(events_survey, users_survey, to.config)
-        table = _joined(packed, events_survey.kinds)
+        table = _with_values(_joined(packed, events_survey.kinds), events_survey.valued)
+        if not table.num_rows:
+            return
         keys = [names.USER_ID, names.TIME, names.ITEM_ID, names.VALUE]
         data = Interactions(table.sort_by([(key, "ascending") for key in keys]))
         cuts = time_cuts(events_survey, to.config) if to.config.protocol == "time" else None
@@ -495,8 +513,29 @@ def _base(kind: pa.DataType) -> str:
     return "float" if pa.types.is_floating(kind) else "text"
 
 
-def _sum(surveys: Iterable[Survey]) -> Survey:
-    return reduce(Survey.__add__, surveys, Survey())
+def _sums(surveys: Iterable[tuple[Survey, Survey]]) -> tuple[Survey, Survey]:
+    return reduce(
+        lambda one, other: (one[0] + other[0], one[1] + other[1]), surveys, (Survey(), Survey())
+    )
+
+
+def _settled(surveys: tuple[Survey, Survey], name: str) -> Survey:
+    """The survey of the rows that stay, by what is known of all; counts those that do not."""
+    survey, valueless = surveys
+    if not survey.valued:
+        return survey + valueless
+    if valueless.rows:
+        _count_dropped(name, "missing value", valueless.rows)
+    return survey
+
+
+def _with_values(table: pa.Table, valued: bool) -> pa.Table:
+    """Events without a value are left out if others have one; else each has 1."""
+    column = table[names.VALUE]
+    if valued:
+        return table.filter(column.is_valid()).combine_chunks()
+    place = table.column_names.index(names.VALUE)
+    return table.set_column(place, names.VALUE, column.fill_null(1.0))
 
 
 def _check(events: Survey, users: Survey | None, config: SplitConfig) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.pipeline import conftest
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
 from tfrec_meta.data import Interactions, histories, split_by_time, split_leave_last_out
+from tfrec_meta.pipeline import histories as module
 from tfrec_meta.pipeline.configs import SplitConfig
 from tfrec_meta.pipeline.histories import DROPPED, Histories, Survey, parts_of, time_cuts
 
@@ -222,6 +223,62 @@ def test_what_is_no_id_and_what_stands_twice_is_left_out_and_counted(tmp_path):
     ]
     total = sum(len(rows_of(made["examples"], s)) for s in ("train", "validation", "test"))
     assert total == 60
+
+
+def without_values(table, which):
+    values = [None if which(row) else 2.0 for row in range(len(table))]
+    return table.set_column(3, "value", pa.array(values, pa.float32()))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_an_event_without_a_value_is_left_out_whatever_stands_beside_it(
+    tmp_path, monkeypatch, batch
+):
+    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+    table = conftest.toy_interactions(60, 6, 9)
+    made = make(without_values(table, lambda row: row < 20 or row == 35), tmp_path, partitions=2)
+    dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
+    assert dropped == {"interactions: missing value": 21}
+    data = in_memory(without_values(pa.concat_tables([table[20:35], table[36:]]), lambda _: False))
+    split = split_by_time(data, 0.8, 0.1)
+    for name in ("train", "validation", "test"):
+        assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
+
+
+def test_a_file_without_the_column_of_values_lacks_values_where_another_has_them(tmp_path):
+    table = conftest.toy_interactions(60, 6, 9).drop_columns(["device"])
+    parts = {"one": table[:40], "two": table[40:].drop_columns(["value"])}
+    examples = {"interactions": conftest.write_examples(parts, tmp_path)}
+    made = conftest.run_histories(examples, tmp_path, SplitConfig(history_length=LENGTH))
+    dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
+    assert dropped == {"interactions: missing value": 20}
+    total = sum(len(rows_of(made["examples"], s)) for s in ("train", "validation", "test"))
+    assert total == 40
+
+
+@pytest.mark.parametrize("batch", [7, 1000])
+def test_where_no_event_has_a_value_each_is_one(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+    table = conftest.toy_interactions(60, 6, 9).drop_columns(["value"])
+    made = make(table, tmp_path, partitions=2)
+    assert json.loads(made["examples"].get_string_custom_property(DROPPED)) == {}
+    events = [
+        event
+        for s in ("train", "validation", "test")
+        for event in events_of(made["examples"], s).elements()
+    ]
+    assert [event[3] for event in events] == [1.0] * 60
+    assert len(pq.read_table(Path(made["seen"].uri) / "events.parquet")) > 40
+
+
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_an_event_without_a_time_has_none_whatever_stands_beside_it(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+    table = conftest.toy_interactions(30, 5, 5)
+    times = [None, None, *table["time"].to_pylist()[2:]]
+    table = table.set_column(2, "time", pa.array(times, pa.int64()))
+    with pytest.raises(ValueError, match="2 of 30 events have no time"):
+        make(table, tmp_path)
 
 
 @pytest.mark.parametrize("protocol", ["time", "leave-last-out"])
