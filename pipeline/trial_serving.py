@@ -7,6 +7,7 @@ over gRPC, and the answers are looked at. Whatever happens, the process is gone 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from tfrec_meta.serving.errors import ServingError
 
 import grpc
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -207,7 +209,10 @@ def _ask(address: str, model: Path, examples: Sequence[bytes], deadline: float) 
                 if signature not in known:
                     raise Refused(f"it has no signature `{signature}`, which a request asks for")
                 answer = predict(request, timeout=_left(deadline), wait_for_ready=True)
-                outputs = {name: tensors.decode(t) for name, t in answer.outputs.items()}
+                try:
+                    outputs = {name: tensors.decode(t) for name, t in answer.outputs.items()}
+                except ValueError as error:
+                    raise Refused(f"`{signature}` can't be understood: {error}") from error
                 _check(signature, request, outputs, catalogue)
                 asked += 1
     return asked
@@ -219,12 +224,19 @@ def _left(deadline: float) -> float:
 
 
 def _catalogue(model: Path) -> frozenset[bytes] | None:
-    """All ids that may be answered; None where the model doesn't say."""
+    """All ids that may be answered; None where the model doesn't say.
+
+    Raises:
+        Refused: the file says it in a way that can't be read.
+    """
     path = model / names.EXTRA_ASSETS / names.CATALOGUE
     if not path.is_file():
         return None
-    items = pq.read_table(path, columns=[names.ITEM_ID])[names.ITEM_ID]
-    return frozenset(item.encode() for item in items.to_pylist())
+    try:
+        items = pq.read_table(path, columns=[names.ITEM_ID])[names.ITEM_ID].cast(pa.string())
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise Refused(f"its {names.CATALOGUE} can't be read: {_said(error)}") from error
+    return frozenset(item.encode() for item in items.drop_null().to_pylist())
 
 
 @contextlib.contextmanager
@@ -252,7 +264,7 @@ def _requests(
                 entry = prediction_log_pb2.PredictionLog.FromString(record)
                 if entry.WhichOneof("log_type") == "predict_log":
                     yield entry.predict_log.request
-        except (DecodeError, tf.errors.DataLossError) as error:
+        except (DecodeError, tf.errors.OpError) as error:
             raise Refused(f"its warm-up requests can't be read: {_said(error)}") from error
     for signature in (names.SERVING_DEFAULT, names.RANK_EXAMPLES):
         if not examples or signature not in known:
@@ -271,7 +283,7 @@ def _check(
     catalogue: frozenset[bytes] | None,
 ) -> None:
     """Raises Refused for an answer that no client could use."""
-    rows = max(tensor.tensor_shape.dim[0].size for tensor in request.inputs.values())
+    rows = _row_count(signature, request)
     for name, array in outputs.items():
         if array.ndim == 0 or len(array) != rows:
             raise Refused(
@@ -279,13 +291,28 @@ def _check(
             )
     if names.SCORE in outputs:
         score = outputs[names.SCORE]
+        if score.dtype.kind != "f":
+            raise Refused(f"`{signature}` answers with scores of type {score.dtype}")
         blank = _blanks(signature, request, outputs, score)
         # Past a row's own `k`, and for blank candidates, the contract has -inf.
         if not np.isfinite(score[~blank]).all():
             bad = score[~blank][~np.isfinite(score[~blank])][0]
             raise Refused(f"`{signature}` answers with a score that is no number: {bad}")
     if names.ITEM_ID in outputs:
-        _check_lists(signature, outputs[names.ITEM_ID], catalogue)
+        _check_lists(signature, request, outputs[names.ITEM_ID], catalogue)
+
+
+def _row_count(signature: str, request: predict_pb2.PredictRequest) -> int:
+    """Rows that the request asks for.
+
+    Raises:
+        Refused: its inputs have none, so that no client could have sent it.
+    """
+    shapes = [tensor.tensor_shape.dim for tensor in request.inputs.values()]
+    if not shapes or not all(shapes):
+        lack = "inputs without rows" if shapes else "no inputs"
+        raise Refused(f"a warm-up request for `{signature}` has {lack}")
+    return max(shape[0].size for shape in shapes)
 
 
 def _blanks(
@@ -297,7 +324,7 @@ def _blanks(
     """Bool, shaped as the scores: places where there is no item to score."""
     items = outputs.get(names.ITEM_ID)
     if items is None and signature == names.RANK and names.ITEM_ID in request.inputs:
-        items = tensors.decode(request.inputs[names.ITEM_ID])
+        items = _input(request, names.ITEM_ID)
     if items is None:
         return np.zeros(score.shape, bool)
     if items.shape != score.shape:
@@ -308,11 +335,21 @@ def _blanks(
     return items == names.PADDING.encode()
 
 
-def _check_lists(signature: str, lists: np.ndarray, catalogue: frozenset[bytes] | None) -> None:
+def _check_lists(
+    signature: str,
+    request: predict_pb2.PredictRequest,
+    lists: np.ndarray,
+    catalogue: frozenset[bytes] | None,
+) -> None:
     padding = names.PADDING.encode()
-    if not (lists != padding).any():
+    if lists.dtype != np.object_:
+        raise Refused(f"`{signature}` answers with items of type {lists.dtype}")
+    # Nothing is left to recommend to a user who met everything.
+    met = _met(request, len(lists))
+    open_rows = [not catalogue or not catalogue <= items for items in met]
+    if any(open_rows) and not (lists[open_rows] != padding).any():
         raise Refused(f"`{signature}` recommends nothing to anyone")
-    for row in lists.reshape(-1, lists.shape[-1]):
+    for row in _by_row(lists):
         items = [item for item in row if item != padding]
         if len(set(items)) < len(items):
             raise Refused(f"`{signature}` recommends an item twice in one list")
@@ -320,3 +357,35 @@ def _check_lists(signature: str, lists: np.ndarray, catalogue: frozenset[bytes] 
         if strangers:
             shown = strangers[0].decode("utf-8", "replace")
             raise Refused(f"`{signature}` recommends {shown!r}, which its catalogue lacks")
+
+
+def _met(request: predict_pb2.PredictRequest, rows: int) -> list[frozenset[bytes]]:
+    """The items that each row of a request says to have been met already."""
+    met: list[set[bytes]] = [set() for _ in range(rows)]
+    for name in (names.HISTORY, names.EXCLUDE):
+        if name in request.inputs:
+            array = _input(request, name)
+            for items, row in zip(met, _by_row(array), strict=False):
+                items.update(row)
+    if names.EXAMPLES in request.inputs:
+        for items, record in zip(met, _input(request, names.EXAMPLES), strict=False):
+            try:
+                features = tf.train.Example.FromString(record).features.feature
+            except DecodeError as error:
+                raise Refused(f"a request's `{names.EXAMPLES}` are no tf.Examples") from error
+            for name in (names.HISTORY, names.EXCLUDE):
+                if name in features:
+                    items.update(features[name].bytes_list.value)
+    return [frozenset(items) for items in met]
+
+
+def _by_row(array: np.ndarray) -> np.ndarray:
+    # By hand, since -1 can't be found for an array without elements.
+    return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
+def _input(request: predict_pb2.PredictRequest, name: str) -> np.ndarray:
+    try:
+        return tensors.decode(request.inputs[name])
+    except ValueError as error:
+        raise Refused(f"a request's `{name}` can't be understood: {error}") from error

@@ -15,6 +15,8 @@ from tfrec_meta.pipeline.trial_serving import Refused, try_out
 from tfrec_meta.serving import messages
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
@@ -187,8 +189,99 @@ def test_blanks_past_a_rows_own_k_are_an_answer():
         ({"item_id": [[b"a", b"b"]], "score": [[1]]}, r"scores of shape \[1, 1\] for items of"),
         ({"score": [1.0, 2.0]}, r"answers 1 rows with `score` of shape \[2\]"),
         ({"score": 1.0}, r"answers 1 rows with `score` of shape \[\]"),
+        ({"item_id": np.empty((1, 0))}, "recommends nothing to anyone"),
     ],
 )
 def test_an_answer_that_no_client_could_use_is_refused(outputs, words):
     with pytest.raises(Refused, match=words):
         answers(**outputs)
+
+
+@pytest.mark.parametrize(
+    "outputs, words",
+    [
+        ({"item_id": np.array([[1, 2]])}, "items of type int64"),
+        ({"score": np.array([[b"high"]], np.object_)}, "scores of type object"),
+    ],
+)
+def test_an_answer_of_another_type_is_refused(outputs, words):
+    request = trial_serving.predict_pb2.PredictRequest()
+    request.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["u"]))
+    with pytest.raises(Refused, match=words):
+        trial_serving._check("recommend", request, outputs, None)
+
+
+def asked_with(histories, lists, catalogue=frozenset({b"a", b"b", b"c"}), exclude=()):
+    """The lists are what `serving_default` answers to users with these histories."""
+    request = trial_serving.predict_pb2.PredictRequest()
+    records = [messages.example({"history": h, "exclude": list(exclude)}) for h in histories]
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto(records))
+    outputs = {"item_id": np.array(lists, np.object_)}
+    trial_serving._check("serving_default", request, outputs, catalogue)
+
+
+def test_a_user_who_met_the_whole_catalogue_gets_an_empty_list():
+    asked_with([["a", "b", "c"]], [[b"", b""]])
+    asked_with([["b", "gone", "a"]], [[b"", b""]], exclude=["c"])
+    asked_with([["a", "b", "c"], ["a"]], [[b"", b""], [b"b", b""]])
+
+
+@pytest.mark.parametrize(
+    "histories, lists, catalogue",
+    [
+        ([["a", "b"]], [[b"", b""]], {b"a", b"b", b"c"}),
+        ([["a", "b", "c"], ["a"]], [[b"", b""], [b"", b""]], {b"a", b"b", b"c"}),
+        ([["a", "b", "c"]], [[b"", b""]], None),
+        ([["a", "b", "c"]], [[b"", b""]], set()),
+    ],
+)
+def test_an_empty_list_for_a_user_who_has_items_left_is_refused(histories, lists, catalogue):
+    known = None if catalogue is None else frozenset(catalogue)
+    with pytest.raises(Refused, match="recommends nothing to anyone"):
+        asked_with(histories, lists, known)
+
+
+def test_histories_in_tensors_count_as_those_in_examples():
+    request = trial_serving.predict_pb2.PredictRequest()
+    request.inputs["history"].CopyFrom(tf.make_tensor_proto([["a", "b", "c", ""]]))
+    outputs = {"item_id": np.array([[b""]], np.object_)}
+    trial_serving._check("recommend", request, outputs, frozenset({b"a", b"b", b"c"}))
+    with pytest.raises(Refused, match="recommends nothing to anyone"):
+        trial_serving._check("recommend", request, outputs, frozenset({b"a", b"d"}))
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [(None, "has no inputs"), ("u", "has inputs without rows")],
+)
+def test_a_request_without_rows_is_refused(value, words):
+    request = trial_serving.predict_pb2.PredictRequest()
+    if value is not None:
+        request.inputs["user_id"].CopyFrom(tf.make_tensor_proto(value))
+    with pytest.raises(Refused, match=f"a warm-up request for `recommend` {words}"):
+        trial_serving._check("recommend", request, {}, None)
+
+
+def test_a_request_of_no_tf_examples_is_refused():
+    request = trial_serving.predict_pb2.PredictRequest()
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto([b"\xff"]))
+    outputs = {"item_id": np.array([[b""]], np.object_)}
+    with pytest.raises(Refused, match=r"a request's `examples` are no tf\.Examples"):
+        trial_serving._check("serving_default", request, outputs, None)
+
+
+def broken_catalogue(path, how):
+    if how == "damaged":
+        path.write_bytes(b"PAR1 no Parquet PAR1")
+    elif how == "without ids":
+        pq.write_table(pa.table({"title": ["x"]}), path)
+    else:
+        pq.write_table(pa.table({"item_id": [["a"]]}), path)
+
+
+@pytest.mark.parametrize("how", ["damaged", "without ids", "lists for ids"])
+def test_a_catalogue_that_cannot_be_read_is_refused(tmp_path, how):
+    (tmp_path / "assets.extra").mkdir()
+    broken_catalogue(tmp_path / "assets.extra" / "catalogue.parquet", how)
+    with pytest.raises(Refused, match=r"its catalogue\.parquet can't be read: ."):
+        trial_serving._catalogue(tmp_path)
