@@ -136,7 +136,7 @@ def units_of(files: Iterable[Path]) -> list[Unit]:
 
 def survey(unit: Unit, source: Source) -> Survey:
     """Finds out what a unit holds; what makes it unreadable stands in `errors`."""
-    return _or_error(lambda: _survey(unit, source))
+    return _or_error(unit, lambda: _survey(unit, source))
 
 
 def write(unit: Unit, found: Survey, source: Source, folder: str) -> Survey:
@@ -153,7 +153,7 @@ def write(unit: Unit, found: Survey, source: Source, folder: str) -> Survey:
     """
     if found.errors or not found.rows:
         return Survey()
-    return _or_error(lambda: Survey(_write(unit, found.kinds, source, Path(folder))))
+    return _or_error(unit, lambda: Survey(_write(unit, found.kinds, source, Path(folder))))
 
 
 def report(found: Survey, written: Survey, path: str) -> None:
@@ -183,12 +183,14 @@ def read_report(path: str) -> Survey:
     return Survey(record["rows"], kinds, record["no_numbers"], tuple(record["errors"]))
 
 
-def _or_error(work: Callable[[], Survey]) -> Survey:
+def _or_error(unit: Unit, work: Callable[[], Survey]) -> Survey:
     # As a value: through Beam, an exception would arrive within a long trace of the workers'.
     try:
         return work()
     except (OSError, TypeError, ValueError) as error:
         return Survey(errors=(str(error),))
+    except pa.ArrowNotImplementedError as error:  # no ValueError, and names no file
+        return Survey(errors=(f"{unit.file}: {error}; write the column as another type.",))
 
 
 def _survey(unit: Unit, source: Source) -> Survey:
@@ -386,7 +388,7 @@ def _text_base(column: pa.Array, known: str) -> str:
             try:
                 values.cast(pa.int64() if base == "int" else pa.float64())
                 return base
-            except pa.ArrowInvalid:
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 continue
     return "text"
 
@@ -402,7 +404,7 @@ def _first_text(column: pa.Array, name: str, source: Source) -> int:
         try:
             column.slice(start, middle - start).cast(pa.float64())
             start = middle
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             stop = middle
     return start
 
@@ -423,7 +425,7 @@ def _feature(column: pa.Array, base: str, where: str) -> pa.ListArray:
         if base != "text" or not _is_text(values.type):  # bytes need not be UTF-8
             # Not safe, so that whole numbers beyond 2**24 may become floats.
             values = values.cast(_TYPES[base], safe=base != "float")
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ValueError(f"{where}: {error}. Mend the file.") from error
     there = values.is_valid()
     if base == "float":

@@ -316,6 +316,13 @@ def test_types_without_a_place_in_an_example_are_named(tmp_path):
         generated(tmp_path, "users", {}, pattern="a.parquet")
 
 
+def test_what_arrow_cannot_do_is_said_with_the_file(tmp_path):
+    halves = pa.array([1.0, 2.0]).cast(pa.float16())
+    pq.write_table(pa.table({"user_id": halves}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: .*halffloat.*; write the column as another"):
+        generated(tmp_path, "users", {}, pattern="a.parquet")
+
+
 def test_a_column_beside_one_renamed_to_its_name_is_refused(tmp_path):
     with pytest.raises(ValueError, match="column `user_id` beside `uid`"):
         generated(tmp_path, "users", {"a.csv": "user_id,uid\n1,2\n"}, columns={"user_id": "uid"})
