@@ -4,6 +4,8 @@ from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports 
 
 from tfx.types import artifact
 
+MODEL = "model"  # below a Model artifact, beside the SavedModel: what `tfrec_meta.load` reads
+
 
 class AcceptedData(artifact.Artifact):
     """What the data gate accepted, and so what later data is held to.

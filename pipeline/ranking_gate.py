@@ -14,7 +14,7 @@ from typing import Any
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
 from tfrec_meta.models import load_model
 from tfrec_meta.pipeline import configs, evaluator, events, verdict_page
-from tfrec_meta.pipeline.artifacts import Catalogue, SeenItems, Verdict
+from tfrec_meta.pipeline.artifacts import MODEL, Catalogue, SeenItems, Verdict
 from tfrec_meta.pipeline.configs import EvaluatorConfig
 from tfrec_meta.pipeline.judgement import Verdict as Judgement
 from tfrec_meta.pipeline.judgement import judge, the_same_model
@@ -28,7 +28,6 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 SPLIT = "test"
-MODEL = "model"  # what `tm.save` wrote, below a Model artifact
 
 
 class Executor(base_executor.BaseExecutor):

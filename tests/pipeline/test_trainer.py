@@ -9,7 +9,7 @@ from tests.pipeline import conftest, training_toys
 from tfrec_meta import api, load, training
 from tfrec_meta.export import saved_model
 from tfrec_meta.features.transform import spec_of
-from tfrec_meta.pipeline import trainer
+from tfrec_meta.pipeline import artifacts, trainer
 from tfrec_meta.pipeline.configs import TrainerConfig
 from tfrec_meta.tuning import StrategySpace
 
@@ -38,7 +38,7 @@ def trained(given, tmp_path_factory):
 
 
 def model_of(outputs):
-    return load(Path(outputs["model"].uri) / trainer.MODEL)
+    return load(Path(outputs["model"].uri) / artifacts.MODEL)
 
 
 def test_it_leaves_a_savedmodel_and_beside_it_a_model_to_load(trained, given):
