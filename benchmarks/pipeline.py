@@ -11,8 +11,8 @@ Three runs, each in a process of its own, one after the other:
 - stock once: the same, but with as many epochs as ours ran, and validated only after the last;
 - cached: ours again, on the same input.
 
-Importing TFX is timed apart (`import_seconds`, the median of all) and counted for none. The rounds
-are three, the sides in turn; medians are shown. What the cached run pushes is checked: nothing.
+Importing TFX is timed apart (`import_seconds`, the median of all) and counted for none. With more
+than one of `ROUNDS` medians are shown. What the cached run pushes is checked: nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-STOCK_COLUMNS = ("title", "gender", "occupation", "age", "year")
+ROUNDS = 1  # of 8 minutes each; more where the machine is noisy
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     sides = ("ours", "stock", "stock-once", "cached")
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     imports = []
-    for round_ in range(1 if arguments.quick else 3):
+    for round_ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_tables(data, folder)

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+from tfrec_meta import __version__
+
 _Config = TypeVar("_Config")
 
+VERSION = "version"  # key of the package's version in execution properties
 SPLITS = ("time", "leave-last-out", "cold-users")
 ORACLES = ("bayesian", "hyperband", "random", "grid")
 
@@ -24,6 +27,14 @@ def _check(fits: bool, name: str, value: Any, use: str) -> None:
 
 def _one_of(name: str, value: Any, known: Sequence[str]) -> None:
     _check(value in known, name, value, " or ".join(map(repr, known)))
+
+
+def _check_folder(name: str, value: str) -> None:
+    if "://" in value:
+        raise ValueError(
+            f"`{name}`={value!r} is a URL; use a path in a file system that all workers share, "
+            "mounted if need be."
+        )
 
 
 def _at_least(config: Any, **least: int) -> None:
@@ -39,7 +50,9 @@ class TableConfig:
 
     Args:
         path: a file or a glob pattern; `{SPAN}` and `{VERSION}` in it stand for numbers, of which
-            a run takes the highest. Of CSV files (.csv, .tsv, with .gz too) and Parquet files.
+            a run takes the highest. A span is a whole snapshot of the table, not what was added
+            since the last one. Of CSV files (.csv, .tsv, with .gz too) and Parquet files, in a file
+            system that all workers share.
         columns: our name -> the name in the files. `user_id`, `item_id`, `time` and `value` of the
             interactions, `user_id` of the users, `item_id` of the items, wherever they are named
             otherwise. Further columns keep their names.
@@ -53,6 +66,7 @@ class TableConfig:
     def __post_init__(self) -> None:
         if not self.path:
             raise ValueError("`path` is empty; name a file or a pattern.")
+        _check_folder("path", self.path)
         if "{VERSION}" in self.path and "{SPAN}" not in self.path:
             raise ValueError(f"`path`={self.path!r} has a {{VERSION}}, but no {{SPAN}}.")
 
@@ -102,7 +116,8 @@ class SplitConfig:
     """How events become train, validation and test.
 
     Args:
-        protocol: "time", "leave-last-out", or "cold-users", which holds out whole users.
+        protocol: "time", "leave-last-out", or "cold-users", which holds out whole users, and
+            needs a users table.
         train: share of the events (of the users, if cold).
         validation: share of these; leave-last-out takes one event a user instead.
         history_length: the latest earlier items of the user that each event carries.
@@ -239,7 +254,8 @@ class PipelineConfig:
         name: of the pipeline, and of its folder below `root`.
         data: the three inputs.
         serving: the folder of the served model, which TF Serving watches; its name is the model's.
-        root: where runs, artifacts and metadata live.
+        root: where runs, artifacts and metadata live; like `serving` a folder of a file system that
+            all workers share.
         split: how events become train, validation and test.
         tuner: the search.
         trainer: the training.
@@ -274,6 +290,13 @@ class PipelineConfig:
             raise ValueError(f"`name`={self.name!r}; use letters, digits, '_', '-' and '.'.")
         if not self.serving:
             raise ValueError("`serving` is empty; name the folder that TF Serving watches.")
+        _check_folder("serving", self.serving)
+        _check_folder("root", self.root)
+        if self.split.protocol == "cold-users" and self.data.users is None:
+            raise ValueError(
+                "`split.protocol`='cold-users' needs `data.users`: held-out users can be told "
+                "apart by their features only. Name such a table, or use another protocol."
+            )
         _one_of("metadata", self.metadata, ("sqlite", "mysql", "postgresql"))
         _at_least(self, seed=0)
 
@@ -317,13 +340,18 @@ class PipelineConfig:
 
 
 def as_json(config: Any) -> str:
-    """A part of the config as an execution property: the same text for the same values."""
-    return json.dumps(dataclasses.asdict(config), sort_keys=True)
+    """A part of the config as an execution property: the same text for the same values.
+
+    The package's version is a part of it, so that nothing of another one comes from the cache.
+    """
+    return json.dumps({VERSION: __version__, **dataclasses.asdict(config)}, sort_keys=True)
 
 
 def from_json(kind: type[_Config], text: str) -> _Config:
     """Takes back what `as_json` gave."""
-    return _made(kind, json.loads(text), "")
+    record = json.loads(text)
+    record.pop(VERSION)
+    return _made(kind, record, "")
 
 
 def _made(kind: type[_Config], record: Any, where: str) -> _Config:

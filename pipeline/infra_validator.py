@@ -7,12 +7,13 @@ TFX's own knows Docker and Kubernetes only. By default ours starts the product's
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
 from tfrec_meta.export import signatures as names
-from tfrec_meta.pipeline import configs
+from tfrec_meta.pipeline import configs, driver
 from tfrec_meta.pipeline.configs import InfraValidatorConfig
 from tfrec_meta.pipeline.request_rows import as_request, read_types
 from tfrec_meta.pipeline.trial_serving import Refused, try_out
@@ -108,6 +109,22 @@ def _samples(split: Path, count: int) -> list[bytes]:
     return list(itertools.islice(rows, count))
 
 
+class Driver(driver.Driver):
+    """Adds how many candidates were refused so far: what was refused once is tried again.
+
+    A refusal may come from a busy machine, and from the cache it would come for ever.
+    """
+
+    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See the base class."""
+        with self._mlmd_connection as metadata:
+            blessings = metadata.store.get_artifacts_by_type(
+                standard_artifacts.InfraBlessing.TYPE_NAME
+            )
+        refused = [one for one in blessings if one.custom_properties["blessed"].int_value == 0]
+        return {"refused": len(refused)}
+
+
 class InfraValidatorSpec(types.ComponentSpec):
     """What InfraValidator reads and writes."""
 
@@ -130,6 +147,7 @@ class InfraValidator(base_component.BaseComponent):
 
     SPEC_CLASS = InfraValidatorSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
 
     def __init__(
         self, model: types.BaseChannel, examples: types.BaseChannel, config: InfraValidatorConfig

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 LOG = "log.txt"  # in the run's folder
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CONFIG = "config.json"  # in the run's folder
+_log = logging.getLogger(__name__)
 _TALKATIVE = ("Tuner", "Trainer")  # they show their own progress
 
 
@@ -72,10 +75,10 @@ def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True
     from tfrec_meta.pipeline import nodes, pipeline, run_page  # TFX: tens of seconds
 
     began = time.monotonic()  # when all is imported
-    run_id = run_id or datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S.%f")
+    run_id = run_id or new_run_id()
     ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
     folder = nodes.begin_run(ir, run_id, config.folder)
-    _write_config(config, folder)
+    _keep_config(config, folder)
     names = [node.pipeline_node.node_info.id for node in ir.nodes]
     cached, pushed = 0, None
     verdict: tuple[str, ...] = ()
@@ -85,7 +88,7 @@ def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True
                 label = f"[{place:>2}/{len(names)}] {name:<24}"
                 if progress:
                     print(label, end="\n" if name in _TALKATIVE else "", flush=True)
-                done = nodes.run_node(ir, name, run_id, config.folder)
+                done = nodes.run_node_in(folder, name)
                 cached += done.state == "cached"
                 if progress:
                     again = label if name in _TALKATIVE else ""
@@ -97,16 +100,32 @@ def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True
         except BaseException:
             if progress:
                 print("failed", flush=True)
-            run_page.write_run_page(folder)
+            _log.exception("%s failed", name)
+            with contextlib.suppress(Exception):  # the node's own error is what is to be told
+                run_page.write_run_page(folder)
             raise
         page = run_page.write_run_page(folder)
     return Run(folder, page, time.monotonic() - began, cached, pushed, verdict)
 
 
-def _write_config(config: PipelineConfig, folder: Path) -> None:
-    """For the run's page."""
-    text = json.dumps(config.as_dict(), indent=1)
-    (folder / "config.json").write_text(text, encoding="utf-8")
+def new_run_id() -> str:
+    """The time, to the microsecond."""
+    return datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S.%f")
+
+
+def _as_text(config: PipelineConfig) -> str:
+    return json.dumps(config.as_dict(), indent=1)
+
+
+def _keep_config(config: PipelineConfig, folder: Path) -> None:
+    """Writes the config beside the run, for its page; a run goes on with its own only."""
+    path = folder / CONFIG
+    text = _as_text(config)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{folder} began with other settings. Use another run id, or the settings of {path}."
+        )
+    path.write_text(text, encoding="utf-8")
 
 
 def _verdict(record: NodeRecord) -> tuple[str, ...]:
@@ -131,7 +150,8 @@ def _logged(path: Path) -> Iterator[None]:
     shown = logging.StreamHandler()
     shown.setFormatter(logging.Formatter("\n  %(message)s"))
     shown.setLevel(logging.WARNING)
-    shown.addFilter(logging.Filter("tfrec_meta"))
+    # By the file: ours speak through absl's logger, too, as TFX's do.
+    shown.addFilter(lambda record: record.pathname.startswith(_PACKAGE) and not record.exc_info)
     before, level = root.handlers[:], root.level
     root.handlers[:] = [file, shown]
     absl_level = absl_logging.get_verbosity()
@@ -192,18 +212,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings=options.set,
             schedule=options.schedule,
         )
-        _write_config(config, folder)
+        (folder / CONFIG).write_text(_as_text(config), encoding="utf-8")
         print(folder)
         return 0
     print("Importing TFX ...", flush=True)
+    run_id = options.run_id or new_run_id()
     try:
-        done = run(config, options.run_id)
+        done = run(config, run_id)
     except Exception as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        folders = (config.folder / "runs").glob("*/index.html")
-        newest = max(folders, key=lambda path: path.stat().st_mtime, default=None)
-        if newest is not None:
-            print(f"More in {newest} and {newest.with_name(LOG)}.", file=sys.stderr)
+        print(f"\nerror: {type(error).__name__}: {error}", file=sys.stderr)
+        log = config.folder / "runs" / run_id / LOG
+        if log.is_file():
+            print(f"More in {log} and {log.with_name('index.html')}.", file=sys.stderr)
         return 1
     for line in done.verdict:
         print(line)

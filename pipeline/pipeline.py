@@ -14,7 +14,7 @@ from tfrec_meta.pipeline.preprocessing import Transform
 from tfrec_meta.pipeline.pusher import Pusher
 from tfrec_meta.pipeline.ranking_gate import RankingGate
 from tfrec_meta.pipeline.resolvers import (
-    LatestBlessedFromOtherData,
+    LastPushed,
     LatestFromOtherData,
     LatestOrNothing,
 )
@@ -116,13 +116,11 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         )["best_hyperparameters"]
     models = {
         "model": tfx.dsl.Channel(type=standard_artifacts.Model),
-        "model_blessing": tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+        "pushed_model": tfx.dsl.Channel(type=standard_artifacts.PushedModel),
     }
     base = None
     if config.trainer.warm_start:
-        resolver = tfx.dsl.Resolver(
-            strategy_class=LatestBlessedFromOtherData, examples=rows["examples"], **models
-        )
+        resolver = tfx.dsl.Resolver(strategy_class=LastPushed, examples=rows["examples"], **models)
         base = add(resolver, "LastBase")["model"]
     model = add(
         Trainer(
@@ -147,8 +145,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             ),
             "Evaluator",
         )["evaluation"]
-    strategy = tfx.dsl.experimental.LatestBlessedModelStrategy
-    blessed = add(tfx.dsl.Resolver(strategy_class=strategy, **models), "LastBlessed")["model"]
+    blessed = add(tfx.dsl.Resolver(strategy_class=LastPushed, **models), "LastBlessed")["model"]
     verdict = add(
         RankingGate(
             examples=rows["examples"],

@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+from tfrec_meta import (
+    __version__,
+    keras,  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+)
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features import transform as features
 from tfrec_meta.pipeline.artifacts import Catalogue
+from tfrec_meta.pipeline.configs import VERSION
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -149,6 +153,7 @@ class Transform(base_beam_component.BaseBeamComponent):
                 disable_statistics=1,
                 custom_config=json_utils.dumps(
                     {
+                        VERSION: __version__,
                         "features": None if features is None else json.dumps(features),
                         "history_length": history_length,
                     }

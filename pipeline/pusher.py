@@ -7,11 +7,14 @@ there, and pushes a model again that is already served.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
-from tfrec_meta.pipeline.serving_folder import Pushed, newest_version, push
+from tfrec_meta.pipeline import driver
+from tfrec_meta.pipeline.serving_folder import Pushed, digest, newest_version, push
 
 from absl import logging
 from tfx import types
@@ -95,6 +98,16 @@ def _record(artifact: types.Artifact, pushed: Pushed | None, reason: str) -> Non
     (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
+class Driver(driver.Driver):
+    """Adds what is served: if that was moved or lost, an earlier push tells nothing."""
+
+    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See the base class."""
+        newest = newest_version(given["serving"])
+        content = digest(Path(given["serving"]) / str(newest)) if newest else ""
+        return {"served": f"{newest} {content}".strip()}
+
+
 class PusherSpec(types.ComponentSpec):
     """What the Pusher reads and writes."""
 
@@ -119,6 +132,7 @@ class Pusher(base_component.BaseComponent):
 
     SPEC_CLASS = PusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
 
     def __init__(
         self,
@@ -132,7 +146,7 @@ class Pusher(base_component.BaseComponent):
                 model=model,
                 model_blessing=model_blessing,
                 infra_blessing=infra_blessing,
-                serving=serving,
+                serving=os.path.abspath(serving),
                 pushed_model=types.Channel(type=standard_artifacts.PushedModel),
             )
         )

@@ -14,9 +14,6 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common import resolver
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
-    LatestBlessedModelStrategy,
-)
 
 
 class LatestFromOtherData(resolver.ResolverStrategy):
@@ -75,18 +72,23 @@ class LatestFromOtherData(resolver.ResolverStrategy):
         return [made for made in newest_first if not _made_from(store, made.id, current)]
 
 
-class LatestBlessedFromOtherData(resolver.ResolverStrategy):
-    """The newest blessed model that was not made from the current data, or nothing.
+class LastPushed(resolver.ResolverStrategy):
+    """The model that was pushed last, the one that is served; or nothing.
 
         Resolver(
-            strategy_class=LatestBlessedFromOtherData,
-            examples=histories.outputs["examples"],
+            strategy_class=LastPushed,
             model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
-        ).with_id("LastBase")
+            pushed_model=Channel(type=PushedModel),
+        ).with_id("LastBlessed")
 
-    A warm start from it is the same training however often the same data are run; one from the last
-    blessed model would go on and on. All inputs but `model` and `model_blessing` are current data.
+    What is pushed was blessed by the ranking gate and by InfraValidator. TFX's own
+    LatestBlessedModelStrategy asks for a ModelBlessing alone: a model that no server could load
+    would be the one that later ones are held to. And it takes the newest model, where an older one
+    may have been blessed and pushed again.
+
+    All inputs but these two are current data: a model that was made from them is passed over. So a
+    warm start is the same training however often the same data are run; one from the model that
+    is served would go on and on.
     """
 
     def resolve_artifacts(
@@ -94,13 +96,18 @@ class LatestBlessedFromOtherData(resolver.ResolverStrategy):
         store: ml_metadata.MetadataStore,
         input_dict: dict[str, list[types.Artifact]],
     ) -> dict[str, list[types.Artifact]]:
-        """Gives back `input_dict` with at most one model, and its blessing."""
-        other = {key: input_dict[key] for key in input_dict if key != "model_blessing"}
-        models = LatestFromOtherData("model").all_candidates(store, other)
-        blessed = LatestBlessedModelStrategy().resolve_artifacts(
-            store, {"model": models, "model_blessing": list(input_dict["model_blessing"])}
-        )
-        return {**input_dict, **(blessed or {})}
+        """Gives back `input_dict` with at most one model, and what says that it was pushed."""
+        candidates = {key: found for key, found in input_dict.items() if key != "pushed_model"}
+        models = {
+            model.id: model
+            for model in LatestFromOtherData("model").all_candidates(store, candidates)
+        }
+        for pushed in _newest_first(input_dict["pushed_model"]):
+            if pushed.get_int_custom_property("pushed") == 1:
+                for model in _taken(store, pushed.id):
+                    if model in models:
+                        return {**input_dict, "model": [models[model]], "pushed_model": [pushed]}
+        return {**input_dict, "model": [], "pushed_model": []}
 
 
 class LatestOrNothing(resolver.ResolverStrategy):
@@ -126,6 +133,17 @@ def _newest_first(artifacts: Sequence[types.Artifact]) -> list[types.Artifact]:
 
 def _made_from(store: ml_metadata.MetadataStore, artifact: int, current: set[int]) -> bool:
     """Whether an execution that gave `artifact` took all of `current`."""
+    inputs = _taken_by_maker(store, artifact).values()
+    return bool(current) and any(current <= taken for taken in inputs)
+
+
+def _taken(store: ml_metadata.MetadataStore, artifact: int) -> set[int]:
+    """The inputs of all executions that gave `artifact`."""
+    return set().union(*_taken_by_maker(store, artifact).values())
+
+
+def _taken_by_maker(store: ml_metadata.MetadataStore, artifact: int) -> dict[int, set[int]]:
+    """Of each execution that gave `artifact`, the inputs."""
     event_type = metadata_store_pb2.Event
     makers = [
         event.execution_id
@@ -136,4 +154,4 @@ def _made_from(store: ml_metadata.MetadataStore, artifact: int, current: set[int
     for event in store.get_events_by_execution_ids(makers):
         if event.type in (event_type.INPUT, event_type.DECLARED_INPUT):
             taken[event.execution_id].add(event.artifact_id)
-    return bool(current) and any(current <= inputs for inputs in taken.values())
+    return taken

@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+from tfrec_meta import (
+    __version__,
+    keras,  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+)
+from tfrec_meta.pipeline import driver
 from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.configs import DataConfig
+from tfrec_meta.pipeline.configs import VERSION, DataConfig
 from tfrec_meta.pipeline.tables import IDS
 
 import tensorflow_data_validation as tfdv
@@ -23,11 +27,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx import types
 from tfx.components.statistics_gen import stats_artifact_utils
-from tfx.dsl.components.base import base_component, base_driver, base_executor, executor_spec
-from tfx.orchestration import data_types_utils, metadata
-from tfx.orchestration.portable import base_driver as portable_driver
-from tfx.orchestration.portable import data_types
-from tfx.proto.orchestration import driver_output_pb2
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 SCHEMA_FILE = "schema.pbtxt"
@@ -62,22 +62,12 @@ class SchemasSpec(types.ComponentSpec):
     }
 
 
-class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
-    """Makes the content of the curated folder a property, so that the cache notices an edit.
+class Driver(driver.Driver):
+    """Adds `digest`, of the curated folder's content: an edit there is something new."""
 
-    Components demand the older class, the launcher calls `run` of the newer one.
-    """
-
-    def __init__(self, metadata_handle: metadata.Metadata) -> None:
-        base_driver.BaseDriver.__init__(self, metadata_handle)
-        portable_driver.BaseDriver.__init__(self, metadata_handle)
-
-    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Adds `digest`."""
-        output = driver_output_pb2.DriverOutput()
-        digest = _digest(execution_info.exec_properties["folder"])
-        data_types_utils.set_metadata_value(output.exec_properties["digest"], digest)
-        return output
+    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See the base class."""
+        return {"digest": _digest(given["folder"])}
 
 
 class Executor(base_executor.BaseExecutor):
@@ -157,7 +147,7 @@ class Schemas(base_component.BaseComponent):
         }
         super().__init__(
             spec=SchemasSpec(
-                columns=json.dumps(columns, sort_keys=True),
+                columns=json.dumps({VERSION: __version__, **columns}, sort_keys=True),
                 folder=os.path.abspath(config.schemas) if config.schemas else "",
                 accepted=accepted,
                 **{f"{name}_statistics": channel for name, channel in statistics.items()},

@@ -22,7 +22,7 @@ from tfrec_meta.features.transform import spec_of
 from tfrec_meta.models import load_model
 from tfrec_meta.models.contract import WarmStartError, read_config
 from tfrec_meta.pipeline import events, work_folders
-from tfrec_meta.pipeline.artifacts import Catalogue
+from tfrec_meta.pipeline.artifacts import MODEL, Catalogue
 from tfrec_meta.pipeline.configs import PipelineConfig, TrainerConfig, as_json, from_json
 from tfrec_meta.tuning import StrategySpace
 
@@ -35,7 +35,6 @@ from tfx.types import component_spec, standard_artifacts
 from tfx.types import standard_component_specs as standard
 from tfx.utils import json_utils
 
-MODEL = "model"  # beside the SavedModel: what `tfrec_meta.load` reads
 STRATEGY = "strategy.json"  # of the model run
 RUN_FN = f"{__name__}.run_fn"
 
@@ -138,9 +137,9 @@ class Executor(executor.GenericExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """See `run_fn`."""
-        folder = work_folders.of("training", input_dict, exec_properties)
-        super().Do(input_dict, output_dict, work_folders.told(folder, input_dict, exec_properties))
-        work_folders.remove(folder)
+        with work_folders.held("training", input_dict, exec_properties) as folder:
+            told = work_folders.told(folder, input_dict, exec_properties)
+            super().Do(input_dict, output_dict, told)
 
 
 class Trainer(base_component.BaseComponent):

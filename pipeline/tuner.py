@@ -94,17 +94,17 @@ class Executor(executor.Executor):
         Raises:
             AllTrialsFailed: with the cause; the next attempt begins anew.
         """
-        folder = work_folders.of("studies", input_dict, exec_properties)
-        told = work_folders.told(folder, input_dict, exec_properties)
-        try:
-            tuner = executor.search(input_dict, told, str(folder), print_tuning_summary=False)
-        except AllTrialsFailed:
-            work_folders.remove(folder)
-            raise
-        executor.write_best_hyperparameters(tuner, output_dict)
-        results = artifact_utils.get_single_uri(output_dict[standard.TUNER_RESULTS_KEY])
-        (Path(results) / TRIALS).write_text(json.dumps(tuner.trials(), indent=1), encoding="utf-8")
-        work_folders.remove(folder)
+        with work_folders.held("studies", input_dict, exec_properties) as folder:
+            told = work_folders.told(folder, input_dict, exec_properties)
+            try:
+                tuner = executor.search(input_dict, told, str(folder), print_tuning_summary=False)
+            except AllTrialsFailed:
+                work_folders.remove(folder)
+                raise
+            executor.write_best_hyperparameters(tuner, output_dict)
+            results = Path(artifact_utils.get_single_uri(output_dict[standard.TUNER_RESULTS_KEY]))
+            text = json.dumps(tuner.trials(), indent=1)
+            (results / TRIALS).write_text(text, encoding="utf-8")
 
 
 class Tuner(base_component.BaseComponent):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,23 @@ def root(config: PipelineConfig) -> str:
     return str(config.folder / "work")
 
 
-def of(kind: str, inputs: Inputs, exec_properties: Mapping[str, Any]) -> Path:
-    """The folder of one node's work on these inputs, with these settings; not made yet."""
+@contextlib.contextmanager
+def held(kind: str, inputs: Inputs, exec_properties: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder of one node's work on these inputs, with these settings; not made yet.
+
+    Nobody else has it meanwhile: a second run on the same data waits, and a kill lets go. Once the
+    block has ended well, the folder is removed.
+    """
+    folder = _folder(kind, inputs, exec_properties)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside, not in it: what has finished leaves nothing there.
+    with open(folder.parents[1] / f".{kind}-{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+        remove(folder)
+
+
+def _folder(kind: str, inputs: Inputs, exec_properties: Mapping[str, Any]) -> Path:
     told = {
         "inputs": {key: [artifact.uri for artifact in given] for key, given in inputs.items()},
         "settings": exec_properties[standard.CUSTOM_CONFIG_KEY],
@@ -44,5 +61,5 @@ def told(folder: Path, inputs: Inputs, exec_properties: Mapping[str, Any]) -> di
 
 
 def remove(folder: Path) -> None:
-    """Clears up after a node has finished."""
+    """Clears up, so that the next attempt begins anew."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -91,15 +91,30 @@ def test_a_part_comes_back_from_an_execution_property():
         ({"serving": ""}, "`serving` is empty"),
         ({"serving": 3}, "`serving`=3; give a text"),
         ({"metadata": "oracle"}, "`metadata`='oracle'; use 'sqlite'"),
+        ({"serving": "gs://models/films"}, "`serving`='gs://models/films' is a URL; use a path in"),
+        ({"root": "hdfs://runs"}, "`root`='hdfs://runs' is a URL"),
         ({"seed": -1}, "`seed`=-1"),
         ({"data": {}}, "`data.interactions` must be given"),
         ({"data": {"interactions": {"path": ""}}}, "In `data.interactions`: `path` is empty"),
         ({"data": {"interactions": {"path": "v{VERSION}/*"}}}, "no {SPAN}"),
+        (
+            {"data": {"interactions": {"path": "s3://lake/{SPAN}/*.csv"}}},
+            "In `data.interactions`: `path`='s3://lake/{SPAN}/*.csv' is a URL; use a path in a "
+            "file system that all workers share",
+        ),
+        (
+            {"data": LEAST["data"] | {"users": {"path": "file:///users.csv"}}},
+            "In `data.users`: `path`='file:///users.csv' is a URL",
+        ),
         ({"data": LEAST["data"] | {"max_drift": 2}}, "In `data`: `max_drift`=2.0"),
         ({"data": LEAST["data"] | {"drift": {"users.age": 0}}}, "`users.age`=0"),
         ({"data": LEAST["data"] | {"warn_new_ids": float("nan")}}, "`data.warn_new_ids`=nan"),
         ({"data": LEAST["data"] | {"time_unit": "min"}}, "`time_unit`='min'"),
         ({"split": {"protocol": "random"}}, "`protocol`='random'"),
+        (
+            {"split": {"protocol": "cold-users"}},
+            "`split.protocol`='cold-users' needs `data.users`: held-out users can be told apart",
+        ),
         ({"split": {"train": 0.9, "validation": 0.2}}, "leave nothing for the test"),
         ({"split": {"partitions": 0}}, "`partitions`=0"),
         ({"evaluator": {"min_auc": 0.6}}, "`min_auc` needs `positive`"),
@@ -112,6 +127,12 @@ def test_what_makes_no_sense_is_named(change, words):
     with pytest.raises(ValueError) as error:
         PipelineConfig.from_dict(LEAST | change)
     assert words in str(error.value)
+
+
+def test_cold_users_do_with_a_table_of_users():
+    data = LEAST["data"] | {"users": {"path": "users.csv"}}
+    config = PipelineConfig.from_dict(LEAST | {"data": data, "split": {"protocol": "cold-users"}})
+    assert config.split.protocol == "cold-users"
 
 
 def test_a_missing_part_is_named():

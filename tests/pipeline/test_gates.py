@@ -302,7 +302,7 @@ def test_the_components_can_be_wired():
     tried = infra_validator.infra_validator(model, examples, InfraValidatorConfig())
     assert isinstance(tried, infra_validator.InfraValidator)
     pushed = pusher.Pusher(model, gate.outputs["blessing"], tried.outputs["blessing"], "models/x")
-    assert pushed.exec_properties == {"serving": "models/x"}
+    assert pushed.exec_properties == {"serving": str(Path("models/x").absolute())}
 
 
 # The page.

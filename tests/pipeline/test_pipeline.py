@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import tfrec_meta as tm
 from tests.pipeline.gate_toys import tastes_split
 from tfrec_meta.features.transform import spec_of
-from tfrec_meta.pipeline import local_runner, nodes, pipeline, worker_client
+from tfrec_meta.pipeline import infra_validator, local_runner, nodes, pipeline, worker_client
 from tfrec_meta.pipeline.configs import PipelineConfig
 from tfrec_meta.pipeline.serving_folder import newest_version
 
@@ -206,7 +207,7 @@ def test_old_tokens_keep_their_rows_in_a_second_span(first, later):
     ]
 
 
-def test_a_second_span_is_told_apart_by_new_ids_and_starts_warm(first, later):
+def test_a_second_span_is_told_apart_by_new_ids_and_starts_warm(first, later, shop):
     gate = artifact(later, "DataGate", "accepted")["properties"]
     assert gate["new_users"] > 0
     assert gate["new_items"] > 0
@@ -214,12 +215,15 @@ def test_a_second_span_is_told_apart_by_new_ids_and_starts_warm(first, later):
     assert base["id"] == artifact(first, "Trainer", "model")["id"]
     log = (later.folder / local_runner.LOG).read_text(encoding="utf-8")
     assert "A cold start" not in log
+    assert artifact(later, "LastBlessed", "model")["id"] == base["id"]
+    assert later.verdict[0].startswith("Blessed")
+    assert later.pushed == Path(shop.config().serving) / "2"
 
 
 def test_data_of_a_wrong_type_stop_the_run_and_push_nothing(refused, shop, later):
     error, folder = refused
     assert "interactions.value" in error
-    assert newest_version(shop.config().serving) == (2 if later.pushed else 1)
+    assert newest_version(shop.config().serving) == 2
     records = {record.node: record for record in nodes.read_records(folder)}
     assert records["DataGate"].state == "failed"
     assert "Trainer" not in records
@@ -232,6 +236,86 @@ def test_a_run_leaves_a_page_and_a_log(first):
     for words in ("InteractionsGen", "Blessed", "RankingGate"):
         assert words in page
     assert (first.folder / local_runner.LOG).stat().st_size > 1000
+
+
+def test_a_first_run_warns_that_schemas_are_inferred(shop, capsys):
+    config = shop.config("warned", data=alone(shop))
+    ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
+    run = nodes.begin_run(ir, "run", config.folder)
+    with local_runner._logged(run / local_runner.LOG):
+        for node in ("InteractionsGen", "InteractionsStatistics", "LastAccepted", "Schemas"):
+            nodes.run_node_in(run, node)
+    shown = capsys.readouterr().err
+    assert "The schema of interactions is inferred" in shown
+    assert "execution" not in shown.lower()  # what TFX says is in the log alone
+
+
+def alone(shop) -> dict:
+    """The config of the first span's interactions without users and items."""
+    return {"interactions": {"path": str(shop.folder / "span-1" / "interactions.parquet")}}
+
+
+def test_interactions_alone_will_do_with_numbers_as_ids_and_a_refusal_is_tried_again(
+    tmp_path, monkeypatch
+):
+    """A CSV of whole numbers, no search, no TFMA; InfraValidator refuses at first."""
+    events = tastes_split().data.events.to_pylist()
+    lines = ["viewer,film,when,stars"]
+    for one in events:
+        item = "ü🎬" if one["item_id"] == "i3" else one["item_id"][1:]
+        lines.append(f"{one['user_id'][1:]},{item},{one['time']},{one['value']}")
+    (tmp_path / "log.csv").write_text("\n".join(lines), encoding="utf-8")
+    columns = {"user_id": "viewer", "item_id": "film", "time": "when", "value": "stars"}
+    config = PipelineConfig.from_dict(
+        {
+            "name": "numbers",
+            "root": str(tmp_path / "runs"),
+            "serving": str(tmp_path / "serving" / "numbers"),
+            "data": {"interactions": {"path": str(tmp_path / "log.csv"), "columns": columns}},
+            "split": {"protocol": "leave-last-out", "partitions": 2, "history_length": 20},
+            "tuner": {"enabled": False},
+            "trainer": {
+                "strategy": {"family": "ials", "model": {"embedding_dim": 8, "l2": 1.0}},
+                "export": {"history_width": 20},
+            },
+            "evaluator": {"resamples": 200},
+        }
+    )
+    refuse = infra_validator.Refused("the machine is too busy")
+    with monkeypatch.context() as patch:
+        patch.setattr(infra_validator, "try_out", lambda *_: (_ for _ in ()).throw(refuse))
+        run = local_runner.run(config, progress=False)
+    assert run.verdict[0].startswith("Blessed")
+    assert run.pushed is None
+    assert newest_version(config.serving) == 0
+    assert "too busy" in artifact(run, "InfraValidator", "blessing")["properties"]["reason"]
+
+    run = local_runner.run(config, progress=False)
+    assert states(run)["Trainer"] == "cached"
+    assert states(run)["InfraValidator"] == "ran"
+    assert run.pushed == Path(config.serving) / "1"
+    assert not run_has_baseline(run)  # what no server had loaded is nothing to be held to
+
+    local_runner.run(config, progress=False)
+    run = local_runner.run(config, progress=False)
+    assert {node for node, state in states(run).items() if state != "cached"} <= RESOLVERS | {
+        "LastStrategy"
+    }
+    shutil.rmtree(config.serving)  # what was served is lost
+    run = local_runner.run(config, progress=False)
+    assert states(run)["Pusher"] == "ran"
+    assert run.pushed == Path(config.serving) / "1"
+
+
+def run_has_baseline(run: local_runner.Run) -> bool:
+    """Whether there was a last blessed model to compare with."""
+    (record,) = (one for one in nodes.read_records(run.folder) if one.node == "LastBlessed")
+    return bool(record.outputs.get("model"))
+
+
+def test_a_run_goes_on_with_its_own_settings_only(shop, first):
+    with pytest.raises(ValueError, match="began with other settings"):
+        local_runner.run(shop.config(seed=7), "first", progress=False)
 
 
 def test_the_command_says_what_is_wrong_with_a_config(tmp_path, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 from tfrec_meta import keras  # noqa: F401
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.resolvers import (
-    LatestBlessedFromOtherData,
+    LastPushed,
     LatestFromOtherData,
     LatestOrNothing,
 )
@@ -81,27 +81,38 @@ def test_the_newest_of_other_data_is_taken_and_what_the_current_data_gave_is_not
     assert lineage.resolve([], current=first) == []
 
 
-def test_a_warm_start_begins_with_the_newest_blessed_model_of_other_data(lineage):
+def last_pushed(lineage, models, pushes, **current):
+    inputs = {key: [artifact] for key, artifact in current.items()}
+    inputs |= {"model": models, "pushed_model": pushes}
+    found = LastPushed().resolve_artifacts(lineage.store, inputs)
+    assert {key: found[key] for key in current} == {key: [one] for key, one in current.items()}
+    return [model.id for model in found["model"]]
+
+
+def push(lineage, model, pushed=1):
+    artifact = lineage.artifact(standard_artifacts.PushedModel)
+    artifact.set_int_custom_property("pushed", pushed)
+    return lineage.made(artifact, model)
+
+
+def test_the_last_pushed_model_is_the_last_blessed_one_though_not_the_newest(lineage):
+    first, second, third = (lineage.artifact(standard_artifacts.Model) for _ in range(3))
+    models = [first, second, third]
+    pushes = [push(lineage, first), push(lineage, second), push(lineage, third, pushed=0)]
+    assert last_pushed(lineage, models, pushes) == [second.id]  # the third was refused
+    assert last_pushed(lineage, models, [*pushes, push(lineage, first)]) == [first.id]
+    assert last_pushed(lineage, models, pushes[2:]) == []
+    assert last_pushed(lineage, [], []) == []
+
+
+def test_a_warm_start_begins_with_the_last_pushed_model_of_other_data(lineage):
     spans = [lineage.artifact(standard_artifacts.Examples) for _ in range(3)]
     models = [lineage.made(lineage.artifact(standard_artifacts.Model), span) for span in spans]
-    blessings = []
-    for model, blessed in zip(models, (1, 0, 1), strict=True):
-        blessing = lineage.artifact(standard_artifacts.ModelBlessing)
-        blessing.set_int_custom_property("current_model_id", model.id)
-        blessing.set_int_custom_property("blessed", blessed)
-        blessings.append(blessing)
-
-    def base(span, models, blessings):
-        inputs = {"examples": [span], "model": models, "model_blessing": blessings}
-        found = LatestBlessedFromOtherData().resolve_artifacts(lineage.store, inputs)
-        assert found["examples"] == [span]
-        return [model.id for model in found["model"]]
-
+    pushes = [push(lineage, model, n != 1) for n, model in enumerate(models)]
     new = lineage.artifact(standard_artifacts.Examples)
-    assert base(new, models, blessings) == [models[2].id]
-    assert base(spans[2], models, blessings) == [models[0].id]  # not itself, nor the unblessed
-    assert base(spans[0], models[:1], blessings[:1]) == []
-    assert base(new, [], []) == []
+    assert last_pushed(lineage, models, pushes, examples=new) == [models[2].id]
+    assert last_pushed(lineage, models, pushes, examples=spans[2]) == [models[0].id]
+    assert last_pushed(lineage, models[:1], pushes[:1], examples=spans[0]) == []
 
 
 def test_made_from_one_unchanged_table_only_is_earlier_state_for_the_other(lineage):
