@@ -40,6 +40,9 @@ for number, name in ((21, "toy"), (-1, "refused")):
     nodes.deploy(ir, folder / "pipelines" / name, pipeline_folder=place / name, retries=2)
 """
 
+# The demo's pipeline takes minutes, each step of which has a limit of its own.
+pytestmark = pytest.mark.timeout(1800)
+
 
 def until(condition, seconds, what):
     end = time.monotonic() + seconds
