@@ -68,11 +68,11 @@ def served(base: Path) -> Iterator[str]:
     """A server of its own process over the folder of one model; its host:port once it answers."""
     command = [sys.executable, "-m", "tfrec_meta.cli", "serve", str(base), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    line = server.stdout.readline()
-    if not line.startswith("listening on "):
-        raise SystemExit(f"error: the server ended with status {server.wait()}, see above.")
-    address = line.split()[-1]
     try:
+        line = server.stdout.readline()
+        if not line.startswith("listening on "):
+            raise SystemExit(f"error: the server ended with status {server.wait()}, see above.")
+        address = line.split()[-1]
         print(f"pid {server.pid} listens on {address}")
         yield address
     finally:
