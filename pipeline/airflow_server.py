@@ -316,7 +316,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--airflow", type=Path, default=Path(".venv-airflow"))
     parser.add_argument("--port", type=int, default=PORT)
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Ctrl-C too: a shell that starts this in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     server = None
     try:
         if options.config:
