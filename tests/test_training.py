@@ -13,6 +13,7 @@ from tfrec_meta.data import Interactions, histories, split_leave_last_out, synth
 from tfrec_meta.features import Category, FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import Popularity, PopularityConfig, TwoTower, TwoTowerConfig
+from tfrec_meta.models.user_events import RowOptions, UserEvents
 from tfrec_meta.training import TrainingConfig, train
 
 import numpy as np
@@ -102,7 +103,8 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing():
 
 
 def events_of(data=SPLIT.train, spec=SPEC, **options):
-    return training._Events.of(data, spec, dataclasses.replace(QUICK, **options))
+    recipe = {"epochs": 3, "batch_size": 64, "history_length": 8, "user_dropout": 0.1}
+    return UserEvents.of(data, spec, RowOptions(**{**recipe, "user_balance": 0.5, **options}))
 
 
 def batches_of(events, epoch=0):
@@ -311,7 +313,7 @@ class _Scripted:
         self.left = list(self.values)
 
     def metrics(self, model):
-        model.refresh_index()
+        model.refresh()
         return {training.OBJECTIVE: self.left.pop(0)}
 
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query, Recommender, WarmStartError
+from tfrec_meta.models.contract import Query
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.towers import (
     FeatureSum,
-    is_present,
     mean_of_rows,
     multilayer_perceptron,
     on_unit_sphere,
     stands_in,
 )
+from tfrec_meta.models.trainable import TrainableRecommender
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -89,7 +87,7 @@ class TwoTowerConfig:
             raise ValueError(f"`encoder_dropout`={self.encoder_dropout}; use a share in [0, 1).")
 
 
-class TwoTower(Recommender, tfrs.Model):
+class TwoTower(TrainableRecommender):
     """Query tower (id, history, features) and candidate tower (id, features), joined by a product.
 
     The query embedding carries 1 / temperature and a constant 1, the item embedding its bias, so
@@ -104,8 +102,13 @@ class TwoTower(Recommender, tfrs.Model):
     has_embeddings = True
 
     def __init__(self, config: TwoTowerConfig, spec: FeatureSpec):
-        super().__init__(name=self.family)
-        self._begin(config, spec)
+        super().__init__(
+            config,
+            spec,
+            user_id=config.user_id,
+            query_features=spec.query if config.user_features else (),
+            item_features=spec.item if config.item_features else (),
+        )
         dim, items = config.embedding_dim, len(spec.items)
         self.item_embedding = self._table("item_embedding", items)
         self.history_embedding = (
@@ -113,18 +116,12 @@ class TwoTower(Recommender, tfrs.Model):
             if config.share_item_embeddings
             else self._table("history_embedding", items)
         )
-        if config.user_id:
-            self.user_counts = tf.Variable(
-                tf.zeros([len(spec.users)]), trainable=False, name="user_counts"
-            )
         self.user_embedding = (
             self._table("user_embedding", len(spec.users)) if config.user_id else None
         )
         self.item_bias = self.add_weight(
             name="item_bias", shape=[items], initializer="zeros", trainable=config.popularity_bias
         )
-        self._query_features = spec.query if config.user_features else ()
-        self._item_features = spec.item if config.item_features else ()
         self.query_sum = FeatureSum(self._query_features, spec, dim, "query")
         self.item_sum = FeatureSum(self._item_features, spec, dim, "item")
         self.query_layers = multilayer_perceptron(config.hidden, dim, "query_layers")
@@ -141,13 +138,9 @@ class TwoTower(Recommender, tfrs.Model):
                 config.encoder_dropout,
             )
         )
-        # What the tables say of known users and items, so that batches carry rows only.
-        self.user_table = self._constants(spec.encode_users(None), self._query_features)
-        self.item_table = self._constants(spec.encode_items(None), self._item_features)
         self.item_index = tf.Variable(
             tf.zeros([items, dim + 1]), trainable=False, name="item_index"
         )
-        self.mean_loss = tf_keras.metrics.Mean(name="loss")
         self.task = tfrs.tasks.Retrieval(
             loss=tf_keras.losses.CategoricalCrossentropy(
                 from_logits=True, reduction=tf_keras.losses.Reduction.SUM_OVER_BATCH_SIZE
@@ -161,57 +154,9 @@ class TwoTower(Recommender, tfrs.Model):
     # Training.
 
     def prepare(self, data: Interactions) -> None:
-        """Takes in what is counted, not learned by steps: popularity and the feature tables."""
-        self.observe(data)
-        if self.user_embedding is not None:
-            users = self.spec.users.encode(data.events["user_id"])
-            counts = np.bincount(users, minlength=len(self.spec.users))
-            counts[0] = 0  # nobody in particular
-            self.user_counts.assign(counts.astype(np.float32))
+        super().prepare(data)
         if self.config.popularity_bias:
             self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
-        for table, encoded in (
-            (self.user_table, self.spec.encode_users(data.users)),
-            (self.item_table, self.spec.encode_items(data.items)),
-        ):
-            for name, variable in table.items():
-                variable.assign(encoded[name])
-
-    def warm_start(self, earlier: Recommender) -> None:
-        """See the contract; to be called after `prepare`.
-
-        Embeddings and biases are matched by token, whatever their rows; layers are taken over
-        where both models have them in one shape. Counts stay those of the data, but for what this
-        data lacks and the earlier one had: it was learned, and stays in use.
-        """
-        if not isinstance(earlier, TwoTower):
-            raise WarmStartError(
-                f"A {self.family!r} can't go on from a {earlier.family!r}. Leave out `warm_start`, "
-                "or train the family of the earlier model."
-            )
-        if earlier.config.embedding_dim != self.config.embedding_dim:
-            raise WarmStartError(
-                f"`embedding_dim`={self.config.embedding_dim} can't go on from "
-                f"{earlier.config.embedding_dim}. Leave out `warm_start`, or train in that shape."
-            )
-        tables = earlier._rows_of_tokens()
-        for name, (table, vocabulary) in self._rows_of_tokens().items():
-            if name in tables:
-                known = tables[name][1]
-                table.assign(_matched(table.numpy(), vocabulary, tables[name][0].numpy(), known))
-        items, users = (self.spec.items, earlier.spec.items), (self.spec.users, earlier.spec.users)
-        own, old = (np.append(0, model.item_counts.numpy()) for model in (self, earlier))
-        self.item_counts.assign(np.where(own > 0, own, _matched(own, items[0], old, items[1]))[1:])
-        if self.user_embedding is not None and earlier.user_embedding is not None:
-            own, old = (model.user_counts.numpy() for model in (self, earlier))
-            self.user_counts.assign(np.where(own > 0, own, _matched(own, users[0], old, users[1])))
-        others = earlier._other_weights()
-        for part, weights in self._other_weights().items():
-            before = others.get(part, [])
-            # Whole parts only: the shift of a layer means nothing without its kernel.
-            if [w.shape for w in before] == [w.shape for w in weights]:
-                for weight, old in zip(weights, before, strict=True):
-                    weight.assign(old)
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
         """In-batch softmax loss of a batch of events.
@@ -248,17 +193,7 @@ class TwoTower(Recommender, tfrs.Model):
             compute_metrics=False,
         )
 
-    def train_step(self, inputs: Query) -> dict[str, tf.Tensor]:
-        """A step; the loss that it reports is the mean since the epoch began."""
-        self.mean_loss.update_state(super().train_step(inputs)["loss"])
-        return {"loss": self.mean_loss.result()}
-
-    @property
-    def metrics(self) -> list[tf_keras.metrics.Metric]:
-        """Reset by Keras at each epoch."""
-        return [self.mean_loss]
-
-    def refresh_index(self, chunk: int = 65_536) -> None:
+    def refresh(self, chunk: int = 65_536) -> None:
         """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
         rows = tf.range(self.item_index.shape[0])
         parts = [
@@ -276,7 +211,7 @@ class TwoTower(Recommender, tfrs.Model):
     def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
         """The query tower above the encoded history, float32 [B, embedding_dim]."""
         if self.user_embedding is not None:
-            known = tf.cast(self._met(query["user_id"]), tf.float32)[:, None]
+            known = tf.cast(self._met_user(query["user_id"]), tf.float32)[:, None]
             total += known * tf.gather(self.user_embedding, query["user_id"])
         if self._query_features:
             total += self.query_sum(self._with_known_features(query))
@@ -290,10 +225,7 @@ class TwoTower(Recommender, tfrs.Model):
     def embed_item(self, item: Query) -> tf.Tensor:
         """float32 [B, embedding_dim + 1]; `item` holds item_id int32 [B] and encoded features."""
         rows = item["item_id"]
-        # What training never met has its initial, random embedding: content alone speaks for it.
-        known = tf.cast(tf.gather(tf.concat([[0.0], self.item_counts], 0), rows) > 0, tf.float32)
-        known = known[:, None]
-        total = known * tf.gather(self.item_embedding, rows)
+        total = self._met_item(rows)[:, None] * tf.gather(self.item_embedding, rows)
         if self._item_features:
             total += self.item_sum(item)
         if self.item_layers is not None:
@@ -316,18 +248,7 @@ class TwoTower(Recommender, tfrs.Model):
 
     def has_evidence(self, query: Query) -> tf.Tensor:
         known = tf.reduce_any(query["history"] > 0, axis=1)
-        if self.user_embedding is not None:
-            known |= self._met(query["user_id"])
-        for feature in self._query_features:
-            known |= is_present(feature, self._with_known_features(query)[feature.name])[:, 0]
-        return known
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self._learned())}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        for i, variable in enumerate(self._learned()):
-            variable.assign(state[f"{i}/{variable.name}"])
+        return known | self._evidence_beside_history(query)
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
@@ -378,28 +299,13 @@ class TwoTower(Recommender, tfrs.Model):
         events["user_id"] = tf.gather(windows["user_id"], place[:, 0])
         return events, tf.gather_nd(states, place), place[:, 0]
 
-    def _draw(self) -> tf.Tensor:
-        """int64 [2], other numbers at each step; the same again after a resume."""
-        return tf.stack([tf.constant(0, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
-
     def _table(self, name: str, rows: int) -> tf.Variable:
         initializer = tf_keras.initializers.RandomNormal(stddev=self.config.embedding_dim**-0.5)
         return self.add_weight(
             name=name, shape=[rows, self.config.embedding_dim], initializer=initializer
         )
 
-    def _constants(self, encoded: Mapping[str, np.ndarray], features) -> dict[str, tf.Variable]:
-        return {
-            f.name: tf.Variable(encoded[f.name], trainable=False, name=f"table_{f.name}")
-            for f in features
-            if f.name in encoded
-        }
-
-    def _learned(self) -> list[tf.Variable]:
-        metric = {id(variable) for variable in self.mean_loss.weights}
-        return [variable for variable in self.weights if id(variable) not in metric]
-
-    def _rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
+    def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
         """Learned tables with a row a token, and these tokens."""
         items = self.spec.items
         found = {"item_embedding": (self.item_embedding, items)}
@@ -419,7 +325,7 @@ class TwoTower(Recommender, tfrs.Model):
     def _feature_sums(self) -> tuple[tuple[Side, FeatureSum], ...]:
         return ("query", self.query_sum), ("item", self.item_sum)
 
-    def _other_weights(self) -> dict[str, list[tf.Variable]]:
+    def other_weights(self) -> dict[str, list[tf.Variable]]:
         """All other learned weights, by the part that they play."""
         layers = {
             "query": self.query_layers,
@@ -434,37 +340,6 @@ class TwoTower(Recommender, tfrs.Model):
                     scale = self.spec.statistics.get(self.spec.key(feature, side))
                     found[f"{side} {feature!r} {scale}"] = [table]
         return found
-
-    def _known_item(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-        item = {name: tf.gather(table, rows) for name, table in self.item_table.items()}
-        return {"item_id": rows, **item}
-
-    def _met(self, users: tf.Tensor) -> tf.Tensor:
-        """bool [B], whether training had events of these users."""
-        return tf.gather(self.user_counts, users) > 0
-
-    def _with_known_features(self, query: Query) -> dict[str, tf.Tensor]:
-        """Fills features that the query leaves out with what the users table said at training."""
-        filled = dict(query)
-        for feature in self._query_features:
-            if feature.name not in self.user_table:  # of the event, not of the user
-                continue
-            table = tf.gather(self.user_table[feature.name], query["user_id"])
-            value = query.get(feature.name, tf.zeros_like(table))
-            filled[feature.name] = tf.where(is_present(feature, value), value, table)
-        return filled
-
-
-def _matched(
-    own: np.ndarray, vocabulary: Vocabulary, earlier: np.ndarray, known: Vocabulary
-) -> np.ndarray:
-    """`own` with the rows of `earlier` wherever its vocabulary has the token; row 0 with row 0."""
-    rows = known.encode(vocabulary.tokens)
-    found = np.flatnonzero(rows)
-    result = own.copy()
-    result[0] = earlier[0]
-    result[found + 1] = earlier[rows[found]]
-    return result
 
 
 _ENCODERS = list(get_args(EncoderName))
