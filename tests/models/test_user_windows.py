@@ -107,3 +107,32 @@ def test_the_digest_tells_data_apart():
     digests = {windows_of(events(**counts))[1].digest for counts in ({"a": 3}, {"a": 4})}
     assert len(digests) == 2
     assert windows_of(events(a=3))[1].digest in digests
+
+
+def test_a_crop_is_a_run_of_the_window():
+    spec, _, batches = windows_of(events(a=4), history_crop=1.0, epochs=40)
+    seen = set()
+    for history, target in zip(
+        decoded(spec, batches, "history"), decoded(spec, batches, "item_id"), strict=True
+    ):
+        n = len([item for item in target if item])
+        assert n >= 1
+        places = [int(item[1:]) for item in history[:n]]
+        assert places == list(range(places[0], places[0] + n))
+        assert target[:n] == [f"a{place + 1}" for place in places]
+        assert history[n:] == target[n:] == [""] * (3 - n)
+        seen.add((places[0], n))
+    assert {(0, 3), (0, 1), (2, 1)} <= seen
+
+
+def test_reordering_never_shows_a_target_before_it_is_asked():
+    spec, _, batches = windows_of(events(a=4), history_reorder=1.0, epochs=40)
+    orders = set()
+    for history, target in zip(
+        decoded(spec, batches, "history"), decoded(spec, batches, "item_id"), strict=True
+    ):
+        whole = [history[0], *target]
+        assert sorted(whole) == ["a0", "a1", "a2", "a3"]
+        assert history[1:] == target[:-1]
+        orders.add(tuple(whole))
+    assert len(orders) > 5

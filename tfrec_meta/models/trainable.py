@@ -93,8 +93,12 @@ class TrainableRecommender(Recommender, tfrs.Model):
         """A step by the recipe; the loss that it reports is the mean since the epoch began."""
         loss, gradients = loss_and_gradients(self, inputs, self.step_options)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self.after_step(inputs)
         self.mean_loss.update_state(loss)
         return {"loss": self.mean_loss.result()}
+
+    def after_step(self, inputs: Query) -> None:
+        """What a family takes in of a step's inputs once the weights are updated, if anything."""
 
     @property
     def metrics(self) -> list[tf_keras.metrics.Metric]:
@@ -163,8 +167,12 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
     def _kept(self) -> list[tf.Variable]:
         """What a saved model holds: all but what only training needs."""
-        metric = {id(variable) for variable in self.mean_loss.weights}
-        return [variable for variable in self.weights if id(variable) not in metric]
+        left_out = {id(v) for v in (*self.mean_loss.weights, *self._training_only())}
+        return [variable for variable in self.weights if id(variable) not in left_out]
+
+    def _training_only(self) -> Sequence[tf.Variable]:
+        """What a family keeps for the next step alone."""
+        return ()
 
     def _draw(self) -> tf.Tensor:
         """int64 [2], other numbers for each batch of each step; the same again after a resume."""

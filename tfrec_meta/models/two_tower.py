@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions
@@ -11,22 +12,21 @@ from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.contract import Query
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
+from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.towers import (
     FeatureSum,
     mean_of_rows,
     multilayer_perceptron,
     on_unit_sphere,
-    stands_in,
 )
 from tfrec_meta.models.trainable import TrainableRecommender
 
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoTowerConfig:
-    """Shape and loss of a two-tower model.
+class TwoTowerConfig(RetrievalLossConfig):
+    """Shape and loss of a two-tower model; the loss's arguments are `RetrievalLossConfig`'s.
 
     Args:
         embedding_dim: d, of ids, features and both towers.
@@ -36,11 +36,7 @@ class TwoTowerConfig:
         item_features: whether the candidate tower takes the item's features.
         share_item_embeddings: whether history and candidates use one table of item embeddings.
         normalise: whether both towers end on the unit sphere.
-        temperature: divides the logits.
         popularity_bias: whether each item has a bias, which starts at its log popularity.
-        logq: whether in-batch negatives are corrected by their chance of being in the batch (Yi et
-            al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019).
-        mask_positives: whether items of the user's own history are no negatives.
         encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
             quickest by far.
         encoder_length: the latest items that an encoder other than "mean" reads.
@@ -56,10 +52,7 @@ class TwoTowerConfig:
     item_features: bool = True
     share_item_embeddings: bool = True
     normalise: bool = True
-    temperature: float = 0.25
     popularity_bias: bool = True
-    logq: bool = True
-    mask_positives: bool = True
     encoder: EncoderName = "mean"
     encoder_length: int = 50
     encoder_layers: int = 2
@@ -67,12 +60,16 @@ class TwoTowerConfig:
     encoder_dropout: float = 0.2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.embedding_dim < 1:
             raise ValueError(f"`embedding_dim`={self.embedding_dim}; use 1 or more.")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature`={self.temperature}; use a number above 0.")
+        if self.loss == "cosine_contrastive" and not (self.normalise and not self.popularity_bias):
+            raise ValueError(
+                "`loss`='cosine_contrastive' is of cosines. Use `normalise`=True and "
+                "`popularity_bias`=False."
+            )
         if self.encoder not in get_args(EncoderName):
             raise ValueError(f"`encoder`={self.encoder!r}; use one of {get_args(EncoderName)}.")
         for name in ("encoder_length", "encoder_layers", "encoder_heads"):
@@ -141,12 +138,7 @@ class TwoTower(TrainableRecommender):
         self.item_index = tf.Variable(
             tf.zeros([items, dim + 1]), trainable=False, name="item_index"
         )
-        self.task = tfrs.tasks.Retrieval(
-            loss=tf_keras.losses.CategoricalCrossentropy(
-                from_logits=True, reduction=tf_keras.losses.Reduction.SUM_OVER_BATCH_SIZE
-            ),
-            remove_accidental_hits=True,
-        )
+        self.task = RetrievalTask(config, items, dim + 1)
         for layers in (self.query_layers, self.item_layers):
             if layers is not None:
                 layers.build([None, dim])
@@ -159,7 +151,7 @@ class TwoTower(TrainableRecommender):
             self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
-        """In-batch softmax loss of a batch of events.
+        """The loss of a batch of events.
 
         Args:
             inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
@@ -175,29 +167,25 @@ class TwoTower(TrainableRecommender):
             query, window = inputs, None
             vector = self._encode_history(inputs["history"], draw)
             own = inputs["history"]
-        items = query["item_id"]
-        # Only ratios matter, and TFRS clips at 1e-6: so relative to the most popular item.
-        chance = tf.gather(self.item_counts / tf.reduce_max(self.item_counts), items - 1)
-        mask = None
-        if self.config.mask_positives:
-            found = stands_in(own, items, len(self.spec.items))
-            found = found if window is None else tf.gather(found, window)
-            mask = ~found | tf.eye(tf.shape(items)[0], dtype=tf.bool)
         return self.task(
             self._embed_query(query, vector),
-            self.embed_item(self._known_item(items)),
-            sample_weight=query.get("sample_weight"),
-            candidate_ids=items,
-            candidate_sampling_probability=chance if self.config.logq else None,
-            score_mask=mask,
-            compute_metrics=False,
+            query["item_id"],
+            self._embed_known_items,
+            own,
+            window,
+            self.item_counts,
+            self._draw() if training else tf.zeros([2], tf.int64),
+            query.get("sample_weight"),
         )
+
+    def after_step(self, inputs: Query) -> None:
+        self.task.remember(inputs["item_id"], self._embed_known_items)
 
     def refresh(self, chunk: int = 65_536) -> None:
         """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
         rows = tf.range(self.item_index.shape[0])
         parts = [
-            self.embed_item(self._known_item(rows[start : start + chunk]))
+            self._embed_known_items(rows[start : start + chunk])
             for start in range(0, len(rows), chunk)
         ]
         self.item_index.assign(tf.concat(parts, axis=0))
@@ -236,6 +224,9 @@ class TwoTower(TrainableRecommender):
         bias = tf.concat([tf.reduce_min(self.item_bias[1:], keepdims=True), self.item_bias[1:]], 0)
         return tf.concat([total, tf.gather(bias, rows)[:, None]], axis=1)
 
+    def _embed_known_items(self, rows: tf.Tensor) -> tf.Tensor:
+        return self.embed_item(self._known_item(rows))
+
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
         embedding = self.embed_query(query)
         if items is None:
@@ -261,11 +252,8 @@ class TwoTower(TrainableRecommender):
             "user_features": hp.Boolean("user_features", default=default.user_features),
             "item_features": hp.Boolean("item_features", default=default.item_features),
             "share_item_embeddings": hp.Boolean("share_item_embeddings", default=True),
-            "temperature": hp.Float(
-                "temperature", 0.02, 1.0, sampling="log", default=default.temperature
-            ),
             "popularity_bias": hp.Boolean("popularity_bias", default=True),
-            "mask_positives": hp.Boolean("mask_positives", default=True),
+            **_loss_space(hp, default),
             **_encoder_space(hp, default),
         }
         return {"model": model, "training": _recipe_space(hp)}
@@ -298,6 +286,9 @@ class TwoTower(TrainableRecommender):
         }
         events["user_id"] = tf.gather(windows["user_id"], place[:, 0])
         return events, tf.gather_nd(states, place), place[:, 0]
+
+    def _training_only(self) -> Sequence[tf.Variable]:
+        return self.task.weights
 
     def _table(self, name: str, rows: int) -> tf.Variable:
         initializer = tf_keras.initializers.RandomNormal(stddev=self.config.embedding_dim**-0.5)
@@ -344,6 +335,25 @@ class TwoTower(TrainableRecommender):
 
 _ENCODERS = list(get_args(EncoderName))
 _IN_ORDER = _ENCODERS[1:]  # all but "mean" heed the order
+
+
+def _loss_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
+    """The loss, and whom it compares with."""
+    chosen = {
+        "loss": hp.Choice("loss", ["softmax", "binary_cross_entropy", "bpr"], default=default.loss),
+        "negatives": hp.Choice(
+            "negatives", ["in_batch", "mixed", "full"], default=default.negatives
+        ),
+        "temperature": hp.Float(
+            "temperature", 0.02, 1.0, sampling="log", default=default.temperature
+        ),
+        "mask_positives": hp.Boolean("mask_positives", default=default.mask_positives),
+    }
+    with hp.conditional_scope("loss", ["softmax"]):
+        chosen["label_smoothing"] = hp.Float(
+            "label_smoothing", 0.0, 0.3, step=0.05, default=default.label_smoothing
+        )
+    return chosen
 
 
 def _encoder_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
