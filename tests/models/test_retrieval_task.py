@@ -29,6 +29,7 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
             COUNTS,
             tf.constant([0, options.get("step", 0)], tf.int64),
             options.get("sample_weight"),
+            merge=options.get("merge", True),
         )
     )
 
@@ -116,7 +117,9 @@ def test_in_batch_is_the_loss_of_tfrs_whatever_repeats():
         compute_metrics=False,
     )
     config = RetrievalLossConfig(temperature=1.0)
-    assert loss_of(config, query, items, own) == pytest.approx(float(expected), rel=1e-5)
+    for merge in (True, False):
+        found = loss_of(config, query, items, own, merge=merge)
+        assert found == pytest.approx(float(expected), rel=1e-5)
 
 
 def drawn_items(step, count):

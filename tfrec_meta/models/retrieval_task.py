@@ -92,8 +92,8 @@ class RetrievalLossConfig:
 class RetrievalTask(tf_keras.layers.Layer):
     """The loss of a batch: what `tfrs.tasks.Retrieval` computes, and more.
 
-    Candidates of a softmax that a batch names several times are scored once and counted as often:
-    the same loss as of a batch-by-batch matrix, in a fraction of its time where items repeat.
+    Candidates of a softmax that a batch names several times are scored once, and counted as often
+    as they are named: the same loss, in a fraction of the time where items repeat.
 
     Args:
         config: how.
@@ -124,6 +124,7 @@ class RetrievalTask(tf_keras.layers.Layer):
         counts: tf.Tensor,
         draw: tf.Tensor,
         sample_weight: tf.Tensor | None = None,
+        merge: bool = True,
     ) -> tf.Tensor:
         """The mean loss, float32 scalar.
 
@@ -136,9 +137,12 @@ class RetrievalTask(tf_keras.layers.Layer):
             counts: float32 [catalogue], interactions of each item in the training data.
             draw: int64 [2], what negatives are drawn from.
             sample_weight: float32 [B].
+            merge: whether repeated candidates of a softmax are scored once; their number then is
+                known only when the step runs.
         """
         config = self._config
-        rows, place, times = self._candidates(items, draw)
+        merge &= config.loss == "softmax"  # others can't be counted by a shift of the logit
+        rows, place, times = self._candidates(items, draw, merge)
         vectors = embed_items(rows)
         chosen = tf.reduce_sum(query * tf.gather(vectors, place), axis=1)
         if config.memory:
@@ -167,7 +171,7 @@ class RetrievalTask(tf_keras.layers.Layer):
         return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
 
     def _candidates(
-        self, items: tf.Tensor, draw: tf.Tensor
+        self, items: tf.Tensor, draw: tf.Tensor, merge: bool
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """What the batch is compared with, but for the memory.
 
@@ -186,7 +190,7 @@ class RetrievalTask(tf_keras.layers.Layer):
             drawn = tf.random.stateless_uniform([count], draw, 1, self._items, tf.int32)
             rows = tf.concat([rows, drawn], axis=0)
             times = tf.concat([times, tf.ones([count])], axis=0)
-        if config.loss != "softmax":  # whose others can't be counted by a shift of the logit
+        if not merge:
             return rows, tf.range(tf.shape(items)[0]), times
         rows, place = tf.unique(rows)
         times = tf.math.unsorted_segment_sum(times, place, tf.shape(rows)[0])
