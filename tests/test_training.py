@@ -518,11 +518,10 @@ def test_bfloat16_products_change_little_and_only_while_training():
     assert all(value.dtype != tf.bfloat16 for value in mixed.weights)
 
 
-def test_a_compiled_step_learns_the_same():
-    (_, curve), (_, compiled) = (
-        run(dataclasses.replace(QUICK, jit_compile=on)) for on in (False, True)
-    )
-    assert compiled[-1]["loss"] == pytest.approx(curve[-1]["loss"], rel=1e-3)
+@pytest.mark.timeout(900)  # compiling takes half a minute of two quiet cores
+def test_a_compiled_step_learns_the_same(uninterrupted):
+    _, compiled = run(dataclasses.replace(QUICK, epochs=1, jit_compile=True))
+    assert compiled[0]["loss"] == pytest.approx(uninterrupted[1][0]["loss"], rel=0.02)
 
 
 def test_more_batches_a_step_than_an_epoch_has_are_refused():

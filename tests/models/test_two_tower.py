@@ -44,6 +44,7 @@ def made(**options):
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"encoder": "lstm"}, "encoder"),
+        ({"encoder": "none"}, "`user_id`=True"),
         ({"encoder_length": 0}, "encoder_length"),
         ({"encoder_layers": 0}, "encoder_layers"),
         ({"encoder": "transformer", "encoder_heads": 3}, "encoder_heads"),
@@ -159,6 +160,7 @@ def test_an_unseen_item_is_embedded_by_its_features():
         {"popularity_bias": False, "logq": "none"},
         {"user_id": True, "user_features": True, "item_features": True},
         {"encoder": "gru", "share_item_embeddings": False, "hidden": (8,)},
+        {"encoder": "none", "user_id": True, "mask_positives": False},
         {"negatives": "full", "label_smoothing": 0.1},
         {"negatives": "mixed", "uniform_negatives": 4, "memory": 3, "logq": "streaming"},
         {"negatives": "uniform", "uniform_negatives": 4, "loss": "bpr"},
@@ -206,3 +208,12 @@ def test_items_of_the_own_window_are_no_negatives():
     }
     assert float(made().compute_loss(window)) == pytest.approx(0.0, abs=1e-5)
     assert float(made(mask_positives=False).compute_loss(window)) > 0.1
+
+
+def test_without_an_encoder_the_history_means_nothing():
+    model = made(encoder="none", user_id=True)
+    asked = {"user_id": tf.constant([1, 1]), "history": tf.constant([[2, 3], [0, 0]])}
+    one, other = model.embed_query(asked).numpy()
+    np.testing.assert_array_equal(one, other)
+    stranger = {"user_id": tf.constant([0]), "history": tf.constant([[2, 3]])}
+    assert not model.has_evidence(stranger).numpy()[0]

@@ -18,7 +18,7 @@ from tfrec_meta.keras import tf_keras
 
 import tensorflow as tf
 
-EncoderName = Literal["mean", "attention", "gru", "convolution", "transformer"]
+EncoderName = Literal["mean", "attention", "gru", "convolution", "transformer", "none"]
 
 _KERNEL = 3  # places that one convolution sees
 _NO_WAY = -1e9  # a logit that leaves nothing after a softmax; -inf would make NaN of a row of them
@@ -27,7 +27,7 @@ _NO_WAY = -1e9  # a logit that leaves nothing after a softmax; -inf would make N
 def history_encoder(
     name: EncoderName, dim: int, length: int, layers: int, heads: int, dropout: float
 ) -> HistoryEncoder:
-    """The encoder of that name; "mean" has no weights and is `towers.mean_of_rows`.
+    """The encoder of that name; "mean" and "none" have no weights: `towers.mean_of_rows`, zeros.
 
     Args:
         name: which one.

@@ -38,7 +38,8 @@ class TwoTowerConfig(RetrievalLossConfig):
         normalise: whether both towers end on the unit sphere.
         popularity_bias: whether each item has a bias, which starts at its log popularity.
         encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
-            quickest by far.
+            quickest by far; with "none" the user's id and features alone are the query, as in matrix
+            factorisation.
         encoder_length: the latest items that an encoder other than "mean" reads.
         encoder_layers: of "gru", "convolution" and "transformer".
         encoder_heads: of "transformer"; a divisor of `embedding_dim`.
@@ -61,6 +62,11 @@ class TwoTowerConfig(RetrievalLossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.encoder == "none" and not (self.user_id or self.user_features):
+            raise ValueError(
+                "`encoder`='none' leaves nothing to tell users apart. Use `user_id`=True or "
+                "`user_features`=True."
+            )
         if self.embedding_dim < 1:
             raise ValueError(f"`embedding_dim`={self.embedding_dim}; use 1 or more.")
         if any(width < 1 for width in self.hidden):
@@ -125,7 +131,7 @@ class TwoTower(TrainableRecommender):
         self.item_layers = multilayer_perceptron(config.hidden, dim, "item_layers")
         self.history_encoder = (
             None
-            if config.encoder == "mean"
+            if config.encoder in ("mean", "none")
             else history_encoder(
                 config.encoder,
                 dim,
@@ -239,8 +245,10 @@ class TwoTower(TrainableRecommender):
         return self.item_index[1:, :-1]
 
     def has_evidence(self, query: Query) -> tf.Tensor:
-        known = tf.reduce_any(query["history"] > 0, axis=1)
-        return known | self._evidence_beside_history(query)
+        beside = self._evidence_beside_history(query)
+        if self.config.encoder == "none":
+            return beside
+        return beside | tf.reduce_any(query["history"] > 0, axis=1)
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
@@ -263,6 +271,8 @@ class TwoTower(TrainableRecommender):
 
     def _encode_history(self, rows: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
         """int32 [B, H] to float32 [B, embedding_dim]; dropout is drawn from `draw`, int64 [2]."""
+        if self.config.encoder == "none":
+            return tf.zeros([tf.shape(rows)[0], self.config.embedding_dim])
         table = tf.convert_to_tensor(self.history_embedding)
         if self.history_encoder is None:
             return mean_of_rows(rows, table)
@@ -275,7 +285,9 @@ class TwoTower(TrainableRecommender):
         rows = windows["history"]
         named = tf.cast(rows > 0, tf.float32)[:, :, None]
         inputs = named * tf.gather(self.history_embedding, rows)
-        if self.history_encoder is None:
+        if self.config.encoder == "none":
+            states = tf.zeros_like(inputs)
+        elif self.history_encoder is None:
             states = mean_states(inputs, rows)
         else:
             states = self.history_encoder.states(inputs, draw)
@@ -334,8 +346,8 @@ class TwoTower(TrainableRecommender):
         return found
 
 
-_ENCODERS = list(get_args(EncoderName))
-_IN_ORDER = _ENCODERS[1:]  # all but "mean" heed the order
+_ENCODERS = [name for name in get_args(EncoderName) if name != "none"]
+_IN_ORDER = [name for name in _ENCODERS if name != "mean"]  # these heed the order
 
 
 def _loss_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
