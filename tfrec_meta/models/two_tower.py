@@ -38,7 +38,7 @@ class TwoTowerConfig(RetrievalLossConfig):
         normalise: whether both towers end on the unit sphere.
         popularity_bias: whether each item has a bias, which starts at its log popularity.
         encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
-            quickest by far; with "none" the user's id and features alone are the query, as in matrix
+            quickest by far; "none" leaves the user's id and features alone, as in matrix
             factorisation.
         encoder_length: the latest items that an encoder other than "mean" reads.
         encoder_layers: of "gru", "convolution" and "transformer".
