@@ -17,6 +17,12 @@ class AcceptedData(artifact.Artifact):
     TYPE_NAME = "TfrecMetaAcceptedData"
 
 
+class ComparedSplits(artifact.Artifact):
+    """How far features moved from train to validation and test: `drift.json`."""
+
+    TYPE_NAME = "TfrecMetaComparedSplits"
+
+
 class Catalogue(artifact.Artifact):
     """Who and what there is: `items.parquet` and `users.parquet`, as far as there are tables."""
 

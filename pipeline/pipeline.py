@@ -7,6 +7,7 @@ from tfrec_meta.pipeline import evaluator, nodes
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.configs import PipelineConfig
 from tfrec_meta.pipeline.data_gate import DataGate
+from tfrec_meta.pipeline.drift import Limits
 from tfrec_meta.pipeline.example_gen import IN_PROCESS, ExampleGen
 from tfrec_meta.pipeline.histories import Histories
 from tfrec_meta.pipeline.infra_validator import infra_validator
@@ -19,6 +20,7 @@ from tfrec_meta.pipeline.resolvers import (
     LatestOrNothing,
 )
 from tfrec_meta.pipeline.schemas import Schemas
+from tfrec_meta.pipeline.split_gate import SplitGate
 from tfrec_meta.pipeline.trainer import Trainer
 from tfrec_meta.pipeline.tuner import Tuner
 
@@ -85,18 +87,21 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         ),
         "LastTransform",
     )["transform_graph"]
-    graph = add(
-        Transform(
-            examples=rows["examples"],
-            schema=rows["schema"],
-            catalogue=rows["catalogue"],
-            earlier=earlier,
-            features=config.trainer.strategy.get("features"),
-            history_length=config.split.history_length,
-            materialize=config.materialize,
-        ),
-        "Transform",
-    )["transform_graph"]
+    transform = Transform(
+        examples=rows["examples"],
+        schema=rows["schema"],
+        catalogue=rows["catalogue"],
+        earlier=earlier,
+        features=config.trainer.strategy.get("features"),
+        history_length=config.split.history_length,
+        materialize=config.materialize,
+    )
+    if config.data.max_split_drift is not None:
+        limits = Limits(config.data.max_split_drift, config.data.split_drift)
+        alike = SplitGate(limits, rows["examples"], rows["schema"])
+        add(alike, "SplitGate")
+        transform.add_upstream_node(alike)  # what is refused leaves no vocabularies either
+    graph = add(transform, "Transform")["transform_graph"]
 
     learnt = {
         "examples": rows["examples"],
