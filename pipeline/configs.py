@@ -149,6 +149,16 @@ class SplitConfig:
             )
         _at_least(self, history_length=1, partitions=1)
 
+    def told(self, seed: int) -> str:
+        """What decides on the part that an event comes into, in words.
+
+        Where it is the same, what an earlier model learnt from is not among the test rows of today.
+        """
+        if self.protocol == "leave-last-out":
+            return self.protocol
+        shares = f"{self.protocol}, train {self.train:g}, validation {self.validation:g}"
+        return f"{shares}, seed {seed}" if self.protocol == "cold-users" else shares
+
 
 @dataclasses.dataclass(frozen=True)
 class TunerConfig:

@@ -119,13 +119,17 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             ),
             "LastStrategy",
         )["best_hyperparameters"]
-    models = {
+    earlier_models = {
+        "examples": rows["examples"],
         "model": tfx.dsl.Channel(type=standard_artifacts.Model),
         "pushed_model": tfx.dsl.Channel(type=standard_artifacts.PushedModel),
+        "left_out": tfx.dsl.Channel(type=standard_artifacts.Model),
     }
     base = None
     if config.trainer.warm_start:
-        resolver = tfx.dsl.Resolver(strategy_class=LastPushed, examples=rows["examples"], **models)
+        resolver = tfx.dsl.Resolver(
+            strategy_class=LastPushed, config={"other_data": True}, **earlier_models
+        )
         base = add(resolver, "LastBase")["model"]
     model = add(
         Trainer(
@@ -150,14 +154,15 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             ),
             "Evaluator",
         )["evaluation"]
-    blessed = add(tfx.dsl.Resolver(strategy_class=LastPushed, **models), "LastBlessed")["model"]
+    blessed = add(tfx.dsl.Resolver(strategy_class=LastPushed, **earlier_models), "LastBlessed")
     verdict = add(
         RankingGate(
             examples=rows["examples"],
             catalogue=rows["catalogue"],
             seen=rows["seen"],
             model=model,
-            baseline_model=blessed,
+            baseline_model=blessed["model"],
+            left_out=blessed["left_out"],
             evaluation=evaluation,
             config=config.evaluator,
             seed=config.seed,
