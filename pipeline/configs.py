@@ -83,7 +83,8 @@ class DataConfig:
         schemas: a folder of curated schemas, `<table>.pbtxt`; None keeps to those that were last
             accepted, and infers them in the very first run.
         max_drift: how far a feature may move between spans: the Jensen-Shannon divergence of
-            numbers, the largest change of a share (L-infinity) of categories.
+            numbers, the largest change of a share (L-infinity) of categories, and of either the
+            change of the share of rows with a value.
         drift: `max_drift` of single features, as {"users.age": 0.1}.
         max_split_drift: how far values, context and users' attributes may move from train to
             validation and to test, by the same measures; None compares no splits.
