@@ -6,7 +6,7 @@ return what the last run made, and so make everything below it run again, for th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
 from tfrec_meta.pipeline.artifacts import SPLIT_BY
@@ -105,7 +105,7 @@ class LastPushed(resolver.ResolverStrategy):
         """Gives back `input_dict` with at most one of each but the examples."""
         examples = input_dict["examples"]
         current = {artifact.id for artifact in examples}
-        split = {artifact.get_string_custom_property(SPLIT_BY) for artifact in examples}
+        split = _split_by(artifact.mlmd_artifact for artifact in examples)
         models = {
             model.id: model
             for model in _newest_first(input_dict["model"])
@@ -117,7 +117,8 @@ class LastPushed(resolver.ResolverStrategy):
             if pushed.get_int_custom_property("pushed") != 1:
                 continue
             for model in _taken(store, pushed.id) & models.keys():
-                if _split_of(store, model) == split:
+                learnt_from = store.get_artifacts_by_id(sorted(_taken(store, model)))
+                if _split_by(learnt_from) == split:
                     return {**found, "model": [models[model]], "pushed_model": [pushed]}
                 found["left_out"] = found["left_out"] or [models[model]]
         if self._other_data and found["left_out"]:
@@ -155,12 +156,11 @@ def _made_from(store: ml_metadata.MetadataStore, artifact: int, current: set[int
     return bool(current) and any(current <= taken for taken in inputs)
 
 
-def _split_of(store: ml_metadata.MetadataStore, model: int) -> set[str]:
-    """By what the examples were split that the model learnt from."""
-    taken = store.get_artifacts_by_id(sorted(_taken(store, model)))
+def _split_by(artifacts: Iterable[metadata_store_pb2.Artifact]) -> set[str]:
+    """By what the examples among them were split."""
     return {
         artifact.custom_properties[SPLIT_BY].string_value
-        for artifact in taken
+        for artifact in artifacts
         if SPLIT_BY in artifact.custom_properties
     }
 
