@@ -64,7 +64,7 @@ class Server:
         self.address = f"http://{HOST}:{port}"
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, seconds: float = 240.0) -> None:
+    def start(self, seconds: float = 480.0) -> None:
         """Returns as soon as all parts say that they are well.
 
         Raises:

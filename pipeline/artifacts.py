@@ -5,6 +5,7 @@ from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports 
 from tfx.types import artifact
 
 MODEL = "model"  # below a Model artifact, beside the SavedModel: what `tfrec_meta.load` reads
+SPLIT_BY = "split_by"  # custom property of Histories' Examples: `SplitConfig.told`
 
 
 class AcceptedData(artifact.Artifact):
@@ -15,6 +16,12 @@ class AcceptedData(artifact.Artifact):
     """
 
     TYPE_NAME = "TfrecMetaAcceptedData"
+
+
+class ComparedSplits(artifact.Artifact):
+    """How far features moved from train to validation and test: `drift.json`."""
+
+    TYPE_NAME = "TfrecMetaComparedSplits"
 
 
 class Catalogue(artifact.Artifact):

@@ -82,9 +82,13 @@ class DataConfig:
         time_unit: of numeric times.
         schemas: a folder of curated schemas, `<table>.pbtxt`; None keeps to those that were last
             accepted, and infers them in the very first run.
-        max_drift: how far a feature may move between spans and between splits: the Jensen-Shannon
-            divergence of numbers, the largest change of a share (L-infinity) of categories.
+        max_drift: how far a feature may move between spans: the Jensen-Shannon divergence of
+            numbers, the largest change of a share (L-infinity) of categories, and of either the
+            change of the share of rows with a value.
         drift: `max_drift` of single features, as {"users.age": 0.1}.
+        max_split_drift: how far values, context and users' attributes may move from train to
+            validation and to test, by the same measures; None compares no splits.
+        split_drift: `max_split_drift` of single features.
         warn_new_ids: share of events with a user or an item new to the pipeline, over which the
             gate warns; new ids are never an anomaly.
     """
@@ -96,11 +100,16 @@ class DataConfig:
     schemas: str | None = None
     max_drift: float = 0.3
     drift: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    max_split_drift: float | None = 0.3
+    split_drift: Mapping[str, float] = dataclasses.field(default_factory=dict)
     warn_new_ids: float = 0.5
 
     def __post_init__(self) -> None:
         _one_of("time_unit", self.time_unit, ("s", "ms", "us", "ns"))
-        for name, value in {"max_drift": self.max_drift, **self.drift}.items():
+        limits = [("max_drift", self.max_drift), *self.drift.items(), *self.split_drift.items()]
+        if self.max_split_drift is not None:
+            limits.append(("max_split_drift", self.max_split_drift))
+        for name, value in limits:
             _check(0 < value <= 1, name, value, "a number above 0, up to 1")
         _check(0 <= self.warn_new_ids <= 1, "warn_new_ids", self.warn_new_ids, "a share")
 
@@ -140,6 +149,16 @@ class SplitConfig:
                 "test; keep their sum below 1."
             )
         _at_least(self, history_length=1, partitions=1)
+
+    def told(self, seed: int) -> str:
+        """What decides on the part that an event comes into, in words.
+
+        Where it is the same, what an earlier model learnt from is not among the test rows of today.
+        """
+        if self.protocol == "leave-last-out":
+            return self.protocol
+        shares = f"{self.protocol}, train {self.train:g}, validation {self.validation:g}"
+        return f"{shares}, seed {seed}" if self.protocol == "cold-users" else shares
 
 
 @dataclasses.dataclass(frozen=True)

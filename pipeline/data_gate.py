@@ -12,11 +12,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+from tfrec_meta.pipeline import drift
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.configs import DataConfig
+from tfrec_meta.pipeline.drift import Drift, Limits, Statistics
+from tfrec_meta.pipeline.events import record_batches
 from tfrec_meta.pipeline.example_gen import NO_NUMBERS
 from tfrec_meta.pipeline.schemas import SCHEMA_FILE, load_statistics, read_schema, write_schema
 from tfrec_meta.pipeline.tables import IDS
@@ -24,25 +27,18 @@ from tfrec_meta.pipeline.tables import IDS
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from absl import logging
-from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
-from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 STATISTICS_FILE = "FeatureStats.pb"
 IDS_FILE = "ids.parquet"
 REPORT_FILE = "anomalies.json"
 
-_Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 _Channel = component_spec.ChannelParameter
-_MEASURES = {
-    anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "L-infinity of the shares",
-    anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon divergence",
-}
 
 
 class DataGateSpec(types.ComponentSpec):
@@ -65,31 +61,6 @@ class DataGateSpec(types.ComponentSpec):
     OUTPUTS = {"accepted": _Channel(type=AcceptedData)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Drift:
-    """How far a feature moved.
-
-    Attributes:
-        feature: as "users.age".
-        against: what it is compared with, in words.
-        measure: "L-infinity of the shares" or "Jensen-Shannon divergence".
-        value: by it, 0 to 1.
-        limit: above which it is too much.
-    """
-
-    feature: str
-    against: str
-    measure: str
-    value: float
-    limit: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.feature}: drift, {self.measure} against {self.against} is {self.value:.3f}, "
-            f"above {self.limit:g}"
-        )
-
-
 class Executor(base_executor.BaseExecutor):
     """Judges all tables, then writes what was accepted."""
 
@@ -107,11 +78,12 @@ class Executor(base_executor.BaseExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = json.loads(exec_properties["config"])
+        limits = Limits(config["max_drift"], config["drift"])
         earlier = [Path(artifact.uri) for artifact in input_dict.get("earlier") or []]
         problems: list[str] = []
         drifts: list[Drift] = []
         schemas: dict[str, schema_pb2.Schema] = {}
-        statistics: dict[str, dict[str, _Statistics]] = {}
+        statistics: dict[str, dict[str, Statistics]] = {}
         schema_paths: dict[str, Path] = {}
         for table in IDS:
             if not input_dict.get(f"{table}_statistics"):
@@ -131,16 +103,16 @@ class Executor(base_executor.BaseExecutor):
                 schemas[table],
                 statistics[table],
                 tfdv.load_stats_binary(str(before)) if before and before.is_file() else None,
-                config,
+                limits,
             )
         problems = list(dict.fromkeys(problems))
-        moved = [drift for drift in drifts if drift.value > drift.limit]
+        moved = [each for each in drifts if each.is_too_much]
         if problems or moved:
             raise ValueError(_refusal(problems, moved, schema_paths, config["schemas"]))
 
         ids = _ids(input_dict["interactions_examples"][0])
         accepted = artifact_utils.get_single_instance(output_dict["accepted"])
-        report: dict[str, Any] = {"drift": [dataclasses.asdict(drift) for drift in drifts]}
+        report: dict[str, Any] = {"drift": [dataclasses.asdict(each) for each in drifts]}
         known = {}
         for name, table in (("user_id", "users"), ("item_id", "items")):
             file = earlier[0] / table / IDS_FILE if earlier else None
@@ -228,7 +200,7 @@ def read_ids(accepted: Path, table: str) -> pa.ChunkedArray:
 def _problems(
     table: str,
     anomalies: types.Artifact,
-    statistics: Mapping[str, _Statistics],
+    statistics: Mapping[str, Statistics],
     cells: Mapping[str, str],
 ) -> Iterator[str]:
     """What ExampleValidator found, in words.
@@ -277,43 +249,23 @@ def _lower(text: str) -> str:
 def _drifts(
     table: str,
     schema: schema_pb2.Schema,
-    splits: Mapping[str, _Statistics],
-    before: _Statistics | None,
-    config: Mapping[str, Any],
+    splits: Mapping[str, Statistics],
+    before: Statistics | None,
+    limits: Limits,
 ) -> Iterator[Drift]:
     """How far features moved from what was accepted, and between the splits."""
-    limits = _comparators(table, schema, config)
-    names = list(splits)
-    pairs = [(split, before, "what was accepted before") for split in names if before]
-    pairs += [(split, splits[names[0]], f"the split {names[0]}") for split in names[1:]]
-    for split, other, words in pairs:
-        if not splits[split].datasets[0].num_examples:
-            continue
-        found = tfdv.validate_statistics(splits[split], limits, previous_statistics=other)
-        if len(names) > 1:
-            words = f"{words}, split {split}"
-        for info in found.drift_skew_info:
-            name = ".".join(info.path.step)
-            for measured in info.drift_measurements:
-                measure = _MEASURES.get(measured.type, "distance")
-                yield Drift(f"{table}.{name}", words, measure, measured.value, measured.threshold)
-
-
-def _comparators(
-    table: str, schema: schema_pb2.Schema, config: Mapping[str, Any]
-) -> schema_pb2.Schema:
-    """A schema that only compares. Ids are open, and time always moves: they are left out."""
-    limits = schema_pb2.Schema()
-    for feature in schema.feature:
-        if feature.name in IDS[table] or (table == "interactions" and feature.name == "time"):
-            continue
-        limit = config["drift"].get(f"{table}.{feature.name}", config["max_drift"])
-        compared = limits.feature.add(name=feature.name, type=feature.type)
-        if feature.type == schema_pb2.BYTES:
-            compared.drift_comparator.infinity_norm.threshold = limit
-        else:
-            compared.drift_comparator.jensen_shannon_divergence.threshold = limit
-    return limits
+    # Ids are open, and time always moves.
+    passed_over = {*IDS[table], *(("time",) if table == "interactions" else ())}
+    features = {
+        f"{table}.{feature.name}": feature
+        for feature in schema.feature
+        if feature.name not in passed_over
+    }
+    for split, now in splits.items():
+        if before is not None:
+            against = "what was accepted before" + (f", split {split}" if len(splits) > 1 else "")
+            yield from drift.between(now, before, against, features, limits)
+    yield from drift.between_splits(splits, features, limits)
 
 
 def _refusal(
@@ -336,31 +288,22 @@ def _refusal(
                 "data.schemas to that folder."
             )
     if moved:
-        limits = ", ".join(f'"{drift.feature}": {_above(drift.value)}' for drift in moved)
-        lines.append(f"set data.drift={{{limits}}} for this run.")
+        lines.append(f"set {drift.accepting(moved, 'data.drift')} for this run.")
     return "\n".join(lines)
 
 
-def _above(value: float) -> float:
-    """A limit with two digits that lets `value` through."""
-    return min(1.0, int(value * 100 + 1) / 100)
-
-
-def _ids(examples: types.Artifact) -> dict[str, pa.Array]:
+def _ids(examples: types.Artifact) -> dict[str, pa.ChunkedArray]:
     """The ids of all events; the rest of the examples is not decoded."""
     wanted = schema_pb2.Schema()
     for name in IDS["interactions"]:
         wanted.feature.add(name=name, type=schema_pb2.BYTES)
-    decoder = ExamplesToRecordBatchDecoder(wanted.SerializeToString())
     chunks: dict[str, list[pa.Array]] = {name: [] for name in IDS["interactions"]}
     for split in artifact_utils.decode_split_names(examples.split_names):
         folder = Path(artifact_utils.get_split_uri([examples], split))
         files = [str(path) for path in sorted(folder.iterdir())]
-        records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(1 << 14)
-        for batch in records.as_numpy_iterator():
-            decoded = decoder.DecodeBatch(batch.tolist())
+        for batch in record_batches(files, wanted):
             for name, parts in chunks.items():
-                parts.append(decoded.column(name).flatten().cast(pa.string()))
+                parts.append(batch.column(name).flatten().cast(pa.string()))
     return {name: pa.chunked_array(parts, pa.string()) for name, parts in chunks.items()}
 
 
@@ -378,7 +321,7 @@ def _joined(ids: pa.ChunkedArray, before: pa.ChunkedArray | None) -> tuple[pa.Ar
 def _write(
     folder: Path,
     schemas: Mapping[str, schema_pb2.Schema],
-    statistics: Mapping[str, Mapping[str, _Statistics]],
+    statistics: Mapping[str, Mapping[str, Statistics]],
     known: Mapping[str, pa.Array],
     report: Mapping[str, Any],
 ) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 _ROWS_A_BATCH = 1 << 14
 
@@ -50,13 +52,33 @@ def read_files(patterns: Iterable[str]) -> pa.Table:
     paths = sorted(
         path for pattern in patterns for path in glob.glob(pattern) if os.path.isfile(path)
     )
-    batches = [batch for path in paths for batch in _batches(path)]
+    batches = [_without_history(batch) for batch in record_batches(paths)]
     if not batches:
         none = pa.array([], pa.string())
         return typed_events(pa.table({names.USER_ID: none, names.ITEM_ID: none}), RowCheck())
     table = pa.concat_tables(batches, promote_options="default")
     columns = {name: _plain(table[name].combine_chunks()) for name in table.column_names}
     return typed_events(pa.table(columns), RowCheck(), source=os.path.dirname(paths[0]))
+
+
+def record_batches(
+    files: Iterable[str], columns: schema_pb2.Schema | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Rows of TFRecord files of tf.Examples; each column a list a row.
+
+    Args:
+        files: compressed ones end with ".gz".
+        columns: the only ones to be decoded, with their types; None for whatever there is.
+    """
+    import tensorflow as tf
+    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+
+    decoder = ExamplesToRecordBatchDecoder(columns.SerializeToString() if columns else None)
+    # One dataset for all, where they are alike: to make one takes longer than to read a small file.
+    for compressed, alike in itertools.groupby(files, lambda file: file.endswith(".gz")):
+        records = tf.data.TFRecordDataset(list(alike), "GZIP" if compressed else "")
+        for batch in records.batch(_ROWS_A_BATCH).as_numpy_iterator():
+            yield decoder.DecodeBatch(batch.tolist())
 
 
 def interactions(events: pa.Table, catalogue: Path | str) -> Interactions:
@@ -74,15 +96,9 @@ def interactions(events: pa.Table, catalogue: Path | str) -> Interactions:
     return Interactions(events, known.get("users"), known.get("items"))
 
 
-def _batches(path: str) -> Iterable[pa.Table]:
-    import tensorflow as tf
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-
-    decoder = ExamplesToRecordBatchDecoder()
-    records = tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "")
-    for batch in records.batch(_ROWS_A_BATCH).as_numpy_iterator():
-        decoded = pa.Table.from_batches([decoder.DecodeBatch(batch.tolist())])
-        yield decoded.drop_columns([n for n in decoded.column_names if n == names.HISTORY])
+def _without_history(batch: pa.RecordBatch) -> pa.Table:
+    table = pa.Table.from_batches([batch])
+    return table.drop_columns([name for name in table.column_names if name == names.HISTORY])
 
 
 def _plain(column: pa.Array) -> pa.Array:

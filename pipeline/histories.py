@@ -22,7 +22,7 @@ from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports 
 from tfrec_meta.data import Interactions, histories, split_leave_last_out
 from tfrec_meta.data.events import RowCheck, tokens_of, typed_events
 from tfrec_meta.features import transform as names
-from tfrec_meta.pipeline.artifacts import Catalogue, SeenItems
+from tfrec_meta.pipeline.artifacts import SPLIT_BY, Catalogue, SeenItems
 from tfrec_meta.pipeline.configs import SplitConfig, as_json, from_json
 from tfrec_meta.pipeline.tables import Kind
 
@@ -177,6 +177,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
+        examples.set_string_custom_property(SPLIT_BY, config.told(exec_properties["seed"]))
         folders = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
         for folder in (*folders.values(), schema.uri, catalogue.uri, seen.uri):
             os.makedirs(folder, exist_ok=True)
@@ -222,7 +223,7 @@ class Histories(base_beam_component.BaseBeamComponent):
     Outputs: `examples`, whose splits and columns `features.transform` names; the `schema` of them
     all; `catalogue` and `seen`, as `artifacts` describes. A history may reach into earlier splits.
     Events that are not to be understood and ids that stand twice in a table are left out and
-    counted in the examples' property `dropped`.
+    counted in the examples' property `dropped`; `split_by` says how they were split.
     """
 
     SPEC_CLASS = HistoriesSpec

@@ -1,7 +1,7 @@
 """InfraValidator: the candidate is loaded and asked by a real server before it goes out.
 
 TFX's own knows Docker and Kubernetes only. By default ours starts the product's local server;
-`server="docker"` is the stock one with TF Serving's image.
+`server="docker"` is the stock one with TF Serving's image. Both ask with the same requests.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from tfrec_meta.pipeline.trial_serving import Refused, try_out
 
 import tensorflow as tf
 from absl import logging
+from tensorflow_serving.apis import predict_pb2
 from tfx import components, types
+from tfx.components.infra_validator import executor as stock
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.proto import infra_validator_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
-from tfx.utils import path_utils
+from tfx.types import standard_component_specs as standard
+from tfx.utils import path_utils, proto_utils
 
 SPLIT = "test"
+CANDIDATE = "candidate"  # the model's name at TF Serving's image
 BLESSED, NOT_BLESSED = "INFRA_BLESSED", "INFRA_NOT_BLESSED"  # the stock executor's files
 
 
@@ -40,10 +44,11 @@ def infra_validator(
     if config.server == "local":
         return InfraValidator(model=model, examples=examples, config=config)
     image, tag = _image_and_tag(config.image)
-    return components.InfraValidator(
+    return DockerInfraValidator(
         model=model,
         examples=examples,
         serving_spec=infra_validator_pb2.ServingSpec(
+            model_name=CANDIDATE,
             tensorflow_serving=infra_validator_pb2.TensorFlowServing(image_name=image, tags=[tag]),
             local_docker=infra_validator_pb2.LocalDockerConfig(),
         ),
@@ -81,11 +86,8 @@ class Executor(base_executor.BaseExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = configs.from_json(InfraValidatorConfig, exec_properties["config"])
-        model = artifact_utils.get_single_instance(input_dict["model"])
-        split = artifact_utils.get_split_uri(input_dict["examples"], SPLIT)
-        saved_model = path_utils.serving_model_path(model.uri)
-        reads = read_types(saved_model)
-        samples = [as_request(row, reads) for row in _samples(Path(split), config.requests)]
+        saved_model = _saved_model(input_dict)
+        samples = _requests(input_dict, config.requests)
         try:
             answered = try_out(saved_model, samples, config.seconds, config.memory_mb)
         except Refused as refusal:
@@ -101,12 +103,56 @@ class Executor(base_executor.BaseExecutor):
         blessing.set_string_custom_property("reason", reason)
 
 
-def _samples(split: Path, count: int) -> list[bytes]:
-    """The first rows of a split, serialised."""
+class DockerExecutor(stock.Executor):
+    """The stock one, with requests of ours.
+
+    Its own are rows as they are, of which our signatures would refuse whole numbers; and it makes
+    them only for inputs whose rank the SavedModel fixes, which ours check in the graph instead.
+    """
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """See the base class."""
+        told = dict(exec_properties)
+        spec = infra_validator_pb2.RequestSpec()
+        proto_utils.json_to_proto(told.pop(standard.REQUEST_SPEC_KEY), spec)  # so it makes none
+        self._asked = [_predict(row) for row in _requests(input_dict, spec.num_examples)]
+        super().Do(input_dict, output_dict, told)
+
+    def _ValidateWithRetry(self, *, requests: list[Any], **further: Any) -> bool:
+        return super()._ValidateWithRetry(requests=[*requests, *self._asked], **further)
+
+
+def _predict(row: bytes) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = CANDIDATE
+    request.model_spec.signature_name = names.SERVING_DEFAULT
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto([row]))
+    return request
+
+
+class DockerInfraValidator(components.InfraValidator):
+    """The stock component with `DockerExecutor`."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(DockerExecutor)
+
+
+def _saved_model(inputs: dict[str, list[types.Artifact]]) -> str:
+    return path_utils.serving_model_path(artifact_utils.get_single_uri(inputs["model"]))
+
+
+def _requests(inputs: dict[str, list[types.Artifact]], count: int) -> list[bytes]:
+    """The first rows of the split, serialised, as the candidate reads them."""
+    split = Path(artifact_utils.get_split_uri(inputs["examples"], SPLIT))
     files = sorted(str(path) for path in split.iterdir() if path.is_file())
     compression = "GZIP" if all(name.endswith(".gz") for name in files) else ""
     rows = tf.data.TFRecordDataset(files, compression_type=compression).as_numpy_iterator()
-    return list(itertools.islice(rows, count))
+    reads = read_types(_saved_model(inputs))
+    return [as_request(row, reads) for row in itertools.islice(rows, count)]
 
 
 class Driver(driver.Driver):

@@ -7,6 +7,7 @@ from tfrec_meta.pipeline import evaluator, nodes
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.configs import PipelineConfig
 from tfrec_meta.pipeline.data_gate import DataGate
+from tfrec_meta.pipeline.drift import Limits
 from tfrec_meta.pipeline.example_gen import IN_PROCESS, ExampleGen
 from tfrec_meta.pipeline.histories import Histories
 from tfrec_meta.pipeline.infra_validator import infra_validator
@@ -19,6 +20,7 @@ from tfrec_meta.pipeline.resolvers import (
     LatestOrNothing,
 )
 from tfrec_meta.pipeline.schemas import Schemas
+from tfrec_meta.pipeline.split_gate import SplitGate
 from tfrec_meta.pipeline.trainer import Trainer
 from tfrec_meta.pipeline.tuner import Tuner
 
@@ -85,18 +87,21 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         ),
         "LastTransform",
     )["transform_graph"]
-    graph = add(
-        Transform(
-            examples=rows["examples"],
-            schema=rows["schema"],
-            catalogue=rows["catalogue"],
-            earlier=earlier,
-            features=config.trainer.strategy.get("features"),
-            history_length=config.split.history_length,
-            materialize=config.materialize,
-        ),
-        "Transform",
-    )["transform_graph"]
+    transform = Transform(
+        examples=rows["examples"],
+        schema=rows["schema"],
+        catalogue=rows["catalogue"],
+        earlier=earlier,
+        features=config.trainer.strategy.get("features"),
+        history_length=config.split.history_length,
+        materialize=config.materialize,
+    )
+    if config.data.max_split_drift is not None:
+        limits = Limits(config.data.max_split_drift, config.data.split_drift)
+        alike = SplitGate(limits, rows["examples"], rows["schema"])
+        add(alike, "SplitGate")
+        transform.add_upstream_node(alike)  # what is refused leaves no vocabularies either
+    graph = add(transform, "Transform")["transform_graph"]
 
     learnt = {
         "examples": rows["examples"],
@@ -114,13 +119,17 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             ),
             "LastStrategy",
         )["best_hyperparameters"]
-    models = {
+    earlier_models = {
+        "examples": rows["examples"],
         "model": tfx.dsl.Channel(type=standard_artifacts.Model),
         "pushed_model": tfx.dsl.Channel(type=standard_artifacts.PushedModel),
+        "left_out": tfx.dsl.Channel(type=standard_artifacts.Model),
     }
     base = None
     if config.trainer.warm_start:
-        resolver = tfx.dsl.Resolver(strategy_class=LastPushed, examples=rows["examples"], **models)
+        resolver = tfx.dsl.Resolver(
+            strategy_class=LastPushed, config={"other_data": True}, **earlier_models
+        )
         base = add(resolver, "LastBase")["model"]
     model = add(
         Trainer(
@@ -145,14 +154,15 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             ),
             "Evaluator",
         )["evaluation"]
-    blessed = add(tfx.dsl.Resolver(strategy_class=LastPushed, **models), "LastBlessed")["model"]
+    blessed = add(tfx.dsl.Resolver(strategy_class=LastPushed, **earlier_models), "LastBlessed")
     verdict = add(
         RankingGate(
             examples=rows["examples"],
             catalogue=rows["catalogue"],
             seen=rows["seen"],
             model=model,
-            baseline_model=blessed,
+            baseline_model=blessed["model"],
+            left_out=blessed["left_out"],
             evaluation=evaluation,
             config=config.evaluator,
             seed=config.seed,

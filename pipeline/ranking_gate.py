@@ -75,16 +75,30 @@ class Executor(base_executor.BaseExecutor):
                 signature.get("", {}).get("auc"),
                 exec_properties["seed"],
             )
+        left_out = _optional(input_dict, "left_out")
+        if left_out is not None:
+            words = f"{verdict.words} {_left_out(baseline is not None)}"
+            verdict = dataclasses.replace(verdict, words=words)
         logging.info(verdict.words)
         facts = {
             "model": model.uri,
             "last_blessed_model": None if baseline is None else baseline.uri,
+            "left_out": None if left_out is None else left_out.uri,
             "settings": dataclasses.asdict(config),
         }
         folder = Path(artifact_utils.get_single_uri(output_dict["verdict"]))
         _write(folder, verdict, facts, signature)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         _bless(blessing, verdict, model, baseline)
+
+
+def _left_out(older: bool) -> str:
+    """Why the model that was pushed last is not the one to be held to; whether an older one is."""
+    held_to = "An older one is the" if older else "There is no"
+    return (
+        f"{held_to} last blessed model to compare with: the one that was pushed last learnt from "
+        "rows that were split otherwise, and may have seen those that are asked about now."
+    )
 
 
 def _optional(inputs: dict[str, list[types.Artifact]], name: str) -> types.Artifact | None:
@@ -168,6 +182,7 @@ class RankingGateSpec(types.ComponentSpec):
         "baseline_model": component_spec.ChannelParameter(
             type=standard_artifacts.Model, optional=True
         ),
+        "left_out": component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
         "evaluation": component_spec.ChannelParameter(
             type=standard_artifacts.ModelEvaluation, optional=True
         ),
@@ -187,6 +202,8 @@ class RankingGate(base_component.BaseComponent):
         seen: of Histories; what may be known, and is not recommended again.
         model: the candidate, with `model/` as `tfrec_meta.save` writes it.
         baseline_model: the last blessed one, if there is one.
+        left_out: the one that was pushed last, if it can't be the baseline for having learnt from
+            other splits.
         evaluation: of TFMA, for `config.min_auc` and for the page.
         config: thresholds and slices.
         seed: of the bootstrap.
@@ -202,6 +219,7 @@ class RankingGate(base_component.BaseComponent):
         seen: types.BaseChannel,
         model: types.BaseChannel,
         baseline_model: types.BaseChannel | None = None,
+        left_out: types.BaseChannel | None = None,
         evaluation: types.BaseChannel | None = None,
         config: EvaluatorConfig = EvaluatorConfig(),  # noqa: B008  (frozen)
         seed: int = 42,
@@ -213,6 +231,7 @@ class RankingGate(base_component.BaseComponent):
                 seen=seen,
                 model=model,
                 baseline_model=baseline_model,
+                left_out=left_out,
                 evaluation=evaluation,
                 config=configs.as_json(config),
                 seed=seed,

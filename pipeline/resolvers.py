@@ -6,11 +6,13 @@ return what the last run made, and so make everything below it run again, for th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+from tfrec_meta.pipeline.artifacts import SPLIT_BY
 
 import ml_metadata
+from absl import logging
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common import resolver
@@ -54,14 +56,6 @@ class LatestFromOtherData(resolver.ResolverStrategy):
             raise ValueError(
                 f"`candidate`={self._candidate!r}, but the inputs are {', '.join(input_dict)}."
             )
-        return {**input_dict, self._candidate: self.all_candidates(store, input_dict)[:1]}
-
-    def all_candidates(
-        self,
-        store: ml_metadata.MetadataStore,
-        input_dict: dict[str, list[types.Artifact]],
-    ) -> list[types.Artifact]:
-        """Every candidate that was not made from the current data, the newest first."""
         current = {
             artifact.id
             for key, artifacts in input_dict.items()
@@ -69,7 +63,8 @@ class LatestFromOtherData(resolver.ResolverStrategy):
             for artifact in artifacts
         }
         newest_first = _newest_first(input_dict[self._candidate])
-        return [made for made in newest_first if not _made_from(store, made.id, current)]
+        earlier = [made for made in newest_first if not _made_from(store, made.id, current)]
+        return {**input_dict, self._candidate: earlier[:1]}
 
 
 class LastPushed(resolver.ResolverStrategy):
@@ -77,8 +72,10 @@ class LastPushed(resolver.ResolverStrategy):
 
         Resolver(
             strategy_class=LastPushed,
+            examples=histories.outputs["examples"],
             model=Channel(type=Model),
             pushed_model=Channel(type=PushedModel),
+            left_out=Channel(type=Model),
         ).with_id("LastBlessed")
 
     What is pushed was blessed by the ranking gate and by InfraValidator. TFX's own
@@ -86,28 +83,50 @@ class LastPushed(resolver.ResolverStrategy):
     would be the one that later ones are held to. And it takes the newest model, where an older one
     may have been blessed and pushed again.
 
-    All inputs but these two are current data: a model that was made from them is passed over. So a
-    warm start is the same training however often the same data are run; one from the model that
-    is served would go on and on.
+    A model whose examples were split otherwise than the current ones is passed over: it may have
+    learnt from what is the test now, as a baseline that no honest model can reach, or as a warm
+    start that hands its knowledge on. `left_out` is the newest of those, where it was pushed later
+    than the one that is given.
+
+    Args:
+        other_data: whether a model that was made from the current examples is passed over, too. So
+            a warm start is the same training however often the same data are run; one from the
+            model that is served would go on and on.
     """
+
+    def __init__(self, other_data: bool = False) -> None:
+        self._other_data = other_data
 
     def resolve_artifacts(
         self,
         store: ml_metadata.MetadataStore,
         input_dict: dict[str, list[types.Artifact]],
     ) -> dict[str, list[types.Artifact]]:
-        """Gives back `input_dict` with at most one model, and what says that it was pushed."""
-        candidates = {key: found for key, found in input_dict.items() if key != "pushed_model"}
+        """Gives back `input_dict` with at most one of each but the examples."""
+        examples = input_dict["examples"]
+        current = {artifact.id for artifact in examples}
+        split = _split_by(artifact.mlmd_artifact for artifact in examples)
         models = {
             model.id: model
-            for model in LatestFromOtherData("model").all_candidates(store, candidates)
+            for model in _newest_first(input_dict["model"])
+            if not (self._other_data and _made_from(store, model.id, current))
         }
+        nothing: list[types.Artifact] = []
+        found = {**input_dict, "model": nothing, "pushed_model": nothing, "left_out": nothing}
         for pushed in _newest_first(input_dict["pushed_model"]):
-            if pushed.get_int_custom_property("pushed") == 1:
-                for model in _taken(store, pushed.id):
-                    if model in models:
-                        return {**input_dict, "model": [models[model]], "pushed_model": [pushed]}
-        return {**input_dict, "model": [], "pushed_model": []}
+            if pushed.get_int_custom_property("pushed") != 1:
+                continue
+            for model in _taken(store, pushed.id) & models.keys():
+                learnt_from = store.get_artifacts_by_id(sorted(_taken(store, model)))
+                if _split_by(learnt_from) == split:
+                    return {**found, "model": [models[model]], "pushed_model": [pushed]}
+                found["left_out"] = found["left_out"] or [models[model]]
+        if self._other_data and found["left_out"]:
+            logging.warning(
+                "No warm start: the model that was pushed last learnt from rows that were split "
+                "otherwise, and may have seen what is the test now."
+            )
+        return found
 
 
 class LatestOrNothing(resolver.ResolverStrategy):
@@ -135,6 +154,15 @@ def _made_from(store: ml_metadata.MetadataStore, artifact: int, current: set[int
     """Whether an execution that gave `artifact` took all of `current`."""
     inputs = _taken_by_maker(store, artifact).values()
     return bool(current) and any(current <= taken for taken in inputs)
+
+
+def _split_by(artifacts: Iterable[metadata_store_pb2.Artifact]) -> set[str]:
+    """By what the examples among them were split."""
+    return {
+        artifact.custom_properties[SPLIT_BY].string_value
+        for artifact in artifacts
+        if SPLIT_BY in artifact.custom_properties
+    }
 
 
 def _taken(store: ml_metadata.MetadataStore, artifact: int) -> set[int]:

@@ -95,7 +95,7 @@ def render(run: Run) -> str:
         graph=_graph(run),
         nodes=_nodes(run),
         tables=_tables(run),
-        gate=_gate(run),
+        gates=_data_gates(run),
         search=_search(run),
         ranking=_ranking(run),
         infra=_infra(run),
@@ -541,27 +541,28 @@ def _anomaly(split: str, feature: str, short: str, long: str) -> dict[str, str]:
     return {"split": split, "feature": feature, "short": short, "long": long}
 
 
-def _gate(run: Run) -> dict[str, Any]:
-    """What the data gate measured of the data that it accepted."""
-    node = run.node("DataGate")
-    shown: dict[str, Any] = {"state": "open", "drift": [], "facts": []}
-    artifact = next(node.of_type(reading.ACCEPTED), None) if node else None
+def _data_gates(run: Run) -> list[dict[str, Any]]:
+    """What the gates ahead of the training let through; a pipeline may be without the second."""
+    gates = [_gate(run, "DataGate", "the data", reading.ACCEPTED, "anomalies.json")]
+    if run.node("SplitGate") is not None:
+        gates.append(_gate(run, "SplitGate", "the splits", reading.COMPARED, "drift.json"))
+    return gates
+
+
+def _gate(run: Run, name: str, what: str, kind: str, file: str) -> dict[str, Any]:
+    """Whether a gate accepted `what`, and the drift that it wrote into a file of its output."""
+    node = run.node(name)
+    shown: dict[str, Any] = {"id": name, "what": what, "state": "open", "drift": [], "facts": []}
+    artifact = next(node.of_type(kind), None) if node else None
     if artifact is None or node is None:
         failed = node is not None and node.state == "failed"
-        why = "refused the data, or failed; why stands at the top" if failed else _why_nothing(node)
-        return shown | {"words": f"The data gate {why}.", "state": "bad" if failed else "open"}
-    shown |= {"state": "good", "words": "The data gate accepted the data."}
-    for table in ("users", "items"):
-        share = artifact.properties.get(f"new_{table}")
-        if isinstance(share, int | float):
-            told = f"{_percent(float(share))} of the events are of {table} not met before."
-            shown["facts"].append(told)
-    if not shown["facts"]:
-        shown["facts"] = [
-            "Nothing was accepted before that new users and items would stand out by."
-        ]
+        why = f"refused {what}, or failed; why stands at the top" if failed else _why_nothing(node)
+        return shown | {"words": f"{name} {why}.", "state": "bad" if failed else "open"}
+    shown |= {"state": "good", "words": f"{name} accepted {what}."}
+    if kind == reading.ACCEPTED:
+        shown["facts"] += _new_ids(artifact)
     try:
-        found = reading.read_json(artifact.folder / "anomalies.json")
+        found = reading.read_json(artifact.folder / file)
         rows = [row for row in found.get("drift") or () if isinstance(row, dict)]
     except (MissingError, AttributeError) as error:
         return shown | {"facts": [*shown["facts"], f"Drift can't be shown: {error}"]}
@@ -579,6 +580,16 @@ def _gate(run: Run) -> dict[str, Any]:
         for row in sorted(rows, key=lambda row: -_share_of(row.get("value"), row.get("limit")))
     ]
     return shown
+
+
+def _new_ids(accepted: Artifact) -> list[str]:
+    shares = {table: accepted.properties.get(f"new_{table}") for table in ("users", "items")}
+    told = [
+        f"{_percent(float(share))} of the events are of {table} not met before."
+        for table, share in shares.items()
+        if isinstance(share, int | float)
+    ]
+    return told or ["Nothing was accepted before that new users and items would stand out by."]
 
 
 def _share_of(value: Any, limit: Any) -> float:

@@ -252,6 +252,14 @@ def load_statistics(
     }
 
 
+def common_statistics(
+    found: statistics_pb2.FeatureNameStatistics,
+) -> statistics_pb2.CommonStatistics:
+    """What is counted of a feature of whatever type; nothing if it has no value at all."""
+    stats = found.WhichOneof("stats")
+    return getattr(found, stats).common_stats if stats else statistics_pb2.CommonStatistics()
+
+
 def _loosen(
     feature: schema_pb2.Feature,
     table: str,
@@ -269,7 +277,7 @@ def _loosen(
     elif table == "interactions" and feature.name in ("value", "time"):
         feature.type = schema_pb2.FLOAT if feature.name == "value" else schema_pb2.INT
     elif found is not None:
-        is_list = is_list or _common(found).max_num_values > 1
+        is_list = is_list or common_statistics(found).max_num_values > 1
     if not is_list:
         feature.value_count.max = 1
     domain = feature.WhichOneof("domain_info")
@@ -280,12 +288,7 @@ def _loosen(
 def _is_closed(found: statistics_pb2.FeatureNameStatistics | None) -> bool:
     if found is None or not found.string_stats.unique:
         return False
-    return _common(found).num_non_missing >= _ROWS_A_VALUE * found.string_stats.unique
-
-
-def _common(found: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:
-    stats = found.WhichOneof("stats")
-    return getattr(found, stats).common_stats if stats else statistics_pb2.CommonStatistics()
+    return common_statistics(found).num_non_missing >= _ROWS_A_VALUE * found.string_stats.unique
 
 
 def _digest(folder: str) -> str:

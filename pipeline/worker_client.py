@@ -38,10 +38,12 @@ CONFIG = "config.json"
 GRACE = 3.0  # seconds from SIGTERM to SIGKILL
 # What one run may set: how it learns and judges, never where it reads or writes, nor what it
 # executes. Whoever may trigger a run may do no more than that.
-GROUPS = ("split", "tuner", "trainer", "evaluator", "data.drift")
+GROUPS = ("split", "tuner", "trainer", "evaluator", "data.drift", "data.split_drift")
 SINGLE = (
     "data.drift",
     "data.max_drift",
+    "data.split_drift",
+    "data.max_split_drift",
     "data.warn_new_ids",
     "infra_validator.seconds",
     "infra_validator.requests",

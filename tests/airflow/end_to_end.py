@@ -40,14 +40,22 @@ for number, name in ((21, "toy"), (-1, "refused")):
     nodes.deploy(ir, folder / "pipelines" / name, pipeline_folder=place / name, retries=2)
 """
 
+# Seconds to wait at most, several times what a busy machine of two cores has needed: they only tell
+# what hangs from what is slow.
+SHORT, TOY_RUN, DEMO_RUN = 300, 600, 1500
 # The demo's pipeline takes minutes, each step of which has a limit of its own.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(2 * DEMO_RUN + SHORT)
 
 
 def until(condition, seconds, what):
     end = time.monotonic() + seconds
     while True:
-        found = condition()
+        try:
+            found = condition()
+        except urllib.error.HTTPError:
+            raise
+        except (TimeoutError, urllib.error.URLError):  # an API server that has too much to do
+            found = None
         if found:
             return found
         assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
@@ -141,7 +149,7 @@ def start(tmp_path_factory):
             assert server.poll() is None, log.read_text()
             return "Ctrl-C stops it" in log.read_text()
 
-        until(ready, 400, "Airflow")
+        until(ready, TOY_RUN, "Airflow")
         password = json.loads((home / "passwords.json").read_text())[USER]
         return Airflow(server.pid, f"http://127.0.0.1:{port}", password)
 
@@ -151,7 +159,7 @@ def start(tmp_path_factory):
         started_by_it = list(_descendants(server.pid))
         assert len(started_by_it) > 2
         server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
+        assert server.wait(SHORT) == 0
         assert [pid for pid in started_by_it if Path(f"/proc/{pid}").exists()] == []
     assert processes(str(home)) == {}
 
@@ -178,7 +186,7 @@ def records(folder, dag, run_id):
 
 
 def test_the_dags_are_there_without_errors(airflow):
-    until(lambda: len(airflow.get("dags")["dags"]) == 2, 60, "the DAGs")
+    until(lambda: len(airflow.get("dags")["dags"]) == 2, SHORT, "the DAGs")
     assert airflow.get("importErrors")["total_entries"] == 0
     toy = airflow.get("dags/toy/details")
     assert toy["max_active_tasks"] == 1
@@ -198,7 +206,7 @@ def test_the_dags_are_there_without_errors(airflow):
 
 def test_a_run_is_green_its_logs_show_the_nodes_lines_and_its_push_is_an_event(airflow, toys):
     airflow.trigger("toy", "first")
-    assert airflow.ended("toy", "first", 240) == "success"
+    assert airflow.ended("toy", "first", TOY_RUN) == "success"
     assert set(airflow.states("toy", "first").values()) == {"success"}
     assert "Double says hello" in airflow.log("toy", "first", "Double")
     found = records(toys, "toy", "first")
@@ -218,9 +226,9 @@ def test_a_run_is_green_its_logs_show_the_nodes_lines_and_its_push_is_an_event(a
 def test_without_a_new_version_there_is_no_event(airflow, toys):
     airflow.trigger("toy", "again")
     airflow.trigger("refused", "first")
-    assert airflow.ended("toy", "again", 240) == "success"
+    assert airflow.ended("toy", "again", TOY_RUN) == "success"
     assert [record["state"] for record in records(toys, "toy", "again")] == ["cached"] * 3
-    assert airflow.ended("refused", "first", 240) == "success"
+    assert airflow.ended("refused", "first", TOY_RUN) == "success"
     for dag, run_id in (("toy", "again"), ("refused", "first")):
         assert airflow.states(dag, run_id)["announce"] == "skipped"
         assert airflow.pushes(dag, run_id) == []
@@ -237,7 +245,7 @@ def test_a_failing_node_fails_its_task_and_what_follows_does_not_run(airflow, to
     fresh(toys)
     (toys / "toy" / "Double.fail").write_text("drift of age: 0.4")
     airflow.trigger("toy", "failing")
-    assert airflow.ended("toy", "failing", 240) == "failed"
+    assert airflow.ended("toy", "failing", TOY_RUN) == "failed"
     (toys / "toy" / "Double.fail").unlink()
     assert airflow.states("toy", "failing") == {
         "begin": "success",
@@ -261,7 +269,7 @@ def test_a_killed_node_task_or_worker_is_retried_and_the_run_goes_on(airflow, to
     run_id = f"killed-{victim}"
     airflow.trigger("toy", run_id)
     ran = toys / "toy" / "Double.ran"
-    until(ran.exists, 120, "Double")
+    until(ran.exists, SHORT, "Double")
     node = int(ran.read_text())
     if victim == "node":
         killed = node
@@ -272,10 +280,10 @@ def test_a_killed_node_task_or_worker_is_retried_and_the_run_goes_on(airflow, to
         killed = parent_of(node)
     os.kill(killed, signal.SIGKILL)
     (toys / "toy" / "Double.wait").unlink()
-    assert airflow.ended("toy", run_id, 240) == "success"
+    assert airflow.ended("toy", run_id, TOY_RUN) == "success"
     assert airflow.tasks("toy", run_id)["Double"]["try_number"] == 2
     assert len((toys / "toy" / "Count.ran").read_text().splitlines()) == 1
-    until(lambda: not processes(f"runs/{run_id}"), 20, "all of the run to end")
+    until(lambda: not processes(f"runs/{run_id}"), SHORT, "all of the run to end")
 
 
 # --- The real thing ----------------------------------------------------------------------------
@@ -311,7 +319,7 @@ def movies(toys, airflow):
         def known():
             return name in {dag["dag_id"] for dag in airflow.get("dags")["dags"]}
 
-        until(known, 120, f"the DAG {name}")
+        until(known, SHORT, f"the DAG {name}")
         return small
 
     return deployed
@@ -335,7 +343,7 @@ def why(airflow, dag, run_id):
 def test_the_demo_is_trained_pushed_and_answers(airflow, movies, toys):
     config = movies("movies")
     airflow.trigger("movies", "first", "tuner.trials=2")
-    assert airflow.ended("movies", "first", 900) == "success", why(airflow, "movies", "first")
+    assert airflow.ended("movies", "first", DEMO_RUN) == "success", why(airflow, "movies", "first")
     announced = airflow.log("movies", "first", "announce")
     assert set(airflow.states("movies", "first").values()) == {"success"}, announced
     run = config.folder / "runs" / "first"
@@ -357,13 +365,16 @@ def test_the_demo_goes_on_after_a_kill_in_the_middle_of_the_trainer(airflow, mov
         assert "failed" not in states.values(), why(airflow, "killed", "first")
         if states["Trainer"] != "running":
             return None
-        parents = {pid: parent_of(pid) for pid in started}
+        try:
+            parents = {pid: parent_of(pid) for pid in started}
+        except OSError:  # one of them has just ended
+            return None
         return [pid for pid, parent in parents.items() if parent in parents]
 
-    (node,) = until(training, 900, "the Trainer")
+    (node,) = until(training, DEMO_RUN, "the Trainer")
     time.sleep(2)
     os.kill(node, signal.SIGKILL)
-    assert airflow.ended("killed", "first", 900) == "success", why(airflow, "killed", "first")
+    assert airflow.ended("killed", "first", DEMO_RUN) == "success", why(airflow, "killed", "first")
     tries = {name: task["try_number"] for name, task in airflow.tasks("killed", "first").items()}
     assert tries.pop("Trainer") == 2
     assert set(tries.values()) == {1}
@@ -379,7 +390,7 @@ def parent_of(pid):
 
 def test_settings_that_can_not_be_had_fail_the_first_task_and_nothing_runs(airflow, toys):
     airflow.trigger("toy", "set", "tuner.trials=3")
-    assert airflow.ended("toy", "set", 120) == "failed"
+    assert airflow.ended("toy", "set", SHORT) == "failed"
     assert airflow.states("toy", "set")["Count"] == "upstream_failed"
     assert "deployed without its config" in airflow.log("toy", "set", "begin")
     with pytest.raises(urllib.error.HTTPError):  # not a list

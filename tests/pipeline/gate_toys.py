@@ -58,9 +58,13 @@ def trained(split: Split) -> Recommender:
     return api.train(split.train, STRATEGY, progress=False)
 
 
-def degraded(folder: Path, seed: int = 0) -> Recommender:
+def degraded(folder: Path) -> Recommender:
     """A saved model with the embeddings of its items shuffled."""
-    model = api.load(folder)
+    return with_shuffled_items(api.load(folder))
+
+
+def with_shuffled_items(model: Recommender, seed: int = 0) -> Recommender:
+    """The model, which then takes each item for another."""
     factors = model.item_factors.numpy()
     factors[1:] = np.random.default_rng(seed).permutation(factors[1:])
     model.item_factors.assign(factors)

@@ -19,10 +19,11 @@ GRAPH = {
         *(f"{t}{kind}" for t in TABLES for kind in ("Gen", "Statistics", "Validator")),
     ],
     "Histories": ["DataGate", *(f"{t}Gen" for t in TABLES)],
+    "SplitGate": ["Histories"],
     "LastTransform": ["Histories"],
-    "Transform": ["Histories", "LastTransform"],
+    "Transform": ["Histories", "SplitGate", "LastTransform"],
     "Tuner": ["Transform", "Histories"],
-    "LastBlessed": [],
+    "LastBlessed": ["Histories"],
     "Trainer": ["Transform", "Histories", "Tuner", "LastBlessed"],
     "Evaluator": ["Trainer", "Histories"],
     "RankingGate": ["Trainer", "LastBlessed", "Histories", "Evaluator"],
@@ -124,6 +125,12 @@ def _outputs(folder: Path, node, options):
         ]
         told = {"drift": [d | {"against": "what was accepted before", "limit": 0.3} for d in drift]}
         (folder / "accepted/anomalies.json").write_text(json.dumps(told | shares))
+        return made
+    if node == "SplitGate":
+        made = artifact("compared", "TfrecMetaComparedSplits")
+        moved = {"feature": "users.gender", "against": "the split train, split test"}
+        moved |= {"measure": "L-infinity of the shares", "value": 0.15, "limit": 0.3}
+        (folder / "compared/drift.json").write_text(json.dumps({"drift": [moved]}))
         return made
     if node == "Schemas":
         made = artifact("interactions", "Schema", inferred=0)

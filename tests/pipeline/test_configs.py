@@ -4,7 +4,13 @@ import dataclasses
 import json
 
 from tfrec_meta.pipeline import configs
-from tfrec_meta.pipeline.configs import DataConfig, PipelineConfig, TableConfig, TunerConfig
+from tfrec_meta.pipeline.configs import (
+    DataConfig,
+    PipelineConfig,
+    SplitConfig,
+    TableConfig,
+    TunerConfig,
+)
 
 import pytest
 
@@ -108,6 +114,8 @@ def test_a_part_comes_back_from_an_execution_property():
         ),
         ({"data": LEAST["data"] | {"max_drift": 2}}, "In `data`: `max_drift`=2.0"),
         ({"data": LEAST["data"] | {"drift": {"users.age": 0}}}, "`users.age`=0"),
+        ({"data": LEAST["data"] | {"max_split_drift": 0}}, "In `data`: `max_split_drift`=0"),
+        ({"data": LEAST["data"] | {"split_drift": {"users.age": 2}}}, "`users.age`=2"),
         ({"data": LEAST["data"] | {"warn_new_ids": float("nan")}}, "`data.warn_new_ids`=nan"),
         ({"data": LEAST["data"] | {"time_unit": "min"}}, "`time_unit`='min'"),
         ({"split": {"protocol": "random"}}, "`protocol`='random'"),
@@ -133,6 +141,19 @@ def test_cold_users_do_with_a_table_of_users():
     data = LEAST["data"] | {"users": {"path": "users.csv"}}
     config = PipelineConfig.from_dict(LEAST | {"data": data, "split": {"protocol": "cold-users"}})
     assert config.split.protocol == "cold-users"
+
+
+def test_splits_need_not_be_compared(file):
+    assert PipelineConfig.read(file).data.max_split_drift == 0.3
+    assert PipelineConfig.read(file, ["data.max_split_drift=null"]).data.max_split_drift is None
+
+
+def test_what_parts_the_events_is_told_and_nothing_else():
+    assert SplitConfig().told(seed=1) == "time, train 0.8, validation 0.1"
+    last = SplitConfig(protocol="leave-last-out", train=0.5, history_length=9, partitions=3)
+    assert last.told(seed=1) == SplitConfig(protocol="leave-last-out").told(seed=2)
+    cold = SplitConfig(protocol="cold-users", train=0.75)
+    assert cold.told(seed=7) == "cold-users, train 0.75, validation 0.1, seed 7"
 
 
 def test_a_missing_part_is_named():

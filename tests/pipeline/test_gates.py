@@ -27,6 +27,7 @@ import tensorflow as tf
 from scipy.special import expit
 from tfx import components, types
 from tfx.components.evaluator import executor as tfma_executor
+from tfx.components.infra_validator import executor as infra_executor
 from tfx.dsl.input_resolution.strategies import latest_blessed_model_strategy
 from tfx.types import channel_utils, standard_artifacts
 from tfx.utils import proto_utils
@@ -101,10 +102,13 @@ def evaluation(histories, good, tmp_path_factory):
     return made
 
 
-def run_gate(histories, folder, model, baseline=None, evaluation=None, config=CONFIG):
+def run_gate(
+    histories, folder, model, baseline=None, evaluation=None, config=CONFIG, left_out=None
+):
     inputs = {name: [histories[name]] for name in ("examples", "catalogue", "seen")}
     inputs["model"] = [model]
-    for name, artifact in (("baseline_model", baseline), ("evaluation", evaluation)):
+    further = {"baseline_model": baseline, "evaluation": evaluation, "left_out": left_out}
+    for name, artifact in further.items():
         inputs[name] = [artifact] if artifact else []
     outputs = {
         "blessing": conftest.make_artifact(standard_artifacts.ModelBlessing, folder / "blessing"),
@@ -279,6 +283,22 @@ def test_the_last_blessed_model_itself_passes_without_a_contest(
         assert "this is the last blessed model itself" in verdict_of(outputs)["words"]
 
 
+def test_a_model_of_other_splits_that_is_left_out_is_told_in_words(histories, good, bad, tmp_path):
+    outputs = run_gate(histories, tmp_path / "none", good, left_out=bad)
+    words = verdict_of(outputs)["words"]
+    assert words.startswith("Blessed: ")
+    assert words.endswith(
+        " There is no last blessed model to compare with: the one that was pushed last learnt from "
+        "rows that were split otherwise, and may have seen those that are asked about now."
+    )
+    assert outputs["blessing"].get_string_custom_property("blessing_message") == words
+    assert verdict_of(outputs)["left_out"] == bad.uri
+    outputs = run_gate(histories, tmp_path / "older", good, baseline=good, left_out=bad)
+    words = verdict_of(outputs)["words"]
+    assert "last blessed model itself" in words
+    assert " An older one is the last blessed model to compare with: " in words
+
+
 def test_a_least_auc_without_an_evaluation_is_a_mistake_in_the_wiring(histories, good, tmp_path):
     config = EvaluatorConfig(k=5, positive=4.0, min_auc=0.5)
     with pytest.raises(ValueError, match=r"`min_auc`=0\.5, but there is no evaluation"):
@@ -395,6 +415,46 @@ def test_docker_is_the_stock_infra_validator():
     assert serving["tensorflow_serving"]["image_name"] == "host:5000/serving"
     assert serving["tensorflow_serving"]["tags"] == ["2.19"]
     assert json.loads(made.exec_properties["validation_spec"])["max_loading_time_seconds"] == 30
+
+
+def test_docker_is_asked_what_the_model_can_answer(histories, good, tmp_path, monkeypatch):
+    """Everything but the container: the requests go to the SavedModel itself."""
+    served = tf.saved_model.load(f"{good.uri}/Format-Serving")
+    answers = []
+
+    def instead_of_docker(self, *, requests, serving_spec, **_):
+        for request in requests:
+            assert request.model_spec.name == serving_spec.model_name
+            signature = served.signatures[request.model_spec.signature_name]
+            rows = tf.make_ndarray(request.inputs["examples"])
+            answers.append(signature(examples=tf.constant(rows))["item_id"].numpy())
+        return True
+
+    monkeypatch.setattr(infra_executor.Executor, "_ValidateWithRetry", instead_of_docker)
+    # Ages are whole numbers in the examples.
+    monkeypatch.setattr(infra_validator, "read_types", lambda _: {"age": tf.float32})
+    asked = []
+    as_it_was = infra_validator.as_request
+    monkeypatch.setattr(
+        infra_validator, "as_request", lambda *row: asked.append(as_it_was(*row)) or asked[-1]
+    )
+    made = infra_validator.infra_validator(
+        types.Channel(type=standard_artifacts.Model),
+        types.Channel(type=standard_artifacts.Examples),
+        InfraValidatorConfig(server="docker", requests=3),
+    )
+    blessing = conftest.make_artifact(standard_artifacts.InfraBlessing, tmp_path / "blessing")
+    context = infra_executor.Executor.Context(tmp_dir=str(tmp_path / "tmp"), unique_id="1")
+    made.EXECUTOR_SPEC.executor_class(context).Do(
+        {"model": [good], "examples": [histories["examples"]]},
+        {"blessing": [blessing]},
+        {name: value for name, value in made.exec_properties.items() if value is not None},
+    )
+    assert files(blessing) == ["INFRA_BLESSED"]
+    assert [len(answer) for answer in answers] == [1, 1, 1]
+    assert all(answer[0, 0] for answer in answers)
+    ages = [tf.train.Example.FromString(row).features.feature["age"] for row in asked]
+    assert [len(age.float_list.value) for age in ages] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import tfrec_meta as tm
-from tests.pipeline.gate_toys import tastes_split
+from tests.pipeline.gate_toys import tastes_split, with_shuffled_items
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline import infra_validator, local_runner, nodes, pipeline, worker_client
 from tfrec_meta.pipeline.configs import PipelineConfig
-from tfrec_meta.pipeline.serving_folder import newest_version
+from tfrec_meta.pipeline.serving_folder import digest, newest_version
 
 import numpy as np
 import pyarrow as pa
@@ -253,6 +253,98 @@ def test_a_first_run_warns_that_schemas_are_inferred(shop, capsys):
 def alone(shop) -> dict:
     """The config of the first span's interactions without users and items."""
     return {"interactions": {"path": str(shop.folder / "span-1" / "interactions.parquet")}}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A function that gives the config of a small pipeline: interactions alone, no search."""
+    folder = tmp_path_factory.mktemp("small")
+    pq.write_table(tastes_split().data.events, folder / "events.parquet")
+
+    def config(**settings):
+        record = {
+            "name": "small",
+            "root": str(folder / "runs"),
+            "serving": str(folder / "serving" / "small"),
+            "data": {"interactions": {"path": str(folder / "events.parquet")}},
+            "split": {"protocol": "leave-last-out", "partitions": 2, "history_length": 20},
+            "tuner": {"enabled": False},
+            "trainer": {
+                "strategy": {"family": "ials", "model": {"embedding_dim": 8, "l2": 1.0}},
+                "export": {"history_width": 20},
+            },
+            "evaluator": {"resamples": 200},
+        }
+        return PipelineConfig.from_dict(record | settings)
+
+    return config
+
+
+@pytest.fixture(scope="module")
+def small_first(small):
+    return local_runner.run(small(), "first", progress=False)
+
+
+def test_a_degraded_model_is_neither_blessed_nor_pushed_and_the_last_good_one_stays(
+    small, small_first, monkeypatch
+):
+    assert small_first.pushed == Path(small().serving) / "1"
+    served = digest(small_first.pushed)
+    honest = tm.api.train
+    monkeypatch.setattr(tm.api, "train", lambda *a, **k: with_shuffled_items(honest(*a, **k)))
+    strategy = {"family": "ials", "model": {"embedding_dim": 8, "l2": 1.01}}  # to be trained anew
+    config = small(trainer={"strategy": strategy, "export": {"history_width": 20}})
+    run = local_runner.run(config, "degraded", progress=False)
+    assert artifact(run, "LastBlessed", "model") == artifact(small_first, "Trainer", "model")
+    assert run.verdict[0].startswith("Not blessed: ")
+    assert "below the last blessed model's" in run.verdict[0]
+    assert artifact(run, "RankingGate", "blessing")["properties"]["blessed"] == 0
+    assert artifact(run, "InfraValidator", "blessing")["properties"]["blessed"] == 1
+    assert run.pushed is None
+    said = artifact(run, "Pusher", "pushed_model")["properties"]["reason"]
+    assert "the ranking gate did not bless it; version 1 stays served" in said
+    assert [path.name for path in Path(config.serving).glob("[0-9]*")] == ["1"]
+    assert digest(small_first.pushed) == served
+    assert "was not blessed, and is not pushed" in run.page.read_text(encoding="utf-8")
+
+
+def test_a_model_that_has_seen_the_test_of_another_split_is_no_baseline(small, small_first):
+    split = {"protocol": "time", "partitions": 2, "history_length": 20}
+    run = local_runner.run(small(split=split), "split-otherwise", progress=False)
+    assert not run_has_baseline(run)
+    left_out = artifact(run, "LastBlessed", "left_out")
+    assert left_out["id"] == artifact(small_first, "Trainer", "model")["id"]
+    assert "There is no last blessed model to compare with: the one that was" in run.verdict[0]
+
+
+def test_splits_that_are_not_alike_stop_the_run_ahead_of_all_that_learns(shop, tmp_path):
+    """Everybody's last event, which is the test, is on a new kind of device."""
+    events = shop.tables["interactions"]
+    newest = {}
+    for row, user in enumerate(events["user_id"].to_pylist()):
+        newest[user] = row  # in the order of time, as `tastes_split` makes them
+    device = np.full(len(events), "phone", object)
+    device[list(newest.values())] = "glasses"
+    pq.write_table(events.append_column("device", pa.array(device)), tmp_path / "events.parquet")
+    data = {"interactions": {"path": str(tmp_path / "events.parquet")}}
+    config = shop.config("drifted", data=data)
+    with pytest.raises(ValueError, match="The splits are not alike") as error:
+        local_runner.run(config, "run", progress=False)
+    assert "interactions.device: drift, L-infinity of the shares against the split train, " in str(
+        error.value
+    )
+    records = nodes.read_records(config.folder / "runs" / "run")
+    assert [(one.node, one.state) for one in records][-1] == ("SplitGate", "failed")
+    assert not {"Transform", "Tuner", "Trainer", "Pusher"} & {one.node for one in records}
+    page = (config.folder / "runs" / "run" / "index.html").read_text(encoding="utf-8")
+    assert "Failed at SplitGate" in page
+    assert "interactions.device: drift" in page
+
+
+def test_splits_are_not_compared_where_there_is_no_limit(shop):
+    config = shop.config("uncompared", data=alone(shop) | {"max_split_drift": None})
+    ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
+    assert "SplitGate" not in [node.pipeline_node.node_info.id for node in ir.nodes]
 
 
 def test_interactions_alone_will_do_with_numbers_as_ids_and_a_refusal_is_tried_again(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tfrec_meta import keras  # noqa: F401
-from tfrec_meta.pipeline.artifacts import AcceptedData
+from tfrec_meta.pipeline.artifacts import SPLIT_BY, AcceptedData
 from tfrec_meta.pipeline.resolvers import (
     LastPushed,
     LatestFromOtherData,
@@ -35,8 +35,10 @@ class Lineage:
         kind = metadata_store_pb2.ExecutionType(name="Gate")
         self._execution_type = self.store.put_execution_type(kind)
 
-    def artifact(self, kind=AcceptedData, state=metadata_store_pb2.Artifact.LIVE):
+    def artifact(self, kind=AcceptedData, state=metadata_store_pb2.Artifact.LIVE, split_by=None):
         artifact = kind()
+        if split_by:
+            artifact.set_string_custom_property(SPLIT_BY, split_by)
         mlmd_type = artifact.artifact_type
         mlmd_type.id = self.store.put_artifact_type(mlmd_type)
         artifact.type_id = mlmd_type.id
@@ -81,12 +83,22 @@ def test_the_newest_of_other_data_is_taken_and_what_the_current_data_gave_is_not
     assert lineage.resolve([], current=first) == []
 
 
-def last_pushed(lineage, models, pushes, **current):
-    inputs = {key: [artifact] for key, artifact in current.items()}
-    inputs |= {"model": models, "pushed_model": pushes}
-    found = LastPushed().resolve_artifacts(lineage.store, inputs)
-    assert {key: found[key] for key in current} == {key: [one] for key, one in current.items()}
-    return [model.id for model in found["model"]]
+def rows(lineage, split="leave-last-out"):
+    """Examples as Histories makes them."""
+    return lineage.artifact(standard_artifacts.Examples, split_by=split)
+
+
+def model_of(lineage, examples):
+    return lineage.made(lineage.artifact(standard_artifacts.Model), examples)
+
+
+def last_pushed(lineage, models, pushes, examples, **options):
+    """Ids of the model that is found, and of the one that is left out."""
+    inputs = {"examples": [examples], "model": models, "pushed_model": pushes, "left_out": models}
+    found = LastPushed(**options).resolve_artifacts(lineage.store, inputs)
+    assert found["examples"] == [examples]
+    assert len(found["pushed_model"]) == len(found["model"])
+    return [[artifact.id for artifact in found[key]] for key in ("model", "left_out")]
 
 
 def push(lineage, model, pushed=1):
@@ -96,23 +108,45 @@ def push(lineage, model, pushed=1):
 
 
 def test_the_last_pushed_model_is_the_last_blessed_one_though_not_the_newest(lineage):
-    first, second, third = (lineage.artifact(standard_artifacts.Model) for _ in range(3))
-    models = [first, second, third]
+    today = rows(lineage)
+    first, second, third = models = [model_of(lineage, today) for _ in range(3)]
     pushes = [push(lineage, first), push(lineage, second), push(lineage, third, pushed=0)]
-    assert last_pushed(lineage, models, pushes) == [second.id]  # the third was refused
-    assert last_pushed(lineage, models, [*pushes, push(lineage, first)]) == [first.id]
-    assert last_pushed(lineage, models, pushes[2:]) == []
-    assert last_pushed(lineage, [], []) == []
+    assert last_pushed(lineage, models, pushes, today) == [[second.id], []]  # the third was refused
+    again = [*pushes, push(lineage, first)]
+    assert last_pushed(lineage, models, again, today) == [[first.id], []]
+    assert last_pushed(lineage, models, pushes[2:], today) == [[], []]
+    assert last_pushed(lineage, [], [], today) == [[], []]
 
 
 def test_a_warm_start_begins_with_the_last_pushed_model_of_other_data(lineage):
-    spans = [lineage.artifact(standard_artifacts.Examples) for _ in range(3)]
-    models = [lineage.made(lineage.artifact(standard_artifacts.Model), span) for span in spans]
+    spans = [rows(lineage) for _ in range(3)]
+    models = [model_of(lineage, span) for span in spans]
     pushes = [push(lineage, model, n != 1) for n, model in enumerate(models)]
-    new = lineage.artifact(standard_artifacts.Examples)
-    assert last_pushed(lineage, models, pushes, examples=new) == [models[2].id]
-    assert last_pushed(lineage, models, pushes, examples=spans[2]) == [models[0].id]
-    assert last_pushed(lineage, models[:1], pushes[:1], examples=spans[0]) == []
+
+    def base(models, pushes, examples):
+        return last_pushed(lineage, models, pushes, examples, other_data=True)
+
+    assert base(models, pushes, rows(lineage)) == [[models[2].id], []]
+    assert base(models, pushes, spans[2]) == [[models[0].id], []]
+    assert base(models[:1], pushes[:1], spans[0]) == [[], []]
+
+
+def test_a_model_of_other_splits_is_left_out_and_said_to_be(lineage, caplog):
+    by_time, last_out = rows(lineage, "time, train 0.8, validation 0.1"), rows(lineage)
+    older, newer = models = [model_of(lineage, by_time), model_of(lineage, last_out)]
+    pushes = [push(lineage, model) for model in models]
+    assert last_pushed(lineage, models, pushes, last_out) == [[newer.id], []]
+    assert last_pushed(lineage, models, pushes, by_time) == [[older.id], [newer.id]]
+    by_less = rows(lineage, "time, train 0.7, validation 0.1")
+    assert last_pushed(lineage, models, pushes, by_less) == [[], [newer.id]]
+    assert "No warm start" not in caplog.text
+    assert last_pushed(lineage, models, pushes, by_less, other_data=True) == [[], [newer.id]]
+    assert "No warm start: the model that was pushed last learnt from rows that were" in caplog.text
+
+
+def test_what_is_not_known_to_be_split_alike_is_left_out(lineage):
+    model = model_of(lineage, lineage.artifact(standard_artifacts.Examples))
+    assert last_pushed(lineage, [model], [push(lineage, model)], rows(lineage)) == [[], [model.id]]
 
 
 def test_made_from_one_unchanged_table_only_is_earlier_state_for_the_other(lineage):

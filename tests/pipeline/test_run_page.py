@@ -65,7 +65,7 @@ def test_a_whole_run_shows_every_part(runs):
     assert "UsersGen: cached, 0.5 s" in text
     assert "LastBlessed: skipped, 0.5 s" in text
     assert "began</dt><dd>22 November 2026, 10:15:00 UTC" in text
-    assert "ended</dt><dd>22 November 2026, 10:25:01 UTC" in text
+    assert "ended</dt><dd>22 November 2026, 10:26:01 UTC" in text
     assert VERDICT.replace("'", "&#39;") in text
     assert "the last blessed model" in text
     assert "+0.0121 to +0.0502" in text
@@ -100,6 +100,27 @@ def test_the_gates_drift_and_share_of_new_ids_are_shown(runs):
     # What has used up most of its limit comes first: 0.25 of 0.3 is 83.3 %.
     assert text.index("items.genres</th>") < text.index("users.age</th>")
     assert '<td>0.250</td><td>0.3</td><td class="bar"><i style="width:83.3%">' in text
+
+
+def test_the_drift_between_splits_is_shown_where_they_are_compared(runs):
+    folder = make_run(runs)
+    text = written(folder)
+    assert "SplitGate accepted the splits." in text
+    row = text[text.index("How far each feature of the splits moved") :]
+    assert 'users.gender</th><td class="text">the split train, split test</td>' in row
+    assert '<td>0.150</td><td>0.3</td><td class="bar"><i style="width:50.0%">' in row
+    (folder / "pipeline.json").unlink()  # of a pipeline without SplitGate
+    records = (folder / "nodes.jsonl").read_text().splitlines()
+    left = [record for record in records if '"SplitGate"' not in record]
+    (folder / "nodes.jsonl").write_text("\n".join(left))
+    assert "the splits" not in written(folder)
+
+
+def test_splits_that_were_refused_are_told_at_the_top_and_in_their_place(runs):
+    text = written(make_run(runs, fails_at="SplitGate"))
+    assert "Failed at SplitGate; 9 nodes were not reached and nothing was pushed." in text
+    assert "DataGate accepted the data." in text
+    assert "SplitGate refused the splits, or failed; why stands at the top." in text
 
 
 def test_a_schema_that_was_inferred_is_said_to_be_so(runs):
@@ -139,7 +160,7 @@ def test_a_list_of_trials_beside_the_results_says_more(runs):
 
 def test_a_failed_run_says_why_at_the_top(runs):
     text = written(make_run(runs, fails_at="DataGate", anomalous=True))
-    assert "Failed at DataGate; 10 nodes were not reached and nothing was pushed." in text
+    assert "Failed at DataGate; 11 nodes were not reached and nothing was pushed." in text
     why = "interactions.rating: unexpectedly high value: 7.5</p>"
     assert text.index(why) < text.index("The graph")
     assert "users.age: drift, Jensen-Shannon divergence against" in text
@@ -147,7 +168,7 @@ def test_a_failed_run_says_why_at_the_top(runs):
     assert "Trainer: not reached" in text
     assert "1 anomaly." in text
     assert "Unexpectedly high value: 7.5" in text
-    assert "The data gate refused the data, or failed; why stands at the top." in text
+    assert "DataGate refused the data, or failed; why stands at the top." in text
     assert "Nothing was pushed: the Pusher was not reached." in text
     assert "The ranking gate was not reached, so nothing was judged." in text
     assert "The Tuner was not reached." in text
@@ -162,7 +183,7 @@ def test_a_model_that_was_not_blessed_is_said_to_be_so(runs):
 
 def test_a_run_under_way_tells_how_far_it_is(runs):
     text = written(make_run(runs, reached=9))
-    assert "Not finished: 9 of 22 nodes done." in text
+    assert "Not finished: 9 of 23 nodes done." in text
     assert "last news" in text
 
 
@@ -308,7 +329,7 @@ def test_the_list_has_every_run_the_newest_first(runs):
         text.index(name) for name in (">third</a>", ">second</th>", ">first</th>")
     )
     assert 'href="third/index.html"' in text  # the others have no page yet
-    assert "2 of 22" in text
+    assert "2 of 23" in text
     assert "not blessed" in text
     assert "version 3" in text
     assert "2026-11-22 11:15" in text
@@ -385,7 +406,7 @@ def test_a_browser_shows_the_run(runs, tmp_path, width, fails_at):
     assert seen.title == "Run 2026-11-22-101500 of films"
     assert seen.console == []
     assert seen.overflow == 0
-    assert seen.dom.count('<g class="node ') == len(GRAPH) == 22
+    assert seen.dom.count('<g class="node ') == len(GRAPH) == 23
     if fails_at:
         assert "Why DataGate failed The data are not accepted: (ValueError) inter" in seen.text
         assert "Histories: not reached" in seen.text

@@ -400,6 +400,8 @@ def test_what_the_pipeline_was_deployed_with_may_be_anything(compiling):
         "data.drift={users.age: 0.1}",
         "data.drift.users=0.1",
         "data.max_drift=0.1",
+        "data.split_drift={interactions.value: 0.5}",
+        "data.max_split_drift=0.5",
         "data.warn_new_ids=0.1",
         "infra_validator.seconds=9",
         "infra_validator.requests=9",
