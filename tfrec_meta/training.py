@@ -21,6 +21,7 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.contract import Recommender
+from tfrec_meta.models.ensemble import Ensemble
 from tfrec_meta.models.step import StepOptions
 from tfrec_meta.models.trainable import TrainableRecommender
 from tfrec_meta.models.two_tower import TwoTower
@@ -522,11 +523,22 @@ def fit(
     """Fits any family: by `train`, or in closed form, which needs only the data: no curve.
 
     Raises:
-        ValueError: as `train` does; and for a warm start of a closed form.
+        ValueError: as `train` does; for a warm start of a closed form; and for an ensemble that is
+            to choose its weights on a validation that there is not.
     """
     if isinstance(model, TrainableRecommender):
         return train(model, data, validation, config, folder, (), progress, warm_start)
     if warm_start is not None:
         model.warm_start(warm_start)
     model.fit(data)
+    if isinstance(model, Ensemble) and model.config.weights == "validation":
+        asking = validation
+        if isinstance(asking, Interactions) and len(asking):
+            asking = Validation(model.spec, data, asking, config.seed)
+        if not isinstance(asking, Validation) or not asking.has_answers:
+            raise ValueError(
+                "`weights`='validation', but no validation event has an item of the catalogue. "
+                "Give `validation`, or set the weights."
+            )
+        model.choose_weights(lambda: asking.metrics(model)[OBJECTIVE])
     return []

@@ -12,6 +12,7 @@ from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.contract import Query
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
+from tfrec_meta.models.item_embeddings import ItemInitializer, initialised
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.towers import (
     FeatureSum,
@@ -35,6 +36,8 @@ class TwoTowerConfig(RetrievalLossConfig):
         user_features: whether the query tower takes the user's and the context's features.
         item_features: whether the candidate tower takes the item's features.
         share_item_embeddings: whether history and candidates use one table of item embeddings.
+        item_initializer: what item embeddings begin as (`models.item_embeddings`); "item2vec" and
+            "spectral" decompose a matrix of items, "words" needs texts or categories of these.
         normalise: whether both towers end on the unit sphere.
         popularity_bias: whether each item has a bias, which starts at its log popularity.
         encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
@@ -51,6 +54,7 @@ class TwoTowerConfig(RetrievalLossConfig):
     user_features: bool = False
     item_features: bool = True
     share_item_embeddings: bool = True
+    item_initializer: ItemInitializer = "random"
     normalise: bool = True
     popularity_bias: bool = True
     encoder: EncoderName = "mean"
@@ -69,6 +73,11 @@ class TwoTowerConfig(RetrievalLossConfig):
             raise ValueError(
                 "`loss`='cosine_contrastive' is of cosines. Use `normalise`=True and "
                 "`popularity_bias`=False."
+            )
+        if self.item_initializer not in get_args(ItemInitializer):
+            raise ValueError(
+                f"`item_initializer`={self.item_initializer!r}; use one of "
+                f"{get_args(ItemInitializer)}."
             )
         if self.encoder not in get_args(EncoderName):
             raise ValueError(f"`encoder`={self.encoder!r}; use one of {get_args(EncoderName)}.")
@@ -149,6 +158,11 @@ class TwoTower(TrainableRecommender):
         super().prepare(data)
         if self.config.popularity_bias:
             self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
+        if self.config.item_initializer != "random":
+            start = self.item_embedding.numpy()
+            found = initialised(self.config.item_initializer, data, self.spec, start)
+            self.item_embedding.assign(found)
+            self.history_embedding.assign(found)  # the same one, if they are shared
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
         """The loss of a batch of events.
@@ -252,6 +266,11 @@ class TwoTower(TrainableRecommender):
             "user_features": hp.Boolean("user_features", default=default.user_features),
             "item_features": hp.Boolean("item_features", default=default.item_features),
             "share_item_embeddings": hp.Boolean("share_item_embeddings", default=True),
+            "item_initializer": hp.Choice(
+                "item_initializer",
+                ["random", "item2vec", "spectral", "lightgcn"],
+                default=default.item_initializer,
+            ),
             "popularity_bias": hp.Boolean("popularity_bias", default=True),
             **_loss_space(hp, default),
             **_encoder_space(hp, default),
