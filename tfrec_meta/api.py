@@ -138,6 +138,7 @@ def train(
     progress: bool = True,
     features: FeatureSpec | None = None,
     warm_start: Recommender | None = None,
+    teacher: Recommender | None = None,
 ) -> Recommender:
     """Makes and fits a model.
 
@@ -152,13 +153,15 @@ def train(
         warm_start: an earlier model of the same family and shape, with whose weights training
             begins: rows are matched by token, so that what is known keeps its embedding, wherever
             its row is now, and what is new begins anew.
+        teacher: a fitted model, as an ensemble, whose scores of the whole catalogue the new one is
+            to learn beside the events: distillation, which "two_tower" with `negatives`="full" can.
 
     Returns:
         The fitted model; its `curve` holds one dict an epoch.
 
     Raises:
         ValueError: if there are no events, `features` is not fitted, or the earlier model is of
-            another family or shape.
+            another family or shape, or the model can't learn from that teacher.
     """
     if isinstance(strategy, str):
         strategy = Strategy(strategy)
@@ -175,8 +178,11 @@ def train(
     family: Any = FAMILIES[strategy.family]
     model: Recommender = family(strategy.model, features)
     if isinstance(model, Composite):
+        # Both refuse: better before the members take their time.
         if warm_start is not None:
-            model.warm_start(warm_start)  # refuses, before the members take their time
+            model.warm_start(warm_start)
+        if teacher is not None:
+            model.teach(teacher)
         model.unite(
             [
                 train(
@@ -190,7 +196,9 @@ def train(
                 for place, member in enumerate(strategy.members())
             ]
         )
-    curve = training.fit(model, data, validation, strategy.training, folder, progress, warm_start)
+    curve = training.fit(
+        model, data, validation, strategy.training, folder, progress, warm_start, teacher
+    )
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model

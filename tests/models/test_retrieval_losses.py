@@ -4,6 +4,7 @@ from tfrec_meta.models import retrieval_losses as losses
 
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 
 # The second candidate was chosen; the fourth is masked.
@@ -64,3 +65,12 @@ def test_without_any_negative_there_is_a_finite_loss_and_gradient(name):
         loss = getattr(losses, name)(tf.constant([[1.0, 0.0]]), logits)
     assert np.isfinite(loss.numpy()).all()
     assert np.isfinite(tape.gradient(loss, logits).numpy()).all()
+
+
+def test_distillation_is_the_divergence_from_the_teacher_over_what_is_not_masked():
+    teacher = np.array([0.5, 3.0, 1.0, 9.0])
+    chance = scipy.special.softmax(teacher[:3])
+    expected = scipy.special.rel_entr(chance, scipy.special.softmax([1.0, 2.0, -1.0])).sum()
+    found = losses.distillation(LOGITS, tf.constant(teacher[None, :], tf.float32)).numpy()
+    assert found == pytest.approx([expected], rel=1e-5)
+    assert losses.distillation(LOGITS, LOGITS + 7.0).numpy() == pytest.approx([0.0], abs=1e-6)

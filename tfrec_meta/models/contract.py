@@ -132,6 +132,17 @@ class Recommender:
             "Leave out `warm_start`."
         )
 
+    def teach(self, teacher: Recommender) -> None:
+        """Has the training follow a teacher's scores, too; only where a family can.
+
+        Args:
+            teacher: a fitted model of any family, of the same FeatureSpec.
+
+        Raises:
+            ValueError: if the family or its config can't, or the teacher knows other items.
+        """
+        raise ValueError(f"Family {self.family!r} learns from no teacher. Leave out `teacher`.")
+
     def prior(self) -> np.ndarray:
         """Log chance of each item for someone of whom nothing is known, float32 [catalogue]."""
         return self._prior_logits().numpy()

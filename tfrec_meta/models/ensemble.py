@@ -12,35 +12,13 @@ from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow i
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models.composite import Composite, Member, scores_of
 from tfrec_meta.models.contract import Query
+from tfrec_meta.models.score_scales import mean_ranks, unit_range, z_scores
 
 import numpy as np
 import tensorflow as tf
 
 Fusion = Literal["z_score", "min_max", "softmax", "reciprocal_rank", "borda"]
 _MOST_WEIGHTS = 60  # that are tried on validation
-
-
-def z_scores(scores: tf.Tensor) -> tf.Tensor:
-    """float32 [B, n], each row with mean 0 and variance 1; zeros where all are equal."""
-    centred = scores - tf.reduce_mean(scores, axis=1, keepdims=True)
-    spread = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=1, keepdims=True))
-    return tf.math.divide_no_nan(centred, spread)
-
-
-def unit_range(scores: tf.Tensor) -> tf.Tensor:
-    """float32 [B, n], each row stretched to [0, 1]; zeros where all are equal."""
-    low = tf.reduce_min(scores, axis=1, keepdims=True)
-    high = tf.reduce_max(scores, axis=1, keepdims=True)
-    return tf.math.divide_no_nan(scores - low, high - low)
-
-
-def mean_ranks(scores: tf.Tensor) -> tf.Tensor:
-    """float32 [B, n], 1 for the best of each row; equals have the mean of their ranks."""
-    ordered = tf.sort(scores, axis=1)
-    worse = tf.searchsorted(ordered, scores, side="left")
-    no_better = tf.searchsorted(ordered, scores, side="right")
-    n = tf.cast(tf.shape(scores)[1], tf.float32)
-    return n - tf.cast(worse + no_better - 1, tf.float32) / 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +115,7 @@ class Ensemble(Composite):
         default = EnsembleConfig()
         names = hp.Choice("members", ["two_tower ials", "two_tower ials ease", "ials ease"])
         model = {
-            "members": tuple(dataclasses.asdict(Member(name)) for name in names.split()),
+            "members": tuple(dataclasses.asdict(Member(name)) for name in (names or "").split()),
             "fusion": hp.Choice("fusion", list(get_args(Fusion)), default=default.fusion),
         }
         with hp.conditional_scope("fusion", ["softmax"]):

@@ -91,6 +91,19 @@ def cosine_contrastive(
     return 1.0 - chosen_logit(labels, cosines) + weight * near
 
 
+def distillation(logits: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
+    """Kullback-Leibler divergence from the teacher's softmax to that of the logits, float32 [B].
+
+    Args:
+        logits: see above; what is masked is so for the teacher, too.
+        teacher: float32 [B, C], its logits.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+    """
+    said = tf.nn.log_softmax(tf.where(is_allowed(logits), teacher, 2 * MASKED))
+    return tf.reduce_sum(tf.exp(said) * (said - tf.nn.log_softmax(logits)), axis=1)
+
+
 def chosen_logit(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """The logit of each row's chosen candidate, float32 [B]."""
     return tf.reduce_sum(tf.where(labels > 0, logits, 0.0), axis=1)

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import retrieval_losses
+from tfrec_meta.models.score_scales import z_scores
 from tfrec_meta.models.towers import stands_in
 
 import tensorflow as tf
@@ -49,6 +50,10 @@ class RetrievalLossConfig:
         calibration: t of gBCE, in [0, 1]; 0 for plain binary cross-entropy.
         margin: of "cosine_contrastive", in [-1, 1].
         negative_weight: of "cosine_contrastive".
+        teacher_weight: share of the loss that is the divergence from a teacher's distribution over
+            the catalogue, where training has a teacher, in [0, 1].
+        teacher_temperature: divides the teacher's scores, which are first brought to mean 0 and
+            variance 1, so that it means the same for every family; lower for fewer items.
     """
 
     temperature: float = 0.25
@@ -63,6 +68,8 @@ class RetrievalLossConfig:
     calibration: float = 0.75
     margin: float = 0.4
     negative_weight: float = 1.0
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -86,8 +93,11 @@ class RetrievalLossConfig:
             raise ValueError(f"`calibration`={self.calibration}; use a number from 0 to 1.")
         if not -1 <= self.margin <= 1:
             raise ValueError(f"`margin`={self.margin}; use a cosine, from -1 to 1.")
-        if not self.negative_weight > 0:
-            raise ValueError(f"`negative_weight`={self.negative_weight}; use a number above 0.")
+        for name in ("negative_weight", "teacher_temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"`teacher_weight`={self.teacher_weight}; use a share in [0, 1].")
 
 
 class RetrievalTask(tf_keras.layers.Layer):
@@ -128,6 +138,7 @@ class RetrievalTask(tf_keras.layers.Layer):
         counts: tf.Tensor,
         draw: tf.Tensor,
         sample_weight: tf.Tensor | None = None,
+        teacher: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The mean loss, float32 scalar.
 
@@ -140,9 +151,11 @@ class RetrievalTask(tf_keras.layers.Layer):
             counts: float32 [catalogue], interactions of each item in the training data.
             draw: int64 [2], what negatives are drawn from.
             sample_weight: float32 [B].
+            teacher: float32 [B, catalogue], the scores of a teacher; only where all of the
+                catalogue are negatives.
         """
         if self._config.negatives == "full":
-            return self._full(query, items, embed_items, own, owner, sample_weight)
+            return self._full(query, items, embed_items, own, owner, sample_weight, teacher)
         candidates, vectors = [items], [embed_items(items)]
         if self._config.negatives != "in_batch":
             shape = [self._config.uniform_negatives]
@@ -171,6 +184,7 @@ class RetrievalTask(tf_keras.layers.Layer):
         own: tf.Tensor,
         owner: tf.Tensor | None,
         sample_weight: tf.Tensor | None,
+        teacher: tf.Tensor | None,
     ) -> tf.Tensor:
         rows = tf.range(1, self._items)
         logits = tf.matmul(query, embed_items(rows), transpose_b=True)
@@ -178,10 +192,18 @@ class RetrievalTask(tf_keras.layers.Layer):
         if self._config.mask_positives:
             masked = _of_owner(stands_in(own, rows, self._items), owner) & (labels == 0)
             logits = tf.where(masked, 2 * retrieval_losses.MASKED, logits)
+        whole = logits
         if self._config.hard_negatives:
             mining = tfrs.layers.loss.HardNegativeMining(self._config.hard_negatives)
             logits, labels = mining(logits, labels)
-        return self._loss(labels, logits, sample_weight=sample_weight)
+        loss = self._loss(labels, logits, sample_weight=sample_weight)
+        if teacher is None:
+            return loss
+        share = self._config.teacher_weight
+        soft = z_scores(teacher) / self._config.teacher_temperature
+        divergence = retrieval_losses.distillation(whole, soft)
+        weight = 1.0 if sample_weight is None else sample_weight
+        return (1.0 - share) * loss + share * tf.reduce_mean(weight * divergence)
 
     def remember(self, items: tf.Tensor, embed_items: EmbedItems) -> None:
         """Takes in what a step chose, after its update.

@@ -101,8 +101,9 @@ class TwoStage(Composite):
         """See the contract."""
         default = TwoStageConfig()
 
-        def member(name: str, families: list[str], chosen: Member) -> dict[str, Any]:
-            return dataclasses.asdict(Member(hp.Choice(name, families, default=chosen.family)))
+        def member(name: str, families: list[str], default: Member) -> dict[str, Any] | None:
+            chosen = hp.Choice(name, families, default=default.family)
+            return None if chosen is None else dataclasses.asdict(Member(chosen))
 
         model = {
             "retriever": member(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query
+from tfrec_meta.models.contract import Query, Recommender
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.item_embeddings import ItemInitializer, initialised
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
@@ -148,6 +148,7 @@ class TwoTower(TrainableRecommender):
             tf.zeros([items, dim + 1]), trainable=False, name="item_index"
         )
         self.task = RetrievalTask(config, items, dim + 1)
+        self.teacher_scores: Callable[[Query], tf.Tensor] | None = None
         for layers in (self.query_layers, self.item_layers):
             if layers is not None:
                 layers.build([None, dim])
@@ -181,6 +182,7 @@ class TwoTower(TrainableRecommender):
             query, window = inputs, None
             vector = self._encode_history(inputs["history"], draw)
             own = inputs["history"]
+        teacher = None if self.teacher_scores is None else self.teacher_scores(query)
         return self.task(
             self._embed_query(query, vector),
             query["item_id"],
@@ -190,7 +192,23 @@ class TwoTower(TrainableRecommender):
             self.item_counts,
             self._draw() if training else tf.zeros([2], tf.int64),
             query.get("sample_weight"),
+            None if teacher is None else tf.stop_gradient(teacher),
         )
+
+    def teach(self, teacher: Recommender) -> None:
+        """See the contract; the teacher is asked about each training query as it comes."""
+        if self.config.negatives != "full" or self.config.loss != "softmax":
+            raise ValueError(
+                f"`negatives`={self.config.negatives!r} and `loss`={self.config.loss!r}, but a "
+                "teacher speaks of the whole catalogue. Use 'full' and 'softmax'."
+            )
+        if teacher.spec != self.spec:
+            raise ValueError(
+                "The teacher has another FeatureSpec, so that its items are others. Train with "
+                "`features=teacher.spec`."
+            )
+        # Its method alone: of the model itself Keras would make a part of the student.
+        self.teacher_scores = teacher.logits_or_prior
 
     def after_step(self, inputs: Query) -> None:
         self.task.remember(inputs["item_id"], self._embed_known_items)
@@ -304,6 +322,8 @@ class TwoTower(TrainableRecommender):
             if name not in ("user_id", "history")
         }
         events["user_id"] = tf.gather(windows["user_id"], place[:, 0])
+        earlier = tf.range(rows.shape[1], dtype=tf.int64)[None, :] <= place[:, 1:]
+        events["history"] = tf.where(earlier, tf.gather(rows, place[:, 0]), 0)
         return events, tf.gather_nd(states, place), place[:, 0]
 
     def _training_only(self) -> Sequence[tf.Variable]:
