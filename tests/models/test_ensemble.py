@@ -40,7 +40,7 @@ def test_the_whole_is_the_weighted_sum_of_its_members_on_one_scale(data, fusion)
 
 
 def test_a_member_without_evidence_gives_its_prior(data):
-    config = EnsembleConfig(("popularity", "ease"), weights=(1.0, 0.0))
+    config = EnsembleConfig(("popularity", "ease"), "z_score", weights=(1.0, 0.0))
     model = tm.train(data, tm.Strategy("ensemble", config))
     queries = model.spec.encode_queries(["?"], np.array([["i1"]], object))
     expected = scipy.stats.zscore(model.prior())

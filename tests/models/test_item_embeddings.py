@@ -20,7 +20,8 @@ def data():
     pairs = [pair for pair in pairs if rng.random() < 0.7] + [("both", "a0"), ("both", "b0")]
     users, items = zip(*pairs, strict=True)
     names = [f"{kind}{i}" for kind in "ab" for i in range(6)] + ["c"]
-    titles = [f"{'sea wave' if n[0] == 'a' else 'hill tree'} day{n[1:]}" for n in names[:-1]]
+    nouns = {"a": "sea wave", "b": "hill tree"}
+    titles = [f"{nouns[name[0]]} {name[0]}{int(name[1]) % 2}" for name in names[:-1]]
     table = pa.table({"item_id": names, "title": [*titles, ""]})
     return tm.Interactions.from_arrays(users, items, items=table)
 
