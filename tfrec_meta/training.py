@@ -186,7 +186,11 @@ def train(
     if teacher is not None:
         model.teach(teacher)
     model.step_options = StepOptions(
-        config.accumulation, config.l2, config.adversarial_weight, config.adversarial_size
+        config.accumulation,
+        config.l2,
+        config.adversarial_weight,
+        config.adversarial_size,
+        config.jit_compile,
     )
     optimizer = _optimizer(config, config.epochs * events.steps)
     model.compile(

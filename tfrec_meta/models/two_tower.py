@@ -192,7 +192,8 @@ class TwoTower(TrainableRecommender):
             self.item_counts,
             self._draw() if training else tf.zeros([2], tf.int64),
             query.get("sample_weight"),
-            None if teacher is None else tf.stop_gradient(teacher),
+            merge=not self.step_options.compiled,
+            teacher=None if teacher is None else tf.stop_gradient(teacher),
         )
 
     def teach(self, teacher: Recommender) -> None:
