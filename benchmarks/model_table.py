@@ -2,11 +2,11 @@
 
 Two splits: stratified, 75 % of each item's events for training (seed 42), and leave-last-out, where
 each user's last event is to be found from all earlier ones. The whole catalogue is ranked, seen
-items are taken out, no row is chosen or stopped by test rows. What a family's defaults were chosen
-by its config says; here they are changed in three ways only: closed forms see all of a history,
-order-aware encoders are trained on windows, and a student learns from the ensemble above it. Times
-are of training alone, the FeatureSpec included, one model after the other; size is that of the
-folder that `tfrec_meta.save` writes.
+items are taken out, nothing is chosen or stopped by test rows. All have the library's defaults,
+whose configs say how they were chosen, but for this: closed forms see all of a history, order-aware
+encoders are trained on windows, embeddings that begin as spectral ones for four epochs, and a
+student learns from the ensemble. Times are of training on the stratified split, the FeatureSpec
+included, one model after the other; size is that of the folder that `tfrec_meta.save` writes.
 
 `--write` puts the table into README.md.
 """
@@ -21,10 +21,10 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import tfrec_meta as tm
 from benchmarks import arguments
+from tfrec_meta.evaluation.intervals import Estimate
 from tfrec_meta.models import Recommender
 
 README = Path(__file__).parents[1] / "README.md"
@@ -32,6 +32,11 @@ _WINDOWS = tm.TrainingConfig(rows="windows")
 
 STRATEGIES: dict[str, tm.Strategy] = {
     "two-tower, mean of the history": tm.Strategy("two_tower"),
+    "two-tower, spectral start": tm.Strategy(
+        "two_tower",
+        tm.TwoTowerConfig(item_initializer="spectral"),
+        tm.TrainingConfig(epochs=4),  # chosen on a fifth of the train rows (split by item, seed 7)
+    ),
     **{
         f"two-tower, {encoder}": tm.Strategy(
             "two_tower", tm.TwoTowerConfig(encoder=encoder), _WINDOWS
@@ -56,8 +61,8 @@ TEACHERS = {"two-tower, distilled from the ensemble": "ensemble of two-tower and
 class Measured:
     """One model on one split: two metrics, seconds and megabytes."""
 
-    ndcg: Any
-    recall: Any
+    ndcg: Estimate
+    recall: Estimate
     seconds: float
     megabytes: float
 
