@@ -17,8 +17,16 @@ from tfrec_meta.data import Interactions, movielens, read_interactions
 _MOVIELENS = ("100k", "1m", "20m", "25m", "32m", "latest-small")
 
 
-def parse(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The namespace (data, seed, quick) of a benchmark; `description` is its docstring."""
+def parse(
+    description: str, argv: Sequence[str] | None = None, switches: Mapping[str, str] | None = None
+) -> argparse.Namespace:
+    """The namespace (data, seed, quick) of a benchmark.
+
+    Args:
+        description: its docstring.
+        argv: by default the command line's.
+        switches: what else it can be told to do, by name, and what that does.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,6 +38,8 @@ def parse(description: str, argv: Sequence[str] | None = None) -> argparse.Names
     )
     parser.add_argument("--seed", type=int, default=42, help="of every random draw (default 42)")
     parser.add_argument("--quick", action="store_true", help="a short run, for CI")
+    for name, meaning in (switches or {}).items():
+        parser.add_argument(f"--{name}", action="store_true", help=meaning)
     return parser.parse_args(argv)
 
 

@@ -33,7 +33,7 @@ from tfrec_meta.evaluation import (
 from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out, interaction_matrix, user_queries
-from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model
+from tfrec_meta.models import FAMILIES, Composite, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import read_config
 from tfrec_meta.training import TrainingConfig
@@ -54,7 +54,8 @@ class Strategy:
     Args:
         family: a key of `tfrec_meta.models.FAMILIES`.
         model: the family's config; its defaults when None.
-        training: the recipe; closed forms take only their data.
+        training: the recipe; closed forms take only their data, ensembles and two-stage models
+            hand it to their members.
         features: an unfitted FeatureSpec; inferred from the data's tables when None.
         history_length: of the inferred spec.
     """
@@ -73,6 +74,25 @@ class Strategy:
             object.__setattr__(self, "model", wanted())
         if not isinstance(self.model, wanted):
             raise ValueError(f"Family {self.family!r} takes a {wanted.__name__} as `model`.")
+        self.members()  # whatever is wrong with one of them shows now
+
+    def members(self) -> tuple[Strategy, ...]:
+        """How the models come about of which this one is made; none for most families.
+
+        A member's recipe is that of the whole, but for what it says itself; so are the features,
+        which are of one spec.
+
+        Raises:
+            ValueError: if one has a family, a field or a value that makes no sense, by name.
+        """
+        if not issubclass(FAMILIES[self.family], Composite):
+            return ()
+        recipe, whole = dataclasses.asdict(self.training), []
+        for member in self.model.members:
+            record = {"family": member.family, "model": member.model}
+            record["training"] = {**recipe, **member.training}
+            whole.append(Strategy.from_dict(record))
+        return tuple(whole)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; `from_dict` takes them back."""
@@ -118,6 +138,7 @@ def train(
     progress: bool = True,
     features: FeatureSpec | None = None,
     warm_start: Recommender | None = None,
+    teacher: Recommender | None = None,
 ) -> Recommender:
     """Makes and fits a model.
 
@@ -132,13 +153,15 @@ def train(
         warm_start: an earlier model of the same family and shape, with whose weights training
             begins: rows are matched by token, so that what is known keeps its embedding, wherever
             its row is now, and what is new begins anew.
+        teacher: a fitted model, as an ensemble, whose scores of the whole catalogue the new one is
+            to learn beside the events: distillation, which "two_tower" with `negatives`="full" can.
 
     Returns:
         The fitted model; its `curve` holds one dict an epoch.
 
     Raises:
         ValueError: if there are no events, `features` is not fitted, or the earlier model is of
-            another family or shape.
+            another family or shape, or the model can't learn from that teacher.
     """
     if isinstance(strategy, str):
         strategy = Strategy(strategy)
@@ -154,7 +177,28 @@ def train(
         features = _fitted_features(strategy, data, warm_start)
     family: Any = FAMILIES[strategy.family]
     model: Recommender = family(strategy.model, features)
-    curve = training.fit(model, data, validation, strategy.training, folder, progress, warm_start)
+    if isinstance(model, Composite):
+        # Both refuse: better before the members take their time.
+        if warm_start is not None:
+            model.warm_start(warm_start)
+        if teacher is not None:
+            model.teach(teacher)
+        model.unite(
+            [
+                train(
+                    data,
+                    member,
+                    validation=validation,
+                    folder=None if folder is None else Path(folder) / "members" / str(place),
+                    progress=progress,
+                    features=features,
+                )
+                for place, member in enumerate(strategy.members())
+            ]
+        )
+    curve = training.fit(
+        model, data, validation, strategy.training, folder, progress, warm_start, teacher
+    )
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model

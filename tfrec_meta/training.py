@@ -20,7 +20,9 @@ from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.keras import tf_keras
+from tfrec_meta.models.composite import Composite
 from tfrec_meta.models.contract import Recommender
+from tfrec_meta.models.ensemble import Ensemble
 from tfrec_meta.models.step import StepOptions
 from tfrec_meta.models.trainable import TrainableRecommender
 from tfrec_meta.models.two_tower import TwoTower
@@ -141,6 +143,7 @@ def train(
     callbacks: Sequence[tf_keras.callbacks.Callback] = (),
     progress: bool = True,
     warm_start: Recommender | None = None,
+    teacher: Recommender | None = None,
 ) -> Curve:
     """Trains `model` in place.
 
@@ -158,13 +161,15 @@ def train(
         progress: whether to show a progress bar (plain lines where there is no terminal).
         warm_start: an earlier model of the same family and shape, whose weights the training
             begins with, rows matched by token.
+        teacher: a fitted model whose scores are learned, too.
 
     Returns:
         One dict an epoch: epoch, loss, seconds, and with validation the metrics, "val_" before.
 
     Raises:
         ValueError: if there is no event of a known item, the loss is no longer finite, or `folder`
-            holds a run of another config, other data, other features or another warm start.
+            holds a run of another config, other data, other features, another warm start or
+            another teacher; or if the model can't learn from that teacher.
     """
     if config.history == "auto":
         history: Any = "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
@@ -178,6 +183,8 @@ def train(
     model.prepare(data)
     if warm_start is not None:
         model.warm_start(warm_start)
+    if teacher is not None:
+        model.teach(teacher)
     model.step_options = StepOptions(
         config.accumulation,
         config.l2,
@@ -193,8 +200,11 @@ def train(
     )
     optimizer.build(model.trainable_variables)
 
-    begun = None if warm_start is None else digest_of(*warm_start.state().values())
-    digests = {"events": events.digest, "warm_start": begun}
+    digests = {
+        "events": events.digest,
+        "warm_start": _digest_of_model(warm_start),
+        "teacher": _digest_of_model(teacher),
+    }
     course = _Course(model, optimizer, data, validation, config, folder, digests)
     if course.epoch < config.epochs and not course.stopped:
         logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
@@ -426,6 +436,15 @@ class _Course(tf_keras.callbacks.Callback):
             )
 
 
+def _digest_of_model(model: Recommender | None) -> str | None:
+    """Tells one model from another."""
+    if model is None:
+        return None
+    members = model.members if isinstance(model, Composite) else ()
+    inner = [str(_digest_of_model(member)).encode() for member in members]
+    return digest_of(*model.state().values(), *inner)
+
+
 def digest_of_events(data: Interactions | Validation | None) -> str:
     """Tells one list of events from another."""
     if data is None or not len(data):
@@ -522,15 +541,29 @@ def fit(
     folder: Path | str | None = None,
     progress: bool = True,
     warm_start: Recommender | None = None,
+    teacher: Recommender | None = None,
 ) -> Curve:
     """Fits any family: by `train`, or in closed form, which needs only the data: no curve.
 
     Raises:
-        ValueError: as `train` does; and for a warm start of a closed form.
+        ValueError: as `train` does; for a warm start or a teacher of a closed form; and for an
+            ensemble that is to choose its weights on a validation that there is not.
     """
     if isinstance(model, TrainableRecommender):
-        return train(model, data, validation, config, folder, (), progress, warm_start)
+        return train(model, data, validation, config, folder, (), progress, warm_start, teacher)
     if warm_start is not None:
         model.warm_start(warm_start)
+    if teacher is not None:
+        model.teach(teacher)
     model.fit(data)
+    if isinstance(model, Ensemble) and model.config.weights == "validation":
+        asking = validation
+        if isinstance(asking, Interactions) and len(asking):
+            asking = Validation(model.spec, data, asking, config.seed)
+        if not isinstance(asking, Validation) or not asking.has_answers:
+            raise ValueError(
+                "`weights`='validation', but no validation event has an item of the catalogue. "
+                "Give `validation`, or set the weights."
+            )
+        model.choose_weights(lambda: asking.metrics(model)[OBJECTIVE])
     return []

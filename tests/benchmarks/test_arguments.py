@@ -11,6 +11,11 @@ def test_defaults_are_movielens_and_a_fixed_seed():
     assert (parsed.data, parsed.seed, parsed.quick) == ("100k", 42, False)
 
 
+def test_a_benchmark_may_have_switches_of_its_own():
+    assert not arguments.parse("", [], {"write": "writes"}).write
+    assert arguments.parse("", ["--write"], {"write": "writes"}).write
+
+
 def test_the_last_line_is_one_json_object(capsys):
     parsed = arguments.parse("", ["--data", "1m", "--seed", "7", "--quick"])
     arguments.finish({"speedup": 31.5}, parsed)

@@ -10,9 +10,10 @@ import pytest
 KNOWN = {"ease": 0.4842, "ials": 0.4888, "low_rank_ease": 0.4841, "item_knn": 0.4386}
 
 # Where the defaults take longer than a test should, or see less than the public ones: all history.
-STRATEGIES = {"two_tower": tm.Strategy(training=tm.TrainingConfig(epochs=1))} | {
-    family: tm.Strategy(family, history_length=1000) for family in KNOWN
-}
+STRATEGIES = {
+    family: tm.Strategy(family, training=tm.TrainingConfig(epochs=1))
+    for family in ("two_tower", "ensemble", "two_stage")
+} | {family: tm.Strategy(family, history_length=1000) for family in KNOWN}
 
 
 @pytest.fixture(scope="session")

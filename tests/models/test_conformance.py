@@ -36,6 +36,24 @@ STRATEGIES = {
     "item_knn": tm.Strategy("item_knn", history_length=8),
     "ease": tm.Strategy("ease", FAMILIES["ease"].config_type(l2=1.0), history_length=8),
     "popularity": tm.Strategy("popularity", history_length=8),
+    "ensemble": tm.Strategy(
+        "ensemble",
+        tm.EnsembleConfig(
+            members=(tm.Member("ials", {"l2": 0.1, "embedding_dim": 12}), tm.Member("item_knn")),
+            fusion="borda",
+            weights=(2.0, 1.0),
+        ),
+        history_length=8,
+    ),
+    "two_stage": tm.Strategy(
+        "two_stage",
+        tm.TwoStageConfig(
+            retriever={"family": "item_knn"},
+            ranker=tm.Member("ease", {"l2": 1.0}),
+            candidates=6,
+        ),
+        history_length=8,
+    ),
 }
 
 # Each history encoder, without the user id that would let it off.

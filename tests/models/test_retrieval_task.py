@@ -5,6 +5,8 @@ from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -30,6 +32,7 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
             tf.constant([0, options.get("step", 0)], tf.int64),
             options.get("sample_weight"),
             merge=options.get("merge", True),
+            teacher=options.get("teacher"),
         )
     )
 
@@ -57,6 +60,8 @@ def cross_entropy(logits, chosen):
         ({"calibration": 1.5}, "`calibration`=1.5; use"),
         ({"margin": 2.0}, "`margin`=2.0; use"),
         ({"negative_weight": 0.0}, "`negative_weight`=0.0; use"),
+        ({"teacher_temperature": 0.0}, "`teacher_temperature`=0.0; use"),
+        ({"teacher_weight": 1.5}, "`teacher_weight`=1.5; use"),
     ],
 )
 def test_bad_config_names_the_value_and_the_way_out(options, message):
@@ -214,3 +219,19 @@ def test_cosine_contrastive_is_of_the_cosine_not_of_the_logit():
     # Cosines are half of the logits .1, .3 and .2, .6.
     expected = np.mean([1 - 0.05 + 0.15, 1 - 0.3 + 0.1])
     assert loss_of(config) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_teacher_has_its_share_of_the_loss_and_heeds_weights_and_masks():
+    config = plain(negatives="full", teacher_weight=0.25, teacher_temperature=0.5)
+    scores = np.array([[5.0, 1.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0, 30.0]])
+    own = tf.constant([[2], [0]])  # item 2 of the first user is neither compared nor taught
+    teacher = tf.constant(scores, tf.float32)
+    found = loss_of(config, own=own, sample_weight=tf.constant([1.0, 3.0]), teacher=teacher)
+    hard, soft = [], []
+    for query, chosen, left, row in ((1.0, 0, [0, 2, 3, 4], 0), (2.0, 2, [0, 1, 2, 3, 4], 1)):
+        logits = query * np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+        hard.append(cross_entropy(logits[left], left.index(chosen)))
+        taught = scipy.special.softmax(scipy.stats.zscore(scores[row])[left] / 0.5)
+        soft.append(scipy.special.rel_entr(taught, scipy.special.softmax(logits[left])).sum())
+    expected = 0.75 * (hard[0] + 3 * hard[1]) / 2 + 0.25 * (soft[0] + 3 * soft[1]) / 2
+    assert found == pytest.approx(expected, rel=1e-5)

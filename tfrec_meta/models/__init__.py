@@ -6,13 +6,17 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 from tfrec_meta.models.closed_forms import EASE, EASEConfig, Popularity, PopularityConfig
+from tfrec_meta.models.composite import Composite, Member
 from tfrec_meta.models.contract import Recommender, read_record
+from tfrec_meta.models.ensemble import Ensemble, EnsembleConfig
 from tfrec_meta.models.factor_models import IALS, IALSConfig, LowRankEASE, LowRankEASEConfig
 from tfrec_meta.models.item_knn import ItemKNN, ItemKNNConfig
+from tfrec_meta.models.two_stage import TwoStage, TwoStageConfig
 from tfrec_meta.models.two_tower import TwoTower, TwoTowerConfig
 
 FAMILIES: dict[str, type[Recommender]] = {
-    family.family: family for family in (TwoTower, IALS, LowRankEASE, EASE, ItemKNN, Popularity)
+    family.family: family
+    for family in (TwoTower, IALS, LowRankEASE, EASE, ItemKNN, Popularity, Ensemble, TwoStage)
 }
 
 
@@ -41,15 +45,21 @@ __all__ = [
     "EASE",
     "FAMILIES",
     "IALS",
+    "Composite",
     "EASEConfig",
+    "Ensemble",
+    "EnsembleConfig",
     "IALSConfig",
     "ItemKNN",
     "ItemKNNConfig",
     "LowRankEASE",
     "LowRankEASEConfig",
+    "Member",
     "Popularity",
     "PopularityConfig",
     "Recommender",
+    "TwoStage",
+    "TwoStageConfig",
     "TwoTower",
     "TwoTowerConfig",
     "load_model",

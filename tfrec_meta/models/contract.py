@@ -132,6 +132,17 @@ class Recommender:
             "Leave out `warm_start`."
         )
 
+    def teach(self, teacher: Recommender) -> None:
+        """Has the training follow a teacher's scores, too; only where a family can.
+
+        Args:
+            teacher: a fitted model of any family, of the same FeatureSpec.
+
+        Raises:
+            ValueError: if the family or its config can't, or the teacher knows other items.
+        """
+        raise ValueError(f"Family {self.family!r} learns from no teacher. Leave out `teacher`.")
+
     def prior(self) -> np.ndarray:
         """Log chance of each item for someone of whom nothing is known, float32 [catalogue]."""
         return self._prior_logits().numpy()
@@ -191,16 +202,20 @@ class Recommender:
     def save(self, folder: Path | str, overwrite: bool = False) -> None:
         """Writes config, FeatureSpec and arrays into a folder, visible only when whole."""
         with atomic_folder(Path(folder), overwrite=overwrite) as new:
-            record = {
-                "format": _FORMAT,
-                "family": self.family,
-                "config": dataclasses.asdict(self.config),
-            }
-            (new / "model.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-            self.spec.save(new / "feature_spec")
-            np.savez(new / "weights.npz", **self.state())  # type: ignore[arg-type]
-            if self.items is not None:
-                pq.write_table(self.items, new / "items.parquet")
+            self.write(new)
+
+    def write(self, folder: Path) -> None:
+        """Writes what `save` does into an empty folder."""
+        record = {
+            "format": _FORMAT,
+            "family": self.family,
+            "config": dataclasses.asdict(self.config),
+        }
+        (folder / "model.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        self.spec.save(folder / "feature_spec")
+        np.savez(folder / "weights.npz", **self.state())  # type: ignore[arg-type]
+        if self.items is not None:
+            pq.write_table(self.items, folder / "items.parquet")
 
     @classmethod
     def from_folder(cls, folder: Path, record: Mapping[str, Any]) -> Self:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import retrieval_losses
+from tfrec_meta.models.score_scales import z_scores
 from tfrec_meta.models.towers import stands_in
 
 import tensorflow as tf
@@ -48,6 +49,10 @@ class RetrievalLossConfig:
         calibration: t of gBCE, in [0, 1]; 0 for plain binary cross-entropy.
         margin: of "cosine_contrastive", in [-1, 1].
         negative_weight: of "cosine_contrastive".
+        teacher_weight: share of the loss that is the divergence from a teacher's distribution over
+            the catalogue, where training has a teacher, in [0, 1].
+        teacher_temperature: divides the teacher's scores, which are first brought to mean 0 and
+            variance 1, so that it means the same for every family; lower for fewer items.
     """
 
     temperature: float = 0.25
@@ -62,6 +67,8 @@ class RetrievalLossConfig:
     calibration: float = 0.75
     margin: float = 0.4
     negative_weight: float = 1.0
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -85,8 +92,11 @@ class RetrievalLossConfig:
             raise ValueError(f"`calibration`={self.calibration}; use a number from 0 to 1.")
         if not -1 <= self.margin <= 1:
             raise ValueError(f"`margin`={self.margin}; use a cosine, from -1 to 1.")
-        if not self.negative_weight > 0:
-            raise ValueError(f"`negative_weight`={self.negative_weight}; use a number above 0.")
+        for name in ("negative_weight", "teacher_temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"`teacher_weight`={self.teacher_weight}; use a share in [0, 1].")
 
 
 class RetrievalTask(tf_keras.layers.Layer):
@@ -125,6 +135,7 @@ class RetrievalTask(tf_keras.layers.Layer):
         draw: tf.Tensor,
         sample_weight: tf.Tensor | None = None,
         merge: bool = True,
+        teacher: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The mean loss, float32 scalar.
 
@@ -139,6 +150,8 @@ class RetrievalTask(tf_keras.layers.Layer):
             sample_weight: float32 [B].
             merge: whether repeated candidates of a softmax are scored once; their number then is
                 known only when the step runs.
+            teacher: float32 [B, catalogue], the scores of a teacher; only where the whole
+                catalogue are negatives.
         """
         config = self._config
         merge &= config.loss == "softmax"  # others can't be counted by a shift of the logit
@@ -164,10 +177,19 @@ class RetrievalTask(tf_keras.layers.Layer):
             met = stands_in(own, rows, self._items)
             allowed &= ~(met if owner is None else tf.gather(met, owner))
         others = tf.where(allowed, others, retrieval_losses.MASKED)
+        divergence = None
+        if teacher is not None:
+            divergence = retrieval_losses.distillation(
+                tf.where(rows == items[:, None], chosen[:, None], others),
+                z_scores(teacher) / config.teacher_temperature,
+            )
         if config.hard_negatives:
             count = tf.minimum(config.hard_negatives, tf.shape(others)[1])
             others = tf.math.top_k(others, count, sorted=False).values
         losses = self._loss_of_rows(chosen, others)
+        if divergence is not None:
+            share = config.teacher_weight
+            losses = (1.0 - share) * losses + share * divergence
         return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
 
     def _candidates(

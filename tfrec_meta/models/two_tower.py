@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query
+from tfrec_meta.models.contract import Query, Recommender
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
+from tfrec_meta.models.item_embeddings import ItemInitializer, initialised
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.towers import (
     FeatureSum,
@@ -35,6 +36,8 @@ class TwoTowerConfig(RetrievalLossConfig):
         user_features: whether the query tower takes the user's and the context's features.
         item_features: whether the candidate tower takes the item's features.
         share_item_embeddings: whether history and candidates use one table of item embeddings.
+        item_initializer: what item embeddings begin as (`models.item_embeddings`); "item2vec" and
+            "spectral" decompose a matrix of items, "words" needs texts or categories of these.
         normalise: whether both towers end on the unit sphere.
         popularity_bias: whether each item has a bias, which starts at its log popularity.
         encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
@@ -52,6 +55,7 @@ class TwoTowerConfig(RetrievalLossConfig):
     user_features: bool = False
     item_features: bool = True
     share_item_embeddings: bool = True
+    item_initializer: ItemInitializer = "random"
     normalise: bool = True
     popularity_bias: bool = True
     encoder: EncoderName = "mean"
@@ -75,6 +79,11 @@ class TwoTowerConfig(RetrievalLossConfig):
             raise ValueError(
                 "`loss`='cosine_contrastive' is of cosines. Use `normalise`=True and "
                 "`popularity_bias`=False."
+            )
+        if self.item_initializer not in get_args(ItemInitializer):
+            raise ValueError(
+                f"`item_initializer`={self.item_initializer!r}; use one of "
+                f"{get_args(ItemInitializer)}."
             )
         if self.encoder not in get_args(EncoderName):
             raise ValueError(f"`encoder`={self.encoder!r}; use one of {get_args(EncoderName)}.")
@@ -145,6 +154,7 @@ class TwoTower(TrainableRecommender):
             tf.zeros([items, dim + 1]), trainable=False, name="item_index"
         )
         self.task = RetrievalTask(config, items, dim + 1)
+        self.teacher_scores: Callable[[Query], tf.Tensor] | None = None
         for layers in (self.query_layers, self.item_layers):
             if layers is not None:
                 layers.build([None, dim])
@@ -155,6 +165,11 @@ class TwoTower(TrainableRecommender):
         super().prepare(data)
         if self.config.popularity_bias:
             self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
+        if self.config.item_initializer != "random":
+            start = self.item_embedding.numpy()
+            found = initialised(self.config.item_initializer, data, self.spec, start)
+            self.item_embedding.assign(found)
+            self.history_embedding.assign(found)  # the same one, if they are shared
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
         """The loss of a batch of events.
@@ -173,6 +188,7 @@ class TwoTower(TrainableRecommender):
             query, window = inputs, None
             vector = self._encode_history(inputs["history"], draw)
             own = inputs["history"]
+        teacher = None if self.teacher_scores is None else self.teacher_scores(query)
         return self.task(
             self._embed_query(query, vector),
             query["item_id"],
@@ -183,7 +199,23 @@ class TwoTower(TrainableRecommender):
             self._draw() if training else tf.zeros([2], tf.int64),
             query.get("sample_weight"),
             merge=not self.step_options.compiled,
+            teacher=None if teacher is None else tf.stop_gradient(teacher),
         )
+
+    def teach(self, teacher: Recommender) -> None:
+        """See the contract; the teacher is asked about each training query as it comes."""
+        if self.config.negatives != "full" or self.config.loss != "softmax":
+            raise ValueError(
+                f"`negatives`={self.config.negatives!r} and `loss`={self.config.loss!r}, but a "
+                "teacher speaks of the whole catalogue. Use 'full' and 'softmax'."
+            )
+        if teacher.spec != self.spec:
+            raise ValueError(
+                "The teacher has another FeatureSpec, so that its items are others. Train with "
+                "`features=teacher.spec`."
+            )
+        # Its method alone: of the model itself Keras would make a part of the student.
+        self.teacher_scores = teacher.logits_or_prior
 
     def after_step(self, inputs: Query) -> None:
         self.task.remember(inputs["item_id"], self._embed_known_items)
@@ -261,6 +293,11 @@ class TwoTower(TrainableRecommender):
             "user_features": hp.Boolean("user_features", default=default.user_features),
             "item_features": hp.Boolean("item_features", default=default.item_features),
             "share_item_embeddings": hp.Boolean("share_item_embeddings", default=True),
+            "item_initializer": hp.Choice(
+                "item_initializer",
+                ["random", "item2vec", "spectral", "lightgcn"],
+                default=default.item_initializer,
+            ),
             "popularity_bias": hp.Boolean("popularity_bias", default=True),
             **_loss_space(hp, default),
             **_encoder_space(hp, default),
@@ -298,6 +335,8 @@ class TwoTower(TrainableRecommender):
             if name not in ("user_id", "history")
         }
         events["user_id"] = tf.gather(windows["user_id"], place[:, 0])
+        earlier = tf.range(rows.shape[1], dtype=tf.int64)[None, :] <= place[:, 1:]
+        events["history"] = tf.where(earlier, tf.gather(rows, place[:, 0]), 0)
         return events, tf.gather_nd(states, place), place[:, 0]
 
     def _training_only(self) -> Sequence[tf.Variable]:
