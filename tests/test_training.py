@@ -73,6 +73,7 @@ def uninterrupted():
         *[("user_dropout", value) for value in (-0.1, 1.0)],
         ("history", "later"),
         ("rows", "users"),
+        ("optimizer", "sgd"),
     ],
 )
 def test_a_bad_recipe_names_the_value_and_the_way_out(name, value):
@@ -83,6 +84,65 @@ def test_a_bad_recipe_names_the_value_and_the_way_out(name, value):
 def test_windows_know_no_leave_one_out():
     with pytest.raises(ValueError, match="Use 'earlier' or 'auto'"):
         TrainingConfig(rows="windows", history="leave_one_out")
+
+
+def test_a_mean_of_whole_tables_and_a_lazy_optimizer_exclude_each_other():
+    with pytest.raises(ValueError, match="`average_decay`=0.9 .*`optimizer`='lazy_adam' .*Use 0"):
+        TrainingConfig(optimizer="lazy_adam", average_decay=0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("auto", "AdamW"),
+        ("adamw", "AdamW"),
+        ("lazy_adamw", "LazyAdamW"),
+        ("lazy_adam", "LazyAdam"),
+        ("adagrad", "Adagrad"),
+        ("lazy_adagrad", "LazyAdagrad"),
+        ("row_wise_adagrad", "RowWiseAdagrad"),
+    ],
+)
+def test_an_optimizer_goes_by_its_name_and_spares_the_bias(name, kind):
+    model = fresh()
+    optimizer = training._optimizer(TrainingConfig(optimizer=name, weight_decay=0.25), 10, model)
+    assert type(optimizer).__name__ == kind
+    optimizer.build(model.trainable_variables)
+    decays = {"AdamW": 0.25, "LazyAdamW": 0.25}
+    assert optimizer.weight_decay == decays.get(kind)
+    if kind in decays:
+        assert not optimizer._use_weight_decay(model.item_bias)
+        assert optimizer._use_weight_decay(model.item_embedding)
+
+
+def test_auto_is_lazy_from_a_hundred_thousand_rows(monkeypatch):
+    monkeypatch.setattr(training, "_LARGE_TABLE", len(SPEC.users))
+    chosen = training._optimizer(TrainingConfig(), 10, fresh())
+    assert type(chosen).__name__ == "LazyAdamW"
+    averaged = training._optimizer(TrainingConfig(average_decay=0.9), 10, fresh())
+    assert type(averaged).__name__ == "AdamW"
+
+
+def test_a_step_reads_and_writes_no_whole_table():
+    """Of a table that is looked up, each gradient is of rows, and no op reads the variable."""
+    data = synthetic(60, 2_000, 900, seed=3)
+    spec = FeatureSpec(history_length=4).fit(data)
+    model = TwoTower(TwoTowerConfig(embedding_dim=4, user_id=True), spec)
+    model.prepare(data)
+    config = TrainingConfig(optimizer="lazy_adamw", history_length=4, batch_size=16)
+    optimizer = training._optimizer(config, 10, model)
+    model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    batch = next(iter(training._rows(data, model, config).batches(0)))
+    graph = tf.function(model.train_step).get_concrete_function(batch).graph
+    rows = {len(spec.items), len(spec.items) - 1, len(spec.users)}
+    large = [
+        (op.type, output.shape)
+        for op in graph.get_operations()
+        for output in op.outputs
+        if output.shape.rank and output.shape[0] in rows
+    ]
+    assert not large
 
 
 def test_a_recipe_goes_through_json():

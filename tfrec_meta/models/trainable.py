@@ -181,7 +181,8 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
         What training never met has its initial, random embedding: content alone speaks for it.
         """
-        return tf.cast(tf.gather(tf.concat([[0.0], self.item_counts], 0), rows) > 0, tf.float32)
+        known = tf.gather(self.item_counts, tf.maximum(rows - 1, 0)) > 0
+        return tf.cast(known & (rows > 0), tf.float32)
 
     def _met_user(self, users: tf.Tensor) -> tf.Tensor:
         """bool [B], whether training had events of these users."""

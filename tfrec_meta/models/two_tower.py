@@ -156,7 +156,8 @@ class TwoTower(TrainableRecommender):
     def prepare(self, data: Interactions) -> None:
         super().prepare(data)
         if self.config.popularity_bias:
-            self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
+            prior = self._prior_logits()
+            self.item_bias.assign(tf.concat([tf.reduce_min(prior, keepdims=True), prior], axis=0))
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
         """In-batch softmax loss of a batch of events.
@@ -176,8 +177,10 @@ class TwoTower(TrainableRecommender):
             vector = self._encode_history(inputs["history"], draw)
             own = inputs["history"]
         items = query["item_id"]
-        # Only ratios matter, and TFRS clips at 1e-6: so relative to the most popular item.
-        chance = tf.gather(self.item_counts / tf.reduce_max(self.item_counts), items - 1)
+        # Only ratios matter, and TFRS clips at 1e-6: so relative to the most popular item of the
+        # batch. To read all counts would take longer the more items there are.
+        counts = tf.gather(self.item_counts, items - 1)
+        chance = counts / tf.reduce_max(counts)
         mask = None
         if self.config.mask_positives:
             found = stands_in(own, items, len(self.spec.items))
@@ -195,6 +198,10 @@ class TwoTower(TrainableRecommender):
 
     def refresh(self, chunk: int = 65_536) -> None:
         """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
+        if self.config.popularity_bias:
+            # An unknown item is as popular as the least popular known one.
+            known = self.item_bias[1:]
+            self.item_bias.assign(tf.concat([tf.reduce_min(known, keepdims=True), known], axis=0))
         rows = tf.range(self.item_index.shape[0])
         parts = [
             self.embed_item(self._known_item(rows[start : start + chunk]))
@@ -232,9 +239,7 @@ class TwoTower(TrainableRecommender):
             total = self.item_layers(total)
         if self.config.normalise:
             total = on_unit_sphere(total)
-        # An unknown item is as popular as the least popular known one.
-        bias = tf.concat([tf.reduce_min(self.item_bias[1:], keepdims=True), self.item_bias[1:]], 0)
-        return tf.concat([total, tf.gather(bias, rows)[:, None]], axis=1)
+        return tf.concat([total, tf.gather(self.item_bias, rows)[:, None]], axis=1)
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
         embedding = self.embed_query(query)
@@ -274,10 +279,9 @@ class TwoTower(TrainableRecommender):
 
     def _encode_history(self, rows: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
         """int32 [B, H] to float32 [B, embedding_dim]; dropout is drawn from `draw`, int64 [2]."""
-        table = tf.convert_to_tensor(self.history_embedding)
         if self.history_encoder is None:
-            return mean_of_rows(rows, table)
-        return self.history_encoder(rows, table, draw)
+            return mean_of_rows(rows, self.history_embedding)
+        return self.history_encoder(rows, self.history_embedding, draw)
 
     def _events_of_windows(
         self, windows: Query, draw: tf.Tensor | None
