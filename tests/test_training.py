@@ -87,7 +87,7 @@ def test_windows_know_no_leave_one_out():
 
 
 def test_a_mean_of_whole_tables_and_a_lazy_optimizer_exclude_each_other():
-    with pytest.raises(ValueError, match="`average_decay`=0.9 .*`optimizer`='lazy_adam' .*Use 0"):
+    with pytest.raises(ValueError, match=r"`average_decay`=0.9 .*`optimizer`='lazy_adam' .*Use 0"):
         TrainingConfig(optimizer="lazy_adam", average_decay=0.9)
 
 

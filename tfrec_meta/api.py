@@ -19,6 +19,7 @@ from tfrec_meta import (
 from tfrec_meta.data import (
     Interactions,
     Split,
+    StreamedInteractions,
     split_by_user,
     split_leave_last_out,
     user_histories,
@@ -110,7 +111,7 @@ class Evaluations(dict[str, Evaluation]):
 
 
 def train(
-    data: Interactions | Split,
+    data: Interactions | StreamedInteractions | Split,
     strategy: Strategy | str = Strategy(),
     *,
     validation: Interactions | training.Validation | None = None,
@@ -122,7 +123,8 @@ def train(
     """Makes and fits a model.
 
     Args:
-        data: training events, or a Split, whose train and validation parts are used.
+        data: training events, in memory or streamed, or a Split, whose train and validation parts
+            are used.
         strategy: how; a family name means that family with its defaults.
         validation: events for early stopping; without them all epochs are run.
         folder: for checkpoints and TensorBoard logs; the same call resumes what was killed.
@@ -145,8 +147,11 @@ def train(
     if isinstance(data, Split):
         validation = data.validation if validation is None else validation
         data = data.train
-    if not isinstance(data, Interactions):
-        raise TypeError(f"`data` is a {type(data).__name__}; give Interactions or a Split.")
+    if not isinstance(data, Interactions | StreamedInteractions):
+        raise TypeError(
+            f"`data` is a {type(data).__name__}; give Interactions, a Split, or what "
+            "`stream_interactions` gave."
+        )
     if not len(data):
         raise ValueError("There are no events to train on. Check the split.")
     training.seed_everything(strategy.training.seed)
@@ -161,7 +166,9 @@ def train(
 
 
 def _fitted_features(
-    strategy: Strategy, data: Interactions, warm_start: Recommender | None = None
+    strategy: Strategy,
+    data: Interactions | StreamedInteractions,
+    warm_start: Recommender | None = None,
 ) -> FeatureSpec:
     declared = strategy.features or FeatureSpec.infer(data, strategy.history_length)
     if warm_start is not None and warm_start.spec.declaration() == declared.declaration():

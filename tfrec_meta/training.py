@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.contract import Recommender
 from tfrec_meta.models.step import StepOptions
+from tfrec_meta.models.streamed_rows import StreamedRows
 from tfrec_meta.models.trainable import TrainableRecommender
 from tfrec_meta.models.two_tower import TwoTower
 from tfrec_meta.models.user_events import RowOptions, UserEvents, digest_of
@@ -155,7 +156,7 @@ class TrainingConfig:
 
 def train(
     model: TrainableRecommender,
-    data: Interactions,
+    data: Interactions | StreamedInteractions,
     validation: Interactions | Validation | None = None,
     config: TrainingConfig = TrainingConfig(),
     folder: Path | str | None = None,
@@ -281,8 +282,8 @@ def _learning_rate(peak: float, steps: int) -> tf_keras.optimizers.schedules.Lea
 
 
 def _rows(
-    data: Interactions, model: TrainableRecommender, config: TrainingConfig
-) -> UserEvents | UserWindows:
+    data: Interactions | StreamedInteractions, model: TrainableRecommender, config: TrainingConfig
+) -> UserEvents | UserWindows | StreamedRows:
     """The training rows: `steps`, `batches(epoch)` and `digest`."""
     length = min(config.history_length, model.spec.history_length)
     windows = config.rows == "windows"
@@ -291,11 +292,10 @@ def _rows(
     names = {field.name for field in dataclasses.fields(RowOptions)}
     recipe = {name: getattr(config, name) for name in names}
     options = RowOptions(**{**recipe, "history_length": length})
-    return (
-        UserWindows(data, model.spec, options)
-        if windows
-        else UserEvents.of(data, model.spec, options)
-    )
+    kind: type[UserEvents] | type[UserWindows] = UserWindows if windows else UserEvents
+    if isinstance(data, StreamedInteractions):
+        return StreamedRows(kind, data, model.spec, options)
+    return kind.of(data, model.spec, options)
 
 
 class _Course(tf_keras.callbacks.Callback):
@@ -305,7 +305,7 @@ class _Course(tf_keras.callbacks.Callback):
         self,
         model: TrainableRecommender,
         optimizer: tf_keras.optimizers.Optimizer,
-        data: Interactions,
+        data: Interactions | StreamedInteractions,
         validation: Interactions | Validation | None,
         config: TrainingConfig,
         folder: Path | str | None,
@@ -490,12 +490,19 @@ class Validation:
         seed: of the sample.
     """
 
-    def __init__(self, spec: FeatureSpec, data: Interactions, validation: Interactions, seed: int):
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        data: Interactions | StreamedInteractions,
+        validation: Interactions,
+        seed: int,
+    ):
         self.events = validation
         users = validation.user_ids
         if len(users) > _VALIDATION_USERS:
             users = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
-        self.asked = held_out(spec, data, validation, users)
+        past = data if isinstance(data, Interactions) else data.of_users(users)
+        self.asked = held_out(spec, past, validation, users)
         self.has_answers = self.asked.relevant.nnz > 0  # else every model would score 0
 
     def __len__(self) -> int:
@@ -551,7 +558,7 @@ def seed_everything(seed: int) -> None:
 
 def fit(
     model: Recommender,
-    data: Interactions,
+    data: Interactions | StreamedInteractions,
     validation: Interactions | Validation | None = None,
     config: TrainingConfig = TrainingConfig(),
     folder: Path | str | None = None,
@@ -562,9 +569,15 @@ def fit(
 
     Raises:
         ValueError: as `train` does; and for a warm start of a closed form.
+        TypeError: for streamed events and a closed form.
     """
     if isinstance(model, TrainableRecommender):
         return train(model, data, validation, config, folder, (), progress, warm_start)
+    if isinstance(data, StreamedInteractions):
+        raise TypeError(
+            f"Family {model.family!r} is solved from all events at once, and these are streamed. "
+            "Read them with `read_interactions`, or train a family that learns by steps."
+        )
     if warm_start is not None:
         model.warm_start(warm_start)
     model.fit(data)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.features.kinds import Feature
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query, Recommender, WarmStartError
+from tfrec_meta.models.contract import Query, Recommender, WarmStartError, event_counts
 from tfrec_meta.models.step import StepOptions, loss_and_gradients
 from tfrec_meta.models.towers import is_present
 
@@ -63,12 +63,11 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
     # Training.
 
-    def prepare(self, data: Interactions) -> None:
+    def prepare(self, data: Interactions | StreamedInteractions) -> None:
         """Takes in what is counted, not learned by steps: popularity and the feature tables."""
         self.observe(data)
         if self._user_id:
-            users = self.spec.users.encode(data.events["user_id"])
-            counts = np.bincount(users, minlength=len(self.spec.users))
+            counts = event_counts(data, "user_id", self.spec.users)
             counts[0] = 0  # nobody in particular
             self.user_counts.assign(counts.astype(np.float32))
         for table, encoded in (

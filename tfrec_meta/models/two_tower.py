@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_args
 
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
@@ -153,7 +153,7 @@ class TwoTower(TrainableRecommender):
 
     # Training.
 
-    def prepare(self, data: Interactions) -> None:
+    def prepare(self, data: Interactions | StreamedInteractions) -> None:
         super().prepare(data)
         if self.config.popularity_bias:
             prior = self._prior_logits()
