@@ -24,6 +24,7 @@ from tfrec_meta.data import (
     split_leave_last_out,
     user_histories,
 )
+from tfrec_meta.distribution import strategy_of
 from tfrec_meta.evaluation import (
     Evaluation,
     format_table,
@@ -154,11 +155,13 @@ def train(
         )
     if not len(data):
         raise ValueError("There are no events to train on. Check the split.")
+    distribution = strategy_of(strategy.training.distribute)  # first: TensorFlow may not have begun
     training.seed_everything(strategy.training.seed)
     if features is None:
         features = _fitted_features(strategy, data, warm_start)
     family: Any = FAMILIES[strategy.family]
-    model: Recommender = family(strategy.model, features)
+    with distribution.scope():
+        model: Recommender = family(strategy.model, features)
     curve = training.fit(model, data, validation, strategy.training, folder, progress, warm_start)
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))

@@ -10,12 +10,14 @@ import math
 import numbers
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.distribution import Distribute, agreed, is_chief, shared
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
@@ -85,6 +87,9 @@ class TrainingConfig:
             use; 0 for none, else in [0, 1), as .99. It starts at the first weights.
         mixed_precision: whether TensorFlow may do matrix products in bfloat16.
         jit_compile: whether XLA compiles the step.
+        distribute: "mirrored" shares each batch among the GPUs of this machine, "multi_worker"
+            among those of several, and with "parameter_server" workers train at their own pace; the
+            latter two read TF_CONFIG. In-batch negatives are those of a replica's part.
         patience: epochs without a better validation NDCG@10 before training stops; 0 never stops.
         seed: of the order of events and dropout, and in `tfrec_meta.train` of initial values.
     """
@@ -109,6 +114,7 @@ class TrainingConfig:
     average_decay: float = 0.0
     mixed_precision: bool = False
     jit_compile: bool = False
+    distribute: Distribute = "none"
     patience: int = 3
     seed: int = 42
 
@@ -146,6 +152,15 @@ class TrainingConfig:
             raise ValueError(
                 f"`average_decay`={self.average_decay} averages whole tables at each step, and "
                 f"`optimizer`={self.optimizer!r} touches rows alone. Use 0, or 'adamw'."
+            )
+        if self.distribute not in get_args(Distribute):
+            raise ValueError(
+                f"`distribute`={self.distribute!r}; use one of {get_args(Distribute)}."
+            )
+        if self.adversarial_weight and self.distribute != "none":
+            raise ValueError(
+                f"`adversarial_weight`={self.adversarial_weight} changes embeddings within a step, "
+                f"which replicas can't (`distribute`={self.distribute!r}). Use 0, or 'none'."
             )
         if self.rows == "windows" and self.history == "leave_one_out":
             raise ValueError(
@@ -203,13 +218,15 @@ def train(
     model.step_options = StepOptions(
         config.accumulation, config.l2, config.adversarial_weight, config.adversarial_size
     )
-    optimizer = _optimizer(config, config.epochs * events.steps, model)
-    model.compile(
-        optimizer=optimizer,
-        steps_per_execution=max(1, min(16, events.steps // 4)),
-        jit_compile=config.jit_compile,
-    )
-    optimizer.build(model.trainable_variables)
+    strategy = model.distribute_strategy
+    with strategy.scope():
+        optimizer = _optimizer(config, config.epochs * events.steps, model)
+        model.compile(
+            optimizer=optimizer,
+            steps_per_execution=max(1, min(16, events.steps // 4)),
+            jit_compile=config.jit_compile,
+        )
+        optimizer.build(model.trainable_variables)
 
     begun = None if warm_start is None else digest_of(*warm_start.state().values())
     digests = {"events": events.digest, "warm_start": begun}
@@ -217,13 +234,15 @@ def train(
     if course.epoch < config.epochs and not course.stopped:
         logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
         bar = [_Progress(config.epochs, events.steps)] * progress
+        shown = [*logs, *bar] if is_chief(strategy) else []
+        batches, axis = events.batches(course.epoch), int(config.accumulation > 1)
         with _bfloat16() if config.mixed_precision else contextlib.nullcontext():
             model.fit(
-                events.batches(course.epoch),
+                shared(batches, strategy, events.rows_of_batch, axis),
                 initial_epoch=course.epoch,
                 epochs=config.epochs,
                 steps_per_epoch=events.steps,
-                callbacks=[course, *logs, *bar, *callbacks],
+                callbacks=[course, *shown, *callbacks],
                 verbose=0,
             )
     course.finish()
@@ -326,7 +345,8 @@ class _Course(tf_keras.callbacks.Callback):
                 _log.warning("No validation event has an item of the catalogue: no early stopping.")
         self.curve: Curve = []
         self.best: tuple[float, int, list[np.ndarray]] | None = None
-        self.folder = Path(folder) if folder is not None else Path()
+        self.strategy = model.distribute_strategy
+        self.folder = self.kept = Path(folder) if folder is not None else Path()
         self.manager = None
         if folder is not None:
             known = (*model.user_table.values(), *model.item_table.values())
@@ -335,12 +355,17 @@ class _Course(tf_keras.callbacks.Callback):
                 {**digests, "tables": tables, "validation": digest_of_events(validation)}
             )
             self.record = tf.Variable("{}", dtype=tf.string)
+            if not is_chief(self.strategy):
+                # To read what replicas hold takes all workers, and so all save, but one for good.
+                self._own = tempfile.TemporaryDirectory(prefix="tfrec-meta-worker-")
+                self.kept = Path(self._own.name)
             last = tf.train.Checkpoint(model=model, optimizer=optimizer, record=self.record)
             # The weights alone: by way of the model, reading it would turn the optimizer back too.
             self.best_checkpoint = tf.train.Checkpoint(weights=model.weights)
-            self.manager = tf.train.CheckpointManager(last, str(self.folder / "checkpoints"), 2)
-            if self.manager.latest_checkpoint:
-                self._resume(last, self.manager.latest_checkpoint)
+            self.manager = tf.train.CheckpointManager(last, str(self.kept / "checkpoints"), 2)
+            latest = tf.train.latest_checkpoint(str(self.folder / "checkpoints"))
+            if latest:
+                self._resume(last, latest)
 
     @property
     def epoch(self) -> int:
@@ -368,11 +393,11 @@ class _Course(tf_keras.callbacks.Callback):
         record = {"epoch": epoch + 1, "loss": loss}
         if self.validation is not None:
             with self._averaged():
-                record |= self.validation.metrics(self.trained)
+                record |= agreed(self.strategy, self.validation.metrics(self.trained))
                 if self.best is None or record[OBJECTIVE] > self.best[0]:
                     self.best = (record[OBJECTIVE], epoch + 1, self.trained.get_weights())
                     if self.manager is not None:
-                        self.best_checkpoint.write(self._best_path(epoch + 1))
+                        self.best_checkpoint.write(self._best_path(self.kept, epoch + 1))
             logs.update({k: v for k, v in record.items() if k.startswith("val_")})
         record["seconds"] = time.perf_counter() - self._began
         self.curve.append(record)
@@ -380,10 +405,10 @@ class _Course(tf_keras.callbacks.Callback):
             best = None if self.best is None else self.best[1]
             self.record.assign(json.dumps({"curve": self.curve, "best": best}))
             lines = "".join(json.dumps(line) + "\n" for line in self.curve)
-            write_whole(self.folder / "history.jsonl", lines)
+            write_whole(self.kept / "history.jsonl", lines)
             self.manager.save()
             # Only now: until the record was saved, a kill would go back to the best one before.
-            for path in (self.folder / "checkpoints").glob("best-*"):
+            for path in (self.kept / "checkpoints").glob("best-*"):
                 if not path.name.startswith(f"best-{best}."):
                     path.unlink()
         if self.stopped:
@@ -410,8 +435,9 @@ class _Course(tf_keras.callbacks.Callback):
         for variable, value in zip(variables, last, strict=True):
             variable.assign(value)
 
-    def _best_path(self, epoch: int) -> str:
-        return str(self.folder / "checkpoints" / f"best-{epoch}")
+    @staticmethod
+    def _best_path(folder: Path, epoch: int) -> str:
+        return str(folder / "checkpoints" / f"best-{epoch}")
 
     def _resume(self, last: tf.train.Checkpoint, path: str) -> None:
         last.restore(path).assert_existing_objects_matched()
@@ -419,7 +445,7 @@ class _Course(tf_keras.callbacks.Callback):
         self.curve = record["curve"]
         if record["best"] is not None:
             now = self.trained.get_weights()
-            read = self.best_checkpoint.read(self._best_path(record["best"]))
+            read = self.best_checkpoint.read(self._best_path(self.folder, record["best"]))
             read.assert_existing_objects_matched()
             value = self.curve[record["best"] - 1][OBJECTIVE]
             self.best = (value, record["best"], self.trained.get_weights())
@@ -445,7 +471,8 @@ class _Course(tf_keras.callbacks.Callback):
         }
         record = json.loads(json.dumps(record))
         if not path.exists():
-            write_whole(path, json.dumps(record, indent=1))
+            if is_chief(self.strategy):
+                write_whole(path, json.dumps(record, indent=1))
             return
         before = json.loads(path.read_text())
         changed = [
@@ -529,6 +556,8 @@ class Validation:
 
 class _Progress(tf_keras.callbacks.Callback):
     """A tqdm bar on a terminal, a line an epoch elsewhere."""
+
+    _supports_tf_logs = True  # reads no figures of a batch, which parameter servers don't give
 
     def __init__(self, epochs: int, steps: int):
         super().__init__()

@@ -39,6 +39,7 @@ class StreamedRows:
 
     Attributes:
         steps: steps an epoch.
+        rows_of_batch: as of the rows that are in memory.
         digest: tells one list of events from another.
 
     Raises:
@@ -82,8 +83,8 @@ class StreamedRows:
         self._kind: Any = kind
         self._spec = spec
         self.digest = digest_of(*digests)
-        self._rows_of_batch = min(kind.largest_batch(options), self._rows)
-        self.steps = self._rows // self._rows_of_batch // options.accumulation
+        self.rows_of_batch = min(kind.largest_batch(options), self._rows)
+        self.steps = self._rows // self.rows_of_batch // options.accumulation
 
     def batches(self, epoch: int) -> tf.data.Dataset:
         """As of the rows that are in memory: the same at every call."""
@@ -97,7 +98,7 @@ class StreamedRows:
 
         parts = tf.data.Dataset.from_tensor_slices(order)
         batches = parts.interleave(of_part, cycle_length=_TOGETHER, block_length=1)
-        return batches.rebatch(self._rows_of_batch, drop_remainder=True)
+        return batches.rebatch(self.rows_of_batch, drop_remainder=True)
 
     def _read(self, part: tf.Tensor) -> Any:
         """The rows of a part, whose tensors are read when the graph runs."""
