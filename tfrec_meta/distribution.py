@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from tfrec_meta.keras import tf_keras
@@ -64,12 +64,15 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def shared(
-    batches: tf.data.Dataset, strategy: tf.distribute.Strategy, rows: int, axis: int = 0
+    make_batches: Callable[[], tf.data.Dataset],
+    strategy: tf.distribute.Strategy,
+    rows: int,
+    axis: int = 0,
 ) -> Any:
     """What `fit` takes: each replica's part of each batch.
 
     Args:
-        batches: dicts of tensors.
+        make_batches: makes the batches, dicts of tensors; called where they are needed.
         strategy: what the model was made in.
         rows: of a batch.
         axis: of the rows, in each tensor.
@@ -80,13 +83,15 @@ def shared(
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         return tf_keras.utils.experimental.DatasetCreator(
             # Workers go on at their own pace, each through batches of its own.
-            lambda context: batches.shard(
-                context.num_input_pipelines, context.input_pipeline_id
-            ).repeat()
+            lambda context: (
+                make_batches()
+                .shard(context.num_input_pipelines, context.input_pipeline_id)
+                .repeat()
+            )
         )
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        return batches
+        return make_batches()
     if rows % replicas:
         raise ValueError(
             f"A batch of {rows} rows can't be shared evenly by {replicas} replicas. Make "
@@ -103,7 +108,7 @@ def shared(
                 for name, value in batch.items()
             }
 
-        return batches.map(parts).unbatch()
+        return make_batches().map(parts).unbatch()
 
     return strategy.distribute_datasets_from_function(of_worker)
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -235,7 +236,7 @@ def train(
         logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
         bar = [_Progress(config.epochs, events.steps)] * progress
         shown = [*logs, *bar] if is_chief(strategy) else []
-        batches, axis = events.batches(course.epoch), int(config.accumulation > 1)
+        batches, axis = partial(events.batches, course.epoch), int(config.accumulation > 1)
         with _bfloat16() if config.mixed_precision else contextlib.nullcontext():
             model.fit(
                 shared(batches, strategy, events.rows_of_batch, axis),
