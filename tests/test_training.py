@@ -9,7 +9,13 @@ import sys
 import textwrap
 
 from tfrec_meta import training
-from tfrec_meta.data import Interactions, histories, split_leave_last_out, synthetic
+from tfrec_meta.data import (
+    Interactions,
+    histories,
+    split_leave_last_out,
+    stream_interactions,
+    synthetic,
+)
 from tfrec_meta.features import Category, FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import Popularity, PopularityConfig, TwoTower, TwoTowerConfig
@@ -18,6 +24,7 @@ from tfrec_meta.training import TrainingConfig, train
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
@@ -558,3 +565,38 @@ def test_a_run_killed_by_the_system_goes_on_and_ends_alike(tmp_path, uninterrupt
     model, curve = run(folder=tmp_path)
     assert without_seconds(curve) == without_seconds(uninterrupted[1])
     assert_same_weights(model.state(), uninterrupted[0])
+
+
+# Streamed events.
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("events")
+    pq.write_table(SPLIT.train.events, folder / "events.parquet")
+    return stream_interactions(folder, part_events=200, items=DATA.items)
+
+
+def test_streamed_events_are_counted_and_trained_on_as_those_in_memory(
+    streamed, uninterrupted, tmp_path
+):
+    model = fresh()
+    options = {"config": QUICK, "folder": tmp_path, "progress": False}
+    curve = train(model, streamed, SPLIT.validation, **options)
+    in_memory, _ = uninterrupted
+    for name, value in model.state().items():
+        if name.endswith(("item_counts:0", "user_counts:0")):
+            np.testing.assert_array_equal(value, in_memory[name], err_msg=name)
+    assert [line["epoch"] for line in curve] == [1, 2, 3]
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    # The rows are the same, in another order: about the same is learned.
+    assert curve[-1]["loss"] == pytest.approx(uninterrupted[1][-1]["loss"], rel=0.1)
+    again = fresh()
+    assert train(again, streamed, SPLIT.validation, **options) == curve
+    assert_same_weights(again.state(), model.state())
+
+
+def test_streamed_events_are_refused_where_all_are_needed_at_once(streamed):
+    model = Popularity(PopularityConfig(), SPEC)
+    with pytest.raises(TypeError, match="'popularity' is solved from all events at once"):
+        training.fit(model, streamed)

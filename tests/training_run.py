@@ -8,20 +8,23 @@ import dataclasses
 import json
 import sys
 
-import tfrec_meta as tm
-from tfrec_meta import models
+from tfrec_meta import training
+from tfrec_meta.data import split_leave_last_out, synthetic
+from tfrec_meta.distribution import strategy_of
+from tfrec_meta.features import FeatureSpec
+from tfrec_meta.models import TwoTower, TwoTowerConfig
 
 import numpy as np
 import tensorflow as tf
 
-DATA = tm.synthetic(60, 40, 900, seed=3)
-SPLIT = tm.split_leave_last_out(DATA, validation=True)
-RECIPE = tm.TrainingConfig(
+SPLIT = split_leave_last_out(synthetic(60, 40, 900, seed=3), validation=True)
+SPEC = FeatureSpec(history_length=8).fit(SPLIT.train)
+RECIPE = training.TrainingConfig(
     epochs=3, batch_size=64, history_length=8, learning_rate=0.02, optimizer="lazy_adamw", seed=1
 )
 
 
-class FullSoftmax(models.TwoTower):
+class FullSoftmax(TwoTower):
     """Compares with all items: the loss of a batch is the mean of that of its parts."""
 
     def compute_loss(self, inputs, training=False):
@@ -31,17 +34,17 @@ class FullSoftmax(models.TwoTower):
         return tf.reduce_mean(losses)
 
 
-def run(distribute, folder=None, **recipe):
+def run(distribute, folder=None):
     """Curve without seconds, and the sum of the sizes of all weights."""
-    recipe = dataclasses.replace(RECIPE, distribute=distribute, **recipe)
-    shape = tm.TwoTowerConfig(embedding_dim=8, user_id=True)
-    strategy = tm.Strategy("two_tower", shape, recipe)
-    models.FAMILIES["two_tower"], before = FullSoftmax, models.FAMILIES["two_tower"]
-    try:
-        model = tm.train(SPLIT, strategy, folder=folder, progress=False)
-    finally:
-        models.FAMILIES["two_tower"] = before
-    curve = [{k: v for k, v in line.items() if k != "seconds"} for line in model.curve]
+    config = dataclasses.replace(RECIPE, distribute=distribute)
+    strategy = strategy_of(distribute)
+    training.seed_everything(config.seed)
+    with strategy.scope():
+        model = FullSoftmax(TwoTowerConfig(embedding_dim=8, user_id=True), SPEC)
+    curve = training.train(
+        model, SPLIT.train, SPLIT.validation, config, folder=folder, progress=False
+    )
+    curve = [{k: v for k, v in line.items() if k != "seconds"} for line in curve]
     return {"curve": curve, "size": float(sum(np.abs(v).sum() for v in model.state().values()))}
 
 

@@ -246,6 +246,11 @@ def tune(
     if isinstance(data, Split):
         validation = data.validation if validation is None else validation
         data = data.train
+    if not isinstance(data, Interactions):
+        raise TypeError(
+            f"`data` is a {type(data).__name__}, but a search goes through the events many times; "
+            "give Interactions or a Split, as of a sample of the users."
+        )
     if validation is None or not len(validation):
         data, validation = _hold_out(data, seed)
     features = _fitted_features(strategy, data)

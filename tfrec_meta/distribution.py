@@ -19,7 +19,6 @@ import tensorflow as tf
 Distribute = Literal["none", "mirrored", "multi_worker", "parameter_server"]
 
 
-@functools.cache  # a process joins a cluster once
 def strategy_of(name: Distribute) -> tf.distribute.Strategy:
     """The strategy in whose scope a model is to be made.
 
@@ -34,8 +33,11 @@ def strategy_of(name: Distribute) -> tf.distribute.Strategy:
     Raises:
         ValueError: if TF_CONFIG is needed and is missing, or no JSON object with a cluster.
     """
-    if name == "none":
-        return tf.distribute.get_strategy()
+    return tf.distribute.get_strategy() if name == "none" else _made(name)
+
+
+@functools.cache  # a process joins a cluster once
+def _made(name: str) -> tf.distribute.Strategy:
     if name == "mirrored":
         found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in found])

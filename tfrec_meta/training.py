@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tfrec_meta.data import Interactions, StreamedInteractions
-from tfrec_meta.distribution import Distribute, agreed, is_chief, shared
+from tfrec_meta.distribution import Distribute, agreed, is_chief, shared, strategy_of
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
@@ -201,8 +201,9 @@ def train(
         One dict an epoch: epoch, loss, seconds, and with validation the metrics, "val_" before.
 
     Raises:
-        ValueError: if there is no event of a known item, the loss is no longer finite, or `folder`
-            holds a run of another config, other data, other features or another warm start.
+        ValueError: if there is no event of a known item, the loss is no longer finite, the model
+            was not made in the scope that the recipe asks for, or `folder` holds a run of another
+            config, other data, other features or another warm start.
     """
     if config.history == "auto":
         history: Any = "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
@@ -220,6 +221,16 @@ def train(
         config.accumulation, config.l2, config.adversarial_weight, config.adversarial_size
     )
     strategy = model.distribute_strategy
+    if config.distribute != "none" and strategy is not strategy_of(config.distribute):
+        raise ValueError(
+            f"`distribute`={config.distribute!r}, but the model was made in another scope. Make it "
+            "within `distribution.strategy_of(...).scope()`, as `tfrec_meta.train` does."
+        )
+    if config.distribute == "parameter_server" and isinstance(data, StreamedInteractions):
+        raise ValueError(
+            "Streamed events are read by the process that trains, and `distribute`="
+            "'parameter_server' has others do so. Use 'multi_worker', or events in memory."
+        )
     with strategy.scope():
         optimizer = _optimizer(config, config.epochs * events.steps, model)
         model.compile(

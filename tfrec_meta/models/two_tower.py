@@ -143,7 +143,9 @@ class TwoTower(TrainableRecommender):
         )
         self.task = tfrs.tasks.Retrieval(
             loss=tf_keras.losses.CategoricalCrossentropy(
-                from_logits=True, reduction=tf_keras.losses.Reduction.SUM_OVER_BATCH_SIZE
+                # Keras refuses to take the mean itself within a `tf.distribute` strategy.
+                from_logits=True,
+                reduction=tf_keras.losses.Reduction.NONE,
             ),
             remove_accidental_hits=True,
         )
@@ -186,7 +188,7 @@ class TwoTower(TrainableRecommender):
             found = stands_in(own, items, len(self.spec.items))
             found = found if window is None else tf.gather(found, window)
             mask = ~found | tf.eye(tf.shape(items)[0], dtype=tf.bool)
-        return self.task(
+        losses = self.task(
             self._embed_query(query, vector),
             self.embed_item(self._known_item(items)),
             sample_weight=query.get("sample_weight"),
@@ -195,6 +197,7 @@ class TwoTower(TrainableRecommender):
             score_mask=mask,
             compute_metrics=False,
         )
+        return tf.reduce_mean(losses)
 
     def refresh(self, chunk: int = 65_536) -> None:
         """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
