@@ -9,7 +9,13 @@ import sys
 import textwrap
 
 from tfrec_meta import training
-from tfrec_meta.data import Interactions, histories, split_leave_last_out, synthetic
+from tfrec_meta.data import (
+    Interactions,
+    histories,
+    split_leave_last_out,
+    stream_interactions,
+    synthetic,
+)
 from tfrec_meta.features import Category, FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import Popularity, PopularityConfig, TwoTower, TwoTowerConfig
@@ -18,6 +24,7 @@ from tfrec_meta.training import TrainingConfig, train
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
@@ -77,6 +84,7 @@ def uninterrupted():
         *[(name, value) for name in ("history_crop", "history_reorder") for value in (-0.1, 1.1)],
         ("history", "later"),
         ("rows", "users"),
+        ("optimizer", "sgd"),
     ],
 )
 def test_a_bad_recipe_names_the_value_and_the_way_out(name, value):
@@ -87,6 +95,65 @@ def test_a_bad_recipe_names_the_value_and_the_way_out(name, value):
 def test_windows_know_no_leave_one_out():
     with pytest.raises(ValueError, match="Use 'earlier' or 'auto'"):
         TrainingConfig(rows="windows", history="leave_one_out")
+
+
+def test_a_mean_of_whole_tables_and_a_lazy_optimizer_exclude_each_other():
+    with pytest.raises(ValueError, match=r"`average_decay`=0.9 .*`optimizer`='lazy_adam' .*Use 0"):
+        TrainingConfig(optimizer="lazy_adam", average_decay=0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("auto", "AdamW"),
+        ("adamw", "AdamW"),
+        ("lazy_adamw", "LazyAdamW"),
+        ("lazy_adam", "LazyAdam"),
+        ("adagrad", "Adagrad"),
+        ("lazy_adagrad", "LazyAdagrad"),
+        ("row_wise_adagrad", "RowWiseAdagrad"),
+    ],
+)
+def test_an_optimizer_goes_by_its_name_and_spares_the_bias(name, kind):
+    model = fresh()
+    optimizer = training._optimizer(TrainingConfig(optimizer=name, weight_decay=0.25), 10, model)
+    assert type(optimizer).__name__ == kind
+    optimizer.build(model.trainable_variables)
+    decays = {"AdamW": 0.25, "LazyAdamW": 0.25}
+    assert optimizer.weight_decay == decays.get(kind)
+    if kind in decays:
+        assert not optimizer._use_weight_decay(model.item_bias)
+        assert optimizer._use_weight_decay(model.item_embedding)
+
+
+def test_auto_is_lazy_from_a_hundred_thousand_rows(monkeypatch):
+    monkeypatch.setattr(training, "_LARGE_TABLE", len(SPEC.users))
+    chosen = training._optimizer(TrainingConfig(), 10, fresh())
+    assert type(chosen).__name__ == "LazyAdamW"
+    averaged = training._optimizer(TrainingConfig(average_decay=0.9), 10, fresh())
+    assert type(averaged).__name__ == "AdamW"
+
+
+def test_a_step_reads_and_writes_no_whole_table():
+    """Of a table that is looked up, each gradient is of rows, and no op reads the variable."""
+    data = synthetic(60, 2_000, 900, seed=3)
+    spec = FeatureSpec(history_length=4).fit(data)
+    model = TwoTower(TwoTowerConfig(embedding_dim=4, user_id=True), spec)
+    model.prepare(data)
+    config = TrainingConfig(optimizer="lazy_adamw", history_length=4, batch_size=16)
+    optimizer = training._optimizer(config, 10, model)
+    model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    batch = next(iter(training._rows(data, model, config).batches(0)))
+    graph = tf.function(model.train_step).get_concrete_function(batch).graph
+    rows = {len(spec.items), len(spec.items) - 1, len(spec.users)}
+    large = [
+        (op.type, output.shape)
+        for op in graph.get_operations()
+        for output in op.outputs
+        if output.shape.rank and output.shape[0] in rows
+    ]
+    assert not large
 
 
 def test_a_recipe_goes_through_json():
@@ -619,3 +686,38 @@ def test_a_run_killed_by_the_system_goes_on_and_ends_alike(tmp_path, uninterrupt
     model, curve = run(folder=tmp_path)
     assert without_seconds(curve) == without_seconds(uninterrupted[1])
     assert_same_weights(model.state(), uninterrupted[0])
+
+
+# Streamed events.
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("events")
+    pq.write_table(SPLIT.train.events, folder / "events.parquet")
+    return stream_interactions(folder, part_events=200, items=DATA.items)
+
+
+def test_streamed_events_are_counted_and_trained_on_as_those_in_memory(
+    streamed, uninterrupted, tmp_path
+):
+    model = fresh()
+    options = {"config": QUICK, "folder": tmp_path, "progress": False}
+    curve = train(model, streamed, SPLIT.validation, **options)
+    in_memory, _ = uninterrupted
+    for name, value in model.state().items():
+        if name.endswith(("item_counts:0", "user_counts:0")):
+            np.testing.assert_array_equal(value, in_memory[name], err_msg=name)
+    assert [line["epoch"] for line in curve] == [1, 2, 3]
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    # The rows are the same, in another order: about the same is learned.
+    assert curve[-1]["loss"] == pytest.approx(uninterrupted[1][-1]["loss"], rel=0.1)
+    again = fresh()
+    assert train(again, streamed, SPLIT.validation, **options) == curve
+    assert_same_weights(again.state(), model.state())
+
+
+def test_streamed_events_are_refused_where_all_are_needed_at_once(streamed):
+    model = Popularity(PopularityConfig(), SPEC)
+    with pytest.raises(TypeError, match="'popularity' is solved from all events at once"):
+        training.fit(model, streamed)

@@ -44,6 +44,7 @@ _HOME = {
     "split_cold_items": "data",
     "split_cold_users": "data",
     "split_leave_last_out": "data",
+    "stream_interactions": "data",
     "synthetic": "data",
     "train": "api",
     "tune": "api",

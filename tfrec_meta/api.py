@@ -19,10 +19,12 @@ from tfrec_meta import (
 from tfrec_meta.data import (
     Interactions,
     Split,
+    StreamedInteractions,
     split_by_user,
     split_leave_last_out,
     user_histories,
 )
+from tfrec_meta.distribution import strategy_of
 from tfrec_meta.evaluation import (
     Evaluation,
     format_table,
@@ -130,7 +132,7 @@ class Evaluations(dict[str, Evaluation]):
 
 
 def train(
-    data: Interactions | Split,
+    data: Interactions | StreamedInteractions | Split,
     strategy: Strategy | str = Strategy(),
     *,
     validation: Interactions | training.Validation | None = None,
@@ -143,7 +145,8 @@ def train(
     """Makes and fits a model.
 
     Args:
-        data: training events, or a Split, whose train and validation parts are used.
+        data: training events, in memory or streamed, or a Split, whose train and validation parts
+            are used.
         strategy: how; a family name means that family with its defaults.
         validation: events for early stopping; without them all epochs are run.
         folder: for checkpoints and TensorBoard logs; the same call resumes what was killed.
@@ -168,15 +171,20 @@ def train(
     if isinstance(data, Split):
         validation = data.validation if validation is None else validation
         data = data.train
-    if not isinstance(data, Interactions):
-        raise TypeError(f"`data` is a {type(data).__name__}; give Interactions or a Split.")
+    if not isinstance(data, Interactions | StreamedInteractions):
+        raise TypeError(
+            f"`data` is a {type(data).__name__}; give Interactions, a Split, or what "
+            "`stream_interactions` gave."
+        )
     if not len(data):
         raise ValueError("There are no events to train on. Check the split.")
+    distribution = strategy_of(strategy.training.distribute)  # first: TensorFlow may not have begun
     training.seed_everything(strategy.training.seed)
     if features is None:
         features = _fitted_features(strategy, data, warm_start)
     family: Any = FAMILIES[strategy.family]
-    model: Recommender = family(strategy.model, features)
+    with distribution.scope():
+        model: Recommender = family(strategy.model, features)
     if isinstance(model, Composite):
         # Both refuse: better before the members take their time.
         if warm_start is not None:
@@ -205,7 +213,9 @@ def train(
 
 
 def _fitted_features(
-    strategy: Strategy, data: Interactions, warm_start: Recommender | None = None
+    strategy: Strategy,
+    data: Interactions | StreamedInteractions,
+    warm_start: Recommender | None = None,
 ) -> FeatureSpec:
     declared = strategy.features or FeatureSpec.infer(data, strategy.history_length)
     if warm_start is not None and warm_start.spec.declaration() == declared.declaration():
@@ -280,6 +290,11 @@ def tune(
     if isinstance(data, Split):
         validation = data.validation if validation is None else validation
         data = data.train
+    if not isinstance(data, Interactions):
+        raise TypeError(
+            f"`data` is a {type(data).__name__}, but a search goes through the events many times; "
+            "give Interactions or a Split, as of a sample of the users."
+        )
     if validation is None or not len(validation):
         data, validation = _hold_out(data, seed)
     features = _fitted_features(strategy, data)

@@ -10,12 +10,15 @@ import math
 import numbers
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.distribution import Distribute, agreed, is_chief, shared, strategy_of
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
@@ -24,10 +27,12 @@ from tfrec_meta.models.composite import Composite
 from tfrec_meta.models.contract import Recommender
 from tfrec_meta.models.ensemble import Ensemble
 from tfrec_meta.models.step import StepOptions
+from tfrec_meta.models.streamed_rows import StreamedRows
 from tfrec_meta.models.trainable import TrainableRecommender
 from tfrec_meta.models.two_tower import TwoTower
 from tfrec_meta.models.user_events import RowOptions, UserEvents, digest_of
 from tfrec_meta.models.user_windows import UserWindows
+from tfrec_meta.optimizers import LazyAdagrad, LazyAdam, LazyAdamW, RowWiseAdagrad
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +41,12 @@ from tqdm import tqdm
 _log = logging.getLogger(__name__)
 OBJECTIVE = "val_ndcg@10"
 Curve = list[dict[str, float]]
+OptimizerName = Literal[
+    "auto", "adamw", "lazy_adamw", "lazy_adam", "adagrad", "lazy_adagrad", "row_wise_adagrad"
+]
+# Rows from which "auto" is lazy. A step of the default two-tower model, dimension 32, batch 512, of
+# 10,000, 100,000 and 1,000,000 items took AdamW 19, 46 and 314 ms, and LazyAdamW 16, 17 and 23.
+_LARGE_TABLE = 100_000
 _VALIDATION_USERS = 20_000  # enough for a figure to choose by; all of a large data set take long
 
 
@@ -50,8 +61,12 @@ class TrainingConfig:
         rows: what a training row is: "events", each with a history of its own, or "windows" of
             `history_length` events of a user, each predicted from those before it in the window.
             The latter is how order-aware encoders are trained in little time.
-        learning_rate: of AdamW, at the start.
-        weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019).
+        optimizer: "adamw" or "adagrad", tf_keras's own; of `tfrec_meta.optimizers` "lazy_adamw",
+            "lazy_adam", "lazy_adagrad" or "row_wise_adagrad", which touch a batch's rows of a table
+            alone; "auto" is "lazy_adamw" if a table has 100,000 rows or more, and else "adamw".
+        learning_rate: of the optimizer, at its peak.
+        weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019); of
+            "adamw" and "lazy_adamw" alone.
         history: "earlier" takes the user's strictly earlier events, as at serving time;
             "leave_one_out" any other events, for data whose time order means nothing; "auto" is
             "leave_one_out" for the `sampled` events of a random split, and "earlier" otherwise.
@@ -75,6 +90,9 @@ class TrainingConfig:
             use; 0 for none, else in [0, 1), as .99. It starts at the first weights.
         mixed_precision: whether TensorFlow may do matrix products in bfloat16.
         jit_compile: whether XLA compiles the step.
+        distribute: "mirrored" shares each batch among the GPUs of this machine, "multi_worker"
+            among those of several, and with "parameter_server" workers train at their own pace; the
+            latter two read TF_CONFIG. In-batch negatives are those of a replica's part.
         patience: epochs without a better validation NDCG@10 before training stops; 0 never stops.
         seed: of the order of events and dropout, and in `tfrec_meta.train` of initial values.
     """
@@ -82,6 +100,7 @@ class TrainingConfig:
     epochs: int = 8
     batch_size: int = 512
     rows: Literal["events", "windows"] = "events"
+    optimizer: OptimizerName = "auto"
     learning_rate: float = 0.005
     weight_decay: float = 0.1
     history: Literal["auto", "earlier", "leave_one_out"] = "auto"
@@ -98,6 +117,7 @@ class TrainingConfig:
     average_decay: float = 0.0
     mixed_precision: bool = False
     jit_compile: bool = False
+    distribute: Distribute = "none"
     patience: int = 3
     seed: int = 42
 
@@ -127,6 +147,24 @@ class TrainingConfig:
             )
         if self.rows not in ("events", "windows"):
             raise ValueError(f"`rows`={self.rows!r}; use 'events' or 'windows'.")
+        if self.optimizer not in get_args(OptimizerName):
+            raise ValueError(
+                f"`optimizer`={self.optimizer!r}; use one of {get_args(OptimizerName)}."
+            )
+        if self.average_decay and self.optimizer not in ("auto", "adamw", "adagrad"):
+            raise ValueError(
+                f"`average_decay`={self.average_decay} averages whole tables at each step, and "
+                f"`optimizer`={self.optimizer!r} touches rows alone. Use 0, or 'adamw'."
+            )
+        if self.distribute not in get_args(Distribute):
+            raise ValueError(
+                f"`distribute`={self.distribute!r}; use one of {get_args(Distribute)}."
+            )
+        if self.adversarial_weight and self.distribute != "none":
+            raise ValueError(
+                f"`adversarial_weight`={self.adversarial_weight} changes embeddings within a step, "
+                f"which replicas can't (`distribute`={self.distribute!r}). Use 0, or 'none'."
+            )
         if self.rows == "windows" and self.history == "leave_one_out":
             raise ValueError(
                 "`rows`='windows' predicts each event from earlier ones, and `history`="
@@ -136,7 +174,7 @@ class TrainingConfig:
 
 def train(
     model: TrainableRecommender,
-    data: Interactions,
+    data: Interactions | StreamedInteractions,
     validation: Interactions | Validation | None = None,
     config: TrainingConfig = TrainingConfig(),
     folder: Path | str | None = None,
@@ -167,9 +205,10 @@ def train(
         One dict an epoch: epoch, loss, seconds, and with validation the metrics, "val_" before.
 
     Raises:
-        ValueError: if there is no event of a known item, the loss is no longer finite, or `folder`
-            holds a run of another config, other data, other features, another warm start or
-            another teacher; or if the model can't learn from that teacher.
+        ValueError: if there is no event of a known item, the loss is no longer finite, the model
+            was not made in the scope that the recipe asks for or can't learn from that teacher, or
+            `folder` holds a run of another config, other data, other features, another warm start
+            or another teacher.
     """
     if config.history == "auto":
         history: Any = "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
@@ -184,6 +223,11 @@ def train(
     if warm_start is not None:
         model.warm_start(warm_start)
     if teacher is not None:
+        if config.rows == "windows":
+            raise ValueError(
+                "`rows`='windows' asks of all places of a history at once, and a teacher of whole "
+                "histories. Use 'events'."
+            )
         model.teach(teacher)
     model.step_options = StepOptions(
         config.accumulation,
@@ -192,13 +236,30 @@ def train(
         config.adversarial_size,
         config.jit_compile,
     )
-    optimizer = _optimizer(config, config.epochs * events.steps)
-    model.compile(
-        optimizer=optimizer,
-        steps_per_execution=max(1, min(16, events.steps // 4)),
-        jit_compile=config.jit_compile,
-    )
-    optimizer.build(model.trainable_variables)
+    strategy = model.distribute_strategy
+    if config.distribute != "none" and strategy is not strategy_of(config.distribute):
+        raise ValueError(
+            f"`distribute`={config.distribute!r}, but the model was made in another scope. Make it "
+            "within `distribution.strategy_of(...).scope()`, as `tfrec_meta.train` does."
+        )
+    if config.distribute != "none" and model.training_only():
+        raise ValueError(
+            f"`distribute`={config.distribute!r}, but the model remembers earlier batches, which "
+            "replicas can't share. Use `memory`=0 and another `logq` than 'streaming'."
+        )
+    if config.distribute == "parameter_server" and isinstance(data, StreamedInteractions):
+        raise ValueError(
+            "Streamed events are read by the process that trains, and `distribute`="
+            "'parameter_server' has others do so. Use 'multi_worker', or events in memory."
+        )
+    with strategy.scope():
+        optimizer = _optimizer(config, config.epochs * events.steps, model)
+        model.compile(
+            optimizer=optimizer,
+            steps_per_execution=max(1, min(16, events.steps // 4)),
+            jit_compile=config.jit_compile,
+        )
+        optimizer.build(model.trainable_variables)
 
     digests = {
         "events": events.digest,
@@ -209,27 +270,47 @@ def train(
     if course.epoch < config.epochs and not course.stopped:
         logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
         bar = [_Progress(config.epochs, events.steps)] * progress
+        shown = [*logs, *bar] if is_chief(strategy) else []
+        batches, axis = partial(events.batches, course.epoch), int(config.accumulation > 1)
         with _bfloat16() if config.mixed_precision else contextlib.nullcontext():
             model.fit(
-                events.batches(course.epoch),
+                shared(batches, strategy, events.rows_of_batch, axis),
                 initial_epoch=course.epoch,
                 epochs=config.epochs,
                 steps_per_epoch=events.steps,
-                callbacks=[course, *logs, *bar, *callbacks],
+                callbacks=[course, *shown, *callbacks],
                 verbose=0,
             )
     course.finish()
     return course.curve
 
 
-def _optimizer(config: TrainingConfig, steps: int) -> tf_keras.optimizers.Optimizer:
-    optimizer = tf_keras.optimizers.AdamW(
-        _learning_rate(config.learning_rate, steps),
-        weight_decay=config.weight_decay,
-        use_ema=config.average_decay > 0,
-        ema_momentum=config.average_decay,
-        ema_overwrite_frequency=None,
-    )
+def _optimizer(
+    config: TrainingConfig, steps: int, model: TrainableRecommender
+) -> tf_keras.optimizers.Optimizer:
+    rate = _learning_rate(config.learning_rate, steps)
+    tables = [table for table, _ in model.rows_of_tokens().values() if table.shape.rank == 2]
+    name = config.optimizer
+    if name == "auto":
+        large = any(table.shape[0] >= _LARGE_TABLE for table in tables)
+        name = "lazy_adamw" if large and not config.average_decay else "adamw"
+    if name == "lazy_adam":
+        return LazyAdam(rate)
+    if name == "lazy_adagrad":
+        return LazyAdagrad(rate)
+    if name == "row_wise_adagrad":
+        return RowWiseAdagrad(rate, tables=[table.name for table in tables])
+    if name == "lazy_adamw":
+        optimizer = LazyAdamW(rate, config.weight_decay)
+    else:
+        average = {
+            "use_ema": config.average_decay > 0,
+            "ema_momentum": config.average_decay,
+            "ema_overwrite_frequency": None,
+        }
+        if name == "adagrad":
+            return tf_keras.optimizers.Adagrad(rate, **average)
+        optimizer = tf_keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **average)
     # A bias that decays would forget how popular its item is.
     optimizer.exclude_from_weight_decay(var_names=["item_bias"])
     return optimizer
@@ -256,8 +337,8 @@ def _learning_rate(peak: float, steps: int) -> tf_keras.optimizers.schedules.Lea
 
 
 def _rows(
-    data: Interactions, model: TrainableRecommender, config: TrainingConfig
-) -> UserEvents | UserWindows:
+    data: Interactions | StreamedInteractions, model: TrainableRecommender, config: TrainingConfig
+) -> UserEvents | UserWindows | StreamedRows:
     """The training rows: `steps`, `batches(epoch)` and `digest`."""
     length = min(config.history_length, model.spec.history_length)
     windows = config.rows == "windows"
@@ -266,11 +347,10 @@ def _rows(
     names = {field.name for field in dataclasses.fields(RowOptions)}
     recipe = {name: getattr(config, name) for name in names}
     options = RowOptions(**{**recipe, "history_length": length})
-    return (
-        UserWindows(data, model.spec, options)
-        if windows
-        else UserEvents.of(data, model.spec, options)
-    )
+    kind: type[UserEvents] | type[UserWindows] = UserWindows if windows else UserEvents
+    if isinstance(data, StreamedInteractions):
+        return StreamedRows(kind, data, model.spec, options)
+    return kind.of(data, model.spec, options)
 
 
 class _Course(tf_keras.callbacks.Callback):
@@ -280,7 +360,7 @@ class _Course(tf_keras.callbacks.Callback):
         self,
         model: TrainableRecommender,
         optimizer: tf_keras.optimizers.Optimizer,
-        data: Interactions,
+        data: Interactions | StreamedInteractions,
         validation: Interactions | Validation | None,
         config: TrainingConfig,
         folder: Path | str | None,
@@ -301,7 +381,8 @@ class _Course(tf_keras.callbacks.Callback):
                 _log.warning("No validation event has an item of the catalogue: no early stopping.")
         self.curve: Curve = []
         self.best: tuple[float, int, list[np.ndarray]] | None = None
-        self.folder = Path(folder) if folder is not None else Path()
+        self.strategy = model.distribute_strategy
+        self.folder = self.kept = Path(folder) if folder is not None else Path()
         self.manager = None
         if folder is not None:
             known = (*model.user_table.values(), *model.item_table.values())
@@ -310,12 +391,17 @@ class _Course(tf_keras.callbacks.Callback):
                 {**digests, "tables": tables, "validation": digest_of_events(validation)}
             )
             self.record = tf.Variable("{}", dtype=tf.string)
+            if not is_chief(self.strategy):
+                # To read what replicas hold takes all workers, and so all save, but one for good.
+                self._own = tempfile.TemporaryDirectory(prefix="tfrec-meta-worker-")
+                self.kept = Path(self._own.name)
             last = tf.train.Checkpoint(model=model, optimizer=optimizer, record=self.record)
             # The weights alone: by way of the model, reading it would turn the optimizer back too.
             self.best_checkpoint = tf.train.Checkpoint(weights=model.weights)
-            self.manager = tf.train.CheckpointManager(last, str(self.folder / "checkpoints"), 2)
-            if self.manager.latest_checkpoint:
-                self._resume(last, self.manager.latest_checkpoint)
+            self.manager = tf.train.CheckpointManager(last, str(self.kept / "checkpoints"), 2)
+            latest = tf.train.latest_checkpoint(str(self.folder / "checkpoints"))
+            if latest:
+                self._resume(last, latest)
 
     @property
     def epoch(self) -> int:
@@ -343,11 +429,11 @@ class _Course(tf_keras.callbacks.Callback):
         record = {"epoch": epoch + 1, "loss": loss}
         if self.validation is not None:
             with self._averaged():
-                record |= self.validation.metrics(self.trained)
+                record |= agreed(self.strategy, self.validation.metrics(self.trained))
                 if self.best is None or record[OBJECTIVE] > self.best[0]:
                     self.best = (record[OBJECTIVE], epoch + 1, self.trained.get_weights())
                     if self.manager is not None:
-                        self.best_checkpoint.write(self._best_path(epoch + 1))
+                        self.best_checkpoint.write(self._best_path(self.kept, epoch + 1))
             logs.update({k: v for k, v in record.items() if k.startswith("val_")})
         record["seconds"] = time.perf_counter() - self._began
         self.curve.append(record)
@@ -355,10 +441,10 @@ class _Course(tf_keras.callbacks.Callback):
             best = None if self.best is None else self.best[1]
             self.record.assign(json.dumps({"curve": self.curve, "best": best}))
             lines = "".join(json.dumps(line) + "\n" for line in self.curve)
-            write_whole(self.folder / "history.jsonl", lines)
+            write_whole(self.kept / "history.jsonl", lines)
             self.manager.save()
             # Only now: until the record was saved, a kill would go back to the best one before.
-            for path in (self.folder / "checkpoints").glob("best-*"):
+            for path in (self.kept / "checkpoints").glob("best-*"):
                 if not path.name.startswith(f"best-{best}."):
                     path.unlink()
         if self.stopped:
@@ -385,8 +471,9 @@ class _Course(tf_keras.callbacks.Callback):
         for variable, value in zip(variables, last, strict=True):
             variable.assign(value)
 
-    def _best_path(self, epoch: int) -> str:
-        return str(self.folder / "checkpoints" / f"best-{epoch}")
+    @staticmethod
+    def _best_path(folder: Path, epoch: int) -> str:
+        return str(folder / "checkpoints" / f"best-{epoch}")
 
     def _resume(self, last: tf.train.Checkpoint, path: str) -> None:
         last.restore(path).assert_existing_objects_matched()
@@ -394,7 +481,7 @@ class _Course(tf_keras.callbacks.Callback):
         self.curve = record["curve"]
         if record["best"] is not None:
             now = self.trained.get_weights()
-            read = self.best_checkpoint.read(self._best_path(record["best"]))
+            read = self.best_checkpoint.read(self._best_path(self.folder, record["best"]))
             read.assert_existing_objects_matched()
             value = self.curve[record["best"] - 1][OBJECTIVE]
             self.best = (value, record["best"], self.trained.get_weights())
@@ -420,7 +507,8 @@ class _Course(tf_keras.callbacks.Callback):
         }
         record = json.loads(json.dumps(record))
         if not path.exists():
-            write_whole(path, json.dumps(record, indent=1))
+            if is_chief(self.strategy):
+                write_whole(path, json.dumps(record, indent=1))
             return
         before = json.loads(path.read_text())
         changed = [
@@ -474,12 +562,19 @@ class Validation:
         seed: of the sample.
     """
 
-    def __init__(self, spec: FeatureSpec, data: Interactions, validation: Interactions, seed: int):
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        data: Interactions | StreamedInteractions,
+        validation: Interactions,
+        seed: int,
+    ):
         self.events = validation
         users = validation.user_ids
         if len(users) > _VALIDATION_USERS:
             users = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
-        self.asked = held_out(spec, data, validation, users)
+        past = data if isinstance(data, Interactions) else data.of_users(users)
+        self.asked = held_out(spec, past, validation, users)
         self.has_answers = self.asked.relevant.nnz > 0  # else every model would score 0
 
     def __len__(self) -> int:
@@ -506,6 +601,8 @@ class Validation:
 
 class _Progress(tf_keras.callbacks.Callback):
     """A tqdm bar on a terminal, a line an epoch elsewhere."""
+
+    _supports_tf_logs = True  # reads no figures of a batch, which parameter servers don't give
 
     def __init__(self, epochs: int, steps: int):
         super().__init__()
@@ -535,7 +632,7 @@ def seed_everything(seed: int) -> None:
 
 def fit(
     model: Recommender,
-    data: Interactions,
+    data: Interactions | StreamedInteractions,
     validation: Interactions | Validation | None = None,
     config: TrainingConfig = TrainingConfig(),
     folder: Path | str | None = None,
@@ -548,9 +645,15 @@ def fit(
     Raises:
         ValueError: as `train` does; for a warm start or a teacher of a closed form; and for an
             ensemble that is to choose its weights on a validation that there is not.
+        TypeError: for streamed events and a closed form.
     """
     if isinstance(model, TrainableRecommender):
         return train(model, data, validation, config, folder, (), progress, warm_start, teacher)
+    if isinstance(data, StreamedInteractions) and not isinstance(model, Composite):
+        raise TypeError(
+            f"Family {model.family!r} is solved from all events at once, and these are streamed. "
+            "Read them with `read_interactions`, or train a family that learns by steps."
+        )
     if warm_start is not None:
         model.warm_start(warm_start)
     if teacher is not None:

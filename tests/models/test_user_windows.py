@@ -21,7 +21,7 @@ def events(**counts):
 
 def windows_of(data, spec=None, **options):
     spec = spec or tm.FeatureSpec(history_length=3).fit(data)
-    made = UserWindows(data, spec, RowOptions(**{**vars(PLAIN), **options}))
+    made = UserWindows.of(data, spec, RowOptions(**{**vars(PLAIN), **options}))
     batches = [{k: v.numpy() for k, v in batch.items()} for batch in made.batches(0)]
     return spec, made, batches
 

@@ -14,12 +14,14 @@ from tfrec_meta.data.splits import (
     split_cold_users,
     split_leave_last_out,
 )
+from tfrec_meta.data.streaming import StreamedInteractions, stream_interactions
 from tfrec_meta.data.synthetic import synthetic, synthetic_factors
 
 __all__ = [
     "Histories",
     "Interactions",
     "Split",
+    "StreamedInteractions",
     "fetch_movielens",
     "histories",
     "is_fetched",
@@ -33,6 +35,7 @@ __all__ = [
     "split_cold_items",
     "split_cold_users",
     "split_leave_last_out",
+    "stream_interactions",
     "synthetic",
     "synthetic_factors",
     "user_histories",

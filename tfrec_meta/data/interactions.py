@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -205,6 +205,10 @@ class Interactions:
                 f"rows {rows.min()} to {rows.max()} asked for, but there are {len(self)} events."
             )
         return replace(self, events=self.events.take(pa.array(rows)), dropped={})
+
+    def parts(self) -> Iterator[Interactions]:
+        """These events, in one part; `StreamedInteractions` has more."""
+        yield self
 
     @cached_property
     def _coded_users(self) -> tuple[np.ndarray, np.ndarray]:

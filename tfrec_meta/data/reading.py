@@ -25,6 +25,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"
 _BLOCK = 8 << 20  # bytes of text parsed at a time
 _BATCH = 1 << 17  # Parquet rows read at a time
+_TEXT_ROW = 30  # bytes of a row of text, about
 
 
 @dataclass(frozen=True)
@@ -80,39 +81,97 @@ def read_interactions(
         ValueError: a needed column is missing, a file is damaged, a row is bad, or no row is left.
         TypeError: a column has a type that can't be meant.
     """
-    files = _data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
-    wanted = {key: key for key in ("user_id", "item_id", "time", "value")} | dict(columns or {})
-    optional = {"time", "value"} - set(columns or {})
-    name = name or _stem(files[0])
-    check = RowCheck(bad_rows)
-    tables: list[pa.Table] = []
-    kinds: dict[str, pa.DataType] = {}
-    with Progress(f"reading {name}", sum(file.stat().st_size for file in files)) as progress:
-        for file in files:
-            for batch, row_name in _batches(file, wanted, optional, check, encoding, progress):
-                kinds = kinds or {field.name: field.type for field in batch.schema}
-                _check_alike(file, batch, files[0], kinds)
-                tables.append(
-                    typed_events(
-                        batch, check, source=str(file), row_name=row_name, time_unit=time_unit
-                    )
-                )
-    check.log(name)
-    if not sum(table.num_rows for table in tables):
-        listed = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in check.dropped.items())
-        raise ValueError(f"{listed}: no event{f' is left, but {reasons}' if reasons else ''}.")
-    events = pa.concat_tables(tables)
+    source = EventFiles(paths, columns, bad_rows, time_unit, encoding, name)
+    events = pa.concat_tables(source.batches())
     for key in events.column_names[4:]:
         position = events.column_names.index(key)
         events = events.set_column(position, key, _inferred(events[key]))
     return Interactions(
         events,
-        _attribute_table(users, "user_id", wanted["user_id"], encoding),
-        _attribute_table(items, "item_id", wanted["item_id"], encoding),
-        name,
-        check.dropped,
+        source.attributes("user_id", users),
+        source.attributes("item_id", items),
+        source.name,
+        source.dropped,
     )
+
+
+class EventFiles:
+    """Files of events, as `read_interactions` describes them; read a batch at a time.
+
+    Args:
+        paths, columns, bad_rows, time_unit, encoding, name: those of `read_interactions`.
+
+    Attributes:
+        name: what to call the data.
+        dropped: reason -> rows left out so far.
+
+    Raises:
+        FileNotFoundError: a path is not there, or a folder or pattern holds no data file.
+    """
+
+    def __init__(
+        self,
+        paths: PathLike | Iterable[PathLike],
+        columns: Mapping[str, str] | None,
+        bad_rows: BadRows,
+        time_unit: TimeUnit,
+        encoding: str,
+        name: str | None,
+    ) -> None:
+        self._files = _data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+        keys = SCHEMA.names
+        self._columns = {key: key for key in keys} | dict(columns or {})
+        self._optional = {"time", "value"} - set(columns or {})
+        self._check = RowCheck(bad_rows)
+        self._time_unit: TimeUnit = time_unit
+        self._encoding = encoding
+        self.name = name or _stem(self._files[0])
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        return self._check.dropped
+
+    def estimated_rows(self) -> int:
+        """About how many rows there are, without reading them: exact for Parquet."""
+        return sum(map(_estimated_rows, self._files))
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Events of `SCHEMA`, and the further columns, in the order of the files.
+
+        Raises:
+            ValueError: a needed column is missing, a file is damaged, a row is bad, or no row is
+                left.
+            TypeError: a column has a type that can't be meant.
+        """
+        files, check = self._files, self._check
+        kinds: dict[str, pa.DataType] = {}
+        left = 0
+        total = sum(file.stat().st_size for file in files)
+        with Progress(f"reading {self.name}", total) as progress:
+            for file in files:
+                for batch, row_name in _batches(
+                    file, self._columns, self._optional, check, self._encoding, progress
+                ):
+                    kinds = kinds or {field.name: field.type for field in batch.schema}
+                    _check_alike(file, batch, files[0], kinds)
+                    events = typed_events(
+                        batch,
+                        check,
+                        source=str(file),
+                        row_name=row_name,
+                        time_unit=self._time_unit,
+                    )
+                    left += events.num_rows
+                    yield events
+        check.log(self.name)
+        if not left:
+            listed = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in check.dropped.items())
+            raise ValueError(f"{listed}: no event{f' is left, but {reasons}' if reasons else ''}.")
+
+    def attributes(self, key: str, given: PathLike | pa.Table | None) -> pa.Table | None:
+        """The table of users or items, whose id column is named as in the events."""
+        return _attribute_table(given, key, self._columns[key], self._encoding)
 
 
 def read_text_table(
@@ -445,6 +504,18 @@ def suffix_of(path: Path) -> str | None:
     if suffixes[-1:] == [".gz"]:
         return suffixes[-2] if suffixes[-2:-1] and suffixes[-2] in DELIMITERS else None
     return suffixes[-1] if suffixes and suffixes[-1] in (".parquet", *DELIMITERS) else None
+
+
+def _estimated_rows(path: Path) -> int:
+    if suffix_of(path) == ".parquet":
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.read_metadata(path).num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(damaged(path, error)) from error
+    packed = 4 if path.suffix == ".gz" else 1
+    return path.stat().st_size * packed // _TEXT_ROW
 
 
 def _stem(path: Path) -> str:

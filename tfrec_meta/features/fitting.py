@@ -94,6 +94,28 @@ def merge(parts: Sequence[Counted]) -> Counted:
     return counted_together(parts)
 
 
+class Tally:
+    """Counts that grow column by column and batch by batch, in memory of what is distinct."""
+
+    _AT_ONCE = 16  # batches whose counts are merged together
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[Counted]] = {}
+
+    def add(self, key: str, feature: Feature | None, values: Any) -> None:
+        """Counts a batch of the column that `key` names; arguments as of `count`."""
+        parts = self._parts.setdefault(key, [])
+        parts.append(count(feature, values))
+        if len(parts) == self._AT_ONCE:
+            parts[:] = [merge(parts)]
+
+    def counts(self) -> dict[str, Counted]:
+        """What `grow` takes."""
+        return {
+            key: merge(parts) if len(parts) > 1 else parts[0] for key, parts in self._parts.items()
+        }
+
+
 def grow(spec: FeatureSpec, counts: Mapping[str, Counted]) -> FeatureSpec:
     """`FeatureSpec.fit` from counts.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import columns, fitting, kinds
 from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
 from tfrec_meta.features.vocabulary import Vocabulary
@@ -74,7 +74,9 @@ class FeatureSpec:
         return len(self.items) - 1
 
     @classmethod
-    def infer(cls, data: Interactions, history_length: int = 200) -> FeatureSpec:
+    def infer(
+        cls, data: Interactions | StreamedInteractions, history_length: int = 200
+    ) -> FeatureSpec:
         """Declares a feature for each column that looks useful; `fit` is still to be called.
 
         Lists of strings and repeated strings become categories, strings of several words that
@@ -87,7 +89,7 @@ class FeatureSpec:
             history_length=history_length,
         )
 
-    def fit(self, data: Interactions) -> FeatureSpec:
+    def fit(self, data: Interactions | StreamedInteractions) -> FeatureSpec:
         """Learns vocabularies and statistics; on a fitted spec, only appends new tokens.
 
         Items of the items table that nobody has touched join the catalogue after those of the
@@ -96,23 +98,27 @@ class FeatureSpec:
         Raises:
             ValueError: if a declared column is missing.
         """
-        counts: dict[str, fitting.Counted] = {}
-        for side, table in (("events", data.events), ("users", data.users), ("items", data.items)):
-            for key in ("user_id", "item_id"):
-                if table is not None and key in fitting.IDS[side]:
-                    counts[f"{side}.{key}"] = fitting.count(None, table[key])
-        for side, features, table in self._sides(data):
+        tally = fitting.Tally()
+        for part in data.parts():
+            for key in fitting.IDS["events"]:
+                tally.add(f"events.{key}", None, part.events[key])
+            for feature in self.context:
+                self._tally(tally, "context", feature, part.events)
+        for side, key, features, table in (
+            ("user", "user_id", self.user, data.users),
+            ("item", "item_id", self.item, data.items),
+        ):
+            if table is not None:
+                tally.add(f"{side}s.{key}", None, table[key])
             for feature in features:
-                column = _column(table, feature.name, side)
-                if not isinstance(feature, Vector):
-                    values = _values(feature, column)
-                    counts[f"{side}.{feature.name}"] = fitting.count(feature, values)
-        return fitting.grow(self, counts)
+                self._tally(tally, side, feature, table)
+        return fitting.grow(self, tally.counts())
 
-    def _sides(self, data: Interactions):
-        yield "user", self.user, data.users
-        yield "item", self.item, data.items
-        yield "context", self.context, data.events
+    @staticmethod
+    def _tally(tally: fitting.Tally, side: str, feature: Feature, table: pa.Table | None) -> None:
+        column = _column(table, feature.name, side)
+        if not isinstance(feature, Vector):
+            tally.add(f"{side}.{feature.name}", feature, _values(feature, column))
 
     def key(self, feature: Feature, side: Side) -> str:
         """Where `vocabularies` and `statistics` keep the state of this feature.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.data.files import atomic_folder
-from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features import FeatureSpec, Vocabulary
 
 import numpy as np
 import pyarrow as pa
@@ -108,11 +108,10 @@ class Recommender:
             tf.zeros([spec.catalogue_size]), trainable=False, name="item_counts"
         )
 
-    def observe(self, data: Interactions) -> None:
+    def observe(self, data: Interactions | StreamedInteractions) -> None:
         """Takes in what is counted: `item_counts`, of which the prior is made, and `items`."""
         self.items = data.items
-        rows = self.spec.items.encode(data.events["item_id"])
-        counts = np.bincount(rows, minlength=len(self.spec.items))[1:]
+        counts = event_counts(data, "item_id", self.spec.items)[1:]
         self.item_counts.assign(counts.astype(np.float32))
 
     def warm_start(self, earlier: Recommender) -> None:
@@ -230,6 +229,16 @@ class Recommender:
                 raise ValueError(f"weights.npz has values that are no numbers in {broken}")
             model.restore(arrays)
         return model
+
+
+def event_counts(
+    data: Interactions | StreamedInteractions, key: str, vocabulary: Vocabulary
+) -> np.ndarray:
+    """How many events each row of the vocabulary has, int64 [rows]; row 0 counts the unknown."""
+    counts = np.zeros(len(vocabulary), np.int64)
+    for part in data.parts():
+        counts += np.bincount(vocabulary.encode(part.events[key]), minlength=len(vocabulary))
+    return counts
 
 
 def config_fields(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -272,8 +272,10 @@ class RetrievalTask(tf_keras.layers.Layer):
         if config.negatives == "uniform" or config.logq == "none":
             return None
         if config.logq == "counts":
-            share = tf.concat([[0.0], counts / tf.reduce_sum(counts)], axis=0)
-            chance = tf.cast(tf.size(items) + config.memory, tf.float32) * tf.gather(share, rows)
+            chance = tf.gather(counts, tf.maximum(rows - 1, 0))
+            if config.negatives == "mixed":  # else only ratios matter, and the total takes time
+                expected = tf.cast(tf.size(items) + config.memory, tf.float32)
+                chance *= expected / tf.reduce_sum(counts)
         else:
             gap = tf.gather(self._gap, rows)
             batches = 1.0 + config.memory / tf.cast(tf.size(items), tf.float32)

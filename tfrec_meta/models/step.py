@@ -39,7 +39,10 @@ class StepOptions:
 def loss_and_gradients(
     model: TrainableRecommender, inputs: Query, options: StepOptions
 ) -> tuple[tf.Tensor, list[Gradient]]:
-    """The mean loss of a step, float32 scalar, and a gradient for each trainable variable."""
+    """The mean loss of a step, float32 scalar, and a gradient for each trainable variable.
+
+    In a replica of several, the loss of its part of the batch, and its share of the gradients.
+    """
     if options.accumulation == 1:
         parts = [inputs]
     else:
@@ -57,6 +60,9 @@ def loss_and_gradients(
             penalised(gradient, variable, options.l2)
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:  # whose gradients are added up
+        gradients = [_scaled(gradient, 1 / replicas) for gradient in gradients]
     return tf.add_n(losses) / len(losses), gradients
 
 

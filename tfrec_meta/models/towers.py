@@ -27,12 +27,12 @@ def multi_hot(rows: tf.Tensor, height: int) -> tf.Tensor:
     return counts * tf.concat([tf.zeros([1]), tf.ones([height - 1])], axis=0)
 
 
-def mean_of_rows(rows: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+def mean_of_rows(rows: tf.Tensor, table: tf.Tensor | tf.Variable) -> tf.Tensor:
     """Mean of the table rows that are named, row 0 left out.
 
     Args:
         rows: int32 [B, W], 0 pads.
-        table: float32 [vocabulary, d].
+        table: float32 [vocabulary, d]; a variable as such, of which only the rows are read.
 
     Returns:
         float32 [B, d]; zeros where no row is named.
@@ -107,7 +107,7 @@ class FeatureSum(tf_keras.layers.Layer):
         for feature, table in self.tables():
             value = encoded[feature.name]
             if isinstance(feature, Category | Text):
-                total += mean_of_rows(value, tf.convert_to_tensor(table))
+                total += mean_of_rows(value, table)
             else:
                 total += tf.matmul(value, table)
         return total

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.features.kinds import Feature
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query, Recommender, WarmStartError
+from tfrec_meta.models.contract import Query, Recommender, WarmStartError, event_counts
 from tfrec_meta.models.step import StepOptions, loss_and_gradients
 from tfrec_meta.models.towers import is_present
 
@@ -63,12 +63,11 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
     # Training.
 
-    def prepare(self, data: Interactions) -> None:
+    def prepare(self, data: Interactions | StreamedInteractions) -> None:
         """Takes in what is counted, not learned by steps: popularity and the feature tables."""
         self.observe(data)
         if self._user_id:
-            users = self.spec.users.encode(data.events["user_id"])
-            counts = np.bincount(users, minlength=len(self.spec.users))
+            counts = event_counts(data, "user_id", self.spec.users)
             counts[0] = 0  # nobody in particular
             self.user_counts.assign(counts.astype(np.float32))
         for table, encoded in (
@@ -167,10 +166,10 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
     def _kept(self) -> list[tf.Variable]:
         """What a saved model holds: all but what only training needs."""
-        left_out = {id(v) for v in (*self.mean_loss.weights, *self._training_only())}
+        left_out = {id(v) for v in (*self.mean_loss.weights, *self.training_only())}
         return [variable for variable in self.weights if id(variable) not in left_out]
 
-    def _training_only(self) -> Sequence[tf.Variable]:
+    def training_only(self) -> Sequence[tf.Variable]:
         """What a family keeps for the next step alone."""
         return ()
 
@@ -189,7 +188,8 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
         What training never met has its initial, random embedding: content alone speaks for it.
         """
-        return tf.cast(tf.gather(tf.concat([[0.0], self.item_counts], 0), rows) > 0, tf.float32)
+        known = tf.gather(self.item_counts, tf.maximum(rows - 1, 0)) > 0
+        return tf.cast(known & (rows > 0), tf.float32)
 
     def _met_user(self, users: tf.Tensor) -> tf.Tensor:
         """bool [B], whether training had events of these users."""

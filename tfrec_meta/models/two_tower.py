@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
@@ -161,11 +161,17 @@ class TwoTower(TrainableRecommender):
 
     # Training.
 
-    def prepare(self, data: Interactions) -> None:
+    def prepare(self, data: Interactions | StreamedInteractions) -> None:
         super().prepare(data)
         if self.config.popularity_bias:
-            self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
+            prior = self._prior_logits()
+            self.item_bias.assign(tf.concat([tf.reduce_min(prior, keepdims=True), prior], axis=0))
         if self.config.item_initializer != "random":
+            if not isinstance(data, Interactions):
+                raise ValueError(
+                    f"`item_initializer`={self.config.item_initializer!r} reads all events at "
+                    "once, and these are streamed. Use 'random'."
+                )
             start = self.item_embedding.numpy()
             found = initialised(self.config.item_initializer, data, self.spec, start)
             self.item_embedding.assign(found)
@@ -222,6 +228,10 @@ class TwoTower(TrainableRecommender):
 
     def refresh(self, chunk: int = 65_536) -> None:
         """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
+        if self.config.popularity_bias:
+            # An unknown item is as popular as the least popular known one.
+            known = self.item_bias[1:]
+            self.item_bias.assign(tf.concat([tf.reduce_min(known, keepdims=True), known], axis=0))
         rows = tf.range(self.item_index.shape[0])
         parts = [
             self._embed_known_items(rows[start : start + chunk])
@@ -259,9 +269,7 @@ class TwoTower(TrainableRecommender):
             total = self.item_layers(total)
         if self.config.normalise:
             total = on_unit_sphere(total)
-        # An unknown item is as popular as the least popular known one.
-        bias = tf.concat([tf.reduce_min(self.item_bias[1:], keepdims=True), self.item_bias[1:]], 0)
-        return tf.concat([total, tf.gather(bias, rows)[:, None]], axis=1)
+        return tf.concat([total, tf.gather(self.item_bias, rows)[:, None]], axis=1)
 
     def _embed_known_items(self, rows: tf.Tensor) -> tf.Tensor:
         return self.embed_item(self._known_item(rows))
@@ -310,10 +318,9 @@ class TwoTower(TrainableRecommender):
         """int32 [B, H] to float32 [B, embedding_dim]; dropout is drawn from `draw`, int64 [2]."""
         if self.config.encoder == "none":
             return tf.zeros([tf.shape(rows)[0], self.config.embedding_dim])
-        table = tf.convert_to_tensor(self.history_embedding)
         if self.history_encoder is None:
-            return mean_of_rows(rows, table)
-        return self.history_encoder(rows, table, draw)
+            return mean_of_rows(rows, self.history_embedding)
+        return self.history_encoder(rows, self.history_embedding, draw)
 
     def _events_of_windows(
         self, windows: Query, draw: tf.Tensor | None
@@ -339,7 +346,7 @@ class TwoTower(TrainableRecommender):
         events["history"] = tf.where(earlier, tf.gather(rows, place[:, 0]), 0)
         return events, tf.gather_nd(states, place), place[:, 0]
 
-    def _training_only(self) -> Sequence[tf.Variable]:
+    def training_only(self) -> Sequence[tf.Variable]:
         return self.task.weights
 
     def _table(self, name: str, rows: int) -> tf.Variable:

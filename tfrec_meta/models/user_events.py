@@ -46,6 +46,10 @@ class RowOptions:
     seed: int = 42
 
 
+class NoRowsError(ValueError):
+    """Data of which nothing can be learned."""
+
+
 @dataclasses.dataclass
 class UserEvents:
     """Training events as arrays, and the batches that they become.
@@ -57,6 +61,7 @@ class UserEvents:
     spec: FeatureSpec
     options: RowOptions
     digest: str  # tells one list of events from another
+    mean_weight: float  # of the events, before it was made 1
     user: tf.Tensor  # int32 [n]
     item: tf.Tensor  # int32 [n]
     value: tf.Tensor  # float32 [n]
@@ -71,7 +76,7 @@ class UserEvents:
     def of(cls, data: Interactions, spec: FeatureSpec, options: RowOptions) -> UserEvents:
         known = np.flatnonzero(spec.items.encode(data.events["item_id"]))
         if not len(known):
-            raise ValueError(
+            raise NoRowsError(
                 "No training event has an item of the FeatureSpec; fit the spec on this data."
             )
         data = data.take(known)
@@ -87,6 +92,7 @@ class UserEvents:
             spec,
             options,
             digest_of(user, item, value, past.order, past.stop, *context.values()),
+            float(weight.mean()),
             tf.constant(user),
             tf.constant(item),
             tf.constant(value),
@@ -99,8 +105,19 @@ class UserEvents:
         )
 
     @property
-    def batch_size(self) -> int:
-        return min(self.options.batch_size, len(self.item))
+    def rows(self) -> int:
+        """Rows to learn from in an epoch."""
+        return len(self.item)
+
+    @staticmethod
+    def largest_batch(options: RowOptions) -> int:
+        """Rows of a batch, where there are as many."""
+        return options.batch_size
+
+    @property
+    def rows_of_batch(self) -> int:
+        largest = self.largest_batch(self.options)
+        return min(largest, self.item.shape[0] or largest)
 
     @property
     def history_length(self) -> int:
@@ -109,7 +126,7 @@ class UserEvents:
     @property
     def steps(self) -> int:
         """Steps an epoch; a last, smaller batch is left out, another one each epoch."""
-        return len(self.item) // self.batch_size // self.options.accumulation
+        return self.rows // self.rows_of_batch // self.options.accumulation
 
     def batches(self, epoch: int) -> tf.data.Dataset:
         """Batches from the start of `epoch` to the end of training, the same at every call.
@@ -117,17 +134,19 @@ class UserEvents:
         Each is a dict of `history` int32 [B, H], `item_id` and `user_id` int32 [B], `value` and
         `sample_weight` float32 [B], and the context features of the events.
         """
-        return batches_of_epochs(self._epoch, self.options, epoch)
+        return batches_of_epochs(self.of_epoch, self.options, epoch)
 
-    def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        n, seed = len(self.item), tf.stack([tf.constant(self.options.seed, tf.int64), epoch])
+    def of_epoch(self, seed: tf.Tensor, whole: bool = True) -> tf.data.Dataset:
+        """The batches of one epoch.
+
+        Args:
+            seed: int64 [2], other numbers for each epoch.
+            whole: whether a last, smaller batch is left out.
+        """
         # Draws of their own for each purpose: two draws by one seed would be the same numbers.
         shuffle_seed, place_seed, drop_seed, hide_seed = tf.unstack(
             tf.random.split(seed, num=4), num=4
         )
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(n), shuffle_seed)
-        steps = len(self.item) // self.batch_size
-        used = tf.reshape(shuffled[: steps * self.batch_size], [steps, self.batch_size])
         places, order = self._places(place_seed)
         items = tf.gather(self.item, order)
 
@@ -135,9 +154,7 @@ class UserEvents:
             query = {name: tf.gather(values, rows) for name, values in self.context.items()}
             drop = tf.random.fold_in(drop_seed, step)
             query["history"] = self._history(rows, places, items, drop)
-            hide = tf.random.stateless_uniform(
-                [self.batch_size], tf.random.fold_in(hide_seed, step)
-            )
+            hide = tf.random.stateless_uniform(tf.shape(rows), tf.random.fold_in(hide_seed, step))
             shown = tf.cast(hide >= self.options.user_dropout, tf.int32)
             query["user_id"] = tf.gather(self.user, rows) * shown
             query["item_id"] = tf.gather(self.item, rows)
@@ -145,18 +162,19 @@ class UserEvents:
             query["sample_weight"] = tf.gather(self.weight, rows)
             return query
 
-        return tf.data.Dataset.from_tensor_slices(used).enumerate().map(assemble)
+        shuffled = shuffled_batches(tf.size(self.item), self.rows_of_batch, shuffle_seed, whole)
+        return shuffled.enumerate().map(assemble)
 
     def _places(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Where each event stands in `order`; for "leave_one_out", an order new in each epoch."""
-        n, order = len(self.item), self.order
+        n, order = tf.size(self.item, tf.int64), self.order
         if self.options.history == "leave_one_out":
             # Users keep their block, events within it are shuffled: a cyclic window behind an event
             # is then a sample of the user's other events, without replacement.
             block = tf.cast(tf.gather(self.first, order), tf.float64)
-            draw = tf.random.stateless_uniform([n], seed, dtype=tf.float64)
+            draw = tf.random.stateless_uniform(n[None], seed, dtype=tf.float64)
             order = tf.gather(order, tf.argsort(block + draw))
-        places = tf.scatter_nd(order[:, None], tf.range(n, dtype=tf.int64), [n])
+        places = tf.scatter_nd(order[:, None], tf.range(n), n[None])
         return places, order
 
     def _history(
@@ -173,9 +191,10 @@ class UserEvents:
             stop = tf.gather(self.stop, rows)[:, None]
             length = tf.minimum(stop - first, self.history_length)
             place = stop - length + step
-        shape = [self.batch_size, self.history_length]
+        size = rows.shape[0] or tf.shape(rows)[0]
+        shape = [size, self.history_length]
         kept = tf.random.stateless_uniform(shape, draw) >= self.options.history_dropout
-        length = tf.broadcast_to(length, [self.batch_size, 1])
+        length = tf.broadcast_to(length, [size, 1])
         if self.options.history_crop:
             begin, end = random_run(length, self.options.history_crop, tf.random.fold_in(draw, 1))
             kept &= (step >= begin) & (step < end)
@@ -183,7 +202,7 @@ class UserEvents:
             share, seed = self.options.history_reorder, tf.random.fold_in(draw, 2)
             order = reordered(length, share, self.history_length, seed)
             place = tf.gather(place, order, batch_dims=1)
-        last = len(self.item) - 1
+        last = tf.size(self.item, tf.int64) - 1
         history = tf.gather(items, tf.clip_by_value(place, 0, last))
         if self.options.history == "leave_one_out":  # a repeat would give the answer away
             kept &= history != tf.gather(self.item, rows)[:, None]
@@ -193,10 +212,10 @@ class UserEvents:
 def batches_of_epochs(
     of_epoch: Callable[[tf.Tensor], tf.data.Dataset], options: RowOptions, first: int
 ) -> tf.data.Dataset:
-    """One epoch after the other from `first`, each a dataset of batches by its number."""
+    """One epoch after the other from `first`, each a dataset of batches by its seed, int64 [2]."""
 
     def steps(epoch: tf.Tensor) -> tf.data.Dataset:
-        batches = of_epoch(epoch)
+        batches = of_epoch(tf.stack([tf.constant(options.seed, tf.int64), epoch]))
         if options.accumulation == 1:
             return batches
         return batches.batch(options.accumulation, drop_remainder=True)
@@ -205,6 +224,25 @@ def batches_of_epochs(
     deterministic.deterministic = True
     epochs = tf.data.Dataset.range(first, options.epochs)
     return epochs.flat_map(steps).with_options(deterministic).prefetch(2)
+
+
+def shuffled_batches(size: tf.Tensor, batch: int, seed: tf.Tensor, whole: bool) -> tf.data.Dataset:
+    """The numbers below `size` in random order, int32 [B] each.
+
+    Args:
+        size: int32 scalar.
+        batch: B.
+        seed: int64 [2].
+        whole: whether a last, smaller batch is left out.
+    """
+    shuffled = tf.random.experimental.stateless_shuffle(tf.range(size), seed)
+    end = tf.cast(size, tf.int64) - (batch - 1 if whole else 0)
+
+    def of_step(start: tf.Tensor) -> tf.Tensor:
+        rows = shuffled[start : start + batch]
+        return tf.ensure_shape(rows, [batch]) if whole else rows
+
+    return tf.data.Dataset.range(0, end, batch).map(of_step)
 
 
 def random_run(length: tf.Tensor, share: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
