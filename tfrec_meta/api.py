@@ -24,15 +24,27 @@ from tfrec_meta.data import (
     user_histories,
 )
 from tfrec_meta.evaluation import (
+    Estimate,
     Evaluation,
     format_table,
     full_catalogue,
     peers,
     top_k,
 )
+from tfrec_meta.evaluation.predictions import (
+    CLICK,
+    RATING,
+    format_predictions,
+    judge_predictions,
+)
 from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import held_out, interaction_matrix, user_queries
+from tfrec_meta.features.held_out import (
+    event_queries,
+    held_out,
+    interaction_matrix,
+    user_queries,
+)
 from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import read_config
@@ -107,6 +119,13 @@ class Evaluations(dict[str, Evaluation]):
 
     def __str__(self) -> str:
         return format_table(self)
+
+
+class Judgements(dict[str, Mapping[str, Estimate]]):
+    """Figures of predictions by target, "rating" and "click"; prints as one table."""
+
+    def __str__(self) -> str:
+        return format_predictions(self)
 
 
 def train(
@@ -420,6 +439,45 @@ def evaluate(
         found = run(_of_rows(_baseline(name, train, ease_l2), row))
         results[name if name not in results else f"{name} (baseline)"] = found
     return results
+
+
+def evaluate_ranking(
+    model: Recommender, split: Split, *, resamples: int = 1000, seed: int = 42
+) -> Judgements:
+    """Judges what a model of ratings or clicks predicts of each test event.
+
+    What a user did in the train and validation parts is the query's history, as for `evaluate`;
+    nothing of the test part is known when an event of it is asked about.
+
+    Args:
+        model: a fitted model that has `targets`.
+        split: its test part is evaluated.
+        resamples: bootstrap draws of users for the intervals.
+        seed: of these.
+
+    Returns:
+        Of "rating" rmse, mae and calibration; of "click" auc, log_loss, accuracy, precision,
+        recall, f1 (at a chance of .5), calibration and calibration_error.
+
+    Raises:
+        ValueError: if the model predicts no single events, or there are no test events.
+    """
+    if not model.targets:
+        raise ValueError(
+            f"This {model.family!r} ranks items, and predicts neither ratings nor clicks. Use "
+            "`evaluate`, or train a ranker with `target`='rating' or 'click'."
+        )
+    test = split.test
+    queries, items = event_queries(model.spec, split.past, test)
+    value = test.events["value"].to_numpy()
+    found = Judgements()
+    for target, predicted in model.predict_events(queries, items).items():
+        click = target == "click"
+        labels = value >= model.config.click_threshold if click else value
+        found[target] = judge_predictions(
+            CLICK if click else RATING, labels, predicted, test.user_codes, resamples, seed
+        )
+    return found
 
 
 def possible_baselines(catalogue_size: int) -> list[str]:

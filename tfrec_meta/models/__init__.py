@@ -9,10 +9,13 @@ from tfrec_meta.models.closed_forms import EASE, EASEConfig, Popularity, Popular
 from tfrec_meta.models.contract import Recommender, read_record
 from tfrec_meta.models.factor_models import IALS, IALSConfig, LowRankEASE, LowRankEASEConfig
 from tfrec_meta.models.item_knn import ItemKNN, ItemKNNConfig
+from tfrec_meta.models.multi_task import MultiTask, MultiTaskConfig
+from tfrec_meta.models.ranker import Ranker, RankerConfig
 from tfrec_meta.models.two_tower import TwoTower, TwoTowerConfig
 
 FAMILIES: dict[str, type[Recommender]] = {
-    family.family: family for family in (TwoTower, IALS, LowRankEASE, EASE, ItemKNN, Popularity)
+    family.family: family
+    for family in (TwoTower, Ranker, MultiTask, IALS, LowRankEASE, EASE, ItemKNN, Popularity)
 }
 
 
@@ -47,8 +50,12 @@ __all__ = [
     "ItemKNNConfig",
     "LowRankEASE",
     "LowRankEASEConfig",
+    "MultiTask",
+    "MultiTaskConfig",
     "Popularity",
     "PopularityConfig",
+    "Ranker",
+    "RankerConfig",
     "Recommender",
     "TwoTower",
     "TwoTowerConfig",

@@ -48,11 +48,11 @@ def mean_of_rows(rows: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
 
 
 def stands_in(history: tf.Tensor, items: tf.Tensor, height: int) -> tf.Tensor:
-    """bool [B, B]: whether item j stands in history i.
+    """bool [B, n]: whether item j stands in history i.
 
     Args:
         history: int32 [B, H], 0 pads.
-        items: int32 [B], all above 0.
+        items: int32 [n], all above 0.
         height: of the item vocabulary.
     """
     if _is_low(height, history):  # the same op as in `mean_of_rows`, so that the graph runs it once
@@ -63,7 +63,7 @@ def stands_in(history: tf.Tensor, items: tf.Tensor, height: int) -> tf.Tensor:
     place = tf.minimum(tf.searchsorted(ordered, flat), tf.shape(items)[0] - 1)
     hit = tf.reshape(tf.cast(tf.gather(ordered, place) == flat, tf.int32), tf.shape(history))
     place = tf.reshape(place, tf.shape(history))
-    shape = [tf.shape(items)[0], tf.shape(items)[0]]
+    shape = [tf.shape(history)[0], tf.shape(items)[0]]
     batch = tf.range(tf.shape(history)[0])[:, None] + tf.zeros_like(history)
     found = tf.scatter_nd(tf.stack([batch, place], axis=-1), hit, shape) > 0
     return tf.gather(found, tf.searchsorted(ordered, items), axis=1)
@@ -104,13 +104,18 @@ class FeatureSum(tf_keras.layers.Layer):
     def call(self, encoded: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Encoded features to float32 [B, d]."""
         total = tf.zeros([])
-        for feature, table in self.tables():
-            value = encoded[feature.name]
-            if isinstance(feature, Category | Text):
-                total += mean_of_rows(value, tf.convert_to_tensor(table))
-            else:
-                total += tf.matmul(value, table)
+        for vector in self.vectors(encoded):
+            total += vector
         return total
+
+    def vectors(self, encoded: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """The embedding of each feature by itself, float32 [B, d], before they are added up."""
+        return [
+            mean_of_rows(encoded[feature.name], tf.convert_to_tensor(table))
+            if isinstance(feature, Category | Text)
+            else tf.matmul(encoded[feature.name], table)
+            for feature, table in self.tables()
+        ]
 
 
 def on_unit_sphere(vectors: tf.Tensor) -> tf.Tensor:
