@@ -92,7 +92,10 @@ class Ranker(FieldRecommender):
     def __init__(self, config: RankerConfig, spec: FeatureSpec):
         super().__init__(config, spec)
         items, users = len(spec.items), len(spec.users)
-        self.item_bias = self.add_weight(name="item_bias", shape=[items], initializer="zeros")
+        # Weight decay spares what is called `item_bias`, since that of popularity must stay. What a
+        # rating is off from the usual has to shrink where few have rated.
+        name = "item_bias" if config.target == "interaction" else "item_shift"
+        self.item_bias = self.add_weight(name=name, shape=[items], initializer="zeros")
         self.user_bias = (
             self.add_weight(name="user_bias", shape=[users], initializer="zeros")
             if config.user_id
