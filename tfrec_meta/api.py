@@ -49,7 +49,7 @@ from tfrec_meta.models import FAMILIES, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import read_config
 from tfrec_meta.training import TrainingConfig
-from tfrec_meta.tuning import OBJECTIVE, EvaluateTrial, StrategySpace, StrategyTuner
+from tfrec_meta.tuning import OBJECTIVE, EvaluateTrial, StrategySpace, StrategyTuner, best_of
 
 import numpy as np
 
@@ -194,24 +194,26 @@ class Study:
 
     Attributes:
         best_strategy: what did best on validation; `train` takes it.
-        trials: one dict a trial, in their order: `trial_id`, `val_ndcg_at_10`, `seconds`, `epochs`,
+        trials: one dict a trial, in their order: `trial_id`, the objective, `seconds`, `epochs`,
             `values` of the hyperparameters, `strategy` (the parts that were searched), `error`
             (None if all went well), and `curve` of those that are trained by steps.
+        objective: what was searched by: "val_ndcg_at_10", or of clicks and ratings "val_auc" and
+            "val_rmse".
     """
 
     best_strategy: Strategy
     trials: tuple[Mapping[str, Any], ...]
+    objective: str = OBJECTIVE
 
     @property
     def best_value(self) -> float:
-        """The best trial's NDCG@10 on validation."""
-        return max(trial[OBJECTIVE] for trial in self.trials)
+        """The best trial's objective, on validation."""
+        return best_of(self.trials, self.objective)[self.objective]
 
     def __str__(self) -> str:
-        best = max(self.trials, key=lambda trial: trial[OBJECTIVE])
-        return (
-            f"{len(self.trials)} trials, best {OBJECTIVE} {self.best_value:.4f}: {best['values']}"
-        )
+        best = best_of(self.trials, self.objective)
+        figure = f"{self.objective} {self.best_value:.4f}"
+        return f"{len(self.trials)} trials, best {figure}: {best['values']}"
 
 
 def tune(
@@ -229,8 +231,8 @@ def tune(
 ) -> Study:
     """Searches for the strategy that does best on validation, by NDCG@10 of the full catalogue.
 
-    The first trial is the default strategy. A trial that fails counts as bad, and the search goes
-    on.
+    A strategy whose model is made for ratings or clicks is searched by their RMSE or AUC. The first
+    trial is the default strategy. A trial that fails counts as bad, and the search goes on.
 
     Args:
         data: training events, or a Split, whose train and validation parts are used; never its
@@ -259,6 +261,7 @@ def tune(
         data, validation = _hold_out(data, seed)
     features = _fitted_features(strategy, data)
     space = StrategySpace(tuple(families or (strategy.family,)), fixed or {})
+    objective = search_objective(strategy, space.families, features)
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-meta-study-"))
@@ -271,6 +274,7 @@ def tune(
             epochs=strategy.training.epochs,
             seed=seed,
             progress=progress,
+            objective=objective,
             about={
                 "data": training.digest_of_events(data),
                 "validation": training.digest_of_events(validation),
@@ -279,7 +283,35 @@ def tune(
         )
         tuner.search()
         best = with_searched(strategy, tuner.best_strategy_record())
-        return Study(best, tuple(tuner.trials()))
+        return Study(best, tuple(tuner.trials()), objective)
+
+
+def search_objective(strategy: Strategy, families: Sequence[str], features: FeatureSpec) -> str:
+    """What all models of a search are made for, as trials call it.
+
+    Args:
+        strategy: what is not searched, of which the target of a ranker is one.
+        families: that are searched.
+        features: a fitted spec.
+
+    Raises:
+        ValueError: if they are made for different things, of which none is better than another.
+    """
+    found = set()
+    for family in families:
+        shape = strategy.model if family == strategy.family else FAMILIES[family].config_type()
+        kind: Any = FAMILIES[family]
+        found.add(_trial_name(kind(shape, features)))
+    if len(found) > 1:
+        raise ValueError(
+            f"`families`={tuple(families)} are made for {sorted(found)}, which can't be compared. "
+            "Search families of one target."
+        )
+    return found.pop()
+
+
+def _trial_name(model: Recommender) -> str:
+    return model.objective.replace("@", "_at_")
 
 
 def trial_evaluator(
@@ -313,9 +345,10 @@ def trial_evaluator(
         gc.collect()
         model = train(data, chosen, validation=asking, features=features, progress=False)
         curve = list(model.curve)
-        values = [line[training.OBJECTIVE] for line in curve]
-        values = values or [asking.metrics(model)[training.OBJECTIVE]]
-        return {OBJECTIVE: max(values), "curve": curve}
+        best = max(
+            curve or [asking.metrics(model)], key=lambda line: training.goodness(model, line)
+        )
+        return {_trial_name(model): best[model.objective], "curve": curve}
 
     return evaluate_trial
 

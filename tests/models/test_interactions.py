@@ -58,9 +58,7 @@ def test_dlrm_gives_the_dense_layers_the_products_of_fields():
     first = QUERY @ net.of_query.kernel + net.of_query.bias + ITEM @ net.of_item.kernel
     first += dots.astype(np.float32) @ net.of_dots.kernel.numpy()
     last = np.maximum(first, 0) @ net.deep.layers[0].kernel.numpy()
-    np.testing.assert_allclose(
-        net(QUERY, ITEM), last + net.deep.layers[0].bias.numpy(), rtol=1e-5
-    )
+    np.testing.assert_allclose(net(QUERY, ITEM), last + net.deep.layers[0].bias.numpy(), rtol=1e-5)
 
 
 def test_dcn_crosses_the_fields_and_puts_dense_layers_on_top():

@@ -77,7 +77,7 @@ def test_the_loss_of_clicks_is_their_log_loss():
 @pytest.mark.parametrize("sampling", ["uniform", "popularity"])
 def test_the_loss_of_interactions_is_the_softmax_among_sampled_items(sampling, monkeypatch):
     model = made(negatives=4, negative_sampling=sampling)
-    others, chance = model._sampled(tf.zeros([2], tf.int64))
+    _, chance = model._sampled(tf.zeros([2], tf.int64))
     monkeypatch.setattr(model, "_sampled", lambda draw: (tf.constant([1, 2, 3, 3]), chance))
     logits = model.score({k: v.numpy() for k, v in batch().items() if k in ("user_id", "history")})
     corrected = logits - np.log(chance)
