@@ -52,6 +52,16 @@ STRATEGIES: dict[str, tm.Strategy] = {
     "two-tower, distilled from the ensemble": tm.Strategy(
         "two_tower", tm.TwoTowerConfig(negatives="full"), history_length=1000
     ),
+    **{
+        f"ranker, {interaction}": tm.Strategy(
+            "ranker", tm.RankerConfig(interaction=interaction), history_length=1000
+        )
+        for interaction in ("mlp", "dcn", "dlrm", "deepfm")
+    },
+    **{
+        f"multi-task, {bottom}": tm.Strategy("multi_task", tm.MultiTaskConfig(bottom=bottom))
+        for bottom in ("shared", "mmoe", "ple")
+    },
     "two-stage, iALS then two-tower": tm.Strategy("two_stage", history_length=1000),
 }
 TEACHERS = {"two-tower, distilled from the ensemble": "ensemble of two-tower and iALS"}

@@ -30,7 +30,7 @@ BLESSING = "ModelBlessing"
 INFRA_BLESSING = "InfraBlessing"
 PUSHED = "PushedModel"
 SCHEMA = "Schema"
-OBJECTIVES = ("val_ndcg_at_10",)  # as trials.json calls them
+OBJECTIVES = ("val_ndcg_at_10", "val_auc", "val_rmse")  # as trials.json calls them
 
 
 class MissingError(Exception):

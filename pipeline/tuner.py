@@ -63,6 +63,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         trials=config.trials,
         epochs=config.epochs,
         seed=settings["seed"],
+        objective=api.search_objective(strategy, config.families, features),
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})
 

@@ -53,6 +53,20 @@ def test_the_best_strategy_trains_to_what_its_trial_reached(study):
     assert evaluate(best["strategy"], 2, None)[OBJECTIVE] == best[OBJECTIVE]
 
 
+def test_a_ranker_of_ratings_is_searched_by_their_error():
+    strategy = tm.Strategy(
+        "ranker",
+        tm.RankerConfig(target="rating"),
+        tm.TrainingConfig(epochs=1, batch_size=64),
+    )
+    found = tm.tune(SPLIT, trials=2, strategy=strategy, progress=False)
+    assert found.objective == "val_rmse"
+    assert found.best_value == min(trial["val_rmse"] for trial in found.trials)
+    assert found.best_strategy.model.target == "rating"
+    with pytest.raises(ValueError, match=r"val_ndcg_at_10.*val_rmse"):
+        tm.tune(SPLIT, strategy=strategy, families=("ranker", "ease"), progress=False)
+
+
 def test_the_same_call_again_only_reads(study, monkeypatch):
     found, folder = study
     monkeypatch.setattr(api, "train", None)

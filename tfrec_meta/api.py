@@ -26,20 +26,32 @@ from tfrec_meta.data import (
 )
 from tfrec_meta.distribution import strategy_of
 from tfrec_meta.evaluation import (
+    Estimate,
     Evaluation,
     format_table,
     full_catalogue,
     peers,
     top_k,
 )
+from tfrec_meta.evaluation.predictions import (
+    CLICK,
+    RATING,
+    format_predictions,
+    judge_predictions,
+)
 from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import held_out, interaction_matrix, user_queries
+from tfrec_meta.features.held_out import (
+    event_queries,
+    held_out,
+    interaction_matrix,
+    user_queries,
+)
 from tfrec_meta.models import FAMILIES, Composite, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import read_config
 from tfrec_meta.training import TrainingConfig
-from tfrec_meta.tuning import OBJECTIVE, EvaluateTrial, StrategySpace, StrategyTuner
+from tfrec_meta.tuning import OBJECTIVE, EvaluateTrial, StrategySpace, StrategyTuner, best_of
 
 import numpy as np
 
@@ -129,6 +141,13 @@ class Evaluations(dict[str, Evaluation]):
 
     def __str__(self) -> str:
         return format_table(self)
+
+
+class Judgements(dict[str, Mapping[str, Estimate]]):
+    """Figures of predictions by target, "rating" and "click"; prints as one table."""
+
+    def __str__(self) -> str:
+        return format_predictions(self)
 
 
 def train(
@@ -229,24 +248,26 @@ class Study:
 
     Attributes:
         best_strategy: what did best on validation; `train` takes it.
-        trials: one dict a trial, in their order: `trial_id`, `val_ndcg_at_10`, `seconds`, `epochs`,
+        trials: one dict a trial, in their order: `trial_id`, the objective, `seconds`, `epochs`,
             `values` of the hyperparameters, `strategy` (the parts that were searched), `error`
             (None if all went well), and `curve` of those that are trained by steps.
+        objective: what was searched by: "val_ndcg_at_10", or of clicks and ratings "val_auc" and
+            "val_rmse".
     """
 
     best_strategy: Strategy
     trials: tuple[Mapping[str, Any], ...]
+    objective: str = OBJECTIVE
 
     @property
     def best_value(self) -> float:
-        """The best trial's NDCG@10 on validation."""
-        return max(trial[OBJECTIVE] for trial in self.trials)
+        """The best trial's objective, on validation."""
+        return best_of(self.trials, self.objective)[self.objective]
 
     def __str__(self) -> str:
-        best = max(self.trials, key=lambda trial: trial[OBJECTIVE])
-        return (
-            f"{len(self.trials)} trials, best {OBJECTIVE} {self.best_value:.4f}: {best['values']}"
-        )
+        best = best_of(self.trials, self.objective)
+        figure = f"{self.objective} {self.best_value:.4f}"
+        return f"{len(self.trials)} trials, best {figure}: {best['values']}"
 
 
 def tune(
@@ -264,8 +285,8 @@ def tune(
 ) -> Study:
     """Searches for the strategy that does best on validation, by NDCG@10 of the full catalogue.
 
-    The first trial is the default strategy. A trial that fails counts as bad, and the search goes
-    on.
+    A strategy whose model is made for ratings or clicks is searched by their RMSE or AUC. The first
+    trial is the default strategy. A trial that fails counts as bad, and the search goes on.
 
     Args:
         data: training events, or a Split, whose train and validation parts are used; never its
@@ -299,6 +320,7 @@ def tune(
         data, validation = _hold_out(data, seed)
     features = _fitted_features(strategy, data)
     space = StrategySpace(tuple(families or (strategy.family,)), fixed or {})
+    objective = search_objective(strategy, space.families, features)
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-meta-study-"))
@@ -311,6 +333,7 @@ def tune(
             epochs=strategy.training.epochs,
             seed=seed,
             progress=progress,
+            objective=objective,
             about={
                 "data": training.digest_of_events(data),
                 "validation": training.digest_of_events(validation),
@@ -319,7 +342,35 @@ def tune(
         )
         tuner.search()
         best = with_searched(strategy, tuner.best_strategy_record())
-        return Study(best, tuple(tuner.trials()))
+        return Study(best, tuple(tuner.trials()), objective)
+
+
+def search_objective(strategy: Strategy, families: Sequence[str], features: FeatureSpec) -> str:
+    """What all models of a search are made for, as trials call it.
+
+    Args:
+        strategy: what is not searched, of which the target of a ranker is one.
+        families: that are searched.
+        features: a fitted spec.
+
+    Raises:
+        ValueError: if they are made for different things, of which none is better than another.
+    """
+    found = set()
+    for family in families:
+        shape = strategy.model if family == strategy.family else FAMILIES[family].config_type()
+        kind: Any = FAMILIES[family]
+        found.add(_trial_name(kind(shape, features)))
+    if len(found) > 1:
+        raise ValueError(
+            f"`families`={tuple(families)} are made for {sorted(found)}, which can't be compared. "
+            "Search families of one target."
+        )
+    return found.pop()
+
+
+def _trial_name(model: Recommender) -> str:
+    return model.objective.replace("@", "_at_")
 
 
 def trial_evaluator(
@@ -353,9 +404,10 @@ def trial_evaluator(
         gc.collect()
         model = train(data, chosen, validation=asking, features=features, progress=False)
         curve = list(model.curve)
-        values = [line[training.OBJECTIVE] for line in curve]
-        values = values or [asking.metrics(model)[training.OBJECTIVE]]
-        return {OBJECTIVE: max(values), "curve": curve}
+        best = max(
+            curve or [asking.metrics(model)], key=lambda line: training.goodness(model, line)
+        )
+        return {_trial_name(model): best[model.objective], "curve": curve}
 
     return evaluate_trial
 
@@ -479,6 +531,45 @@ def evaluate(
         found = run(_of_rows(_baseline(name, train, ease_l2), row))
         results[name if name not in results else f"{name} (baseline)"] = found
     return results
+
+
+def evaluate_ranking(
+    model: Recommender, split: Split, *, resamples: int = 1000, seed: int = 42
+) -> Judgements:
+    """Judges what a model of ratings or clicks predicts of each test event.
+
+    What a user did in the train and validation parts is the query's history, as for `evaluate`;
+    nothing of the test part is known when an event of it is asked about.
+
+    Args:
+        model: a fitted model that has `targets`.
+        split: its test part is evaluated.
+        resamples: bootstrap draws of users for the intervals.
+        seed: of these.
+
+    Returns:
+        Of "rating" rmse, mae and calibration; of "click" auc, log_loss, accuracy, precision,
+        recall, f1 (at a chance of .5), calibration and calibration_error.
+
+    Raises:
+        ValueError: if the model predicts no single events, or there are no test events.
+    """
+    if not model.targets:
+        raise ValueError(
+            f"This {model.family!r} ranks items, and predicts neither ratings nor clicks. Use "
+            "`evaluate`, or train a ranker with `target`='rating' or 'click'."
+        )
+    test = split.test
+    queries, items = event_queries(model.spec, split.past, test)
+    value = test.events["value"].to_numpy()
+    found = Judgements()
+    for target, predicted in model.predict_events(queries, items).items():
+        click = target == "click"
+        labels = value >= model.config.click_threshold if click else value
+        found[target] = judge_predictions(
+            CLICK if click else RATING, labels, predicted, test.user_codes, resamples, seed
+        )
+    return found
 
 
 def possible_baselines(catalogue_size: int) -> list[str]:

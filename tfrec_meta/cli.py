@@ -654,7 +654,8 @@ def _add_strategy_options(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("model")
     group.add_argument(
         "--family",
-        help="two_tower (default), ials, low_rank_ease, ease, item_knn or popularity",
+        help="two_tower (default), ranker, multi_task, ials, low_rank_ease, ease, item_knn or "
+        "popularity",
     )
     group.add_argument("--epochs", type=int, metavar="N", help="passes over the events")
     group.add_argument("--seed", type=int, metavar="N", help="of split and training (default 42)")

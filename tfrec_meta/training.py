@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -20,8 +21,9 @@ from typing import Any, Literal, get_args
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.distribution import Distribute, agreed, is_chief, shared, strategy_of
 from tfrec_meta.evaluation import full_catalogue
+from tfrec_meta.evaluation import metrics as metric
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import held_out
+from tfrec_meta.features.held_out import event_queries, held_out
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.composite import Composite
 from tfrec_meta.models.contract import Recommender
@@ -39,7 +41,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
-OBJECTIVE = "val_ndcg@10"
+OBJECTIVE = "val_ndcg@10"  # of most families; a model's own is its `objective`
 Curve = list[dict[str, float]]
 OptimizerName = Literal[
     "auto", "adamw", "lazy_adamw", "lazy_adam", "adagrad", "lazy_adagrad", "row_wise_adagrad"
@@ -93,7 +95,8 @@ class TrainingConfig:
         distribute: "mirrored" shares each batch among the GPUs of this machine, "multi_worker"
             among those of several, and with "parameter_server" workers train at their own pace; the
             latter two read TF_CONFIG. In-batch negatives are those of a replica's part.
-        patience: epochs without a better validation NDCG@10 before training stops; 0 never stops.
+        patience: epochs without a better figure on validation (NDCG@10; of a model of ratings or
+            clicks RMSE or AUC) before training stops; 0 never stops.
         seed: of the order of events and dropout, and in `tfrec_meta.train` of initial values.
     """
 
@@ -223,11 +226,6 @@ def train(
     if warm_start is not None:
         model.warm_start(warm_start)
     if teacher is not None:
-        if config.rows == "windows":
-            raise ValueError(
-                "`rows`='windows' asks of all places of a history at once, and a teacher of whole "
-                "histories. Use 'events'."
-            )
         model.teach(teacher)
     model.step_options = StepOptions(
         config.accumulation,
@@ -430,8 +428,9 @@ class _Course(tf_keras.callbacks.Callback):
         if self.validation is not None:
             with self._averaged():
                 record |= agreed(self.strategy, self.validation.metrics(self.trained))
-                if self.best is None or record[OBJECTIVE] > self.best[0]:
-                    self.best = (record[OBJECTIVE], epoch + 1, self.trained.get_weights())
+                value = goodness(self.trained, record)
+                if self.best is None or value > self.best[0]:
+                    self.best = (value, epoch + 1, self.trained.get_weights())
                     if self.manager is not None:
                         self.best_checkpoint.write(self._best_path(self.kept, epoch + 1))
             logs.update({k: v for k, v in record.items() if k.startswith("val_")})
@@ -483,7 +482,7 @@ class _Course(tf_keras.callbacks.Callback):
             now = self.trained.get_weights()
             read = self.best_checkpoint.read(self._best_path(self.folder, record["best"]))
             read.assert_existing_objects_matched()
-            value = self.curve[record["best"] - 1][OBJECTIVE]
+            value = goodness(self.trained, self.curve[record["best"] - 1])
             self.best = (value, record["best"], self.trained.get_weights())
             self.trained.set_weights(now)
 
@@ -550,10 +549,20 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
-class Validation:
-    """NDCG@10 and recall@10 on held-out events, over the full catalogue.
+def goodness(model: Recommender, record: Mapping[str, float]) -> float:
+    """The model's objective in a line of its curve, turned so that more is better."""
+    value = record[model.objective]
+    if math.isnan(value):  # an AUC of clicks alone
+        return -math.inf
+    return -value if model.objective == "val_rmse" else value
 
-    Of more than `_VALIDATION_USERS` users a sample is asked, the same in each epoch.
+
+class Validation:
+    """How good a model is on held-out events, by what it is made for.
+
+    NDCG@10 and recall@10 over the full catalogue; of a model that predicts ratings or clicks their
+    RMSE or AUC, event by event, and the former only if it is chosen by it. Of more than
+    `_VALIDATION_USERS` users a sample is asked, the same in each epoch.
 
     Args:
         spec: a fitted spec, of all models that are to be asked.
@@ -573,17 +582,22 @@ class Validation:
         users = validation.user_ids
         if len(users) > _VALIDATION_USERS:
             users = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
-        past = data if isinstance(data, Interactions) else data.of_users(users)
-        self.asked = held_out(spec, past, validation, users)
+        self._spec = spec
+        self._past = data if isinstance(data, Interactions) else data.of_users(users)
+        self.asked = held_out(spec, self._past, validation, users)
         self.has_answers = self.asked.relevant.nnz > 0  # else every model would score 0
 
     def __len__(self) -> int:
         return len(self.events)
 
     def metrics(self, model: Recommender) -> dict[str, float]:
-        """`val_ndcg@10` and `val_recall@10` of a model."""
+        """`val_ndcg@10` and `val_recall@10`, `val_rmse`, `val_auc`: those that a model has."""
         if isinstance(model, TrainableRecommender):
             model.refresh()
+        found = self._of_predictions(model) if model.targets else {}
+        return found | (self._of_ranking(model) if model.objective == OBJECTIVE else {})
+
+    def _of_ranking(self, model: Recommender) -> dict[str, float]:
         result = full_catalogue(
             lambda rows: model.score({k: v[rows] for k, v in self.asked.queries.items()}),
             self.asked.relevant,
@@ -597,6 +611,24 @@ class Validation:
             f"val_{name.split('@')[0]}@10": estimate.value
             for name, estimate in result.metrics.items()
         }
+
+    def _of_predictions(self, model: Recommender) -> dict[str, float]:
+        queries, items, value = self._single_events
+        found = model.predict_events(queries, items)
+        figures = {}
+        if "rating" in found:
+            figures["val_rmse"] = metric.rmse(value, found["rating"])
+        if "click" in found:
+            clicks = value >= model.config.click_threshold
+            figures["val_auc"] = metric.binary_auc(clicks, found["click"])
+        return figures
+
+    @functools.cached_property
+    def _single_events(self) -> tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray]:
+        asked = np.isin(self.events.user_ids.astype(str), self.asked.users.astype(str))
+        events = self.events.take(np.flatnonzero(asked[self.events.user_codes]))
+        queries, items = event_queries(self._spec, self._past, events)
+        return queries, items, events.events["value"].to_numpy()
 
 
 class _Progress(tf_keras.callbacks.Callback):
@@ -617,7 +649,8 @@ class _Progress(tf_keras.callbacks.Callback):
         self._bar.update(batch + 1 - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        shown = {k: f"{v:.4f}" for k, v in (logs or {}).items() if k in ("loss", OBJECTIVE)}
+        told = ("loss", self.model.objective)
+        shown = {k: f"{v:.4f}" for k, v in (logs or {}).items() if k in told}
         self._bar.set_postfix(shown)
         self._bar.close()
         if self._bar.disable:

@@ -44,7 +44,11 @@ def models(shop):
         context=(tm.Category("device"),),
         history_length=4,  # less than a request carries: the rest is only left out of the answer
     )
-    configs = {"two_tower": tm.TwoTowerConfig(embedding_dim=8, user_id=True, user_features=True)}
+    configs = {
+        "two_tower": tm.TwoTowerConfig(embedding_dim=8, user_id=True, user_features=True),
+        "ranker": tm.RankerConfig(embedding_dim=8, user_id=True),
+        "multi_task": tm.MultiTaskConfig(embedding_dim=8, user_id=True),
+    }
     recipe = tm.TrainingConfig(epochs=3, batch_size=64)
     return {
         name: tm.train(shop, tm.Strategy(name, configs.get(name), recipe, features), progress=False)

@@ -6,7 +6,7 @@ import tfrec_meta as tm
 from tfrec_meta.export import saved_model
 from tfrec_meta.export import signatures as names
 from tfrec_meta.keras import tf_keras  # noqa: F401
-from tfrec_meta.models import TwoTower
+from tfrec_meta.models import Ranker, TwoTower
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -81,6 +81,52 @@ def test_history_encoders_are_served_by_the_same_ops_and_give_the_same_answer(
     served = recommend(**blank(recommend, k=30, history=history))["score"][0]
     asked = model.score(model.spec.encode_queries([""], np.array([history], object)))[0]
     np.testing.assert_allclose(served, np.sort(asked)[::-1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("interaction", ["dcn", "dlrm", "deepfm"])
+def test_interactions_are_served_by_the_same_ops_and_give_the_same_answer(
+    shop, interaction, tmp_path
+):
+    config = tm.RankerConfig(embedding_dim=4, interaction=interaction, target="click")
+    model = Ranker(config, tm.FeatureSpec(history_length=6).fit(shop))
+    model.prepare(shop)
+    model.refresh()
+    config = tm.ExportConfig(history_width=6, candidates_width=2)
+    folder = tm.export(model, tmp_path / "m", config)
+    test_only_core_ops_and_no_device(folder)
+    test_ops_without_a_gpu_kernel_are_string_and_lookup_ops(folder)
+    rank = tf.saved_model.load(str(folder)).signatures[names.RANK]
+    history = ["i3", "i1", "i2", "", "", ""]
+    served = rank(**blank(rank, item_id=["i4", ""], history=history))
+    query = model.spec.encode_queries([""], np.array([history], object))
+    item = model.spec.items.encode(["i4"])
+    chance = model.predict_events(query, item)["click"][0]
+    np.testing.assert_allclose(served["score_click"], [[chance, -np.inf]], rtol=1e-5)
+    np.testing.assert_allclose(
+        served["score"], [[np.log(chance / (1 - chance)), -np.inf]], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_multi_task_model_serves_an_output_a_task(exported, models):
+    model = models["multi_task"]
+    signatures = tf.saved_model.load(str(exported["multi_task"])).signatures
+    items = ["i4", "i7", "never seen", "i1", ""]
+    known = model.spec.items.encode(items[:4])
+    query = model.spec.encode_queries(["u1"])
+    expected = model.predict_events({n: np.repeat(v, 4, 0) for n, v in query.items()}, known)
+    rank = signatures[names.RANK]
+    served = rank(**blank(rank, user_id="u1", item_id=items))
+    assert set(served) == {"score", "score_rating", "score_click"}
+    for target in ("rating", "click"):
+        found = served[names.SCORE_PREFIX + target]
+        np.testing.assert_allclose(found[0, :4], expected[target], rtol=1e-5)
+        assert found[0, 4] == -np.inf
+    example = tf.train.Example()
+    example.features.feature["user_id"].bytes_list.value.append(b"u1")
+    example.features.feature["item_id"].bytes_list.value.append(b"i7")
+    one = signatures[names.RANK_EXAMPLES](examples=tf.constant([example.SerializeToString()]))
+    for name, value in served.items():
+        np.testing.assert_allclose(one[name], value[:, 1], rtol=1e-5)
 
 
 def test_signatures_are_those_of_the_contract(folder, model):
@@ -241,7 +287,7 @@ def blank(signature, **given):
         value = given.get(name, "" if spec.dtype == tf.string else 0)
         shape = [1, widths[name]] if name in widths else [1]
         inputs[name] = (
-            tf.reshape(tf.constant(value, spec.dtype), shape)
+            tf.constant([value], spec.dtype)
             if isinstance(value, list)
             else tf.fill(shape, tf.constant(value, spec.dtype))
         )

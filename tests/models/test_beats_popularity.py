@@ -11,9 +11,14 @@ KNOWN = {"ease": 0.4842, "ials": 0.4888, "low_rank_ease": 0.4841, "item_knn": 0.
 
 # Where the defaults take longer than a test should, or see less than the public ones: all history.
 STRATEGIES = {
-    family: tm.Strategy(family, training=tm.TrainingConfig(epochs=1))
-    for family in ("two_tower", "ensemble", "two_stage")
-} | {family: tm.Strategy(family, history_length=1000) for family in KNOWN}
+    **{
+        family: tm.Strategy(family, training=tm.TrainingConfig(epochs=1))
+        for family in ("two_tower", "ensemble", "two_stage")
+    },
+    "ranker": tm.Strategy("ranker", training=tm.TrainingConfig(epochs=2, learning_rate=0.01)),
+    "multi_task": tm.Strategy("multi_task", training=tm.TrainingConfig(epochs=2)),
+    **{family: tm.Strategy(family, history_length=1000) for family in KNOWN},
+}
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,22 @@ STRATEGIES = {
         ),
         history_length=8,
     ),
+    "ranker": tm.Strategy(
+        "ranker",
+        tm.RankerConfig(embedding_dim=16, hidden=(32,), user_id=True, negatives=16),
+        tm.TrainingConfig(
+            epochs=60, batch_size=32, learning_rate=0.03, history="leave_one_out", weight_decay=0
+        ),
+        history_length=8,
+    ),
+    "multi_task": tm.Strategy(
+        "multi_task",
+        tm.MultiTaskConfig(embedding_dim=16, hidden=(32,), user_id=True),
+        tm.TrainingConfig(
+            epochs=60, batch_size=32, learning_rate=0.03, history="leave_one_out", weight_decay=0
+        ),
+        history_length=8,
+    ),
     "ials": tm.Strategy(
         "ials",
         FAMILIES["ials"].config_type(embedding_dim=12, l2=0.1, unseen_weight=0.1),
@@ -64,10 +80,17 @@ for _encoder in ("attention", "gru", "convolution", "transformer"):
             embedding_dim=16, encoder=_encoder, encoder_layers=1, encoder_dropout=0.1
         ),
     )
+# Each interaction of a ranker.
+for _interaction in ("dcn", "dlrm", "deepfm"):
+    STRATEGIES[f"ranker of {_interaction}"] = dataclasses.replace(
+        STRATEGIES["ranker"],
+        model=dataclasses.replace(STRATEGIES["ranker"].model, interaction=_interaction),
+    )
 STRATEGY_NAMES = sorted(STRATEGIES)
 LEARNS_HISTORIES = [name for name in STRATEGY_NAMES if name != "popularity"]
-# One of the encoders will do where each would cost seconds: the one with most that is random.
-ONE_ENCODER = [n for n in STRATEGY_NAMES if " of " not in n or n.endswith("transformer")]
+# One of the encoders or interactions will do where each would cost seconds: the one with most that
+# is random, or whose layers are not ours.
+ONE_OF_EACH = [n for n in STRATEGY_NAMES if " of " not in n or n.endswith(("transformer", "dcn"))]
 
 
 def test_every_family_is_here():
@@ -286,10 +309,10 @@ def test_fifty_rows_are_learned_by_heart(name):
     assert all(found)
 
 
-@pytest.mark.parametrize("name", ONE_ENCODER)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_the_same_seed_gives_the_same_scores(name):
     strategy = STRATEGIES[name]
-    if strategy.family == "two_tower":
+    if strategy.family in ("two_tower", "ranker", "multi_task"):
         recipe = dataclasses.replace(strategy.training, epochs=3)
         strategy = dataclasses.replace(strategy, training=recipe)
     first, second = (tm.train(toy(), strategy, progress=False) for _ in range(2))

@@ -54,6 +54,21 @@ def test_the_first_trial_is_the_default_and_the_best_is_found(tmp_path, oracle):
     assert isinstance(study.oracle, tuner.ORACLES[oracle])
 
 
+def test_an_error_is_searched_for_its_least(tmp_path):
+    def error(record, epochs, folder):
+        if record["family"] == "ials":
+            raise RuntimeError("no such thing")
+        return {"val_rmse": 1.0 + abs(record["model"]["embedding_dim"] - 128) / 1000}
+
+    study = made(tmp_path, error, oracle="random", trials=8, objective="val_rmse")
+    study.search()
+    trials = study.trials()
+    best = min((trial for trial in trials if not trial["error"]), key=lambda t: t["val_rmse"])
+    assert study.best_strategy_record() == best["strategy"]
+    assert tuner.best_of(trials, "val_rmse")["val_rmse"] == best["val_rmse"]
+    assert any(trial["error"] for trial in trials)
+
+
 @pytest.mark.parametrize("oracle", ORACLES)
 def test_the_same_seed_tries_the_same(tmp_path, oracle):
     found = []

@@ -211,6 +211,19 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) 
     return float(np.mean((prediction >= threshold) == label))
 
 
+def binary_precision(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
+    """Share of the rows predicted positive that are; NaN where none is."""
+    label, prediction = _binary(labels, predictions)
+    positive = prediction >= threshold
+    return float(label[positive].mean()) if positive.any() else float("nan")
+
+
+def binary_recall(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
+    """Share of the positive rows that are predicted so; NaN where there are none."""
+    label, prediction = _binary(labels, predictions)
+    return float(np.mean(prediction[label] >= threshold)) if label.any() else float("nan")
+
+
 def f1(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
     """Harmonic mean of precision and recall of the rows predicted positive; 0 without a hit."""
     label, prediction = _binary(labels, predictions)
@@ -246,3 +259,35 @@ def rmse(values: ArrayLike, predictions: ArrayLike) -> float:
     """Root of the mean squared difference of two arrays [n], in the unit of the values."""
     difference: Any = np.asarray(values, np.float64) - np.asarray(predictions, np.float64)
     return float(np.sqrt(np.mean(difference**2)))
+
+
+def mae(values: ArrayLike, predictions: ArrayLike) -> float:
+    """Mean absolute difference of two arrays [n], in the unit of the values."""
+    difference: Any = np.asarray(values, np.float64) - np.asarray(predictions, np.float64)
+    return float(np.mean(np.abs(difference)))
+
+
+def calibration(values: ArrayLike, predictions: ArrayLike) -> float:
+    """Mean prediction over mean value, of two arrays [n]: above 1 too much is predicted.
+
+    NaN where the values' mean is 0.
+    """
+    mean = float(np.mean(np.asarray(values, np.float64)))
+    return float(np.mean(np.asarray(predictions, np.float64))) / mean if mean else float("nan")
+
+
+def expected_calibration_error(
+    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
+) -> float:
+    """How far probabilities are from the share of positives among rows of like probability.
+
+    The mean of |mean probability - share of positives| over `bins` equal intervals of [0, 1], each
+    weighed by its rows; 1 is in the last one.
+
+    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
+    AAAI 2015.
+    """
+    label, probability = _binary(labels, probabilities)
+    place = np.clip((probability * bins).astype(np.int64), 0, bins - 1)
+    off = np.bincount(place, probability - label, bins)
+    return float(np.abs(off).sum() / len(label))

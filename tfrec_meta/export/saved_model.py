@@ -288,11 +288,20 @@ class _Servable:
 
     def _rank(self, raw: Tensors) -> Tensors:
         items = raw[names.ITEM_ID]
-        scores = self._functions["score"](
-            self._encoder.encode_query(raw), self._encoder.item_rows(items)
-        )
-        scores = tf.where(items == names.PADDING, float("-inf"), scores)
-        return {names.SCORE: tf.ensure_shape(scores, [None, self._config.candidates_width])}
+        shape = [None, self._config.candidates_width]
+        found = self._scores(self._encoder.encode_query(raw), self._encoder.item_rows(items))
+        return {
+            name: tf.ensure_shape(tf.where(items == names.PADDING, float("-inf"), scores), shape)
+            for name, scores in found.items()
+        }
+
+    def _scores(self, query: Tensors, items: tf.Tensor) -> Tensors:
+        """The score of item rows int32 [B, C], and what the model predicts of them by target."""
+        found = {names.SCORE: self._functions["score"](query, items)}
+        if "predictions" in self._functions:
+            for target, value in self._functions["predictions"](query, items).items():
+                found[names.SCORE_PREFIX + target] = value
+        return found
 
     def _recommend_examples(self, raw: Tensors) -> Tensors:
         parsed = _parse(raw[names.EXAMPLES], self._user_side())
@@ -305,8 +314,8 @@ class _Servable:
         inputs = {**self._user_side(), names.ITEM_ID: _Input(tf.string)}
         parsed = _parse(raw[names.EXAMPLES], inputs)
         items = self._encoder.item_rows(parsed[names.ITEM_ID])[:, None]
-        scores = self._functions["score"](self._encoder.encode_query(parsed), items)
-        return {names.SCORE: scores[:, 0]}
+        found = self._scores(self._encoder.encode_query(parsed), items)
+        return {name: scores[:, 0] for name, scores in found.items()}
 
     def _embed_query(self, raw: Tensors) -> Tensors:
         embedding = self._functions["embed_query"](self._encoder.encode_query(raw))

@@ -9,8 +9,8 @@ at export. A client learns `H` and `E` from the shapes of `SignatureDef.defaults
 # Signatures.
 SERVING_DEFAULT = "serving_default"  # examples -> item_id, score
 RECOMMEND = "recommend"  # user side, k -> item_id, score
-RANK = "rank"  # user side, item_id [B, C] -> score [B, C]
-RANK_EXAMPLES = "rank_examples"  # examples -> score [B]
+RANK = "rank"  # user side, item_id [B, C] -> score [B, C], and one a target
+RANK_EXAMPLES = "rank_examples"  # examples -> score [B], and one a target
 EMBED_QUERY = "embed_query"  # user side -> embedding [B, d]
 EMBED_ITEM = "embed_item"  # item side -> embedding [B, d]
 
@@ -22,6 +22,7 @@ HISTORY = "history"  # string [B, H], oldest first, "" pads on the right
 EXCLUDE = "exclude"  # string [B, E]
 K = "k"  # int32 [B]
 SCORE = "score"  # float32 [B, K], [B, C] or [B]
+SCORE_PREFIX = "score_"  # score_rating, score_click: as `score` of `rank` and `rank_examples`
 EMBEDDING = "embedding"  # float32 [B, d]
 FILTER_PREFIX = "filter_"  # filter_<attribute>: string [B, F]
 DIVERSITY = "diversity"  # float32 [B]

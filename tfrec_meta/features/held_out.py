@@ -71,6 +71,24 @@ def user_queries(spec: FeatureSpec, past: Interactions, users: np.ndarray) -> En
     return spec.encode_queries(users, user_histories(past, users, spec.history_length), columns)
 
 
+def event_queries(
+    spec: FeatureSpec, past: Interactions, events: Interactions
+) -> tuple[Encoded, np.ndarray]:
+    """Asks about each of `events` by itself, knowing `past`; for models that predict its value.
+
+    Args:
+        spec: a fitted spec.
+        past: what may be known of the users; no other event is.
+        events: what is asked about; their context features are part of the query.
+
+    Returns:
+        The encoded queries and the item rows int32 [n], 0 for items that the catalogue lacks.
+    """
+    of_users = user_queries(spec, past, events.user_ids)
+    queries = {name: value[events.user_codes] for name, value in of_users.items()}
+    return queries | spec.encode_context(events.events), spec.items.encode(events.events["item_id"])
+
+
 def interaction_matrix(
     data: Interactions, users: np.ndarray, items: Vocabulary
 ) -> scipy.sparse.csr_matrix:

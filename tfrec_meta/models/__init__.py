@@ -11,12 +11,25 @@ from tfrec_meta.models.contract import Recommender, read_record
 from tfrec_meta.models.ensemble import Ensemble, EnsembleConfig
 from tfrec_meta.models.factor_models import IALS, IALSConfig, LowRankEASE, LowRankEASEConfig
 from tfrec_meta.models.item_knn import ItemKNN, ItemKNNConfig
+from tfrec_meta.models.multi_task import MultiTask, MultiTaskConfig
+from tfrec_meta.models.ranker import Ranker, RankerConfig
 from tfrec_meta.models.two_stage import TwoStage, TwoStageConfig
 from tfrec_meta.models.two_tower import TwoTower, TwoTowerConfig
 
 FAMILIES: dict[str, type[Recommender]] = {
     family.family: family
-    for family in (TwoTower, IALS, LowRankEASE, EASE, ItemKNN, Popularity, Ensemble, TwoStage)
+    for family in (
+        TwoTower,
+        Ranker,
+        MultiTask,
+        IALS,
+        LowRankEASE,
+        EASE,
+        ItemKNN,
+        Popularity,
+        Ensemble,
+        TwoStage,
+    )
 }
 
 
@@ -55,8 +68,12 @@ __all__ = [
     "LowRankEASE",
     "LowRankEASEConfig",
     "Member",
+    "MultiTask",
+    "MultiTaskConfig",
     "Popularity",
     "PopularityConfig",
+    "Ranker",
+    "RankerConfig",
     "Recommender",
     "TwoStage",
     "TwoStageConfig",

@@ -74,6 +74,10 @@ class Recommender:
     item_embeddings: Callable[[], tf.Tensor]
     """item_embeddings(): float32 [catalogue, d], how like items are; where `has_embeddings`."""
 
+    predictions: Callable[[Query, tf.Tensor], dict[str, tf.Tensor]]
+    """predictions(query, items): float32 [B, C] by target, the rating or the chance of a click, of
+    item rows int32 [B, C]; only where there are `targets`."""
+
     state: Callable[[], dict[str, np.ndarray]]
     """state(): all learned arrays by name."""
 
@@ -95,6 +99,16 @@ class Recommender:
             fields of the recipe}; None for what another choice leaves without meaning.
         """
         return {"model": {}, "training": {}}
+
+    @property
+    def objective(self) -> str:
+        """The metric of `training.Validation` that the model is made for."""
+        return "val_ndcg@10"
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """What it predicts of single events, of "rating" and "click"; nothing by default."""
+        return ()
 
     # What all share.
 
@@ -184,18 +198,42 @@ class Recommender:
         width = self.spec.catalogue_size if items is None else items.shape[1]
         return np.concatenate(chunks) if chunks else np.zeros((0, width), np.float32)
 
+    def predict_events(
+        self, queries: Mapping[str, np.ndarray], items: np.ndarray, batch: int = 8192
+    ) -> dict[str, np.ndarray]:
+        """What the model makes of single events: float32 [n] by target.
+
+        Args:
+            queries: what `FeatureSpec.encode_queries` gives, n rows.
+            items: int32 [n], an item row each.
+            batch: rows a chunk; memory grows with it.
+        """
+        if not hasattr(self, "_predict_function"):
+            self._predict_function = tf.function(self.predictions, reduce_retracing=True)
+        chunks = []
+        for start in range(0, len(items), batch):
+            part = {name: tf.constant(v[start : start + batch]) for name, v in queries.items()}
+            found = self._predict_function(part, tf.constant(items[start : start + batch, None]))
+            chunks.append({target: value.numpy()[:, 0] for target, value in found.items()})
+        return {
+            target: np.concatenate([np.zeros(0, np.float32), *(chunk[target] for chunk in chunks)])
+            for target in self.targets
+        }
+
     @property
     def _score_graph(self) -> Callable[..., tf.Tensor]:
         if not hasattr(self, "_score_function"):
             self._score_function = tf.function(self.logits_or_prior, reduce_retracing=True)
         return self._score_function
 
-    def serving_functions(self) -> dict[str, Callable[..., tf.Tensor]]:
+    def serving_functions(self) -> dict[str, Callable[..., Any]]:
         """Functions of encoded tensors, from which the exporter builds the signatures."""
-        functions: dict[str, Callable[..., tf.Tensor]] = {"score": self.logits_or_prior}
+        functions: dict[str, Callable[..., Any]] = {"score": self.logits_or_prior}
         if self.has_embeddings:
             functions["embed_query"] = self.embed_query
             functions["embed_item"] = self.embed_item
+        if self.targets:
+            functions["predictions"] = self.predictions
         return functions
 
     def save(self, folder: Path | str, overwrite: bool = False) -> None:

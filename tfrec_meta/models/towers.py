@@ -104,13 +104,18 @@ class FeatureSum(tf_keras.layers.Layer):
     def call(self, encoded: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Encoded features to float32 [B, d]."""
         total = tf.zeros([])
-        for feature, table in self.tables():
-            value = encoded[feature.name]
-            if isinstance(feature, Category | Text):
-                total += mean_of_rows(value, table)
-            else:
-                total += tf.matmul(value, table)
+        for vector in self.vectors(encoded):
+            total += vector
         return total
+
+    def vectors(self, encoded: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """The embedding of each feature by itself, float32 [B, d], before they are added up."""
+        return [
+            mean_of_rows(encoded[feature.name], table)
+            if isinstance(feature, Category | Text)
+            else tf.matmul(encoded[feature.name], table)
+            for feature, table in self.tables()
+        ]
 
 
 def on_unit_sphere(vectors: tf.Tensor) -> tf.Tensor:

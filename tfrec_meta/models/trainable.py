@@ -159,8 +159,10 @@ class TrainableRecommender(Recommender, tfrs.Model):
         return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self._kept())}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        # By place: Keras numbers nameless layers, of which TFRS has some, through the process.
+        found = {name.partition("/")[0]: name for name in state}
         for i, variable in enumerate(self._kept()):
-            variable.assign(state[f"{i}/{variable.name}"])
+            variable.assign(state[found[str(i)]])
 
     # Parts of a family.
 

@@ -7,6 +7,7 @@ from tfrec_meta.tuning.tuner import (
     AllTrialsFailed,
     EvaluateTrial,
     StrategyTuner,
+    best_of,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "EvaluateTrial",
     "StrategySpace",
     "StrategyTuner",
+    "best_of",
 ]

@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from keras_tuner.engine import base_tuner
 from tqdm import tqdm
 
 OBJECTIVE = "val_ndcg_at_10"
+DIRECTIONS = {OBJECTIVE: "max", "val_auc": "max", "val_rmse": "min"}
 ORACLES: dict[str, type[keras_tuner.Oracle]] = {
     "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
     "hyperband": keras_tuner.oracles.HyperbandOracle,
@@ -33,7 +34,7 @@ EvaluateTrial = Callable[[dict[str, Any], int, Path], Mapping[str, Any]]
 a dict with the objective, and whatever else is worth keeping of the trial, ready for JSON. The
 folder is the trial's own."""
 
-_WORST = 0.0  # of an NDCG
+_WORST = {"max": 0.0, "min": 1e3}  # finite, since oracles reckon with it
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +58,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         epochs: of one trial, at most; "hyperband" gives most trials fewer.
         seed: of the oracle.
         progress: whether to show it: a bar on a terminal, a line a trial elsewhere.
+        objective: a key of `DIRECTIONS`, which a trial's result has.
         about: what else tells one study from another, ready for JSON, such as a digest of the data.
 
     Raises:
@@ -75,6 +77,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         epochs: int = 8,
         seed: int = 42,
         progress: bool = True,
+        objective: str = OBJECTIVE,
         about: Mapping[str, Any] | None = None,
     ):
         if oracle not in ORACLES:
@@ -83,12 +86,13 @@ class StrategyTuner(base_tuner.BaseTuner):
             raise ValueError(f"`trials`={trials} and `epochs`={epochs}; use 1 or more of each.")
         self.space = space
         self.epochs = epochs
+        self.objective = objective
         self._evaluate_trial = evaluate_trial
         self._shows_progress = progress
         self._bar = tqdm(disable=True)
         folder = Path(folder).absolute()
         study = {
-            "objective": OBJECTIVE,
+            "objective": objective,
             "oracle": oracle,
             "epochs": epochs,
             "seed": seed,
@@ -97,7 +101,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         }
         _check_same_study(folder, json.loads(json.dumps(study)))
         super().__init__(
-            oracle=_made_oracle(oracle, space, trials, epochs, seed),
+            oracle=_made_oracle(oracle, space, trials, epochs, seed, objective),
             directory=str(folder.parent),
             project_name=folder.name,
         )
@@ -111,7 +115,7 @@ class StrategyTuner(base_tuner.BaseTuner):
             outcome = {"values": values, **self._outcome(values, folder)}
             write_whole(folder / "outcome.json", json.dumps(outcome))
         trial.message = outcome["error"]
-        return {OBJECTIVE: outcome[OBJECTIVE]}
+        return {self.objective: outcome[self.objective]}
 
     def _outcome(self, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         epochs = int(values.get("tuner/epochs", self.epochs))  # a hyperband's, of this round
@@ -120,16 +124,16 @@ class StrategyTuner(base_tuner.BaseTuner):
         began = time.perf_counter()
         try:
             result = dict(self._evaluate_trial(record, epochs, folder))
-            value = float(result[OBJECTIVE])
+            value = float(result[self.objective])
             if math.isfinite(value):
-                outcome |= {**result, OBJECTIVE: value}
+                outcome |= {**result, self.objective: value}
             else:
-                outcome["error"] = f"its {OBJECTIVE} is {value}"
+                outcome["error"] = f"its {self.objective} is {value}"
         except Exception as error:  # whatever it is, other strategies may do better
             _log.warning("A trial failed: %s", record, exc_info=True)
             outcome["error"] = f"{type(error).__name__}: {error}"
         if outcome["error"] is not None:
-            outcome[OBJECTIVE] = _WORST
+            outcome[self.objective] = _WORST[DIRECTIONS[self.objective]]
         outcome["seconds"] = time.perf_counter() - began
         return outcome
 
@@ -179,8 +183,8 @@ class StrategyTuner(base_tuner.BaseTuner):
 
     def _show(self, trial_id: str) -> None:
         done = {trial["trial_id"]: trial for trial in self.trials()}
-        best = max(done.values(), key=lambda trial: trial[OBJECTIVE])
-        told = f"{OBJECTIVE} {done[trial_id][OBJECTIVE]:.4f}, best {best[OBJECTIVE]:.4f}"
+        name, best = self.objective, best_of(list(done.values()), self.objective)
+        told = f"{name} {done[trial_id][name]:.4f}, best {best[name]:.4f}"
         self._bar.update(len(self.oracle.end_order) - self._bar.n)
         self._bar.set_postfix_str(told)
         if self._bar.disable:
@@ -188,6 +192,12 @@ class StrategyTuner(base_tuner.BaseTuner):
             failed = f" (failed: {done[trial_id]['error']})" if done[trial_id]["error"] else ""
             seconds = done[trial_id]["seconds"]
             print(f"{count}: {told}, {seconds:.1f} s{failed}", file=sys.stderr, flush=True)
+
+
+def best_of(trials: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:
+    """The trial with the best objective, the first of equals."""
+    choose = max if DIRECTIONS[objective] == "max" else min
+    return choose(trials, key=lambda trial: trial[objective])
 
 
 class _Durable(keras_tuner.Oracle):
@@ -244,12 +254,12 @@ class _DurableGrid(_Durable):
 
 
 def _made_oracle(
-    name: str, space: StrategySpace, trials: int, epochs: int, seed: int
+    name: str, space: StrategySpace, trials: int, epochs: int, seed: int, objective: str
 ) -> keras_tuner.Oracle:
     bases = (_DurableGrid if name == "grid" else _Durable, ORACLES[name])
     budget = {"max_epochs": epochs} if name == "hyperband" else {"max_trials": trials}
     oracle = type(ORACLES[name].__name__, bases, {})(
-        objective=keras_tuner.Objective(OBJECTIVE, "max"),
+        objective=keras_tuner.Objective(objective, DIRECTIONS[objective]),
         hyperparameters=space.hyperparameters(),
         seed=seed + 1,  # KerasTuner takes 0 for none
         # A trial that fails counts as bad; KerasTuner would end the search at the third.

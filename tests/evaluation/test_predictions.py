@@ -1,0 +1,83 @@
+"""Predictions of single events."""
+
+from tfrec_meta.evaluation import metrics as m
+from tfrec_meta.evaluation.predictions import (
+    CLICK,
+    RATING,
+    format_predictions,
+    judge_predictions,
+)
+
+import numpy as np
+import pytest
+
+LABELS = np.array([1, 0, 1, 1])
+CHANCES = np.array([0.9, 0.6, 0.2, 0.7])
+
+
+def test_precision_and_recall_at_a_threshold():
+    # Three are predicted positive, two of them are; three are positive, two of them found.
+    assert m.binary_precision(LABELS, CHANCES) == pytest.approx(2 / 3)
+    assert m.binary_recall(LABELS, CHANCES) == pytest.approx(2 / 3)
+    assert m.binary_precision(LABELS, CHANCES, threshold=0.65) == 1.0
+    assert np.isnan(m.binary_precision(LABELS, CHANCES, threshold=1.0))
+    assert np.isnan(m.binary_recall([0, 0], [0.1, 0.9]))
+
+
+def test_mean_absolute_error():
+    assert m.mae([1.0, 5.0], [2.0, 2.0]) == 2.0
+
+
+def test_calibration_is_what_is_predicted_over_what_was():
+    assert m.calibration(LABELS, CHANCES) == pytest.approx(0.6 / 0.75)
+    assert np.isnan(m.calibration([0, 0], [0.1, 0.2]))
+
+
+def test_calibration_error_compares_rows_of_like_probability():
+    # Below a half: one row of .2 that is positive, off by .8. Above: mean .7333, share 2/3.
+    expected = (0.8 * 1 + (2.2 / 3 - 2 / 3) * 3) / 4
+    assert m.expected_calibration_error(LABELS, CHANCES, bins=2) == pytest.approx(expected)
+    assert m.expected_calibration_error([1, 0], [1.0, 0.0]) == 0.0
+
+
+def test_every_figure_is_that_of_its_metric():
+    found = judge_predictions(CLICK, LABELS, CHANCES, ["u", "u", "v", "w"], resamples=50)
+    for name, metric in CLICK.items():
+        assert found[name].value == metric(LABELS, CHANCES)
+        assert found[name].low <= found[name].value <= found[name].high
+
+
+def test_users_are_drawn_with_all_of_their_events():
+    # Two users whose errors are 1 and 3: means of a draw are 1, 3, or what both have together.
+    found = judge_predictions({"mae": m.mae}, [0, 0, 0, 0], [1, 1, 1, 3], ["u"] * 3 + ["v"], 200)
+    assert (found["mae"].value, found["mae"].low, found["mae"].high) == (1.5, 1.0, 3.0)
+
+
+def test_a_single_user_has_no_interval():
+    found = judge_predictions(RATING, [1.0, 2.0], [1.0, 4.0], ["u", "u"])
+    assert found["rmse"].value == pytest.approx(2**0.5)
+    assert found["rmse"].low is None
+
+
+def test_a_metric_without_a_value_has_no_interval():
+    found = judge_predictions(CLICK, [1, 1], [0.6, 0.7], ["u", "v"], resamples=10)
+    assert np.isnan(found["auc"].value)
+    assert found["auc"].low is None
+
+
+def test_arrays_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="2 labels, 1 predictions and 2 users"):
+        judge_predictions(RATING, [1.0, 2.0], [1.0], ["u", "v"])
+    with pytest.raises(ValueError, match="at least one"):
+        judge_predictions(RATING, [], [], [])
+
+
+def test_the_table_has_a_line_a_metric_and_a_column_a_target():
+    found = {
+        "rating": judge_predictions(RATING, [1.0, 2.0], [1.0, 2.0], [0, 1], resamples=0),
+        "click": judge_predictions({"auc": m.binary_auc}, LABELS, CHANCES, [0] * 4),
+    }
+    lines = format_predictions(found).splitlines()
+    assert lines[0].split() == ["rating", "click"]
+    assert lines[1].split() == ["rmse", "0.0000", "-"]
+    assert lines[-1].split() == ["auc", "-", "0.6667"]

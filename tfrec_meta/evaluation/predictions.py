@@ -1,0 +1,92 @@
+"""How well ratings and clicks of single events are predicted, with intervals over users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tfrec_meta.evaluation import metrics as m
+from tfrec_meta.evaluation.intervals import CONFIDENCE, Estimate
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RATING: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
+    "rmse": m.rmse,
+    "mae": m.mae,
+    "calibration": m.calibration,
+}
+CLICK: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
+    "auc": m.binary_auc,
+    "log_loss": m.log_loss,
+    "accuracy": m.accuracy,
+    "precision": m.binary_precision,
+    "recall": m.binary_recall,
+    "f1": m.f1,
+    "calibration": m.calibration,
+    "calibration_error": m.expected_calibration_error,
+}
+
+
+def judge_predictions(
+    of_metrics: Mapping[str, Callable[[ArrayLike, ArrayLike], float]],
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    users: ArrayLike,
+    resamples: int = 1000,
+    seed: int = 42,
+) -> dict[str, Estimate]:
+    """Each metric of all events, and its 95 % percentile interval.
+
+    Users are drawn with replacement, each with all of their events, and the metric is worked out
+    anew: an AUC is no mean over users. Draws in which it has no value are left out.
+
+    Args:
+        of_metrics: functions of labels and predictions, such as `RATING` or `CLICK`.
+        labels: float [n], ratings; or 0 and 1.
+        predictions: float [n], ratings; or the chance of a 1.
+        users: [n], whose event it is.
+        resamples: bootstrap draws; below 1, or with a single user, there is no interval.
+        seed: of the draws; the same seed draws the same users.
+
+    Raises:
+        ValueError: if there are no events, or the arrays differ in length.
+    """
+    label, prediction = np.asarray(labels), np.asarray(predictions)
+    _, codes, counts = np.unique(np.asarray(users), return_inverse=True, return_counts=True)
+    if not len(label) or not len(label) == len(prediction) == len(codes):
+        raise ValueError(
+            f"There are {len(label)} labels, {len(prediction)} predictions and {len(codes)} users; "
+            "give one of each for each event, at least one."
+        )
+    values = {name: metric(label, prediction) for name, metric in of_metrics.items()}
+    if resamples < 1 or len(counts) < 2:
+        return {name: Estimate(value) for name, value in values.items()}
+    rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
+    generator = np.random.default_rng(seed)
+    draws: dict[str, list[float]] = {name: [] for name in of_metrics}
+    for _ in range(resamples):
+        drawn = generator.integers(0, len(counts), len(counts))
+        rows = np.concatenate([rows_of[user] for user in drawn])
+        for name, metric in of_metrics.items():
+            draws[name].append(metric(label[rows], prediction[rows]))
+    return {name: _estimate(value, np.array(draws[name])) for name, value in values.items()}
+
+
+def _estimate(value: float, draws: NDArray[np.float64]) -> Estimate:
+    known = draws[~np.isnan(draws)]
+    if not len(known):
+        return Estimate(value)
+    tail = 50 * (1 - CONFIDENCE)
+    return Estimate(value, *map(float, np.percentile(known, [tail, 100 - tail])))
+
+
+def format_predictions(results: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """A plain text table: a line a metric, a column a model."""
+    names = list(dict.fromkeys(name for result in results.values() for name in result))
+    rows = [["", *results]]
+    rows += [[n, *(str(r[n]) if n in r else "-" for r in results.values())] for n in names]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
