@@ -24,7 +24,7 @@ from pathlib import Path
 
 import tfrec_meta as tm
 from benchmarks import arguments
-from tfrec_meta.evaluation.intervals import Estimate
+from tfrec_meta.evaluation import Estimate
 from tfrec_meta.models import Recommender
 
 README = Path(__file__).parents[1] / "README.md"
