@@ -1,0 +1,117 @@
+"""Our sequential model beside popularity, EASE and RecBole's SASRec: who knows the next item.
+
+The split is leave-last-out: each user's last event is test, the last but one validation. The whole
+catalogue is ranked, train and validation rows are the input, and seen items are taken out. Like
+RecBole's, our model learns from the train rows alone and stops by validation NDCG@10; popularity
+and EASE learn from train and validation rows, and EASE's penalty is chosen on the validation rows.
+
+RecBole's SASRec is not run here: `benchmarks.recbole_sasrec` ran it once, in an environment of its
+own, and left `recbole_sasrec.json`. Its time is the lesser of its wall clock and its processor time
+over its two threads, since the machine had other work; ours is by the wall clock, the making of
+features and graphs included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tfrec_meta as tm
+from benchmarks import arguments
+from tfrec_meta.api import evaluate
+from tfrec_meta.evaluation import Comparison, Evaluation, compare, format_table
+from tfrec_meta.evaluation.intervals import paired_difference
+from tfrec_meta.models.closed_forms import EASEConfig
+from tfrec_meta.training import OBJECTIVE, Validation
+
+import numpy as np
+
+PENALTIES = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
+RECBOLE = Path(__file__).parent / "recbole_sasrec.json"
+STRATEGY = tm.Strategy(
+    model=tm.TwoTowerConfig(encoder="transformer", encoder_length=50),
+    training=tm.TrainingConfig(rows="windows", epochs=16, batch_size=2048, history_length=50),
+    history_length=50,
+)
+"""Chosen by validation NDCG@10."""
+
+
+def best_penalty(split: tm.Split) -> float:
+    """The EASE penalty with the best NDCG@10 on the validation rows, learnt from the train rows."""
+    features = tm.FeatureSpec().fit(split.train)
+    validation = Validation(features, split.train, split.validation, seed=0)
+
+    def quality(l2: float) -> float:
+        strategy = tm.Strategy("ease", EASEConfig(l2))
+        return validation.metrics(tm.train(split.train, strategy, features=features))[OBJECTIVE]
+
+    return max(PENALTIES, key=quality)
+
+
+def recbole(reached: Evaluation) -> tuple[dict[str, Any], Comparison]:
+    """RecBole's result, and a paired comparison with ours.
+
+    Args:
+        reached: ours, on the split that RecBole's run had.
+    """
+    result = json.loads(RECBOLE.read_text(encoding="utf-8"))
+    theirs = np.asarray(result["ndcg_at_10_of_users"])
+    ours = reached.per_query["ndcg@10"]
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"{RECBOLE.name} has {len(theirs)} users, and this split {len(ours)}. It is of "
+            f"`--data={result['data']}`; run `benchmarks.recbole_sasrec` on this data."
+        )
+    return result, paired_difference(ours, theirs, "ndcg@10")
+
+
+def main() -> None:
+    """Trains, evaluates, prints."""
+    chosen = arguments.parse(__doc__)
+    split = tm.split_leave_last_out(arguments.load(chosen.data))
+    print(split, file=sys.stderr)
+    recipe = dataclasses.replace(STRATEGY.training, seed=chosen.seed)
+    if chosen.quick:
+        recipe = dataclasses.replace(recipe, epochs=2)
+    began = time.perf_counter()
+    model = tm.train(split, dataclasses.replace(STRATEGY, training=recipe))
+    seconds = time.perf_counter() - began
+    penalty = best_penalty(split)
+    results = evaluate(model, split, baselines=("popularity", "ease"), ease_l2=penalty)
+    ours, ease, popularity = results[model.family], results["ease"], results["popularity"]
+    theirs, over_recbole = recbole(ours)
+    over_ease = compare(ours, ease)
+    print(format_table(results, ("ndcg@10", "hr@10")))
+    print(f"trained in {seconds:.1f} s; EASE with a penalty of {penalty:g}")
+    print(f"two_tower - ease: {over_ease}")
+    print(f"two_tower - RecBole's SASRec: {over_recbole}")
+    arguments.finish(
+        {
+            "ndcg_at_10": ours["ndcg@10"].value,
+            "hr_at_10": ours["hr@10"].value,
+            "recbole_sasrec_ndcg_at_10": theirs["ndcg_at_10"],
+            "recbole_sasrec_hr_at_10": theirs["hr_at_10"],
+            "ease_ndcg_at_10": ease["ndcg@10"].value,
+            "ease_hr_at_10": ease["hr@10"].value,
+            "popularity_ndcg_at_10": popularity["ndcg@10"].value,
+            "popularity_hr_at_10": popularity["hr@10"].value,
+            "ndcg_at_10_interval": [ours["ndcg@10"].low, ours["ndcg@10"].high],
+            "hr_at_10_interval": [ours["hr@10"].low, ours["hr@10"].high],
+            "recbole_difference_p": over_recbole.p,
+            "ease_difference_p": over_ease.p,
+            "train_seconds": seconds,
+            "recbole_train_seconds": theirs["train_seconds"],
+            "ratio": theirs["train_seconds"] / seconds,
+            "epochs": len(model.curve),
+            "recbole_epochs": theirs["epochs"],
+        },
+        chosen,
+    )
+
+
+if __name__ == "__main__":
+    main()
