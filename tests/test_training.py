@@ -13,6 +13,7 @@ from tfrec_meta.data import Interactions, histories, split_leave_last_out, synth
 from tfrec_meta.features import Category, FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import Popularity, PopularityConfig, TwoTower, TwoTowerConfig
+from tfrec_meta.models.user_events import RowOptions, UserEvents
 from tfrec_meta.training import TrainingConfig, train
 
 import numpy as np
@@ -70,6 +71,10 @@ def uninterrupted():
         *[("user_balance", value) for value in (-0.5, float("nan"), float("inf"))],
         *[("history_dropout", value) for value in (-0.1, 1.0, float("nan"))],
         *[("user_dropout", value) for value in (-0.1, 1.0)],
+        *[(name, -0.1) for name in ("l2", "adversarial_weight", "adversarial_size")],
+        ("accumulation", 0),
+        *[("average_decay", value) for value in (-0.1, 1.0)],
+        *[(name, value) for name in ("history_crop", "history_reorder") for value in (-0.1, 1.1)],
         ("history", "later"),
         ("rows", "users"),
     ],
@@ -102,7 +107,8 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing():
 
 
 def events_of(data=SPLIT.train, spec=SPEC, **options):
-    return training._Events.of(data, spec, dataclasses.replace(QUICK, **options))
+    recipe = {"epochs": 3, "batch_size": 64, "history_length": 8, "user_dropout": 0.1}
+    return UserEvents.of(data, spec, RowOptions(**{**recipe, "user_balance": 0.5, **options}))
 
 
 def batches_of(events, epoch=0):
@@ -236,6 +242,36 @@ def test_what_is_hidden_in_one_step_says_nothing_of_the_next():
     assert 0.4 < np.mean(agree) < 0.6
 
 
+def test_a_crop_leaves_a_run_of_the_history():
+    marked, spec = row_events(SPLIT.train)
+    whole = batches_of(events_of(marked, spec))
+    cropped = batches_of(events_of(marked, spec, history_crop=1.0))
+    lengths = []
+    for one, other in zip(whole, cropped, strict=True):
+        for before, after in zip(one["history"], other["history"], strict=True):
+            kept = np.flatnonzero(after)
+            np.testing.assert_array_equal(after[kept], before[kept])
+            assert len(kept) == 0 or len(kept) == kept[-1] - kept[0] + 1
+            assert (len(kept) > 0) == (before > 0).any()
+            lengths.append((len(kept), (before > 0).sum()))
+    short, full = np.array(lengths).T
+    assert (short < full).mean() > 0.4
+    assert (short == full).any()
+
+
+def test_reordering_shuffles_a_run_and_loses_nothing():
+    marked, spec = row_events(SPLIT.train)
+    whole = batches_of(events_of(marked, spec))
+    shuffled = batches_of(events_of(marked, spec, history_reorder=0.5))
+    changed, rows = 0, 0
+    for one, other in zip(whole, shuffled, strict=True):
+        rows += len(one["history"])
+        np.testing.assert_array_equal(np.sort(other["history"]), np.sort(one["history"]))
+        np.testing.assert_array_equal(other["history"] > 0, one["history"] > 0)
+        changed += (one["history"] != other["history"]).any(axis=1).sum()
+    assert 0.1 * rows < changed < 0.5 * rows
+
+
 def test_user_balance_by_hand():
     data = Interactions.from_arrays(list("uuuuv"), list("abcda"))
     spec = FeatureSpec().fit(data)
@@ -311,7 +347,7 @@ class _Scripted:
         self.left = list(self.values)
 
     def metrics(self, model):
-        model.refresh_index()
+        model.refresh()
         return {training.OBJECTIVE: self.left.pop(0)}
 
 
@@ -404,6 +440,94 @@ def test_training_on_windows_with_dropout_goes_on_and_ends_alike(tmp_path):
     assert curve == whole_curve
     assert curve[-1]["loss"] < curve[0]["loss"]
     assert_same_weights(state, whole)
+
+
+EVERYTHING = TrainingConfig(
+    epochs=3,
+    batch_size=32,
+    accumulation=2,
+    history_length=8,
+    history_dropout=0.1,
+    history_crop=0.3,
+    history_reorder=0.3,
+    learning_rate=0.02,
+    l2=0.001,
+    adversarial_weight=0.5,
+    average_decay=0.9,
+)
+
+
+@pytest.mark.parametrize("rows", ["events", "windows"])
+def test_a_recipe_with_everything_goes_on_and_ends_alike(tmp_path, rows):
+    config = dataclasses.replace(EVERYTHING, rows=rows)
+    shape = dataclasses.replace(
+        SHAPE, negatives="mixed", uniform_negatives=20, memory=50, logq="streaming"
+    )
+
+    def go(**options):
+        training.seed_everything(0)
+        model = TwoTower(shape, SPEC)
+        curve = train(model, SPLIT.train, SPLIT.validation, config, progress=False, **options)
+        return model.state(), without_seconds(curve)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(folder=tmp_path, callbacks=[Interrupt(1)])
+    state, curve = go(folder=tmp_path)
+    whole, whole_curve = go()
+    assert curve == whole_curve
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    assert_same_weights(state, whole)
+
+
+def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept():
+    config = dataclasses.replace(QUICK, epochs=1, average_decay=0.5, learning_rate=0.05)
+    lone = dataclasses.replace(config, batch_size=len(SPLIT.train) // 2)  # of two steps
+    seen = []
+
+    class Weights(tf_keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(self.model.item_embedding.numpy())
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(self.model.item_embedding.numpy())
+
+    model, curve = run(lone, callbacks=[Weights()])
+    assert len(seen) == 3
+    expected = 0.5 * (0.5 * seen[0] + 0.5 * seen[1]) + 0.5 * seen[2]
+    np.testing.assert_allclose(model.item_embedding.numpy(), expected, atol=1e-6)
+    asking = training.Validation(SPEC, SPLIT.train, SPLIT.validation, seed=1)
+    assert asking.metrics(model)["val_ndcg@10"] == curve[0]["val_ndcg@10"]
+
+
+def test_without_validation_the_running_mean_stays_as_well():
+    config = dataclasses.replace(QUICK, average_decay=0.9)
+    averaged, _ = run(config)
+    unasked, _ = run(config, validation=None)
+    plain, _ = run(dataclasses.replace(config, average_decay=0.0), validation=None)
+    assert not np.allclose(unasked.item_embedding, plain.item_embedding, atol=1e-4)
+    assert averaged.state().keys() == unasked.state().keys()
+
+
+def test_bfloat16_products_change_little_and_only_while_training():
+    option = "auto_mixed_precision_onednn_bfloat16"
+    (_, curve), (mixed, low) = (
+        run(dataclasses.replace(QUICK, mixed_precision=on)) for on in (False, True)
+    )
+    assert not tf.config.optimizer.get_experimental_options().get(option, False)
+    assert low[-1]["loss"] == pytest.approx(curve[-1]["loss"], rel=0.05)
+    assert all(value.dtype != tf.bfloat16 for value in mixed.weights)
+
+
+def test_a_compiled_step_learns_the_same():
+    (_, curve), (_, compiled) = (
+        run(dataclasses.replace(QUICK, jit_compile=on)) for on in (False, True)
+    )
+    assert compiled[-1]["loss"] == pytest.approx(curve[-1]["loss"], rel=1e-3)
+
+
+def test_more_batches_a_step_than_an_epoch_has_are_refused():
+    with pytest.raises(ValueError, match="`accumulation`=1000, but an epoch has fewer"):
+        run(dataclasses.replace(QUICK, accumulation=1000))
 
 
 def test_a_run_folder_holds_curve_checkpoints_and_logs(resumed):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import math
@@ -11,18 +11,21 @@ import numbers
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tfrec_meta.data import Interactions, histories
+from tfrec_meta.data import Interactions
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.contract import Recommender
+from tfrec_meta.models.step import StepOptions
+from tfrec_meta.models.trainable import TrainableRecommender
 from tfrec_meta.models.two_tower import TwoTower
-from tfrec_meta.models.user_windows import UserWindows, WindowOptions
+from tfrec_meta.models.user_events import RowOptions, UserEvents, digest_of
+from tfrec_meta.models.user_windows import UserWindows
 
 import numpy as np
 import tensorflow as tf
@@ -57,6 +60,19 @@ class TrainingConfig:
             training, in [0, 1).
         user_balance: each event weighs (events of its user) ** -user_balance, so that a few busy
             users don't drown the rest; 0 for equal weights.
+        history_crop: share of the rows whose history is cut to a random run of its items.
+        history_reorder: share of the rows of whose history a random run is in random order (both by
+            Xie et al., "Contrastive Learning for Sequential Recommendation", ICDE 2022).
+        accumulation: batches whose gradients make one step, for large steps in little memory.
+        l2: penalty of half of it times the squares of the weights, biases left out; of embeddings
+            that are looked up, the rows of the batch alone. `weight_decay` is not part of the loss.
+        adversarial_weight: of the loss under the worst small change of the embeddings (He et al.,
+            "Adversarial Personalized Ranking", SIGIR 2018); 0 for none. A step takes twice as long.
+        adversarial_size: length of that change, a row.
+        average_decay: of a running mean of the weights, which validation and the finished model
+            use; 0 for none, else in [0, 1), as .99. It starts at the first weights.
+        mixed_precision: whether TensorFlow may do matrix products in bfloat16.
+        jit_compile: whether XLA compiles the step.
         patience: epochs without a better validation NDCG@10 before training stops; 0 never stops.
         seed: of the order of events and dropout, and in `tfrec_meta.train` of initial values.
     """
@@ -71,24 +87,38 @@ class TrainingConfig:
     history_dropout: float = 0.0
     user_dropout: float = 0.1
     user_balance: float = 0.5
+    history_crop: float = 0.0
+    history_reorder: float = 0.0
+    accumulation: int = 1
+    l2: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_size: float = 0.1
+    average_decay: float = 0.0
+    mixed_precision: bool = False
+    jit_compile: bool = False
     patience: int = 3
     seed: int = 42
 
     def __post_init__(self) -> None:
         # A batch of one event has no negatives, so its loss is 0 whatever the model.
-        least = {"epochs": 1, "batch_size": 2, "history_length": 1, "patience": 0, "seed": 0}
+        least = {"epochs": 1, "batch_size": 2, "history_length": 1, "accumulation": 1}
+        least |= {"patience": 0, "seed": 0}
         for name, minimum in least.items():
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < minimum:
                 raise ValueError(f"`{name}`={value!r}; use a whole number, {minimum} or more.")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"`learning_rate`={self.learning_rate}; use a number above 0.")
-        for name in ("weight_decay", "user_balance"):
+        numbers_from_0 = ("weight_decay", "user_balance", "l2", "adversarial_weight")
+        for name in (*numbers_from_0, "adversarial_size"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use 0 or more.")
-        for name in ("history_dropout", "user_dropout"):
+        for name in ("history_dropout", "user_dropout", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use a share in [0, 1).")
+        for name in ("history_crop", "history_reorder"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use a share in [0, 1].")
         if self.history not in ("auto", "earlier", "leave_one_out"):
             raise ValueError(
                 f"`history`={self.history!r}; use 'auto', 'earlier' or 'leave_one_out'."
@@ -103,7 +133,7 @@ class TrainingConfig:
 
 
 def train(
-    model: TwoTower,
+    model: TrainableRecommender,
     data: Interactions,
     validation: Interactions | Validation | None = None,
     config: TrainingConfig = TrainingConfig(),
@@ -140,34 +170,67 @@ def train(
         history: Any = "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
         config = dataclasses.replace(config, history=history)
     events = _rows(data, model, config)
+    if not events.steps:
+        raise ValueError(
+            f"`accumulation`={config.accumulation}, but an epoch has fewer batches of "
+            f"{config.batch_size} events. Lower one of the two."
+        )
     model.prepare(data)
     if warm_start is not None:
         model.warm_start(warm_start)
-    optimizer = tf_keras.optimizers.AdamW(
-        _learning_rate(config.learning_rate, config.epochs * events.steps),
-        weight_decay=config.weight_decay,
+    model.step_options = StepOptions(
+        config.accumulation, config.l2, config.adversarial_weight, config.adversarial_size
     )
-    # A bias that decays would forget how popular its item is.
-    optimizer.exclude_from_weight_decay(var_names=["item_bias"])
-    model.compile(optimizer=optimizer, steps_per_execution=max(1, min(16, events.steps // 4)))
+    optimizer = _optimizer(config, config.epochs * events.steps)
+    model.compile(
+        optimizer=optimizer,
+        steps_per_execution=max(1, min(16, events.steps // 4)),
+        jit_compile=config.jit_compile,
+    )
     optimizer.build(model.trainable_variables)
 
-    begun = None if warm_start is None else _digest(*warm_start.state().values())
+    begun = None if warm_start is None else digest_of(*warm_start.state().values())
     digests = {"events": events.digest, "warm_start": begun}
     course = _Course(model, optimizer, data, validation, config, folder, digests)
     if course.epoch < config.epochs and not course.stopped:
         logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
         bar = [_Progress(config.epochs, events.steps)] * progress
-        model.fit(
-            events.batches(course.epoch),
-            initial_epoch=course.epoch,
-            epochs=config.epochs,
-            steps_per_epoch=events.steps,
-            callbacks=[course, *logs, *bar, *callbacks],
-            verbose=0,
-        )
+        with _bfloat16() if config.mixed_precision else contextlib.nullcontext():
+            model.fit(
+                events.batches(course.epoch),
+                initial_epoch=course.epoch,
+                epochs=config.epochs,
+                steps_per_epoch=events.steps,
+                callbacks=[course, *logs, *bar, *callbacks],
+                verbose=0,
+            )
     course.finish()
     return course.curve
+
+
+def _optimizer(config: TrainingConfig, steps: int) -> tf_keras.optimizers.Optimizer:
+    optimizer = tf_keras.optimizers.AdamW(
+        _learning_rate(config.learning_rate, steps),
+        weight_decay=config.weight_decay,
+        use_ema=config.average_decay > 0,
+        ema_momentum=config.average_decay,
+        ema_overwrite_frequency=None,
+    )
+    # A bias that decays would forget how popular its item is.
+    optimizer.exclude_from_weight_decay(var_names=["item_bias"])
+    return optimizer
+
+
+@contextlib.contextmanager
+def _bfloat16() -> Iterator[None]:
+    """TensorFlow's graph optimizer puts matrix products into bfloat16, variables stay float32."""
+    option = "auto_mixed_precision_onednn_bfloat16"
+    before = tf.config.optimizer.get_experimental_options().get(option, False)
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: before})
 
 
 def _learning_rate(peak: float, steps: int) -> tf_keras.optimizers.schedules.LearningRateSchedule:
@@ -178,153 +241,22 @@ def _learning_rate(peak: float, steps: int) -> tf_keras.optimizers.schedules.Lea
     )
 
 
-def _rows(data: Interactions, model: TwoTower, config: TrainingConfig) -> _Events | UserWindows:
+def _rows(
+    data: Interactions, model: TrainableRecommender, config: TrainingConfig
+) -> UserEvents | UserWindows:
     """The training rows: `steps`, `batches(epoch)` and `digest`."""
-    if config.rows == "events":
-        return _Events.of(data, model.spec, config)
     length = min(config.history_length, model.spec.history_length)
-    if model.history_encoder is not None:
+    windows = config.rows == "windows"
+    if windows and isinstance(model, TwoTower) and model.history_encoder is not None:
         length = min(length, model.config.encoder_length)
-    options = WindowOptions(
-        epochs=config.epochs,
-        events=config.batch_size,
-        length=length,
-        history_dropout=config.history_dropout,
-        user_dropout=config.user_dropout,
-        user_balance=config.user_balance,
-        seed=config.seed,
+    names = {field.name for field in dataclasses.fields(RowOptions)}
+    recipe = {name: getattr(config, name) for name in names}
+    options = RowOptions(**{**recipe, "history_length": length})
+    return (
+        UserWindows(data, model.spec, options)
+        if windows
+        else UserEvents.of(data, model.spec, options)
     )
-    return UserWindows(data, model.spec, options)
-
-
-@dataclasses.dataclass
-class _Events:
-    """Training events as arrays, and the batches that they become.
-
-    They are tensors and not NumPy arrays, since tf.data would write those into its graph, which may
-    have 2 GB: 20 million events would be over half of that.
-    """
-
-    spec: FeatureSpec
-    config: TrainingConfig
-    digest: str  # tells one list of events from another
-    user: tf.Tensor  # int32 [n]
-    item: tf.Tensor  # int32 [n]
-    context: Mapping[str, tf.Tensor]
-    order: tf.Tensor  # int64 [n], events by user, then time
-    first: tf.Tensor  # int64 [n], place in `order` of the user's first event
-    stop: tf.Tensor  # int64 [n], one past the place of the last strictly earlier event
-    count: tf.Tensor  # int64 [n], events of the user
-    weight: tf.Tensor  # float32 [n], mean 1
-
-    @classmethod
-    def of(cls, data: Interactions, spec: FeatureSpec, config: TrainingConfig) -> _Events:
-        known = np.flatnonzero(spec.items.encode(data.events["item_id"]))
-        if not len(known):
-            raise ValueError(
-                "No training event has an item of the FeatureSpec; fit the spec on this data."
-            )
-        data = data.take(known)
-        past = histories(data)
-        user = spec.users.encode(data.events["user_id"])
-        item = spec.items.encode(data.events["item_id"])
-        context = spec.encode_context(data.events)
-        # Events of one user stand together in `order` and share `start`.
-        count = np.bincount(past.start, minlength=len(item))[past.start]
-        weight = count ** -float(config.user_balance)
-        return cls(
-            spec,
-            config,
-            _digest(user, item, past.order, past.stop, *context.values()),
-            tf.constant(user),
-            tf.constant(item),
-            {name: tf.constant(value) for name, value in context.items()},
-            tf.constant(past.order),
-            tf.constant(past.start),
-            tf.constant(past.stop),
-            tf.constant(count, tf.int64),
-            tf.constant(weight / weight.mean(), tf.float32),
-        )
-
-    @property
-    def batch_size(self) -> int:
-        return min(self.config.batch_size, len(self.item))
-
-    @property
-    def history_length(self) -> int:
-        return min(self.config.history_length, self.spec.history_length)
-
-    @property
-    def steps(self) -> int:
-        """Steps an epoch; a last, smaller batch is left out, another one each epoch."""
-        return len(self.item) // self.batch_size
-
-    def batches(self, epoch: int) -> tf.data.Dataset:
-        """Batches from the start of `epoch` to the end of training, the same at every call."""
-        epochs = tf.data.Dataset.range(epoch, self.config.epochs)
-        options = tf.data.Options()
-        options.deterministic = True
-        return epochs.flat_map(self._epoch).with_options(options).prefetch(2)
-
-    def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        n, seed = len(self.item), tf.stack([tf.constant(self.config.seed, tf.int64), epoch])
-        # Draws of their own for each purpose: two draws by one seed would be the same numbers.
-        shuffle_seed, place_seed, drop_seed, hide_seed = tf.unstack(
-            tf.random.split(seed, num=4), num=4
-        )
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(n), shuffle_seed)
-        used = tf.reshape(shuffled[: self.steps * self.batch_size], [self.steps, self.batch_size])
-        places, order = self._places(place_seed)
-        items = tf.gather(self.item, order)
-
-        def assemble(step: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-            query = {name: tf.gather(values, rows) for name, values in self.context.items()}
-            drop = tf.random.fold_in(drop_seed, step)
-            query["history"] = self._history(rows, places, items, drop)
-            hide = tf.random.stateless_uniform(
-                [self.batch_size], tf.random.fold_in(hide_seed, step)
-            )
-            shown = tf.cast(hide >= self.config.user_dropout, tf.int32)
-            query["user_id"] = tf.gather(self.user, rows) * shown
-            query["item_id"] = tf.gather(self.item, rows)
-            query["sample_weight"] = tf.gather(self.weight, rows)
-            return query
-
-        return tf.data.Dataset.from_tensor_slices(used).enumerate().map(assemble)
-
-    def _places(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where each event stands in `order`; for "leave_one_out", an order new in each epoch."""
-        n, order = len(self.item), self.order
-        if self.config.history == "leave_one_out":
-            # Users keep their block, events within it are shuffled: a cyclic window behind an event
-            # is then a sample of the user's other events, without replacement.
-            block = tf.cast(tf.gather(self.first, order), tf.float64)
-            draw = tf.random.stateless_uniform([n], seed, dtype=tf.float64)
-            order = tf.gather(order, tf.argsort(block + draw))
-        places = tf.scatter_nd(order[:, None], tf.range(n, dtype=tf.int64), [n])
-        return places, order
-
-    def _history(
-        self, rows: tf.Tensor, places: tf.Tensor, items: tf.Tensor, draw: tf.Tensor
-    ) -> tf.Tensor:
-        """Item rows int32 [B, H] of the events' histories, after dropout."""
-        step = tf.range(self.history_length, dtype=tf.int64)[None, :]
-        first = tf.gather(self.first, rows)[:, None]
-        if self.config.history == "leave_one_out":
-            count = tf.gather(self.count, rows)[:, None]
-            length = count - 1
-            place = first + (tf.gather(places, rows)[:, None] - first + 1 + step) % count
-        else:
-            stop = tf.gather(self.stop, rows)[:, None]
-            length = tf.minimum(stop - first, self.history_length)
-            place = stop - length + step
-        shape = [self.batch_size, self.history_length]
-        kept = tf.random.stateless_uniform(shape, draw) >= self.config.history_dropout
-        last = len(self.item) - 1
-        history = tf.gather(items, tf.clip_by_value(place, 0, last))
-        if self.config.history == "leave_one_out":  # a repeat would give the answer away
-            kept &= history != tf.gather(self.item, rows)[:, None]
-        return tf.where((step < length) & kept, history, 0)
 
 
 class _Course(tf_keras.callbacks.Callback):
@@ -332,7 +264,7 @@ class _Course(tf_keras.callbacks.Callback):
 
     def __init__(
         self,
-        model: TwoTower,
+        model: TrainableRecommender,
         optimizer: tf_keras.optimizers.Optimizer,
         data: Interactions,
         validation: Interactions | Validation | None,
@@ -342,6 +274,7 @@ class _Course(tf_keras.callbacks.Callback):
     ):
         super().__init__()
         self.trained = model
+        self.optimizer = optimizer
         self.config = config
         self.validation = None
         if validation is not None and len(validation):
@@ -358,7 +291,7 @@ class _Course(tf_keras.callbacks.Callback):
         self.manager = None
         if folder is not None:
             known = (*model.user_table.values(), *model.item_table.values())
-            tables = _digest(*(variable.numpy() for variable in known))
+            tables = digest_of(*(variable.numpy() for variable in known))
             self._check_same_run(
                 {**digests, "tables": tables, "validation": digest_of_events(validation)}
             )
@@ -395,14 +328,15 @@ class _Course(tf_keras.callbacks.Callback):
             )
         record = {"epoch": epoch + 1, "loss": loss}
         if self.validation is not None:
-            record |= self.validation.metrics(self.trained)
+            with self._averaged():
+                record |= self.validation.metrics(self.trained)
+                if self.best is None or record[OBJECTIVE] > self.best[0]:
+                    self.best = (record[OBJECTIVE], epoch + 1, self.trained.get_weights())
+                    if self.manager is not None:
+                        self.best_checkpoint.write(self._best_path(epoch + 1))
             logs.update({k: v for k, v in record.items() if k.startswith("val_")})
         record["seconds"] = time.perf_counter() - self._began
         self.curve.append(record)
-        if self.validation is not None and (self.best is None or record[OBJECTIVE] > self.best[0]):
-            self.best = (record[OBJECTIVE], self.epoch, self.trained.get_weights())
-            if self.manager is not None:
-                self.best_checkpoint.write(self._best_path(self.epoch))
         if self.manager is not None:
             best = None if self.best is None else self.best[1]
             self.record.assign(json.dumps({"curve": self.curve, "best": best}))
@@ -420,7 +354,22 @@ class _Course(tf_keras.callbacks.Callback):
         """Leaves the model with the weights of its best epoch."""
         if self.best is not None:
             self.trained.set_weights(self.best[2])
-        self.trained.refresh_index()
+        elif self.config.average_decay:
+            self.optimizer.finalize_variable_values(self.trained.trainable_variables)
+        self.trained.refresh()
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within it the model has the running mean of its weights, if the recipe keeps one."""
+        if not self.config.average_decay:
+            yield
+            return
+        variables = self.trained.trainable_variables
+        last = [variable.numpy() for variable in variables]
+        self.optimizer.finalize_variable_values(variables)
+        yield
+        for variable, value in zip(variables, last, strict=True):
+            variable.assign(value)
 
     def _best_path(self, epoch: int) -> str:
         return str(self.folder / "checkpoints" / f"best-{epoch}")
@@ -449,7 +398,7 @@ class _Course(tf_keras.callbacks.Callback):
                 **spec.declaration(),
                 "statistics": spec.statistics,
                 "vocabularies": {
-                    key: _digest("\n".join(vocabulary.tokens.to_pylist()).encode())
+                    key: digest_of("\n".join(vocabulary.tokens.to_pylist()).encode())
                     for key, vocabulary in spec.vocabularies.items()
                 },
             },
@@ -473,13 +422,6 @@ class _Course(tf_keras.callbacks.Callback):
             )
 
 
-def _digest(*parts: np.ndarray | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
-
-
 def digest_of_events(data: Interactions | Validation | None) -> str:
     """Tells one list of events from another."""
     if data is None or not len(data):
@@ -487,7 +429,7 @@ def digest_of_events(data: Interactions | Validation | None) -> str:
     if isinstance(data, Validation):
         data = data.events
     tokens = "\n".join([*data.user_ids, *data.item_ids]).encode()
-    return _digest(tokens, data.user_codes, data.item_codes)
+    return digest_of(tokens, data.user_codes, data.item_codes)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -522,8 +464,8 @@ class Validation:
 
     def metrics(self, model: Recommender) -> dict[str, float]:
         """`val_ndcg@10` and `val_recall@10` of a model."""
-        if isinstance(model, TwoTower):
-            model.refresh_index()
+        if isinstance(model, TrainableRecommender):
+            model.refresh()
         result = full_catalogue(
             lambda rows: model.score({k: v[rows] for k, v in self.asked.queries.items()}),
             self.asked.relevant,
@@ -582,7 +524,7 @@ def fit(
     Raises:
         ValueError: as `train` does; and for a warm start of a closed form.
     """
-    if isinstance(model, TwoTower):
+    if isinstance(model, TrainableRecommender):
         return train(model, data, validation, config, folder, (), progress, warm_start)
     if warm_start is not None:
         model.warm_start(warm_start)

@@ -71,7 +71,7 @@ def test_history_encoders_are_served_by_the_same_ops_and_give_the_same_answer(
     config = tm.TwoTowerConfig(embedding_dim=8, encoder=encoder)
     model = TwoTower(config, tm.FeatureSpec(history_length=6).fit(shop))
     model.prepare(shop)
-    model.refresh_index()
+    model.refresh()
     config = tm.ExportConfig(history_width=6, recommend_history=True)
     folder = tm.export(model, tmp_path / "m", config)
     test_only_core_ops_and_no_device(folder)

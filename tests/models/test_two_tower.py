@@ -48,6 +48,8 @@ def made(**options):
         ({"encoder_layers": 0}, "encoder_layers"),
         ({"encoder": "transformer", "encoder_heads": 3}, "encoder_heads"),
         ({"encoder_dropout": 1.0}, "encoder_dropout"),
+        ({"loss": "cosine_contrastive"}, "popularity_bias"),
+        ({"loss": "cosine_contrastive", "popularity_bias": False, "normalise": False}, "normalise"),
     ],
 )
 def test_bad_config_names_the_value(options, message):
@@ -66,7 +68,7 @@ def test_loss_is_the_corrected_in_batch_softmax_worked_by_hand():
 
 
 def test_without_logq_the_loss_is_the_plain_softmax():
-    model = made(mask_positives=False, item_features=False, logq=False)
+    model = made(mask_positives=False, item_features=False, logq="none")
     query = model.embed_query(batch()).numpy()
     item = model.embed_item({"item_id": tf.constant([1, 2])}).numpy()
     logits = query @ item.T
@@ -154,9 +156,13 @@ def test_an_unseen_item_is_embedded_by_its_features():
     [
         {"hidden": (8,)},
         {"share_item_embeddings": False, "normalise": False},
-        {"popularity_bias": False, "logq": False},
+        {"popularity_bias": False, "logq": "none"},
         {"user_id": True, "user_features": True, "item_features": True},
         {"encoder": "gru", "share_item_embeddings": False, "hidden": (8,)},
+        {"negatives": "full", "label_smoothing": 0.1},
+        {"negatives": "mixed", "uniform_negatives": 4, "memory": 3, "logq": "streaming"},
+        {"negatives": "uniform", "uniform_negatives": 4, "loss": "bpr"},
+        {"loss": "cosine_contrastive", "popularity_bias": False},
     ],
 )
 def test_every_shape_trains_saves_and_loads(options, tmp_path):

@@ -48,22 +48,22 @@ def mean_of_rows(rows: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
 
 
 def stands_in(history: tf.Tensor, items: tf.Tensor, height: int) -> tf.Tensor:
-    """bool [B, B]: whether item j stands in history i.
+    """bool [B, C]: whether item j stands in history i.
 
     Args:
         history: int32 [B, H], 0 pads.
-        items: int32 [B], all above 0.
+        items: int32 [C]; 0 stands in none.
         height: of the item vocabulary.
     """
     if _is_low(height, history):  # the same op as in `mean_of_rows`, so that the graph runs it once
         return tf.gather(multi_hot(history, height), items, axis=1) > 0
     ordered = tf.sort(items)
     # Marks the first place of each history item among the ordered items, if it is there at all.
-    flat = tf.reshape(history, [-1])
+    flat = tf.reshape(tf.where(history > 0, history, -1), [-1])
     place = tf.minimum(tf.searchsorted(ordered, flat), tf.shape(items)[0] - 1)
     hit = tf.reshape(tf.cast(tf.gather(ordered, place) == flat, tf.int32), tf.shape(history))
     place = tf.reshape(place, tf.shape(history))
-    shape = [tf.shape(items)[0], tf.shape(items)[0]]
+    shape = [tf.shape(history)[0], tf.shape(items)[0]]
     batch = tf.range(tf.shape(history)[0])[:, None] + tf.zeros_like(history)
     found = tf.scatter_nd(tf.stack([batch, place], axis=-1), hit, shape) > 0
     return tf.gather(found, tf.searchsorted(ordered, items), axis=1)

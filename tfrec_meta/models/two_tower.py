@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query, Recommender, WarmStartError
+from tfrec_meta.models.contract import Query
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
+from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.towers import (
     FeatureSum,
-    is_present,
     mean_of_rows,
     multilayer_perceptron,
     on_unit_sphere,
-    stands_in,
 )
+from tfrec_meta.models.trainable import TrainableRecommender
 
-import numpy as np
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoTowerConfig:
-    """Shape and loss of a two-tower model.
+class TwoTowerConfig(RetrievalLossConfig):
+    """Shape and loss of a two-tower model; the loss's arguments are `RetrievalLossConfig`'s.
 
     Args:
         embedding_dim: d, of ids, features and both towers.
@@ -38,11 +36,7 @@ class TwoTowerConfig:
         item_features: whether the candidate tower takes the item's features.
         share_item_embeddings: whether history and candidates use one table of item embeddings.
         normalise: whether both towers end on the unit sphere.
-        temperature: divides the logits.
         popularity_bias: whether each item has a bias, which starts at its log popularity.
-        logq: whether in-batch negatives are corrected by their chance of being in the batch (Yi et
-            al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019).
-        mask_positives: whether items of the user's own history are no negatives.
         encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
             quickest by far.
         encoder_length: the latest items that an encoder other than "mean" reads.
@@ -58,10 +52,7 @@ class TwoTowerConfig:
     item_features: bool = True
     share_item_embeddings: bool = True
     normalise: bool = True
-    temperature: float = 0.25
     popularity_bias: bool = True
-    logq: bool = True
-    mask_positives: bool = True
     encoder: EncoderName = "mean"
     encoder_length: int = 50
     encoder_layers: int = 2
@@ -69,12 +60,16 @@ class TwoTowerConfig:
     encoder_dropout: float = 0.2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.embedding_dim < 1:
             raise ValueError(f"`embedding_dim`={self.embedding_dim}; use 1 or more.")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature`={self.temperature}; use a number above 0.")
+        if self.loss == "cosine_contrastive" and not (self.normalise and not self.popularity_bias):
+            raise ValueError(
+                "`loss`='cosine_contrastive' is of cosines. Use `normalise`=True and "
+                "`popularity_bias`=False."
+            )
         if self.encoder not in get_args(EncoderName):
             raise ValueError(f"`encoder`={self.encoder!r}; use one of {get_args(EncoderName)}.")
         for name in ("encoder_length", "encoder_layers", "encoder_heads"):
@@ -89,7 +84,7 @@ class TwoTowerConfig:
             raise ValueError(f"`encoder_dropout`={self.encoder_dropout}; use a share in [0, 1).")
 
 
-class TwoTower(Recommender, tfrs.Model):
+class TwoTower(TrainableRecommender):
     """Query tower (id, history, features) and candidate tower (id, features), joined by a product.
 
     The query embedding carries 1 / temperature and a constant 1, the item embedding its bias, so
@@ -104,8 +99,13 @@ class TwoTower(Recommender, tfrs.Model):
     has_embeddings = True
 
     def __init__(self, config: TwoTowerConfig, spec: FeatureSpec):
-        super().__init__(name=self.family)
-        self._begin(config, spec)
+        super().__init__(
+            config,
+            spec,
+            user_id=config.user_id,
+            query_features=spec.query if config.user_features else (),
+            item_features=spec.item if config.item_features else (),
+        )
         dim, items = config.embedding_dim, len(spec.items)
         self.item_embedding = self._table("item_embedding", items)
         self.history_embedding = (
@@ -113,18 +113,12 @@ class TwoTower(Recommender, tfrs.Model):
             if config.share_item_embeddings
             else self._table("history_embedding", items)
         )
-        if config.user_id:
-            self.user_counts = tf.Variable(
-                tf.zeros([len(spec.users)]), trainable=False, name="user_counts"
-            )
         self.user_embedding = (
             self._table("user_embedding", len(spec.users)) if config.user_id else None
         )
         self.item_bias = self.add_weight(
             name="item_bias", shape=[items], initializer="zeros", trainable=config.popularity_bias
         )
-        self._query_features = spec.query if config.user_features else ()
-        self._item_features = spec.item if config.item_features else ()
         self.query_sum = FeatureSum(self._query_features, spec, dim, "query")
         self.item_sum = FeatureSum(self._item_features, spec, dim, "item")
         self.query_layers = multilayer_perceptron(config.hidden, dim, "query_layers")
@@ -141,19 +135,10 @@ class TwoTower(Recommender, tfrs.Model):
                 config.encoder_dropout,
             )
         )
-        # What the tables say of known users and items, so that batches carry rows only.
-        self.user_table = self._constants(spec.encode_users(None), self._query_features)
-        self.item_table = self._constants(spec.encode_items(None), self._item_features)
         self.item_index = tf.Variable(
             tf.zeros([items, dim + 1]), trainable=False, name="item_index"
         )
-        self.mean_loss = tf_keras.metrics.Mean(name="loss")
-        self.task = tfrs.tasks.Retrieval(
-            loss=tf_keras.losses.CategoricalCrossentropy(
-                from_logits=True, reduction=tf_keras.losses.Reduction.SUM_OVER_BATCH_SIZE
-            ),
-            remove_accidental_hits=True,
-        )
+        self.task = RetrievalTask(config, items, dim + 1)
         for layers in (self.query_layers, self.item_layers):
             if layers is not None:
                 layers.build([None, dim])
@@ -161,60 +146,12 @@ class TwoTower(Recommender, tfrs.Model):
     # Training.
 
     def prepare(self, data: Interactions) -> None:
-        """Takes in what is counted, not learned by steps: popularity and the feature tables."""
-        self.observe(data)
-        if self.user_embedding is not None:
-            users = self.spec.users.encode(data.events["user_id"])
-            counts = np.bincount(users, minlength=len(self.spec.users))
-            counts[0] = 0  # nobody in particular
-            self.user_counts.assign(counts.astype(np.float32))
+        super().prepare(data)
         if self.config.popularity_bias:
             self.item_bias.assign(tf.concat([[0.0], self._prior_logits()], axis=0))
-        for table, encoded in (
-            (self.user_table, self.spec.encode_users(data.users)),
-            (self.item_table, self.spec.encode_items(data.items)),
-        ):
-            for name, variable in table.items():
-                variable.assign(encoded[name])
-
-    def warm_start(self, earlier: Recommender) -> None:
-        """See the contract; to be called after `prepare`.
-
-        Embeddings and biases are matched by token, whatever their rows; layers are taken over
-        where both models have them in one shape. Counts stay those of the data, but for what this
-        data lacks and the earlier one had: it was learned, and stays in use.
-        """
-        if not isinstance(earlier, TwoTower):
-            raise WarmStartError(
-                f"A {self.family!r} can't go on from a {earlier.family!r}. Leave out `warm_start`, "
-                "or train the family of the earlier model."
-            )
-        if earlier.config.embedding_dim != self.config.embedding_dim:
-            raise WarmStartError(
-                f"`embedding_dim`={self.config.embedding_dim} can't go on from "
-                f"{earlier.config.embedding_dim}. Leave out `warm_start`, or train in that shape."
-            )
-        tables = earlier._rows_of_tokens()
-        for name, (table, vocabulary) in self._rows_of_tokens().items():
-            if name in tables:
-                known = tables[name][1]
-                table.assign(_matched(table.numpy(), vocabulary, tables[name][0].numpy(), known))
-        items, users = (self.spec.items, earlier.spec.items), (self.spec.users, earlier.spec.users)
-        own, old = (np.append(0, model.item_counts.numpy()) for model in (self, earlier))
-        self.item_counts.assign(np.where(own > 0, own, _matched(own, items[0], old, items[1]))[1:])
-        if self.user_embedding is not None and earlier.user_embedding is not None:
-            own, old = (model.user_counts.numpy() for model in (self, earlier))
-            self.user_counts.assign(np.where(own > 0, own, _matched(own, users[0], old, users[1])))
-        others = earlier._other_weights()
-        for part, weights in self._other_weights().items():
-            before = others.get(part, [])
-            # Whole parts only: the shift of a layer means nothing without its kernel.
-            if [w.shape for w in before] == [w.shape for w in weights]:
-                for weight, old in zip(weights, before, strict=True):
-                    weight.assign(old)
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
-        """In-batch softmax loss of a batch of events.
+        """The loss of a batch of events.
 
         Args:
             inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
@@ -230,39 +167,25 @@ class TwoTower(Recommender, tfrs.Model):
             query, window = inputs, None
             vector = self._encode_history(inputs["history"], draw)
             own = inputs["history"]
-        items = query["item_id"]
-        # Only ratios matter, and TFRS clips at 1e-6: so relative to the most popular item.
-        chance = tf.gather(self.item_counts / tf.reduce_max(self.item_counts), items - 1)
-        mask = None
-        if self.config.mask_positives:
-            found = stands_in(own, items, len(self.spec.items))
-            found = found if window is None else tf.gather(found, window)
-            mask = ~found | tf.eye(tf.shape(items)[0], dtype=tf.bool)
         return self.task(
             self._embed_query(query, vector),
-            self.embed_item(self._known_item(items)),
-            sample_weight=query.get("sample_weight"),
-            candidate_ids=items,
-            candidate_sampling_probability=chance if self.config.logq else None,
-            score_mask=mask,
-            compute_metrics=False,
+            query["item_id"],
+            self._embed_known_items,
+            own,
+            window,
+            self.item_counts,
+            self._draw() if training else tf.zeros([2], tf.int64),
+            query.get("sample_weight"),
         )
 
-    def train_step(self, inputs: Query) -> dict[str, tf.Tensor]:
-        """A step; the loss that it reports is the mean since the epoch began."""
-        self.mean_loss.update_state(super().train_step(inputs)["loss"])
-        return {"loss": self.mean_loss.result()}
+    def after_step(self, inputs: Query) -> None:
+        self.task.remember(inputs["item_id"], self._embed_known_items)
 
-    @property
-    def metrics(self) -> list[tf_keras.metrics.Metric]:
-        """Reset by Keras at each epoch."""
-        return [self.mean_loss]
-
-    def refresh_index(self, chunk: int = 65_536) -> None:
+    def refresh(self, chunk: int = 65_536) -> None:
         """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
         rows = tf.range(self.item_index.shape[0])
         parts = [
-            self.embed_item(self._known_item(rows[start : start + chunk]))
+            self._embed_known_items(rows[start : start + chunk])
             for start in range(0, len(rows), chunk)
         ]
         self.item_index.assign(tf.concat(parts, axis=0))
@@ -276,7 +199,7 @@ class TwoTower(Recommender, tfrs.Model):
     def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
         """The query tower above the encoded history, float32 [B, embedding_dim]."""
         if self.user_embedding is not None:
-            known = tf.cast(self._met(query["user_id"]), tf.float32)[:, None]
+            known = tf.cast(self._met_user(query["user_id"]), tf.float32)[:, None]
             total += known * tf.gather(self.user_embedding, query["user_id"])
         if self._query_features:
             total += self.query_sum(self._with_known_features(query))
@@ -290,10 +213,7 @@ class TwoTower(Recommender, tfrs.Model):
     def embed_item(self, item: Query) -> tf.Tensor:
         """float32 [B, embedding_dim + 1]; `item` holds item_id int32 [B] and encoded features."""
         rows = item["item_id"]
-        # What training never met has its initial, random embedding: content alone speaks for it.
-        known = tf.cast(tf.gather(tf.concat([[0.0], self.item_counts], 0), rows) > 0, tf.float32)
-        known = known[:, None]
-        total = known * tf.gather(self.item_embedding, rows)
+        total = self._met_item(rows)[:, None] * tf.gather(self.item_embedding, rows)
         if self._item_features:
             total += self.item_sum(item)
         if self.item_layers is not None:
@@ -303,6 +223,9 @@ class TwoTower(Recommender, tfrs.Model):
         # An unknown item is as popular as the least popular known one.
         bias = tf.concat([tf.reduce_min(self.item_bias[1:], keepdims=True), self.item_bias[1:]], 0)
         return tf.concat([total, tf.gather(bias, rows)[:, None]], axis=1)
+
+    def _embed_known_items(self, rows: tf.Tensor) -> tf.Tensor:
+        return self.embed_item(self._known_item(rows))
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
         embedding = self.embed_query(query)
@@ -316,18 +239,7 @@ class TwoTower(Recommender, tfrs.Model):
 
     def has_evidence(self, query: Query) -> tf.Tensor:
         known = tf.reduce_any(query["history"] > 0, axis=1)
-        if self.user_embedding is not None:
-            known |= self._met(query["user_id"])
-        for feature in self._query_features:
-            known |= is_present(feature, self._with_known_features(query)[feature.name])[:, 0]
-        return known
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self._learned())}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        for i, variable in enumerate(self._learned()):
-            variable.assign(state[f"{i}/{variable.name}"])
+        return known | self._evidence_beside_history(query)
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
@@ -340,11 +252,8 @@ class TwoTower(Recommender, tfrs.Model):
             "user_features": hp.Boolean("user_features", default=default.user_features),
             "item_features": hp.Boolean("item_features", default=default.item_features),
             "share_item_embeddings": hp.Boolean("share_item_embeddings", default=True),
-            "temperature": hp.Float(
-                "temperature", 0.02, 1.0, sampling="log", default=default.temperature
-            ),
             "popularity_bias": hp.Boolean("popularity_bias", default=True),
-            "mask_positives": hp.Boolean("mask_positives", default=True),
+            **_loss_space(hp, default),
             **_encoder_space(hp, default),
         }
         return {"model": model, "training": _recipe_space(hp)}
@@ -378,9 +287,8 @@ class TwoTower(Recommender, tfrs.Model):
         events["user_id"] = tf.gather(windows["user_id"], place[:, 0])
         return events, tf.gather_nd(states, place), place[:, 0]
 
-    def _draw(self) -> tf.Tensor:
-        """int64 [2], other numbers at each step; the same again after a resume."""
-        return tf.stack([tf.constant(0, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
+    def _training_only(self) -> Sequence[tf.Variable]:
+        return self.task.weights
 
     def _table(self, name: str, rows: int) -> tf.Variable:
         initializer = tf_keras.initializers.RandomNormal(stddev=self.config.embedding_dim**-0.5)
@@ -388,18 +296,7 @@ class TwoTower(Recommender, tfrs.Model):
             name=name, shape=[rows, self.config.embedding_dim], initializer=initializer
         )
 
-    def _constants(self, encoded: Mapping[str, np.ndarray], features) -> dict[str, tf.Variable]:
-        return {
-            f.name: tf.Variable(encoded[f.name], trainable=False, name=f"table_{f.name}")
-            for f in features
-            if f.name in encoded
-        }
-
-    def _learned(self) -> list[tf.Variable]:
-        metric = {id(variable) for variable in self.mean_loss.weights}
-        return [variable for variable in self.weights if id(variable) not in metric]
-
-    def _rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
+    def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
         """Learned tables with a row a token, and these tokens."""
         items = self.spec.items
         found = {"item_embedding": (self.item_embedding, items)}
@@ -419,7 +316,7 @@ class TwoTower(Recommender, tfrs.Model):
     def _feature_sums(self) -> tuple[tuple[Side, FeatureSum], ...]:
         return ("query", self.query_sum), ("item", self.item_sum)
 
-    def _other_weights(self) -> dict[str, list[tf.Variable]]:
+    def other_weights(self) -> dict[str, list[tf.Variable]]:
         """All other learned weights, by the part that they play."""
         layers = {
             "query": self.query_layers,
@@ -435,40 +332,28 @@ class TwoTower(Recommender, tfrs.Model):
                     found[f"{side} {feature!r} {scale}"] = [table]
         return found
 
-    def _known_item(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-        item = {name: tf.gather(table, rows) for name, table in self.item_table.items()}
-        return {"item_id": rows, **item}
-
-    def _met(self, users: tf.Tensor) -> tf.Tensor:
-        """bool [B], whether training had events of these users."""
-        return tf.gather(self.user_counts, users) > 0
-
-    def _with_known_features(self, query: Query) -> dict[str, tf.Tensor]:
-        """Fills features that the query leaves out with what the users table said at training."""
-        filled = dict(query)
-        for feature in self._query_features:
-            if feature.name not in self.user_table:  # of the event, not of the user
-                continue
-            table = tf.gather(self.user_table[feature.name], query["user_id"])
-            value = query.get(feature.name, tf.zeros_like(table))
-            filled[feature.name] = tf.where(is_present(feature, value), value, table)
-        return filled
-
-
-def _matched(
-    own: np.ndarray, vocabulary: Vocabulary, earlier: np.ndarray, known: Vocabulary
-) -> np.ndarray:
-    """`own` with the rows of `earlier` wherever its vocabulary has the token; row 0 with row 0."""
-    rows = known.encode(vocabulary.tokens)
-    found = np.flatnonzero(rows)
-    result = own.copy()
-    result[0] = earlier[0]
-    result[found + 1] = earlier[rows[found]]
-    return result
-
 
 _ENCODERS = list(get_args(EncoderName))
 _IN_ORDER = _ENCODERS[1:]  # all but "mean" heed the order
+
+
+def _loss_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
+    """The loss, and whom it compares with."""
+    chosen = {
+        "loss": hp.Choice("loss", ["softmax", "binary_cross_entropy", "bpr"], default=default.loss),
+        "negatives": hp.Choice(
+            "negatives", ["in_batch", "mixed", "full"], default=default.negatives
+        ),
+        "temperature": hp.Float(
+            "temperature", 0.02, 1.0, sampling="log", default=default.temperature
+        ),
+        "mask_positives": hp.Boolean("mask_positives", default=default.mask_positives),
+    }
+    with hp.conditional_scope("loss", ["softmax"]):
+        chosen["label_smoothing"] = hp.Float(
+            "label_smoothing", 0.0, 0.3, step=0.05, default=default.label_smoothing
+        )
+    return chosen
 
 
 def _encoder_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:

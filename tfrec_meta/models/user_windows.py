@@ -6,38 +6,20 @@ window of n events this costs about as much as one event with a history of n doe
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Mapping
 
 from tfrec_meta.data import Interactions, histories
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.models.user_events import (
+    RowOptions,
+    batches_of_epochs,
+    digest_of,
+    random_run,
+    reordered,
+)
 
 import numpy as np
 import tensorflow as tf
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowOptions:
-    """What of a training recipe shapes the batches.
-
-    Args:
-        epochs: passes over the events.
-        events: of one batch, at most.
-        length: events that one window predicts.
-        history_dropout: share of the inputs that are hidden.
-        user_dropout: share of the windows whose user id is hidden.
-        user_balance: each event weighs (events of its user) ** -user_balance.
-        seed: of order, borders of windows, and dropout.
-    """
-
-    epochs: int
-    events: int
-    length: int
-    history_dropout: float
-    user_dropout: float
-    user_balance: float
-    seed: int
 
 
 class UserWindows:
@@ -56,7 +38,7 @@ class UserWindows:
         ValueError: if no user has two events of known items.
     """
 
-    def __init__(self, data: Interactions, spec: FeatureSpec, options: WindowOptions):
+    def __init__(self, data: Interactions, spec: FeatureSpec, options: RowOptions):
         data = data.take(np.flatnonzero(spec.items.encode(data.events["item_id"])))
         order = histories(data).order
         data = data.take(order)
@@ -69,34 +51,33 @@ class UserWindows:
         self._options = options
         user = spec.users.encode(data.events["user_id"])
         item = spec.items.encode(data.events["item_id"])
-        self.digest = hashlib.sha256(user.tobytes() + item.tobytes()).hexdigest()
+        self.digest = digest_of(user, item)
         self._item = tf.constant(item)
         self._user = tf.constant(user)
+        self._value = tf.constant(data.events["value"].to_numpy())
         context = spec.encode_context(data.events)
         self._context = {name: tf.constant(value) for name, value in context.items()}
         weight = np.repeat(count ** -float(options.user_balance), count)
         self._weight = tf.constant(weight / weight.mean(), tf.float32)
         # Of each window: whose events, and the how manieth window of theirs it is.
         first, count = first[count > 1], count[count > 1]
-        windows = -(-(count - 1) // options.length)
+        windows = -(-(count - 1) // options.history_length)
         self._owner = tf.constant(np.repeat(np.arange(len(count)), windows))
         self._place = tf.constant(np.concatenate([np.arange(n) for n in windows]))
         self._first, self._count = tf.constant(first), tf.constant(count)
-        self._slack = tf.constant(windows * options.length - (count - 1))
-        self._rows = min(max(1, options.events // options.length), int(windows.sum()))
-        self.steps = int(windows.sum()) // self._rows
+        self._slack = tf.constant(windows * options.history_length - (count - 1))
+        self._rows = min(max(1, options.batch_size // options.history_length), int(windows.sum()))
+        self._batches = int(windows.sum()) // self._rows
+        self.steps = self._batches // options.accumulation
 
     def batches(self, epoch: int) -> tf.data.Dataset:
         """Batches from the start of `epoch` to the end of training, the same at every call.
 
         Each is a dict of `history` int32 [B, n] (oldest first), the items that came next in
-        `item_id` int32 [B, n] (0 where the window is over), `user_id` int32 [B], `sample_weight`
-        float32 [B, n], and context features [B, n, …] of the events that came next.
+        `item_id` int32 [B, n] (0 where the window is over), `user_id` int32 [B], `value` and
+        `sample_weight` float32 [B, n], and context features [B, n, …] of the events that came next.
         """
-        epochs = tf.data.Dataset.range(epoch, self._options.epochs)
-        options = tf.data.Options()
-        options.deterministic = True
-        return epochs.flat_map(self._epoch).with_options(options).prefetch(2)
+        return batches_of_epochs(self._epoch, self._options, epoch)
 
     def _epoch(self, epoch: tf.Tensor) -> tf.data.Dataset:
         seed = tf.stack([tf.constant(self._options.seed, tf.int64), epoch])
@@ -106,7 +87,7 @@ class UserWindows:
         shuffled = tf.random.experimental.stateless_shuffle(
             tf.range(self._owner.shape[0]), shuffle_seed
         )
-        used = tf.reshape(shuffled[: self.steps * self._rows], [self.steps, self._rows])
+        used = tf.reshape(shuffled[: self._batches * self._rows], [self._batches, self._rows])
         uniform = tf.random.stateless_uniform(self._slack.shape, border_seed, dtype=tf.float64)
         shift = tf.cast(uniform * tf.cast(self._slack + 1, tf.float64), tf.int64)
 
@@ -126,21 +107,34 @@ class UserWindows:
         options, owner = self._options, tf.gather(self._owner, rows)
         first = tf.gather(self._first, owner) + 1  # place of the user's first target
         last = first + tf.gather(self._count, owner) - 2
-        begin = first + tf.gather(self._place, rows) * options.length - tf.gather(shift, owner)
-        end = tf.minimum(begin + options.length - 1, last)
+        width = options.history_length
+        begin = first + tf.gather(self._place, rows) * width - tf.gather(shift, owner)
+        end = tf.minimum(begin + width - 1, last)
         begin = tf.maximum(begin, first)
-        place = begin[:, None] + tf.range(options.length, dtype=tf.int64)[None, :]
-        inside = place <= end[:, None]
-        place = tf.minimum(place, last[:, None])
-        shape = [self._rows, options.length]
-        shown = tf.random.stateless_uniform(shape, drop) >= options.history_dropout
+        # All events of the window, the one before its first target included.
+        start, length = begin[:, None] - 1, (end - begin + 2)[:, None]
+        if options.history_crop:
+            share, seed = options.history_crop, tf.random.fold_in(drop, 1)
+            crop, stop = random_run(length - 1, share, seed)
+            start, length = start + crop, stop - crop + 1
+        step = tf.range(width + 1, dtype=tf.int64)[None, :]
+        if options.history_reorder:
+            share, seed = options.history_reorder, tf.random.fold_in(drop, 2)
+            order = tf.cast(reordered(length, share, width + 1, seed), tf.int64)
+        else:
+            order = step
+        event = start + tf.minimum(order, length - 1)
+        inside = step[:, 1:] < length
+        target = event[:, 1:]
+        shown = tf.random.stateless_uniform([self._rows, width], drop) >= options.history_dropout
         known = tf.random.stateless_uniform([self._rows], hide) >= options.user_dropout
         return {
-            **{name: tf.gather(value, place) for name, value in self._context.items()},
-            "history": tf.where(inside & shown, tf.gather(self._item, place - 1), 0),
-            "item_id": tf.where(inside, tf.gather(self._item, place), 0),
+            **{name: tf.gather(value, target) for name, value in self._context.items()},
+            "history": tf.where(inside & shown, tf.gather(self._item, event[:, :-1]), 0),
+            "item_id": tf.where(inside, tf.gather(self._item, target), 0),
             "user_id": tf.where(known, tf.gather(self._user, first), 0),
-            "sample_weight": tf.gather(self._weight, place),
+            "value": tf.gather(self._value, target),
+            "sample_weight": tf.gather(self._weight, target),
         }
 
 

@@ -1,0 +1,239 @@
+"""What families that are trained by steps share: the step, warm starts, and known features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import FeatureSpec, Vocabulary
+from tfrec_meta.features.kinds import Feature
+from tfrec_meta.keras import tf_keras
+from tfrec_meta.models.contract import Query, Recommender, WarmStartError
+from tfrec_meta.models.step import StepOptions, loss_and_gradients
+from tfrec_meta.models.towers import is_present
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+
+class TrainableRecommender(Recommender, tfrs.Model):
+    """A family that `training.train` trains; it adds `compute_loss` to the contract.
+
+    Args:
+        config: of the family.
+        spec: a fitted FeatureSpec.
+        user_id: whether the family learns of users by their id.
+        query_features: those of the spec that the family reads.
+        item_features: likewise.
+
+    Attributes:
+        user_counts: float32 Variable [users], events of each user in the training data; only with
+            `user_id`.
+        user_table: what is known of each user's features, so that batches carry rows only.
+        item_table: likewise, of items.
+        step_options: what of the recipe shapes a step.
+        part_of_step: which of its batches is being differentiated.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        spec: FeatureSpec,
+        *,
+        user_id: bool = False,
+        query_features: Sequence[Feature] = (),
+        item_features: Sequence[Feature] = (),
+    ):
+        super().__init__(name=self.family)
+        self._begin(config, spec)
+        self._user_id = user_id
+        self._query_features = tuple(query_features)
+        self._item_features = tuple(item_features)
+        if user_id:
+            self.user_counts = tf.Variable(
+                tf.zeros([len(spec.users)]), trainable=False, name="user_counts"
+            )
+        self.user_table = _constants(spec.encode_users(None), self._query_features)
+        self.item_table = _constants(spec.encode_items(None), self._item_features)
+        self.mean_loss = tf_keras.metrics.Mean(name="loss")
+        self.step_options = StepOptions()
+        self.part_of_step = 0
+
+    # Training.
+
+    def prepare(self, data: Interactions) -> None:
+        """Takes in what is counted, not learned by steps: popularity and the feature tables."""
+        self.observe(data)
+        if self._user_id:
+            users = self.spec.users.encode(data.events["user_id"])
+            counts = np.bincount(users, minlength=len(self.spec.users))
+            counts[0] = 0  # nobody in particular
+            self.user_counts.assign(counts.astype(np.float32))
+        for table, encoded in (
+            (self.user_table, self.spec.encode_users(data.users)),
+            (self.item_table, self.spec.encode_items(data.items)),
+        ):
+            for name, variable in table.items():
+                variable.assign(encoded[name])
+
+    def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
+        """The loss of a batch of events, float32 scalar.
+
+        Args:
+            inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
+                optionally a `sample_weight` float32 [B] of each event.
+            training: whether there is dropout.
+        """
+        # A family's own; `abc.ABC` would clash with the metaclass of tf.Module.
+        raise NotImplementedError
+
+    def train_step(self, inputs: Query) -> dict[str, tf.Tensor]:
+        """A step by the recipe; the loss that it reports is the mean since the epoch began."""
+        loss, gradients = loss_and_gradients(self, inputs, self.step_options)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self.after_step(inputs)
+        self.mean_loss.update_state(loss)
+        return {"loss": self.mean_loss.result()}
+
+    def after_step(self, inputs: Query) -> None:
+        """What a family takes in of a step's inputs once the weights are updated, if anything."""
+
+    @property
+    def metrics(self) -> list[tf_keras.metrics.Metric]:
+        """Reset by Keras at each epoch."""
+        return [self.mean_loss]
+
+    def refresh(self) -> None:
+        """Recomputes what scoring reads instead of the weights; after training, if anything."""
+
+    # Warm starts.
+
+    def warm_start(self, earlier: Recommender) -> None:
+        """See the contract; to be called after `prepare`.
+
+        Embeddings and biases are matched by token, whatever their rows; layers are taken over
+        where both models have them in one shape. Counts stay those of the data, but for what this
+        data lacks and the earlier one had: it was learned, and stays in use.
+        """
+        if not isinstance(earlier, type(self)):
+            raise WarmStartError(
+                f"A {self.family!r} can't go on from a {earlier.family!r}. Leave out `warm_start`, "
+                "or train the family of the earlier model."
+            )
+        if earlier.config.embedding_dim != self.config.embedding_dim:
+            raise WarmStartError(
+                f"`embedding_dim`={self.config.embedding_dim} can't go on from "
+                f"{earlier.config.embedding_dim}. Leave out `warm_start`, or train in that shape."
+            )
+        tables = earlier.rows_of_tokens()
+        for name, (table, vocabulary) in self.rows_of_tokens().items():
+            if name in tables:
+                known = tables[name][1]
+                table.assign(_matched(table.numpy(), vocabulary, tables[name][0].numpy(), known))
+        items, users = (self.spec.items, earlier.spec.items), (self.spec.users, earlier.spec.users)
+        own, old = (np.append(0, model.item_counts.numpy()) for model in (self, earlier))
+        self.item_counts.assign(np.where(own > 0, own, _matched(own, items[0], old, items[1]))[1:])
+        if self._user_id and earlier._user_id:
+            own, old = (model.user_counts.numpy() for model in (self, earlier))
+            self.user_counts.assign(np.where(own > 0, own, _matched(own, users[0], old, users[1])))
+        others = earlier.other_weights()
+        for part, weights in self.other_weights().items():
+            before = others.get(part, [])
+            # Whole parts only: the shift of a layer means nothing without its kernel.
+            if [w.shape for w in before] == [w.shape for w in weights]:
+                for weight, old in zip(weights, before, strict=True):
+                    weight.assign(old)
+
+    def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
+        """Learned tables with a row a token, and these tokens."""
+        raise NotImplementedError
+
+    def other_weights(self) -> dict[str, list[tf.Variable]]:
+        """All other learned weights, by the part that they play."""
+        raise NotImplementedError
+
+    # The contract.
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self._kept())}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        for i, variable in enumerate(self._kept()):
+            variable.assign(state[f"{i}/{variable.name}"])
+
+    # Parts of a family.
+
+    def _kept(self) -> list[tf.Variable]:
+        """What a saved model holds: all but what only training needs."""
+        left_out = {id(v) for v in (*self.mean_loss.weights, *self._training_only())}
+        return [variable for variable in self.weights if id(variable) not in left_out]
+
+    def _training_only(self) -> Sequence[tf.Variable]:
+        """What a family keeps for the next step alone."""
+        return ()
+
+    def _draw(self) -> tf.Tensor:
+        """int64 [2], other numbers for each batch of each step; the same again after a resume."""
+        part = tf.constant(self.part_of_step, tf.int64)
+        return tf.stack([part, tf.cast(self.optimizer.iterations, tf.int64)])
+
+    def _known_item(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The encoded features of known items, for item rows int32 of any shape."""
+        item = {name: tf.gather(table, rows) for name, table in self.item_table.items()}
+        return {"item_id": rows, **item}
+
+    def _met_item(self, rows: tf.Tensor) -> tf.Tensor:
+        """float32 like `rows`: 1 where training had events of the item, else 0.
+
+        What training never met has its initial, random embedding: content alone speaks for it.
+        """
+        return tf.cast(tf.gather(tf.concat([[0.0], self.item_counts], 0), rows) > 0, tf.float32)
+
+    def _met_user(self, users: tf.Tensor) -> tf.Tensor:
+        """bool [B], whether training had events of these users."""
+        return tf.gather(self.user_counts, users) > 0
+
+    def _with_known_features(self, query: Query) -> dict[str, tf.Tensor]:
+        """Fills features that the query leaves out with what the users table said at training."""
+        filled = dict(query)
+        for feature in self._query_features:
+            if feature.name not in self.user_table:  # of the event, not of the user
+                continue
+            table = tf.gather(self.user_table[feature.name], query["user_id"])
+            value = query.get(feature.name, tf.zeros_like(table))
+            filled[feature.name] = tf.where(is_present(feature, value), value, table)
+        return filled
+
+    def _evidence_beside_history(self, query: Query) -> tf.Tensor:
+        """bool [B], whether id or features tell something of the user."""
+        known = tf.zeros([tf.shape(query["user_id"])[0]], tf.bool)
+        if self._user_id:
+            known |= self._met_user(query["user_id"])
+        filled = self._with_known_features(query)
+        for feature in self._query_features:
+            known |= is_present(feature, filled[feature.name])[:, 0]
+        return known
+
+
+def _constants(
+    encoded: Mapping[str, np.ndarray], features: Sequence[Feature]
+) -> dict[str, tf.Variable]:
+    return {
+        f.name: tf.Variable(encoded[f.name], trainable=False, name=f"table_{f.name}")
+        for f in features
+        if f.name in encoded
+    }
+
+
+def _matched(
+    own: np.ndarray, vocabulary: Vocabulary, earlier: np.ndarray, known: Vocabulary
+) -> np.ndarray:
+    """`own` with the rows of `earlier` wherever its vocabulary has the token; row 0 with row 0."""
+    rows = known.encode(vocabulary.tokens)
+    found = np.flatnonzero(rows)
+    result = own.copy()
+    result[0] = earlier[0]
+    result[found + 1] = earlier[rows[found]]
+    return result
