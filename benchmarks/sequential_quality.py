@@ -23,12 +23,10 @@ from typing import Any
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.api import evaluate
-from tfrec_meta.evaluation import Comparison, Evaluation, compare, format_table
+from tfrec_meta.evaluation import compare, format_table
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.models.closed_forms import EASEConfig
 from tfrec_meta.training import OBJECTIVE, Validation
-
-import numpy as np
 
 PENALTIES = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
 RECBOLE = Path(__file__).parent / "recbole_sasrec.json"
@@ -52,21 +50,20 @@ def best_penalty(split: tm.Split) -> float:
     return max(PENALTIES, key=quality)
 
 
-def recbole(reached: Evaluation) -> tuple[dict[str, Any], Comparison]:
-    """RecBole's result, and a paired comparison with ours.
+def recbole(split: tm.Split) -> dict[str, Any]:
+    """What RecBole's SASRec reached on this split.
 
-    Args:
-        reached: ours, on the split that RecBole's run had.
+    Raises:
+        ValueError: if its run was on another split.
     """
     result = json.loads(RECBOLE.read_text(encoding="utf-8"))
-    theirs = np.asarray(result["ndcg_at_10_of_users"])
-    ours = reached.per_query["ndcg@10"]
-    if len(ours) != len(theirs):
+    users = len(result["ndcg_at_10_of_users"])
+    if users != len(split.test):
         raise ValueError(
-            f"{RECBOLE.name} has {len(theirs)} users, and this split {len(ours)}. It is of "
-            f"`--data={result['data']}`; run `benchmarks.recbole_sasrec` on this data."
+            f"{RECBOLE.name} has {users} users, and {split.data.name} {len(split.test)}: it is of "
+            f"`--data`={result['data']}. Run `benchmarks.recbole_sasrec` on this data first."
         )
-    return result, paired_difference(ours, theirs, "ndcg@10")
+    return result
 
 
 def main() -> None:
@@ -74,6 +71,7 @@ def main() -> None:
     chosen = arguments.parse(__doc__)
     split = tm.split_leave_last_out(arguments.load(chosen.data))
     print(split, file=sys.stderr)
+    theirs = recbole(split)
     recipe = dataclasses.replace(STRATEGY.training, seed=chosen.seed)
     if chosen.quick:
         recipe = dataclasses.replace(recipe, epochs=2)
@@ -83,8 +81,10 @@ def main() -> None:
     penalty = best_penalty(split)
     results = evaluate(model, split, baselines=("popularity", "ease"), ease_l2=penalty)
     ours, ease, popularity = results[model.family], results["ease"], results["popularity"]
-    theirs, over_recbole = recbole(ours)
     over_ease = compare(ours, ease)
+    over_recbole = paired_difference(
+        ours.per_query["ndcg@10"], theirs["ndcg_at_10_of_users"], "ndcg@10"
+    )
     print(format_table(results, ("ndcg@10", "hr@10")))
     print(f"trained in {seconds:.1f} s; EASE with a penalty of {penalty:g}")
     print(f"two_tower - ease: {over_ease}")
