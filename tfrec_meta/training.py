@@ -179,7 +179,11 @@ def train(
     if warm_start is not None:
         model.warm_start(warm_start)
     model.step_options = StepOptions(
-        config.accumulation, config.l2, config.adversarial_weight, config.adversarial_size
+        config.accumulation,
+        config.l2,
+        config.adversarial_weight,
+        config.adversarial_size,
+        config.jit_compile,
     )
     optimizer = _optimizer(config, config.epochs * events.steps)
     model.compile(

@@ -1,11 +1,12 @@
 """Which candidates a batch is compared with."""
 
-from tfrec_meta.keras import tf_keras  # noqa: F401
+from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 
 # Five items (rows 1 to 5), whose one-dimensional embeddings are their rows over 10.
 COUNTS = tf.constant([4.0, 2.0, 2.0, 1.0, 1.0])
@@ -28,6 +29,7 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
             COUNTS,
             tf.constant([0, options.get("step", 0)], tf.int64),
             options.get("sample_weight"),
+            merge=options.get("merge", True),
         )
     )
 
@@ -94,6 +96,30 @@ def test_hard_negatives_are_those_with_the_highest_logits():
     in_batch = (cross_entropy([0.1, 0.3], 0) + cross_entropy([0.2, 0.6], 1)) / 2
     found = loss_of(plain(hard_negatives=1), items=(1, 3))
     assert found == pytest.approx(in_batch, rel=1e-5)
+
+
+def test_in_batch_is_the_loss_of_tfrs_whatever_repeats():
+    rng = np.random.default_rng(1)
+    query = rng.normal(size=40).astype(np.float32)
+    items = rng.integers(1, 6, 40).astype(np.int32)
+    own = tf.zeros([40, 1], tf.int32)
+    task = tfrs.tasks.Retrieval(
+        loss=tf_keras.losses.CategoricalCrossentropy(
+            from_logits=True, reduction=tf_keras.losses.Reduction.SUM_OVER_BATCH_SIZE
+        ),
+        remove_accidental_hits=True,
+    )
+    expected = task(
+        query[:, None],
+        embed_items(items),
+        candidate_ids=items,
+        candidate_sampling_probability=tf.gather(COUNTS / 4.0, items - 1),
+        compute_metrics=False,
+    )
+    config = RetrievalLossConfig(temperature=1.0)
+    for merge in (True, False):
+        found = loss_of(config, query, items, own, merge=merge)
+        assert found == pytest.approx(float(expected), rel=1e-5)
 
 
 def drawn_items(step, count):

@@ -1,7 +1,7 @@
 """Losses of retrieval: one chosen candidate a row, among others.
 
-All take labels float32 [B, C], 1 for the chosen candidate and 0 for the others, and logits float32
-[B, C]; a candidate whose logit is below -1e30 is masked: it is no negative. They give float32 [B].
+All take the logit of each row's chosen candidate, float32 [B], and those of the others, float32
+[B, C]; another whose logit is below -1e30 is masked: it is no negative. They give float32 [B].
 """
 
 from __future__ import annotations
@@ -10,55 +10,58 @@ from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow i
 
 import tensorflow as tf
 
-MASKED = -1e30
+MASKED = -2e30
 
 
-def softmax(labels: tf.Tensor, logits: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+def softmax(chosen: tf.Tensor, others: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
     """Cross-entropy of the chosen candidate among all.
 
     Args:
-        labels: see above.
-        logits: see above.
+        chosen: see above.
+        others: see above.
         smoothing: share of the label that is spread over all candidates alike (Szegedy et al.,
             "Rethinking the Inception Architecture", CVPR 2016, section 7).
     """
-    log_sum = tf.reduce_logsumexp(logits, axis=1)
-    chosen = log_sum - chosen_logit(labels, logits)
+    # Not reduce_logsumexp, which goes over the logits twice as often.
+    highest = tf.stop_gradient(tf.maximum(tf.reduce_max(others, axis=1), chosen))
+    rest = tf.reduce_sum(tf.exp(others - highest[:, None]), axis=1)
+    # Apart from `highest`, so that no digits of a small loss are lost to large logits.
+    above = tf.math.log(tf.exp(chosen - highest) + rest)
+    loss = above + (highest - chosen)
     if not smoothing:
-        return chosen
-    allowed = is_allowed(logits)
-    every = log_sum - _mean(logits, allowed)
-    return (1.0 - smoothing) * chosen + smoothing * every
+        return loss
+    negatives = is_allowed(others)
+    count = tf.reduce_sum(tf.cast(negatives, others.dtype), axis=1)
+    mean = (chosen + tf.reduce_sum(tf.where(negatives, others, 0.0), axis=1)) / (1.0 + count)
+    return (1.0 - smoothing) * loss + smoothing * (above + highest - mean)
 
 
-def bpr(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+def bpr(chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """-log sigmoid of how far the chosen candidate is above another, the mean over the others.
 
     Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
     """
-    below = tf.math.softplus(logits - chosen_logit(labels, logits)[:, None])
-    return _mean(below, _negatives(labels, logits))
+    return _mean(tf.math.softplus(others - chosen[:, None]), is_allowed(others))
 
 
 def binary_cross_entropy(
-    labels: tf.Tensor, logits: tf.Tensor, beta: tf.Tensor | float = 1.0
+    chosen: tf.Tensor, others: tf.Tensor, beta: tf.Tensor | float = 1.0
 ) -> tf.Tensor:
     """Binary cross-entropy of all candidates, the chosen one's probability to the power of beta.
 
     Args:
-        labels: see above.
-        logits: see above.
+        chosen: see above.
+        others: see above.
         beta: in (0, 1]; below 1 it undoes what sampled negatives do to the probabilities:
             `calibrated_beta`.
 
     Source: Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation
     Trained with Negative Sampling" (gBCE), RecSys 2023, equation 9.
     """
-    negatives = _negatives(labels, logits)
-    chosen = beta * tf.math.softplus(-chosen_logit(labels, logits))
-    others = tf.reduce_sum(tf.where(negatives, tf.math.softplus(logits), 0.0), axis=1)
-    count = tf.reduce_sum(tf.cast(negatives, logits.dtype), axis=1)
-    return (chosen + others) / (1.0 + count)
+    negatives = is_allowed(others)
+    below = tf.reduce_sum(tf.where(negatives, tf.math.softplus(others), 0.0), axis=1)
+    count = tf.reduce_sum(tf.cast(negatives, others.dtype), axis=1)
+    return (beta * tf.math.softplus(-chosen) + below) / (1.0 + count)
 
 
 def calibrated_beta(sampled: tf.Tensor, t: float) -> tf.Tensor:
@@ -74,38 +77,29 @@ def calibrated_beta(sampled: tf.Tensor, t: float) -> tf.Tensor:
 
 
 def cosine_contrastive(
-    labels: tf.Tensor, cosines: tf.Tensor, margin: float, weight: float
+    chosen: tf.Tensor, others: tf.Tensor, margin: float, weight: float
 ) -> tf.Tensor:
     """Pulls the chosen candidate to cosine 1, and pushes the others below a margin.
 
     Args:
-        labels: see above.
-        cosines: as logits, in [-1, 1].
+        chosen: cosines, in [-1, 1].
+        others: likewise, or masked.
         margin: a negative below it is far enough.
         weight: of the negatives' mean, beside 1 of the chosen candidate.
 
     Source: Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering" (CCL),
     CIKM 2021, equation 2.
     """
-    near = _mean(tf.nn.relu(cosines - margin), _negatives(labels, cosines))
-    return 1.0 - chosen_logit(labels, cosines) + weight * near
+    near = _mean(tf.nn.relu(others - margin), is_allowed(others))
+    return 1.0 - chosen + weight * near
 
 
-def chosen_logit(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The logit of each row's chosen candidate, float32 [B]."""
-    return tf.reduce_sum(tf.where(labels > 0, logits, 0.0), axis=1)
-
-
-def is_allowed(logits: tf.Tensor) -> tf.Tensor:
+def is_allowed(others: tf.Tensor) -> tf.Tensor:
     """bool [B, C]: False where a candidate is masked."""
-    return logits > MASKED
+    return others > MASKED / 2
 
 
-def _negatives(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return (labels == 0) & is_allowed(logits)
-
-
-def _mean(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """The mean of each row's chosen values, 0 without any."""
-    total = tf.reduce_sum(tf.where(chosen, values, 0.0), axis=1)
-    return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(chosen, values.dtype), axis=1))
+def _mean(values: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
+    """The mean of each row's allowed values, 0 without any."""
+    total = tf.reduce_sum(tf.where(allowed, values, 0.0), axis=1)
+    return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(allowed, values.dtype), axis=1))

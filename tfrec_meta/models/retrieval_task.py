@@ -11,7 +11,6 @@ from tfrec_meta.models import retrieval_losses
 from tfrec_meta.models.towers import stands_in
 
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 
 LossName = Literal["softmax", "bpr", "binary_cross_entropy", "cosine_contrastive"]
 Negatives = Literal["in_batch", "mixed", "uniform", "full"]
@@ -91,7 +90,10 @@ class RetrievalLossConfig:
 
 
 class RetrievalTask(tf_keras.layers.Layer):
-    """The loss of a batch, through `tfrs.tasks.Retrieval`.
+    """The loss of a batch: what `tfrs.tasks.Retrieval` computes, and more.
+
+    Candidates of a softmax that a batch names several times are scored once, and counted as often
+    as they are named: the same loss, in a fraction of the time where items repeat.
 
     Args:
         config: how.
@@ -103,12 +105,6 @@ class RetrievalTask(tf_keras.layers.Layer):
         super().__init__(name="retrieval_task")
         self._config = config
         self._items = items
-        self._loss = _Loss(config, items)
-        self._task = tfrs.tasks.Retrieval(
-            loss=self._loss,
-            remove_accidental_hits=True,
-            num_hard_negatives=config.hard_negatives or None,
-        )
         if config.memory:
             self._remembered = self._training_only("remembered", [config.memory], tf.int32)
             self._vectors = self._training_only("remembered_vectors", [config.memory, dim])
@@ -128,6 +124,7 @@ class RetrievalTask(tf_keras.layers.Layer):
         counts: tf.Tensor,
         draw: tf.Tensor,
         sample_weight: tf.Tensor | None = None,
+        merge: bool = True,
     ) -> tf.Tensor:
         """The mean loss, float32 scalar.
 
@@ -140,48 +137,85 @@ class RetrievalTask(tf_keras.layers.Layer):
             counts: float32 [catalogue], interactions of each item in the training data.
             draw: int64 [2], what negatives are drawn from.
             sample_weight: float32 [B].
+            merge: whether repeated candidates of a softmax are scored once; their number then is
+                known only when the step runs.
         """
-        if self._config.negatives == "full":
-            return self._full(query, items, embed_items, own, owner, sample_weight)
-        candidates, vectors = [items], [embed_items(items)]
-        if self._config.negatives != "in_batch":
-            shape = [self._config.uniform_negatives]
-            drawn = tf.random.stateless_uniform(shape, draw, 1, self._items, tf.int32)
-            candidates.append(drawn)
-            vectors.append(embed_items(drawn))
-        if self._config.memory:
-            candidates.append(self._remembered.read_value())
-            vectors.append(self._vectors.read_value())
-        rows = tf.concat(candidates, axis=0)
-        return self._task(
-            query,
-            tf.concat(vectors, axis=0),
-            sample_weight=sample_weight,
-            candidate_ids=rows,
-            candidate_sampling_probability=self._chance(rows, items, counts),
-            score_mask=self._mask(rows, items, own, owner),
-            compute_metrics=False,
-        )
+        config = self._config
+        merge &= config.loss == "softmax"  # others can't be counted by a shift of the logit
+        rows, place, times = self._candidates(items, draw, merge)
+        vectors = embed_items(rows)
+        chosen = tf.reduce_sum(query * tf.gather(vectors, place), axis=1)
+        if config.memory:
+            rows = tf.concat([rows, self._remembered.read_value()], axis=0)
+            vectors = tf.concat([vectors, self._vectors.read_value()], axis=0)
+            there = tf.cast(self._remembered > 0, tf.float32)  # it is not full at first
+            times = tf.concat([times, there], axis=0)
+        others = tf.matmul(query, vectors, transpose_b=True)
+        if config.loss == "softmax" and config.negatives != "full":
+            shift = tf.math.log(tf.maximum(times, 1.0))
+            chance = self._chance(rows, items, counts)
+            if chance is not None:
+                log_chance = tf.math.log(tf.maximum(chance, 1e-6))
+                shift -= log_chance
+                chosen -= tf.gather(log_chance, place)
+            others += shift
+        allowed = (rows != items[:, None]) & (times > 0)
+        if config.mask_positives:
+            met = stands_in(own, rows, self._items)
+            allowed &= ~(met if owner is None else tf.gather(met, owner))
+        others = tf.where(allowed, others, retrieval_losses.MASKED)
+        if config.hard_negatives:
+            count = tf.minimum(config.hard_negatives, tf.shape(others)[1])
+            others = tf.math.top_k(others, count, sorted=False).values
+        losses = self._loss_of_rows(chosen, others)
+        return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
 
-    def _full(
-        self,
-        query: tf.Tensor,
-        items: tf.Tensor,
-        embed_items: EmbedItems,
-        own: tf.Tensor,
-        owner: tf.Tensor | None,
-        sample_weight: tf.Tensor | None,
-    ) -> tf.Tensor:
-        rows = tf.range(1, self._items)
-        logits = tf.matmul(query, embed_items(rows), transpose_b=True)
-        labels = tf.one_hot(items - 1, self._items - 1)
-        if self._config.mask_positives:
-            masked = _of_owner(stands_in(own, rows, self._items), owner) & (labels == 0)
-            logits = tf.where(masked, 2 * retrieval_losses.MASKED, logits)
-        if self._config.hard_negatives:
-            mining = tfrs.layers.loss.HardNegativeMining(self._config.hard_negatives)
-            logits, labels = mining(logits, labels)
-        return self._loss(labels, logits, sample_weight=sample_weight)
+    def _candidates(
+        self, items: tf.Tensor, draw: tf.Tensor, merge: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What the batch is compared with, but for the memory.
+
+        Returns:
+            Item rows int32 [C]; where in them each chosen item is, int32 [B]; and how often each
+            counts as a negative, float32 [C].
+        """
+        config = self._config
+        if config.negatives == "full":
+            return tf.range(1, self._items), items - 1, tf.ones([self._items - 1])
+        rows, times = items, tf.ones_like(items, tf.float32)
+        if config.negatives == "uniform":
+            times = tf.zeros_like(times)
+        if config.negatives != "in_batch":
+            count = config.uniform_negatives
+            drawn = tf.random.stateless_uniform([count], draw, 1, self._items, tf.int32)
+            rows = tf.concat([rows, drawn], axis=0)
+            times = tf.concat([times, tf.ones([count])], axis=0)
+        if not merge:
+            return rows, tf.range(tf.shape(items)[0]), times
+        rows, place = tf.unique(rows)
+        times = tf.math.unsorted_segment_sum(times, place, tf.shape(rows)[0])
+        return rows, place[: tf.shape(items)[0]], times
+
+    def _loss_of_rows(self, chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+        """The loss of each row by name, float32 [B]."""
+        config = self._config
+        if config.loss == "bpr":
+            return retrieval_losses.bpr(chosen, others)
+        if config.loss == "binary_cross_entropy":
+            allowed = tf.cast(retrieval_losses.is_allowed(others), tf.float32)
+            catalogue = max(self._items - 2, 1)  # negatives that there are for one choice
+            sampled = tf.reduce_sum(allowed, axis=1) / catalogue
+            sampled = tf.clip_by_value(sampled, 1 / catalogue, 1.0)
+            beta = retrieval_losses.calibrated_beta(sampled, config.calibration)
+            return retrieval_losses.binary_cross_entropy(chosen, others, beta)
+        if config.loss == "cosine_contrastive":
+            return retrieval_losses.cosine_contrastive(
+                chosen * config.temperature,
+                tf.where(retrieval_losses.is_allowed(others), others * config.temperature, others),
+                config.margin,
+                config.negative_weight,
+            )
+        return retrieval_losses.softmax(chosen, others, config.label_smoothing)
 
     def remember(self, items: tf.Tensor, embed_items: EmbedItems) -> None:
         """Takes in what a step chose, after its update.
@@ -213,7 +247,7 @@ class RetrievalTask(tf_keras.layers.Layer):
     def _chance(self, rows: tf.Tensor, items: tf.Tensor, counts: tf.Tensor) -> tf.Tensor | None:
         """How often each candidate can be expected among the candidates, float32 [C]."""
         config = self._config
-        if config.loss != "softmax" or config.negatives == "uniform" or config.logq == "none":
+        if config.negatives == "uniform" or config.logq == "none":
             return None
         if config.logq == "counts":
             share = tf.concat([[0.0], counts / tf.reduce_sum(counts)], axis=0)
@@ -224,59 +258,10 @@ class RetrievalTask(tf_keras.layers.Layer):
             chance = tf.where(gap > 0, batches / tf.maximum(gap, 1.0), 1e-6)
         if config.negatives == "mixed":
             chance += config.uniform_negatives / (self._items - 1)
-        # Only ratios matter, and TFRS clips at 1e-6 and 1: so relative to the most frequent.
+        # Only ratios matter: so relative to the most frequent.
         return chance / tf.reduce_max(chance)
-
-    def _mask(
-        self, rows: tf.Tensor, items: tf.Tensor, own: tf.Tensor, owner: tf.Tensor | None
-    ) -> tf.Tensor | None:
-        """bool [B, C], False where a candidate is not to be compared with."""
-        batch, config = tf.shape(items)[0], self._config
-        chosen = tf.eye(batch, tf.shape(rows)[0], dtype=tf.bool)
-        mask = None
-        if config.mask_positives:
-            mask = ~_of_owner(stands_in(own, rows, self._items), owner) | chosen
-        if config.negatives == "uniform":
-            drawn = tf.range(tf.shape(rows)[0])[None, :] >= batch
-            mask = chosen | (drawn if mask is None else mask & drawn)
-        if config.memory:  # which is not full at first
-            there = (rows > 0)[None, :]
-            mask = (chosen | there) if mask is None else mask & there
-        return mask
 
     def _training_only(
         self, name: str, shape: Sequence[int], dtype: tf.DType = tf.float32
     ) -> tf.Variable:
         return tf.Variable(tf.zeros(shape, dtype), trainable=False, name=name)
-
-
-class _Loss(tf_keras.losses.Loss):
-    """The loss by name, as TFRS's task takes it."""
-
-    def __init__(self, config: RetrievalLossConfig, items: int):
-        super().__init__(reduction=tf_keras.losses.Reduction.SUM_OVER_BATCH_SIZE)
-        self._config = config
-        self._others = max(items - 2, 1)  # negatives that the catalogue has for one choice
-
-    def call(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        config = self._config
-        if config.loss == "bpr":
-            return retrieval_losses.bpr(labels, logits)
-        if config.loss == "binary_cross_entropy":
-            allowed = tf.cast(retrieval_losses.is_allowed(logits), tf.float32)
-            negatives = tf.reduce_sum(allowed, axis=1) - 1.0
-            sampled = tf.clip_by_value(negatives / self._others, 1.0 / self._others, 1.0)
-            beta = retrieval_losses.calibrated_beta(sampled, config.calibration)
-            return retrieval_losses.binary_cross_entropy(labels, logits, beta)
-        if config.loss == "cosine_contrastive":
-            cosines = tf.where(
-                retrieval_losses.is_allowed(logits), logits * config.temperature, logits
-            )
-            return retrieval_losses.cosine_contrastive(
-                labels, cosines, config.margin, config.negative_weight
-            )
-        return retrieval_losses.softmax(labels, logits, config.label_smoothing)
-
-
-def _of_owner(found: tf.Tensor, owner: tf.Tensor | None) -> tf.Tensor:
-    return found if owner is None else tf.gather(found, owner)

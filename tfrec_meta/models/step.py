@@ -26,12 +26,14 @@ class StepOptions:
         l2: penalty, half of it times the square of each weight.
         adversarial_weight: of the loss under the worst small change of the embeddings; 0 for none.
         adversarial_size: length of that change, a row.
+        compiled: whether XLA compiles the step, which then needs shapes known beforehand.
     """
 
     accumulation: int = 1
     l2: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_size: float = 0.0
+    compiled: bool = False
 
 
 def loss_and_gradients(

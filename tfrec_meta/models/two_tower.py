@@ -176,6 +176,7 @@ class TwoTower(TrainableRecommender):
             self.item_counts,
             self._draw() if training else tf.zeros([2], tf.int64),
             query.get("sample_weight"),
+            merge=not self.step_options.compiled,
         )
 
     def after_step(self, inputs: Query) -> None:
