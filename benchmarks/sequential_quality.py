@@ -5,10 +5,10 @@ catalogue is ranked, train and validation rows are the input, and seen items are
 RecBole's, our model learns from the train rows alone and stops by validation NDCG@10; popularity
 and EASE learn from train and validation rows, and EASE's penalty is chosen on the validation rows.
 
-RecBole's SASRec is not run here: `benchmarks.recbole_sasrec` ran it once, in an environment of its
-own, and left `recbole_sasrec.json`. Its time is the lesser of its wall clock and its processor time
-over its two threads, since the machine had other work; ours is by the wall clock, the making of
-features and graphs included.
+RecBole's SASRec is not run here: `benchmarks.recbole_sasrec` runs it once, in an environment of its
+own, and leaves `recbole_sasrec.json`; until that is there, what is compared with it is left out.
+Its time is the lesser of its wall clock and its processor time over its two threads, since the
+machine has other work; ours is by the wall clock, the making of features and graphs included.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.api import evaluate
-from tfrec_meta.evaluation import compare, format_table
+from tfrec_meta.evaluation import Evaluation, compare, format_table
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.models.closed_forms import EASEConfig
 from tfrec_meta.training import OBJECTIVE, Validation
@@ -31,11 +31,19 @@ from tfrec_meta.training import OBJECTIVE, Validation
 PENALTIES = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
 RECBOLE = Path(__file__).parent / "recbole_sasrec.json"
 STRATEGY = tm.Strategy(
-    model=tm.TwoTowerConfig(encoder="transformer", encoder_length=50),
-    training=tm.TrainingConfig(rows="windows", epochs=16, batch_size=2048, history_length=50),
+    model=tm.TwoTowerConfig(encoder="transformer", encoder_length=50, temperature=0.18),
+    training=tm.TrainingConfig(rows="windows", epochs=10, batch_size=1024, history_length=50),
     history_length=50,
 )
-"""Chosen by validation NDCG@10."""
+"""Chosen by NDCG@10 on the validation rows, over one to three seeds, which differ by .001 to .002.
+
+Temperature .18 (.1387) and .2 (.1387) beat .15 (.1373), .25 (.131), .1 (.130), and .12 with more
+dropout (.132). At .25, none of these was better than the .131 of the rest as it is: dropout .4,
+dimension 128, length 100, separate tables, no item features, a fifth of the history left out, or
+half of the histories partly reordered. Over the whole catalogue in place of the batch, with or
+without a running mean of the weights, it was .133 at .18 and at .25; with seen items as negatives
+or smoothed labels .128. At .15, half the learning rate gave .129.
+"""
 
 
 def best_penalty(split: tm.Split) -> float:
@@ -50,12 +58,15 @@ def best_penalty(split: tm.Split) -> float:
     return max(PENALTIES, key=quality)
 
 
-def recbole(split: tm.Split) -> dict[str, Any]:
-    """What RecBole's SASRec reached on this split.
+def recbole(split: tm.Split) -> dict[str, Any] | None:
+    """What RecBole's SASRec reached on this split; None while it hasn't been run.
 
     Raises:
         ValueError: if its run was on another split.
     """
+    if not RECBOLE.exists():
+        print(f"No {RECBOLE.name}; `benchmarks.recbole_sasrec` makes it.", file=sys.stderr)
+        return None
     result = json.loads(RECBOLE.read_text(encoding="utf-8"))
     users = len(result["ndcg_at_10_of_users"])
     if users != len(split.test):
@@ -64,6 +75,21 @@ def recbole(split: tm.Split) -> dict[str, Any]:
             f"`--data`={result['data']}. Run `benchmarks.recbole_sasrec` on this data first."
         )
     return result
+
+
+def beside_recbole(ours: Evaluation, seconds: float, theirs: dict[str, Any]) -> dict[str, Any]:
+    """The keys of the comparison with RecBole's SASRec; `seconds` are those of our training."""
+    of_users = theirs["ndcg_at_10_of_users"]
+    over_recbole = paired_difference(ours.per_query["ndcg@10"], of_users, "ndcg@10")
+    print(f"two_tower - RecBole's SASRec: {over_recbole}")
+    return {
+        "recbole_sasrec_ndcg_at_10": theirs["ndcg_at_10"],
+        "recbole_sasrec_hr_at_10": theirs["hr_at_10"],
+        "recbole_difference_p": over_recbole.p,
+        "recbole_train_seconds": theirs["train_seconds"],
+        "recbole_epochs": theirs["epochs"],
+        "speedup": theirs["train_seconds"] / seconds,
+    }
 
 
 def main() -> None:
@@ -82,32 +108,23 @@ def main() -> None:
     results = evaluate(model, split, baselines=("popularity", "ease"), ease_l2=penalty)
     ours, ease, popularity = results[model.family], results["ease"], results["popularity"]
     over_ease = compare(ours, ease)
-    over_recbole = paired_difference(
-        ours.per_query["ndcg@10"], theirs["ndcg_at_10_of_users"], "ndcg@10"
-    )
     print(format_table(results, ("ndcg@10", "hr@10")))
     print(f"trained in {seconds:.1f} s; EASE with a penalty of {penalty:g}")
     print(f"two_tower - ease: {over_ease}")
-    print(f"two_tower - RecBole's SASRec: {over_recbole}")
     arguments.finish(
         {
             "ndcg_at_10": ours["ndcg@10"].value,
             "hr_at_10": ours["hr@10"].value,
-            "recbole_sasrec_ndcg_at_10": theirs["ndcg_at_10"],
-            "recbole_sasrec_hr_at_10": theirs["hr_at_10"],
             "ease_ndcg_at_10": ease["ndcg@10"].value,
             "ease_hr_at_10": ease["hr@10"].value,
             "popularity_ndcg_at_10": popularity["ndcg@10"].value,
             "popularity_hr_at_10": popularity["hr@10"].value,
             "ndcg_at_10_interval": [ours["ndcg@10"].low, ours["ndcg@10"].high],
             "hr_at_10_interval": [ours["hr@10"].low, ours["hr@10"].high],
-            "recbole_difference_p": over_recbole.p,
             "ease_difference_p": over_ease.p,
             "train_seconds": seconds,
-            "recbole_train_seconds": theirs["train_seconds"],
-            "ratio": theirs["train_seconds"] / seconds,
             "epochs": len(model.curve),
-            "recbole_epochs": theirs["epochs"],
+            **({} if theirs is None else beside_recbole(ours, seconds, theirs)),
         },
         chosen,
     )

@@ -71,6 +71,12 @@ def test_recboles_result_of_another_split_is_refused(tmp_path, monkeypatch):
         sequential_quality.recbole(tm.split_leave_last_out(TOY))
 
 
+def test_without_recboles_result_there_is_nothing_to_compare_with(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sequential_quality, "RECBOLE", tmp_path / "recbole_sasrec.json")
+    assert sequential_quality.recbole(tm.split_leave_last_out(TOY)) is None
+    assert "`benchmarks.recbole_sasrec` makes it" in capsys.readouterr().err
+
+
 def test_a_short_run_ends_with_every_figure(tmp_path, monkeypatch, capsys):
     data = synthetic(40, 60, 1200)
     folder = data.write(tmp_path / "written")
@@ -82,5 +88,5 @@ def test_a_short_run_ends_with_every_figure(tmp_path, monkeypatch, capsys):
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0 < result["ndcg_at_10"] <= result["hr_at_10"] <= 1
     assert result["recbole_sasrec_ndcg_at_10"] == 0
-    assert result["ratio"] == pytest.approx(60 / result["train_seconds"])
+    assert result["speedup"] == pytest.approx(60 / result["train_seconds"])
     assert result["epochs"] == 2
