@@ -63,7 +63,7 @@ def test_a_ranker_of_ratings_is_searched_by_their_error():
     assert found.objective == "val_rmse"
     assert found.best_value == min(trial["val_rmse"] for trial in found.trials)
     assert found.best_strategy.model.target == "rating"
-    with pytest.raises(ValueError, match="val_ndcg_at_10.*val_rmse"):
+    with pytest.raises(ValueError, match=r"val_ndcg_at_10.*val_rmse"):
         tm.tune(SPLIT, strategy=strategy, families=("ranker", "ease"), progress=False)
 
 
