@@ -1,0 +1,24 @@
+"""Held-out events as questions."""
+
+import tfrec_meta as tm
+from tfrec_meta.features.held_out import event_queries
+
+import pyarrow as pa
+
+
+def events(users, items, device):
+    data = tm.Interactions.from_arrays(users, items, time=range(len(users)))
+    table = data.events.append_column("device", pa.array(device))
+    return tm.Interactions(table, None, None, "toy")
+
+
+def test_each_event_is_asked_about_by_itself_with_the_past_alone():
+    past = events(["u", "u", "v"], ["a", "b", "c"], ["desk", "phone", "desk"])
+    later = events(["v", "u", "v", "new"], ["a", "c", "never seen", "b"], ["phone", "desk"] * 2)
+    spec = tm.FeatureSpec(context=(tm.Category("device"),), history_length=3).fit(past)
+    queries, items = event_queries(spec, past, later)
+    assert spec.users.decode(queries["user_id"]).tolist() == ["v", "u", "v", ""]
+    assert spec.items.decode(items).tolist() == ["a", "c", "", "b"]
+    known = [[item for item in spec.items.decode(row) if item] for row in queries["history"]]
+    assert known == [["c"], ["a", "b"], ["c"], []]
+    assert queries["device"].ravel().tolist() == [2, 1, 2, 1]
