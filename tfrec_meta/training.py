@@ -309,8 +309,8 @@ def _optimizer(
         if name == "adagrad":
             return tf_keras.optimizers.Adagrad(rate, **average)
         optimizer = tf_keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **average)
-    # A bias that decays would forget how popular its item is.
-    optimizer.exclude_from_weight_decay(var_names=["item_bias"])
+    # A bias that decays would forget how popular its item is; tasks' weights would become equal.
+    optimizer.exclude_from_weight_decay(var_names=["item_bias", "task_weights"])
     return optimizer
 
 

@@ -7,7 +7,6 @@ import tfrec_meta as tm
 from tfrec_meta.keras import tf_keras  # noqa: F401
 from tfrec_meta.models import FAMILIES, load_model
 from tfrec_meta.models.contract import config_fields
-from tfrec_meta.models.trainable import TrainableRecommender
 
 import keras_tuner
 import numpy as np
