@@ -1,7 +1,7 @@
 """The multi-task model's own behaviour."""
 
 import tfrec_meta as tm
-from tfrec_meta.keras import tf_keras  # noqa: F401
+from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import MultiTask
 from tfrec_meta.models.task_weights import gradnorm_weights
 
@@ -30,6 +30,7 @@ BATCH = {
 
 
 def made(**options):
+    tf_keras.utils.set_random_seed(1)
     model = MultiTask(tm.MultiTaskConfig(embedding_dim=4, hidden=(8,), **options), SPEC)
     model.prepare(DATA)
     model.refresh()

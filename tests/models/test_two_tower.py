@@ -1,7 +1,7 @@
 """The two-tower model's own behaviour."""
 
 import tfrec_meta as tm
-from tfrec_meta.keras import tf_keras  # noqa: F401
+from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import TwoTower
 
 import keras_tuner
@@ -31,6 +31,7 @@ def batch(items=(1, 2)):
 
 
 def made(**options):
+    tf_keras.utils.set_random_seed(1)
     model = TwoTower(tm.TwoTowerConfig(embedding_dim=4, **options), SPEC)
     model.prepare(DATA)
     return model

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from tfrec_meta.data import Interactions, StreamedInteractions
-from tfrec_meta.features import FeatureSpec, Vocabulary
+from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.kinds import Feature
+from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.contract import Query, Recommender, WarmStartError, event_counts
 from tfrec_meta.models.step import StepOptions, loss_and_gradients
-from tfrec_meta.models.towers import is_present
+from tfrec_meta.models.towers import FeatureSum, is_present
 
 import numpy as np
 import tensorflow as tf
@@ -22,39 +23,37 @@ class TrainableRecommender(Recommender, tfrs.Model):
     """A family that `training.train` trains; it adds `compute_loss` to the contract.
 
     Args:
-        config: of the family.
+        config: with `embedding_dim`, `user_id`, `user_features` and `item_features`.
         spec: a fitted FeatureSpec.
-        user_id: whether the family learns of users by their id.
-        query_features: those of the spec that the family reads.
-        item_features: likewise.
 
     Attributes:
+        item_embedding: float32 Variable [items, embedding_dim].
+        user_embedding: float32 Variable [users, embedding_dim]; None without `user_id`.
         user_counts: float32 Variable [users], events of each user in the training data; only with
             `user_id`.
+        query_sum: the embeddings of the query's features.
+        item_sum: likewise, of the item's.
         user_table: what is known of each user's features, so that batches carry rows only.
         item_table: likewise, of items.
         step_options: what of the recipe shapes a step.
         part_of_step: which of its batches is being differentiated.
     """
 
-    def __init__(
-        self,
-        config: Any,
-        spec: FeatureSpec,
-        *,
-        user_id: bool = False,
-        query_features: Sequence[Feature] = (),
-        item_features: Sequence[Feature] = (),
-    ):
+    def __init__(self, config: Any, spec: FeatureSpec):
         super().__init__(name=self.family)
         self._begin(config, spec)
-        self._user_id = user_id
-        self._query_features = tuple(query_features)
-        self._item_features = tuple(item_features)
-        if user_id:
+        self.item_embedding = self._table("item_embedding", len(spec.items))
+        self.user_embedding = None
+        if config.user_id:
+            self.user_embedding = self._table("user_embedding", len(spec.users))
             self.user_counts = tf.Variable(
                 tf.zeros([len(spec.users)]), trainable=False, name="user_counts"
             )
+        self._query_features = spec.query if config.user_features else ()
+        self._item_features = spec.item if config.item_features else ()
+        dim = config.embedding_dim
+        self.query_sum = FeatureSum(self._query_features, spec, dim, "query")
+        self.item_sum = FeatureSum(self._item_features, spec, dim, "item")
         self.user_table = _constants(spec.encode_users(None), self._query_features)
         self.item_table = _constants(spec.encode_items(None), self._item_features)
         self.mean_loss = tf_keras.metrics.Mean(name="loss")
@@ -66,7 +65,7 @@ class TrainableRecommender(Recommender, tfrs.Model):
     def prepare(self, data: Interactions | StreamedInteractions) -> None:
         """Takes in what is counted, not learned by steps: popularity and the feature tables."""
         self.observe(data)
-        if self._user_id:
+        if self.user_embedding is not None:
             counts = event_counts(data, "user_id", self.spec.users)
             counts[0] = 0  # nobody in particular
             self.user_counts.assign(counts.astype(np.float32))
@@ -134,7 +133,7 @@ class TrainableRecommender(Recommender, tfrs.Model):
         items, users = (self.spec.items, earlier.spec.items), (self.spec.users, earlier.spec.users)
         own, old = (np.append(0, model.item_counts.numpy()) for model in (self, earlier))
         self.item_counts.assign(np.where(own > 0, own, _matched(own, items[0], old, items[1]))[1:])
-        if self._user_id and earlier._user_id:
+        if self.user_embedding is not None and earlier.user_embedding is not None:
             own, old = (model.user_counts.numpy() for model in (self, earlier))
             self.user_counts.assign(np.where(own > 0, own, _matched(own, users[0], old, users[1])))
         others = earlier.other_weights()
@@ -146,12 +145,30 @@ class TrainableRecommender(Recommender, tfrs.Model):
                     weight.assign(old)
 
     def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
-        """Learned tables with a row a token, and these tokens."""
-        raise NotImplementedError
+        """Learned tables with a row a token, and these tokens; a family adds its own."""
+        found = {"item_embedding": (self.item_embedding, self.spec.items)}
+        if self.user_embedding is not None:
+            found["user_embedding"] = (self.user_embedding, self.spec.users)
+        for side, tower in self._feature_sums():
+            for feature, table in tower.tables():
+                if isinstance(feature, Category | Text):
+                    vocabulary = self.spec.vocabularies[self.spec.key(feature, side)]
+                    found[f"{side}.{feature.name}"] = (table, vocabulary)
+        return found
 
     def other_weights(self) -> dict[str, list[tf.Variable]]:
-        """All other learned weights, by the part that they play."""
-        raise NotImplementedError
+        """All other learned weights, by the part that they play; a family adds its own."""
+        found = {}
+        for side, tower in self._feature_sums():
+            for feature, table in tower.tables():
+                if not isinstance(feature, Category | Text):
+                    # A weight of a number is of its scale, which the statistics are.
+                    scale = self.spec.statistics.get(self.spec.key(feature, side))
+                    found[f"{side} {feature!r} {scale}"] = [table]
+        return found
+
+    def _feature_sums(self) -> tuple[tuple[Side, FeatureSum], ...]:
+        return ("query", self.query_sum), ("item", self.item_sum)
 
     # The contract.
 
@@ -174,6 +191,20 @@ class TrainableRecommender(Recommender, tfrs.Model):
     def training_only(self) -> Sequence[tf.Variable]:
         """What a family keeps for the next step alone."""
         return ()
+
+    def _table(self, name: str, rows: int) -> tf.Variable:
+        initializer = tf_keras.initializers.RandomNormal(stddev=self.config.embedding_dim**-0.5)
+        shape = [rows, self.config.embedding_dim]
+        return cast(tf.Variable, self.add_weight(name=name, shape=shape, initializer=initializer))
+
+    def _user_vectors(self, users: tf.Tensor) -> tf.Tensor:
+        """float32 [B, embedding_dim], zeros of users whom training never met; with `user_id`."""
+        known = tf.cast(self._met_user(users), tf.float32)[:, None]
+        return known * tf.gather(self.user_embedding, users)
+
+    def _item_vectors_by_id(self, rows: tf.Tensor) -> tf.Tensor:
+        """float32 [n, embedding_dim], zeros of items that training never met."""
+        return self._met_item(rows)[:, None] * tf.gather(self.item_embedding, rows)
 
     def _draw(self) -> tf.Tensor:
         """int64 [2], other numbers for each batch of each step; the same again after a resume."""
@@ -208,10 +239,14 @@ class TrainableRecommender(Recommender, tfrs.Model):
             filled[feature.name] = tf.where(is_present(feature, value), value, table)
         return filled
 
+    def has_evidence(self, query: Query) -> tf.Tensor:
+        known = tf.reduce_any(query["history"] > 0, axis=1)
+        return known | self._evidence_beside_history(query)
+
     def _evidence_beside_history(self, query: Query) -> tf.Tensor:
         """bool [B], whether id or features tell something of the user."""
         known = tf.zeros([tf.shape(query["user_id"])[0]], tf.bool)
-        if self._user_id:
+        if self.user_embedding is not None:
             known |= self._met_user(query["user_id"])
         filled = self._with_known_features(query)
         for feature in self._query_features:

@@ -7,15 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions, StreamedInteractions
-from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
-from tfrec_meta.features.spec import Side
-from tfrec_meta.keras import tf_keras
+from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.models.contract import Query, Recommender
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.item_embeddings import ItemInitializer, initialised
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.towers import (
-    FeatureSum,
     mean_of_rows,
     multilayer_perceptron,
     on_unit_sphere,
@@ -114,28 +111,16 @@ class TwoTower(TrainableRecommender):
     has_embeddings = True
 
     def __init__(self, config: TwoTowerConfig, spec: FeatureSpec):
-        super().__init__(
-            config,
-            spec,
-            user_id=config.user_id,
-            query_features=spec.query if config.user_features else (),
-            item_features=spec.item if config.item_features else (),
-        )
+        super().__init__(config, spec)
         dim, items = config.embedding_dim, len(spec.items)
-        self.item_embedding = self._table("item_embedding", items)
         self.history_embedding = (
             self.item_embedding
             if config.share_item_embeddings
             else self._table("history_embedding", items)
         )
-        self.user_embedding = (
-            self._table("user_embedding", len(spec.users)) if config.user_id else None
-        )
         self.item_bias = self.add_weight(
             name="item_bias", shape=[items], initializer="zeros", trainable=config.popularity_bias
         )
-        self.query_sum = FeatureSum(self._query_features, spec, dim, "query")
-        self.item_sum = FeatureSum(self._item_features, spec, dim, "item")
         self.query_layers = multilayer_perceptron(config.hidden, dim, "query_layers")
         self.item_layers = multilayer_perceptron(config.hidden, dim, "item_layers")
         self.history_encoder = (
@@ -248,8 +233,7 @@ class TwoTower(TrainableRecommender):
     def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
         """The query tower above the encoded history, float32 [B, embedding_dim]."""
         if self.user_embedding is not None:
-            known = tf.cast(self._met_user(query["user_id"]), tf.float32)[:, None]
-            total += known * tf.gather(self.user_embedding, query["user_id"])
+            total += self._user_vectors(query["user_id"])
         if self._query_features:
             total += self.query_sum(self._with_known_features(query))
         if self.query_layers is not None:
@@ -262,7 +246,7 @@ class TwoTower(TrainableRecommender):
     def embed_item(self, item: Query) -> tf.Tensor:
         """float32 [B, embedding_dim + 1]; `item` holds item_id int32 [B] and encoded features."""
         rows = item["item_id"]
-        total = self._met_item(rows)[:, None] * tf.gather(self.item_embedding, rows)
+        total = self._item_vectors_by_id(rows)
         if self._item_features:
             total += self.item_sum(item)
         if self.item_layers is not None:
@@ -285,10 +269,9 @@ class TwoTower(TrainableRecommender):
         return self.item_index[1:, :-1]
 
     def has_evidence(self, query: Query) -> tf.Tensor:
-        beside = self._evidence_beside_history(query)
         if self.config.encoder == "none":
-            return beside
-        return beside | tf.reduce_any(query["history"] > 0, axis=1)
+            return self._evidence_beside_history(query)
+        return super().has_evidence(query)
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
@@ -349,47 +332,22 @@ class TwoTower(TrainableRecommender):
     def training_only(self) -> Sequence[tf.Variable]:
         return self.task.weights
 
-    def _table(self, name: str, rows: int) -> tf.Variable:
-        initializer = tf_keras.initializers.RandomNormal(stddev=self.config.embedding_dim**-0.5)
-        return self.add_weight(
-            name=name, shape=[rows, self.config.embedding_dim], initializer=initializer
-        )
-
     def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
-        """Learned tables with a row a token, and these tokens."""
-        items = self.spec.items
-        found = {"item_embedding": (self.item_embedding, items)}
+        found, items = super().rows_of_tokens(), self.spec.items
         if self.config.popularity_bias:
             found["item_bias"] = (self.item_bias, items)
         if not self.config.share_item_embeddings:
             found["history_embedding"] = (self.history_embedding, items)
-        if self.user_embedding is not None:
-            found["user_embedding"] = (self.user_embedding, self.spec.users)
-        for side, tower in self._feature_sums():
-            for feature, table in tower.tables():
-                if isinstance(feature, Category | Text):
-                    vocabulary = self.spec.vocabularies[self.spec.key(feature, side)]
-                    found[f"{side}.{feature.name}"] = (table, vocabulary)
         return found
 
-    def _feature_sums(self) -> tuple[tuple[Side, FeatureSum], ...]:
-        return ("query", self.query_sum), ("item", self.item_sum)
-
     def other_weights(self) -> dict[str, list[tf.Variable]]:
-        """All other learned weights, by the part that they play."""
         layers = {
             "query": self.query_layers,
             "item": self.item_layers,
             self.config.encoder: self.history_encoder,
         }
-        found = {part: layer.weights for part, layer in layers.items() if layer is not None}
-        for side, tower in self._feature_sums():
-            for feature, table in tower.tables():
-                if not isinstance(feature, Category | Text):
-                    # A weight of a number is of its scale, which the statistics are.
-                    scale = self.spec.statistics.get(self.spec.key(feature, side))
-                    found[f"{side} {feature!r} {scale}"] = [table]
-        return found
+        own = {part: layer.weights for part, layer in layers.items() if layer is not None}
+        return {**own, **super().other_weights()}
 
 
 _ENCODERS = [name for name in get_args(EncoderName) if name != "none"]
