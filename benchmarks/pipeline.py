@@ -80,9 +80,9 @@ def ratio(ours: list[float], theirs: list[float]) -> float:
 def our_config(folder: Path, seed: int, quick: bool) -> dict[str, Any]:
     """The pipeline's config.
 
-    It names the data, the protocol and what counts as positive, fixes encoder, embeddings' size and
-    start, negatives, label and batch size, and limits trials and their epochs; everything else is as
-    by default.
+    It names the data, the protocol and what counts as positive, fixes encoder, embeddings' size
+    and start, negatives, label and batch size, and limits trials and their epochs; everything else
+    is as by default.
     """
     paths = {name: folder / f"{name}.parquet" for name in ("interactions", "users", "items")}
     return {

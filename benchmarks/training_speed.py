@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tf.keras.utils.set_random_seed(arguments.seed)
     data = load(arguments.data)
     split = tm.split_by_user(data, train=0.8, seed=arguments.seed)
-    rounds = 1 if arguments.quick else 5
+    rounds = 1 if arguments.quick else 3
     strategy = our_strategy(arguments.seed)
     ways = {
         "tutorial": lambda: train_tutorial(split, each_epoch=False),
