@@ -136,7 +136,8 @@ def _filled(statistics: Statistics) -> dict[str, float]:
     """Share of the rows that have a value, by column."""
     found = statistics.datasets[0]
     return {
-        feature.path.step[0]: common_statistics(feature).num_non_missing / found.num_examples
+        feature.path.step[0]: common_statistics(feature).num_non_missing
+        / max(found.num_examples, 1)
         for feature in found.features
     }
 

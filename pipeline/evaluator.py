@@ -202,9 +202,17 @@ def _ReadScores(extracts: beam.PCollection) -> beam.PCollection:
 
 def _scores_and_labels(extracts: Mapping[str, Any]) -> np.ndarray:
     """float64 [rows, 2]."""
-    scores = np.asarray(extracts[tfma.PREDICTIONS_KEY], np.float64).reshape(-1)
+    scores = _scores(extracts)
     labels = np.asarray(extracts[tfma.LABELS_KEY], np.float64).reshape(-1)
     return np.stack([scores, labels], axis=1)
+
+
+def _scores(extracts: Mapping[str, Any]) -> np.ndarray:
+    """float64 [rows]; a model of ratings or clicks has further outputs, by name."""
+    predictions = extracts[tfma.PREDICTIONS_KEY]
+    if isinstance(predictions, Mapping):
+        predictions = predictions[names.SCORE]
+    return np.asarray(predictions, np.float64).reshape(-1)
 
 
 class _Fit(beam.CombineFn):
@@ -234,7 +242,7 @@ def _thinned(parts: list[np.ndarray]) -> list[np.ndarray]:
 
 def _read(extracts: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, Any]:
     result = copy.copy(dict(extracts))
-    scores = np.asarray(extracts[tfma.PREDICTIONS_KEY], np.float64).reshape(-1)
+    scores = _scores(extracts)
     slope, offset = reading["sigmoid"]
     order = np.searchsorted(reading["sorted"], scores, side="right") / len(reading["sorted"])
     result[tfma.PREDICTIONS_KEY] = {

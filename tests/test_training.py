@@ -326,6 +326,14 @@ def test_a_crop_leaves_a_run_of_the_history():
     assert (short == full).any()
 
 
+def test_a_crop_of_a_long_past_leaves_some_of_what_is_read():
+    data = Interactions.from_arrays(["u"] * 200, [f"i{n}" for n in range(200)], time=range(200))
+    spec = FeatureSpec(history_length=8).fit(data)
+    events = events_of(data, spec, history="leave_one_out", history_crop=1.0, batch_size=200)
+    for batch in batches_of(events):
+        assert (batch["history"] > 0).any(axis=1).all()
+
+
 def test_reordering_shuffles_a_run_and_loses_nothing():
     marked, spec = row_events(SPLIT.train)
     whole = batches_of(events_of(marked, spec))
@@ -589,6 +597,12 @@ def test_bfloat16_products_change_little_and_only_while_training():
 def test_a_compiled_step_learns_the_same(uninterrupted):
     _, compiled = run(dataclasses.replace(QUICK, epochs=1, jit_compile=True))
     assert compiled[0]["loss"] == pytest.approx(uninterrupted[1][0]["loss"], rel=0.02)
+
+
+def test_a_batch_of_one_window_has_no_negatives_and_is_refused():
+    config = dataclasses.replace(QUICK, rows="windows", batch_size=8)
+    with pytest.raises(ValueError, match="`batch_size`=8 is one window"):
+        run(config)
 
 
 def test_more_batches_a_step_than_an_epoch_has_are_refused():

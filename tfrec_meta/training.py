@@ -222,6 +222,18 @@ def train(
             f"`accumulation`={config.accumulation}, but an epoch has fewer batches of "
             f"{config.batch_size} events. Lower one of the two."
         )
+    if (
+        config.rows == "windows"
+        and isinstance(model, TwoTower)
+        and model.config.negatives == "in_batch"
+        and model.config.mask_positives
+        and not model.config.memory
+        and events.rows_of_batch == 1
+    ):
+        raise ValueError(
+            f"`batch_size`={config.batch_size} is one window of a user, whose own items are no "
+            "negatives: there would be nothing to learn from. Use twice the window, or more."
+        )
     model.prepare(data)
     if warm_start is not None:
         model.warm_start(warm_start)
@@ -539,7 +551,9 @@ def digest_of_events(data: Interactions | Validation | None) -> str:
     if isinstance(data, Validation):
         data = data.events
     tokens = "\n".join([*data.user_ids, *data.item_ids]).encode()
-    return digest_of(tokens, data.user_codes, data.item_codes)
+    times = () if data.times is None else (data.times,)
+    value = data.events["value"].to_numpy()
+    return digest_of(tokens, data.user_codes, data.item_codes, value, *times)
 
 
 def write_whole(path: Path, text: str) -> None:

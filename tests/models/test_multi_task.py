@@ -3,6 +3,7 @@
 import tfrec_meta as tm
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import MultiTask
+from tfrec_meta.models.contract import WarmStartError
 from tfrec_meta.models.task_weights import gradnorm_weights
 
 import numpy as np
@@ -164,3 +165,13 @@ def test_every_shape_trains_saves_and_loads(options, tmp_path):
     queries = model.spec.encode_queries(["u"], np.array([["a", "", ""]], object))
     loaded = tm.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.score(queries), model.score(queries))
+
+
+def test_whole_numbers_are_weights_too():
+    model, doubled = made(tasks=("rating",)), made(tasks=("rating",), weights=(2,))
+    assert float(doubled.compute_loss(BATCH)) == pytest.approx(2 * float(model.compute_loss(BATCH)))
+
+
+def test_biases_of_other_tasks_are_no_warm_start():
+    with pytest.raises(WarmStartError, match="`tasks`"):
+        made(tasks=("rating", "retrieval")).warm_start(made(tasks=("retrieval", "rating")))

@@ -24,6 +24,7 @@ from tfrec_meta.pipeline.request_rows import as_request, read_types
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_model_analysis as tfma
 from scipy.special import expit
 from tfx import components, types
 from tfx.components.evaluator import executor as tfma_executor
@@ -169,6 +170,14 @@ def test_tfmas_auc_is_the_chance_that_a_positive_is_above_another(evaluation, sc
     assert found["example_count"] == gate_toys.USERS
     assert found["mean_label"] == pytest.approx(positive.mean())
     assert 0 < found["auc_precision_recall"] < 1
+
+
+def test_of_a_model_with_further_outputs_the_score_is_judged():
+    labels = {tfma.LABELS_KEY: np.array([1.0])}
+    alone = {tfma.PREDICTIONS_KEY: np.array([0.5]), **labels}
+    named = {tfma.PREDICTIONS_KEY: {"score": [0.5], "score_rating": [4.0]}, **labels}
+    for extracts in (alone, named):
+        np.testing.assert_array_equal(evaluator._scores_and_labels(extracts), [[0.5, 1.0]])
 
 
 def test_calibration_is_of_a_sigmoid_fitted_on_the_whole(evaluation, scored):

@@ -295,3 +295,9 @@ def test_a_search_killed_by_the_system_goes_on(tmp_path):
     whole.search()
     assert len(calls) == 2
     assert strategies(study) == strategies(whole)
+
+
+def test_a_failed_trial_is_never_the_best():
+    failed = {"val_rmse": 1e3, "error": "ValueError: no"}
+    assert tuner.best_of([failed, {"val_rmse": 5e4, "error": None}], "val_rmse")["val_rmse"] == 5e4
+    assert tuner.best_of([failed], "val_rmse") is failed

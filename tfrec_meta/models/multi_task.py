@@ -85,6 +85,8 @@ class MultiTaskConfig:
             )
         if any(not 0 <= weight < float("inf") for weight in self.weights):
             raise ValueError(f"`weights`={self.weights}; use numbers from 0.")
+        if self.weights and not any(self.weights):
+            raise ValueError(f"`weights`={self.weights}; use at least one above 0.")
         if not 0 <= self.gradnorm_alpha < float("inf"):
             raise ValueError(f"`gradnorm_alpha`={self.gradnorm_alpha}; use 0 or more.")
 
@@ -104,6 +106,7 @@ class MultiTask(FieldRecommender):
     family = "multi_task"
     config_type = MultiTaskConfig
     has_embeddings = True
+    warm_start_fields = ("embedding_dim", "tasks")
 
     def __init__(self, config: MultiTaskConfig, spec: FeatureSpec):
         super().__init__(config, spec)
@@ -172,7 +175,7 @@ class MultiTask(FieldRecommender):
             if self.config.weighting == "uncertainty":
                 squared = [task == "rating" for task in self.config.tasks]
                 return uncertainty_loss(losses, self.task_weights, squared)
-            return tf.reduce_sum(tf.constant(self.config.weights or 1.0) * losses)
+            return tf.reduce_sum(tf.constant(self.config.weights or 1.0, tf.float32) * losses)
         shared = self.query_bottom.last_shared + self.item_bottom.last_shared
         with tf.GradientTape(persistent=True) as tape:
             losses = self.task_losses(inputs)
@@ -181,8 +184,9 @@ class MultiTask(FieldRecommender):
             tf.stack([tf.linalg.global_norm(tape.gradient(loss, shared)) for loss in each])
         )
         if training:
-            begins = tf.equal(self.optimizer.iterations, 0)
-            self.first_losses.assign(tf.where(begins, losses, self.first_losses))
+            # Once: a step may have several batches.
+            first = self.first_losses.read_value()
+            self.first_losses.assign(tf.where(first == 0, losses, first))
         weights = gradnorm_weights(self.task_weights)
         norms *= weights
         wanted = gradnorm_targets(norms, losses, self.first_losses, self.config.gradnorm_alpha)

@@ -88,6 +88,7 @@ class Ranker(FieldRecommender):
 
     family = "ranker"
     config_type = RankerConfig
+    warm_start_fields = ("embedding_dim", "target")
 
     def __init__(self, config: RankerConfig, spec: FeatureSpec):
         super().__init__(config, spec)

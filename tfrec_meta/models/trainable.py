@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
@@ -37,7 +37,10 @@ class TrainableRecommender(Recommender, tfrs.Model):
         item_table: likewise, of items.
         step_options: what of the recipe shapes a step.
         part_of_step: which of its batches is being differentiated.
+        warm_start_fields: of the config; what they say decides what the weights mean.
     """
+
+    warm_start_fields: ClassVar[tuple[str, ...]] = ("embedding_dim",)
 
     def __init__(self, config: Any, spec: FeatureSpec):
         super().__init__(name=self.family)
@@ -120,11 +123,13 @@ class TrainableRecommender(Recommender, tfrs.Model):
                 f"A {self.family!r} can't go on from a {earlier.family!r}. Leave out `warm_start`, "
                 "or train the family of the earlier model."
             )
-        if earlier.config.embedding_dim != self.config.embedding_dim:
-            raise WarmStartError(
-                f"`embedding_dim`={self.config.embedding_dim} can't go on from "
-                f"{earlier.config.embedding_dim}. Leave out `warm_start`, or train in that shape."
-            )
+        for name in self.warm_start_fields:
+            own, before = getattr(self.config, name), getattr(earlier.config, name)
+            if own != before:
+                raise WarmStartError(
+                    f"`{name}`={own!r} can't go on from {before!r}. Leave out `warm_start`, or "
+                    "train in that shape."
+                )
         tables = earlier.rows_of_tokens()
         for name, (table, vocabulary) in self.rows_of_tokens().items():
             if name in tables:

@@ -185,7 +185,7 @@ class UserEvents:
         first = tf.gather(self.first, rows)[:, None]
         if self.options.history == "leave_one_out":
             count = tf.gather(self.count, rows)[:, None]
-            length = count - 1
+            length = tf.minimum(count - 1, self.history_length)
             place = first + (tf.gather(places, rows)[:, None] - first + 1 + step) % count
         else:
             stop = tf.gather(self.stop, rows)[:, None]

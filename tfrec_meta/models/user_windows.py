@@ -71,7 +71,7 @@ class UserWindows:
         return cls(
             spec,
             options,
-            digest_of(user, item),
+            digest_of(user, item, data.events["value"].to_numpy(), *context.values()),
             float(weight.mean()),
             tf.constant(user),
             tf.constant(item),

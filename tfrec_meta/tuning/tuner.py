@@ -153,7 +153,7 @@ class StrategyTuner(base_tuner.BaseTuner):
 
     def best_strategy_record(self) -> dict[str, Any]:
         """The best trial's strategy, for `Strategy.from_dict`."""
-        return self.space.strategy_record(self.get_best_hyperparameters()[0].values)
+        return best_of(self.trials(), self.objective)["strategy"]
 
     # KerasTuner's hooks.
 
@@ -195,7 +195,8 @@ class StrategyTuner(base_tuner.BaseTuner):
 
 
 def best_of(trials: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:
-    """The trial with the best objective, the first of equals."""
+    """The trial with the best objective, the first of equals; of those that failed, if all did."""
+    trials = [trial for trial in trials if trial.get("error") is None] or trials
     choose = max if DIRECTIONS[objective] == "max" else min
     return choose(trials, key=lambda trial: trial[objective])
 
