@@ -81,7 +81,7 @@ def our_config(folder: Path, seed: int, quick: bool) -> dict[str, Any]:
     """The pipeline's config.
 
     It names the data, the protocol and what counts as positive, fixes encoder, embeddings' size
-    and start, negatives, label and batch size, and limits trials and their epochs; everything else
+    and start, negatives, loss and batch size, and limits trials and their epochs; everything else
     is as by default.
     """
     paths = {name: folder / f"{name}.parquet" for name in ("interactions", "users", "items")}
@@ -100,7 +100,7 @@ def our_config(folder: Path, seed: int, quick: bool) -> dict[str, Any]:
                 "two_tower/encoder": "mean",
                 "two_tower/item_initializer": "random",
                 "two_tower/negatives": "in_batch",
-                "two_tower/label_smoothing": 0.0,
+                "two_tower/loss": "softmax",
                 "two_tower/embedding_dim": 64,
                 "two_tower/training/batch_size": 512,
             },

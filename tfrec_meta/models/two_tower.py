@@ -355,21 +355,22 @@ _IN_ORDER = [name for name in _ENCODERS if name != "mean"]  # these heed the ord
 
 
 def _loss_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
-    """Whom the softmax compares with, and how.
-
-    Other losses are the strategy's: they would be most of what a search of few trials draws. So is
-    the whole catalogue as negatives, since a large one would not fit.
-    """
-    return {
-        "negatives": hp.Choice("negatives", ["in_batch", "mixed"], default=default.negatives),
+    """The loss, and whom it compares with."""
+    chosen = {
+        "loss": hp.Choice("loss", ["softmax", "binary_cross_entropy", "bpr"], default=default.loss),
+        "negatives": hp.Choice(
+            "negatives", ["in_batch", "mixed", "full"], default=default.negatives
+        ),
         "temperature": hp.Float(
             "temperature", 0.02, 1.0, sampling="log", default=default.temperature
         ),
         "mask_positives": hp.Boolean("mask_positives", default=default.mask_positives),
-        "label_smoothing": hp.Float(
-            "label_smoothing", 0.0, 0.3, step=0.05, default=default.label_smoothing
-        ),
     }
+    with hp.conditional_scope("loss", ["softmax"]):
+        chosen["label_smoothing"] = hp.Float(
+            "label_smoothing", 0.0, 0.3, step=0.05, default=default.label_smoothing
+        )
+    return chosen
 
 
 def _encoder_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
