@@ -121,7 +121,7 @@ def check_rows(loader: Any, expected: dict[str, str], part: str) -> None:
 @torch.no_grad()
 def catalogue_scores(model: Any, loader: Any) -> tuple[list[str], np.ndarray]:
     """(users [n], float32 [n, items with RecBole's padding item first]) of a part."""
-    model.eval()
+    model.eval()  # PyTorch's mode without dropout
     data, users, scores = loader.dataset, [], []
     for interaction, *_ in loader:
         users.extend(data.id2token(data.uid_field, interaction[data.uid_field].numpy()))

@@ -3,10 +3,9 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
-from tests.pipeline import conftest, gate_toys
+from tests.pipeline import browser, conftest, gate_toys
 from tfrec_meta import api
 from tfrec_meta.data import split_leave_last_out
 from tfrec_meta.pipeline import (
@@ -337,23 +336,15 @@ def test_the_components_can_be_wired():
 # The page.
 
 
-def dumped(page: Path) -> str:
-    """The page's text as a browser makes it."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("there is no browser here")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-def test_the_page_shows_what_blocked(second):
+def test_the_page_shows_what_blocked(second, tmp_path):
     page = Path(second["verdict"].uri, "verdict.html")
-    shown = dumped(page)
+    shown = browser.look(page, 1200, tmp_path).dom
     assert "<h1>Not blessed</h1>" in shown
     assert "Against popularity" in shown
     assert "Against the last blessed model" in shown
     assert shown.count('<g class="failed">') >= 2
-    assert not re.search(r"<script|src=|https?://(?!www\.w3\.org)", shown)
+    written = page.read_text(encoding="utf-8")  # as it is, without what looks at it
+    assert not re.search(r"<script|src=|https?://(?!www\.w3\.org)", written)
 
 
 def test_the_page_shows_what_tfma_found(first):
