@@ -305,7 +305,7 @@ def _parsed(text: bytes) -> _Contents:
         if is_newer or study_id in newer_studies:
             contents.newer.append(number)
             continue
-        fault = _fault(record)
+        fault = fault_of(record)
         if fault is not None:
             contents.damaged[number] = fault
             continue
@@ -488,7 +488,7 @@ COMPARED = ("schema", "space_version", "objective", "direction", "protocol", "bu
 """The fields that studies must share for their values to be comparable."""
 
 
-def _fault(record: Mapping[str, Any]) -> str | None:
+def fault_of(record: Mapping[str, Any]) -> str | None:
     """What is wrong with a record, naming the field; None if nothing is."""
     kind = record.get("kind")
     checks = _KINDS.get(kind) if isinstance(kind, str) else None
@@ -510,7 +510,7 @@ def _fault(record: Mapping[str, Any]) -> str | None:
 
 def _checked(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
     record = dict(record)
-    fault = _fault(record)
+    fault = fault_of(record)
     if fault is None and record["kind"] != kind:
         fault = f"`kind`={record['kind']!r}; use {kind!r}"
     if fault is None:
