@@ -90,8 +90,8 @@ def read_tfx(
 ) -> tuple[Record, list[Record]]:
     """The study of one execution of TFX's Tuner, as `StudyStore.append_study` takes it.
 
-    Our own Tuner leaves `trials.json` beside TFX's files; without it, `tuner_results.json` gives the
-    trials that had a score, and nothing of how they came to it. See `read_keras_tuner` for what
+    Our own Tuner leaves `trials.json` beside TFX's files; without it, `tuner_results.json` gives
+    the trials that had a score, and nothing of how they came to it. See `read_keras_tuner` for what
     the caller may have to change.
 
     Args:
