@@ -178,7 +178,7 @@ def _prune(options: argparse.Namespace) -> Answer:
         print("nothing was removed.")
         return {"studies": 0, "trials": 0}
     for study in studies:
-        store.remove(study.study_id, None if keep is None else _surplus(study, keep))
+        store.remove(study, None if keep is None else _surplus(study, keep))
     print(f"removed {what}.")
     print(f"next: tfrec-meta studies compact{_store_option(options)}    (frees the space)")
     return removed

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.tuning.study_toys import failed, study, trial
@@ -454,6 +455,13 @@ def test_processes_that_append_and_one_that_compacts_lose_nothing(store):
     found = ids(store)
     assert found.pop("one") == []
     assert found == dict.fromkeys("abc", wanted)
+
+
+def test_threads_of_one_process_lose_nothing(store):
+    names = [str(number) for number in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: store.append_trial(trial(name)), names))
+    assert sorted(ids(store)["one"]) == sorted(names)
 
 
 def test_killed_while_it_writes_all_that_it_had_written_is_there(store):

@@ -262,7 +262,7 @@ def _trial_of_outcome(
 def _curve(lines: Sequence[Any], objective: str) -> list[float]:
     """The objective of each epoch: as it is, or of the lines that training writes."""
     names = (objective, objective.replace("_at_", "@"))  # as trials call it, and as training
-    curve = [
+    curve: list[Any] = [
         next((line[n] for n in names if n in line), None) if isinstance(line, dict) else line
         for line in lines
     ]

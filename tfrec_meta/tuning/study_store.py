@@ -153,13 +153,19 @@ class StudyStore:
             and all(getattr(study, name) == header[name] for name in COMPARED)
         ]
 
-    def remove(self, study_id: str, trial_id: str | Collection[str] | None = None) -> None:
+    def remove(
+        self, study: str | StudyRecord, trial_id: str | Collection[str] | None = None
+    ) -> None:
         """Takes out a study, or one or some of its trials; `compact` then frees the space.
+
+        Args:
+            study: its id or a beginning of it; a record saves reading the file.
+            trial_id: of the trials; None for the whole study.
 
         Raises:
             ValueError: if there is no such study or trial.
         """
-        study = self.study(study_id)
+        study = self.study(study) if isinstance(study, str) else study
         trials = [trial_id] if trial_id is None or isinstance(trial_id, str) else list(trial_id)
         known = {trial["trial_id"] for trial in study.trials}
         unknown = [trial for trial in trials if trial is not None and trial not in known]
