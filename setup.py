@@ -18,6 +18,7 @@ SERVING = [  # the client alone: no TensorFlow
 ]
 CORE = [
     *SERVING,
+    "filelock>=3.13",
     "jinja2>=3.1",
     "keras-tuner==1.4.8",  # `tfrec_meta.keras` rebinds its Keras: tested with this version
     "matplotlib>=3.9",

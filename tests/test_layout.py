@@ -41,7 +41,9 @@ ALLOWED = {
     "doctor": {"data"},
     "api": ON_TOP | {"distribution", "tuning", "distillation", "metalearning", "export"},
     "runs": ON_TOP | {"export", "api"},
-    "cli": ON_TOP | {"export", "export.signatures", "api", "runs", "doctor", "serving"},
+    "studies_command": {"tuning"},
+    "cli": ON_TOP
+    | {"export", "export.signatures", "api", "runs", "doctor", "serving", "studies_command"},
     "pipeline": ON_TOP | {"tuning", "export", "export.signatures", "api", "serving"},
 }
 USERS_OF_THE_PIPELINE = ("pipeline", "tests", "examples", "benchmarks")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import logging
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import __version__
+from tfrec_meta import __version__, studies_command
 
 _RUN = "runs/first"
 _MODELS = Path("models")  # where exported models are, each by the name of its run's folder
@@ -436,12 +437,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tfrec-meta {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, run: Any, text: str, *examples: str) -> argparse.ArgumentParser:
-        one = commands.add_parser(
+    def command(
+        name: str, run: Any, text: str, *examples: str, group: str = "", among: Any = commands
+    ) -> argparse.ArgumentParser:
+        words = f"tfrec-meta {group} {name}" if group else f"tfrec-meta {name}"
+        one = among.add_parser(
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
-            epilog="examples:\n" + "\n".join(f"  tfrec-meta {name} {e}".rstrip() for e in examples),
+            epilog="examples:\n" + "\n".join(f"  {words} {e}".rstrip() for e in examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         one.set_defaults(command=run, json=False)
@@ -614,6 +618,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--insecure", action="store_true", help="ask another machine without TLS")
 
     command("doctor", _doctor, "say what is installed, whether it works, and what mends it", "")
+
+    among = studies_command.add_group(commands)
+    studies_command.add_commands(functools.partial(command, group="studies", among=among))
     return parser
 
 

@@ -1,6 +1,7 @@
 """The strategy space over families, what is fixed in it, and what its values mean."""
 
 import tfrec_meta as tm
+from tfrec_meta import tuning
 from tfrec_meta.models import FAMILIES
 from tfrec_meta.tuning import StrategySpace
 
@@ -11,6 +12,12 @@ ALL = tuple(FAMILIES)
 
 def names(space):
     return [parameter.name for parameter in space.hyperparameters().space]
+
+
+def test_public_names_are_there_and_others_are_answered_with_them():
+    assert all(hasattr(tuning, name) for name in tuning.__all__)
+    with pytest.raises(AttributeError, match=r"no public name 'Tuner'; it has .*StrategySpace"):
+        _ = tuning.Tuner
 
 
 def test_the_defaults_are_the_default_strategy():

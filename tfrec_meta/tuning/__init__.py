@@ -1,21 +1,32 @@
-"""The search for a strategy: its space, and KerasTuner's oracles over it."""
+"""The search for a strategy: its space, KerasTuner's oracles over it, and what studies remember.
 
-from tfrec_meta.tuning.space import StrategySpace
-from tfrec_meta.tuning.tuner import (
-    OBJECTIVE,
-    ORACLES,
-    AllTrialsFailed,
-    EvaluateTrial,
-    StrategyTuner,
-    best_of,
-)
+Names are loaded when they are first used: the memory of studies is read without TensorFlow.
+"""
 
-__all__ = [
-    "OBJECTIVE",
-    "ORACLES",
-    "AllTrialsFailed",
-    "EvaluateTrial",
-    "StrategySpace",
-    "StrategyTuner",
-    "best_of",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "OBJECTIVE": "tuner",
+    "ORACLES": "tuner",
+    "SPACE_VERSION": "space",
+    "AllTrialsFailed": "tuner",
+    "EvaluateTrial": "tuner",
+    "StrategySpace": "space",
+    "StrategyTuner": "tuner",
+    "StudyRecord": "study_store",
+    "StudyStore": "study_store",
+    "best_of": "tuner",
+    "read_keras_tuner": "imported_studies",
+    "read_tfx": "imported_studies",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"{__name__} has no public name {name!r}; it has {', '.join(__all__)}.")

@@ -14,6 +14,10 @@ from tfrec_meta.training import TrainingConfig
 import keras_tuner
 
 FAMILY = "family"
+SPACE_VERSION = 1
+"""Kept with each study. Raise it when a hyperparameter keeps its name but not its meaning, or a
+default outside of the space changes what a strategy scores: studies of another version are then no
+longer learned from. A name that comes or goes needs no new version."""
 
 
 @dataclasses.dataclass(frozen=True)
