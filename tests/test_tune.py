@@ -50,7 +50,12 @@ def test_the_best_strategy_trains_to_what_its_trial_reached(study):
     evaluate = api.trial_evaluator(
         SPLIT.train, SPLIT.validation, QUICK, tm.FeatureSpec.infer(SPLIT.train).fit(SPLIT.train)
     )
-    assert evaluate(best["strategy"], 2, None)[OBJECTIVE] == best[OBJECTIVE]
+    reports = []
+    found = evaluate(best["strategy"], 2, None, lambda *told: reports.append(told))
+    assert found[OBJECTIVE] == best[OBJECTIVE]
+    values = [line["val_ndcg@10"] for line in found["curve"]]
+    assert reports == list(enumerate(values, 1))
+    assert best["reports"] == values
 
 
 def test_a_ranker_of_ratings_is_searched_by_their_error():

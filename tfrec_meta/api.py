@@ -50,8 +50,15 @@ from tfrec_meta.features.held_out import (
 from tfrec_meta.models import FAMILIES, Composite, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import read_config
-from tfrec_meta.training import TrainingConfig
-from tfrec_meta.tuning import OBJECTIVE, EvaluateTrial, StrategySpace, StrategyTuner, best_of
+from tfrec_meta.training import OnEpoch, TrainingConfig
+from tfrec_meta.tuning import (
+    OBJECTIVE,
+    EvaluateTrial,
+    Report,
+    StrategySpace,
+    StrategyTuner,
+    best_of,
+)
 
 import numpy as np
 
@@ -160,6 +167,7 @@ def train(
     features: FeatureSpec | None = None,
     warm_start: Recommender | None = None,
     teacher: Recommender | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Recommender:
     """Makes and fits a model.
 
@@ -177,6 +185,8 @@ def train(
             its row is now, and what is new begins anew.
         teacher: a fitted model, as an ensemble, whose scores of the whole catalogue the new one is
             to learn beside the events: distillation, which "two_tower" with `negatives`="full" can.
+        on_epoch: told of each epoch, with the model and that epoch's line of its curve; what it
+            raises ends the training. Of an ensemble or a two-stage model, of its members' epochs.
 
     Returns:
         The fitted model; its `curve` holds one dict an epoch.
@@ -219,12 +229,21 @@ def train(
                     folder=None if folder is None else Path(folder) / "members" / str(place),
                     progress=progress,
                     features=features,
+                    on_epoch=on_epoch,
                 )
                 for place, member in enumerate(strategy.members())
             ]
         )
     curve = training.fit(
-        model, data, validation, strategy.training, folder, progress, warm_start, teacher
+        model,
+        data,
+        validation,
+        strategy.training,
+        folder,
+        progress,
+        warm_start,
+        teacher,
+        on_epoch,
     )
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
@@ -396,13 +415,27 @@ def trial_evaluator(
             "Check the split."
         )
 
-    def evaluate_trial(record: Mapping[str, Any], epochs: int, folder: Path) -> dict[str, Any]:
+    def evaluate_trial(
+        record: Mapping[str, Any], epochs: int, folder: Path, report: Report
+    ) -> dict[str, Any]:
         chosen = with_searched(strategy, record)
         recipe = dataclasses.replace(chosen.training, epochs=epochs)
         chosen = dataclasses.replace(chosen, training=recipe)
         # A model holds itself in cycles; with those of earlier trials memory would run out.
         gc.collect()
-        model = train(data, chosen, validation=asking, features=features, progress=False)
+        whole = not chosen.members()  # theirs are not figures of the trial
+
+        def on_epoch(model: Recommender, line: Mapping[str, float]) -> None:
+            report(int(line["epoch"]), line[model.objective] if whole else None)
+
+        model = train(
+            data,
+            chosen,
+            validation=asking,
+            features=features,
+            progress=False,
+            on_epoch=on_epoch,
+        )
         curve = list(model.curve)
         best = max(
             curve or [asking.metrics(model)], key=lambda line: training.goodness(model, line)
