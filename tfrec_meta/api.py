@@ -58,6 +58,7 @@ from tfrec_meta.tuning import (
     StrategySpace,
     StrategyTuner,
     best_of,
+    workers,
 )
 
 import numpy as np
@@ -267,9 +268,11 @@ class Study:
 
     Attributes:
         best_strategy: what did best on validation; `train` takes it.
-        trials: one dict a trial, in their order: `trial_id`, the objective, `seconds`, `epochs`,
-            `values` of the hyperparameters, `strategy` (the parts that were searched), `error`
-            (None if all went well), and `curve` of those that are trained by steps.
+        trials: one dict a trial, in their order: `trial_id`, the objective, `status` ("completed",
+            "failed", "timed_out" or "stopped"), `error` (None if all went well), `seconds`,
+            `ended`, `epochs`, `seed`, `values` of the hyperparameters, `strategy` (the parts that
+            were searched), `reports` (the objective after each epoch), and of those that were
+            trained by steps to their end `curve`.
         objective: what was searched by: "val_ndcg_at_10", or of clicks and ratings "val_auc" and
             "val_rmse".
     """
@@ -301,6 +304,7 @@ def tune(
     folder: Path | str | None = None,
     seed: int = 42,
     progress: bool = True,
+    trial_seconds: float | None = None,
 ) -> Study:
     """Searches for the strategy that does best on validation, by NDCG@10 of the full catalogue.
 
@@ -321,10 +325,13 @@ def tune(
             `trials` extends it. Without one, nothing is kept.
         seed: of the search.
         progress: whether to show it.
+        trial_seconds: that a trial may take, else it counts as the worst; looked at after each
+            epoch.
 
     Raises:
         ValueError: for a family, a hyperparameter or an oracle that there is not, data that nothing
-            can be chosen by, or a `folder` with a study of something else.
+            can be chosen by, a `folder` with a study of something else, or none to share among a
+            chief and its workers.
         RuntimeError: if every trial failed.
     """
     if isinstance(data, Split):
@@ -342,6 +349,8 @@ def tune(
     objective = search_objective(strategy, space.families, features)
     with contextlib.ExitStack() as stack:
         if folder is None:
+            if workers.role() != "alone":
+                raise ValueError("`folder`=None, but a chief and its workers share one. Name it.")
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-meta-study-"))
         tuner = StrategyTuner(
             trial_evaluator(data, validation, strategy, features),
@@ -353,6 +362,7 @@ def tune(
             seed=seed,
             progress=progress,
             objective=objective,
+            trial_seconds=trial_seconds,
             about={
                 "data": training.digest_of_events(data),
                 "validation": training.digest_of_events(validation),

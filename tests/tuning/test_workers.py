@@ -352,7 +352,7 @@ SEARCH = """
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """A chief and two workers, one of which is killed in its trial; their files and what they said."""
+    """A chief and two workers, one of them killed in its trial; their files and what they said."""
     folder = tmp_path_factory.mktemp("distributed")
     script = folder / "search.py"
     script.write_text(textwrap.dedent(SEARCH))
