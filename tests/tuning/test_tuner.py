@@ -9,7 +9,14 @@ import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 
-from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed, StrategySpace, StrategyTuner, tuner
+from tfrec_meta.tuning import (
+    OBJECTIVE,
+    AllTrialsFailed,
+    StrategySpace,
+    StrategyTuner,
+    TrialStopped,
+    tuner,
+)
 
 import pytest
 
@@ -253,6 +260,16 @@ def test_a_trial_that_its_oracle_stops_counts_by_its_best_so_far(tmp_path, objec
     assert asked == [(trial["trial_id"], tuple(values[:n])) for n in (1, 2, 3)]
     assert study.oracle.get_best_trials(1)[0].score == best
     assert study.best_strategy_record() == trial["strategy"]
+
+
+def test_a_trial_that_gives_up_before_it_has_a_value_failed(tmp_path):
+    def give_up(*_):
+        raise TrialStopped("no use")
+
+    study = made(tmp_path, by_turns(give_up, score), trials=2)
+    study.search()
+    assert [trial["status"] for trial in study.trials()] == ["failed", "completed"]
+    assert study.trials()[0]["error"] == "no use, without a value"
 
 
 def test_late_and_stopped_trials_are_neither_lost_nor_repeated(tmp_path):

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 from tfrec_meta.tuning import OBJECTIVE, ChiefFailed, StrategySpace, StrategyTuner, workers
-from tfrec_meta.tuning.chief import DEATHS, Chief, OracleOfChief
+from tfrec_meta.tuning.chief import DEATHS, Chief, OracleOfChief, study_token
 
 import pytest
 
@@ -125,7 +125,7 @@ class Running:
         self.study.save()
         self.address = f"127.0.0.1:{workers._free_port()}"
         self.error = None
-        self.chief = Chief(self.study.oracle, self.study._give_up, LEASE)
+        self.chief = Chief(self.study.oracle, "token", self.study._give_up, LEASE)
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
 
@@ -135,8 +135,8 @@ class Running:
         except ChiefFailed as error:
             self.error = error
 
-    def client(self, name="w", has_ended=lambda: False):
-        client = OracleOfChief(self.study.oracle, self.address, name, has_ended, LEASE)
+    def client(self, name="w", has_ended=lambda: False, token="token"):
+        client = OracleOfChief(self.study.oracle, token, self.address, name, has_ended, LEASE)
         client.worker = name  # two of one process
         return client
 
@@ -296,16 +296,38 @@ def test_a_second_chief_at_the_same_address_is_refused(tmp_path):
     client.wait()
     second = made(tmp_path / "second")
     with pytest.raises(ChiefFailed, match=f"Can't listen at {running.address}"):
-        Chief(second.oracle, second._give_up, LEASE).serve(running.address, lambda: None)
+        Chief(second.oracle, "token", second._give_up, LEASE).serve(running.address, lambda: None)
     finish(client, created(client))
     assert created(client).status == "STOPPED"
     running.end()
 
 
+def test_who_does_not_know_the_studys_token_is_refused(tmp_path):
+    running = Running(tmp_path, trials=1)
+    stranger = running.client("stranger", token="guessed")
+    with pytest.raises(ChiefFailed, match="chief of another study"):
+        stranger.create_trial("")
+    assert not running.study.oracle.trials
+    client = running.client()
+    finish(client, created(client))
+    assert created(client).status == "STOPPED"
+    running.end()
+
+
+def test_the_token_is_made_once_and_is_its_owners_alone(tmp_path, monkeypatch):
+    token = study_token(tmp_path, begin=True)
+    assert len(token) == 64
+    assert study_token(tmp_path, begin=True) == study_token(tmp_path, begin=False) == token
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr("tfrec_meta.tuning.chief._PATIENCE_SECONDS", 0.1)
+    with pytest.raises(ChiefFailed, match=r"No chief began in .*see the same folder"):
+        study_token(tmp_path / "elsewhere", begin=False)
+
+
 def test_a_worker_whose_chief_is_gone_ends_if_the_study_has(tmp_path):
     study = made(tmp_path)
     address = f"127.0.0.1:{workers._free_port()}"
-    client = OracleOfChief(study.oracle, address, "w", lambda: True, LEASE)
+    client = OracleOfChief(study.oracle, "token", address, "w", lambda: True, LEASE)
     client.wait()
     assert client.create_trial("").status == "STOPPED"
     client.close()
@@ -315,7 +337,7 @@ def test_a_worker_waits_for_its_chief_no_longer_than_its_patience(tmp_path, monk
     monkeypatch.setattr("tfrec_meta.tuning.chief._PATIENCE_SECONDS", 0.5)
     study = made(tmp_path)
     address = f"127.0.0.1:{workers._free_port()}"
-    client = OracleOfChief(study.oracle, address, "w", lambda: False, LEASE)
+    client = OracleOfChief(study.oracle, "token", address, "w", lambda: False, LEASE)
     with pytest.raises(ChiefFailed, match=f"{address} failed, or did not answer for 0.5 s"):
         client.create_trial("")
     client.close()

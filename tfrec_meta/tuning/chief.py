@@ -1,21 +1,25 @@
 """One oracle for many workers: gRPC between them, with leases, so that a worker may die.
 
 KerasTuner has a chief and workers, too. Its messages round hyperparameters to float32, its chief
-waits for ever for a worker that was killed, and a worker for an hour for its chief. So what is kept
-of it are its roles, their environment variables, and the oracle; the messages are JSON.
+waits for ever for a worker that was killed, a worker for an hour for its chief, and anybody may
+call. So what is kept of it are its roles, their environment variables, and the oracle; the messages
+are JSON, and each carries a token that lies in the study's folder.
 """
 
 from __future__ import annotations
 
 import collections
+import hmac
 import json
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
@@ -27,6 +31,7 @@ from keras_tuner.engine import trial as kt_trial
 LEASE_SECONDS = 60.0
 DEATHS = 2  # workers that may die of a trial, before it counts as failed
 _SERVICE = "tfrec_meta.Study"
+_TOKEN = "study-token"  # of a call's metadata
 _BEATS_A_LEASE = 6
 _IDLE_SECONDS = 0.5
 _PATIENCE_SECONDS = 600.0  # of a worker with a chief that does not answer
@@ -39,6 +44,34 @@ class ChiefFailed(RuntimeError):
     """The chief met an error, or does not answer."""
 
 
+def study_token(folder: Path, *, begin: bool) -> str:
+    """What only those know who may read the study's folder; the owner alone may read the file.
+
+    Args:
+        folder: of the study.
+        begin: as the chief, which makes it; a worker waits for it.
+
+    Raises:
+        ChiefFailed: if no chief begins in that folder.
+    """
+    path = folder / "token"
+    if begin and not path.exists():
+        new = path.with_name(".token.new")
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        os.replace(new, path)
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not path.exists():
+        if time.monotonic() > until:
+            raise ChiefFailed(
+                f"No chief began in {folder} for {_PATIENCE_SECONDS:g} s. Start it; chief and "
+                "workers have to see the same folder."
+            )
+        time.sleep(_IDLE_SECONDS)
+    return path.read_text(encoding="utf-8")
+
+
 class Chief:
     """Answers workers for an oracle, one at a time, and takes trials back from dead workers.
 
@@ -47,6 +80,7 @@ class Chief:
 
     Args:
         oracle: of the study, reloaded if it goes on; nobody else may use it meanwhile.
+        token: that workers have to know.
         give_up: records a failure of a trial, by its id, so that its next worker only reads it.
         lease_seconds: see above; also how long a chief that was started anew waits for the workers
             of its predecessor, before it gives away what they may be running.
@@ -55,10 +89,12 @@ class Chief:
     def __init__(
         self,
         oracle: Any,
+        token: str,
         give_up: Callable[[str], None],
         lease_seconds: float = LEASE_SECONDS,
     ):
         self._oracle = oracle
+        self._token = token
         self._give_up = give_up
         self._lease = lease_seconds
         self._lock = threading.Lock()  # of the oracle
@@ -108,6 +144,9 @@ class Chief:
 
     def _handler(self, call: Callable[..., Any]) -> grpc.RpcMethodHandler:
         def answer(request: Mapping[str, Any], context: grpc.ServicerContext) -> Any:
+            token = str(dict(context.invocation_metadata()).get(_TOKEN, ""))
+            if not hmac.compare_digest(token.encode(), self._token.encode()):
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "This is the chief of another study")
             try:
                 if call == self.beat:  # must not wait for a suggestion: leases would run out
                     return {"answer": call(**request)}
@@ -190,6 +229,7 @@ class OracleOfChief:
 
     Args:
         oracle: of the same study, which is not asked; its objective and number of trials are.
+        token: of the study.
         address: of the chief, as "127.0.0.1:8000".
         worker: a name to begin its own with.
         has_ended: whether the study has come to its end, so that a chief may be gone.
@@ -199,6 +239,7 @@ class OracleOfChief:
     def __init__(
         self,
         oracle: Any,
+        token: str,
         address: str,
         worker: str,
         has_ended: Callable[[], bool],
@@ -210,6 +251,7 @@ class OracleOfChief:
         self.worker = f"{worker}-{socket.gethostname()}-{os.getpid()}"
         self._space = oracle.get_space
         self._address = address
+        self._metadata = ((_TOKEN, token),)
         self._has_ended = has_ended
         self._trial_id: str | None = None
         self._failed: ChiefFailed | None = None
@@ -288,7 +330,7 @@ class OracleOfChief:
 
     def _call(self, method: str, seconds: float, **request: Any) -> Any:
         call = self._channel.unary_unary(f"/{_SERVICE}/{method}", _bytes, json.loads)
-        return call(request, timeout=seconds)
+        return call(request, timeout=seconds, metadata=self._metadata)
 
 
 def _bytes(message: Any) -> bytes:

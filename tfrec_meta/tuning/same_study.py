@@ -31,8 +31,8 @@ def check_same_study(folder: Path, study: Mapping[str, Any], *, begin: bool = Tr
     if not path.exists():
         if not begin:
             raise FileNotFoundError(
-                f"{path} is not there, though the chief has begun. Chief and workers have to see "
-                "the same folder."
+                f"{path} is not there: no chief has begun. Chief and workers have to see the same "
+                "folder."
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(study, indent=1))

@@ -49,11 +49,12 @@ class TrialReport:
 
     def __call__(self, epoch: int, value: float | None) -> None:
         del self.curve[max(epoch - 1, 0) :]  # told again, as by a training that began anew
-        known = value is not None and math.isfinite(value)
-        if known:
-            self.curve.append(float(value))
+        if value is None or not math.isfinite(value):
+            self.check_clock()
+            return
+        self.curve.append(float(value))
         self.check_clock()
-        if known and self._should_stop is not None and self._should_stop(tuple(self.curve)):
+        if self._should_stop is not None and self._should_stop(tuple(self.curve)):
             raise TrialStopped(f"stopped after epoch {epoch}")
 
     def check_clock(self) -> None:

@@ -17,7 +17,14 @@ from typing import Any
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
 from tfrec_meta.training import write_whole
 from tfrec_meta.tuning import workers
-from tfrec_meta.tuning.chief import DEATHS, LEASE_SECONDS, Chief, ChiefFailed, OracleOfChief
+from tfrec_meta.tuning.chief import (
+    DEATHS,
+    LEASE_SECONDS,
+    Chief,
+    ChiefFailed,
+    OracleOfChief,
+    study_token,
+)
 from tfrec_meta.tuning.same_study import check_same_study
 from tfrec_meta.tuning.space import StrategySpace
 from tfrec_meta.tuning.trial_report import OutOfTime, Report, TrialReport, TrialStopped
@@ -167,14 +174,16 @@ class StrategyTuner(base_tuner.BaseTuner):
                 if self._shows_progress:
                     self._show(trial_id)
 
-        Chief(self.oracle, self._give_up, self.lease_seconds).serve(address, show)
+        token = study_token(Path(self.project_dir), begin=True)
+        Chief(self.oracle, token, self._give_up, self.lease_seconds).serve(address, show)
         show()
         self.on_search_end()
 
     def _work(self, *fit_args: Any, **fit_kwargs: Any) -> None:
         own = self.oracle
         name, address = os.environ[workers.ID], workers.address_of_chief()
-        self.oracle = OracleOfChief(own, address, name, self._has_ended, self.lease_seconds)
+        token = study_token(Path(self.project_dir), begin=False)
+        self.oracle = OracleOfChief(own, token, address, name, self._has_ended, self.lease_seconds)
         try:
             self.oracle.wait()
             self._check_study(begin=False)
@@ -218,9 +227,11 @@ class StrategyTuner(base_tuner.BaseTuner):
                 found = {**result, self.objective: value, "status": "completed", "error": None}
             else:
                 found = {"error": f"its {self.objective} is {value}"}
-        except TrialStopped:
+        except TrialStopped as stopped:
             best = max if DIRECTIONS[self.objective] == "max" else min
-            found = {self.objective: best(report.curve), "status": "stopped", "error": None}
+            found = {"error": f"{stopped}, without a value"}
+            if report.curve:
+                found = {self.objective: best(report.curve), "status": "stopped", "error": None}
         except OutOfTime as late:
             found = {"status": "timed_out", "error": str(late)}
         except ChiefFailed:
@@ -359,6 +370,7 @@ class _Durable(keras_tuner.Oracle):
     """
 
     trials: dict[str, Any]
+    _retry_queue: list[str]
 
     def _random_values(self) -> Any:
         """The default strategy first, where the oracle would begin at random."""

@@ -49,9 +49,9 @@ def environment(name: str, port: int, address: str = LOOPBACK) -> dict[str, str]
     Args:
         name: "chief" of one process; any other of the rest.
         port: where the chief is asked.
-        address: of the chief. It asks nobody for a password: whoever reaches it can read and
-            steer the search, so that any other address than this machine's own needs a network
-            that others are kept out of.
+        address: of the chief. It answers those who can read the study's folder, but nothing is
+            encrypted: any other address than this machine's own needs a network that others are
+            kept out of.
     """
     return {ID: name, ADDRESS: address, PORT: str(port)}
 
