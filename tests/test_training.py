@@ -498,6 +498,24 @@ def test_an_interrupted_run_goes_on_and_ends_alike(resumed, uninterrupted):
     assert without_seconds(curve) == without_seconds(uninterrupted[1])
 
 
+def test_epochs_are_told_and_what_ends_the_training_leaves_its_checkpoint(tmp_path, uninterrupted):
+    told = []
+
+    def tell(model, line):
+        told.append((type(model), dict(line)))
+        if len(told) == 2:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run(folder=tmp_path, on_epoch=tell)
+    model, curve = run(folder=tmp_path, on_epoch=tell)  # the last epoch alone
+    state, whole = uninterrupted
+    assert [line for _, line in told] == curve
+    assert without_seconds(curve) == without_seconds(whole)
+    assert {kind for kind, _ in told} == {TwoTower}
+    assert_same_weights(model.state(), state)
+
+
 def test_training_on_windows_with_dropout_goes_on_and_ends_alike(tmp_path):
     shape = TwoTowerConfig(embedding_dim=8, encoder="transformer", encoder_dropout=0.3)
     config = dataclasses.replace(QUICK, rows="windows", history_dropout=0.1)

@@ -3,7 +3,7 @@
 import tfrec_meta as tm
 from tfrec_meta import api
 from tfrec_meta.data import split_leave_last_out, synthetic
-from tfrec_meta.tuning import OBJECTIVE
+from tfrec_meta.tuning import OBJECTIVE, TrialStopped, workers
 
 import numpy as np
 import pytest
@@ -47,10 +47,53 @@ def test_the_best_strategy_trains_to_what_its_trial_reached(study):
     chosen = api.with_searched(QUICK, best["strategy"])
     assert chosen == found.best_strategy
     assert chosen.training.epochs == 2
-    evaluate = api.trial_evaluator(
-        SPLIT.train, SPLIT.validation, QUICK, tm.FeatureSpec.infer(SPLIT.train).fit(SPLIT.train)
-    )
-    assert evaluate(best["strategy"], 2, None)[OBJECTIVE] == best[OBJECTIVE]
+    reports = []
+    found = evaluator()(best["strategy"], 2, None, lambda *told: reports.append(told))
+    assert found[OBJECTIVE] == best[OBJECTIVE]
+    values = [line["val_ndcg@10"] for line in found["curve"]]
+    assert reports == list(enumerate(values, 1))
+    assert best["reports"] == values
+
+
+def evaluator():
+    features = tm.FeatureSpec.infer(SPLIT.train).fit(SPLIT.train)
+    return api.trial_evaluator(SPLIT.train, SPLIT.validation, QUICK, features)
+
+
+def test_what_a_report_raises_ends_a_training():
+    told = []
+
+    def stop(epoch, value):
+        told.append((epoch, value))
+        raise TrialStopped
+
+    record = {"family": "two_tower", "model": {"embedding_dim": 8}, "training": {}}
+    with pytest.raises(TrialStopped):
+        evaluator()(record, 2, None, stop)
+    ((epoch, value),) = told
+    assert epoch == 1
+    assert 0 < value < 1
+
+
+def test_of_an_ensemble_the_epochs_of_its_members_are_told_without_their_figures():
+    small = {"embedding_dim": 8, "encoder": "mean"}
+    members = [{"family": "two_tower", "model": small}, {"family": "ease"}]
+    record = {"family": "ensemble", "model": {"members": members}, "training": {}}
+    told = []
+    evaluator()(record, 2, None, lambda *report: told.append(report))
+    assert told == [(1, None), (2, None)]
+
+
+def test_a_trial_out_of_its_time_is_no_result():
+    with pytest.raises(RuntimeError, match=r"All 1 trials failed.*`trial_seconds`=0\.001"):
+        tm.tune(SPLIT, trials=1, strategy=tm.Strategy("ials"), trial_seconds=0.001, progress=False)
+
+
+def test_a_chief_and_its_workers_need_a_folder(monkeypatch):
+    for name, value in workers.environment("worker", 1).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="`folder`=None"):
+        tm.tune(SPLIT, trials=1, progress=False)
 
 
 def test_a_ranker_of_ratings_is_searched_by_their_error():

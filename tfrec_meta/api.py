@@ -50,8 +50,16 @@ from tfrec_meta.features.held_out import (
 from tfrec_meta.models import FAMILIES, Composite, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import read_config
-from tfrec_meta.training import TrainingConfig
-from tfrec_meta.tuning import OBJECTIVE, EvaluateTrial, StrategySpace, StrategyTuner, best_of
+from tfrec_meta.training import OnEpoch, TrainingConfig
+from tfrec_meta.tuning import (
+    OBJECTIVE,
+    EvaluateTrial,
+    Report,
+    StrategySpace,
+    StrategyTuner,
+    best_of,
+    workers,
+)
 
 import numpy as np
 
@@ -160,6 +168,7 @@ def train(
     features: FeatureSpec | None = None,
     warm_start: Recommender | None = None,
     teacher: Recommender | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Recommender:
     """Makes and fits a model.
 
@@ -177,6 +186,8 @@ def train(
             its row is now, and what is new begins anew.
         teacher: a fitted model, as an ensemble, whose scores of the whole catalogue the new one is
             to learn beside the events: distillation, which "two_tower" with `negatives`="full" can.
+        on_epoch: told of each epoch, with the model and that epoch's line of its curve; what it
+            raises ends the training. Of an ensemble or a two-stage model, of its members' epochs.
 
     Returns:
         The fitted model; its `curve` holds one dict an epoch.
@@ -219,12 +230,21 @@ def train(
                     folder=None if folder is None else Path(folder) / "members" / str(place),
                     progress=progress,
                     features=features,
+                    on_epoch=on_epoch,
                 )
                 for place, member in enumerate(strategy.members())
             ]
         )
     curve = training.fit(
-        model, data, validation, strategy.training, folder, progress, warm_start, teacher
+        model,
+        data,
+        validation,
+        strategy.training,
+        folder,
+        progress,
+        warm_start,
+        teacher,
+        on_epoch,
     )
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
@@ -248,9 +268,11 @@ class Study:
 
     Attributes:
         best_strategy: what did best on validation; `train` takes it.
-        trials: one dict a trial, in their order: `trial_id`, the objective, `seconds`, `epochs`,
-            `values` of the hyperparameters, `strategy` (the parts that were searched), `error`
-            (None if all went well), and `curve` of those that are trained by steps.
+        trials: one dict a trial, in their order: `trial_id`, the objective, `status` ("completed",
+            "failed", "timed_out" or "stopped"), `error` (None if all went well), `seconds`,
+            `ended`, `epochs`, `seed`, `values` of the hyperparameters, `strategy` (the parts that
+            were searched), `reports` (the objective after each epoch), and of those that were
+            trained by steps to their end `curve`.
         objective: what was searched by: "val_ndcg_at_10", or of clicks and ratings "val_auc" and
             "val_rmse".
     """
@@ -282,6 +304,7 @@ def tune(
     folder: Path | str | None = None,
     seed: int = 42,
     progress: bool = True,
+    trial_seconds: float | None = None,
 ) -> Study:
     """Searches for the strategy that does best on validation, by NDCG@10 of the full catalogue.
 
@@ -302,10 +325,13 @@ def tune(
             `trials` extends it. Without one, nothing is kept.
         seed: of the search.
         progress: whether to show it.
+        trial_seconds: that a trial may take, else it counts as the worst; looked at after each
+            epoch.
 
     Raises:
         ValueError: for a family, a hyperparameter or an oracle that there is not, data that nothing
-            can be chosen by, or a `folder` with a study of something else.
+            can be chosen by, a `folder` with a study of something else, or none to share among a
+            chief and its workers.
         RuntimeError: if every trial failed.
     """
     if isinstance(data, Split):
@@ -323,6 +349,8 @@ def tune(
     objective = search_objective(strategy, space.families, features)
     with contextlib.ExitStack() as stack:
         if folder is None:
+            if workers.role() != "alone":
+                raise ValueError("`folder`=None, but a chief and its workers share one. Name it.")
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-meta-study-"))
         tuner = StrategyTuner(
             trial_evaluator(data, validation, strategy, features),
@@ -334,6 +362,7 @@ def tune(
             seed=seed,
             progress=progress,
             objective=objective,
+            trial_seconds=trial_seconds,
             about={
                 "data": training.digest_of_events(data),
                 "validation": training.digest_of_events(validation),
@@ -396,13 +425,27 @@ def trial_evaluator(
             "Check the split."
         )
 
-    def evaluate_trial(record: Mapping[str, Any], epochs: int, folder: Path) -> dict[str, Any]:
+    def evaluate_trial(
+        record: Mapping[str, Any], epochs: int, folder: Path, report: Report
+    ) -> dict[str, Any]:
         chosen = with_searched(strategy, record)
         recipe = dataclasses.replace(chosen.training, epochs=epochs)
         chosen = dataclasses.replace(chosen, training=recipe)
         # A model holds itself in cycles; with those of earlier trials memory would run out.
         gc.collect()
-        model = train(data, chosen, validation=asking, features=features, progress=False)
+        whole = not chosen.members()  # theirs are not figures of the trial
+
+        def on_epoch(model: Recommender, line: Mapping[str, float]) -> None:
+            report(int(line["epoch"]), line[model.objective] if whole else None)
+
+        model = train(
+            data,
+            chosen,
+            validation=asking,
+            features=features,
+            progress=False,
+            on_epoch=on_epoch,
+        )
         curve = list(model.curve)
         best = max(
             curve or [asking.metrics(model)], key=lambda line: training.goodness(model, line)

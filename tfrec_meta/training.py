@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -43,6 +43,9 @@ from tqdm import tqdm
 _log = logging.getLogger(__name__)
 OBJECTIVE = "val_ndcg@10"  # of most families; a model's own is its `objective`
 Curve = list[dict[str, float]]
+OnEpoch = Callable[[Recommender, Mapping[str, float]], None]
+"""on_epoch(model, line): told of each epoch, when all of it is done, with its line of the curve;
+what it raises ends the training."""
 OptimizerName = Literal[
     "auto", "adamw", "lazy_adamw", "lazy_adam", "adagrad", "lazy_adagrad", "row_wise_adagrad"
 ]
@@ -185,6 +188,7 @@ def train(
     progress: bool = True,
     warm_start: Recommender | None = None,
     teacher: Recommender | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Curve:
     """Trains `model` in place.
 
@@ -203,6 +207,8 @@ def train(
         warm_start: an earlier model of the same family and shape, whose weights the training
             begins with, rows matched by token.
         teacher: a fitted model whose scores are learned, too.
+        on_epoch: see `OnEpoch`; of a training that goes on, the epochs that are left. Where several
+            processes train, it is called in each, and all have to end together.
 
     Returns:
         One dict an epoch: epoch, loss, seconds, and with validation the metrics, "val_" before.
@@ -281,6 +287,7 @@ def train(
         logs = [tf_keras.callbacks.TensorBoard(str(course.folder / "tensorboard"))] * bool(folder)
         bar = [_Progress(config.epochs, events.steps)] * progress
         shown = [*logs, *bar] if is_chief(strategy) else []
+        told = [_Told(course, on_epoch)] if on_epoch is not None else []
         batches, axis = partial(events.batches, course.epoch), int(config.accumulation > 1)
         with _bfloat16() if config.mixed_precision else contextlib.nullcontext():
             model.fit(
@@ -288,7 +295,7 @@ def train(
                 initial_epoch=course.epoch,
                 epochs=config.epochs,
                 steps_per_epoch=events.steps,
-                callbacks=[course, *shown, *callbacks],
+                callbacks=[course, *shown, *callbacks, *told],
                 verbose=0,
             )
     course.finish()
@@ -672,6 +679,19 @@ class _Progress(tf_keras.callbacks.Callback):
             print(f"epoch {epoch + 1}/{self._epochs}: {text}", file=sys.stderr, flush=True)
 
 
+class _Told(tf_keras.callbacks.Callback):
+    """Tells `on_epoch` of each epoch, after its checkpoint was kept."""
+
+    _supports_tf_logs = True  # reads no figures of a batch, which parameter servers don't give
+
+    def __init__(self, course: _Course, on_epoch: OnEpoch):
+        super().__init__()
+        self._course, self._on_epoch = course, on_epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._on_epoch(self._course.trained, self._course.curve[-1])
+
+
 def seed_everything(seed: int) -> None:
     """Seeds Python, NumPy and TensorFlow."""
     tf_keras.utils.set_random_seed(seed)
@@ -686,8 +706,10 @@ def fit(
     progress: bool = True,
     warm_start: Recommender | None = None,
     teacher: Recommender | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Curve:
-    """Fits any family: by `train`, or in closed form, which needs only the data: no curve.
+    """Fits any family: by `train`, or in closed form, which needs only the data: no curve, and
+    nothing to tell `on_epoch`.
 
     Raises:
         ValueError: as `train` does; for a warm start or a teacher of a closed form; and for an
@@ -695,7 +717,9 @@ def fit(
         TypeError: for streamed events and a closed form.
     """
     if isinstance(model, TrainableRecommender):
-        return train(model, data, validation, config, folder, (), progress, warm_start, teacher)
+        return train(
+            model, data, validation, config, folder, (), progress, warm_start, teacher, on_epoch
+        )
     if isinstance(data, StreamedInteractions) and not isinstance(model, Composite):
         raise TypeError(
             f"Family {model.family!r} is solved from all events at once, and these are streamed. "

@@ -6,8 +6,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from datetime import UTC, datetime, timedelta
 
-from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed, StrategySpace, StrategyTuner, tuner
+from tfrec_meta.tuning import (
+    OBJECTIVE,
+    AllTrialsFailed,
+    StrategySpace,
+    StrategyTuner,
+    TrialStopped,
+    tuner,
+)
 
 import pytest
 
@@ -25,11 +34,19 @@ SPACE = StrategySpace(
 ORACLES = ("bayesian", "hyperband", "random", "grid")
 
 
-def score(record, epochs, folder):
+def score(record, epochs, folder, report):
     """Best at 128 dimensions of ials; more epochs are better."""
     base = 0.6 if record["family"] == "ials" else 0.5
     away = abs(record["model"]["embedding_dim"] - 128)
     return {OBJECTIVE: base - away / 1000 + epochs / 10_000}
+
+
+class Kill(BaseException):
+    """Stands in for SIGKILL: nothing of ours catches it."""
+
+
+def die(*_):
+    raise Kill
 
 
 def made(folder, evaluate=score, **options):
@@ -55,7 +72,7 @@ def test_the_first_trial_is_the_default_and_the_best_is_found(tmp_path, oracle):
 
 
 def test_an_error_is_searched_for_its_least(tmp_path):
-    def error(record, epochs, folder):
+    def error(record, epochs, folder, report):
         if record["family"] == "ials":
             raise RuntimeError("no such thing")
         return {"val_rmse": 1.0 + abs(record["model"]["embedding_dim"] - 128) / 1000}
@@ -108,6 +125,10 @@ def test_what_a_trial_gives_is_kept(tmp_path):
     assert trial["error"] is None
     assert trial["values"] == SPACE.hyperparameters().values
     assert trial["epochs"] == 4
+    assert trial["seed"] == 42
+    assert trial["status"] == "completed"
+    ended = datetime.fromisoformat(trial["ended"])
+    assert abs(datetime.now(UTC) - ended) < timedelta(minutes=5)
     assert json.loads(json.dumps(study.trials())) == study.trials()
 
 
@@ -118,11 +139,11 @@ def test_what_a_trial_gives_is_kept(tmp_path):
 def test_a_trial_that_raises_or_gives_nan_counts_as_bad_and_the_search_goes_on(tmp_path, oracle):
     calls = []
 
-    def fails(record, epochs, folder):
-        calls.append(record)
+    def fails(*given):
+        calls.append(given)
         if len(calls) in (1, 2, 3, 5):  # KerasTuner itself would give up at the third in a row
             raise RuntimeError("out of paper")
-        return {OBJECTIVE: float("nan")} if len(calls) == 4 else score(record, epochs, folder)
+        return {OBJECTIVE: float("nan")} if len(calls) == 4 else score(*given)
 
     study = made(tmp_path, fails, oracle=oracle, trials=7)
     study.search()
@@ -130,6 +151,7 @@ def test_a_trial_that_raises_or_gives_nan_counts_as_bad_and_the_search_goes_on(t
     assert [trial[OBJECTIVE] > 0 for trial in trials] == [False] * 5 + [True] * 2
     assert trials[0]["error"] == "RuntimeError: out of paper"
     assert trials[3]["error"] == f"its {OBJECTIVE} is nan"
+    assert [trial["status"] for trial in trials] == ["failed"] * 5 + ["completed"] * 2
     assert study.oracle.get_best_trials(1)[0].trial_id in {t["trial_id"] for t in trials[5:]}
     assert study.oracle.get_trial(trials[0]["trial_id"]).message == trials[0]["error"]
 
@@ -147,6 +169,144 @@ def test_a_bad_call_names_the_value():
         made("unused", oracle="delphi")
     with pytest.raises(ValueError, match="`trials`=0"):
         made("unused", trials=0)
+    with pytest.raises(ValueError, match="`trial_seconds`=0"):
+        made("unused", trial_seconds=0)
+    with pytest.raises(ValueError, match="`lease_seconds`=-1"):
+        made("unused", lease_seconds=-1)
+
+
+# Trials that take too long, or lead nowhere.
+
+
+def reporting(values, seconds=0.0):
+    """Reports these, one an epoch of that length, and comes to the last."""
+
+    def evaluate(record, epochs, folder, report):
+        for epoch, value in enumerate(values, 1):
+            time.sleep(seconds)
+            report(epoch, value)
+        return {OBJECTIVE: values[-1]}
+
+    return evaluate
+
+
+def by_turns(*evaluators):
+    turns = iter(evaluators)
+    return lambda *given: next(turns)(*given)
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_a_trial_that_takes_too_long_ends_after_its_epoch_and_counts_as_the_worst(tmp_path, oracle):
+    slow = reporting([0.7, 0.8, 0.9], seconds=0.2)
+    evaluate = by_turns(slow, reporting([0.1, 0.2]), slow)
+    study = made(tmp_path, evaluate, oracle=oracle, trials=3, trial_seconds=0.3)
+    study.search()
+    late, good, _ = study.trials()
+    assert [trial["status"] for trial in study.trials()] == ["timed_out", "completed", "timed_out"]
+    assert late["reports"] == [0.7, 0.8]
+    assert late[OBJECTIVE] == 0.0
+    assert 0.3 < late["seconds"] < 0.6
+    assert "`trial_seconds`=0.3" in late["error"]
+    assert good["reports"] == [0.1, 0.2]
+    assert study.best_strategy_record() == good["strategy"]
+
+
+def test_a_trial_that_reports_nothing_is_judged_by_its_time_at_its_end(tmp_path):
+    def silent(*_):
+        time.sleep(0.2)
+        return {OBJECTIVE: 0.9}
+
+    study = made(tmp_path, by_turns(silent, score), trials=2, trial_seconds=0.1)
+    study.search()
+    assert [trial["status"] for trial in study.trials()] == ["timed_out", "completed"]
+
+
+def test_without_a_limit_no_trial_is_late(tmp_path):
+    study = made(tmp_path, reporting([0.1], seconds=0.1), trials=1)
+    study.search()
+    assert study.trials()[0]["status"] == "completed"
+
+
+def stops(study, rule):
+    """Gives the study's oracle that rule; what it was asked."""
+    asked = []
+
+    def should_stop(trial_id, curve):
+        asked.append((trial_id, curve))
+        return rule(curve)
+
+    study.oracle.should_stop = should_stop
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("objective", "values", "best"),
+    [("val_ndcg_at_10", [0.3, 0.1, 0.2, 0.9], 0.3), ("val_rmse", [1.5, 1.25, 1.75, 0.1], 1.25)],
+)
+def test_a_trial_that_its_oracle_stops_counts_by_its_best_so_far(tmp_path, objective, values, best):
+    def evaluate(record, epochs, folder, report):
+        for epoch, value in enumerate(values, 1):
+            report(epoch, value)
+        return {objective: values[-1]}
+
+    study = made(tmp_path, evaluate, trials=1, objective=objective)
+    asked = stops(study, lambda curve: len(curve) == 3)
+    study.search()
+    (trial,) = study.trials()
+    assert trial["status"] == "stopped"
+    assert trial["error"] is None
+    assert trial[objective] == best
+    assert trial["reports"] == values[:3]
+    assert asked == [(trial["trial_id"], tuple(values[:n])) for n in (1, 2, 3)]
+    assert study.oracle.get_best_trials(1)[0].score == best
+    assert study.best_strategy_record() == trial["strategy"]
+
+
+def test_a_trial_that_gives_up_before_it_has_a_value_failed(tmp_path):
+    def give_up(*_):
+        raise TrialStopped("no use")
+
+    study = made(tmp_path, by_turns(give_up, score), trials=2)
+    study.search()
+    assert [trial["status"] for trial in study.trials()] == ["failed", "completed"]
+    assert study.trials()[0]["error"] == "no use, without a value"
+
+
+def test_late_and_stopped_trials_are_neither_lost_nor_repeated(tmp_path):
+    slow = reporting([0.5, 0.6], seconds=0.2)
+    study = made(tmp_path, by_turns(slow, reporting([0.1, 0.1]), die), trial_seconds=0.3)
+    stops(study, lambda curve: curve == (0.1, 0.1))
+    with pytest.raises(Kill):
+        study.search()
+    before = study.trials()
+    assert [trial["status"] for trial in before] == ["timed_out", "stopped"]
+    calls = []
+
+    def counting(*given):
+        calls.append(given)
+        return score(*given)
+
+    again = made(tmp_path, counting)  # a limit may change: what has ended stays
+    again.search()
+    assert len(calls) == 2
+    assert again.trials()[:2] == before
+    assert [trial["status"] for trial in again.trials()[2:]] == ["completed"] * 2
+
+
+def test_if_all_trials_are_late_it_says_so(tmp_path):
+    with pytest.raises(AllTrialsFailed, match=r"All 2 trials failed.*`trial_seconds`=0\.1"):
+        made(tmp_path, reporting([1.0], seconds=0.2), trials=2, trial_seconds=0.1).search()
+
+
+def test_lines_tell_how_a_trial_ended(tmp_path, capsys):
+    slow = reporting([0.5], seconds=0.2)
+    evaluate = by_turns(slow, reporting([0.1]))
+    study = made(tmp_path, evaluate, trials=2, trial_seconds=0.1, progress=True)
+    stops(study, lambda curve: True)
+    study.search()
+    first, second = capsys.readouterr().err.strip().splitlines()
+    assert "(timed out: It took 0.2 s" in first
+    assert second.endswith("s (stopped)")
 
 
 # What TFX and people see.
@@ -178,10 +338,6 @@ def test_lines_tell_of_progress_where_there_is_no_terminal(tmp_path, capsys):
 TRIALS = 3  # of each search that is killed
 
 
-class Kill(BaseException):
-    """Stands in for SIGKILL: nothing of ours catches it."""
-
-
 def killed_at_write(folder, number, monkeypatch, evaluate, oracle):
     """Runs until just before the file of that number is written; whether it came to that."""
     write, count = tuner.write_whole, 0
@@ -211,9 +367,9 @@ def test_killed_at_any_write_it_goes_on_without_losing_or_repeating(tmp_path, or
         number += 1
         folder, calls = tmp_path / str(number), []
 
-        def evaluate(record, epochs, trial_folder, calls=calls):
-            calls.append(record)
-            return score(record, epochs, trial_folder)
+        def evaluate(*given, calls=calls):
+            calls.append(given)
+            return score(*given)
 
         if not killed_at_write(folder, number, monkeypatch, evaluate, oracle):
             break
@@ -247,13 +403,14 @@ def test_a_search_is_extended_by_more_trials(tmp_path):
 def test_a_study_of_something_else_is_refused_with_what_differs(tmp_path):
     made(tmp_path, about={"data": "this"}).search()
     for options, message in (
-        ({"oracle": "random", "about": {"data": "this"}}, "another oracle"),
-        ({"about": {"data": "that"}}, "another data"),
-        ({"space": StrategySpace(), "about": {"data": "this"}}, "another space"),
-        ({"epochs": 5, "seed": 7, "about": {"data": "this"}}, "another epochs, another seed"),
+        ({"oracle": "random"}, r"another oracle \('bayesian', now 'random'\)\."),
+        ({"about": {"data": "that"}}, r"another data\."),
+        ({"objective": "val_auc"}, r"another objective \('val_ndcg_at_10', now 'val_auc'\)\."),
+        ({"space": StrategySpace()}, r"another space \(added: two_tower/.*; removed: .*ials/"),
+        ({"epochs": 5, "seed": 7}, r"another epochs \(4, now 5\), another seed \(42, now 7\)\."),
     ):
         with pytest.raises(ValueError, match=message):
-            made(tmp_path, **options)
+            made(tmp_path, **{"about": {"data": "this"}, **options})
 
 
 def test_a_search_killed_by_the_system_goes_on(tmp_path):
@@ -265,11 +422,11 @@ def test_a_search_killed_by_the_system_goes_on(tmp_path):
         spec.loader.exec_module(t)
         calls = []
 
-        def kill(record, epochs, folder):
-            calls.append(record)
+        def kill(*given):
+            calls.append(given)
             if len(calls) == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return t.score(record, epochs, folder)
+            return t.score(*given)
 
         t.made({str(tmp_path / "study")!r}, kill).search()
     """

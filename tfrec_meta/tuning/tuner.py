@@ -6,15 +6,28 @@ import functools
 import json
 import logging
 import math
+import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
 from tfrec_meta.training import write_whole
+from tfrec_meta.tuning import workers
+from tfrec_meta.tuning.chief import (
+    DEATHS,
+    LEASE_SECONDS,
+    Chief,
+    ChiefFailed,
+    OracleOfChief,
+    study_token,
+)
+from tfrec_meta.tuning.same_study import check_same_study
 from tfrec_meta.tuning.space import StrategySpace
+from tfrec_meta.tuning.trial_report import OutOfTime, Report, TrialReport, TrialStopped
 
 import keras_tuner
 from keras_tuner.engine import base_tuner
@@ -29,10 +42,11 @@ ORACLES: dict[str, type[keras_tuner.Oracle]] = {
     "grid": keras_tuner.oracles.GridSearchOracle,
 }
 
-EvaluateTrial = Callable[[dict[str, Any], int, Path], Mapping[str, Any]]
-"""evaluate_trial(strategy_record, epochs, folder): builds, trains and scores one strategy. Gives
-a dict with the objective, and whatever else is worth keeping of the trial, ready for JSON. The
-folder is the trial's own."""
+EvaluateTrial = Callable[[dict[str, Any], int, Path, Report], Mapping[str, Any]]
+"""evaluate_trial(strategy_record, epochs, folder, report): builds, trains and scores one strategy.
+Gives a dict with the objective, and whatever else is worth keeping of the trial, ready for JSON.
+The folder is the trial's own. `report(epoch, value)` is to be called after each epoch, if there are
+any; what it raises ends a trial that is late or hopeless, and is to pass."""
 
 _WORST = {"max": 0.0, "min": 1e3}  # finite, since oracles reckon with it
 _log = logging.getLogger(__name__)
@@ -45,9 +59,14 @@ class AllTrialsFailed(RuntimeError):
 class StrategyTuner(base_tuner.BaseTuner):
     """Searches a strategy space by one of KerasTuner's oracles.
 
-    The first trial is the default strategy. A trial that raises, or whose objective is no number,
-    counts as the worst possible, and the search goes on. After a kill at any moment the same call
-    goes on: finished trials are neither lost nor repeated, and the one that ran is run again.
+    The first trial is the default strategy. A trial that raises, whose objective is no number, or
+    that takes too long counts as the worst possible, and the search goes on. An oracle that has
+    `should_stop(trial_id, curve)` is asked after each epoch whether a trial is hopeless; of one
+    that it stops the best value so far counts. After a kill at any moment the same call goes on:
+    finished trials are neither lost nor repeated, and the one that ran is run again.
+
+    In an environment as `workers.environment` gives, this is the chief, whose oracle serves all, or
+    a worker, which runs trials; they share `folder`, and `search` ends in all of them together.
 
     Args:
         evaluate_trial: see `EvaluateTrial`.
@@ -60,10 +79,15 @@ class StrategyTuner(base_tuner.BaseTuner):
         progress: whether to show it: a bar on a terminal, a line a trial elsewhere.
         objective: a key of `DIRECTIONS`, which a trial's result has.
         about: what else tells one study from another, ready for JSON, such as a digest of the data.
+        trial_seconds: that a trial may take; None for any. A trial that trains is ended after the
+            epoch in which its time runs out, and one that reports no epochs is judged when it has
+            ended: one that hangs has to be killed from outside.
+        lease_seconds: after which a worker that gives no sign of life is taken for dead, and its
+            trial given to another.
 
     Raises:
-        ValueError: for an unknown oracle, or if `folder` holds a study of another space, oracle,
-            budget, seed, or other data.
+        ValueError: for an unknown oracle, a limit that is not above 0, or if `folder` holds a study
+            of another space, objective, oracle, budget, seed, or other data, with what differs.
     """
 
     def __init__(
@@ -79,16 +103,27 @@ class StrategyTuner(base_tuner.BaseTuner):
         progress: bool = True,
         objective: str = OBJECTIVE,
         about: Mapping[str, Any] | None = None,
+        trial_seconds: float | None = None,
+        lease_seconds: float = LEASE_SECONDS,
     ):
         if oracle not in ORACLES:
             raise ValueError(f"`oracle`={oracle!r}; use one of {', '.join(ORACLES)}.")
         if trials < 1 or epochs < 1:
             raise ValueError(f"`trials`={trials} and `epochs`={epochs}; use 1 or more of each.")
+        if trial_seconds is not None and not trial_seconds > 0:
+            raise ValueError(f"`trial_seconds`={trial_seconds}; use a number above 0, or None.")
+        if not lease_seconds > 0:
+            raise ValueError(f"`lease_seconds`={lease_seconds}; use a number above 0.")
+        self.role = workers.role()
         self.space = space
         self.epochs = epochs
         self.objective = objective
+        self.seed = seed
+        self.trial_seconds = trial_seconds
+        self.lease_seconds = lease_seconds
         self._evaluate_trial = evaluate_trial
         self._shows_progress = progress
+        self._trials = trials
         self._bar = tqdm(disable=True)
         folder = Path(folder).absolute()
         study = {
@@ -99,50 +134,150 @@ class StrategyTuner(base_tuner.BaseTuner):
             "space": space.hyperparameters().get_config()["space"],
             **(about or {}),
         }
-        _check_same_study(folder, json.loads(json.dumps(study)))
-        super().__init__(
-            oracle=_made_oracle(oracle, space, trials, epochs, seed, objective),
-            directory=str(folder.parent),
-            project_name=folder.name,
-        )
+        # A worker joins a study that its chief began, and compares when that answers.
+        self._check_study = partial(check_same_study, folder, study)
+        if self.role != "worker":
+            self._check_study()
+        made = _made_oracle(oracle, space, trials, epochs, seed, objective)
+        super().__init__(oracle=made, directory=str(folder.parent), project_name=folder.name)
+        self.oracle = made  # a worker's would be KerasTuner's client
+
+    def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
+        """Searches until all trials have ended: alone, as the chief, or as one of its workers.
+
+        Raises:
+            AllTrialsFailed: if none came to a result.
+            ChiefFailed: if the oracle raised, or a worker's chief does not answer.
+        """
+        if self.role == "alone":
+            super().search(*fit_args, **fit_kwargs)
+        elif self._has_ended():
+            self.oracle.reload()
+            self._check_study()
+            self._conclude()
+        elif self.role == "chief":
+            self._serve()
+        else:
+            self._work(*fit_args, **fit_kwargs)
+
+    def _serve(self) -> None:
+        self.save()
+        address = workers.address_of_chief()
+        if self._shows_progress:
+            print(f"Trials are handed out at {address}.", file=sys.stderr, flush=True)
+        self.on_search_begin()
+        shown = set(self.oracle.end_order)
+
+        def show() -> None:
+            for trial_id in [name for name in self.oracle.end_order if name not in shown]:
+                shown.add(trial_id)
+                if self._shows_progress:
+                    self._show(trial_id)
+
+        token = study_token(Path(self.project_dir), begin=True)
+        Chief(self.oracle, token, self._give_up, self.lease_seconds).serve(address, show)
+        show()
+        self.on_search_end()
+
+    def _work(self, *fit_args: Any, **fit_kwargs: Any) -> None:
+        own = self.oracle
+        name, address = os.environ[workers.ID], workers.address_of_chief()
+        token = study_token(Path(self.project_dir), begin=False)
+        self.oracle = OracleOfChief(own, token, address, name, self._has_ended, self.lease_seconds)
+        try:
+            self.oracle.wait()
+            self._check_study(begin=False)
+            super().search(*fit_args, **fit_kwargs)
+        finally:
+            self.oracle.close()
+            self.oracle = own
+        self.oracle.reload()
+        self._conclude()
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluates one strategy, or reads what it came to before a kill."""
-        folder = Path(self.get_trial_dir(trial.trial_id))
-        values = dict(trial.hyperparameters.values)
-        outcome = _read(folder / "outcome.json")
-        if outcome is None or outcome["values"] != values:
-            outcome = {"values": values, **self._outcome(values, folder)}
-            write_whole(folder / "outcome.json", json.dumps(outcome))
+        """Evaluates one strategy, or reads what it came to before a kill or elsewhere."""
+        path = Path(self.get_trial_dir(trial.trial_id)) / "outcome.json"
+        outcome = self._recorded(trial) or self._record(trial, self._outcome(trial, path.parent))
         trial.message = outcome["error"]
         return {self.objective: outcome[self.objective]}
 
-    def _outcome(self, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        epochs = int(values.get("tuner/epochs", self.epochs))  # a hyperband's, of this round
-        record = self.space.strategy_record(values)
-        outcome: dict[str, Any] = {"strategy": record, "epochs": epochs, "error": None}
-        began = time.perf_counter()
+    def _recorded(self, trial: Any) -> dict[str, Any] | None:
+        outcome = _read(Path(self.get_trial_dir(trial.trial_id)) / "outcome.json")
+        same = outcome is not None and outcome["values"] == dict(trial.hyperparameters.values)
+        return outcome if same else None
+
+    def _record(self, trial: Any, outcome: dict[str, Any]) -> dict[str, Any]:
+        """Keeps what a trial came to, unless another worker was first."""
+        path = Path(self.get_trial_dir(trial.trial_id)) / "outcome.json"
+        before = self._recorded(trial)
+        if before is None:
+            write_whole(path, json.dumps(outcome))
+        return before or outcome
+
+    def _outcome(self, trial: Any, folder: Path) -> dict[str, Any]:
+        blank = self._blank_outcome(trial)
+        asks = getattr(self.oracle, "should_stop", None)
+        should_stop = None if asks is None else partial(asks, trial.trial_id)
+        report = TrialReport(self.trial_seconds, should_stop)
         try:
-            result = dict(self._evaluate_trial(record, epochs, folder))
+            result = dict(self._evaluate_trial(blank["strategy"], blank["epochs"], folder, report))
+            report.check_clock()
             value = float(result[self.objective])
             if math.isfinite(value):
-                outcome |= {**result, self.objective: value}
+                found = {**result, self.objective: value, "status": "completed", "error": None}
             else:
-                outcome["error"] = f"its {self.objective} is {value}"
+                found = {"error": f"its {self.objective} is {value}"}
+        except TrialStopped as stopped:
+            best = max if DIRECTIONS[self.objective] == "max" else min
+            found = {"error": f"{stopped}, without a value"}
+            if report.curve:
+                found = {self.objective: best(report.curve), "status": "stopped", "error": None}
+        except OutOfTime as late:
+            found = {"status": "timed_out", "error": str(late)}
+        except ChiefFailed:
+            raise
         except Exception as error:  # whatever it is, other strategies may do better
-            _log.warning("A trial failed: %s", record, exc_info=True)
-            outcome["error"] = f"{type(error).__name__}: {error}"
-        if outcome["error"] is not None:
-            outcome[self.objective] = _WORST[DIRECTIONS[self.objective]]
-        outcome["seconds"] = time.perf_counter() - began
-        return outcome
+            _log.warning("A trial failed: %s", blank["strategy"], exc_info=True)
+            found = {"error": f"{type(error).__name__}: {error}"}
+        return {
+            **blank,
+            **found,
+            "reports": report.curve,
+            "seconds": report.seconds,
+            "ended": _now(),
+        }
+
+    def _blank_outcome(self, trial: Any) -> dict[str, Any]:
+        """Of a trial of which no more is known than that it failed."""
+        values = dict(trial.hyperparameters.values)
+        return {
+            "values": values,
+            "strategy": self.space.strategy_record(values),
+            "epochs": int(values.get("tuner/epochs", self.epochs)),  # a hyperband's, of this round
+            "seed": self.seed,
+            self.objective: _WORST[DIRECTIONS[self.objective]],
+            "status": "failed",
+            "error": "",
+            "reports": [],
+            "seconds": 0.0,
+            "ended": _now(),
+        }
+
+    def _give_up(self, trial_id: str) -> None:
+        """Records that a trial kills its workers, so that the next one only reads it."""
+        trial = self.oracle.get_trial(trial_id)
+        error = f"{DEATHS} workers died while they ran it"
+        self._record(trial, {**self._blank_outcome(trial), "error": error})
 
     def trials(self) -> list[dict[str, Any]]:
         """What the finished trials came to, in their order.
 
-        Each has `trial_id`, the objective, `seconds`, `epochs` (the budget), `values` (by name in
-        the space), `strategy` (the parts that were searched), `error` (None if all went well), and
-        what else `evaluate_trial` gave.
+        Each has `trial_id`; the objective, which is the worst possible of one that came to nothing;
+        `status`: "completed", "failed", "timed_out" or "stopped" (by its curve; its objective is
+        the best of that); `error`, None if all went well; `reports`, the objective after each
+        epoch, as far as it was reported; `seconds`; `ended`, ISO 8601 in UTC; `epochs`, the budget;
+        `seed`, of the search; `values`, by name in the space; `strategy`, the parts that were
+        searched; and what else `evaluate_trial` gave.
         """
         found = []
         for trial_id in self.oracle.start_order:
@@ -158,17 +293,31 @@ class StrategyTuner(base_tuner.BaseTuner):
     # KerasTuner's hooks.
 
     def on_search_begin(self) -> None:
-        if self._shows_progress:
+        if self._shows_progress and self.role != "worker":
             done, total = len(self.oracle.end_order), self.oracle.max_trials
             self._bar = tqdm(total=total, initial=done, desc="trials", disable=None, unit="trial")
 
     def on_trial_end(self, trial: Any) -> None:
         super().on_trial_end(trial)
-        if self._shows_progress:
+        if self._shows_progress and self.role == "alone":
             self._show(trial.trial_id)
 
     def on_search_end(self) -> None:
         self._bar.close()
+        if self.role != "worker":
+            write_whole(self._end_file, json.dumps({"trials": self.oracle.max_trials}))
+            self._conclude()
+
+    @property
+    def _end_file(self) -> Path:
+        return Path(self.project_dir) / "ended.json"
+
+    def _has_ended(self) -> bool:
+        """Whether that many trials were tried, or all that there are."""
+        ended = _read(self._end_file)
+        return ended is not None and ended["trials"] >= self._trials
+
+    def _conclude(self) -> None:
         done = self.trials()
         if done and all(trial["error"] for trial in done):
             raise AllTrialsFailed(
@@ -178,20 +327,32 @@ class StrategyTuner(base_tuner.BaseTuner):
 
     def save(self) -> None:
         """As KerasTuner does, but no kill leaves half a file."""
-        self.oracle.save()
-        write_whole(Path(self._get_tuner_fname()), json.dumps(self.get_state()))
+        if self.role != "worker":
+            self.oracle.save()
+            write_whole(Path(self._get_tuner_fname()), json.dumps(self.get_state()))
+
+    def reload(self) -> None:
+        if self.role != "worker":
+            self.oracle.reload()
+
+    def _get_tuner_fname(self) -> str:
+        """The same alone and as the chief, who may go on with one another's study."""
+        return str(Path(self.project_dir) / "tuner0.json")
 
     def _show(self, trial_id: str) -> None:
         done = {trial["trial_id"]: trial for trial in self.trials()}
+        if trial_id not in done:  # its worker could not write it down
+            return
         name, best = self.objective, best_of(list(done.values()), self.objective)
         told = f"{name} {done[trial_id][name]:.4f}, best {best[name]:.4f}"
         self._bar.update(len(self.oracle.end_order) - self._bar.n)
         self._bar.set_postfix_str(told)
         if self._bar.disable:
             count = f"trial {len(self.oracle.end_order)}/{self.oracle.max_trials}"
-            failed = f" (failed: {done[trial_id]['error']})" if done[trial_id]["error"] else ""
+            status, error = done[trial_id]["status"].replace("_", " "), done[trial_id]["error"]
+            how = "" if status == "completed" else f" ({status}{f': {error}' if error else ''})"
             seconds = done[trial_id]["seconds"]
-            print(f"{count}: {told}, {seconds:.1f} s{failed}", file=sys.stderr, flush=True)
+            print(f"{count}: {told}, {seconds:.1f} s{how}", file=sys.stderr, flush=True)
 
 
 def best_of(trials: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:
@@ -209,6 +370,7 @@ class _Durable(keras_tuner.Oracle):
     """
 
     trials: dict[str, Any]
+    _retry_queue: list[str]
 
     def _random_values(self) -> Any:
         """The default strategy first, where the oracle would begin at random."""
@@ -229,10 +391,40 @@ class _Durable(keras_tuner.Oracle):
         self.trials = {name: self.trials[name] for name in self.start_order}
         ended = [n for n, trial in self.trials.items() if trial.status in ("COMPLETED", "FAILED")]
         self.end_order += [name for name in ended if name not in self.end_order]
-        left = [name for name in self.trials if name not in ended]
-        self._retry_queue = left[::-1]  # taken from the end
-        for name in left:  # what it may have reported would count in place of the new result
-            self.trials[name].metrics = type(self.trials[name].metrics)()
+        self._retry_queue = []
+        for name in [name for name in self.trials if name not in ended][::-1]:  # taken from the end
+            self._run_again(name)
+
+    def _run_again(self, trial_id: str) -> None:
+        trial = self.trials[trial_id]
+        trial.metrics = type(trial.metrics)()  # or what it reported would count, not its new result
+        self._retry_queue.append(trial_id)
+
+    # What a chief asks of it.
+
+    @property
+    def waiting(self) -> Sequence[str]:
+        """Trials that began, and that nobody runs."""
+        return tuple(self._retry_queue)
+
+    def take_back(self, worker: str) -> str | None:
+        """Lets the trial of a worker that died wait for another one; its id, if there is one."""
+        self.tuner_ids.discard(worker)
+        trial = self.ongoing_trials.pop(worker, None)
+        if trial is None:
+            return None
+        self._run_again(trial.trial_id)
+        return trial.trial_id
+
+    def withdraw(self, trial_id: str, worker: str | None = None) -> bool:
+        """Lets a trial wait no longer, since that worker runs it; False if it did not wait."""
+        if trial_id not in self._retry_queue:
+            return False
+        self._retry_queue.remove(trial_id)
+        if worker is not None:
+            self.tuner_ids.add(worker)
+            self.ongoing_trials[worker] = self.trials[trial_id]
+        return True
 
 
 class _DurableGrid(_Durable):
@@ -272,19 +464,8 @@ def _made_oracle(
     return oracle
 
 
-def _check_same_study(folder: Path, study: dict[str, Any]) -> None:
-    path = folder / "study.json"
-    before = _read(path)
-    if before is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(study, indent=1))
-        return
-    changed = [key for key in {**before, **study} if before.get(key) != study.get(key)]
-    if changed:
-        raise ValueError(
-            f"{folder} holds a study with another {', another '.join(changed)}. Use another "
-            "folder, or remove that one to search anew."
-        )
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
