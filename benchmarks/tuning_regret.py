@@ -1,0 +1,306 @@
+"""How good is the best strategy after few trials, on recorded tables, with the others remembered?
+
+    python -m benchmarks.recorded_tables .runs/tables/hpolib
+    python -m benchmarks.tuning_regret --tables .runs/tables/hpolib
+
+Each table of the folder (`benchmarks.recorded_tables` tells the format) is left out in turn: a store
+of studies holds the others, and every method searches the one that is left, all from the same
+default point. Normalised regret is 0 at the table's best and 1 at its median. Means over tables and
+seeds, with 95 % bootstrap intervals over seeds.
+
+- `ours`: `MetaBayesianOracle` with the memory of the others; `no_memory`: without; `shuffled`: with
+  a memory whose objectives were dealt out anew among the points of each study.
+- `optuna`: TPE as it comes; numbers that have an order are given as such.
+- `kerastuner`: KerasTuner's Bayesian oracle as it comes; it takes seconds a suggestion, so it has
+  `--kerastuner-seeds` seeds (3), and its finished runs are kept in .runs/tuning_regret, and used
+  again.
+- `random`, and `portfolio`: the best rows of the other tables in turn, without looking at results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arguments import environment
+from benchmarks.recorded_tables import OBJECTIVE, RecordedTable, read_tables, write_package_tables
+from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate
+from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.study_store import StudyStore
+
+import keras_tuner
+import numpy as np
+import optuna
+from tqdm import tqdm
+
+BUDGETS = (5, 10, 20, 50)
+TRIALS = 50
+HOME = Path(__file__).parents[1] / ".runs"
+Run = Callable[[RecordedTable, int], list[float]]
+
+
+def written_store(
+    folder: Path, space: keras_tuner.HyperParameters, tables: Sequence[RecordedTable], seed: int
+) -> StudyStore:
+    """A store with each table as a study; shuffled if `seed` is not negative."""
+    store = StudyStore(folder)
+    declared = space.get_config()["space"]
+    for table in tables:
+        objective = table.objective
+        if seed >= 0:
+            objective = np.random.default_rng(seed).permutation(objective)
+        shared = {"kind": "trial", "study_id": table.name, "strategy": None, "curve": []}
+        shared |= {"status": "completed", "error": None, "budget": 1, "seconds": 0.0, "seed": None}
+        shared |= {"ended": "2026-01-01T00:00:00+00:00", "suggested_by": None, "expected": None}
+        store.append_study(
+            {
+                "kind": "study",
+                "study_id": table.name,
+                "schema": 1,
+                "space": declared,
+                "space_version": 1,
+                "objective": OBJECTIVE,
+                "direction": table.direction,
+                "protocol": "recorded",
+                "budget_unit": "trial",
+                "budget": 1,
+                "oracle": "grid",
+                "seed": None,
+                "created": "2026-01-01T00:00:00+00:00",
+                "source": "tfrec-meta",
+                "data": {"name": table.name, "fingerprint": table.fingerprint, "description": ""},
+                "profile": None,
+                "text_embedding": None,
+            },
+            (
+                {
+                    **shared,
+                    "trial_id": str(row),
+                    "values": table.encoding.values(codes),
+                    "value": float(value),
+                }
+                for row, (codes, value) in enumerate(zip(table.codes, objective, strict=True))
+            ),
+        )
+    return store
+
+
+def memories(
+    space: keras_tuner.HyperParameters, tables: Sequence[RecordedTable], shuffle: int
+) -> dict[str, MetaSurrogate]:
+    """By the table that is left out, what is known of the others."""
+    encoding = tables[0].encoding
+    with tempfile.TemporaryDirectory() as folder:
+        store = written_store(Path(folder), space, tables, shuffle)
+        read = {s.study_id: EarlierStudy.read(s, encoding) for s in store.studies()}
+    found = {}
+    for table in tables:
+        others = [study for name, study in read.items() if name != table.name and study is not None]
+        found[table.name] = MetaSurrogate.train(others, encoding)
+    return found
+
+
+def by_oracle(make: Callable[[RecordedTable, int], keras_tuner.Oracle], trials: int) -> Run:
+    """A search by a KerasTuner oracle, which is told what the table says."""
+
+    def run(table: RecordedTable, seed: int) -> list[float]:
+        oracle, found = make(table, seed), []
+        oracle.verbose = 0
+        with tempfile.TemporaryDirectory() as folder:
+            oracle._set_project_dir(folder, "study")
+            for _ in range(trials):
+                trial = oracle.create_trial("tuner")
+                if trial.status != "RUNNING":
+                    break
+                found.append(table.of_values(trial.hyperparameters.values))
+                oracle.update_trial(trial.trial_id, {OBJECTIVE: found[-1]})
+                trial = oracle.get_trial(trial.trial_id)
+                trial.status = "COMPLETED"
+                oracle.end_trial(trial)
+        return found + found[-1:] * (trials - len(found))  # a space that was used up
+
+    return run
+
+
+def options_of(
+    space: keras_tuner.HyperParameters, table: RecordedTable, seed: int
+) -> dict[str, Any]:
+    """What KerasTuner's oracles take."""
+    return {
+        "objective": keras_tuner.Objective(OBJECTIVE, table.direction),
+        "max_trials": TRIALS,
+        "hyperparameters": space.copy(),
+        "seed": seed + 1,
+    }
+
+
+class DefaultFirst(keras_tuner.oracles.BayesianOptimizationOracle):
+    """KerasTuner's, but for the first point, which all methods share."""
+
+    def _random_values(self) -> Any:
+        if not self.start_order:
+            return dict(self.hyperparameters.values)
+        return super()._random_values()
+
+
+def by_optuna(table: RecordedTable, seed: int) -> list[float]:
+    """Optuna's TPE."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        direction="maximize" if table.direction == "max" else "minimize",
+    )
+    dimensions = table.encoding.dimensions
+    asked: dict[str, Any] = {}
+    for d in dimensions:
+        ordered = d.values is not None and d.ordered
+        asked[d.name] = d.values.index(d.default) if ordered and d.values else d.default
+    study.enqueue_trial(asked)
+    found: list[float] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        values: dict[str, Any] = {}
+        for d in dimensions:
+            if d.values is None:
+                low, high = d.bounds
+                values[d.name] = trial.suggest_float(d.name, low, high, log=d.sampling == "log")
+            elif d.ordered:
+                values[d.name] = d.values[trial.suggest_int(d.name, 0, len(d.values) - 1)]
+            else:
+                values[d.name] = trial.suggest_categorical(d.name, d.values)
+        found.append(table.of_values(values))
+        return found[-1]
+
+    study.optimize(objective, n_trials=TRIALS)
+    return found
+
+
+def at_random(table: RecordedTable, seed: int) -> list[float]:
+    """Random points after the default."""
+    generator = np.random.default_rng(seed)
+    points = table.encoding.sample(TRIALS - 1, generator)
+    return [table.value(codes) for codes in [table.encoding.default(), *points]]
+
+
+def portfolio(tables: Sequence[RecordedTable]) -> Run:
+    """The other tables' best rows, in turn."""
+
+    def run(table: RecordedTable, seed: int) -> list[float]:
+        others = [other for other in tables if other is not table]
+        orders = [other.codes[other.best_rows()[:TRIALS]] for other in others]
+        points, tried = [table.encoding.default()], set()
+        for place in range(TRIALS):
+            for order in orders:
+                if place < len(order) and order[place].tobytes() not in tried:
+                    tried.add(order[place].tobytes())
+                    points.append(order[place])
+        found = [table.value(codes) for codes in points[:TRIALS]]
+        return found + found[-1:] * (TRIALS - len(found))
+
+    return run
+
+
+def kept(run: Run, name: str) -> Run:
+    """A slow run, which is looked up where it was made before."""
+    path = HOME / "tuning_regret" / f"{name}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    known = {(r["table"], r["seed"]): r["found"] for r in map(json.loads, lines)}
+
+    def looked_up(table: RecordedTable, seed: int) -> list[float]:
+        if (table.fingerprint, seed) not in known:
+            found = run(table, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                line = {"table": table.fingerprint, "seed": seed, "found": found}
+                file.write(json.dumps(line) + "\n")
+            known[table.fingerprint, seed] = found
+        return known[table.fingerprint, seed]
+
+    return looked_up
+
+
+def interval(of_seeds: np.ndarray) -> list[float]:
+    """95 % of bootstrap means of [seeds]."""
+    generator = np.random.default_rng(0)
+    drawn = of_seeds[generator.integers(len(of_seeds), size=(2000, len(of_seeds)))].mean(axis=1)
+    return [float(value) for value in np.quantile(drawn, [0.025, 0.975])]
+
+
+def main() -> None:
+    """Reads the tables, runs all methods, prints a table and the JSON object."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tables", type=Path, help="a folder; by default HPOlib's, made if needed")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--kerastuner-seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one seed, without KerasTuner")
+    options = parser.parse_args()
+    seeds, slow_seeds = options.seeds, options.kerastuner_seeds
+    if options.quick:
+        seeds, slow_seeds = 1, 0
+    folder = options.tables
+    if folder is None:
+        folder = HOME / "tables" / "hpolib"
+        if not folder.exists():
+            write_package_tables(folder)
+    space, tables = read_tables(folder)
+    began = time.perf_counter()
+    memory, shuffled = memories(space, tables, -1), memories(space, tables, 0)
+    memory_seconds = (time.perf_counter() - began) / (2 * len(tables))
+
+    def ours(known: dict[str, MetaSurrogate] | None) -> Run:
+        return by_oracle(
+            lambda table, seed: MetaBayesianOracle(
+                **options_of(space, table, seed), memory=known[table.name] if known else None
+            ),
+            TRIALS,
+        )
+
+    stock = by_oracle(lambda table, seed: DefaultFirst(**options_of(space, table, seed)), TRIALS)
+    methods: dict[str, tuple[Run, int]] = {
+        "ours": (ours(memory), seeds),
+        "no_memory": (ours(None), seeds),
+        "shuffled": (ours(shuffled), seeds),
+        "optuna": (by_optuna, seeds),
+        "kerastuner": (kept(stock, f"keras_tuner-{keras_tuner.__version__}"), slow_seeds),
+        "random": (at_random, seeds),
+        "portfolio": (portfolio(tables), 1),
+    }
+    result: dict[str, Any] = {}
+    total = sum(count for _, count in methods.values()) * len(tables)
+    progress = tqdm(total=total, unit="run", disable=None)
+    for name, (run, count) in methods.items():
+        if not count:
+            continue
+        regrets = np.empty((count, len(tables), TRIALS))
+        for seed in range(count):
+            for place, table in enumerate(tables):
+                regrets[seed, place] = table.regrets(run(table, seed))
+                progress.update()
+        for budget in BUDGETS:
+            of_seeds = regrets[:, :, budget - 1].mean(axis=1)
+            result[f"{name}_{budget}"] = float(of_seeds.mean())
+            result[f"{name}_{budget}_interval"] = interval(of_seeds)
+        told = "  ".join(f"{b}: {result[f'{name}_{b}']:.4f}" for b in BUDGETS)
+        print(f"{name:12} {told}", file=sys.stderr, flush=True)
+    progress.close()
+    result |= {
+        "tables": [table.name for table in tables],
+        "seeds": seeds,
+        "kerastuner_seeds": slow_seeds,
+        "memory_seconds": memory_seconds,
+        "quick": options.quick,
+        "environment": environment(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
