@@ -3,8 +3,8 @@
 import json
 import math
 
-from tfrec_meta.tuning.importance import _draw
-from tfrec_meta.tuning.trial_records import active_values, default_values
+from tfrec_meta.tuning.importance import random_points
+from tfrec_meta.tuning.trial_records import default_values
 
 
 def hp(kind, name, conditions=None, **config):
@@ -110,8 +110,7 @@ def surrogate(points):
 
 def study(count=30, seed=1):
     """A header and trials of all kinds, the default first."""
-    points = [default_values(SPACE)]
-    points += [active_values(SPACE, point) for point in _draw(SPACE, count, seed)]
+    points = [default_values(SPACE), *random_points(SPACE, count, seed)]
     trials = []
     for number, values in enumerate(points[:count]):
         value = goodness(values) + 0.004 * math.sin(17 * number)

@@ -6,6 +6,7 @@ Each function gives a dict for the template, or None where there is nothing to d
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -117,7 +118,7 @@ def history(
             }
         )
     line = [steps[0]]
-    for (_, before), (here, now) in zip(steps, steps[1:], strict=False):
+    for (_, before), (here, now) in itertools.pairwise(steps):
         line += [(here, before), (here, now)]
     line.append((x(spent), line[-1][1]))
     return {

@@ -193,7 +193,7 @@ def _tiles(
     default: Mapping[str, Any] | None,
 ) -> list[tuple[str, str]]:
     """(value, name) of the facts at the top."""
-    count = {status: 0 for status in _STATUSES}
+    count = dict.fromkeys(_STATUSES, 0)
     for trial in trials:
         count[trial.get("status", "failed")] = count.get(trial.get("status", "failed"), 0) + 1
     tiles = [(number(objective_of(best) if best else None), f"best {header['objective']}")]
