@@ -24,6 +24,7 @@ CORE = [
     "pandas>=2.2,<3",
     "platformdirs>=4.2",
     "pyarrow>=18",
+    "rich>=13.9",
     "scipy>=1.13",
     "tensorboard>=2.20",
     "tensorflow>=2.21,<2.22",
