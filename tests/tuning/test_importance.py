@@ -29,8 +29,8 @@ def test_shares_of_an_additive_function_are_its_variances():
     assert list(shares) == ["rate", "big", "kind", "unused"]  # of 1 + 2/3 + 4/3 = 3
     assert shares["big"] == pytest.approx(1 / 3, abs=0.01)
     assert shares["kind"] == pytest.approx(2 / 9, abs=0.01)
-    # Eight bins of a straight line lose 1/64 of its variance.
-    assert shares["rate"] == pytest.approx(4 / 9 * 63 / 64, abs=0.01)
+    # 16 bins of a straight line lose 1/256 of its variance.
+    assert shares["rate"] == pytest.approx(4 / 9 * 255 / 256, abs=0.01)
     assert shares["unused"] < 0.01
 
 
@@ -123,3 +123,23 @@ def test_a_space_is_left_as_it_was():
     before = repr(SPACE)
     importance(surrogate, SPACE, samples=16)
     assert repr(SPACE) == before
+
+
+def test_only_what_is_fixed_leaves_nothing_to_tell():
+    assert importance(additive_of_nothing, [hp("Fixed", "fixed", value=3)]) == {}
+
+
+def additive_of_nothing(points):
+    return np.arange(len(points), dtype=float), np.zeros(len(points))
+
+
+def test_thirty_hyperparameters_leave_the_one_that_matters_on_top():
+    space = [hp("Float", f"p{n}", min_value=0.0, max_value=1.0) for n in range(30)]
+
+    def seventh(points):
+        return [point["p7"] ** 2 for point in points], np.zeros(len(points))
+
+    shares = importance(seventh, space)
+    assert next(iter(shares)) == "p7"
+    assert shares["p7"] > 0.9
+    assert sum(shares.values()) <= 1.0 + 1e-9

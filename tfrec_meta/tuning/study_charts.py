@@ -161,7 +161,15 @@ def parallel(
     right, away = width - 84.0, width - 28.0
     scored = [objective_of(trials[place]) or 0.0 for place in levels]
     goal = linear(*_without_outliers(scored, direction), left, right, 6)
-    rows = [{"name": objective, "full": objective, "y": 22.0, "ticks": goal.marks(), "goal": True}]
+    rows: list[dict[str, Any]] = [
+        {
+            "name": cut(objective, _LONGEST_NAME),
+            "full": objective,
+            "y": 22.0,
+            "ticks": goal.marks(),
+            "goal": True,
+        }
+    ]
     positions: list[list[float]] = [
         [goal(value) if (value := objective_of(trial)) is not None else away for trial in trials]
     ]
