@@ -1,7 +1,9 @@
 """The display of a search, on a terminal and elsewhere."""
 
 import io
+import logging
 import re
+import sys
 
 from tests.tuning.study_samples import SPACE, header, trial
 from tfrec_meta.tuning.live_table import SearchDisplay
@@ -152,6 +154,26 @@ def test_many_differences_are_counted():
     assert "label_smoothing=0.1 learning_rate=0.001 +1" in on_terminal(
         [trial(0, space_values, 0.2)], width=200
     )
+
+
+def test_logs_go_above_the_table_and_come_back_to_their_stream(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stderr", out)
+    handler = logging.StreamHandler()
+    logger = logging.getLogger("a training of ours")
+    logger.addHandler(handler)
+    try:
+        with SearchDisplay(header(), 2, terminal=True, width=80) as display:
+            assert handler.stream is not out
+            display.trial_ended(trial(0, DEFAULT, 0.2))
+            logger.warning("a warning")
+        assert handler.stream is out
+        assert sys.stderr is out
+    finally:
+        logger.removeHandler(handler)
+    text = out.getvalue()
+    # It was written where the table had been erased, which was drawn anew below it.
+    assert re.search(r"\x1b\[2Ka warning\n", text)
 
 
 HOSTILE = "[red]\x1b[2J\x07\r\nsecond [/nothing]\ud800"

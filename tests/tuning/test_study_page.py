@@ -2,13 +2,16 @@
 
 import ast
 import html.parser
+import json
 import math
 import re
+import types
 
+import tfrec_meta as tm
 from tests.pipeline import browser
 from tests.tuning.study_samples import SPACE, header, hp, study, suggestions, surrogate, trial
+from tfrec_meta.tuning import StrategySpace, study_page
 from tfrec_meta.tuning import study_charts as charts
-from tfrec_meta.tuning import study_page
 from tfrec_meta.tuning.importance import Dependence, random_points
 from tfrec_meta.tuning.trial_records import default_values, parameters
 
@@ -122,6 +125,18 @@ def test_the_snippet_is_python_with_the_strategy():
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "tm.Strategy.from_dict"
     )
     assert ast.literal_eval(call.args[0]) == record
+
+
+def test_the_snippet_runs_with_what_our_space_records(monkeypatch):
+    trained = []
+    monkeypatch.setattr(tm, "train", lambda data, strategy: trained.append(strategy), raising=False)
+    values = {"two_tower/embedding_dim": 128, "two_tower/training/learning_rate": 0.01}
+    record = json.loads(json.dumps(StrategySpace().strategy_record(values)))
+    text = study_page.render(header(), [trial(0, DEFAULT, 0.3, strategy=record)])
+    snippet = html.unescape(re.search(r"(?s)<pre>(.*?)</pre>", text).group(1))
+    exec(snippet, {"split": types.SimpleNamespace(train=None)})
+    assert trained[0].model.embedding_dim == 128
+    assert trained[0].training.learning_rate == 0.01
 
 
 def test_a_record_without_a_strategy_has_no_snippet():

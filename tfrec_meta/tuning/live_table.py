@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -65,6 +66,7 @@ class SearchDisplay:
         self._known = parameters(header["space"])
         self._began = clock()
         self._live: Any = None
+        self._moved: list[logging.StreamHandler[Any]] = []
 
     def begin(self) -> None:
         """Starts the clock, and on a terminal draws the table."""
@@ -77,15 +79,20 @@ class SearchDisplay:
         console = Console(
             file=self._stream, force_terminal=True, width=self._width, highlight=False
         )
+        ours = self._stream is sys.stderr
         self._live = Live(
             console=console,
             get_renderable=self._drawn,
             refresh_per_second=1,  # the clock; a trial that ends is shown at once
             # What others print goes above the table, as long as it would be on the terminal anyhow.
-            redirect_stderr=self._stream is sys.stderr,
-            redirect_stdout=self._stream is sys.stderr and sys.stdout.isatty(),
+            redirect_stderr=ours,
+            redirect_stdout=ours and sys.stdout.isatty(),
         )
         self._live.start()
+        # Handlers of logs hold the stream itself, and would write into the middle of the table.
+        self._moved = _handlers_on(self._stream) if ours else []
+        for handler in self._moved:
+            handler.setStream(sys.stderr)
 
     def trial_ended(self, trial: Mapping[str, Any]) -> None:
         """Takes in a trial's record; one with the number of an earlier one takes its place."""
@@ -103,6 +110,8 @@ class SearchDisplay:
     def end(self) -> None:
         """Leaves the table as it is, and tells the best trial with its hyperparameters."""
         if self._live is not None:
+            for handler in self._moved:
+                handler.setStream(self._stream)
             self._live.stop()
             self._live = None
         if self._trials:
@@ -224,6 +233,13 @@ class SearchDisplay:
             f"{_clock_face(elapsed)} passed, {left}",
         )
         return row
+
+
+def _handlers_on(stream: TextIO) -> list[logging.StreamHandler[Any]]:
+    """The handlers of all loggers that write to this very stream."""
+    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
+    handlers = [h for logger in loggers for h in getattr(logger, "handlers", ())]
+    return [h for h in handlers if isinstance(h, logging.StreamHandler) and h.stream is stream]
 
 
 def _remaining(ended: int, left: int, elapsed: float) -> str:
