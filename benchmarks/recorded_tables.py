@@ -97,7 +97,9 @@ class RecordedTable:
             column = frame[dimension.name]
             if dimension.values is not None and not dimension.ordered or column.isna().any():
                 column = column.where(column.notna(), ABSENT)
-                if dimension.values is not None and all(isinstance(v, str) for v in dimension.values):
+                if dimension.values is not None and all(
+                    isinstance(v, str) for v in dimension.values
+                ):
                     column = column.astype(str)
             known = {value: dimension.code(value) for value in column.unique().tolist()}
             columns.append(column.map(known).to_numpy(np.float64))

@@ -143,9 +143,7 @@ class SpaceEncoding:
                 wanted.append(([parent.place for parent in parents], codes))
             self._conditions.append(wanted)
             by_name.setdefault(dimension.name, []).append(dimension)
-        self.groups = np.repeat(
-            np.arange(len(self.dimensions)), [d.width for d in self.dimensions]
-        )
+        self.groups = np.repeat(np.arange(len(self.dimensions)), [d.width for d in self.dimensions])
         self._starts = np.cumsum([0, *(d.width for d in self.dimensions)])
 
     @property
@@ -213,9 +211,7 @@ class SpaceEncoding:
     def values(self, codes: np.ndarray) -> dict[str, Any]:
         """Hyperparameters by name of one point, those that are active."""
         active = self.active(codes[None])[0]
-        return {
-            d.name: d.value(float(codes[d.place])) for d in self.dimensions if active[d.place]
-        }
+        return {d.name: d.value(float(codes[d.place])) for d in self.dimensions if active[d.place]}
 
     def default(self) -> np.ndarray:
         """The codes of the default values."""
