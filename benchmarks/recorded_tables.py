@@ -95,7 +95,7 @@ class RecordedTable:
         columns = []
         for dimension in encoding.dimensions:
             column = frame[dimension.name]
-            if dimension.values is not None and not dimension.ordered or column.isna().any():
+            if (dimension.values is not None and not dimension.ordered) or column.isna().any():
                 column = column.where(column.notna(), ABSENT)
                 if dimension.values is not None and all(
                     isinstance(v, str) for v in dimension.values

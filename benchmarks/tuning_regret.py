@@ -3,8 +3,8 @@
     python -m benchmarks.recorded_tables .runs/tables/hpolib
     python -m benchmarks.tuning_regret --tables .runs/tables/hpolib
 
-Each table of the folder (`benchmarks.recorded_tables` tells the format) is left out in turn: a store
-of studies holds the others, and every method searches the one that is left, all from the same
+Each table of the folder (`benchmarks.recorded_tables` tells the format) is left out in turn: a
+store of studies holds the others, and every method searches the one that is left, all from the same
 default point. Normalised regret is 0 at the table's best and 1 at its median. Means over tables and
 seeds, with 95 % bootstrap intervals over seeds.
 
@@ -93,13 +93,13 @@ def written_store(
 
 def memories(
     space: keras_tuner.HyperParameters, tables: Sequence[RecordedTable], shuffle: int
-) -> dict[str, MetaSurrogate]:
+) -> dict[str, MetaSurrogate | None]:
     """By the table that is left out, what is known of the others."""
     encoding = tables[0].encoding
     with tempfile.TemporaryDirectory() as folder:
         store = written_store(Path(folder), space, tables, shuffle)
         read = {s.study_id: EarlierStudy.read(s, encoding) for s in store.studies()}
-    found = {}
+    found: dict[str, MetaSurrogate | None] = {}
     for table in tables:
         others = [study for name, study in read.items() if name != table.name and study is not None]
         found[table.name] = MetaSurrogate.train(others, encoding)
@@ -255,7 +255,7 @@ def main() -> None:
     memory, shuffled = memories(space, tables, -1), memories(space, tables, 0)
     memory_seconds = (time.perf_counter() - began) / (2 * len(tables))
 
-    def ours(known: dict[str, MetaSurrogate] | None) -> Run:
+    def ours(known: dict[str, MetaSurrogate | None] | None) -> Run:
         return by_oracle(
             lambda table, seed: MetaBayesianOracle(
                 **options_of(space, table, seed), memory=known[table.name] if known else None

@@ -1,4 +1,4 @@
-"""Gaussian process regression of few points, in NumPy: a suggestion must not take longer than 20 ms.
+"""Gaussian process regression of few points, in NumPy: a suggestion takes milliseconds.
 
 Matérn-5/2 with a length scale a hyperparameter, beside it a linear part in what earlier studies
 predict; fitted by the maximum of the posterior, under priors that let length scales grow with the

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,8 @@ _MOST_ROWS = 4096  # of one study
 _BATCH, _STEPS = 512, 1500
 _WIDTH, _EMBEDDING = 128, 32
 _HEAD_PENALTY = 1e-2
+_HELD_OUT, _SHRINKAGE, _LEAST_SKILL = 0.2, 20.0, 0.1
+_NAMES = "studies"  # in a kept file
 _log = logging.getLogger(__name__)
 
 
@@ -110,34 +115,39 @@ class MetaSurrogate:
     @classmethod
     def train(
         cls, studies: Sequence[EarlierStudy], encoding: SpaceEncoding, seed: int = 0
-    ) -> MetaSurrogate:
+    ) -> MetaSurrogate | None:
         """Fits the network; seconds on a CPU.
 
+        A fifth of the trials is held out at first: a study whose trials can't be foreseen from the
+        others teaches nothing, and is left out.
+
         Args:
-            studies: at least one.
+            studies: any number.
             encoding: of the space, in which the studies were read.
             seed: of the weights, and of the rows that are taken of large studies.
 
-        Raises:
-            ValueError: without any study.
+        Returns:
+            None if no study is left to learn from.
         """
         if not studies:
-            raise ValueError("There are no earlier studies to learn from.")
+            return None
         generator = np.random.default_rng(seed)
         rows = [_telling_rows(study.scores, generator) for study in studies]
-        inputs = np.concatenate(
-            [encoding.features(s.codes[r]) for s, r in zip(studies, rows, strict=True)]
-        )
-        targets = np.concatenate([s.scores[r] for s, r in zip(studies, rows, strict=True)])
-        of_study = np.repeat(np.arange(len(studies)), [len(r) for r in rows])
-        weights = _fit(inputs, targets, of_study, len(studies), generator)
-        return cls(studies, weights)
+        features = [encoding.features(s.codes[r]) for s, r in zip(studies, rows, strict=True)]
+        scores = [s.scores[r] for s, r in zip(studies, rows, strict=True)]
+        skills = _skills(features, scores, generator)
+        chosen = np.flatnonzero(skills >= _LEAST_SKILL)
+        _log.info("Skill of the surrogate on trials held out, a study: %s", skills.round(2))
+        if not len(chosen):
+            return None
+        weights = _fit([features[i] for i in chosen], [scores[i] for i in chosen], generator)
+        return cls([studies[i] for i in chosen], weights)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """float64 [N, S]: the scores that points, as features [N, D], would have in each study."""
         *layers, heads, offsets = self._weights
         hidden = features
-        for matrix, bias in zip(layers[0::2], layers[1::2], strict=True):
+        for matrix, bias in zip(layers[::2], layers[1::2], strict=True):
             hidden = hidden @ matrix + bias
             hidden = hidden / (1.0 + np.exp(-np.clip(hidden, -60.0, 60.0)))
         return hidden @ heads + offsets
@@ -159,13 +169,9 @@ class MetaSurrogate:
 
     # Beside the store.
 
-    def save(self, path: Path) -> None:
-        """Writes the network's weights; a kill leaves no half file."""
-        beside = path.with_suffix(".partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.savez(file, *self._weights)
-        beside.replace(path)
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's, by name, in the order that the constructor takes."""
+        return {f"weight_{place:02d}": weight for place, weight in enumerate(self._weights)}
 
     @classmethod
     def kept_or_trained(
@@ -174,24 +180,31 @@ class MetaSurrogate:
         encoding: SpaceEncoding,
         folder: Path | None,
         seed: int = 0,
-    ) -> MetaSurrogate:
+    ) -> MetaSurrogate | None:
         """Reads what was trained before on the very same studies, else trains, and keeps it.
 
         Args:
             folder: where trained networks are; None keeps nothing.
         """
-        if folder is None:
+        if folder is None or not studies:
             return cls.train(studies, encoding, seed)
         path = folder / f"{_digest(studies, encoding, seed)}.npz"
         try:
             with np.load(path, allow_pickle=False) as kept:
-                return cls(studies, [kept[name] for name in kept.files])
+                chosen = [s for s in studies if s.name in kept[_NAMES].tolist()]
+                weights = [kept[name] for name in kept.files if name != _NAMES]
+                return cls(chosen, weights) if chosen else None
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             _log.warning("%s can't be read (%s); the surrogate is trained anew.", path, error)
         trained = cls.train(studies, encoding, seed)
-        trained.save(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.stem}-{os.getpid()}.partial")
+        names = np.array([] if trained is None else [study.name for study in trained.studies], str)
+        with beside.open("wb") as file:
+            np.savez(file, **{_NAMES: names}, **({} if trained is None else trained.weights()))
+        beside.replace(path)
         return trained
 
 
@@ -204,17 +217,46 @@ def _telling_rows(scores: np.ndarray, generator: np.random.Generator) -> np.ndar
     return np.append(best, generator.choice(others, _MOST_ROWS - len(best), replace=False))
 
 
+def _skills(
+    features: Sequence[np.ndarray], scores: Sequence[np.ndarray], generator: np.random.Generator
+) -> np.ndarray:
+    """float64 [S], at most 1: the correlation of predicted and true scores of trials held out.
+
+    Of a study with few trials it is drawn towards the mean of all, as its own says little.
+    """
+    held = [generator.random(len(y)) < _HELD_OUT for y in scores]
+    kept = [~out if (~out).any() else np.ones(len(out), bool) for out in held]
+    fitted = MetaSurrogate(
+        [],
+        _fit(
+            [x[keep] for x, keep in zip(features, kept, strict=True)],
+            [y[keep] for y, keep in zip(scores, kept, strict=True)],
+            generator,
+            steps=_STEPS // 3,
+        ),
+    )
+    found, counts = np.zeros(len(scores)), np.array([out.sum() for out in held], float)
+    for place, (x, y, out) in enumerate(zip(features, scores, held, strict=True)):
+        if out.sum() > 2 and np.ptp(y[out]) > 0:
+            predicted = fitted.predict(x[out])[:, place]
+            if np.ptp(predicted) > 0:
+                found[place] = np.corrcoef(predicted, y[out])[0, 1]
+    mean = (found * counts).sum() / max(counts.sum(), 1.0)
+    return (found * counts + mean * _SHRINKAGE) / (counts + _SHRINKAGE)
+
+
 def _fit(
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    of_study: np.ndarray,
-    studies: int,
+    features: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
     generator: np.random.Generator,
+    steps: int = _STEPS,
 ) -> list[np.ndarray]:
     """Weights of two hidden layers, the embedding, the heads and their offsets."""
+    inputs, targets, studies = np.concatenate(features), np.concatenate(scores), len(scores)
+    of_study = np.repeat(np.arange(studies), [len(y) for y in scores])
     sizes = [inputs.shape[1], _WIDTH, _WIDTH, _EMBEDDING]
     layers: list[tf.Variable] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         deviation = np.sqrt(2.0 / max(fan_in, 1))
         drawn = generator.normal(0.0, deviation, (fan_in, fan_out))
         layers += [tf.Variable(drawn, dtype=tf.float32), tf.Variable(tf.zeros([fan_out]))]
@@ -222,7 +264,7 @@ def _fit(
     own = tf.Variable(tf.zeros([_EMBEDDING, studies]))
     offsets = tf.Variable(tf.zeros([studies]))
     variables = [*layers, shared, own, offsets]
-    schedule = tf.keras.optimizers.schedules.CosineDecay(3e-3, _STEPS)
+    schedule = tf.keras.optimizers.schedules.CosineDecay(3e-3, steps)
     optimizer = tf.keras.optimizers.Adam(schedule)
     # Every study counts alike, however many of its rows there are.
     weights = (1.0 / np.bincount(of_study, minlength=studies))[of_study]
@@ -233,7 +275,7 @@ def _fit(
     def step(x: tf.Tensor, y: tf.Tensor, study: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             hidden = x
-            for matrix, bias in zip(layers[0::2], layers[1::2], strict=True):
+            for matrix, bias in zip(layers[::2], layers[1::2], strict=True):
                 hidden = tf.nn.silu(tf.matmul(hidden, matrix) + bias)
             head = tf.gather(shared + own, study, axis=1)
             predicted = tf.einsum("be,eb->b", hidden, head) + tf.gather(offsets, study)
@@ -244,7 +286,7 @@ def _fit(
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     size = min(_BATCH, len(inputs))
-    drawn_rows = generator.choice(len(inputs), (_STEPS, size), p=shares)
+    drawn_rows = generator.choice(len(inputs), (steps, size), p=shares)
     x, y, s = inputs.astype(np.float32), targets.astype(np.float32), of_study.astype(np.int32)
     for rows in drawn_rows:
         step(tf.constant(x[rows]), tf.constant(y[rows]), tf.constant(s[rows]))

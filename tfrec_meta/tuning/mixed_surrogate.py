@@ -178,7 +178,8 @@ class MixedSurrogate:
         points = self._points(features, None)
         found = [self._models[0].predict(points)]
         if len(self._models) > 1 and self.weights[1] > 0:
-            assert self.memory is not None and self.beliefs is not None
+            assert self.memory is not None
+            assert self.beliefs is not None
             basis = self.memory.predict(features) - self._centre
             mean, deviation = self._models[1].predict(points, basis)
             found.append((mean + basis @ self.beliefs, deviation))
