@@ -15,7 +15,7 @@ from tfrec_meta.tuning.mixed_surrogate import MixedSurrogate, diverse_best
 import keras_tuner
 import numpy as np
 
-PRIOR_TRIALS = 4  # after the default, before the surrogate of the new study is asked
+INITIAL_TRIALS = 4  # after the default, before the surrogate of the new study is asked
 _ENUMERABLE = 2_000  # points of a space that are all looked at
 _SAMPLES, _CENTRES, _ROUNDS = 300, 5, 2
 _SHOWN_OF_PRIOR = 16
@@ -29,7 +29,10 @@ class _SurrogateOracle(keras_tuner.Oracle):
             ({"mean", "std"} in units of the objective, None before there is a surrogate).
     """
 
-    def _begin(self, memory: MetaSurrogate | None, beliefs: Sequence[float] | None) -> None:
+    def _begin(
+        self, memory: MetaSurrogate | None, beliefs: Sequence[float] | None, initial: int
+    ) -> None:
+        self._initial = initial
         self._encoding = SpaceEncoding(self.hyperparameters)
         size = self._encoding.size(_ENUMERABLE)
         self._everything = None if size is None else self._encoding.all()
@@ -97,7 +100,7 @@ class _SurrogateOracle(keras_tuner.Oracle):
     def _suggestion(self) -> tuple[np.ndarray | None, str]:
         generator = self._generator()
         tried = self._tried()
-        if len(self.start_order) <= PRIOR_TRIALS:
+        if len(self.start_order) <= self._initial:
             if self._memory is not None:
                 left = unseen(self._prior_points(), tried)
                 if len(left):
@@ -255,6 +258,7 @@ class MetaBayesianOracle(_SurrogateOracle):
         hyperparameters: the space; nothing may be added to it later.
         memory: of earlier studies.
         beliefs: float [S], how much each of them is believed; alike by default.
+        initial: trials after the default, of the memory or spread, before the surrogate is asked.
         seed: of the suggestions.
         **options: of `keras_tuner.Oracle`.
     """
@@ -267,6 +271,7 @@ class MetaBayesianOracle(_SurrogateOracle):
         *,
         memory: MetaSurrogate | None = None,
         beliefs: Sequence[float] | None = None,
+        initial: int = INITIAL_TRIALS,
         seed: int | None = None,
         **options: Any,
     ):
@@ -278,7 +283,7 @@ class MetaBayesianOracle(_SurrogateOracle):
             seed=seed,
             **options,
         )
-        self._begin(memory, beliefs)
+        self._begin(memory, beliefs, initial)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """See KerasTuner: the values of a new trial, or that there is none."""
@@ -302,6 +307,7 @@ class MetaHyperbandOracle(_SurrogateOracle, keras_tuner.oracles.HyperbandOracle)
         hyperparameters: the space; nothing may be added to it later.
         memory: of earlier studies.
         beliefs: float [S], how much each of them is believed; alike by default.
+        initial: trials after the default, of the memory or spread, before the surrogate is asked.
         stop_hopeless: whether trials are stopped by their curves.
         seed: of the suggestions.
         **options: of KerasTuner's `HyperbandOracle`.
@@ -317,6 +323,7 @@ class MetaHyperbandOracle(_SurrogateOracle, keras_tuner.oracles.HyperbandOracle)
         *,
         memory: MetaSurrogate | None = None,
         beliefs: Sequence[float] | None = None,
+        initial: int = INITIAL_TRIALS,
         stop_hopeless: bool = True,
         seed: int | None = None,
         **options: Any,
@@ -331,7 +338,7 @@ class MetaHyperbandOracle(_SurrogateOracle, keras_tuner.oracles.HyperbandOracle)
         )
         self._stop_hopeless = stop_hopeless
         self._curves: dict[str, tuple[float, ...]] = {}
-        self._begin(memory, beliefs)
+        self._begin(memory, beliefs, initial)
 
     _budgets = 1
 
