@@ -1,0 +1,5 @@
+"""Knowledge of text: BERT checkpoints in TensorFlow."""
+
+from tfrec_meta.distillation.bert import BertEncoder
+
+__all__ = ["BertEncoder"]
