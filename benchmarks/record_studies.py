@@ -5,7 +5,7 @@
 Of each data set below, made or public, `TRIALS` strategies of the default space of four families
 are trained and scored on validation: the default, half of the others spread over the space, the
 rest where the surrogate without any memory expects most. They are written into
-tfrec_meta/tuning/prior_studies, a store that `shipped_studies` reads. A killed run goes on with the
+tfrec_meta/tuning/shipped_studies, a store that `shipped_studies` reads. A killed run goes on with the
 trials that are left; finished trials are in .runs/record_studies.
 """
 
@@ -32,7 +32,7 @@ import keras_tuner
 FAMILIES = ("two_tower", "ials", "low_rank_ease", "item_knn")
 TRIALS, SPREAD, EPOCHS, SEED = 40, 20, 8, 42
 HOME = Path(__file__).parents[1] / ".runs" / "record_studies"
-SHIPPED = Path(__file__).parents[1] / "tfrec_meta" / "tuning" / "prior_studies"
+SHIPPED = Path(__file__).parents[1] / "tfrec_meta" / "tuning" / "shipped_studies"
 
 
 def made(users: int, items: int, interactions: int, **options: Any) -> Callable[[], Any]:
@@ -126,7 +126,9 @@ def record(name: str, trials: int) -> None:
     (HOME / f"{name}.header.json").write_text(json.dumps(header(name, split.train, space)))
 
 
-def tried(evaluate: Any, space: StrategySpace, values: Mapping[str, Any]) -> dict[str, Any]:
+def tried(
+    evaluate: Any, space: StrategySpace, values: Mapping[str, Any], epochs: int = EPOCHS
+) -> dict[str, Any]:
     """A trial as the store takes it, but for its study and id."""
     curve: list[float] = []
 
@@ -138,7 +140,7 @@ def tried(evaluate: Any, space: StrategySpace, values: Mapping[str, Any]) -> dic
     value, error = None, None
     try:
         value = round(
-            float(evaluate(space.strategy_record(values), EPOCHS, HOME, report)[OBJECTIVE]), 6
+            float(evaluate(space.strategy_record(values), epochs, HOME, report)[OBJECTIVE]), 6
         )
     except Exception as fault:
         error = f"{type(fault).__name__}: {fault}"

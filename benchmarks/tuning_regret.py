@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import searches
 from benchmarks.arguments import environment
 from benchmarks.recorded_tables import OBJECTIVE, RecordedTable, read_tables, write_package_tables
 from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate
@@ -36,7 +37,6 @@ from tfrec_meta.tuning.study_store import StudyStore
 
 import keras_tuner
 import numpy as np
-import optuna
 from tqdm import tqdm
 
 BUDGETS = (5, 10, 20, 50)
@@ -106,79 +106,10 @@ def memories(
     return found
 
 
-def by_oracle(make: Callable[[RecordedTable, int], keras_tuner.Oracle], trials: int) -> Run:
-    """A search by a KerasTuner oracle, which is told what the table says."""
-
-    def run(table: RecordedTable, seed: int) -> list[float]:
-        oracle, found = make(table, seed), []
-        oracle.verbose = 0
-        with tempfile.TemporaryDirectory() as folder:
-            oracle._set_project_dir(folder, "study")
-            for _ in range(trials):
-                trial = oracle.create_trial("tuner")
-                if trial.status != "RUNNING":
-                    break
-                found.append(table.of_values(trial.hyperparameters.values))
-                oracle.update_trial(trial.trial_id, {OBJECTIVE: found[-1]})
-                trial = oracle.get_trial(trial.trial_id)
-                trial.status = "COMPLETED"
-                oracle.end_trial(trial)
-        return found + found[-1:] * (trials - len(found))  # a space that was used up
-
-    return run
-
-
-def options_of(
-    space: keras_tuner.HyperParameters, table: RecordedTable, seed: int
-) -> dict[str, Any]:
-    """What KerasTuner's oracles take."""
-    return {
-        "objective": keras_tuner.Objective(OBJECTIVE, table.direction),
-        "max_trials": TRIALS,
-        "hyperparameters": space.copy(),
-        "seed": seed + 1,
-    }
-
-
-class DefaultFirst(keras_tuner.oracles.BayesianOptimizationOracle):
-    """KerasTuner's, but for the first point, which all methods share."""
-
-    def _random_values(self) -> Any:
-        if not self.start_order:
-            return dict(self.hyperparameters.values)
-        return super()._random_values()
-
-
-def by_optuna(table: RecordedTable, seed: int) -> list[float]:
-    """Optuna's TPE."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        direction="maximize" if table.direction == "max" else "minimize",
-    )
-    dimensions = table.encoding.dimensions
-    asked: dict[str, Any] = {}
-    for d in dimensions:
-        ordered = d.values is not None and d.ordered
-        asked[d.name] = d.values.index(d.default) if ordered and d.values else d.default
-    study.enqueue_trial(asked)
-    found: list[float] = []
-
-    def objective(trial: optuna.Trial) -> float:
-        values: dict[str, Any] = {}
-        for d in dimensions:
-            if d.values is None:
-                low, high = d.bounds
-                values[d.name] = trial.suggest_float(d.name, low, high, log=d.sampling == "log")
-            elif d.ordered:
-                values[d.name] = d.values[trial.suggest_int(d.name, 0, len(d.values) - 1)]
-            else:
-                values[d.name] = trial.suggest_categorical(d.name, d.values)
-        found.append(table.of_values(values))
-        return found[-1]
-
-    study.optimize(objective, n_trials=TRIALS)
-    return found
+def filled(found: Sequence[float | None]) -> list[float]:
+    """As many as there are trials, where a space was used up before."""
+    values = [value for value in found if value is not None]
+    return values + values[-1:] * (TRIALS - len(values))
 
 
 def at_random(table: RecordedTable, seed: int) -> list[float]:
@@ -256,14 +187,22 @@ def main() -> None:
     memory_seconds = (time.perf_counter() - began) / (2 * len(tables))
 
     def ours(known: dict[str, MetaSurrogate | None] | None) -> Run:
-        return by_oracle(
-            lambda table, seed: MetaBayesianOracle(
-                **options_of(space, table, seed), memory=known[table.name] if known else None
-            ),
-            TRIALS,
-        )
+        def run(table: RecordedTable, seed: int) -> list[float]:
+            told = searches.options(space, table.direction, TRIALS, seed)
+            remembered = known[table.name] if known else None
+            oracle = MetaBayesianOracle(**told, memory=remembered)
+            return filled(searches.by_oracle(oracle, table.of_values, TRIALS))
 
-    stock = by_oracle(lambda table, seed: DefaultFirst(**options_of(space, table, seed)), TRIALS)
+        return run
+
+    def stock(table: RecordedTable, seed: int) -> list[float]:
+        oracle = searches.DefaultFirst(**searches.options(space, table.direction, TRIALS, seed))
+        return filled(searches.by_oracle(oracle, table.of_values, TRIALS))
+
+    def by_optuna(table: RecordedTable, seed: int) -> list[float]:
+        given = (table.encoding, table.direction, table.of_values, TRIALS, seed)
+        return filled(searches.by_optuna(*given))
+
     methods: dict[str, tuple[Run, int]] = {
         "ours": (ours(memory), seeds),
         "no_memory": (ours(None), seeds),
