@@ -5,7 +5,7 @@
 Of each data set below, made or public, `TRIALS` strategies of the default space of four families
 are trained and scored on validation: the default, half of the others spread over the space, the
 rest where the surrogate without any memory expects most. They are written into
-tfrec_meta/tuning/shipped_studies, a store that `shipped_studies` reads. A killed run goes on with the
+tfrec_meta/tuning/shipped_studies, a store that `shipped_studies` reads. A killed run goes on with
 trials that are left; finished trials are in .runs/record_studies.
 """
 
@@ -30,7 +30,7 @@ from tfrec_meta.tuning.oracles import MetaBayesianOracle
 import keras_tuner
 
 FAMILIES = ("two_tower", "ials", "low_rank_ease", "item_knn")
-TRIALS, SPREAD, EPOCHS, SEED = 40, 20, 8, 42
+TRIALS, SPREAD, EPOCHS, SEED = 32, 16, 8, 42
 HOME = Path(__file__).parents[1] / ".runs" / "record_studies"
 SHIPPED = Path(__file__).parents[1] / "tfrec_meta" / "tuning" / "shipped_studies"
 
