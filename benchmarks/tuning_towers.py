@@ -16,14 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tfrec_meta as tm
 from benchmarks import record_studies, searches
 from benchmarks.arguments import environment
-from benchmarks.record_studies import DATA, EPOCHS, FAMILIES, SEED
+from benchmarks.lecturers import lecturers
+from benchmarks.record_studies import EPOCHS, FAMILIES, SEED
 from tfrec_meta import api
 from tfrec_meta.tuning import OBJECTIVE, StrategySpace, StudyStore
 from tfrec_meta.tuning.encoding import SpaceEncoding
@@ -33,6 +34,11 @@ from tfrec_meta.tuning.oracles import MetaBayesianOracle
 import numpy as np
 
 HOME = Path(__file__).parents[1] / ".runs" / "tuning_towers"
+DATA: dict[str, Callable[[], tm.Interactions]] = {
+    "movielens-100k": lambda: tm.movielens("100k"),
+    "lecturers": lecturers,
+    "quick": record_studies.DATA["synthetic-5"],
+}
 SOURCES = ("movielens-100k", "lecturers")
 OURS, THEIRS = 10, 30
 
@@ -40,8 +46,8 @@ OURS, THEIRS = 10, 30
 class Trainer:
     """Trains strategies on one data set, each once."""
 
-    def __init__(self, name: str, space: StrategySpace, data: tm.Interactions | None = None):
-        data = DATA[name]() if data is None else data
+    def __init__(self, name: str, space: StrategySpace):
+        data = DATA[name]()
         self.split = tm.split_by_user(data, train=0.75, validation=0.1, seed=SEED)
         self.space = space
         self.strategy = api.Strategy(
@@ -105,7 +111,7 @@ def main() -> None:
     ]
     memory = MetaSurrogate.train(earlier, encoding)
     ours, theirs, seeds = (3, 3, 1) if chosen.quick else (OURS, THEIRS, chosen.seeds)
-    names = ("synthetic-5",) if chosen.quick else SOURCES
+    names = ("quick",) if chosen.quick else SOURCES
     validation: dict[str, list[float]] = {}
     tested: dict[str, list[float]] = {}
     for name in names:
