@@ -157,7 +157,7 @@ def _factor(kernel: np.ndarray) -> np.ndarray:
             return linalg.cholesky(kernel, lower=True, check_finite=False)
         except linalg.LinAlgError:
             continue
-    raise ValueError("The kernel has no Cholesky factor; are all points and targets finite?")
+    raise linalg.LinAlgError("The kernel is far from positive definite.")
 
 
 def _distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
