@@ -54,7 +54,10 @@ def family_space():
         (lambda hp: hp.Int("x", 2, 32, step=2, sampling="reverse_log"), [2, 18, 26, 30, 32]),
         (lambda hp: hp.Float("x", -1.0, -0.1, step=0.4), [-1.0, -0.6, -0.2]),
         (lambda hp: hp.Float("x", 0.0, 0.3, step=0.05), [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
-        (lambda hp: hp.Float("x", 0.001, 10, step=10, sampling="log"), [1e-3, 1e-2, 0.1, 1.0, 10.0]),
+        (
+            lambda hp: hp.Float("x", 0.001, 10, step=10, sampling="log"),
+            [1e-3, 1e-2, 0.1, 1.0, 10.0],
+        ),
         (lambda hp: hp.Float("x", 0.5, 0.5), [0.5]),
         (lambda hp: hp.Int("x", 4, 4, sampling="log"), [4]),
         (lambda hp: hp.Choice("x", [8, 2, 4]), [2, 4, 8]),

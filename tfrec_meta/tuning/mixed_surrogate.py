@@ -109,9 +109,8 @@ class MixedSurrogate:
         order = np.argsort(values, kind="stable")
         targets = warped(values)
         self._scale = (targets[order], values[order])
-        full = np.ones(len(values), bool) if extra is None else (extra >= 1.0).all(axis=1)
-        self._best = float(targets[full].max() if full.any() else targets.max())
         points, predicted = self._inputs(codes, extra)
+        self._best = self._best_of(points, targets)
         self._centre = predicted.mean(axis=0)
         basis = predicted - self._centre
         count = _count_of_scales(len(values))
@@ -132,12 +131,10 @@ class MixedSurrogate:
             more, predicted = self._inputs(running, running_extra)
             more_basis = predicted - self._centre
             expected, _ = self._mixture(more, more_basis)
-            self._models = self._made(
-                np.concatenate([points, more]),
-                np.concatenate([basis, more_basis]),
-                np.append(targets, expected),
-                self._scales,
-            )
+            points, targets = np.concatenate([points, more]), np.append(targets, expected)
+            basis = np.concatenate([basis, more_basis])
+            self._models = self._made(points, basis, targets, self._scales)
+            self._best = self._best_of(points, targets)
 
     def expected_improvement(self, codes: np.ndarray) -> np.ndarray:
         """float64 [M]: of points [M, P] over the best trial, at the full budget."""
@@ -185,6 +182,11 @@ class MixedSurrogate:
     def _centred(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         points, predicted = self._inputs(codes, None)
         return points, predicted - self._centre
+
+    def _best_of(self, points: np.ndarray, targets: np.ndarray) -> float:
+        """The best target of trials with the full budget, or of all if none had it."""
+        full = (points[:, points.shape[1] - self._extra :] >= 1.0).all(axis=1)
+        return float(targets[full].max() if full.any() else targets.max())
 
     def _made(
         self,
