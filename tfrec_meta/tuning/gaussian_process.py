@@ -116,8 +116,8 @@ class GaussianProcess:
 
         Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2.
         """
-        inverse = linalg.cho_solve((self._factor, True), np.eye(len(self.targets)))
-        diagonal = np.diag(inverse)
+        inverse, _ = linalg.lapack.dtrtri(self._factor, lower=1)
+        diagonal = (inverse**2).sum(axis=0)  # of the kernel's inverse
         return self.targets - self._weights / diagonal, np.sqrt(1.0 / diagonal)
 
     # Parts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from tfrec_meta.tuning.mixed_surrogate import MixedSurrogate, diverse_best
 
 import keras_tuner
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 PRIOR_TRIALS = 4  # after the default, before the surrogate of the new study is asked
 _ENUMERABLE = 2_000  # points of a space that are all looked at
@@ -71,10 +73,12 @@ class _SurrogateOracle(keras_tuner.Oracle):
         """The next point that is worth a trial; None when there is none left."""
         if not self.start_order:
             return dict(self.hyperparameters.values)
-        codes, by = self._suggestion()
-        if codes is None:
-            return None
-        self._last = {"by": by, "expected": self._expected(codes) if by == "surrogate" else None}
+        with _one_thread():
+            codes, by = self._suggestion()
+            if codes is None:
+                return None
+            expected = self._expected(codes) if by == "surrogate" else None
+        self._last = {"by": by, "expected": expected}
         return self._encoding.values(codes)
 
     def should_stop(self, trial_id: str, curve: Sequence[float]) -> bool:
@@ -99,16 +103,17 @@ class _SurrogateOracle(keras_tuner.Oracle):
             RuntimeError: before two trials have ended.
             ValueError: for a point that lies outside of the space.
         """
-        surrogate = self._fitted(np.random.default_rng(0))
-        if surrogate is None:
-            raise RuntimeError("No two trials have ended yet, so there is nothing to predict by.")
         rows = np.zeros((len(values), len(self._encoding.dimensions)))
         for row, point in enumerate(values):
             codes = self._encoding.codes(point)
             if codes is None:
                 raise ValueError(f"{dict(point)} lies outside of the space that is searched.")
             rows[row] = codes
-        return surrogate.unwarped(*surrogate.predict(rows), self._sign())
+        with _one_thread():
+            surrogate = self._fitted(np.random.default_rng(0))
+            if surrogate is None:
+                raise RuntimeError("No two trials have ended yet, so nothing can be predicted.")
+            return surrogate.unwarped(*surrogate.predict(rows), self._sign())
 
     # Parts.
 
@@ -245,6 +250,16 @@ class _SurrogateOracle(keras_tuner.Oracle):
         assert self._surrogate is not None
         mean, std = self._surrogate.unwarped(*self._surrogate.predict(codes[None]), self._sign())
         return {"mean": float(mean[0]), "std": float(std[0])}
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> Any:
+    """A context in which BLAS has one thread: others would wait longer than they work."""
+    return _libraries().limit(limits=1, user_api="blas")
 
 
 def _succeeded(trial: Any) -> bool:
