@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg, optimize
 
 _ROOT_5 = math.sqrt(5.0)
-_JITTER = 1e-6
+_JITTERS = (1e-6, 1e-4, 1e-2, 1.0)
 _MOST_FOR_FITTING = 128  # points; more would make a fit longer, and its scales hardly better
 
 
@@ -54,7 +54,7 @@ class GaussianProcess:
         points: float64 [N, D], features.
         targets: float64 [N], of about mean 0 and standard deviation 1.
         groups: int [D], the dimension of each feature, whose length scale it has.
-        basis: float64 [N, S], of a linear part with coefficients of mean 0.
+        basis: float64 [N, S], of a linear part with coefficients of mean 0; None for no such part.
         basis_deviation: float64 [S], standard deviation of the coefficients.
         scales: of an earlier fit; the prior's by default.
     """
@@ -70,7 +70,9 @@ class GaussianProcess:
         scales: Scales | None = None,
     ):
         self.points, self.targets, self.groups = points, targets, groups
-        self.basis, self.basis_deviation = basis, basis_deviation
+        self.basis = np.zeros((len(targets), 0)) if basis is None else basis
+        self.basis_deviation = np.zeros(0) if basis_deviation is None else basis_deviation
+        self._constant = 1.0 if basis is None else 0.25  # variance of the mean, which is not known
         count = int(groups.max()) + 1 if len(groups) else 0
         self.scales = scales or Scales.usual(count)
         self._solve()
@@ -80,12 +82,12 @@ class GaussianProcess:
         few = self._few()
         points, targets = self.points[few], self.targets[few]
         gaps = _square_gaps(points, points, self.groups)
-        linear = self._linear(few, few)
+        linear = self._linear(self.basis[few])
         start = self.scales.vector()
-        limits = [(start_low, start_high) for start_low, start_high in _limits(len(start))]
+        limits = _limits(len(start))
         found = optimize.minimize(
             _negative_log_posterior,
-            np.clip(start, [low for low, _ in limits], [high for _, high in limits]),
+            np.clip(start, *np.transpose(limits)),
             args=(gaps, targets, linear),
             jac=True,
             method="L-BFGS-B",
@@ -100,12 +102,10 @@ class GaussianProcess:
         self, points: np.ndarray, basis: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the function (noise left out), float64 [M] each."""
-        cross = self._kernel(points, self.points)
-        prior = np.full(len(points), math.exp(2 * self.scales.signal) + self._constant())
-        if basis is not None and self.basis is not None:
-            weighted = basis * self.basis_deviation**2
-            cross += weighted @ self.basis.T
-            prior += (weighted * basis).sum(axis=1)
+        basis = np.zeros((len(points), 0)) if basis is None else basis
+        weighted = basis * self.basis_deviation**2
+        cross = self._matern(points, self.points) + self._constant + weighted @ self.basis.T
+        prior = math.exp(2 * self.scales.signal) + self._constant + (weighted * basis).sum(axis=1)
         mean = cross @ self._weights
         half = linalg.solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
         variance = prior - np.einsum("nm,nm->m", half, half)
@@ -116,8 +116,8 @@ class GaussianProcess:
 
         Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2.
         """
-        inverse = linalg.cho_solve((self._factor, True), np.eye(len(self.targets)))
-        diagonal = np.diag(inverse)
+        inverse, _ = linalg.lapack.dtrtri(self._factor, lower=1)
+        diagonal = (inverse**2).sum(axis=0)  # of the kernel's inverse
         return self.targets - self._weights / diagonal, np.sqrt(1.0 / diagonal)
 
     # Parts.
@@ -132,27 +132,32 @@ class GaussianProcess:
         evenly = np.linspace(0, len(rest) - 1, _MOST_FOR_FITTING - len(best)).astype(int)
         return np.sort(np.append(best, rest[evenly]))
 
-    def _constant(self) -> float:
-        return 1.0 if self.basis is None else 0.25  # variance of the mean, which is not known
+    def _linear(self, basis: np.ndarray) -> np.ndarray:
+        return self._constant + (basis * self.basis_deviation**2) @ basis.T
 
-    def _linear(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        found = np.full((len(rows), len(others)), self._constant())
-        if self.basis is not None:
-            found += (self.basis[rows] * self.basis_deviation**2) @ self.basis[others].T
-        return found
-
-    def _kernel(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def _matern(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         stretch = np.exp(-self.scales.lengths)[self.groups]
         gaps = _distances(left * stretch, right * stretch)
-        return _matern(gaps, math.exp(2 * self.scales.signal)) + self._constant()
+        return _matern(gaps, math.exp(2 * self.scales.signal))
 
     def _solve(self) -> None:
-        everything = np.arange(len(self.targets))
-        kernel = self._kernel(self.points, self.points) - self._constant()
-        kernel += self._linear(everything, everything)
-        kernel[np.diag_indices_from(kernel)] += math.exp(2 * self.scales.noise) + _JITTER
-        self._factor = linalg.cholesky(kernel, lower=True, check_finite=False)
+        kernel = self._matern(self.points, self.points) + self._linear(self.basis)
+        kernel[np.diag_indices_from(kernel)] += math.exp(2 * self.scales.noise)
+        self._factor = _factor(kernel)
         self._weights = linalg.cho_solve((self._factor, True), self.targets, check_finite=False)
+
+
+def _factor(kernel: np.ndarray) -> np.ndarray:
+    """The lower Cholesky factor; more is added to the diagonal where rounding asks for it."""
+    diagonal, added = np.diag_indices_from(kernel), 0.0
+    for jitter in _JITTERS:
+        kernel[diagonal] += jitter - added
+        added = jitter
+        try:
+            return linalg.cholesky(kernel, lower=True, check_finite=False)
+        except linalg.LinAlgError:
+            continue
+    raise linalg.LinAlgError("The kernel is far from positive definite.")
 
 
 def _distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -163,7 +168,7 @@ def _distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _matern(distance: np.ndarray, variance: float) -> np.ndarray:
     scaled = _ROOT_5 * distance
-    return variance * (1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled)
+    return variance * (1.0 + scaled * (1.0 + scaled / 3.0)) * np.exp(-scaled)
 
 
 def _square_gaps(left: np.ndarray, right: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -198,11 +203,8 @@ def _negative_log_posterior(
     variance, noise_variance = math.exp(2 * signal), math.exp(2 * noise)
     matern = _matern(distance, variance)
     kernel = matern + linear
-    kernel[np.diag_indices_from(kernel)] += noise_variance + _JITTER
-    try:
-        factor = linalg.cholesky(kernel, lower=True, check_finite=False)
-    except linalg.LinAlgError:
-        return 1e10, np.zeros_like(vector)
+    kernel[np.diag_indices_from(kernel)] += noise_variance
+    factor = _factor(kernel)
     inverse = linalg.cho_solve((factor, True), np.eye(len(targets)), check_finite=False)
     weights = inverse @ targets
     value = 0.5 * targets @ weights + np.log(np.diag(factor)).sum()

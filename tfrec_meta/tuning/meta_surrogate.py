@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-from tfrec_meta.tuning.encoding import SpaceEncoding, key
+from tfrec_meta.tuning.encoding import SpaceEncoding, key, keys
 from tfrec_meta.tuning.study_store import StudyRecord
 
 import numpy as np
@@ -73,15 +74,13 @@ class EarlierStudy:
 
         Of trials at one point the one with the largest budget counts.
         """
-        least = min((t["value"] for t in study.trials if t["value"] is not None), default=0.0)
-        most = max((t["value"] for t in study.trials if t["value"] is not None), default=0.0)
-        sign, worst = (1.0, least) if study.direction == "max" else (-1.0, -most)
+        sign = 1.0 if study.direction == "max" else -1.0
         found: dict[bytes, tuple[int, np.ndarray, float]] = {}
         for trial in study.trials:
             codes = encoding.codes(trial["values"])
             if codes is None:
                 continue
-            value = worst if trial["value"] is None else sign * trial["value"]
+            value = -math.inf if trial["value"] is None else sign * trial["value"]
             before = found.get(key(codes))
             if before is None or before[0] <= trial["budget"]:
                 found[key(codes)] = (trial["budget"], codes, value)
@@ -109,7 +108,7 @@ class MetaSurrogate:
         self.studies = tuple(studies)
         self._weights = [np.asarray(weight, np.float64) for weight in weights]
         self._observed = [
-            dict(zip(map(key, study.codes), study.scores, strict=True)) for study in self.studies
+            dict(zip(keys(study.codes), study.scores, strict=True)) for study in self.studies
         ]
 
     @classmethod
@@ -136,9 +135,9 @@ class MetaSurrogate:
         features = [encoding.features(s.codes[r]) for s, r in zip(studies, rows, strict=True)]
         scores = [s.scores[r] for s, r in zip(studies, rows, strict=True)]
         skills = _skills(features, scores, generator)
-        chosen = np.flatnonzero(skills >= _LEAST_SKILL)
+        chosen = np.flatnonzero(skills >= _LEAST_SKILL).tolist()
         _log.info("Skill of the surrogate on trials held out, a study: %s", skills.round(2))
-        if not len(chosen):
+        if not chosen:
             return None
         weights = _fit([features[i] for i in chosen], [scores[i] for i in chosen], generator)
         return cls([studies[i] for i in chosen], weights)
@@ -155,7 +154,7 @@ class MetaSurrogate:
     def known_or_predicted(self, codes: np.ndarray, features: np.ndarray) -> np.ndarray:
         """float64 [N, S]: as `predict`, but where a study tried the point what it found."""
         found = self.predict(features)
-        for row, point in enumerate(map(key, codes)):
+        for row, point in enumerate(keys(codes)):
             for column, observed in enumerate(self._observed):
                 if point in observed:
                     found[row, column] = observed[point]
@@ -192,18 +191,20 @@ class MetaSurrogate:
         try:
             with np.load(path, allow_pickle=False) as kept:
                 chosen = [s for s in studies if s.name in kept[_NAMES].tolist()]
-                weights = [kept[name] for name in kept.files if name != _NAMES]
+                weights = [kept[name] for name in sorted(kept.files) if name != _NAMES]
                 return cls(chosen, weights) if chosen else None
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             _log.warning("%s can't be read (%s); the surrogate is trained anew.", path, error)
         trained = cls.train(studies, encoding, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.stem}-{os.getpid()}.partial")
-        names = np.array([] if trained is None else [study.name for study in trained.studies], str)
+        arrays = {} if trained is None else trained.weights()
+        names = [] if trained is None else [study.name for study in trained.studies]
+        arrays[_NAMES] = np.array(names, str)
         with beside.open("wb") as file:
-            np.savez(file, **{_NAMES: names}, **({} if trained is None else trained.weights()))
+            np.savez(file, allow_pickle=False, **arrays)
         beside.replace(path)
         return trained
 
@@ -237,7 +238,9 @@ def _skills(
     )
     found, counts = np.zeros(len(scores)), np.array([out.sum() for out in held], float)
     for place, (x, y, out) in enumerate(zip(features, scores, held, strict=True)):
-        if out.sum() > 2 and np.ptp(y[out]) > 0:
+        if out.sum() < 3:  # says nothing at all
+            counts[place] = 0.0
+        elif np.ptp(y[out]) > 0:
             predicted = fitted.predict(x[out])[:, place]
             if np.ptp(predicted) > 0:
                 found[place] = np.corrcoef(predicted, y[out])[0, 1]
@@ -316,7 +319,7 @@ def affinities(
     count = len(surrogate.studies)
     weights = np.ones(count)
     if profile is not None:
-        names = sorted(profile)
+        names = sorted(name for name, value in profile.items() if math.isfinite(value))
         known = np.array(
             [[(s.profile or {}).get(name, np.nan) for name in names] for s in surrogate.studies]
         )

@@ -9,14 +9,16 @@ misleads loses its weight after a few trials.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 from tfrec_meta.tuning.encoding import SpaceEncoding, weights_of
 from tfrec_meta.tuning.gaussian_process import GaussianProcess, Scales
 from tfrec_meta.tuning.meta_surrogate import MetaSurrogate
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
 
 _DRAWS = 64
 _MOST_PAIRED = 64  # trials whose pairs are looked at
@@ -38,13 +40,14 @@ def warped(values: np.ndarray) -> np.ndarray:
         return np.zeros(len(values))
     middle = np.median(values)
     good = values >= middle
-    scores = norm.ppf((rankdata(values) - 0.5) / len(values))
-    spread = np.sqrt(((values[good] - middle) ** 2).mean())
-    if spread == 0:  # more than half are the best
+    scores = ndtri((rankdata(values) - 0.5) / len(values))
+    gaps = values[good] - middle
+    if gaps.max() == 0:  # more than half are the best
         found = scores
     else:
-        unit = np.sqrt((scores[good] ** 2).mean())
-        found = np.where(good, (values - middle) / spread, scores / unit)
+        found = scores / np.sqrt((scores[good] ** 2).mean())
+        gaps /= gaps.max()  # whose squares neither vanish nor overflow
+        found[good] = gaps / np.sqrt((gaps**2).mean())
     return (found - found.mean()) / found.std()
 
 
@@ -55,7 +58,10 @@ class MixedSurrogate:
         encoding: of the space.
         memory: of earlier studies; None without any.
         beliefs: float64 [S], of sum 1: how much each of them is believed; alike by default.
-        extra: features beside those of the space, such as the budget of a trial.
+        extra: features beside those of the space, such as the budget of a trial, in [0, 1].
+
+    Attributes:
+        weights: float64 [2], of the trials' own model and of that with the memory; of sum 1.
     """
 
     def __init__(
@@ -66,18 +72,16 @@ class MixedSurrogate:
         extra: int = 0,
     ):
         self.encoding, self.memory = encoding, memory
-        if memory is not None and beliefs is None:
-            beliefs = np.full(len(memory.studies), 1.0 / len(memory.studies))
-        self.beliefs = beliefs
+        known = 0 if memory is None else len(memory.studies)
+        self.beliefs = np.full(known, 1.0 / max(known, 1)) if beliefs is None else beliefs
         self._extra = extra
-        last = len(encoding.dimensions)
-        self._groups = np.append(encoding.groups, last + np.arange(extra)).astype(int)
-        _, self._groups = np.unique(self._groups, return_inverse=True)
+        groups = np.append(encoding.groups, len(encoding.dimensions) + np.arange(extra))
+        self._groups = np.unique(groups.astype(int), return_inverse=True)[1]
         self._stretch = np.append(weights_of(encoding.groups), np.ones(extra))
-        self._scales: list[Scales | None] = [None, None]
-        self._fitted_at = 0
-        self.weights = np.array([1.0, 0.0])
         self._models: list[GaussianProcess] = []
+        self._scales: list[Scales] = []
+        self._scaled_by = 0  # trials
+        self.weights = np.array([1.0, 0.0])
 
     def fit(
         self,
@@ -85,67 +89,65 @@ class MixedSurrogate:
         values: np.ndarray,
         generator: np.random.Generator,
         extra: np.ndarray | None = None,
+        running: np.ndarray | None = None,
+        running_extra: np.ndarray | None = None,
     ) -> None:
         """Takes in all trials.
 
         Args:
-            codes: float64 [N, P].
+            codes: float64 [N, P], in the order in which the trials ended. Scales are fitted by the
+                first of them, whose number grows by steps: so they depend on no call before, and
+                hardly any call takes the time.
             values: float64 [N], higher is better; finite, of trials that failed the worst.
             generator: of the draws by which the two are weighed.
-            extra: float64 [N, E], of the trials.
+            extra: float64 [N, E], of the trials; as of the full budget by default.
+            running: float64 [R, P], of trials that run. They count as if they came to what is
+                expected of them: two workers are not sent to one place ("Kriging is well-suited to
+                parallelize optimization", 2010).
+            running_extra: float64 [R, E].
         """
-        features = self.encoding.features(codes)
-        points = self._points(features, extra)
-        targets = warped(values)
-        refit = len(values) < 2 or len(values) >= self._fitted_at * _REFIT
-        own = GaussianProcess(points, targets, self._groups, scales=self._scales[0])
-        self._models = [own]
         order = np.argsort(values, kind="stable")
+        targets = warped(values)
         self._scale = (targets[order], values[order])
-        if self.memory is not None:
-            predicted = self.memory.predict(features)
-            self._centre = predicted.mean(axis=0)
-            assert self.beliefs is not None
-            basis = predicted - self._centre
-            self._models.append(
-                GaussianProcess(
-                    points,
-                    targets - basis @ self.beliefs,
-                    self._groups,
-                    basis=basis,
-                    basis_deviation=np.sqrt(self.beliefs),
-                    scales=self._scales[1],
-                )
-            )
-        if refit:
-            for model in self._models:
+        points, predicted = self._inputs(codes, extra)
+        self._best = self._best_of(points, targets)
+        self._centre = predicted.mean(axis=0)
+        basis = predicted - self._centre
+        count = _count_of_scales(len(values))
+        if count != self._scaled_by:
+            few = slice(count)
+            first = predicted[few] - predicted[few].mean(axis=0)
+            models = self._made(points[few], first, warped(values[few]), [None, None])
+            for model in models:
                 model.fit()
-            self._fitted_at = len(values)
-        for place, model in enumerate(self._models):
-            self._scales[place] = model.scales
-        self._best = self._best_predicted(targets, extra)
+            self._scales, self._scaled_by = [model.scales for model in models], count
+        self._models = self._made(points, basis, targets, self._scales)
         self.weights = np.array([1.0, 0.0])
         if self.memory is not None:
             means, deviations = zip(*(model.left_out() for model in self._models), strict=True)
             left_out = np.stack([means[0], means[1] + basis @ self.beliefs])
             self.weights = ranking_weights(left_out, np.stack(deviations), targets, generator)
+        if running is not None and len(running):
+            more, predicted = self._inputs(running, running_extra)
+            more_basis = predicted - self._centre
+            expected, _ = self._mixture(more, more_basis)
+            points, targets = np.concatenate([points, more]), np.append(targets, expected)
+            basis = np.concatenate([basis, more_basis])
+            self._models = self._made(points, basis, targets, self._scales)
+            self._best = self._best_of(points, targets)
 
     def expected_improvement(self, codes: np.ndarray) -> np.ndarray:
         """float64 [M]: of points [M, P] over the best trial, at the full budget."""
         found = np.zeros(len(codes))
-        for weight, (mean, deviation) in zip(self.weights, self._predictions(codes), strict=False):
-            if weight > 0:
-                gap = (mean - self._best) / deviation
-                found += weight * deviation * (gap * norm.cdf(gap) + norm.pdf(gap))
+        for weight, mean, deviation in self._predictions(*self._centred(codes)):
+            gap = (mean - self._best) / deviation
+            density = np.exp(-0.5 * gap**2) / math.sqrt(2 * math.pi)
+            found += weight * deviation * (gap * ndtr(gap) + density)
         return found
 
     def predict(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of warped values, float64 [M] each."""
-        pairs = zip(self.weights, self._predictions(codes), strict=False)
-        parts = [(weight, mean, deviation) for weight, (mean, deviation) in pairs]
-        mean = sum(weight * m for weight, m, _ in parts)
-        square = sum(weight * (d**2 + m**2) for weight, m, d in parts)
-        return np.asarray(mean), np.sqrt(np.maximum(square - mean**2, 1e-12))
+        """Mean and standard deviation of warped values at the full budget, float64 [M] each."""
+        return self._mixture(*self._centred(codes))
 
     def unwarped(
         self, mean: np.ndarray, deviation: np.ndarray, sign: float
@@ -167,31 +169,71 @@ class MixedSurrogate:
 
     # Parts.
 
-    def _points(self, features: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
-        if self._extra:
-            beside = np.ones((len(features), self._extra)) if extra is None else extra
-            features = np.concatenate([features, beside], axis=1)
-        return features * self._stretch
-
-    def _predictions(self, codes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _inputs(self, codes: np.ndarray, extra: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """What the kernel sees of points, float64 [M, D + E], and what earlier studies say of them,
+        float64 [M, S]."""
         features = self.encoding.features(codes)
-        points = self._points(features, None)
-        found = [self._models[0].predict(points)]
-        if len(self._models) > 1 and self.weights[1] > 0:
-            assert self.memory is not None
-            assert self.beliefs is not None
-            basis = self.memory.predict(features) - self._centre
-            mean, deviation = self._models[1].predict(points, basis)
-            found.append((mean + basis @ self.beliefs, deviation))
-        elif len(self._models) > 1:
-            found.append(found[0])
+        beside = np.ones((len(codes), self._extra)) if extra is None else extra
+        points = np.concatenate([features, beside], axis=1) * self._stretch
+        if self.memory is None:
+            return points, np.zeros((len(codes), 0))
+        return points, self.memory.predict(features)
+
+    def _centred(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points, predicted = self._inputs(codes, None)
+        return points, predicted - self._centre
+
+    def _best_of(self, points: np.ndarray, targets: np.ndarray) -> float:
+        """The best target of trials with the full budget, or of all if none had it."""
+        full = (points[:, points.shape[1] - self._extra :] >= 1.0).all(axis=1)
+        return float(targets[full].max() if full.any() else targets.max())
+
+    def _made(
+        self,
+        points: np.ndarray,
+        basis: np.ndarray,
+        targets: np.ndarray,
+        scales: Sequence[Scales | None],
+    ) -> list[GaussianProcess]:
+        found = [GaussianProcess(points, targets, self._groups, scales=scales[0])]
+        if self.memory is not None:
+            found.append(
+                GaussianProcess(
+                    points,
+                    targets - basis @ self.beliefs,
+                    self._groups,
+                    basis=basis,
+                    basis_deviation=np.sqrt(self.beliefs),
+                    scales=scales[1],
+                )
+            )
         return found
 
-    def _best_predicted(self, targets: np.ndarray, extra: np.ndarray | None) -> float:
-        if extra is not None:
-            full = (extra >= 1.0).all(axis=1)
-            targets = targets[full] if full.any() else targets
-        return float(targets.max())
+    def _predictions(
+        self, points: np.ndarray, basis: np.ndarray
+    ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+        """Of the models that have any: weight, mean and standard deviation."""
+        own, memory = self.weights
+        if own > 0:
+            yield own, *self._models[0].predict(points)
+        if memory > 0:
+            mean, deviation = self._models[1].predict(points, basis)
+            yield memory, mean + basis @ self.beliefs, deviation
+
+    def _mixture(self, points: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, square = np.zeros(len(points)), np.zeros(len(points))
+        for weight, one, deviation in self._predictions(points, basis):
+            mean += weight * one
+            square += weight * (deviation**2 + one**2)
+        return mean, np.sqrt(np.maximum(square - mean**2, 1e-12))
+
+
+def _count_of_scales(count: int) -> int:
+    """The last of 2, 3, ..., 10, 11, 13, 15, ...: each a tenth more than the one before."""
+    found = 2
+    while (following := max(found + 1, math.ceil(found * _REFIT - 1e-9))) <= count:
+        found = following
+    return min(found, count)
 
 
 def ranking_weights(
@@ -211,10 +253,9 @@ def ranking_weights(
         rows = np.union1d(order, np.arange(count - _MOST_PAIRED // 2, count))
         means, deviations, targets = means[:, rows], deviations[:, rows], targets[rows]
         count = len(rows)
-    below = targets[:, None] < targets[None, :]
+    lower, higher = np.nonzero(targets[:, None] < targets[None, :])
     drawn = means[:, None] + deviations[:, None] * generator.standard_normal((_DRAWS, count))
-    wrong = (drawn[..., :, None] < drawn[..., None, :]) != below
-    losses = wrong.sum(axis=(2, 3))
+    losses = np.count_nonzero(drawn[..., lower] >= drawn[..., higher], axis=2)
     best = losses == losses.min(axis=0)
     return (best / best.sum(axis=0)).mean(axis=1)
 

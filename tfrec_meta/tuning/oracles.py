@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
-from tfrec_meta.tuning.encoding import SpaceEncoding, key, unseen
+from tfrec_meta.tuning.encoding import SpaceEncoding, keys, unseen
 from tfrec_meta.tuning.learning_curves import is_hopeless
 from tfrec_meta.tuning.meta_surrogate import MetaSurrogate
 from tfrec_meta.tuning.mixed_surrogate import MixedSurrogate, diverse_best
 
 import keras_tuner
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 INITIAL_TRIALS = 4  # after the default, before the surrogate of the new study is asked
 _ENUMERABLE = 2_000  # points of a space that are all looked at
 _SAMPLES, _CENTRES, _ROUNDS = 300, 5, 2
-_SHOWN_OF_PRIOR = 16
+_SHOWN_OF_PRIOR, _CANDIDATES_OF_PRIOR = 16, 200
 
 
 class _SurrogateOracle(keras_tuner.Oracle):
@@ -29,19 +31,35 @@ class _SurrogateOracle(keras_tuner.Oracle):
             ({"mean", "std"} in units of the objective, None before there is a surrogate).
     """
 
-    def _begin(
-        self, memory: MetaSurrogate | None, beliefs: Sequence[float] | None, initial: int
-    ) -> None:
+    _budgets = 0  # features of a trial's budget
+
+    def __init__(
+        self,
+        *arguments: Any,
+        memory: MetaSurrogate | None = None,
+        beliefs: Sequence[float] | None = None,
+        initial: int = INITIAL_TRIALS,
+        **options: Any,
+    ):
+        closed = {"allow_new_entries": False, "tune_new_entries": False}
+        super().__init__(*arguments, **{**closed, **options})
         self._initial = initial
         self._encoding = SpaceEncoding(self.hyperparameters)
-        size = self._encoding.size(_ENUMERABLE)
-        self._everything = None if size is None else self._encoding.all()
+        self._everything = self._encoding.all(_ENUMERABLE)
         self._memory = memory
-        self._beliefs = None if beliefs is None else np.asarray(beliefs)
+        self._beliefs = None if beliefs is None else np.asarray(beliefs, np.float64)
+        known = 0 if memory is None else len(memory.studies)
+        if self._beliefs is not None and len(self._beliefs) != known:
+            raise ValueError(f"`beliefs` has {len(self._beliefs)}, but `memory` {known} studies.")
+        self.suggested: dict[str, dict[str, Any]] = {}
+        self._last: dict[str, Any] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Whatever follows from the trials, or from the seed."""
         self._surrogate: MixedSurrogate | None = None
         self._prior: np.ndarray | None = None
-        self._last: dict[str, Any] | None = None
-        self.suggested: dict[str, dict[str, Any]] = {}
+        self._points: dict[str, np.ndarray | None] = {}
 
     # KerasTuner's.
 
@@ -51,15 +69,18 @@ class _SurrogateOracle(keras_tuner.Oracle):
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self.suggested = dict(state.get("suggested", {}))
+        self._forget()
 
     def _random_values(self) -> dict[str, Any] | None:
         """The next point that is worth a trial; None when there is none left."""
         if not self.start_order:
             return dict(self.hyperparameters.values)
-        codes, by = self._suggestion()
-        if codes is None:
-            return None
-        self._last = {"by": by, "expected": self._expected(codes) if by == "surrogate" else None}
+        with _one_thread():
+            codes, by = self._suggestion()
+            if codes is None:
+                return None
+            expected = self._expected(codes) if by == "surrogate" else None
+        self._last = {"by": by, "expected": expected}
         return self._encoding.values(codes)
 
     def should_stop(self, trial_id: str, curve: Sequence[float]) -> bool:
@@ -69,7 +90,7 @@ class _SurrogateOracle(keras_tuner.Oracle):
     # What the surrogate says, for whoever looks at the study.
 
     def prior(self) -> list[dict[str, Any]]:
-        """What the memory would try, the best first: `values` and, by rank, nothing else."""
+        """What the memory would try, the best first: `values`, and no more is `expected` of it."""
         if self._memory is None:
             return []
         return [
@@ -82,14 +103,19 @@ class _SurrogateOracle(keras_tuner.Oracle):
 
         Raises:
             RuntimeError: before two trials have ended.
+            ValueError: for a point that lies outside of the space.
         """
-        self._fit(np.random.default_rng(0))
-        if self._surrogate is None:
-            raise RuntimeError("No two trials have ended yet, so there is nothing to predict by.")
-        rows = [self._encoding.codes(point) for point in values]
-        if any(row is None for row in rows):
-            raise ValueError("A point lies outside of the space.")
-        return self._in_units(*self._surrogate.predict(np.array(rows)))
+        rows = np.zeros((len(values), len(self._encoding.dimensions)))
+        for row, point in enumerate(values):
+            codes = self._encoding.codes(point)
+            if codes is None:
+                raise ValueError(f"{dict(point)} lies outside of the space that is searched.")
+            rows[row] = codes
+        with _one_thread():
+            surrogate = self._fitted(np.random.default_rng(0))
+            if surrogate is None:
+                raise RuntimeError("No two trials have ended yet, so nothing can be predicted.")
+            return surrogate.unwarped(*surrogate.predict(rows), self._sign())
 
     # Parts.
 
@@ -98,22 +124,18 @@ class _SurrogateOracle(keras_tuner.Oracle):
         return np.random.default_rng([self.seed or 0, len(self.start_order)])
 
     def _suggestion(self) -> tuple[np.ndarray | None, str]:
-        generator = self._generator()
-        tried = self._tried()
-        if len(self.start_order) <= self._initial:
-            if self._memory is not None:
-                left = unseen(self._prior_points(), tried)
-                if len(left):
-                    return left[0], "prior"
-            candidates = self._candidates(generator, tried, None)
-            return (self._farthest(candidates) if len(candidates) else None), "random"
-        self._fit(generator)
-        candidates = self._candidates(generator, tried, self._surrogate)
+        generator, tried = self._generator(), self._tried()
+        begun = len(self.start_order) > self._initial
+        surrogate = self._fitted(generator) if begun else None
+        if surrogate is None and self._memory is not None:
+            left = unseen(self._prior_points(), tried)
+            if len(left):
+                return left[0], "prior"
+        candidates = self._candidates(generator, tried, surrogate)
         if not len(candidates):
             return None, "random"
-        if self._surrogate is None:
-            return candidates[0], "random"
-        surrogate = self._surrogate
+        if surrogate is None:
+            return self._farthest(candidates), "random"
         gain = surrogate.expected_improvement(candidates)
         if self._everything is None:
             for _ in range(_ROUNDS):
@@ -134,16 +156,14 @@ class _SurrogateOracle(keras_tuner.Oracle):
             return left if surrogate is not None else left[generator.permutation(len(left))[:64]]
         parts = [self._encoding.sample(_SAMPLES if surrogate is not None else 64, generator)]
         if surrogate is not None:
-            values = self._values()
-            order = np.argsort(-values, kind="stable")[:_CENTRES]
-            parts.append(self._encoding.neighbours(self._finished_points()[order], generator))
+            best = np.argsort(-self._values(), kind="stable")[:_CENTRES]
+            parts.append(self._encoding.neighbours(self._ended_points()[best], generator))
             if self._memory is not None:
                 parts.append(self._prior_points())
-        for _ in range(20):  # a space of few points may have been nearly used up
-            found = unseen(np.concatenate(parts), tried)
-            if len(found):
-                return found
-            parts = [self._encoding.sample(10 * _SAMPLES, generator)]
+        found = unseen(np.concatenate(parts), tried)
+        if not len(found):  # nearly used up, so what is left is looked for one by one
+            everything = self._encoding.all()
+            found = found if everything is None else unseen(everything, tried)
         return found
 
     def _prior_points(self) -> np.ndarray:
@@ -160,88 +180,93 @@ class _SurrogateOracle(keras_tuner.Oracle):
             beliefs = np.full(count, 1 / count) if self._beliefs is None else self._beliefs
             first = diverse_best(scores, _SHOWN_OF_PRIOR, beliefs)
             # Behind them the best on average, as candidates for the surrogate.
-            rest = np.setdiff1d(np.argsort(-(scores @ beliefs), kind="stable")[:200], first)
-            self._prior = pool[np.append(first, rest).astype(int)]
+            average = np.argsort(-(scores @ beliefs), kind="stable")[:_CANDIDATES_OF_PRIOR]
+            self._prior = pool[list(dict.fromkeys([*first, *average.tolist()]))]
         return self._prior
 
-    def _fit(self, generator: np.random.Generator) -> None:
-        if len(self._finished()) < 2:
-            return
+    def _fitted(self, generator: np.random.Generator) -> MixedSurrogate | None:
+        """The surrogate, which knows all trials; None until two of them have ended."""
+        ended = self._ended()
+        known = set(ended)
+        if len(ended) < 2:
+            return None
         if self._surrogate is None:
             self._surrogate = MixedSurrogate(
                 self._encoding, self._memory, self._beliefs, extra=self._budgets
             )
-        points, values, budgets = self._finished_points(), self._values(), self._fractions()
-        self._surrogate.fit(points, values, generator, budgets)
-        running = [t for t in self.trials.values() if t.status == "RUNNING"]
-        running_points = [p for p in map(self._codes, running) if p is not None]
-        if running_points:
-            # A trial that runs counts as if it came to what is expected of it: two workers are
-            # not sent to one place ("Kriging is well-suited to parallelize optimization", 2010).
-            expected, _ = self._surrogate.predict(np.array(running_points))
-            believed, _ = self._in_units(expected, np.zeros(len(expected)))
-            sign = self._sign()
-            full = np.ones((len(running_points), self._budgets)) if self._budgets else None
-            self._surrogate.fit(
-                np.concatenate([points, running_points]),
-                np.concatenate([values, sign * believed]),
-                generator,
-                None if full is None else np.concatenate([budgets, full]),
-            )
+        running = [name for name in self.start_order if name not in known and self._lies_in(name)]
+        self._surrogate.fit(
+            self._ended_points(),
+            self._values(),
+            generator,
+            self._fractions(ended),
+            np.array([self._codes(name) for name in running]),
+            self._fractions(running),
+        )
+        return self._surrogate
 
-    _budgets = 0  # features of a trial's budget
-
-    def _fractions(self) -> np.ndarray | None:
+    def _fractions(self, trial_ids: Sequence[str]) -> np.ndarray | None:
+        """float64 [N, budgets]: how much of the full budget trials had."""
         return None
 
     def _sign(self) -> float:
         return 1.0 if self.objective.direction == "max" else -1.0
 
-    def _codes(self, trial: Any) -> np.ndarray | None:
-        return self._encoding.codes(trial.hyperparameters.values)
+    def _codes(self, trial_id: str) -> np.ndarray | None:
+        if trial_id not in self._points:
+            values = self.trials[trial_id].hyperparameters.values
+            self._points[trial_id] = self._encoding.codes(values)
+        return self._points[trial_id]
+
+    def _lies_in(self, trial_id: str) -> bool:
+        return trial_id in self.trials and self._codes(trial_id) is not None
 
     def _tried(self) -> set[bytes]:
-        return {key(codes) for codes in map(self._codes, self.trials.values()) if codes is not None}
+        found = [self._codes(name) for name in self.trials if self._lies_in(name)]
+        return set(keys(np.array(found))) if found else set()
 
     def _farthest(self, candidates: np.ndarray) -> np.ndarray:
         """The candidate whose nearest trial is farthest."""
-        known = [codes for codes in map(self._codes, self.trials.values()) if codes is not None]
-        if not known:
-            return candidates[0]
-        tried = self._encoding.features(np.array(known))
+        known = [self._codes(name) for name in self.trials if self._lies_in(name)]
+        tried = self._encoding.features(np.array(known or [self._encoding.default()]))
         gaps = (self._encoding.features(candidates)[:, None] - tried[None]) ** 2
         return candidates[int(np.argmax(gaps.sum(axis=2).min(axis=1)))]
 
-    def _finished(self) -> list[Any]:
-        ended = ("COMPLETED", "FAILED", "INVALID")
-        trials = [self.trials[name] for name in self.start_order if name in self.trials]
-        return [t for t in trials if t.status in ended and self._codes(t) is not None]
+    def _ended(self) -> list[str]:
+        """Trials that came to an end, in the order in which they did."""
+        names = [name for name in dict.fromkeys(self.end_order) if self._lies_in(name)]
+        return [name for name in names if self.trials[name].status in ("COMPLETED", "FAILED")]
 
-    def _finished_points(self) -> np.ndarray:
-        return np.array([self._codes(trial) for trial in self._finished()])
+    def _ended_points(self) -> np.ndarray:
+        return np.array([self._codes(name) for name in self._ended()])
 
     def _values(self) -> np.ndarray:
-        """float64 [N], higher is better; of trials that failed the worst that there was."""
-        found = [
-            self._sign() * trial.score
-            if trial.score is not None and math.isfinite(trial.score) and not trial.message
-            else math.nan
-            for trial in self._finished()
-        ]
+        """float64 [N], higher is better; of trials that failed the worst, and a little less."""
+        trials = [self.trials[name] for name in self._ended()]
+        found = [self._sign() * t.score if _succeeded(t) else math.nan for t in trials]
         values = np.array(found)
         worst = np.nanmin(values) if np.isfinite(values).any() else 0.0
         return np.where(np.isfinite(values), values, worst - 1e-9 * max(abs(worst), 1.0))
 
-    def _expected(self, codes: np.ndarray) -> dict[str, float] | None:
-        if self._surrogate is None:
-            return None
-        mean, deviation = self._in_units(*self._surrogate.predict(codes[None]))
-        return {"mean": float(mean[0]), "std": float(deviation[0])}
-
-    def _in_units(self, mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of warped values, in those of the objective."""
+    def _expected(self, codes: np.ndarray) -> dict[str, float]:
         assert self._surrogate is not None
-        return self._surrogate.unwarped(mean, deviation, self._sign())
+        mean, std = self._surrogate.unwarped(*self._surrogate.predict(codes[None]), self._sign())
+        return {"mean": float(mean[0]), "std": float(std[0])}
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> Any:
+    """A context in which BLAS has one thread: others would wait longer than they work."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+def _succeeded(trial: Any) -> bool:
+    # A trial that failed may be told as completed, with the worst objective and a message.
+    return trial.score is not None and math.isfinite(trial.score) and not trial.message
 
 
 class MetaBayesianOracle(_SurrogateOracle):
@@ -262,28 +287,6 @@ class MetaBayesianOracle(_SurrogateOracle):
         seed: of the suggestions.
         **options: of `keras_tuner.Oracle`.
     """
-
-    def __init__(
-        self,
-        objective: Any = None,
-        max_trials: int | None = None,
-        hyperparameters: Any = None,
-        *,
-        memory: MetaSurrogate | None = None,
-        beliefs: Sequence[float] | None = None,
-        initial: int = INITIAL_TRIALS,
-        seed: int | None = None,
-        **options: Any,
-    ):
-        options = {"allow_new_entries": False, "tune_new_entries": False, **options}
-        super().__init__(
-            objective=objective,
-            max_trials=max_trials,
-            hyperparameters=hyperparameters,
-            seed=seed,
-            **options,
-        )
-        self._begin(memory, beliefs, initial)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """See KerasTuner: the values of a new trial, or that there is none."""
@@ -315,32 +318,12 @@ class MetaHyperbandOracle(_SurrogateOracle, keras_tuner.oracles.HyperbandOracle)
     Source: "BOHB: Robust and Efficient Hyperparameter Optimization at Scale" (ICML 2018).
     """
 
-    def __init__(
-        self,
-        objective: Any = None,
-        max_epochs: int = 100,
-        hyperparameters: Any = None,
-        *,
-        memory: MetaSurrogate | None = None,
-        beliefs: Sequence[float] | None = None,
-        initial: int = INITIAL_TRIALS,
-        stop_hopeless: bool = True,
-        seed: int | None = None,
-        **options: Any,
-    ):
-        options = {"allow_new_entries": False, "tune_new_entries": False, **options}
-        super().__init__(
-            objective=objective,
-            max_epochs=max_epochs,
-            hyperparameters=hyperparameters,
-            seed=seed,
-            **options,
-        )
+    _budgets = 1
+
+    def __init__(self, *arguments: Any, stop_hopeless: bool = True, **options: Any):
+        super().__init__(*arguments, **options)
         self._stop_hopeless = stop_hopeless
         self._curves: dict[str, tuple[float, ...]] = {}
-        self._begin(memory, beliefs, initial)
-
-    _budgets = 1
 
     def get_state(self) -> dict[str, Any]:
         return {**super().get_state(), "curves": self._curves}
@@ -362,21 +345,37 @@ class MetaHyperbandOracle(_SurrogateOracle, keras_tuner.oracles.HyperbandOracle)
     def should_stop(self, trial_id: str, curve: Sequence[float]) -> bool:
         """Whether a trial is hopeless, as its curve so far shows."""
         self._curves[trial_id] = tuple(curve)
-        scores = [t.score for t in self.trials.values() if t.score is not None and not t.message]
-        if not self._stop_hopeless or not scores:
+        if not self._stop_hopeless:
             return False
-        best = max(scores) if self.objective.direction == "max" else min(scores)
-        ended = {t.trial_id for t in self._finished() if not t.message} - {trial_id}
-        finished = [self._curves[name] for name in ended if name in self._curves]
-        return is_hopeless(curve, finished, best, self.objective.direction)
+        # Trials with fewer epochs don't show what can still be gained, and the best of those with
+        # more need not be reached: whether this one gets more is for the brackets to say.
+        epochs = self._epochs(trial_id)
+        ended = [n for n in self._ended() if n != trial_id and _succeeded(self.trials[n])]
+        scores = [self.trials[name].score for name in ended if self._epochs(name) <= epochs]
+        longer = [n for n in ended if n in self._curves and self._epochs(n) >= epochs]
+        if not scores:
+            return False
+        direction = self.objective.direction
+        best = max(scores) if direction == "max" else min(scores)
+        hopeless = is_hopeless(curve, [self._curves[name] for name in longer], best, direction)
+        if hopeless:
+            del self._curves[trial_id]  # it did not go to its end
+        return hopeless
 
-    def _fractions(self) -> np.ndarray:
-        """float64 [N, 1]: logarithm of the epochs, 1 for a full trial."""
-        epochs = [
-            t.hyperparameters.values.get("tuner/epochs", self.max_epochs) for t in self._finished()
-        ]
-        whole = math.log(self.max_epochs) if self.max_epochs > 1 else 1.0
-        return np.array([[min(math.log(max(e, 1)) / whole, 1.0)] for e in epochs])
+    def _epochs(self, trial_id: str) -> int:
+        values = self.trials[trial_id].hyperparameters.values
+        return int(values.get("tuner/epochs", self.max_epochs))
 
-    def _duplicate(self, values: Mapping[str, Any]) -> bool:
-        return False  # `_suggestion` looks itself; a trial with more epochs has its values again
+    def _fractions(self, trial_ids: Sequence[str]) -> np.ndarray:
+        """Logarithms of the epochs, 1 for a full trial."""
+        whole = math.log(max(self.max_epochs, 2))
+        epochs = np.array([self._epochs(name) for name in trial_ids], float)
+        fractions = np.log(np.maximum(epochs, 1.0)) / whole
+        return np.where(epochs >= self.max_epochs, 1.0, fractions)[:, None]
+
+    def _get_size(self, bracket_num: int, round_num: int) -> int:
+        """KerasTuner's, but a bracket needs no more trials than there are points."""
+        size = super()._get_size(bracket_num, round_num)
+        if self._everything is None:
+            return size
+        return min(size, math.ceil(len(self._everything) / self.factor**round_num))
