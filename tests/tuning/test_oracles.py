@@ -8,7 +8,7 @@ from functools import partial
 
 from tests.tuning.surrogate_toys import Told, earlier, objective, space
 from tfrec_meta.tuning.encoding import SpaceEncoding
-from tfrec_meta.tuning.oracles import PRIOR_TRIALS, MetaBayesianOracle, MetaHyperbandOracle
+from tfrec_meta.tuning.oracles import INITIAL_TRIALS, MetaBayesianOracle, MetaHyperbandOracle
 from tfrec_meta.tuning.tuner import _Durable
 
 import keras_tuner
@@ -351,12 +351,12 @@ def test_prior_is_shown_and_tried_in_its_order(memory, tmp_path):
     prior = search.oracle.prior()
     assert len(prior) == 16
     assert all(shown["expected"] is None for shown in prior)
-    search.run(PRIOR_TRIALS + 2)
-    assert search.points[1 : PRIOR_TRIALS + 1] == [
-        shown["values"] for shown in prior[:PRIOR_TRIALS]
+    search.run(INITIAL_TRIALS + 2)
+    assert search.points[1 : INITIAL_TRIALS + 1] == [
+        shown["values"] for shown in prior[:INITIAL_TRIALS]
     ]
     by = [told["by"] for told in search.oracle.suggested.values()]
-    assert by == ["default"] + ["prior"] * PRIOR_TRIALS + ["surrogate"]
+    assert by == ["default"] + ["prior"] * INITIAL_TRIALS + ["surrogate"]
 
 
 def test_without_a_memory_there_is_no_prior(make, tmp_path):
@@ -364,7 +364,7 @@ def test_without_a_memory_there_is_no_prior(make, tmp_path):
     assert search.oracle.prior() == []
     search.run(7)
     by = [told["by"] for told in search.oracle.suggested.values()]
-    assert by == ["default"] + ["random"] * PRIOR_TRIALS + ["surrogate"] * 2
+    assert by == ["default"] + ["random"] * INITIAL_TRIALS + ["surrogate"] * 2
 
 
 def test_study_that_is_believed_comes_first(tmp_path):
