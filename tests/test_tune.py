@@ -1,5 +1,8 @@
 """tm.tune: a study of real trainings, from data to the best strategy."""
 
+import dataclasses
+import json
+
 import tfrec_meta as tm
 from tfrec_meta import api
 from tfrec_meta.data import split_leave_last_out, synthetic
@@ -207,3 +210,52 @@ def test_what_was_not_searched_stays():
     assert chosen.history_length == 20
     other = api.with_searched(base, {"family": "ease", "model": {"l2": 3.0}, "training": {}})
     assert other.model == type(other.model)(l2=3.0)
+
+
+# A teacher in the strategy.
+
+TAUGHT = tm.Strategy(
+    "two_tower",
+    tm.TwoTowerConfig(embedding_dim=8, encoder="mean", negatives="full"),
+    tm.TrainingConfig(epochs=1, batch_size=64),
+    teacher="ease",
+)
+
+
+def test_a_strategys_teacher_is_fitted_first_and_teaches():
+    model = tm.train(SPLIT.train, TAUGHT, progress=False)
+    alone = dataclasses.replace(TAUGHT, teacher=None)
+    teacher = tm.train(SPLIT.train, "ease", progress=False)
+    by_hand = tm.train(SPLIT.train, alone, teacher=teacher, features=teacher.spec, progress=False)
+    assert model.curve[-1]["loss"] == by_hand.curve[-1]["loss"]
+    assert model.curve[-1]["loss"] != tm.train(SPLIT.train, alone, progress=False).curve[-1]["loss"]
+
+
+def test_a_strategy_with_a_teacher_goes_through_json():
+    record = json.loads(json.dumps(TAUGHT.as_dict()))
+    assert record["teacher"] == "ease"
+    assert tm.Strategy.from_dict(record) == TAUGHT
+    assert "teacher" not in tm.Strategy().as_dict()
+
+
+def test_a_teacher_that_makes_no_sense_is_refused():
+    full = TAUGHT.model
+    for arguments, message in (
+        (("two_tower", full, "two_tower"), r"`teacher`='two_tower'; use one of ials, .*ease"),
+        (("two_tower", full, "oracle_bones"), r"`teacher`='oracle_bones'"),
+        (("two_tower", tm.TwoTowerConfig(), "ease"), r"`negatives`='in_batch'.*Use 'full'"),
+        (("ials", None, "ease"), r"'ials' learns from no teacher"),
+    ):
+        family, model, teacher = arguments
+        with pytest.raises(ValueError, match=message):
+            tm.Strategy(family, model, teacher=teacher)
+    with pytest.raises(ValueError, match="a teacher of its own, 'ease'"):
+        tm.train(SPLIT.train, TAUGHT, teacher=object())
+
+
+def test_what_a_search_says_of_a_teacher_takes_the_place_of_the_strategys():
+    taught = {"family": "two_tower", "model": {}, "training": {}}
+    assert api.with_searched(TAUGHT, taught).teacher == "ease"
+    assert api.with_searched(TAUGHT, {**taught, "teacher": None}).teacher is None
+    assert api.with_searched(TAUGHT, {**taught, "teacher": "ials"}).teacher == "ials"
+    assert api.with_searched(TAUGHT, {"family": "ials"}).teacher is None

@@ -50,6 +50,7 @@ from tfrec_meta.features.held_out import (
 from tfrec_meta.models import FAMILIES, Composite, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import read_config
+from tfrec_meta.models.trainable import TrainableRecommender
 from tfrec_meta.training import OnEpoch, TrainingConfig
 from tfrec_meta.tuning import (
     OBJECTIVE,
@@ -64,6 +65,12 @@ from tfrec_meta.tuning import (
 import numpy as np
 
 BASELINES = ("popularity", "item_knn", "ease", "ials")
+TEACHERS = tuple(
+    name
+    for name, family in FAMILIES.items()
+    if not issubclass(family, (TrainableRecommender, Composite))
+)
+"""The families that a strategy may name as its teacher: solved from the data at once."""
 _LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
 _log = logging.getLogger(__name__)
 RowScores = Callable[[np.ndarray], np.ndarray]
@@ -80,6 +87,9 @@ class Strategy:
             hand it to their members.
         features: an unfitted FeatureSpec; inferred from the data's tables when None.
         history_length: of the inferred spec.
+        teacher: a family that is solved at once, as "ease" or "ials": fitted first, on the same
+            data, it teaches the model its scores (see `train`). Only "two_tower" with
+            `negatives`="full" and `loss`="softmax" learns from one.
     """
 
     family: str = "two_tower"
@@ -87,6 +97,7 @@ class Strategy:
     training: TrainingConfig = TrainingConfig()
     features: FeatureSpec | None = None
     history_length: int = 200
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -97,6 +108,13 @@ class Strategy:
         if not isinstance(self.model, wanted):
             raise ValueError(f"Family {self.family!r} takes a {wanted.__name__} as `model`.")
         self.members()  # whatever is wrong with one of them shows now
+        if self.teacher is not None:
+            if self.teacher not in TEACHERS:
+                raise ValueError(
+                    f"`teacher`={self.teacher!r}; use one of {', '.join(TEACHERS)}, or hand a "
+                    "fitted model of any family to `train`."
+                )
+            FAMILIES[self.family].check_teachable(self.model)
 
     def members(self) -> tuple[Strategy, ...]:
         """How the models come about of which this one is made; none for most families.
@@ -123,6 +141,8 @@ class Strategy:
         record["training"] = dataclasses.asdict(self.training)
         if self.features is not None:
             record["features"] = self.features.declaration()
+        if self.teacher is not None:
+            record["teacher"] = self.teacher
         return record
 
     @classmethod
@@ -141,6 +161,7 @@ class Strategy:
             read_config(TrainingConfig, record.get("training", {})),
             FeatureSpec.declared(record["features"]) if record.get("features") else None,
             history_length=record.get("history_length", 200),
+            teacher=record.get("teacher"),
         )
 
 
@@ -186,6 +207,7 @@ def train(
             its row is now, and what is new begins anew.
         teacher: a fitted model, as an ensemble, whose scores of the whole catalogue the new one is
             to learn beside the events: distillation, which "two_tower" with `negatives`="full" can.
+            A strategy may have one of its own, which is fitted first.
         on_epoch: told of each epoch, with the model and that epoch's line of its curve; what it
             raises ends the training. Of an ensemble or a two-stage model, of its members' epochs.
 
@@ -194,10 +216,15 @@ def train(
 
     Raises:
         ValueError: if there are no events, `features` is not fitted, or the earlier model is of
-            another family or shape, or the model can't learn from that teacher.
+            another family or shape, or the model can't learn from that teacher, or has two.
     """
     if isinstance(strategy, str):
         strategy = Strategy(strategy)
+    if teacher is not None and strategy.teacher is not None:
+        raise ValueError(
+            f"The strategy has a teacher of its own, {strategy.teacher!r}. Leave out `teacher`, or "
+            "use `dataclasses.replace(strategy, teacher=None)`."
+        )
     if isinstance(data, Split):
         validation = data.validation if validation is None else validation
         data = data.train
@@ -212,6 +239,10 @@ def train(
     training.seed_everything(strategy.training.seed)
     if features is None:
         features = _fitted_features(strategy, data, warm_start)
+    if strategy.teacher is not None:
+        of_teacher = Strategy(strategy.teacher, training=strategy.training)
+        teacher = train(data, of_teacher, progress=False, features=features)
+        training.seed_everything(strategy.training.seed)  # as with a teacher that was there before
     family: Any = FAMILIES[strategy.family]
     with distribution.scope():
         model: Recommender = family(strategy.model, features)
@@ -460,15 +491,18 @@ def with_searched(strategy: Strategy, record: Mapping[str, Any]) -> Strategy:
 
     Args:
         strategy: what was not searched.
-        record: what `StrategySpace.strategy_record` gave.
+        record: what `StrategySpace.strategy_record` gave. A teacher that it names, or None, takes
+            the place of the strategy's.
     """
     whole = strategy.as_dict()
     family = record.get("family", strategy.family)
-    shape = whole["model"] if family == strategy.family else {}
+    same = family == strategy.family
+    shape = whole["model"] if same else {}
     return Strategy.from_dict(
         {
             **whole,
             "family": family,
+            "teacher": record.get("teacher", strategy.teacher if same else None),
             "model": {**shape, **record.get("model", {})},
             "training": {**whole["training"], **record.get("training", {})},
         }
