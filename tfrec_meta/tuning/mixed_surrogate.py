@@ -9,7 +9,8 @@ misleads loses its weight after a few trials.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfrec_meta.tuning.encoding import SpaceEncoding, weights_of
 from tfrec_meta.tuning.gaussian_process import GaussianProcess, Scales
@@ -164,6 +165,20 @@ class MixedSurrogate:
 
         low, high = original(mean - deviation), original(mean + deviation)
         return sign * original(mean), 0.5 * (high - low)
+
+    def get_state(self) -> dict[str, Any]:
+        """What earlier fits left for the next one, ready for JSON: trials alone don't tell it."""
+        scales = [None if one is None else one.vector().tolist() for one in self._scales]
+        return {"scales": scales, "fitted_at": self._fitted_at}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `get_state` gave; what a space of other features left is passed over."""
+        size = len(Scales.usual(len(np.unique(self._groups))).vector())
+        if all(one is None or len(one) == size for one in state["scales"]):
+            self._scales = [
+                None if one is None else Scales.of(np.array(one)) for one in state["scales"]
+            ]
+            self._fitted_at = state["fitted_at"]
 
     # Parts.
 

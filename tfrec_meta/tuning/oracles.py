@@ -43,11 +43,15 @@ class _SurrogateOracle(keras_tuner.Oracle):
     # KerasTuner's.
 
     def get_state(self) -> dict[str, Any]:
-        return {**super().get_state(), "suggested": self.suggested}
+        fitted = None if self._surrogate is None else self._surrogate.get_state()
+        return {**super().get_state(), "suggested": self.suggested, "surrogate": fitted}
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self.suggested = dict(state.get("suggested", {}))
+        if state.get("surrogate") is not None:
+            self._surrogate = self._new_surrogate()
+            self._surrogate.set_state(state["surrogate"])
 
     def _random_values(self) -> dict[str, Any] | None:
         """The next point that is worth a trial; None when there is none left."""
@@ -165,9 +169,7 @@ class _SurrogateOracle(keras_tuner.Oracle):
         if len(self._finished()) < 2:
             return
         if self._surrogate is None:
-            self._surrogate = MixedSurrogate(
-                self._encoding, self._memory, self._beliefs, extra=self._budgets
-            )
+            self._surrogate = self._new_surrogate()
         points, values, budgets = self._finished_points(), self._values(), self._fractions()
         self._surrogate.fit(points, values, generator, budgets)
         running = [t for t in self.trials.values() if t.status == "RUNNING"]
@@ -185,6 +187,9 @@ class _SurrogateOracle(keras_tuner.Oracle):
                 generator,
                 None if full is None else np.concatenate([budgets, full]),
             )
+
+    def _new_surrogate(self) -> MixedSurrogate:
+        return MixedSurrogate(self._encoding, self._memory, self._beliefs, extra=self._budgets)
 
     _budgets = 0  # features of a trial's budget
 
