@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(answer.get("status", 0))
     except KeyboardInterrupt:
         again = shlex.join(["tfrec-meta", *(a for a in arguments if a != "--overwrite")])
-        on = "goes on where it stopped" if options.command is _train else "begins it again"
+        goes_on = options.command in (_train, tune_command.tune)
+        on = "goes on where it stopped" if goes_on else "begins it again"
         print(f"\ninterrupted: `{again}` {on}.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `tfrec-meta … | head`
@@ -434,6 +435,8 @@ def _parser() -> argparse.ArgumentParser:
     add_data_options(one)
     add_strategy_options(one)
     one.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+
+    tune_command.add_command(command)
 
     one = command(
         "evaluate",

@@ -12,17 +12,28 @@ from pathlib import Path
 from typing import Any
 
 
-def add_data_options(one: argparse.ArgumentParser) -> None:
-    """Of `runs.DEFAULTS`: the data and the split."""
+def add_data_options(one: argparse.ArgumentParser, sources: bool = True) -> None:
+    """Of `runs.DEFAULTS`: the data and the split.
+
+    Args:
+        one: the command.
+        sources: whether they are options, too; else they are the command's arguments, and its
+            `--folder` is another.
+    """
     group = one.add_argument_group("data", "what is left out has its default when a run begins")
+    if sources:
+        group.add_argument(
+            "--data",
+            nargs="+",
+            metavar="SOURCE",
+            help="movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), "
+            "synthetic-UxIxN (users, items, interactions), or CSV, TSV or Parquet files",
+        )
     group.add_argument(
-        "--data",
-        nargs="+",
-        metavar="SOURCE",
-        help="movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), synthetic-UxIxN "
-        "(users, items, interactions), or CSV, TSV or Parquet files",
+        "--folder" if sources else "--data-folder",
+        metavar="FOLDER",
+        help="where the MovieLens files are, instead of the cache",
     )
-    group.add_argument("--folder", help="where the MovieLens files are, instead of the cache")
     group.add_argument(
         "--columns",
         type=_columns,
@@ -59,7 +70,8 @@ def add_strategy_options(one: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--strategy",
         metavar="FILE",
-        help="JSON with any of family, model, training, history_length, teacher (see docs/command.md)",
+        help="JSON with any of family, model, training, history_length, teacher (see "
+        "docs/command.md)",
     )
 
 
