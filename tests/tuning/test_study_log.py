@@ -64,6 +64,13 @@ def test_a_trial_is_told_by_what_it_came_to(change, value, budget):
     assert record["suggested_by"] == "prior"
 
 
+def test_what_was_expected_is_told_if_it_is_a_number():
+    sure = {"mean": 0.2, "std": 0.1}
+    assert trial_record(study(), {**ENDED, "expected": sure})["expected"] == sure
+    lost = {"mean": float("nan"), "std": 0.1}
+    assert trial_record(study(), {**ENDED, "expected": lost})["expected"] is None
+
+
 def test_a_trials_strategy_is_the_whole_one():
     record = trial_record(study(), ENDED, lambda parts: {**parts, "history_length": 200})
     assert record["strategy"] == {**ENDED["strategy"], "history_length": 200}

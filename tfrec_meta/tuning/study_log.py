@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -115,8 +116,15 @@ def trial_record(
         "seed": trial["seed"],
         "ended": trial["ended"],
         "suggested_by": trial["suggested_by"],
-        "expected": trial["expected"],
+        "expected": _finite(trial["expected"]),
     }
+
+
+def _finite(expected: Mapping[str, float] | None) -> dict[str, float] | None:
+    """None for a surrogate that lost its way: a record has finite numbers alone."""
+    if expected is None or not all(map(math.isfinite, expected.values())):
+        return None
+    return dict(expected)
 
 
 class StudyLog:
