@@ -17,7 +17,7 @@ _Config = TypeVar("_Config")
 
 VERSION = "version"  # key of the package's version in execution properties
 SPLITS = ("time", "leave-last-out", "cold-users")
-ORACLES = ("bayesian", "hyperband", "random", "grid")
+ORACLES = ("meta_bayesian", "meta_hyperband", "bayesian", "hyperband", "random", "grid")
 
 
 def _check(fits: bool, name: str, value: Any, use: str) -> None:
@@ -167,23 +167,36 @@ class TunerConfig:
 
     Args:
         enabled: whether to search; otherwise the last best strategy is taken, if there is one.
-        oracle: "bayesian", "hyperband", "random" or "grid": KerasTuner's own.
-        trials: how many are tried at most; of "hyperband", `trials` limits the whole search, too.
+        oracle: "meta_bayesian" or "meta_hyperband", which learn from earlier runs; or KerasTuner's
+            own "bayesian", "hyperband", "random" or "grid".
+        trials: how many are tried at most; of a hyperband, `trials` limits the whole search, too.
         families: keys of `tfrec_meta.models.FAMILIES` to choose from.
         epochs: of one trial, at most.
         fixed: hyperparameters that are not to be searched, by their names in the space.
+        trial_seconds: that a trial may take, else it counts as the worst; None for any.
+        store: the folder of the studies that runs learn from, which the search reads and adds to;
+            by default `studies` in the pipeline's own folder. What is in it is no input: it takes
+            no node out of the cache.
     """
 
     enabled: bool = True
-    oracle: Literal["bayesian", "hyperband", "random", "grid"] = "bayesian"
+    oracle: Literal[
+        "meta_bayesian", "meta_hyperband", "bayesian", "hyperband", "random", "grid"
+    ] = "meta_bayesian"
     trials: int = 6
     families: tuple[str, ...] = ("two_tower",)
     epochs: int = 8
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trial_seconds: float | None = None
+    store: str | None = None
 
     def __post_init__(self) -> None:
         _one_of("oracle", self.oracle, ORACLES)
         _at_least(self, trials=1, epochs=1)
+        fits = self.trial_seconds is None or self.trial_seconds > 0
+        _check(fits, "trial_seconds", self.trial_seconds, "seconds above 0, or null")
+        if self.store is not None:
+            _check_folder("store", self.store)
         if not self.families:
             raise ValueError("`families` is empty; name at least one.")
 

@@ -603,16 +603,17 @@ def _share_of(value: Any, limit: Any) -> float:
 
 
 def _search(run: Run) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"link": "", "trials": [], "best": []}
     node = run.node("Tuner")
     if node is None:
         node = run.node("LastStrategy")
         if node is None or not node.outputs:
-            return {"words": "No search: this pipeline has no Tuner.", "trials": [], "best": []}
+            return {**nothing, "words": "No search: this pipeline has no Tuner."}
     try:
         found = reading.read_search(node)
     except MissingError as error:
         why = str(error) if node.outputs else f"The {node.id} {_why_nothing(node)}."
-        return {"words": f"No result of a search: {why}", "trials": [], "best": []}
+        return {**nothing, "words": f"No result of a search: {why}"}
     trials = found.trials[:_MOST_TRIALS]
     columns = list(dict.fromkeys(name for trial in trials for name in trial.values))
     varied = [
@@ -629,6 +630,7 @@ def _search(run: Run) -> dict[str, Any]:
         words = "No search in this run; the last best strategy was taken."
     return {
         "words": words,
+        "link": _link(found.page, run.folder) if found.page else "",
         "objective": found.objective or "score",
         "columns": shown,
         "trials": [

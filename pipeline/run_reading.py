@@ -334,12 +334,14 @@ class Search:
         trials: in the order in which they were begun.
         best_trial: id of the best; "" if it is not known.
         objective: what was optimised; "" if it is not known.
+        page: `report.html` of the study; None if there is none.
     """
 
     best: Mapping[str, Any]
     trials: tuple[Trial, ...]
     best_trial: str = ""
     objective: str = ""
+    page: Path | None = None
 
 
 def read_search(node: Node) -> Search:
@@ -353,7 +355,7 @@ def read_search(node: Node) -> Search:
     best: Mapping[str, Any] = {}
     records: list[Any] = []
     told: list[Any] = []  # of trials that came to nothing, too
-    objective = ""
+    objective, page = "", None
     reasons = []
     for artifact in node.outputs:
         try:
@@ -362,6 +364,8 @@ def read_search(node: Node) -> Search:
                 best = found.get("values") or {}
             elif artifact.type == TUNER_RESULTS:
                 records = list(read_json(artifact.folder / "tuner_results.json"))
+            if (path := artifact.folder / "report.html").exists():
+                page = path
             if (path := artifact.folder / "trials.json").exists():
                 found = read_json(path)
                 told = [entry for entry in found if isinstance(entry, Mapping)]
@@ -374,7 +378,7 @@ def read_search(node: Node) -> Search:
     # Both lists hold the best trial; TFX's own has it first.
     same = [trial.id for trial in trials if best and _agrees(trial.values, best)]
     ordered = sorted(trials, key=_order)
-    return Search(best, tuple(ordered), same[0] if same else "", objective)
+    return Search(best, tuple(ordered), same[0] if same else "", objective, page)
 
 
 def _trial(record: Mapping[str, Any]) -> Trial:

@@ -1,12 +1,14 @@
 """Tuner: the search for a strategy, on the rows of Histories, encoded as Transform fitted.
 
 A killed node goes on with the trials that are left: the study lies in a work folder whose name
-tells inputs and settings from others, until the node has finished.
+tells inputs and settings from others, until the node has finished. What all runs found is in a
+store that outlives them, so that the next search begins with it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tfrec_meta.pipeline import events, work_folders
 from tfrec_meta.pipeline.artifacts import Catalogue
 from tfrec_meta.pipeline.configs import PipelineConfig, TunerConfig, as_json, from_json
 from tfrec_meta.pipeline.trainer import chosen_strategy
-from tfrec_meta.tuning import AllTrialsFailed, StrategySpace, StrategyTuner
+from tfrec_meta.tuning import AllTrialsFailed, StrategySpace, StudyStore
 
 from tfx import types
 from tfx.components.trainer.fn_args_utils import FnArgs
@@ -32,6 +34,9 @@ from tfx.types import standard_component_specs as standard
 from tfx.utils import json_utils
 
 TRIALS = "trials.json"  # beside TFX's results: what `StrategyTuner.trials` gives
+REPORT = "report.html"  # and the page of the study
+_PROTOCOLS = {"time": "by time", "leave-last-out": "leave last out", "cold-users": "cold users"}
+_log = logging.getLogger(__name__)
 TUNER_FN = f"{__name__}.tuner_fn"
 
 
@@ -42,7 +47,8 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
 
     Args:
         fn_args: TFX's; its `custom_config` holds `tuner` (a TunerConfig as JSON), `strategy` (as
-            JSON: what is not searched), `seed`, `catalogue` (its folder) and `folder` of the study.
+            JSON: what is not searched), `seed`, `store` (the folder of all studies), `protocol`
+            (of the validation), `catalogue` (its folder) and `folder` of the study.
 
     Raises:
         ValueError: for a space that makes no sense, or validation that nothing can be chosen by.
@@ -54,16 +60,20 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         events.interactions(events.read_files(files), settings["catalogue"])
         for files in (fn_args.train_files, fn_args.eval_files)
     )
-    features = spec_of(fn_args.transform_graph_path)
-    tuner = StrategyTuner(
-        api.trial_evaluator(train, validation, strategy, features),
+    tuner = api.strategy_tuner(
+        train,
+        validation,
+        strategy,
+        spec_of(fn_args.transform_graph_path),
         StrategySpace(config.families, config.fixed),
         settings["folder"],
         oracle=config.oracle,
         trials=config.trials,
         epochs=config.epochs,
         seed=settings["seed"],
-        objective=api.search_objective(strategy, config.families, features),
+        store=StudyStore(settings["store"]),
+        protocol=settings["protocol"],
+        trial_seconds=config.trial_seconds,
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})
 
@@ -90,7 +100,7 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Searches, and writes TFX's results and `trials.json` beside them.
+        """Searches, and writes TFX's results, and `trials.json` and `report.html` beside them.
 
         Raises:
             AllTrialsFailed: with the cause; the next attempt begins anew.
@@ -106,6 +116,10 @@ class Executor(executor.Executor):
             results = Path(artifact_utils.get_single_uri(output_dict[standard.TUNER_RESULTS_KEY]))
             text = json.dumps(tuner.trials(), indent=1)
             (results / TRIALS).write_text(text, encoding="utf-8")
+            try:
+                tuner.report(results / REPORT)
+            except Exception:  # what was found is worth more than its page
+                _log.warning("The page of the study can't be written.", exc_info=True)
 
 
 class Tuner(base_component.BaseComponent):
@@ -117,7 +131,8 @@ class Tuner(base_component.BaseComponent):
         catalogue: of Histories.
         config: of the pipeline.
 
-    Outputs: `best_hyperparameters` and `tuner_results`, with `trials.json` in the latter.
+    Outputs: `best_hyperparameters` and `tuner_results`, with `trials.json` and `report.html` in the
+    latter.
     """
 
     SPEC_CLASS = TunerSpec
@@ -149,6 +164,9 @@ class Tuner(base_component.BaseComponent):
                         "tuner": as_json(config.tuner),
                         "strategy": json.dumps(dict(config.trainer.strategy), sort_keys=True),
                         "seed": config.seed,
+                        # The place alone: what lies there must not count as an input.
+                        "store": str(config.tuner.store or config.folder / "studies"),
+                        "protocol": _PROTOCOLS[config.split.protocol],
                     }
                 ),
                 best_hyperparameters=types.Channel(type=standard_artifacts.HyperParameters),

@@ -39,6 +39,7 @@ GRACE = 3.0  # seconds from SIGTERM to SIGKILL
 # What one run may set: how it learns and judges, never where it reads or writes, nor what it
 # executes. Whoever may trigger a run may do no more than that.
 GROUPS = ("split", "tuner", "trainer", "evaluator", "data.drift", "data.split_drift")
+PLACES = ("tuner.store",)  # of these groups, where something is read or written
 SINGLE = (
     "data.drift",
     "data.max_drift",
@@ -118,7 +119,8 @@ def begin(deployed: Path | str, run_id: str, settings: Sequence[str] = ()) -> Pa
 
 def _check_setting(setting: str) -> None:
     key = setting.partition("=")[0].strip()
-    if key not in SINGLE and not key.startswith(tuple(f"{group}." for group in GROUPS)):
+    is_free = key in SINGLE or key.startswith(tuple(f"{group}." for group in GROUPS))
+    if not is_free or any(key == place or key.startswith(f"{place}.") for place in PLACES):
         allowed = ", ".join((*(f"{group}.…" for group in GROUPS), *SINGLE))
         raise ValueError(
             f"One run may not set {key!r}; it may set {allowed}. "

@@ -12,7 +12,17 @@ from tfrec_meta.serving import LocalServer
 
 import pytest
 
-COMMANDS = ("fetch", "train", "evaluate", "export", "serve", "recommend", "report", "doctor")
+COMMANDS = (
+    "fetch",
+    "train",
+    "tune",
+    "evaluate",
+    "export",
+    "serve",
+    "recommend",
+    "report",
+    "doctor",
+)
 
 
 def run_json(capsys, *arguments: str) -> dict:
@@ -75,7 +85,7 @@ def test_what_needs_no_tensorflow_does_not_load_it(tmp_path):
     code = (
         "import sys\n"
         "from tfrec_meta.cli import main\n"
-        "for line in (['--help'], ['train', '--help']):\n"
+        "for line in (['--help'], ['train', '--help'], ['tune', '--help']):\n"
         "    try: main(line)\n"
         "    except SystemExit: pass\n"
         "assert main(['recommend', '--server', '127.0.0.1:1', '--timeout', '0.2']) == 1\n"

@@ -41,9 +41,12 @@ ALLOWED = {
     "doctor": {"data"},
     "api": ON_TOP | {"distribution", "tuning", "distillation", "metalearning", "export"},
     "runs": ON_TOP | {"export", "api"},
+    "run_options": {"runs"},
     "studies_command": {"tuning"},
+    "tune_command": {"api", "runs", "run_options"},
     "cli": ON_TOP
-    | {"export", "export.signatures", "api", "runs", "doctor", "serving", "studies_command"},
+    | {"export", "export.signatures", "api", "runs", "doctor", "serving"}
+    | {"run_options", "studies_command", "tune_command"},
     "pipeline": ON_TOP | {"tuning", "export", "export.signatures", "api", "serving"},
 }
 USERS_OF_THE_PIPELINE = ("pipeline", "tests", "examples", "benchmarks")

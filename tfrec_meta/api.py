@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import importlib.util
 import logging
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,20 +51,38 @@ from tfrec_meta.features.held_out import (
 from tfrec_meta.models import FAMILIES, Composite, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import read_config
+from tfrec_meta.models.trainable import TrainableRecommender
 from tfrec_meta.training import OnEpoch, TrainingConfig
 from tfrec_meta.tuning import (
     OBJECTIVE,
+    ORACLES,
+    REMEMBERING,
     EvaluateTrial,
+    Memory,
     Report,
     StrategySpace,
     StrategyTuner,
+    StudyStore,
     best_of,
+    recall,
+    study_header,
     workers,
 )
+from tfrec_meta.tuning.data_profile import data_profile
+from tfrec_meta.tuning.hparams_log import write_hparams
+from tfrec_meta.tuning.importance import Surrogate
+from tfrec_meta.tuning.study_page import write_study_report
+from tfrec_meta.tuning.tuner import DIRECTIONS
 
 import numpy as np
 
 BASELINES = ("popularity", "item_knn", "ease", "ials")
+TEACHERS = tuple(
+    name
+    for name, family in FAMILIES.items()
+    if not issubclass(family, (TrainableRecommender, Composite))
+)
+"""The families that a strategy may name as its teacher: solved from the data at once."""
 _LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
 _log = logging.getLogger(__name__)
 RowScores = Callable[[np.ndarray], np.ndarray]
@@ -80,6 +99,9 @@ class Strategy:
             hand it to their members.
         features: an unfitted FeatureSpec; inferred from the data's tables when None.
         history_length: of the inferred spec.
+        teacher: a family that is solved at once, as "ease" or "ials": fitted first, on the same
+            data, it teaches the model its scores (see `train`). Only "two_tower" with
+            `negatives`="full" and `loss`="softmax" learns from one.
     """
 
     family: str = "two_tower"
@@ -87,6 +109,7 @@ class Strategy:
     training: TrainingConfig = TrainingConfig()
     features: FeatureSpec | None = None
     history_length: int = 200
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -97,6 +120,13 @@ class Strategy:
         if not isinstance(self.model, wanted):
             raise ValueError(f"Family {self.family!r} takes a {wanted.__name__} as `model`.")
         self.members()  # whatever is wrong with one of them shows now
+        if self.teacher is not None:
+            if self.teacher not in TEACHERS:
+                raise ValueError(
+                    f"`teacher`={self.teacher!r}; use one of {', '.join(TEACHERS)}, or hand a "
+                    "fitted model of any family to `train`."
+                )
+            FAMILIES[self.family].check_teachable(self.model)
 
     def members(self) -> tuple[Strategy, ...]:
         """How the models come about of which this one is made; none for most families.
@@ -123,6 +153,8 @@ class Strategy:
         record["training"] = dataclasses.asdict(self.training)
         if self.features is not None:
             record["features"] = self.features.declaration()
+        if self.teacher is not None:
+            record["teacher"] = self.teacher
         return record
 
     @classmethod
@@ -141,6 +173,7 @@ class Strategy:
             read_config(TrainingConfig, record.get("training", {})),
             FeatureSpec.declared(record["features"]) if record.get("features") else None,
             history_length=record.get("history_length", 200),
+            teacher=record.get("teacher"),
         )
 
 
@@ -186,6 +219,7 @@ def train(
             its row is now, and what is new begins anew.
         teacher: a fitted model, as an ensemble, whose scores of the whole catalogue the new one is
             to learn beside the events: distillation, which "two_tower" with `negatives`="full" can.
+            A strategy may have one of its own, which is fitted first.
         on_epoch: told of each epoch, with the model and that epoch's line of its curve; what it
             raises ends the training. Of an ensemble or a two-stage model, of its members' epochs.
 
@@ -194,10 +228,15 @@ def train(
 
     Raises:
         ValueError: if there are no events, `features` is not fitted, or the earlier model is of
-            another family or shape, or the model can't learn from that teacher.
+            another family or shape, or the model can't learn from that teacher, or has two.
     """
     if isinstance(strategy, str):
         strategy = Strategy(strategy)
+    if teacher is not None and strategy.teacher is not None:
+        raise ValueError(
+            f"The strategy has a teacher of its own, {strategy.teacher!r}. Leave out `teacher`, or "
+            "use `dataclasses.replace(strategy, teacher=None)`."
+        )
     if isinstance(data, Split):
         validation = data.validation if validation is None else validation
         data = data.train
@@ -212,6 +251,10 @@ def train(
     training.seed_everything(strategy.training.seed)
     if features is None:
         features = _fitted_features(strategy, data, warm_start)
+    if strategy.teacher is not None:
+        of_teacher = Strategy(strategy.teacher, training=strategy.training)
+        teacher = train(data, of_teacher, progress=False, features=features)
+        training.seed_everything(strategy.training.seed)  # as with a teacher that was there before
     family: Any = FAMILIES[strategy.family]
     with distribution.scope():
         model: Recommender = family(strategy.model, features)
@@ -271,20 +314,43 @@ class Study:
         trials: one dict a trial, in their order: `trial_id`, the objective, `status` ("completed",
             "failed", "timed_out" or "stopped"), `error` (None if all went well), `seconds`,
             `ended`, `epochs`, `seed`, `values` of the hyperparameters, `strategy` (the parts that
-            were searched), `reports` (the objective after each epoch), and of those that were
-            trained by steps to their end `curve`.
+            were searched), `suggested_by` ("default", "prior", "surrogate", "random" or None),
+            `expected` (`mean` and `std` of what a surrogate expected), `reports` (the objective
+            after each epoch), and of those that were trained by steps to their end `curve`.
         objective: what was searched by: "val_ndcg_at_10", or of clicks and ratings "val_auc" and
             "val_rmse".
+        header: what the memory of studies knows of this one, by its `study_id`.
+        records: the trials as that memory has them.
+        prior: what earlier studies suggested, the best first: dicts with `values`.
+        surrogate: predicts the objective of N sets of values: means and standard deviations; None
+            of KerasTuner's oracles.
     """
 
     best_strategy: Strategy
     trials: tuple[Mapping[str, Any], ...]
     objective: str = OBJECTIVE
+    header: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    records: tuple[Mapping[str, Any], ...] = dataclasses.field(
+        default=(), repr=False, compare=False
+    )
+    prior: tuple[Mapping[str, Any], ...] = dataclasses.field(default=(), repr=False, compare=False)
+    surrogate: Surrogate | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def best_value(self) -> float:
         """The best trial's objective, on validation."""
         return best_of(self.trials, self.objective)[self.objective]
+
+    def report(self, path: Path | str) -> Path:
+        """Writes the study's HTML page: what was tried, what came of it, what made the difference.
+
+        Args:
+            path: the .html file.
+
+        Returns:
+            The path.
+        """
+        return write_study_report(path, self.header, self.records, self.surrogate, self.prior)
 
     def __str__(self) -> str:
         best = best_of(self.trials, self.objective)
@@ -298,10 +364,14 @@ def tune(
     *,
     strategy: Strategy = Strategy(),
     families: Sequence[str] | None = None,
-    oracle: str = "bayesian",
+    oracle: str = "meta_bayesian",
     fixed: Mapping[str, Any] | None = None,
+    space: StrategySpace | Callable[[Any], Mapping[str, Any]] | None = None,
     validation: Interactions | None = None,
     folder: Path | str | None = None,
+    store: StudyStore | Path | str | None = None,
+    remember: bool = True,
+    description: str = "",
     seed: int = 42,
     progress: bool = True,
     trial_seconds: float | None = None,
@@ -309,7 +379,9 @@ def tune(
     """Searches for the strategy that does best on validation, by NDCG@10 of the full catalogue.
 
     A strategy whose model is made for ratings or clicks is searched by their RMSE or AUC. The first
-    trial is the default strategy. A trial that fails counts as bad, and the search goes on.
+    trial is the default strategy; the next ones are what did best in earlier studies of the same
+    kind, and then what a surrogate that knows these and the new trials promises most of. A trial
+    that fails counts as bad, and the search goes on.
 
     Args:
         data: training events, or a Split, whose train and validation parts are used; never its
@@ -318,11 +390,21 @@ def tune(
         trials: how many strategies are tried.
         strategy: what is not searched: features, epochs of a trial, patience, seed of training.
         families: keys of `tfrec_meta.models.FAMILIES` to choose from; the strategy's by default.
-        oracle: KerasTuner's "bayesian", "hyperband", "random" or "grid".
+        oracle: "meta_bayesian" or "meta_hyperband", which remember; or KerasTuner's "bayesian",
+            "hyperband", "random" or "grid".
         fixed: hyperparameters that are not searched, as {"two_tower/embedding_dim": 64}.
+        space: of your own: a StrategySpace, or a function of KerasTuner's `hp` that stands in for
+            the `search_space` of the strategy's family, as
+            `lambda hp: {"model": {"embedding_dim": hp.Choice("embedding_dim", [16, 64])}}`.
         validation: events to choose by.
         folder: where the study lives; the same call goes on with it after a kill, and with more
-            `trials` extends it. Without one, nothing is kept.
+            `trials` extends it. When the search has ended `report.html` and `tensorboard` are
+            there, too. Without one, nothing is kept but what the store remembers.
+        store: of all studies, or its folder; by default $TFREC_META_STUDIES, else `studies` in the
+            user's data folder. One that is damaged or can't be written stops no search.
+        remember: whether earlier studies are read and this one is written; without it nothing is
+            known but the studies that come with the package.
+        description: of the data in words, for the store.
         seed: of the search.
         progress: whether to show it.
         trial_seconds: that a trial may take, else it counts as the worst; looked at after each
@@ -334,8 +416,10 @@ def tune(
             chief and its workers.
         RuntimeError: if every trial failed.
     """
+    protocol = "given"
     if isinstance(data, Split):
-        validation = data.validation if validation is None else validation
+        if validation is None:
+            validation, protocol = data.validation, _held_out_how(data)
         data = data.train
     if not isinstance(data, Interactions):
         raise TypeError(
@@ -343,35 +427,163 @@ def tune(
             "give Interactions or a Split, as of a sample of the users."
         )
     if validation is None or not len(validation):
-        data, validation = _hold_out(data, seed)
+        split = _hold_out(data, seed)
+        data, validation, protocol = split.train, split.test, _held_out_how(split)
     features = _fitted_features(strategy, data)
-    space = StrategySpace(tuple(families or (strategy.family,)), fixed or {})
-    objective = search_objective(strategy, space.families, features)
     with contextlib.ExitStack() as stack:
+        keeps = folder is not None
         if folder is None:
             if workers.role() != "alone":
                 raise ValueError("`folder`=None, but a chief and its workers share one. Name it.")
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-meta-study-"))
-        tuner = StrategyTuner(
-            trial_evaluator(data, validation, strategy, features),
-            space,
+        tuner = strategy_tuner(
+            data,
+            validation,
+            strategy,
+            features,
+            _space_of(space, strategy, families, fixed),
             folder,
             oracle=oracle,
             trials=trials,
             epochs=strategy.training.epochs,
             seed=seed,
             progress=progress,
-            objective=objective,
             trial_seconds=trial_seconds,
-            about={
-                "data": training.digest_of_events(data),
-                "validation": training.digest_of_events(validation),
-                "strategy": strategy.as_dict(),
-            },
+            store=_store_of(store) if remember else None,
+            protocol=protocol,
+            description=description,
         )
         tuner.search()
-        best = with_searched(strategy, tuner.best_strategy_record())
-        return Study(best, tuple(tuner.trials()), objective)
+        study = Study(
+            with_searched(strategy, tuner.best_strategy_record()),
+            tuple(tuner.trials()),
+            tuner.objective,
+            tuner.header,
+            tuple(tuner.records()),
+            tuple(tuner.prior()),
+            tuner.surrogate,
+        )
+        if keeps and tuner.role != "worker":
+            _leave_pages(study, Path(folder))
+        return study
+
+
+def _space_of(
+    space: StrategySpace | Callable[[Any], Mapping[str, Any]] | None,
+    strategy: Strategy,
+    families: Sequence[str] | None,
+    fixed: Mapping[str, Any] | None,
+) -> StrategySpace:
+    if isinstance(space, StrategySpace):
+        if families is not None or fixed is not None:
+            raise ValueError("`space` has `families` and `fixed` of its own. Leave these out.")
+        return space
+    if space is not None and not callable(space):
+        raise TypeError(f"`space` is a {type(space).__name__}; give a StrategySpace or a function.")
+    declare = {} if space is None else {strategy.family: space}
+    return StrategySpace(tuple(families or (strategy.family,)), fixed or {}, declare)
+
+
+def _store_of(store: StudyStore | Path | str | None) -> StudyStore:
+    return store if isinstance(store, StudyStore) else StudyStore(store)
+
+
+def _leave_pages(study: Study, folder: Path) -> None:
+    try:
+        study.report(folder / "report.html")
+        write_hparams(folder / "tensorboard", study.header, study.records)
+    except Exception:  # what was found is worth more than its pages
+        _log.warning("The pages of the study in %s can't be written.", folder, exc_info=True)
+
+
+def strategy_tuner(
+    data: Interactions,
+    validation: Interactions,
+    strategy: Strategy,
+    features: FeatureSpec,
+    space: StrategySpace,
+    folder: Path | str,
+    *,
+    oracle: str,
+    trials: int,
+    epochs: int,
+    seed: int,
+    store: StudyStore | None,
+    protocol: str,
+    description: str = "",
+    trial_seconds: float | None = None,
+    progress: bool = True,
+) -> StrategyTuner:
+    """A search that is ready to begin or to go on, with what it remembers; of `tune` and pipelines.
+
+    Args:
+        data: training events.
+        validation: what is to be found.
+        strategy: what is not searched.
+        features: a fitted spec.
+        space: what is searched.
+        folder: of the study.
+        oracle: a key of `tfrec_meta.tuning.ORACLES`.
+        trials: how many are tried.
+        epochs: of one trial, at most.
+        seed: of the search.
+        store: read by an oracle that remembers, and written by all; None for neither.
+        protocol: how the validation was held out, as "leave last out": only studies of the same
+            are learned from.
+        description: of the data in words.
+        trial_seconds: that a trial may take.
+        progress: whether to show it.
+
+    Raises:
+        ValueError: as `tune`.
+    """
+    objective = search_objective(strategy, space.families, features)
+    if oracle not in ORACLES:
+        raise ValueError(f"`oracle`={oracle!r}; use one of {', '.join(ORACLES)}.")
+    fingerprint = training.digest_of_events(data)
+    hyperparameters = space.hyperparameters()
+    header = study_header(
+        folder,
+        hyperparameters.get_config()["space"],
+        space_version=space.version,
+        objective=objective,
+        direction=DIRECTIONS[objective],
+        oracle=oracle,
+        epochs=epochs,
+        seed=seed,
+        protocol=protocol,
+        data={"name": data.name, "fingerprint": fingerprint, "description": description},
+        profile=data_profile(data),
+    )
+    memory = Memory()
+    # A worker asks its chief, who remembers.
+    if oracle in REMEMBERING and workers.role() != "worker":
+        beside = Path(folder) if store is None else store.folder
+        memory = recall(header, hyperparameters, store, beside / "surrogates")
+        if progress:
+            print(memory, file=sys.stderr, flush=True)
+    return StrategyTuner(
+        trial_evaluator(data, validation, strategy, features),
+        space,
+        folder,
+        oracle=oracle,
+        trials=trials,
+        epochs=epochs,
+        seed=seed,
+        progress=progress,
+        objective=objective,
+        trial_seconds=trial_seconds,
+        about={
+            "data": fingerprint,
+            "validation": training.digest_of_events(validation),
+            "strategy": strategy.as_dict(),
+        },
+        memory=memory.surrogate,
+        beliefs=memory.beliefs,
+        header=header,
+        store=store,
+        whole_strategy=lambda record: with_searched(strategy, record).as_dict(),
+    )
 
 
 def search_objective(strategy: Strategy, families: Sequence[str], features: FeatureSpec) -> str:
@@ -460,28 +672,34 @@ def with_searched(strategy: Strategy, record: Mapping[str, Any]) -> Strategy:
 
     Args:
         strategy: what was not searched.
-        record: what `StrategySpace.strategy_record` gave.
+        record: what `StrategySpace.strategy_record` gave. A teacher that it names, or None, takes
+            the place of the strategy's.
     """
     whole = strategy.as_dict()
     family = record.get("family", strategy.family)
-    shape = whole["model"] if family == strategy.family else {}
+    same = family == strategy.family
+    shape = whole["model"] if same else {}
     return Strategy.from_dict(
         {
             **whole,
             "family": family,
+            "teacher": record.get("teacher", strategy.teacher if same else None),
             "model": {**shape, **record.get("model", {})},
             "training": {**whole["training"], **record.get("training", {})},
         }
     )
 
 
-def _hold_out(data: Interactions, seed: int) -> tuple[Interactions, Interactions]:
-    """What is left to train on, and what to choose by."""
+def _hold_out(data: Interactions, seed: int) -> Split:
+    """What is left to train on, and as the test part what to choose by."""
     if data.sampled or data.times is None:
-        split = split_by_user(data, train=0.9, seed=seed)
-    else:
-        split = split_leave_last_out(data, validation=False)
-    return split.train, split.test
+        return split_by_user(data, train=0.9, seed=seed)
+    return split_leave_last_out(data, validation=False)
+
+
+def _held_out_how(split: Split) -> str:
+    """What two splits have alike whose values mean the same, as "leave last out"."""
+    return "random part" if split.random else split.protocol.split(",")[0]
 
 
 @dataclasses.dataclass(frozen=True)

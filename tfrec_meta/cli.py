@@ -22,7 +22,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import __version__, studies_command
+from tfrec_meta import __version__, studies_command, tune_command
+from tfrec_meta.run_options import (
+    add_data_options,
+    add_strategy_options,
+    given_settings,
+    names,
+)
 
 _RUN = "runs/first"
 _MODELS = Path("models")  # where exported models are, each by the name of its run's folder
@@ -54,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(answer.get("status", 0))
     except KeyboardInterrupt:
         again = shlex.join(["tfrec-meta", *(a for a in arguments if a != "--overwrite")])
-        on = "goes on where it stopped" if options.command is _train else "begins it again"
+        goes_on = options.command in (_train, tune_command.tune)
+        on = "goes on where it stopped" if goes_on else "begins it again"
         print(f"\ninterrupted: `{again}` {on}.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `tfrec-meta … | head`
@@ -127,7 +134,7 @@ def _fetch(options: argparse.Namespace) -> Answer:
 def _train(options: argparse.Namespace) -> Answer:
     from tfrec_meta.runs import Run
 
-    run = Run.begin(options.run, _given_settings(options), options.overwrite)
+    run = Run.begin(options.run, given_settings(options), options.overwrite)
     if run.is_trained:
         _say(f"{run.folder} is trained already; --overwrite would train it again.")
         model, seconds = run.model(), 0.0
@@ -158,7 +165,7 @@ def _evaluate(options: argparse.Namespace) -> Answer:
     run = Run.open(options.run)
     baselines = options.baselines
     if baselines is not None:
-        baselines = [] if baselines == "none" else _items(baselines)
+        baselines = [] if baselines == "none" else names(baselines)
     found = run.evaluate(options.k, baselines, options.resamples)
     print(f"{run.split.data.name}, {run.split.protocol}: the full catalogue is ranked")
     _print_table(found, options.k)
@@ -175,7 +182,7 @@ def _evaluate(options: argparse.Namespace) -> Answer:
 def _report(options: argparse.Namespace) -> Answer:
     from tfrec_meta.runs import Run
 
-    path = Run.open(options.run).report(options.to, _items(options.users), options.k)
+    path = Run.open(options.run).report(options.to, names(options.users), options.k)
     print(f"report: {path}")
     return {"report": str(path)}
 
@@ -190,7 +197,7 @@ def _export(options: argparse.Namespace) -> Answer:
     config = api.ExportConfig(
         k=options.k,
         max_k=options.max_k,
-        filters=tuple(_items(options.filters)),
+        filters=tuple(names(options.filters)),
         diversity=options.diversity,
         recommend_history=options.recommend_history,
     )
@@ -260,7 +267,7 @@ def _question(options: argparse.Namespace) -> str:
 def _recommend(options: argparse.Namespace) -> Answer:
     from tfrec_meta.serving import Client
 
-    history, titles, warnings = _items(options.history), {}, []
+    history, titles, warnings = names(options.history), {}, []
     known: set[str] = set()
     model = _name_of(options.run or _RUN) if options.model is None else options.model
     if options.run is not None:
@@ -292,7 +299,7 @@ def _recommend(options: argparse.Namespace) -> Answer:
         insecure=options.insecure,
     ) as client:
         found = client.recommend(
-            options.user, history=history, exclude=_items(options.exclude), k=options.k
+            options.user, history=history, exclude=names(options.exclude), k=options.k
         )
     if not found:
         print("no recommendations: nothing of the catalogue is left.")
@@ -325,53 +332,6 @@ def _doctor(options: argparse.Namespace) -> Answer:
 # --- What the commands share -----------------------------------------------------------------
 
 
-def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of a run that the command line says; those that it leaves out are not there."""
-    from tfrec_meta.runs import is_named_source
-
-    def placed(path: str) -> str:
-        return path if is_named_source(path) else os.path.abspath(os.path.expanduser(path))
-
-    strategy: dict[str, Any] = {}
-    if options.strategy is not None:
-        strategy = _read_strategy(Path(options.strategy))
-    training = dict(strategy.get("training", {}))
-    given: dict[str, Any] = {"data": {}, "split": {}}
-    if options.data:
-        given["data"]["source"] = [placed(path) for path in options.data]
-    for name in ("folder", "users", "items"):
-        if getattr(options, name) is not None:
-            given["data"][name] = placed(getattr(options, name))
-    for name in ("columns", "bad_rows", "time_unit"):
-        if getattr(options, name) is not None:
-            given["data"][name] = getattr(options, name)
-    for name in ("split", "train", "validation"):
-        if getattr(options, name) is not None:
-            given["split"]["protocol" if name == "split" else name] = getattr(options, name)
-    if options.family is not None:
-        strategy["family"] = options.family
-    if options.epochs is not None:
-        training["epochs"] = options.epochs
-    if options.seed is not None:
-        given["seed"] = training["seed"] = options.seed
-    if training:
-        strategy["training"] = training
-    if strategy:
-        given["strategy"] = strategy
-    return given
-
-
-def _read_strategy(path: Path) -> dict[str, Any]:
-    try:
-        strategy = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
-    known = ("family", "model", "training", "features", "history_length")
-    if not isinstance(strategy, dict) or set(strategy) - set(known):
-        raise ValueError(f"{path} must hold one JSON object with any of {', '.join(known)}.")
-    return strategy
-
-
 def _served_titles(given: str | None, usual: Path) -> dict[str, str]:
     """Titles (or ids) of an exported model's items; of the usual place only if it is there."""
     if given is None and not usual.is_dir():
@@ -385,20 +345,6 @@ def _served_titles(given: str | None, usual: Path) -> dict[str, str]:
 def _name_of(folder: str) -> str:
     """The name of a folder, which is that of the model in it."""
     return Path(folder).resolve().name
-
-
-def _items(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def _columns(text: str) -> dict[str, str]:
-    columns = {}
-    for part in _items(text):
-        ours, equals, theirs = part.partition("=")
-        if not (ours and equals and theirs):
-            raise argparse.ArgumentTypeError(f"{part!r} is not OURS=THEIRS, as user_id=customer")
-        columns[ours] = theirs
-    return columns
 
 
 def _print_table(found: Mapping[str, Any], k: int) -> None:
@@ -486,9 +432,11 @@ def _parser() -> argparse.ArgumentParser:
         "--run runs/wide --strategy wide.json",
     )
     run_folder(one)
-    _add_data_options(one)
-    _add_strategy_options(one)
+    add_data_options(one)
+    add_strategy_options(one)
     one.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
+
+    tune_command.add_command(command)
 
     one = command(
         "evaluate",
@@ -622,55 +570,6 @@ def _parser() -> argparse.ArgumentParser:
     among = studies_command.add_group(commands)
     studies_command.add_commands(functools.partial(command, group="studies", among=among))
     return parser
-
-
-def _add_data_options(one: argparse.ArgumentParser) -> None:
-    group = one.add_argument_group("data", "what is left out has its default when a run begins")
-    group.add_argument(
-        "--data",
-        nargs="+",
-        metavar="SOURCE",
-        help="movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), synthetic-UxIxN "
-        "(users, items, interactions), or CSV, TSV or Parquet files",
-    )
-    group.add_argument("--folder", help="where the MovieLens files are, instead of the cache")
-    group.add_argument(
-        "--columns",
-        type=_columns,
-        metavar="OURS=THEIRS,…",
-        help="column names in the files, as user_id=customer,item_id=product,time=when",
-    )
-    group.add_argument("--users", metavar="FILE", help="attributes of the users")
-    group.add_argument("--items", metavar="FILE", help="attributes of the items")
-    group.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of times (default s)")
-    group.add_argument(
-        "--bad-rows",
-        choices=("raise", "drop"),
-        help="stop at the first bad row (default), or drop and count them",
-    )
-    group.add_argument(
-        "--split",
-        choices=("item", "user", "time", "leave-last-out", "cold-users", "cold-items"),
-        help="how test events are chosen (default item: at random, stratified by item)",
-    )
-    group.add_argument("--train", type=float, metavar="SHARE", help="of the events (or users)")
-    group.add_argument("--validation", type=float, metavar="SHARE", help="for early stopping")
-
-
-def _add_strategy_options(one: argparse.ArgumentParser) -> None:
-    group = one.add_argument_group("model")
-    group.add_argument(
-        "--family",
-        help="two_tower (default), ranker, multi_task, ials, low_rank_ease, ease, item_knn or "
-        "popularity",
-    )
-    group.add_argument("--epochs", type=int, metavar="N", help="passes over the events")
-    group.add_argument("--seed", type=int, metavar="N", help="of split and training (default 42)")
-    group.add_argument(
-        "--strategy",
-        metavar="FILE",
-        help="JSON with any of family, model, training, history_length (see docs/command.md)",
-    )
 
 
 if __name__ == "__main__":

@@ -145,6 +145,19 @@ def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split
     return cold(data, round(1 - train - validation, 9), validation, seed)
 
 
+def whole_settings(given: Mapping[str, Any]) -> Settings:
+    """Given settings with the defaults of what they leave out, and one seed for all.
+
+    Raises:
+        ValueError: for a split that makes no sense.
+    """
+    settings = merged(DEFAULTS, given)
+    settings["strategy"] = merged({"training": {"seed": settings["seed"]}}, settings["strategy"])
+    settings["seed"] = settings["strategy"]["training"]["seed"]
+    settings["split"] = fill_shares(settings["split"])
+    return settings
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run on disk.
@@ -213,12 +226,7 @@ class Run:
                         "Use another folder, or --overwrite to replace that run."
                     )
             return run
-        settings = _merged(DEFAULTS, given)
-        settings["strategy"] = _merged(
-            {"training": {"seed": settings["seed"]}}, settings["strategy"]
-        )
-        settings["seed"] = settings["strategy"]["training"]["seed"]
-        settings["split"] = fill_shares(settings["split"])
+        settings = whole_settings(given)
         run = cls(folder, settings)
         _ = run.split  # what is wrong with the data is said before anything is written
         settings["strategy"] = run.strategy.as_dict()
@@ -344,12 +352,12 @@ class Run:
         return {item: title for item, title in pairs if title}
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the values of `over`, nested mappings part by part; neither is changed."""
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = _merged(result[key], value) if both else value
+        result[key] = merged(result[key], value) if both else value
     return result
 
 

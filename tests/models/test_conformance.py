@@ -157,15 +157,18 @@ def test_config_is_frozen(model):
 
 
 def searched(model, hp):
+    """The strategy, whose checks are the test."""
     parts = model.search_space(hp)
+    teacher = parts.pop("teacher", None)
     chosen = [{k: v for k, v in parts[name].items() if v is not None} for name in parts]
     assert list(parts) == ["model", "training"]
-    return type(model.config)(**chosen[0]), tm.TrainingConfig(**chosen[1])
+    config, recipe = type(model.config)(**chosen[0]), tm.TrainingConfig(**chosen[1])
+    return tm.Strategy(model.family, config, recipe, teacher=teacher)
 
 
 def test_search_space_defaults_to_the_default_strategy(model):
     hp = keras_tuner.HyperParameters()
-    assert searched(model, hp) == (type(model.config)(), tm.TrainingConfig())
+    assert searched(model, hp) == tm.Strategy(model.family)
 
 
 def test_search_space_gives_valid_strategies_anywhere(model):

@@ -7,7 +7,7 @@ from tests.pipeline import training_toys
 from tfrec_meta import api
 from tfrec_meta.pipeline import trainer, tuner
 from tfrec_meta.pipeline.configs import TrainerConfig, TunerConfig
-from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed
+from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed, StudyStore
 
 import pytest
 
@@ -64,6 +64,48 @@ def test_trainer_makes_the_strategy_of_what_it_found(tuned):
 
 def test_the_study_is_gone_when_it_has_finished(tuned):
     assert not list((tuned[1] / "toy" / "work" / "studies").iterdir())
+
+
+def test_what_a_run_found_is_remembered_and_shown(tuned):
+    outputs, folder = tuned
+    (study,) = StudyStore(folder / "toy" / "studies").studies()
+    assert study.protocol == "by time"
+    assert study.oracle == "random"
+    assert study.budget == 2
+    found = {trial["trial_id"]: trial for trial in study.trials}
+    assert {name: trial["value"] for name, trial in found.items()} == {
+        trial["trial_id"]: trial[OBJECTIVE] for trial in trials_of(outputs)
+    }
+    strategy = api.Strategy.from_dict(study.ranked()[0]["strategy"])
+    assert strategy.model.embedding_dim == 8
+    assert strategy.training.epochs == 3  # the whole strategy, with what was not searched
+    page = Path(outputs["tuner_results"].uri) / tuner.REPORT
+    assert "val_ndcg_at_10" in page.read_text()
+
+
+def test_the_store_is_a_place_and_no_input_that_would_break_the_cache(given, tmp_path):
+    properties = training_toys.properties(
+        training_toys.component(tuner.Tuner, settings(tmp_path), **given)
+    )
+    assert str(tmp_path / "toy" / "studies") in properties["custom_config"]
+    (tmp_path / "toy" / "studies").mkdir(parents=True)
+    (tmp_path / "toy" / "studies" / "studies.jsonl").write_text("")
+    again = training_toys.component(tuner.Tuner, settings(tmp_path), **given)
+    assert training_toys.properties(again) == properties
+    own = training_toys.component(tuner.Tuner, settings(tmp_path, store="/srv/all"), **given)
+    assert '"/srv/all' in training_toys.properties(own)["custom_config"].replace("\\", "")
+
+
+def test_by_default_a_run_learns_from_the_store_it_is_given(given, tmp_path, monkeypatch):
+    recalled = []
+    monkeypatch.setattr(api, "recall", lambda *asked: recalled.append(asked) or api.Memory())
+    config = settings(tmp_path, trials=1, oracle="meta_bayesian", store=str(tmp_path / "all"))
+    outputs = training_toys.tune(config, given, tmp_path / "out")
+    ((header, _, store, _),) = recalled
+    assert header["protocol"] == "by time"
+    assert store.folder == tmp_path / "all"
+    assert trials_of(outputs)[0]["suggested_by"] == "default"
+    assert len(StudyStore(tmp_path / "all").studies()) == 1
 
 
 class Kill(BaseException):

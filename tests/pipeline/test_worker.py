@@ -366,6 +366,8 @@ def test_a_run_id_that_names_no_folder_is_refused(deployed, run_id):
         "infra_validator.image=mine",
         "infra_validator.server=docker",
         "tuner={trials: 3}",  # by its parts only
+        "tuner.store=/etc",
+        "tuner.store.x=/etc",
         "tuners.trials=3",
         "seed.x=1",
         " serving =/srv/other",

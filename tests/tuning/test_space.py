@@ -113,3 +113,44 @@ def test_a_space_that_makes_no_sense_is_refused_by_name(options, message):
 def test_a_value_that_the_space_lacks_is_refused_by_name():
     with pytest.raises(ValueError, match=r"no \['two_tower/colour'\]"):
         StrategySpace().strategy_record({"two_tower/colour": "red"})
+
+
+def narrow(hp):
+    """Somebody's own space of iALS."""
+    return {"model": {"embedding_dim": hp.Choice("size", [4, 8]), "l2": 3.0}}
+
+
+def test_a_function_of_ones_own_declares_a_family():
+    space = StrategySpace(("ials", "ease"), {"ials/size": 8}, declare={"ials": narrow})
+    assert [name for name in names(space) if name.startswith("ials/")] == ["ials/size"]
+    record = space.strategy_record({})
+    assert record == {"family": "ials", "model": {"embedding_dim": 8, "l2": 3.0}, "training": {}}
+    assert space.strategy_record({"family": "ease"})["family"] == "ease"
+    assert space.version != StrategySpace(("ials",)).version == tuning.SPACE_VERSION
+
+
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        ({"ease": narrow}, r"`declare` names \['ease'\], none of `families`"),
+        ({"ials": lambda hp: None}, r"The space of 'ials' gave None\. Return parts"),
+        ({"ials": lambda hp: {"modell": {}}}, r"The space of 'ials' gave \{'modell'"),
+        ({"ials": lambda hp: {"model": {"size": 4}}}, r"the space of 'ials': .*size"),
+    ],
+)
+def test_a_function_that_declares_no_strategy_is_refused(declare, message):
+    with pytest.raises(ValueError, match=message):
+        StrategySpace(("ials",), declare=declare)
+
+
+def test_a_teacher_is_searched_only_where_one_can_be_learned_from():
+    space = StrategySpace()
+    taught = {
+        "two_tower/loss": "softmax",
+        "two_tower/negatives": "full",
+        "two_tower/teacher": "ease",
+    }
+    assert space.strategy_record(taught)["teacher"] == "ease"
+    assert space.strategy_record({**taught, "two_tower/negatives": "mixed"})["teacher"] is None
+    assert space.strategy_record({**taught, "two_tower/loss": "bpr"})["teacher"] is None
+    assert space.strategy_record({})["teacher"] is None

@@ -31,7 +31,7 @@ SPACE = StrategySpace(
         "ials/iterations": 15,
     },
 )
-ORACLES = ("bayesian", "hyperband", "random", "grid")
+ORACLES = tuple(tuner.ORACLES)
 
 
 def score(record, epochs, folder, report):
@@ -304,9 +304,9 @@ def test_lines_tell_how_a_trial_ended(tmp_path, capsys):
     study = made(tmp_path, evaluate, trials=2, trial_seconds=0.1, progress=True)
     stops(study, lambda curve: True)
     study.search()
-    first, second = capsys.readouterr().err.strip().splitlines()
+    first, second, *_ = capsys.readouterr().err.strip().splitlines()
     assert "(timed out: It took 0.2 s" in first
-    assert second.endswith("s (stopped)")
+    assert second.endswith("s (stopped early)")
 
 
 # What TFX and people see.
@@ -328,7 +328,7 @@ def test_lines_tell_of_progress_where_there_is_no_terminal(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.strip().splitlines()
-    assert len(lines) == 2
+    assert lines[2].startswith("best of 2 trials: ")
     assert lines[0].startswith(f"trial 1/2: {OBJECTIVE} 0.4364, best 0.4364, 0.0 s")
 
 
@@ -403,7 +403,7 @@ def test_a_search_is_extended_by_more_trials(tmp_path):
 def test_a_study_of_something_else_is_refused_with_what_differs(tmp_path):
     made(tmp_path, about={"data": "this"}).search()
     for options, message in (
-        ({"oracle": "random"}, r"another oracle \('bayesian', now 'random'\)\."),
+        ({"oracle": "random"}, r"another oracle \('meta_bayesian', now 'random'\)\."),
         ({"about": {"data": "that"}}, r"another data\."),
         ({"objective": "val_auc"}, r"another objective \('val_ndcg_at_10', now 'val_auc'\)\."),
         ({"space": StrategySpace()}, r"another space \(added: two_tower/.*; removed: .*ials/"),
@@ -458,3 +458,64 @@ def test_a_failed_trial_is_never_the_best():
     failed = {"val_rmse": 1e3, "error": "ValueError: no"}
     assert tuner.best_of([failed, {"val_rmse": 5e4, "error": None}], "val_rmse")["val_rmse"] == 5e4
     assert tuner.best_of([failed], "val_rmse") is failed
+
+
+# With the surrogate: after the default and four more trials.
+
+WIDE = StrategySpace(("ials",), {"ials/iterations": 15})
+
+
+def smooth(record, epochs, folder, report):
+    """Best at 64 dimensions and a small penalty."""
+    model = record["model"]
+    value = 0.5 - abs(model["embedding_dim"] - 64) / 1000 - abs(model["l2"] - 5.0) / 500
+    value -= abs(model["unseen_weight"] - 0.2) / 10
+    for epoch in range(1, epochs + 1):
+        report(epoch, value * epoch / epochs)
+    return {OBJECTIVE: value}
+
+
+@pytest.mark.parametrize(
+    ("oracle", "epochs", "killed"),
+    [("meta_bayesian", 4, [(6, 13), (12,)]), ("meta_hyperband", 9, [(6, 13)])],
+)
+def test_what_a_surrogate_suggests_does_not_depend_on_kills(tmp_path, oracle, epochs, killed):
+    options = {"oracle": oracle, "space": WIDE, "trials": 15, "epochs": epochs}
+    whole = made(tmp_path / "whole", smooth, **options)
+    whole.search()
+    assert len(whole.trials()) == 15
+    for kills in killed:
+        folder, calls = tmp_path / str(kills), []
+
+        def dying(*given, calls=calls, kills=kills):
+            calls.append(given)
+            if len(calls) in kills:
+                raise Kill
+            return smooth(*given)
+
+        for _ in kills:
+            with pytest.raises(Kill):
+                made(folder, dying, **options).search()
+        study = made(folder, dying, **options)
+        study.search()
+        assert strategies(study) == strategies(whole)
+        told = [(t["suggested_by"], t["expected"]) for t in study.trials()]
+        assert told == [(t["suggested_by"], t["expected"]) for t in whole.trials()]
+
+
+def test_a_trial_tells_who_suggested_it_and_what_was_expected(tmp_path):
+    study = made(tmp_path, smooth, space=WIDE, trials=7)
+    study.search()
+    by = [trial["suggested_by"] for trial in study.trials()]
+    assert by == ["default", *["random"] * 4, "surrogate", "surrogate"]
+    last = study.trials()[-1]["expected"]
+    assert 0 < last["mean"] < 1
+    assert last["std"] > 0
+    assert study.trials()[1]["expected"] is None
+    mean, deviation = study.surrogate([trial["values"] for trial in study.trials()])
+    assert len(mean) == len(deviation) == 7
+    stock = made(tmp_path / "stock", oracle="random", trials=2)
+    stock.search()
+    assert [trial["suggested_by"] for trial in stock.trials()] == ["default", None]
+    assert stock.surrogate is None
+    assert stock.prior() == []

@@ -1,5 +1,6 @@
 """One search in several processes: roles, the launcher, leases, and a real run with a kill."""
 
+import json
 import os
 import signal
 import subprocess
@@ -349,7 +350,7 @@ TRIALS = 6
 SEARCH = """
     import os, sys, time
     from pathlib import Path
-    from tfrec_meta.tuning import OBJECTIVE, StrategySpace, StrategyTuner
+    from tfrec_meta.tuning import OBJECTIVE, StrategySpace, StrategyTuner, StudyStore
 
     folder = Path(sys.argv[1])
 
@@ -366,6 +367,7 @@ SEARCH = """
     study = StrategyTuner(
         evaluate, StrategySpace(("ials",)), folder / "study",
         oracle="random", trials=int(sys.argv[2]), lease_seconds=3.0,
+        store=StudyStore(folder / "store"),
     )
     study.search()
     print(len(study.trials()), study.best_strategy_record()["model"]["embedding_dim"])
@@ -456,6 +458,12 @@ def test_all_of_them_know_the_result_and_the_chief_tells_of_progress(killed):
     lines = [line for line in said["chief"].splitlines() if line.startswith("trial ")]
     assert len(lines) == TRIALS
     assert lines[-1].startswith(f"trial {TRIALS}/{TRIALS}: {OBJECTIVE} ")
+
+
+def test_the_chief_alone_remembers_each_trial_once(killed):
+    lines = (killed[0] / "store" / "studies.jsonl").read_text().splitlines()
+    ids = [json.loads(line).get("trial_id") for line in lines]
+    assert sorted(ids, key=str) == ["0", "1", "2", "3", "4", "5", None]
 
 
 def test_what_has_ended_is_only_read_by_a_chief_and_by_a_worker(killed, monkeypatch):

@@ -85,7 +85,7 @@ class Recommender:
     """restore(state): takes back what `state` gave; raises ValueError on another shape."""
 
     @staticmethod
-    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+    def search_space(hp: Any) -> dict[str, Any]:
         """Declares what there is to tune; nothing, unless the family says otherwise.
 
         All of it is declared whatever is chosen, conditions included. Each default is the default
@@ -96,7 +96,8 @@ class Recommender:
 
         Returns:
             The chosen values as parts of a strategy: {"model": fields of the config, "training":
-            fields of the recipe}; None for what another choice leaves without meaning.
+            fields of the recipe}; None for what another choice leaves without meaning. A family
+            that can learn from a teacher may add "teacher", the name of a family or None.
         """
         return {"model": {}, "training": {}}
 
@@ -154,7 +155,14 @@ class Recommender:
         Raises:
             ValueError: if the family or its config can't, or the teacher knows other items.
         """
-        raise ValueError(f"Family {self.family!r} learns from no teacher. Leave out `teacher`.")
+        self.check_teachable(self.config)
+
+    @classmethod
+    def check_teachable(cls, config: Any) -> None:
+        """Raises:
+        ValueError: if a model of this config can't learn from any teacher.
+        """
+        raise ValueError(f"Family {cls.family!r} learns from no teacher. Leave out `teacher`.")
 
     def prior(self) -> np.ndarray:
         """Log chance of each item for someone of whom nothing is known, float32 [catalogue]."""

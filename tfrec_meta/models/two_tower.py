@@ -195,11 +195,7 @@ class TwoTower(TrainableRecommender):
 
     def teach(self, teacher: Recommender) -> None:
         """See the contract; the teacher is asked about each training query as it comes."""
-        if self.config.negatives != "full" or self.config.loss != "softmax":
-            raise ValueError(
-                f"`negatives`={self.config.negatives!r} and `loss`={self.config.loss!r}, but a "
-                "teacher speaks of the whole catalogue. Use 'full' and 'softmax'."
-            )
+        self.check_teachable(self.config)
         if teacher.spec != self.spec:
             raise ValueError(
                 "The teacher has another FeatureSpec, so that its items are others. Train with "
@@ -207,6 +203,15 @@ class TwoTower(TrainableRecommender):
             )
         # Its method alone: of the model itself Keras would make a part of the student.
         self.teacher_scores = teacher.logits_or_prior
+
+    @classmethod
+    def check_teachable(cls, config: Any) -> None:
+        """See the contract."""
+        if config.negatives != "full" or config.loss != "softmax":
+            raise ValueError(
+                f"`negatives`={config.negatives!r} and `loss`={config.loss!r}, but a teacher "
+                "speaks of the whole catalogue. Use 'full' and 'softmax'."
+            )
 
     def after_step(self, inputs: Query) -> None:
         self.task.remember(inputs["item_id"], self._embed_known_items)
@@ -274,7 +279,7 @@ class TwoTower(TrainableRecommender):
         return super().has_evidence(query)
 
     @staticmethod
-    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+    def search_space(hp: Any) -> dict[str, Any]:
         """See the contract. The encoder decides what else there is to set, and the rows."""
         default = TwoTowerConfig()
         model = {
@@ -293,7 +298,15 @@ class TwoTower(TrainableRecommender):
             **_loss_space(hp, default),
             **_encoder_space(hp, default),
         }
-        return {"model": model, "training": _recipe_space(hp)}
+        # Two parents that stand side by side KerasTuner doesn't know.
+        with hp.conditional_scope("negatives", ["full"]):
+            teacher = hp.Choice("teacher", ["none", *_TEACHERS], default="none")
+        taught = teacher in _TEACHERS and model["loss"] == "softmax"
+        return {
+            "model": model,
+            "training": _recipe_space(hp),
+            "teacher": teacher if taught else None,
+        }
 
     # Parts.
 
@@ -351,6 +364,7 @@ class TwoTower(TrainableRecommender):
 
 
 _ENCODERS = [name for name in get_args(EncoderName) if name != "none"]
+_TEACHERS = ("ease", "ials")  # that are searched: solved in a moment, and good alone
 _IN_ORDER = [name for name in _ENCODERS if name != "mean"]  # these heed the order
 
 

@@ -15,7 +15,9 @@ _HOME = {
     "AllTrialsFailed": "tuner",
     "ChiefFailed": "chief",
     "EvaluateTrial": "tuner",
+    "Memory": "memory",
     "OutOfTime": "trial_report",
+    "REMEMBERING": "tuner",
     "Report": "trial_report",
     "StrategySpace": "space",
     "StrategyTuner": "tuner",
@@ -25,6 +27,9 @@ _HOME = {
     "best_of": "tuner",
     "read_keras_tuner": "imported_studies",
     "read_tfx": "imported_studies",
+    "recall": "memory",
+    "studies_folder": "study_store",
+    "study_header": "study_log",
 }
 
 __all__ = sorted(_HOME)

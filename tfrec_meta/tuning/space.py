@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
@@ -18,6 +18,12 @@ SPACE_VERSION = 1
 """Kept with each study. Raise it when a hyperparameter keeps its name but not its meaning, or a
 default outside of the space changes what a strategy scores: studies of another version are then no
 longer learned from. A name that comes or goes needs no new version."""
+OWN_VERSION = 0
+"""Of a space in which somebody's own function declares a family: what its names mean is not known,
+and only studies of such spaces are learned from."""
+
+Declare = Callable[[Any], Mapping[str, Any]]
+"""declare(hp): as a family's `search_space` (see `models.contract`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +37,17 @@ class StrategySpace:
         families: keys of `FAMILIES` to choose from; the first is the default.
         fixed: hyperparameters that are not to be searched, by their names in the space; a value
             may lie outside of the range that is searched.
+        declare: by family, a function that stands in for its `search_space`. Its hyperparameters
+            may have any names, and it need not search the whole family.
 
     Raises:
-        ValueError: for an unknown family or hyperparameter, or a value that its config refuses.
+        ValueError: for an unknown family or hyperparameter, a value that its config refuses, or a
+            function that gives no parts of a strategy.
     """
 
     families: tuple[str, ...] = ("two_tower",)
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    declare: Mapping[str, Declare] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "families", tuple(self.families))
@@ -46,6 +56,9 @@ class StrategySpace:
         unknown = [family for family in self.families if family not in FAMILIES]
         if unknown:
             raise ValueError(f"`families` names {unknown}; known are {sorted(FAMILIES)}.")
+        others = sorted(set(self.declare) - set(self.families))
+        if others:
+            raise ValueError(f"`declare` names {others}, none of `families`={self.families}.")
         names = [parameter.name for parameter in self._declared().space]
         strange = sorted(set(self.fixed) - set(names))
         if strange:
@@ -58,7 +71,13 @@ class StrategySpace:
                 read_config(FAMILIES[family].config_type, record["model"])
                 read_config(TrainingConfig, record["training"])
             except ValueError as error:
-                raise ValueError(f"`fixed`={dict(self.fixed)}: {error}") from error
+                told = f"`fixed`={dict(self.fixed)}" if self.fixed else f"the space of {family!r}"
+                raise ValueError(f"{told}: {error}") from error
+
+    @property
+    def version(self) -> int:
+        """What a study of this space has as its `space_version`."""
+        return OWN_VERSION if self.declare else SPACE_VERSION
 
     def hyperparameters(self) -> keras_tuner.HyperParameters:
         """All that is searched, and what is fixed, with the values of the default strategy."""
@@ -86,14 +105,15 @@ class StrategySpace:
                 "tuner/" are an oracle's own notes.
 
         Returns:
-            `family`, and in `model` and `training` the fields that were searched, no others.
+            `family`, and in `model` and `training` the fields that were searched, no others; where
+            one was searched, `teacher`, too.
 
         Raises:
             ValueError: for a name that the space lacks.
         """
         hp = keras_tuner.HyperParameters()
         hp.values = {**self.fixed, **values}
-        parts = _declare(hp, self.families)
+        parts = self._declare(hp)
         known = {parameter.name for parameter in hp.space}
         strange = [n for n in values if n not in known and not n.startswith("tuner/")]
         if strange:
@@ -102,18 +122,36 @@ class StrategySpace:
 
     def _declared(self) -> keras_tuner.HyperParameters:
         hp = keras_tuner.HyperParameters()
-        _declare(hp, self.families)
+        self._declare(hp)
         return hp
 
+    def _declare(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
+        """Declares everything, and gives the parts of the family that is chosen."""
+        several = len(self.families) > 1
+        chosen = hp.Choice(FAMILY, list(self.families)) if several else self.families[0]
+        if not several:
+            hp.Fixed(FAMILY, chosen)
+        record: dict[str, Any] = {FAMILY: chosen, "model": {}, "training": {}}
+        for family in self.families:
+            declare = self.declare.get(family, FAMILIES[family].search_space)
+            with hp.conditional_scope(FAMILY, [family]), hp.name_scope(family):
+                parts = declare(hp)
+            if family in self.declare:
+                _check_parts(family, parts)
+            if family == chosen:
+                for part in ("model", "training"):
+                    fields = parts.get(part, {})
+                    record[part] = {name: v for name, v in fields.items() if v is not None}
+                if "teacher" in parts:
+                    record["teacher"] = parts["teacher"]
+        return record
 
-def _declare(hp: keras_tuner.HyperParameters, families: tuple[str, ...]) -> dict[str, Any]:
-    """Declares everything, and gives the parts of the family that is chosen."""
-    chosen = hp.Choice(FAMILY, list(families)) if len(families) > 1 else hp.Fixed(FAMILY, *families)
-    record: dict[str, Any] = {FAMILY: chosen}
-    for family in families:
-        with hp.conditional_scope(FAMILY, [family]), hp.name_scope(family):
-            parts = FAMILIES[family].search_space(hp)
-        if family == chosen:
-            for part, fields in parts.items():
-                record[part] = {name: v for name, v in fields.items() if v is not None}
-    return record
+
+def _check_parts(family: str, parts: Any) -> None:
+    known = ("model", "training", "teacher")
+    fits = isinstance(parts, Mapping) and not set(parts) - set(known)
+    if not fits or not all(isinstance(parts.get(name, {}), Mapping) for name in known[:2]):
+        raise ValueError(
+            f"The space of {family!r} gave {parts!r}. Return parts of a strategy, as "
+            "{'model': {'embedding_dim': hp.Choice(...)}, 'training': {...}}."
+        )

@@ -146,12 +146,7 @@ class StudyStore:
         Their values mean the same: schema, space version, objective, direction, protocol and
         budget unit agree. They may be of the same data; `data["fingerprint"]` tells.
         """
-        return [
-            study
-            for study in self.studies()
-            if study.study_id != header["study_id"]
-            and all(getattr(study, name) == header[name] for name in COMPARED)
-        ]
+        return comparable(self.studies(), header)
 
     def remove(
         self, study: str | StudyRecord, trial_id: str | Collection[str] | None = None
@@ -492,6 +487,16 @@ _KINDS = {"study": _HEADER, "trial": _TRIAL, "removed": _REMOVED}
 
 COMPARED = ("schema", "space_version", "objective", "direction", "protocol", "budget_unit")
 """The fields that studies must share for their values to be comparable."""
+
+
+def comparable(studies: Iterable[StudyRecord], header: Mapping[str, Any]) -> list[StudyRecord]:
+    """Those of the studies whose values mean what this one's do, without the study itself."""
+    return [
+        study
+        for study in studies
+        if study.study_id != header["study_id"]
+        and all(getattr(study, name) == header[name] for name in COMPARED)
+    ]
 
 
 def fault_of(record: Mapping[str, Any]) -> str | None:

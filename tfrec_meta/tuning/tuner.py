@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -9,7 +10,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,40 @@ from tfrec_meta.tuning.chief import (
     OracleOfChief,
     study_token,
 )
+from tfrec_meta.tuning.importance import Surrogate
+from tfrec_meta.tuning.live_table import SearchDisplay
+from tfrec_meta.tuning.meta_surrogate import MetaSurrogate
+from tfrec_meta.tuning.oracles import MetaBayesianOracle, MetaHyperbandOracle
 from tfrec_meta.tuning.same_study import check_same_study
 from tfrec_meta.tuning.space import StrategySpace
+from tfrec_meta.tuning.study_log import (
+    HEADER,
+    StudyLog,
+    kept_header,
+    now,
+    study_header,
+    trial_record,
+)
+from tfrec_meta.tuning.study_page import write_study_report
+from tfrec_meta.tuning.study_store import StudyStore
 from tfrec_meta.tuning.trial_report import OutOfTime, Report, TrialReport, TrialStopped
 
 import keras_tuner
 from keras_tuner.engine import base_tuner
-from tqdm import tqdm
 
 OBJECTIVE = "val_ndcg_at_10"
 DIRECTIONS = {OBJECTIVE: "max", "val_auc": "max", "val_rmse": "min"}
 ORACLES: dict[str, type[keras_tuner.Oracle]] = {
+    "meta_bayesian": MetaBayesianOracle,
+    "meta_hyperband": MetaHyperbandOracle,
     "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
     "hyperband": keras_tuner.oracles.HyperbandOracle,
     "random": keras_tuner.oracles.RandomSearchOracle,
     "grid": keras_tuner.oracles.GridSearchOracle,
 }
+
+REMEMBERING = ("meta_bayesian", "meta_hyperband")
+"""The oracles that have a use for earlier studies; the others are KerasTuner's own."""
 
 EvaluateTrial = Callable[[dict[str, Any], int, Path, Report], Mapping[str, Any]]
 """evaluate_trial(strategy_record, epochs, folder, report): builds, trains and scores one strategy.
@@ -57,7 +75,7 @@ class AllTrialsFailed(RuntimeError):
 
 
 class StrategyTuner(base_tuner.BaseTuner):
-    """Searches a strategy space by one of KerasTuner's oracles.
+    """Searches a strategy space by one of our oracles or KerasTuner's.
 
     The first trial is the default strategy. A trial that raises, whose objective is no number, or
     that takes too long counts as the worst possible, and the search goes on. An oracle that has
@@ -74,9 +92,9 @@ class StrategyTuner(base_tuner.BaseTuner):
         folder: of the study; everything that is known of it is kept there.
         oracle: a key of `ORACLES`.
         trials: how many are tried at most, in the whole search.
-        epochs: of one trial, at most; "hyperband" gives most trials fewer.
+        epochs: of one trial, at most; "hyperband" and "meta_hyperband" give most trials fewer.
         seed: of the oracle.
-        progress: whether to show it: a bar on a terminal, a line a trial elsewhere.
+        progress: whether to show it: a table on a terminal, a line a trial elsewhere.
         objective: a key of `DIRECTIONS`, which a trial's result has.
         about: what else tells one study from another, ready for JSON, such as a digest of the data.
         trial_seconds: that a trial may take; None for any. A trial that trains is ended after the
@@ -84,6 +102,11 @@ class StrategyTuner(base_tuner.BaseTuner):
             ended: one that hangs has to be killed from outside.
         lease_seconds: after which a worker that gives no sign of life is taken for dead, and its
             trial given to another.
+        memory: of earlier studies, for the oracles of `REMEMBERING`.
+        beliefs: float [S], how much each of its studies is believed; alike by default.
+        header: of the study (see `study_header`); by default one that says nothing of the data.
+        store: where the study is written, header and trials as they end; None for nowhere.
+        whole_strategy: gives a strategy record with all that was not searched, for trials' records.
 
     Raises:
         ValueError: for an unknown oracle, a limit that is not above 0, or if `folder` holds a study
@@ -96,7 +119,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         space: StrategySpace,
         folder: Path | str,
         *,
-        oracle: str = "bayesian",
+        oracle: str = "meta_bayesian",
         trials: int = 30,
         epochs: int = 8,
         seed: int = 42,
@@ -105,6 +128,11 @@ class StrategyTuner(base_tuner.BaseTuner):
         about: Mapping[str, Any] | None = None,
         trial_seconds: float | None = None,
         lease_seconds: float = LEASE_SECONDS,
+        memory: MetaSurrogate | None = None,
+        beliefs: Sequence[float] | None = None,
+        header: Mapping[str, Any] | None = None,
+        store: StudyStore | None = None,
+        whole_strategy: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
     ):
         if oracle not in ORACLES:
             raise ValueError(f"`oracle`={oracle!r}; use one of {', '.join(ORACLES)}.")
@@ -124,21 +152,35 @@ class StrategyTuner(base_tuner.BaseTuner):
         self._evaluate_trial = evaluate_trial
         self._shows_progress = progress
         self._trials = trials
-        self._bar = tqdm(disable=True)
+        self._whole_strategy = whole_strategy
         folder = Path(folder).absolute()
+        declared = space.hyperparameters().get_config()["space"]
         study = {
             "objective": objective,
             "oracle": oracle,
             "epochs": epochs,
             "seed": seed,
-            "space": space.hyperparameters().get_config()["space"],
+            "space": declared,
             **(about or {}),
         }
         # A worker joins a study that its chief began, and compares when that answers.
         self._check_study = partial(check_same_study, folder, study)
         if self.role != "worker":
             self._check_study()
-        made = _made_oracle(oracle, space, trials, epochs, seed, objective)
+        self.header = dict(header or {}) or study_header(
+            folder,
+            declared,
+            space_version=space.version,
+            objective=objective,
+            direction=DIRECTIONS[objective],
+            oracle=oracle,
+            epochs=epochs,
+            seed=seed,
+        )
+        self._study_log = StudyLog(store, self.header)
+        self._display: SearchDisplay | None = None
+        remembered = {"memory": memory, "beliefs": beliefs} if oracle in REMEMBERING else {}
+        made = _made_oracle(oracle, space, trials, epochs, seed, objective, remembered)
         super().__init__(oracle=made, directory=str(folder.parent), project_name=folder.name)
         self.oracle = made  # a worker's would be KerasTuner's client
 
@@ -149,16 +191,18 @@ class StrategyTuner(base_tuner.BaseTuner):
             AllTrialsFailed: if none came to a result.
             ChiefFailed: if the oracle raised, or a worker's chief does not answer.
         """
-        if self.role == "alone":
-            super().search(*fit_args, **fit_kwargs)
-        elif self._has_ended():
-            self.oracle.reload()
-            self._check_study()
-            self._conclude()
-        elif self.role == "chief":
-            self._serve()
-        else:
-            self._work(*fit_args, **fit_kwargs)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._end_display)  # whatever ends the search: it may have a terminal
+            if self.role == "alone":
+                super().search(*fit_args, **fit_kwargs)
+            elif self._has_ended():
+                self.oracle.reload()
+                self._check_study()
+                self._conclude()
+            elif self.role == "chief":
+                self._serve()
+            else:
+                self._work(*fit_args, **fit_kwargs)
 
     def _serve(self) -> None:
         self.save()
@@ -166,17 +210,16 @@ class StrategyTuner(base_tuner.BaseTuner):
         if self._shows_progress:
             print(f"Trials are handed out at {address}.", file=sys.stderr, flush=True)
         self.on_search_begin()
-        shown = set(self.oracle.end_order)
+        known = set(self.oracle.end_order)
 
-        def show() -> None:
-            for trial_id in [name for name in self.oracle.end_order if name not in shown]:
-                shown.add(trial_id)
-                if self._shows_progress:
-                    self._show(trial_id)
+        def take_in() -> None:
+            for trial_id in [name for name in self.oracle.end_order if name not in known]:
+                known.add(trial_id)
+                self._take_in(trial_id)
 
         token = study_token(Path(self.project_dir), begin=True)
-        Chief(self.oracle, token, self._give_up, self.lease_seconds).serve(address, show)
-        show()
+        Chief(self.oracle, token, self._give_up, self.lease_seconds).serve(address, take_in)
+        take_in()
         self.on_search_end()
 
     def _work(self, *fit_args: Any, **fit_kwargs: Any) -> None:
@@ -192,6 +235,7 @@ class StrategyTuner(base_tuner.BaseTuner):
             self.oracle.close()
             self.oracle = own
         self.oracle.reload()
+        self.header = kept_header(self.project_dir) or self.header  # its chief's
         self._conclude()
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -244,7 +288,7 @@ class StrategyTuner(base_tuner.BaseTuner):
             **found,
             "reports": report.curve,
             "seconds": report.seconds,
-            "ended": _now(),
+            "ended": now(),
         }
 
     def _blank_outcome(self, trial: Any) -> dict[str, Any]:
@@ -260,7 +304,7 @@ class StrategyTuner(base_tuner.BaseTuner):
             "error": "",
             "reports": [],
             "seconds": 0.0,
-            "ended": _now(),
+            "ended": now(),
         }
 
     def _give_up(self, trial_id: str) -> None:
@@ -277,14 +321,45 @@ class StrategyTuner(base_tuner.BaseTuner):
         the best of that); `error`, None if all went well; `reports`, the objective after each
         epoch, as far as it was reported; `seconds`; `ended`, ISO 8601 in UTC; `epochs`, the budget;
         `seed`, of the search; `values`, by name in the space; `strategy`, the parts that were
-        searched; and what else `evaluate_trial` gave.
+        searched; `suggested_by`: "default", "prior" (the memory), "surrogate", "random", or None of
+        KerasTuner's oracles; `expected`, the mean and standard deviation of the objective that a
+        surrogate expected, else None; and what else `evaluate_trial` gave.
         """
-        found = []
-        for trial_id in self.oracle.start_order:
-            outcome = _read(Path(self.get_trial_dir(trial_id)) / "outcome.json")
-            if outcome is not None:
-                found.append({"trial_id": trial_id, **outcome})
-        return found
+        found = [self._trial(trial_id) for trial_id in list(self.oracle.start_order)]
+        return [trial for trial in found if trial is not None]
+
+    def _trial(self, trial_id: str) -> dict[str, Any] | None:
+        outcome = _read(Path(self.get_trial_dir(trial_id)) / "outcome.json")
+        if outcome is None:
+            return None
+        first = trial_id == self.oracle.start_order[0]
+        unknown = {"by": "default" if first else None, "expected": None}
+        told = getattr(self.oracle, "suggested", {}).get(trial_id, unknown)
+        whence = {"suggested_by": told["by"], "expected": told["expected"]}
+        return {"trial_id": trial_id, **whence, **outcome}
+
+    def records(self) -> list[dict[str, Any]]:
+        """The finished trials as the store has them, in the order in which they ended."""
+        trials = {trial["trial_id"]: trial for trial in self.trials()}
+        order = [name for name in [*self.oracle.end_order, *trials] if name in trials]
+        return [self._recorded_trial(trials[name]) for name in dict.fromkeys(order)]
+
+    def _recorded_trial(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        return trial_record(self.header, trial, self._whole_strategy)
+
+    def prior(self) -> list[dict[str, Any]]:
+        """What the memory would try, the best first: dicts with `values` and `expected`, or []."""
+        asked = getattr(self.oracle, "prior", None)
+        return [] if asked is None else asked()
+
+    @property
+    def surrogate(self) -> Surrogate | None:
+        """What the oracle knows of the objective; None of KerasTuner's, and before two trials."""
+        return getattr(self.oracle, "predict", None) if len(self.oracle.end_order) > 1 else None
+
+    def report(self, path: Path | str) -> Path:
+        """Writes the study's HTML page, at any time."""
+        return write_study_report(path, self.header, self.records(), self.surrogate, self.prior())
 
     def best_strategy_record(self) -> dict[str, Any]:
         """The best trial's strategy, for `Strategy.from_dict`."""
@@ -293,17 +368,37 @@ class StrategyTuner(base_tuner.BaseTuner):
     # KerasTuner's hooks.
 
     def on_search_begin(self) -> None:
-        if self._shows_progress and self.role != "worker":
-            done, total = len(self.oracle.end_order), self.oracle.max_trials
-            self._bar = tqdm(total=total, initial=done, desc="trials", disable=None, unit="trial")
+        if self.role == "worker":
+            return
+        if kept_header(self.project_dir) != self.header:
+            write_whole(Path(self.project_dir) / HEADER, json.dumps(self.header, indent=1))
+        records = self.records()
+        self._study_log.begin(records)
+        if self._shows_progress:
+            self._display = SearchDisplay(self.header, self.oracle.max_trials, done=records)
+            self._display.begin()
 
     def on_trial_end(self, trial: Any) -> None:
         super().on_trial_end(trial)
-        if self._shows_progress and self.role == "alone":
-            self._show(trial.trial_id)
+        if self.role == "alone":
+            self._take_in(trial.trial_id)
+
+    def _take_in(self, trial_id: str) -> None:
+        """Remembers and shows a trial that has ended."""
+        trial = self._trial(trial_id)
+        if trial is None:  # its worker could not write it down
+            return
+        record = self._recorded_trial(trial)
+        self._study_log.add(record)
+        if self._display is not None:
+            self._display.trial_ended(record)
+
+    def _end_display(self) -> None:
+        if self._display is not None:
+            self._display.end()
+            self._display = None
 
     def on_search_end(self) -> None:
-        self._bar.close()
         if self.role != "worker":
             write_whole(self._end_file, json.dumps({"trials": self.oracle.max_trials}))
             self._conclude()
@@ -338,21 +433,6 @@ class StrategyTuner(base_tuner.BaseTuner):
     def _get_tuner_fname(self) -> str:
         """The same alone and as the chief, who may go on with one another's study."""
         return str(Path(self.project_dir) / "tuner0.json")
-
-    def _show(self, trial_id: str) -> None:
-        done = {trial["trial_id"]: trial for trial in self.trials()}
-        if trial_id not in done:  # its worker could not write it down
-            return
-        name, best = self.objective, best_of(list(done.values()), self.objective)
-        told = f"{name} {done[trial_id][name]:.4f}, best {best[name]:.4f}"
-        self._bar.update(len(self.oracle.end_order) - self._bar.n)
-        self._bar.set_postfix_str(told)
-        if self._bar.disable:
-            count = f"trial {len(self.oracle.end_order)}/{self.oracle.max_trials}"
-            status, error = done[trial_id]["status"].replace("_", " "), done[trial_id]["error"]
-            how = "" if status == "completed" else f" ({status}{f': {error}' if error else ''})"
-            seconds = done[trial_id]["seconds"]
-            print(f"{count}: {told}, {seconds:.1f} s{how}", file=sys.stderr, flush=True)
 
 
 def best_of(trials: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:
@@ -447,10 +527,17 @@ class _DurableGrid(_Durable):
 
 
 def _made_oracle(
-    name: str, space: StrategySpace, trials: int, epochs: int, seed: int, objective: str
+    name: str,
+    space: StrategySpace,
+    trials: int,
+    epochs: int,
+    seed: int,
+    objective: str,
+    remembered: Mapping[str, Any],
 ) -> keras_tuner.Oracle:
     bases = (_DurableGrid if name == "grid" else _Durable, ORACLES[name])
-    budget = {"max_epochs": epochs} if name == "hyperband" else {"max_trials": trials}
+    by_epochs = issubclass(ORACLES[name], keras_tuner.oracles.HyperbandOracle)
+    budget = {"max_epochs": epochs} if by_epochs else {"max_trials": trials}
     oracle = type(ORACLES[name].__name__, bases, {})(
         objective=keras_tuner.Objective(objective, DIRECTIONS[objective]),
         hyperparameters=space.hyperparameters(),
@@ -458,14 +545,11 @@ def _made_oracle(
         # A trial that fails counts as bad; KerasTuner would end the search at the third.
         max_consecutive_failed_trials=None,
         **budget,
+        **remembered,
     )
     oracle.max_trials = trials  # which the hyperband's constructor doesn't take
     oracle.verbose = 0
     return oracle
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
