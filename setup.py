@@ -72,7 +72,19 @@ EXTRAS = {
     ],
 }
 
-PACKAGE_DATA = ["binpb", "conf", "config", "css", "html", "json", "md", "typed", "yaml", "yml"]
+PACKAGE_DATA = [
+    "binpb",
+    "conf",
+    "config",
+    "css",
+    "html",
+    "json",
+    "jsonl",
+    "md",
+    "typed",
+    "yaml",
+    "yml",
+]
 
 setup(
     name="tfrec-meta",

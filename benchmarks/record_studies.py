@@ -28,6 +28,7 @@ from tfrec_meta import api, training
 from tfrec_meta.tuning import OBJECTIVE, SPACE_VERSION, OutOfTime, StrategySpace, StudyStore
 from tfrec_meta.tuning.data_profile import data_profile
 from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.prior_studies import FOLDER
 
 import keras_tuner
 import numpy as np
@@ -36,7 +37,6 @@ FAMILIES = ("two_tower", "ials", "low_rank_ease", "item_knn")
 TRIALS, SPREAD, EPOCHS, SEED = 32, 16, 8, 42
 SECONDS = 20.0  # of the processor, of one trial; the default takes about 5
 HOME = Path(__file__).parents[1] / ".runs" / "record_studies"
-SHIPPED = Path(__file__).parents[1] / "tfrec_meta" / "tuning" / "shipped_studies"
 
 
 def made(users: int, items: int, interactions: int, **options: Any) -> Callable[[], Any]:
@@ -183,8 +183,8 @@ def tried(
 
 def write() -> None:
     """All recorded studies, in place of those that the package has."""
-    (SHIPPED / "studies.jsonl").unlink(missing_ok=True)
-    store = StudyStore(SHIPPED)
+    (FOLDER / "studies.jsonl").unlink(missing_ok=True)
+    store = StudyStore(FOLDER)
     for name in DATA:
         path = HOME / f"{name}.header.json"
         if path.exists():
@@ -192,7 +192,7 @@ def write() -> None:
             lines = (HOME / f"{name}.jsonl").read_text().splitlines()
             trials = [{**json.loads(line), "study_id": of_study["study_id"]} for line in lines]
             store.append_study(of_study, trials)
-    (SHIPPED / "studies.jsonl.lock").unlink(missing_ok=True)
+    (FOLDER / "studies.jsonl.lock").unlink(missing_ok=True)
 
 
 def main() -> None:

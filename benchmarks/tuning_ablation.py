@@ -25,11 +25,12 @@ import tfrec_meta as tm
 from benchmarks import record_studies
 from benchmarks.arguments import environment
 from tfrec_meta.distillation import BertEncoder
-from tfrec_meta.tuning import StrategySpace, StudyRecord, StudyStore
+from tfrec_meta.tuning import StrategySpace, StudyRecord
 from tfrec_meta.tuning.encoding import SpaceEncoding, key
 from tfrec_meta.tuning.learning_curves import is_hopeless
 from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate, affinities
 from tfrec_meta.tuning.mixed_surrogate import MixedSurrogate, diverse_best
+from tfrec_meta.tuning.prior_studies import shipped_studies
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three studies, one seed, no BERT")
     chosen = parser.parse_args()
     encoding = SpaceEncoding(StrategySpace(record_studies.FAMILIES).hyperparameters())
-    records = StudyStore(record_studies.SHIPPED).studies()
+    records = shipped_studies()
     seeds = 1 if chosen.quick else chosen.seeds
     if chosen.quick:
         records = records[:3]

@@ -26,10 +26,11 @@ from benchmarks.arguments import environment
 from benchmarks.lecturers import lecturers
 from benchmarks.record_studies import EPOCHS, FAMILIES, SEED
 from tfrec_meta import api
-from tfrec_meta.tuning import OBJECTIVE, StrategySpace, StudyStore
+from tfrec_meta.tuning import OBJECTIVE, StrategySpace
 from tfrec_meta.tuning.encoding import SpaceEncoding
 from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate
 from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.prior_studies import shipped_studies
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def main() -> None:
     space = StrategySpace(FAMILIES)
     hp = space.hyperparameters()
     encoding = SpaceEncoding(hp)
-    shipped = StudyStore(record_studies.SHIPPED).studies()
+    shipped = shipped_studies()
     earlier = [
         study
         for record in shipped

@@ -148,7 +148,7 @@ def test_a_space_of_ours_is_recognised_and_no_other(tmp_path):
 
 
 def test_a_study_of_our_tuner_keeps_what_our_files_tell(tmp_path):
-    def evaluate(record, epochs, folder):
+    def evaluate(record, epochs, folder, report):
         if record["model"].get("embedding_dim", 128) > 128:
             raise MemoryError("too large")
         lines = [{"epoch": n, "val_ndcg@10": n / 10} for n in range(1, epochs + 1)]
