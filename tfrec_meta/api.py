@@ -579,7 +579,6 @@ def strategy_tuner(
             "strategy": strategy.as_dict(),
         },
         memory=memory.surrogate,
-        beliefs=memory.beliefs,
         header=header,
         store=store,
         whole_strategy=lambda record: with_searched(strategy, record).as_dict(),

@@ -11,11 +11,10 @@ from typing import Any
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
 from tfrec_meta.tuning import prior_studies
 from tfrec_meta.tuning.encoding import SpaceEncoding
-from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate, affinities
+from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate
 from tfrec_meta.tuning.study_store import StudyRecord, StudyStore, comparable
 
 import keras_tuner
-import numpy as np
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +25,11 @@ class Memory:
 
     Attributes:
         surrogate: None if there is nothing to learn from.
-        beliefs: float64 [S], of sum 1: how much each of its studies is believed.
         studies: how many there are of the same kind.
         trials: how many these have.
     """
 
     surrogate: MetaSurrogate | None = None
-    beliefs: np.ndarray | None = None
     studies: int = 0
     trials: int = 0
 
@@ -68,8 +65,7 @@ def recall(
     read = [EarlierStudy.read(study, encoding) for study in studies]
     earlier = [study for study in read if study is not None]
     surrogate = _learned(earlier, encoding, surrogates)
-    beliefs = None if surrogate is None else affinities(surrogate, header["profile"])
-    return Memory(surrogate, beliefs, len(studies), sum(len(study.trials) for study in studies))
+    return Memory(surrogate, len(studies), sum(len(study.trials) for study in studies))
 
 
 def _stored(header: Mapping[str, Any], store: StudyStore | None) -> list[StudyRecord]:

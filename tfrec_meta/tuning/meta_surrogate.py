@@ -38,7 +38,7 @@ _MOST_ROWS = 4096  # of one study
 _BATCH, _STEPS = 512, 1500
 _WIDTH, _EMBEDDING = 128, 32
 _HEAD_PENALTY = 1e-2
-_HELD_OUT, _SHRINKAGE, _LEAST_SKILL = 0.2, 20.0, 0.1
+_PARTS, _SHRINKAGE, _LEAST_SKILL = 3, 20.0, 0.1
 _NAMES = "studies"  # in a kept file
 _log = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ class MetaSurrogate:
     ) -> MetaSurrogate | None:
         """Fits the network; seconds on a CPU.
 
-        A fifth of the trials is held out at first: a study whose trials can't be foreseen from the
-        others teaches nothing, and is left out.
+        Each third of the trials is held out at first: a study whose trials can't be foreseen from
+        the others teaches nothing, and is left out.
 
         Args:
             studies: any number.
@@ -225,26 +225,27 @@ def _skills(
 
     Of a study with few trials it is drawn towards the mean of all, as its own says little.
     """
-    held = [generator.random(len(y)) < _HELD_OUT for y in scores]
-    kept = [~out if (~out).any() else np.ones(len(out), bool) for out in held]
-    fitted = MetaSurrogate(
-        [],
-        _fit(
-            [x[keep] for x, keep in zip(features, kept, strict=True)],
-            [y[keep] for y, keep in zip(scores, kept, strict=True)],
-            generator,
-            steps=_STEPS // 3,
-        ),
-    )
-    found, counts = np.zeros(len(scores)), np.array([out.sum() for out in held], float)
-    for place, (x, y, out) in enumerate(zip(features, scores, held, strict=True)):
-        if out.sum() < 3:  # says nothing at all
-            counts[place] = 0.0
-        elif np.ptp(y[out]) > 0:
-            predicted = fitted.predict(x[out])[:, place]
-            if np.ptp(predicted) > 0:
-                found[place] = np.corrcoef(predicted, y[out])[0, 1]
-    mean = (found * counts).sum() / max(counts.sum(), 1.0)
+    part = [generator.permutation(len(y)) % _PARTS for y in scores]
+    predicted = [np.zeros(len(y)) for y in scores]
+    for out in range(_PARTS):
+        known = [of_study != out for of_study in part]
+        fitted = MetaSurrogate(
+            [],
+            _fit(
+                [x[keep] for x, keep in zip(features, known, strict=True)],
+                [y[keep] for y, keep in zip(scores, known, strict=True)],
+                generator,
+                steps=_STEPS // 4,
+            ),
+        )
+        for place, (x, keep) in enumerate(zip(features, known, strict=True)):
+            predicted[place][~keep] = fitted.predict(x[~keep])[:, place]
+    found = np.zeros(len(scores))
+    for place, (guess, y) in enumerate(zip(predicted, scores, strict=True)):
+        if np.ptp(y) > 0 and np.ptp(guess) > 0:
+            found[place] = np.corrcoef(guess, y)[0, 1]
+    counts = np.array([len(y) for y in scores], float)
+    mean = (found * counts).sum() / counts.sum()
     return (found * counts + mean * _SHRINKAGE) / (counts + _SHRINKAGE)
 
 

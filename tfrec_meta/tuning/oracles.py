@@ -135,7 +135,7 @@ class _SurrogateOracle(keras_tuner.Oracle):
         if not len(candidates):
             return None, "random"
         if surrogate is None:
-            return self._farthest(candidates), "random"
+            return candidates[0], "random"
         gain = surrogate.expected_improvement(candidates)
         if self._everything is None:
             for _ in range(_ROUNDS):
@@ -170,19 +170,23 @@ class _SurrogateOracle(keras_tuner.Oracle):
         """float64 [M, P]: the memory's diverse best, best first."""
         if self._prior is None:
             assert self._memory is not None
-            generator = np.random.default_rng(self.seed or 0)
             each = max(4, 512 // len(self._memory.studies))
-            sample = self._encoding.sample(_SAMPLES, generator)
-            pool = unseen(np.concatenate([self._memory.best_points(each), sample]), set())
-            features = self._encoding.features(pool)
-            scores = self._memory.known_or_predicted(pool, features)
-            count = scores.shape[1]
+            tried = unseen(self._memory.best_points(each), set())
+            count = len(self._memory.studies)
             beliefs = np.full(count, 1 / count) if self._beliefs is None else self._beliefs
-            first = diverse_best(scores, _SHOWN_OF_PRIOR, beliefs)
+            # The first ones were tried: what is only predicted may be too good to be true.
+            first = diverse_best(self._expected_of(tried), _SHOWN_OF_PRIOR, beliefs)
+            sample = self._encoding.sample(_SAMPLES, np.random.default_rng(self.seed or 0))
+            pool = np.concatenate([tried[first], unseen(np.concatenate([tried, sample]), set())])
             # Behind them the best on average, as candidates for the surrogate.
-            average = np.argsort(-(scores @ beliefs), kind="stable")[:_CANDIDATES_OF_PRIOR]
-            self._prior = pool[list(dict.fromkeys([*first, *average.tolist()]))]
+            average = np.argsort(-(self._expected_of(pool) @ beliefs), kind="stable")
+            order = [*range(len(first)), *average[:_CANDIDATES_OF_PRIOR].tolist()]
+            self._prior = unseen(pool[order], set())
         return self._prior
+
+    def _expected_of(self, codes: np.ndarray) -> np.ndarray:
+        assert self._memory is not None
+        return self._memory.known_or_predicted(codes, self._encoding.features(codes))
 
     def _fitted(self, generator: np.random.Generator) -> MixedSurrogate | None:
         """The surrogate, which knows all trials; None until two of them have ended."""
@@ -224,13 +228,6 @@ class _SurrogateOracle(keras_tuner.Oracle):
     def _tried(self) -> set[bytes]:
         found = [self._codes(name) for name in self.trials if self._lies_in(name)]
         return set(keys(np.array(found))) if found else set()
-
-    def _farthest(self, candidates: np.ndarray) -> np.ndarray:
-        """The candidate whose nearest trial is farthest."""
-        known = [self._codes(name) for name in self.trials if self._lies_in(name)]
-        tried = self._encoding.features(np.array(known or [self._encoding.default()]))
-        gaps = (self._encoding.features(candidates)[:, None] - tried[None]) ** 2
-        return candidates[int(np.argmax(gaps.sum(axis=2).min(axis=1)))]
 
     def _ended(self) -> list[str]:
         """Trials that came to an end, in the order in which they did."""
