@@ -8,7 +8,8 @@ and EASE learn from train and validation rows, and EASE's penalty is chosen on t
 RecBole's SASRec is not run here: `benchmarks.recbole_sasrec` runs it once, in an environment of its
 own, and leaves `recbole_sasrec.json`; until that is there, what is compared with it is left out.
 Its time is the lesser of its wall clock and its processor time over its two threads, since the
-machine has other work; ours is by the wall clock, the making of features and graphs included.
+machine has other work; ours, the making of features and graphs included, is the lesser of the wall
+clock and the whole of its processor time, over both cores.
 """
 
 from __future__ import annotations
@@ -103,7 +104,6 @@ def main() -> None:
         recipe = dataclasses.replace(recipe, epochs=2)
     began, worked = time.perf_counter(), time.process_time()
     model = tm.train(split, dataclasses.replace(STRATEGY, training=recipe))
-    # The machine may have other work: the processor's time, of all cores, bounds what wall time says.
     seconds = min(time.perf_counter() - began, time.process_time() - worked)
     penalty = best_penalty(split)
     results = evaluate(model, split, baselines=("popularity", "ease"), ease_l2=penalty)
