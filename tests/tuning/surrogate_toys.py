@@ -43,12 +43,11 @@ class Told(MetaSurrogate):
 
     def __init__(self, *functions, studies=None):
         self._encoding, self._functions = SpaceEncoding(space()), functions
-        nothing = self._encoding.default()[None]
-        named = [EarlierStudy(str(n), nothing, np.zeros(1)) for n in range(len(functions))]
-        super().__init__(studies or named, [])
         sample = self._encoding.sample(300, np.random.default_rng(0))
         values = [self._encoding.values(row) for row in sample]
         raw = np.array([[function(row) for function in functions] for row in values])
+        tried = [EarlierStudy(str(n), sample, normal_scores(y)) for n, y in enumerate(raw.T)]
+        super().__init__(studies or tried, [])
         self._centre, self._spread = raw.mean(axis=0), raw.std(axis=0)
 
     def predict(self, features):
