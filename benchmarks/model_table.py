@@ -10,26 +10,33 @@ included, one model after the other: wall time, or the processor's (of all cores
 that is less, since the machine may have other work. Size is that of the folder that
 `tfrec_meta.save` writes.
 
-`--write` puts the table into README.md.
+`--write` puts the table into README.md. The slowest models take minutes, so what was measured is
+kept in model_table.json beside this, with commit and date: a run goes on with what is left, or was
+measured by another strategy. Delete that file to measure all anew.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import gc
+import hashlib
+import json
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tfrec_meta as tm
 from benchmarks import arguments
+from tfrec_meta import training
 from tfrec_meta.evaluation import Estimate
 from tfrec_meta.models import Recommender
 
 README = Path(__file__).parents[1] / "README.md"
+RECORD = Path(__file__).with_suffix(".json")
 _WINDOWS = tm.TrainingConfig(rows="windows")
 
 STRATEGIES: dict[str, tm.Strategy] = {
@@ -55,9 +62,7 @@ STRATEGIES: dict[str, tm.Strategy] = {
         "two_tower", tm.TwoTowerConfig(negatives="full"), history_length=1000
     ),
     **{
-        f"ranker, {interaction}": tm.Strategy(
-            "ranker", tm.RankerConfig(interaction=interaction), history_length=1000
-        )
+        f"ranker, {interaction}": tm.Strategy("ranker", tm.RankerConfig(interaction=interaction))
         for interaction in ("mlp", "dcn", "dlrm", "deepfm")
     },
     **{
@@ -78,6 +83,12 @@ class Measured:
     seconds: float
     megabytes: float
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Measured:
+        """Takes back what `dataclasses.asdict` gave."""
+        estimates = {name: Estimate(**record[name]) for name in ("ndcg", "recall")}
+        return cls(**{**record, **estimates})
+
 
 def measure(
     split: tm.Split, strategy: tm.Strategy, teacher: Recommender | None, resamples: int
@@ -94,18 +105,36 @@ def measure(
 
 
 def measure_all(split: tm.Split, quick: bool, seed: int) -> dict[str, Measured]:
-    """All of `STRATEGIES`, in their order."""
+    """All of `STRATEGIES`, in their order; what was measured before a kill is read."""
     found: dict[str, Measured] = {}
-    models: dict[str, Recommender] = {}
+    teachers: dict[str, Recommender] = {}
+    digest = training.digest_of_events(split.train)[:16]
     for name, strategy in STRATEGIES.items():
         recipe = dataclasses.replace(strategy.training, seed=seed)
         if quick:
             recipe = dataclasses.replace(recipe, epochs=1)
         strategy = dataclasses.replace(strategy, training=recipe)
-        teacher = models.get(TEACHERS.get(name, ""))
+        entry = f"{digest}: {name}"
+        told = json.dumps({"strategy": strategy.as_dict(), "quick": quick}, sort_keys=True)
+        asked = hashlib.sha256(told.encode()).hexdigest()[:16]
+        record = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() else {}
+        if record.get(entry, {}).get("asked") == asked:
+            found[name] = Measured.of(record[entry]["measured"])
+            continue
+        teacher = None
+        if name in TEACHERS:
+            of_teacher = dataclasses.replace(STRATEGIES[TEACHERS[name]], training=recipe)
+            teacher = teachers.get(TEACHERS[name]) or tm.train(split, of_teacher, progress=False)
         model, found[name] = measure(split, strategy, teacher, 100 if quick else 1000)
         if name in TEACHERS.values():
-            models[name] = model
+            teachers[name] = model
+        if not quick:
+            record[entry] = {
+                "asked": asked,
+                "measured": dataclasses.asdict(found[name]),
+                "environment": arguments.environment(),
+            }
+            RECORD.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         print(f"{split.protocol}: {name}: {found[name]}", file=sys.stderr, flush=True)
         del model
         gc.collect()  # models hold themselves in cycles
