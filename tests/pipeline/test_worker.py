@@ -187,7 +187,8 @@ def test_stop_ends_the_worker_and_its_nodes(serve, run):
 def test_a_worker_that_still_imports_can_be_stopped(serve, run):
     (run / "slow").write_text("60")
     worker = serve()
-    assert worker_client.stop(run, seconds=1)
+    # Its socket is there a moment before it listens.
+    until(lambda: worker_client.stop(run, seconds=1))
     assert worker.wait(15) == -signal.SIGTERM
 
 
