@@ -243,7 +243,7 @@ def _handlers_on(stream: TextIO) -> list[logging.StreamHandler[Any]]:
 
 
 def _remaining(ended: int, left: int, elapsed: float) -> str:
-    """How long the rest will take, if it goes on as in this session."""
+    """How long the rest will take, if it goes on as since it began."""
     if left <= 0:
         return "done"
     return f"about {_clock_face(left * elapsed / ended)} left" if ended else "no estimate yet"
