@@ -8,10 +8,6 @@ from tfrec_meta.distillation.bert import BertEncoder, packaged_checkpoint
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    packaged_checkpoint() is None, reason="the packaged checkpoint is not installed"
-)
-
 
 @pytest.fixture(scope="module")
 def encoder():

@@ -27,11 +27,12 @@ class Encoding(tf.Module):
 
     def lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
         """Rows in the vocabulary `key`, int32 in the shape of `tokens`; 0 for what is unknown."""
+        # An encoder's own; `abc.ABC` would clash with the metaclass of tf.Module.
         raise NotImplementedError
 
     def mean_and_scale(self, key: str) -> tuple[tf.Tensor, tf.Tensor]:
         """What is taken off the number `key`, and then multiplied with it."""
-        raise NotImplementedError
+        raise NotImplementedError  # as `lookup`
 
     def encode_query(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Encodes user_id [B], history [B, H] and the query features, wide as `raw_width` says."""

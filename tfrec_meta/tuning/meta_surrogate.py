@@ -190,7 +190,8 @@ class MetaSurrogate:
         path = folder / f"{_digest(studies, encoding, seed)}.npz"
         try:
             with np.load(path, allow_pickle=False) as kept:
-                chosen = [s for s in studies if s.name in kept[_NAMES].tolist()]
+                names = kept[_NAMES].tolist()
+                chosen = [study for study in studies if study.name in names]
                 weights = [kept[name] for name in sorted(kept.files) if name != _NAMES]
                 return cls(chosen, weights) if chosen else None
         except FileNotFoundError:

@@ -50,7 +50,10 @@ class _SurrogateOracle(keras_tuner.Oracle):
         self._beliefs = None if beliefs is None else np.asarray(beliefs, np.float64)
         known = 0 if memory is None else len(memory.studies)
         if self._beliefs is not None and len(self._beliefs) != known:
-            raise ValueError(f"`beliefs` has {len(self._beliefs)}, but `memory` {known} studies.")
+            raise ValueError(
+                f"`beliefs` has {len(self._beliefs)}, but `memory` {known} studies. "
+                "Give one each, as `affinities(memory)` does."
+            )
         self.suggested: dict[str, dict[str, Any]] = {}
         self._last: dict[str, Any] | None = None
         self._forget()
@@ -153,7 +156,7 @@ class _SurrogateOracle(keras_tuner.Oracle):
     ) -> np.ndarray:
         if self._everything is not None:
             left = unseen(self._everything, tried)
-            return left if surrogate is not None else left[generator.permutation(len(left))[:64]]
+            return left if surrogate is not None else generator.permutation(left)
         parts = [self._encoding.sample(_SAMPLES if surrogate is not None else 64, generator)]
         if surrogate is not None:
             best = np.argsort(-self._values(), kind="stable")[:_CENTRES]
@@ -172,21 +175,17 @@ class _SurrogateOracle(keras_tuner.Oracle):
             assert self._memory is not None
             each = max(4, 512 // len(self._memory.studies))
             tried = unseen(self._memory.best_points(each), set())
-            count = len(self._memory.studies)
+            sample = self._encoding.sample(_SAMPLES, np.random.default_rng(self.seed or 0))
+            pool = unseen(np.concatenate([tried, sample]), set())
+            scores = self._memory.known_or_predicted(pool, self._encoding.features(pool))
+            count = scores.shape[1]
             beliefs = np.full(count, 1 / count) if self._beliefs is None else self._beliefs
             # The first ones were tried: what is only predicted may be too good to be true.
-            first = diverse_best(self._expected_of(tried), _SHOWN_OF_PRIOR, beliefs)
-            sample = self._encoding.sample(_SAMPLES, np.random.default_rng(self.seed or 0))
-            pool = np.concatenate([tried[first], unseen(np.concatenate([tried, sample]), set())])
+            first = diverse_best(scores[: len(tried)], _SHOWN_OF_PRIOR, beliefs)
             # Behind them the best on average, as candidates for the surrogate.
-            average = np.argsort(-(self._expected_of(pool) @ beliefs), kind="stable")
-            order = [*range(len(first)), *average[:_CANDIDATES_OF_PRIOR].tolist()]
-            self._prior = unseen(pool[order], set())
+            average = np.argsort(-(scores @ beliefs), kind="stable")[:_CANDIDATES_OF_PRIOR]
+            self._prior = pool[list(dict.fromkeys([*first, *average.tolist()]))]
         return self._prior
-
-    def _expected_of(self, codes: np.ndarray) -> np.ndarray:
-        assert self._memory is not None
-        return self._memory.known_or_predicted(codes, self._encoding.features(codes))
 
     def _fitted(self, generator: np.random.Generator) -> MixedSurrogate | None:
         """The surrogate, which knows all trials; None until two of them have ended."""
@@ -271,8 +270,8 @@ class MetaBayesianOracle(_SurrogateOracle):
 
     The first trial is the default; the next ones are the best of earlier studies, chosen so that
     each of these is done justice; then whatever promises most improvement by a surrogate that mixes
-    memory and own trials (`mixed_surrogate`). Without a memory the second to fifth are spread over
-    the space. No point is tried twice, and a finite space ends the search.
+    memory and own trials (`mixed_surrogate`). Without a memory the second to fifth are drawn at
+    random. No point is tried twice, and a finite space ends the search.
 
     Args:
         objective: `keras_tuner.Objective` or a name.
@@ -280,7 +279,7 @@ class MetaBayesianOracle(_SurrogateOracle):
         hyperparameters: the space; nothing may be added to it later.
         memory: of earlier studies.
         beliefs: float [S], how much each of them is believed; alike by default.
-        initial: trials after the default, of the memory or spread, before the surrogate is asked.
+        initial: trials after the default, of the memory or random, before the surrogate is asked.
         seed: of the suggestions.
         **options: of `keras_tuner.Oracle`.
     """
@@ -307,7 +306,7 @@ class MetaHyperbandOracle(_SurrogateOracle, keras_tuner.oracles.HyperbandOracle)
         hyperparameters: the space; nothing may be added to it later.
         memory: of earlier studies.
         beliefs: float [S], how much each of them is believed; alike by default.
-        initial: trials after the default, of the memory or spread, before the surrogate is asked.
+        initial: trials after the default, of the memory or random, before the surrogate is asked.
         stop_hopeless: whether trials are stopped by their curves.
         seed: of the suggestions.
         **options: of KerasTuner's `HyperbandOracle`.
