@@ -6,8 +6,9 @@ Models of four families on MovieLens-100K and on students' ratings of lecturers 
 lecturers`), 75 % of each user's events to learn from, 10 % to choose by, 15 % to test; validation
 NDCG@10 of the full catalogue. Ours has a memory of the shipped studies of made data alone, nothing
 of either of the two; it has 10 trials, KerasTuner's Bayesian oracle, its Hyperband and Optuna's TPE
-have 30, in the same space, all from the default. Means over seeds and data sets; the winner of each
-search is trained again on train rows, and tested. A strategy that two methods try is trained once;
+have 30, in the same space, all from the default. A trial that takes a minute of the processor counts as bad,
+for all of them. Means over seeds and data sets; the winner of each search is trained again on train
+rows, and tested. A strategy that two methods try is trained once;
 finished trials are kept in .runs/tuning_towers, so a killed run goes on.
 """
 
@@ -42,6 +43,7 @@ DATA: dict[str, Callable[[], tm.Interactions]] = {
 }
 SOURCES = ("movielens-100k", "lecturers")
 OURS, THEIRS = 10, 30
+SECONDS = 60.0  # of the processor, of one trial
 
 
 class Trainer:
@@ -72,7 +74,7 @@ class Trainer:
         asked = {"strategy": record, "epochs": epochs}
         name = json.dumps(asked)
         if name not in self._known:
-            found = record_studies.tried(self._evaluate, self.space, own, epochs)
+            found = record_studies.tried(self._evaluate, self.space, own, epochs, SECONDS)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"asked": asked, "value": found["value"]}) + "\n")
             self._known[name] = found["value"]

@@ -107,7 +107,7 @@ class GaussianProcess:
         cross = self._matern(points, self.points) + self._constant + weighted @ self.basis.T
         prior = math.exp(2 * self.scales.signal) + self._constant + (weighted * basis).sum(axis=1)
         mean = cross @ self._weights
-        half = linalg.solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        half = linalg.blas.dtrmm(1.0, self._inverse, cross.T, lower=1)  # a third of a solve's time
         variance = prior - np.einsum("nm,nm->m", half, half)
         return mean, np.sqrt(np.maximum(variance, 1e-10))
 
@@ -116,8 +116,7 @@ class GaussianProcess:
 
         Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2.
         """
-        inverse, _ = linalg.lapack.dtrtri(self._factor, lower=1)
-        diagonal = (inverse**2).sum(axis=0)  # of the kernel's inverse
+        diagonal = (self._inverse**2).sum(axis=0)  # of the kernel's inverse
         return self.targets - self._weights / diagonal, np.sqrt(1.0 / diagonal)
 
     # Parts.
@@ -143,8 +142,9 @@ class GaussianProcess:
     def _solve(self) -> None:
         kernel = self._matern(self.points, self.points) + self._linear(self.basis)
         kernel[np.diag_indices_from(kernel)] += math.exp(2 * self.scales.noise)
-        self._factor = _factor(kernel)
-        self._weights = linalg.cho_solve((self._factor, True), self.targets, check_finite=False)
+        factor = _factor(kernel)
+        self._weights = linalg.cho_solve((factor, True), self.targets, check_finite=False)
+        self._inverse, _ = linalg.lapack.dtrtri(factor, lower=1)
 
 
 def _factor(kernel: np.ndarray) -> np.ndarray:
