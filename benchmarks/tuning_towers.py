@@ -6,10 +6,10 @@ Models of four families on MovieLens-100K and on students' ratings of lecturers 
 lecturers`), 75 % of each user's events to learn from, 10 % to choose by, 15 % to test; validation
 NDCG@10 of the full catalogue. Ours has a memory of the shipped studies of made data alone, nothing
 of either of the two; it has 10 trials, KerasTuner's Bayesian oracle, its Hyperband and Optuna's TPE
-have 30, in the same space, all from the default. A trial that takes a minute of the processor counts as bad,
-for all of them. Means over seeds and data sets; the winner of each search is trained again on train
-rows, and tested. A strategy that two methods try is trained once;
-finished trials are kept in .runs/tuning_towers, so a killed run goes on.
+have 30, in the same space, all from the default. A trial that takes a minute of the processor
+counts as bad, for all of them. Means over seeds and data sets; the winner of each search is trained
+again on train rows, and tested. A strategy that two methods try is trained once; finished trials
+are kept in .runs/tuning_towers, so a killed run goes on.
 """
 
 from __future__ import annotations
