@@ -192,7 +192,7 @@ def write() -> None:
             lines = (HOME / f"{name}.jsonl").read_text().splitlines()
             trials = [{**json.loads(line), "study_id": of_study["study_id"]} for line in lines]
             store.append_study(of_study, trials)
-    (FOLDER / "studies.jsonl.lock").unlink(missing_ok=True)
+    (FOLDER / "studies.lock").unlink(missing_ok=True)
 
 
 def main() -> None:
