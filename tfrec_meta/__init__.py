@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Category": "features",
+    "ContentTowerConfig": "models",
     "EnsembleConfig": "models",
     "Evaluation": "evaluation",
     "ExportConfig": "export.saved_model",

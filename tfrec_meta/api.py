@@ -50,7 +50,7 @@ from tfrec_meta.features.held_out import (
 )
 from tfrec_meta.models import FAMILIES, Composite, EASEConfig, Recommender, load_model
 from tfrec_meta.models.closed_forms import ease_weights
-from tfrec_meta.models.contract import read_config
+from tfrec_meta.models.contract import Teacher, read_config
 from tfrec_meta.models.trainable import TrainableRecommender
 from tfrec_meta.training import OnEpoch, TrainingConfig
 from tfrec_meta.tuning import (
@@ -100,8 +100,8 @@ class Strategy:
         features: an unfitted FeatureSpec; inferred from the data's tables when None.
         history_length: of the inferred spec.
         teacher: a family that is solved at once, as "ease" or "ials": fitted first, on the same
-            data, it teaches the model its scores (see `train`). Only "two_tower" with
-            `negatives`="full" and `loss`="softmax" learns from one.
+            data, it teaches the model its scores (see `train`). Only "two_tower" and
+            "content_tower" with `negatives`="full" and `loss`="softmax" learn from one.
     """
 
     family: str = "two_tower"
@@ -200,7 +200,7 @@ def train(
     progress: bool = True,
     features: FeatureSpec | None = None,
     warm_start: Recommender | None = None,
-    teacher: Recommender | None = None,
+    teacher: Teacher | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Recommender:
     """Makes and fits a model.
@@ -217,9 +217,10 @@ def train(
         warm_start: an earlier model of the same family and shape, with whose weights training
             begins: rows are matched by token, so that what is known keeps its embedding, wherever
             its row is now, and what is new begins anew.
-        teacher: a fitted model, as an ensemble, whose scores of the whole catalogue the new one is
-            to learn beside the events: distillation, which "two_tower" with `negatives`="full" can.
-            A strategy may have one of its own, which is fitted first.
+        teacher: a fitted model, as an ensemble, or another `models.contract.Teacher`, whose scores
+            of the whole catalogue the new one is to learn beside the events: distillation, which
+            "two_tower" and "content_tower" with `negatives`="full" can. A strategy may have one of
+            its own, which is fitted first.
         on_epoch: told of each epoch, with the model and that epoch's line of its curve; what it
             raises ends the training. Of an ensemble or a two-stage model, of its members' epochs.
 

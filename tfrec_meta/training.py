@@ -26,7 +26,7 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import event_queries, held_out
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.composite import Composite
-from tfrec_meta.models.contract import Recommender
+from tfrec_meta.models.contract import Recommender, Teacher
 from tfrec_meta.models.ensemble import Ensemble
 from tfrec_meta.models.step import StepOptions
 from tfrec_meta.models.streamed_rows import StreamedRows
@@ -187,7 +187,7 @@ def train(
     callbacks: Sequence[tf_keras.callbacks.Callback] = (),
     progress: bool = True,
     warm_start: Recommender | None = None,
-    teacher: Recommender | None = None,
+    teacher: Teacher | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Curve:
     """Trains `model` in place.
@@ -206,7 +206,7 @@ def train(
         progress: whether to show a progress bar (plain lines where there is no terminal).
         warm_start: an earlier model of the same family and shape, whose weights the training
             begins with, rows matched by token.
-        teacher: a fitted model whose scores are learned, too.
+        teacher: a fitted model, or another `Teacher`, whose knowledge is learned, too.
         on_epoch: see `OnEpoch`; of a training that goes on, the epochs that are left. Where several
             processes train, it is called in each, and all have to end together.
 
@@ -542,7 +542,7 @@ class _Course(tf_keras.callbacks.Callback):
             )
 
 
-def _digest_of_model(model: Recommender | None) -> str | None:
+def _digest_of_model(model: Recommender | Teacher | None) -> str | None:
     """Tells one model from another."""
     if model is None:
         return None
@@ -705,7 +705,7 @@ def fit(
     folder: Path | str | None = None,
     progress: bool = True,
     warm_start: Recommender | None = None,
-    teacher: Recommender | None = None,
+    teacher: Teacher | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Curve:
     """Fits any family: by `train`, or in closed form, which needs only the data: no curve, and

@@ -23,6 +23,14 @@ STRATEGIES = {
         ),
         history_length=8,
     ),
+    "content_tower": tm.Strategy(
+        "content_tower",
+        tm.ContentTowerConfig(embedding_dim=16, hidden=(32,), dropout=0.0),
+        tm.TrainingConfig(
+            epochs=60, batch_size=32, learning_rate=0.03, history="leave_one_out", weight_decay=0
+        ),
+        history_length=8,
+    ),
     "ranker": tm.Strategy(
         "ranker",
         tm.RankerConfig(embedding_dim=16, hidden=(32,), user_id=True, negatives=16),
@@ -124,10 +132,11 @@ def toy():
 
 
 def fifty_rows():
-    """Ten users with five items each that nobody else has."""
+    """Ten users with five items each that nobody else has, each with a tag of its own."""
     users = [f"u{row // 5}" for row in range(50)]
     items = [f"i{row}" for row in range(50)]
-    return tm.Interactions.from_arrays(users, items, time=np.arange(50), name="fifty")
+    known = pa.table({"item_id": items, "tags": [[f"t{row}"] for row in range(50)]})
+    return tm.Interactions.from_arrays(users, items, time=np.arange(50), items=known, name="fifty")
 
 
 @pytest.fixture(scope="module", params=STRATEGY_NAMES)
@@ -315,7 +324,7 @@ def test_fifty_rows_are_learned_by_heart(name):
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_the_same_seed_gives_the_same_scores(name):
     strategy = STRATEGIES[name]
-    if strategy.family in ("two_tower", "ranker", "multi_task"):
+    if strategy.family in ("two_tower", "content_tower", "ranker", "multi_task"):
         recipe = dataclasses.replace(strategy.training, epochs=3)
         strategy = dataclasses.replace(strategy, training=recipe)
     first, second = (tm.train(toy(), strategy, progress=False) for _ in range(2))

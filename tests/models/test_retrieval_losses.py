@@ -4,7 +4,6 @@ from tfrec_meta.models import retrieval_losses as losses
 
 import numpy as np
 import pytest
-import scipy.special
 import tensorflow as tf
 
 # The third of the others is masked.
@@ -70,13 +69,3 @@ def test_without_any_negative_there_is_a_finite_loss_and_gradient(name):
 def test_softmax_of_large_logits_stays_finite():
     loss = losses.softmax(tf.constant([1000.0, -1000.0]), tf.constant([[999.0], [1000.0]]))
     np.testing.assert_allclose(loss, [np.log1p(np.exp(-1)), 2000.0], rtol=1e-6)
-
-
-def test_distillation_is_the_divergence_from_the_teacher_over_what_is_not_masked():
-    logits = tf.constant([[1.0, 2.0, -1.0, losses.MASKED]])
-    teacher = np.array([0.5, 3.0, 1.0, 9.0])
-    chance = scipy.special.softmax(teacher[:3])
-    expected = scipy.special.rel_entr(chance, scipy.special.softmax([1.0, 2.0, -1.0])).sum()
-    found = losses.distillation(logits, tf.constant(teacher[None, :], tf.float32)).numpy()
-    assert found == pytest.approx([expected], rel=1e-5)
-    assert losses.distillation(logits, logits + 7.0).numpy() == pytest.approx([0.0], abs=1e-6)

@@ -1,6 +1,7 @@
 """Which candidates a batch is compared with."""
 
 from tfrec_meta.keras import tf_keras
+from tfrec_meta.models.lessons import Lesson
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 
 import numpy as np
@@ -32,9 +33,22 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
             tf.constant([0, options.get("step", 0)], tf.int64),
             options.get("sample_weight"),
             merge=options.get("merge", True),
-            teacher=options.get("teacher"),
+            lesson=options.get("lesson"),
+            said=options.get("said"),
         )
     )
+
+
+class Teacher:
+    """Says the same whoever asks."""
+
+    spec, has_embeddings = None, False
+
+    def __init__(self, scores):
+        self._said = tf.constant(scores, tf.float32)
+
+    def logits_or_prior(self, query):
+        return self._said
 
 
 def plain(**options):
@@ -225,8 +239,8 @@ def test_a_teacher_has_its_share_of_the_loss_and_heeds_weights_and_masks():
     config = plain(negatives="full", teacher_weight=0.25, teacher_temperature=0.5)
     scores = np.array([[5.0, 1.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0, 30.0]])
     own = tf.constant([[2], [0]])  # item 2 of the first user is neither compared nor taught
-    teacher = tf.constant(scores, tf.float32)
-    found = loss_of(config, own=own, sample_weight=tf.constant([1.0, 3.0]), teacher=teacher)
+    weight, lesson = tf.constant([1.0, 3.0]), Lesson(Teacher(scores), None, config, 1)
+    found = loss_of(config, own=own, sample_weight=weight, lesson=lesson, said=lesson.scores({}))
     hard, soft = [], []
     for query, chosen, left, row in ((1.0, 0, [0, 2, 3, 4], 0), (2.0, 2, [0, 1, 2, 3, 4], 1)):
         logits = query * np.array([0.1, 0.2, 0.3, 0.4, 0.5])
@@ -235,3 +249,31 @@ def test_a_teacher_has_its_share_of_the_loss_and_heeds_weights_and_masks():
         soft.append(scipy.special.rel_entr(taught, scipy.special.softmax(logits[left])).sum())
     expected = 0.75 * (hard[0] + 3 * hard[1]) / 2 + 0.25 * (soft[0] + 3 * soft[1]) / 2
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_items_that_training_never_met_are_no_negatives_but_are_taught():
+    config = plain(negatives="full", teacher_weight=0.5)
+    counts = tf.constant([4.0, 0.0, 2.0, 1.0, 0.0])
+    scores = [[1.0, 9.0, 0.0, 2.0, 4.0]] * 2
+    lesson = Lesson(Teacher(scores), None, config, 1)
+    task = RetrievalTask(config, 6, 1, only_met=True)
+    found = float(
+        task(
+            tf.constant([[1.0], [2.0]]),
+            tf.constant([1, 3]),
+            embed_items,
+            NO_HISTORY,
+            None,
+            counts,
+            tf.zeros([2], tf.int64),
+            lesson=lesson,
+            said=lesson.scores({}),
+        )
+    )
+    hard, soft = [], []
+    for query, chosen in ((1.0, 0), (2.0, 1)):
+        logits = query * np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+        hard.append(cross_entropy(logits[[0, 2, 3]], chosen))
+        taught = scipy.special.softmax(scipy.stats.zscore(scores[0]))
+        soft.append(scipy.special.rel_entr(taught, scipy.special.softmax(logits)).sum())
+    assert found == pytest.approx(np.mean(hard) / 2 + np.mean(soft) / 2, rel=1e-5)

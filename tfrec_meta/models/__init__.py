@@ -7,6 +7,7 @@ from zipfile import BadZipFile
 
 from tfrec_meta.models.closed_forms import EASE, EASEConfig, Popularity, PopularityConfig
 from tfrec_meta.models.composite import Composite, Member
+from tfrec_meta.models.content_tower import ContentTower, ContentTowerConfig
 from tfrec_meta.models.contract import Recommender, read_record
 from tfrec_meta.models.ensemble import Ensemble, EnsembleConfig
 from tfrec_meta.models.factor_models import IALS, IALSConfig, LowRankEASE, LowRankEASEConfig
@@ -20,6 +21,7 @@ FAMILIES: dict[str, type[Recommender]] = {
     family.family: family
     for family in (
         TwoTower,
+        ContentTower,
         Ranker,
         MultiTask,
         IALS,
@@ -59,6 +61,8 @@ __all__ = [
     "FAMILIES",
     "IALS",
     "Composite",
+    "ContentTower",
+    "ContentTowerConfig",
     "EASEConfig",
     "Ensemble",
     "EnsembleConfig",

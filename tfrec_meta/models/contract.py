@@ -11,7 +11,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 from tfrec_meta.data import Interactions, StreamedInteractions
@@ -29,6 +29,22 @@ _FORMAT = 1  # of the folder that `save` writes
 
 class WarmStartError(ValueError):
     """A model that can't go on from an earlier one."""
+
+
+class Teacher(Protocol):
+    """Who can teach: a fitted model of any family can, and so can what `distillation` makes."""
+
+    spec: FeatureSpec
+    has_embeddings: ClassVar[bool]
+
+    def logits_or_prior(self, query: Query) -> tf.Tensor:
+        """float32 [B, catalogue] of an encoded query; column j is the item of row j + 1."""
+
+    def item_embeddings(self) -> tf.Tensor:
+        """float32 [catalogue, d], how like items are; only where it `has_embeddings`."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that it learned, by name: a training goes on only with the same teacher."""
 
 
 class Recommender:
@@ -146,11 +162,11 @@ class Recommender:
             "Leave out `warm_start`."
         )
 
-    def teach(self, teacher: Recommender) -> None:
-        """Has the training follow a teacher's scores, too; only where a family can.
+    def teach(self, teacher: Teacher) -> None:
+        """Has the training follow a teacher, too; only where a family can.
 
         Args:
-            teacher: a fitted model of any family, of the same FeatureSpec.
+            teacher: of the same FeatureSpec; its state doesn't change any more.
 
         Raises:
             ValueError: if the family or its config can't, or the teacher knows other items.

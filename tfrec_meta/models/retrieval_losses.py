@@ -94,20 +94,6 @@ def cosine_contrastive(
     return 1.0 - chosen + weight * near
 
 
-def distillation(logits: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
-    """Kullback-Leibler divergence from the teacher's softmax to that of the logits, float32 [B].
-
-    Args:
-        logits: float32 [B, C] of all candidates, the chosen one too; what is masked is so for the
-            teacher as well.
-        teacher: float32 [B, C], its logits.
-
-    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
-    """
-    said = tf.nn.log_softmax(tf.where(is_allowed(logits), teacher, MASKED))
-    return tf.reduce_sum(tf.exp(said) * (said - tf.nn.log_softmax(logits)), axis=1)
-
-
 def is_allowed(others: tf.Tensor) -> tf.Tensor:
     """bool [B, C]: False where a candidate is masked."""
     return others > MASKED / 2

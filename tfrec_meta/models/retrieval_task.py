@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import retrieval_losses
-from tfrec_meta.models.score_scales import z_scores
+from tfrec_meta.models.lessons import Lesson, LessonConfig
 from tfrec_meta.models.towers import stands_in
 
 import tensorflow as tf
@@ -22,8 +22,10 @@ _NEW_GAP = 0.05  # what the latest gap between two batches with an item adds to 
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrievalLossConfig:
-    """How a retrieval model learns what was chosen from what was not.
+class RetrievalLossConfig(LessonConfig):
+    """How a retrieval model learns what was chosen from what was not, and from a teacher.
+
+    What begins with `teacher_` is `LessonConfig`'s.
 
     Args:
         temperature: divides the logits.
@@ -49,10 +51,6 @@ class RetrievalLossConfig:
         calibration: t of gBCE, in [0, 1]; 0 for plain binary cross-entropy.
         margin: of "cosine_contrastive", in [-1, 1].
         negative_weight: of "cosine_contrastive".
-        teacher_weight: share of the loss that is the divergence from a teacher's distribution over
-            the catalogue, where training has a teacher, in [0, 1].
-        teacher_temperature: divides the teacher's scores, which are first brought to mean 0 and
-            variance 1, so that it means the same for every family; lower for fewer items.
     """
 
     temperature: float = 0.25
@@ -67,10 +65,9 @@ class RetrievalLossConfig:
     calibration: float = 0.75
     margin: float = 0.4
     negative_weight: float = 1.0
-    teacher_weight: float = 0.5
-    teacher_temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.temperature > 0:
             raise ValueError(f"`temperature`={self.temperature}; use a number above 0.")
         for name, allowed in (("loss", LossName), ("negatives", Negatives), ("logq", LogQ)):
@@ -92,11 +89,18 @@ class RetrievalLossConfig:
             raise ValueError(f"`calibration`={self.calibration}; use a number from 0 to 1.")
         if not -1 <= self.margin <= 1:
             raise ValueError(f"`margin`={self.margin}; use a cosine, from -1 to 1.")
-        for name in ("negative_weight", "teacher_temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
-        if not 0 <= self.teacher_weight <= 1:
-            raise ValueError(f"`teacher_weight`={self.teacher_weight}; use a share in [0, 1].")
+        if not self.negative_weight > 0:
+            raise ValueError(f"`negative_weight`={self.negative_weight}; use a number above 0.")
+
+    def check_teachable(self) -> None:
+        """Raises:
+        ValueError: if a teacher, who speaks of the whole catalogue, could not be heard.
+        """
+        if self.negatives != "full" or self.loss != "softmax":
+            raise ValueError(
+                f"`negatives`={self.negatives!r} and `loss`={self.loss!r}, but a teacher speaks of "
+                "the whole catalogue. Use 'full' and 'softmax'."
+            )
 
 
 class RetrievalTask(tf_keras.layers.Layer):
@@ -109,12 +113,15 @@ class RetrievalTask(tf_keras.layers.Layer):
         config: how.
         items: rows of the item vocabulary.
         dim: of the embeddings.
+        only_met: whether items that training never met are no negatives: it would be the content of
+            such an item alone that learned to be unlikely.
     """
 
-    def __init__(self, config: RetrievalLossConfig, items: int, dim: int):
+    def __init__(self, config: RetrievalLossConfig, items: int, dim: int, only_met: bool = False):
         super().__init__(name="retrieval_task")
         self._config = config
         self._items = items
+        self._only_met = only_met
         if config.memory:
             self._remembered = self._training_only("remembered", [config.memory], tf.int32)
             self._vectors = self._training_only("remembered_vectors", [config.memory, dim])
@@ -135,7 +142,8 @@ class RetrievalTask(tf_keras.layers.Layer):
         draw: tf.Tensor,
         sample_weight: tf.Tensor | None = None,
         merge: bool = True,
-        teacher: tf.Tensor | None = None,
+        lesson: Lesson | None = None,
+        said: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The mean loss, float32 scalar.
 
@@ -150,8 +158,8 @@ class RetrievalTask(tf_keras.layers.Layer):
             sample_weight: float32 [B].
             merge: whether repeated candidates of a softmax are scored once; their number then is
                 known only when the step runs.
-            teacher: float32 [B, catalogue], the scores of a teacher; only where the whole
-                catalogue are negatives.
+            lesson: of a teacher; only where the whole catalogue are negatives.
+            said: float32 [B, catalogue], what `lesson.scores` gave for these queries.
         """
         config = self._config
         merge &= config.loss == "softmax"  # others can't be counted by a shift of the logit
@@ -176,21 +184,22 @@ class RetrievalTask(tf_keras.layers.Layer):
         if config.mask_positives:
             met = stands_in(own, rows, self._items)
             allowed &= ~(met if owner is None else tf.gather(met, owner))
+        taught = None
+        if lesson is not None:
+            heard = allowed | (rows == items[:, None])
+            taught = lesson.of_scores(tf.where(heard, others, retrieval_losses.MASKED), said)
+        if self._only_met:
+            allowed &= tf.gather(counts, tf.maximum(rows - 1, 0)) > 0
         others = tf.where(allowed, others, retrieval_losses.MASKED)
-        divergence = None
-        if teacher is not None:
-            divergence = retrieval_losses.distillation(
-                tf.where(rows == items[:, None], chosen[:, None], others),
-                z_scores(teacher) / config.teacher_temperature,
-            )
         if config.hard_negatives:
             count = tf.minimum(config.hard_negatives, tf.shape(others)[1])
             others = tf.math.top_k(others, count, sorted=False).values
         losses = self._loss_of_rows(chosen, others)
-        if divergence is not None:
+        if taught is not None:
             share = config.teacher_weight
-            losses = (1.0 - share) * losses + share * divergence
-        return tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
+            losses = (1.0 - share) * losses + share * taught
+        loss = tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
+        return loss if lesson is None else loss + lesson.of_vectors(embed_items, draw)
 
     def _candidates(
         self, items: tf.Tensor, draw: tf.Tensor, merge: bool

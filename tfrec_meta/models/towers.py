@@ -69,24 +69,33 @@ def stands_in(history: tf.Tensor, items: tf.Tensor, height: int) -> tf.Tensor:
     return tf.gather(found, tf.searchsorted(ordered, items), axis=1)
 
 
-def _is_low(height: int, rows: tf.Tensor) -> bool:
-    return height <= _ROWS_PER_PLACE * rows.shape[1]
+def _is_low(height: int | None, rows: tf.Tensor) -> bool:
+    return height is not None and height <= _ROWS_PER_PLACE * rows.shape[1]
 
 
 class FeatureSum(tf_keras.layers.Layer):
     """One embedding of each feature, added up.
 
     Categories and words are looked up and averaged; numbers and vectors go through a linear map.
-    All start at zero, so that a model begins with its ids and takes from the features what helps.
+    By default all start at zero, so that a model begins with its ids and takes from the features
+    what helps.
 
     Args:
         features: of one side of the spec.
         spec: the fitted FeatureSpec.
         dim: d.
         side: "query" or "item".
+        initializer: of all of them, one of tf_keras's.
     """
 
-    def __init__(self, features: Sequence[Feature], spec: FeatureSpec, dim: int, side: Side):
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        spec: FeatureSpec,
+        dim: int,
+        side: Side,
+        initializer: str = "zeros",
+    ):
         super().__init__(name=f"{side}_features")
         self._features = list(features)
         for feature in self._features:
@@ -94,7 +103,7 @@ class FeatureSum(tf_keras.layers.Layer):
                 height = len(spec.vocabularies[spec.key(feature, side)])
             else:
                 height = spec.encode_width(feature)
-            table = self.add_weight(name=feature.name, shape=[height, dim], initializer="zeros")
+            table = self.add_weight(name=feature.name, shape=[height, dim], initializer=initializer)
             setattr(self, f"table_{feature.name}", table)
 
     def tables(self) -> list[tuple[Feature, tf.Variable]]:
@@ -124,6 +133,20 @@ def on_unit_sphere(vectors: tf.Tensor) -> tf.Tensor:
     The epsilon keeps the gradient of a vector near zero (an empty history) from exploding.
     """
     return tf.math.l2_normalize(vectors, axis=1, epsilon=1e-6)
+
+
+def left_out(encoded: tf.Tensor, share: float, draw: tf.Tensor) -> tf.Tensor:
+    """An encoded feature without some of its tokens or values.
+
+    Args:
+        encoded: int32 [n, width], of which tokens become padding; or float32 [n, width], of which
+            values become 0 and the others grow by 1 / (1 - share), as in dropout.
+        share: chance of each, in [0, 1).
+        draw: int64 [2], what the choice depends on.
+    """
+    if encoded.dtype.is_floating:
+        return tf.nn.experimental.stateless_dropout(encoded, share, draw)
+    return tf.where(tf.random.stateless_uniform(tf.shape(encoded), draw) < share, 0, encoded)
 
 
 def is_present(feature: Feature, value: tf.Tensor) -> tf.Tensor:

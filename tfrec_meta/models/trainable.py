@@ -27,7 +27,7 @@ class TrainableRecommender(Recommender, tfrs.Model):
         spec: a fitted FeatureSpec.
 
     Attributes:
-        item_embedding: float32 Variable [items, embedding_dim].
+        item_embedding: float32 Variable [items, embedding_dim]; None where `has_item_ids` is False.
         user_embedding: float32 Variable [users, embedding_dim]; None without `user_id`.
         user_counts: float32 Variable [users], events of each user in the training data; only with
             `user_id`.
@@ -38,14 +38,18 @@ class TrainableRecommender(Recommender, tfrs.Model):
         step_options: what of the recipe shapes a step.
         part_of_step: which of its batches is being differentiated.
         warm_start_fields: of the config; what they say decides what the weights mean.
+        has_item_ids: whether an item has an embedding of its own, beside those of its features.
     """
 
+    has_item_ids: ClassVar[bool] = True
     warm_start_fields: ClassVar[tuple[str, ...]] = ("embedding_dim",)
 
     def __init__(self, config: Any, spec: FeatureSpec):
         super().__init__(name=self.family)
         self._begin(config, spec)
-        self.item_embedding = self._table("item_embedding", len(spec.items))
+        self.item_embedding: Any = None
+        if self.has_item_ids:
+            self.item_embedding = self._table("item_embedding", len(spec.items))
         self.user_embedding = None
         if config.user_id:
             self.user_embedding = self._table("user_embedding", len(spec.users))
@@ -151,7 +155,9 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
     def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
         """Learned tables with a row a token, and these tokens; a family adds its own."""
-        found = {"item_embedding": (self.item_embedding, self.spec.items)}
+        found = {}
+        if self.item_embedding is not None:
+            found["item_embedding"] = (self.item_embedding, self.spec.items)
         if self.user_embedding is not None:
             found["user_embedding"] = (self.user_embedding, self.spec.users)
         for side, tower in self._feature_sums():

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import FeatureSpec, Vocabulary
-from tfrec_meta.models.contract import Query, Recommender
+from tfrec_meta.models.contract import Query, Teacher
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.item_embeddings import ItemInitializer, initialised
+from tfrec_meta.models.lessons import Lesson
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.towers import (
     mean_of_rows,
@@ -139,7 +140,7 @@ class TwoTower(TrainableRecommender):
             tf.zeros([items, dim + 1]), trainable=False, name="item_index"
         )
         self.task = RetrievalTask(config, items, dim + 1)
-        self.teacher_scores: Callable[[Query], tf.Tensor] | None = None
+        self.lesson: Lesson | None = None
         for layers in (self.query_layers, self.item_layers):
             if layers is not None:
                 layers.build([None, dim])
@@ -179,7 +180,6 @@ class TwoTower(TrainableRecommender):
             query, window = inputs, None
             vector = self._encode_history(inputs["history"], draw)
             own = inputs["history"]
-        teacher = None if self.teacher_scores is None else self.teacher_scores(query)
         return self.task(
             self._embed_query(query, vector),
             query["item_id"],
@@ -190,28 +190,19 @@ class TwoTower(TrainableRecommender):
             self._draw() if training else tf.zeros([2], tf.int64),
             query.get("sample_weight"),
             merge=not self.step_options.compiled,
-            teacher=None if teacher is None else tf.stop_gradient(teacher),
+            lesson=self.lesson,
+            said=None if self.lesson is None else self.lesson.scores(query),
         )
 
-    def teach(self, teacher: Recommender) -> None:
+    def teach(self, teacher: Teacher) -> None:
         """See the contract; the teacher is asked about each training query as it comes."""
         self.check_teachable(self.config)
-        if teacher.spec != self.spec:
-            raise ValueError(
-                "The teacher has another FeatureSpec, so that its items are others. Train with "
-                "`features=teacher.spec`."
-            )
-        # Its method alone: of the model itself Keras would make a part of the student.
-        self.teacher_scores = teacher.logits_or_prior
+        self.lesson = Lesson(teacher, self.spec, self.config, self.config.embedding_dim)
 
     @classmethod
     def check_teachable(cls, config: Any) -> None:
         """See the contract."""
-        if config.negatives != "full" or config.loss != "softmax":
-            raise ValueError(
-                f"`negatives`={config.negatives!r} and `loss`={config.loss!r}, but a teacher "
-                "speaks of the whole catalogue. Use 'full' and 'softmax'."
-            )
+        config.check_teachable()
 
     def after_step(self, inputs: Query) -> None:
         self.task.remember(inputs["item_id"], self._embed_known_items)
@@ -343,7 +334,7 @@ class TwoTower(TrainableRecommender):
         return events, tf.gather_nd(states, place), place[:, 0]
 
     def training_only(self) -> Sequence[tf.Variable]:
-        return self.task.weights
+        return [*self.task.weights, *([] if self.lesson is None else self.lesson.weights)]
 
     def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
         found, items = super().rows_of_tokens(), self.spec.items
