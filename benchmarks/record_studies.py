@@ -103,7 +103,7 @@ def record(name: str, trials: int) -> None:
     split = tm.split_by_user(DATA[name](), train=0.75, validation=0.1, seed=SEED)
     strategy = api.Strategy(training=tm.TrainingConfig(epochs=EPOCHS, patience=2, seed=SEED))
     space = StrategySpace(FAMILIES)
-    features = api._fitted_features(strategy, split.train)
+    features = api.fitted_features(strategy, split.train)
     evaluate = api.trial_evaluator(split.train, split.validation, strategy, features)
     oracle = MetaBayesianOracle(
         keras_tuner.Objective(OBJECTIVE, "max"),

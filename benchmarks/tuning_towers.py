@@ -55,7 +55,7 @@ class Trainer:
         self.strategy = api.Strategy(
             training=tm.TrainingConfig(epochs=EPOCHS, patience=2, seed=SEED)
         )
-        self.features = api._fitted_features(self.strategy, self.split.train)
+        self.features = api.fitted_features(self.strategy, self.split.train)
         self._evaluate = api.trial_evaluator(
             self.split.train, self.split.validation, self.strategy, self.features
         )

@@ -40,6 +40,7 @@ ALLOWED = {
     "serving": {"export.signatures"},
     "doctor": {"data"},
     "api": ON_TOP | {"distribution", "tuning", "distillation", "metalearning", "export"},
+    "distilling": ON_TOP | {"distillation", "api"},
     "runs": ON_TOP | {"export", "api"},
     "run_options": {"runs"},
     "studies_command": {"tuning"},

@@ -32,6 +32,7 @@ _HOME = {
     "TwoTowerConfig": "models",
     "Vector": "features",
     "compare": "evaluation",
+    "distill": "distilling",
     "evaluate": "api",
     "evaluate_ranking": "api",
     "export": "api",

@@ -251,7 +251,7 @@ def train(
     distribution = strategy_of(strategy.training.distribute)  # first: TensorFlow may not have begun
     training.seed_everything(strategy.training.seed)
     if features is None:
-        features = _fitted_features(strategy, data, warm_start)
+        features = fitted_features(strategy, data, warm_start)
     if strategy.teacher is not None:
         of_teacher = Strategy(strategy.teacher, training=strategy.training)
         teacher = train(data, of_teacher, progress=False, features=features)
@@ -295,11 +295,13 @@ def train(
     return model
 
 
-def _fitted_features(
+def fitted_features(
     strategy: Strategy,
     data: Interactions | StreamedInteractions,
     warm_start: Recommender | None = None,
 ) -> FeatureSpec:
+    """The strategy's features, or those that the data suggests, fitted; on a warm start the earlier
+    model's, grown by what is new, if they were declared alike."""
     declared = strategy.features or FeatureSpec.infer(data, strategy.history_length)
     if warm_start is not None and warm_start.spec.declaration() == declared.declaration():
         return warm_start.spec.fit(data)  # so that numbers keep their scale
@@ -430,7 +432,7 @@ def tune(
     if validation is None or not len(validation):
         split = _hold_out(data, seed)
         data, validation, protocol = split.train, split.test, _held_out_how(split)
-    features = _fitted_features(strategy, data)
+    features = fitted_features(strategy, data)
     with contextlib.ExitStack() as stack:
         keeps = folder is not None
         if folder is None:

@@ -460,3 +460,18 @@ def test_a_declaration_round_trips_through_json():
 def test_names_that_differ_by_capitals_alone_are_refused():
     with pytest.raises(ValueError, match="declared twice"):
         FeatureSpec(item=(Category("genre"), Category("Genre")))
+
+
+def test_queries_mean_the_same_where_users_items_and_query_features_do():
+    users = pa.table({"user_id": ["u"], "team": ["red"]})
+    items = pa.table({"item_id": ["i"], "kind": ["war"]})
+    data = Interactions.from_arrays(["u"], ["i"], users=users, items=items)
+    spec = FeatureSpec(user=(Category("team"),)).fit(data)
+    more = FeatureSpec(user=(Category("team"),), item=(Category("kind"),)).fit(data)
+    assert more.takes_queries_of(spec)
+    assert spec.takes_queries_of(more)
+    assert not FeatureSpec().fit(data).takes_queries_of(spec)
+    assert not FeatureSpec(user=spec.user, history_length=3).fit(data).takes_queries_of(spec)
+    blue = pa.table({"user_id": ["u"], "team": ["blue"]})
+    other = Interactions.from_arrays(["u"], ["i"], users=blue)
+    assert not FeatureSpec(user=spec.user).fit(other).takes_queries_of(spec)

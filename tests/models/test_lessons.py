@@ -1,6 +1,6 @@
 """What a student hears of its teacher."""
 
-from tfrec_meta.keras import tf_keras  # noqa: F401
+import tfrec_meta as tm
 from tfrec_meta.models.lessons import Lesson, LessonConfig
 
 import numpy as np
@@ -11,8 +11,11 @@ import tensorflow as tf
 DRAW = tf.zeros([2], tf.int64)
 
 
+SPEC = tm.FeatureSpec().fit(tm.Interactions.from_arrays(["u"], ["i"]))
+
+
 class Teacher:
-    spec = "one"
+    spec = SPEC
     has_embeddings = True
 
     def __init__(self, vectors=None, scores=None):
@@ -40,16 +43,14 @@ def test_a_lesson_without_sense_is_refused(options, message):
 
 
 def test_scores_are_brought_to_one_scale_and_divided_by_the_temperature():
-    lesson = Lesson(
-        Teacher(scores=[[1.0, 2.0, 6.0]]), "one", LessonConfig(teacher_temperature=2), 4
-    )
+    lesson = Lesson(Teacher(scores=[[1.0, 2.0, 6.0]]), SPEC, LessonConfig(teacher_temperature=2), 4)
     np.testing.assert_allclose(
         lesson.scores({}), [scipy.stats.zscore([1.0, 2.0, 6.0]) / 2], rtol=1e-5
     )
 
 
 def test_without_vectors_asked_for_there_is_no_loss_of_them():
-    lesson = Lesson(Teacher(), "one", LessonConfig(), 4)
+    lesson = Lesson(Teacher(), SPEC, LessonConfig(), 4)
     assert lesson.of_vectors(None, DRAW).numpy() == 0
     assert not lesson.weights
 
@@ -57,7 +58,7 @@ def test_without_vectors_asked_for_there_is_no_loss_of_them():
 @pytest.mark.parametrize("kind", ["cosine", "squared"])
 def test_vectors_of_another_width_are_compared_through_a_projection(kind):
     vectors = np.random.default_rng(0).normal(size=(6, 5))
-    lesson = Lesson(Teacher(vectors), "one", LessonConfig(teacher_vectors=kind), 3)
+    lesson = Lesson(Teacher(vectors), SPEC, LessonConfig(teacher_vectors=kind), 3)
     assert lesson.projection.shape == (3, 5)
     projection = np.random.default_rng(1).normal(size=(3, 5))
     lesson.projection.assign(projection)
@@ -75,7 +76,7 @@ def test_vectors_of_another_width_are_compared_through_a_projection(kind):
 @pytest.mark.parametrize("kind", ["relational", "value_relations"])
 def test_relations_of_a_students_own_copy_of_the_teacher_are_no_loss(kind):
     vectors = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
-    lesson = Lesson(Teacher(vectors), "one", LessonConfig(teacher_vectors=kind), 5)
+    lesson = Lesson(Teacher(vectors), SPEC, LessonConfig(teacher_vectors=kind), 5)
     own = np.concatenate([vectors, np.ones((6, 1), np.float32)], axis=1)
     found = lesson.of_vectors(lambda rows: tf.gather(own, rows - 1), DRAW)
     assert found.numpy() == pytest.approx(0, abs=1e-6)
@@ -85,7 +86,7 @@ def test_relations_of_a_students_own_copy_of_the_teacher_are_no_loss(kind):
 
 def test_of_a_large_catalogue_some_items_are_compared_others_in_each_step():
     vectors = np.eye(2000, 4, dtype=np.float32)
-    lesson = Lesson(Teacher(vectors), "one", LessonConfig(teacher_vectors="squared"), 4)
+    lesson = Lesson(Teacher(vectors), SPEC, LessonConfig(teacher_vectors="squared"), 4)
     asked = []
 
     def embed_items(rows):
@@ -102,8 +103,8 @@ def test_of_a_large_catalogue_some_items_are_compared_others_in_each_step():
 
 def test_a_teacher_of_other_items_or_without_vectors_is_refused():
     with pytest.raises(ValueError, match=r"features=teacher\.spec"):
-        Lesson(Teacher(), "another", LessonConfig(), 4)
+        Lesson(Teacher(), tm.FeatureSpec(history_length=3), LessonConfig(), 4)
     teacher = Teacher()
     teacher.has_embeddings = False
     with pytest.raises(ValueError, match="`teacher_vectors`='cosine', but this teacher has no"):
-        Lesson(teacher, "one", LessonConfig(teacher_vectors="cosine"), 4)
+        Lesson(teacher, SPEC, LessonConfig(teacher_vectors="cosine"), 4)

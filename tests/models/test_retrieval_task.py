@@ -1,5 +1,6 @@
 """Which candidates a batch is compared with."""
 
+import tfrec_meta as tm
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.lessons import Lesson
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
@@ -42,7 +43,7 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
 class Teacher:
     """Says the same whoever asks."""
 
-    spec, has_embeddings = None, False
+    spec, has_embeddings = tm.FeatureSpec(), False
 
     def __init__(self, scores):
         self._said = tf.constant(scores, tf.float32)
@@ -239,7 +240,7 @@ def test_a_teacher_has_its_share_of_the_loss_and_heeds_weights_and_masks():
     config = plain(negatives="full", teacher_weight=0.25, teacher_temperature=0.5)
     scores = np.array([[5.0, 1.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0, 30.0]])
     own = tf.constant([[2], [0]])  # item 2 of the first user is neither compared nor taught
-    weight, lesson = tf.constant([1.0, 3.0]), Lesson(Teacher(scores), None, config, 1)
+    weight, lesson = tf.constant([1.0, 3.0]), Lesson(Teacher(scores), Teacher.spec, config, 1)
     found = loss_of(config, own=own, sample_weight=weight, lesson=lesson, said=lesson.scores({}))
     hard, soft = [], []
     for query, chosen, left, row in ((1.0, 0, [0, 2, 3, 4], 0), (2.0, 2, [0, 1, 2, 3, 4], 1)):
@@ -255,7 +256,7 @@ def test_items_that_training_never_met_are_no_negatives_but_are_taught():
     config = plain(negatives="full", teacher_weight=0.5)
     counts = tf.constant([4.0, 0.0, 2.0, 1.0, 0.0])
     scores = [[1.0, 9.0, 0.0, 2.0, 4.0]] * 2
-    lesson = Lesson(Teacher(scores), None, config, 1)
+    lesson = Lesson(Teacher(scores), Teacher.spec, config, 1)
     task = RetrievalTask(config, 6, 1, only_met=True)
     found = float(
         task(

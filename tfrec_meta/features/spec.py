@@ -120,6 +120,20 @@ class FeatureSpec:
         if not isinstance(feature, Vector):
             tally.add(f"{side}.{feature.name}", feature, _values(feature, column))
 
+    def takes_queries_of(self, other: FeatureSpec) -> bool:
+        """Whether a query that `other` encoded means the same here, and the items are the same.
+
+        Features of items may differ.
+        """
+        if self.history_length != other.history_length or self.query != other.query:
+            return False
+        keys = {"user_id", "item_id", *(self.key(feature, "query") for feature in self.query)}
+        return all(
+            self.vocabularies.get(key) == other.vocabularies.get(key)
+            and self.statistics.get(key) == other.statistics.get(key)
+            for key in keys
+        )
+
     def key(self, feature: Feature, side: Side) -> str:
         """Where `vocabularies` and `statistics` keep the state of this feature.
 

@@ -35,7 +35,10 @@ class Teacher(Protocol):
     """Who can teach: a fitted model of any family can, and so can what `distillation` makes."""
 
     spec: FeatureSpec
-    has_embeddings: ClassVar[bool]
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether it has vectors of items."""
 
     def logits_or_prior(self, query: Query) -> tf.Tensor:
         """float32 [B, catalogue] of an encoded query; column j is the item of row j + 1."""
@@ -166,7 +169,7 @@ class Recommender:
         """Has the training follow a teacher, too; only where a family can.
 
         Args:
-            teacher: of the same FeatureSpec; its state doesn't change any more.
+            teacher: fitted, of a FeatureSpec that `takes_queries_of` this one's.
 
         Raises:
             ValueError: if the family or its config can't, or the teacher knows other items.

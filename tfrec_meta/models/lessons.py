@@ -70,20 +70,20 @@ class Lesson(tf_keras.layers.Layer):
 
     Args:
         teacher: see the contract.
-        spec: the student's; the teacher's has to be the same.
+        spec: the student's; the teacher's may have other features of items, nothing else.
         config: how the two are compared.
         dim: of the student's vectors of items.
 
     Raises:
-        ValueError: if the teacher has another FeatureSpec, or no vectors where these are asked for.
+        ValueError: if the teacher reads other queries, or has no vectors where these are asked for.
     """
 
     def __init__(self, teacher: Teacher, spec: FeatureSpec, config: LessonConfig, dim: int):
         super().__init__(name="lesson")
-        if teacher.spec != spec:
+        if not teacher.spec.takes_queries_of(spec):
             raise ValueError(
-                "The teacher has another FeatureSpec, so that its items are others. Train with "
-                "`features=teacher.spec`."
+                "The teacher knows other users, items or features of queries, so that its rows are "
+                "others. Train with `features=teacher.spec`."
             )
         self._config = config
         # Its method alone: of the model itself Keras would make a part of the student.

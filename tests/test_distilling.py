@@ -1,0 +1,129 @@
+"""Distillation from end to end."""
+
+import math
+
+import tfrec_meta as tm
+from tfrec_meta.distillation import STUDENT, TEACHER, UNTAUGHT, item_slices
+from tfrec_meta.models import ContentTower, EASEConfig
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import scipy.sparse
+
+QUICK = tm.TrainingConfig(epochs=3, batch_size=128)
+
+
+@pytest.fixture(scope="module")
+def split():
+    data = tm.synthetic(users=60, items=40, interactions=900, seed=3)
+    return tm.split_cold_items(data, test=0.2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def found(split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distilled")
+    model = tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), teacher_weight=0.5)
+    strategy = tm.Strategy("content_tower", model, QUICK)
+    teacher = tm.Strategy("ease", EASEConfig(l2=5.0))
+    return folder, tm.distill(
+        split, teacher, strategy, folder=folder, k=5, resamples=50, progress=False
+    )
+
+
+def test_a_teacher_is_made_and_its_student_compared_by_slice(found):
+    _, distilled = found
+    assert isinstance(distilled.student, ContentTower)
+    assert distilled.teacher.family == "ease"
+    assert distilled.untaught.lesson is None
+    assert list(distilled.report.learners) == [TEACHER, STUDENT, UNTAUGHT]
+    assert distilled.report.slices == ["all items", "long tail", "cold items"]
+    assert distilled.report.as_dict()["student"]["slices"]["cold items"]["counts"]["queries"] > 0
+
+
+def test_figures_are_those_of_the_full_catalogue_protocol(found, split):
+    _, distilled = found
+    whole = tm.evaluate(distilled.student, split, k=5, baselines=(), resamples=50)["content_tower"]
+    own = distilled.report.learners[STUDENT].evaluations["all items"]
+    assert own["ndcg@5"].value == pytest.approx(whole["ndcg@5"].value, abs=1e-6)
+    assert own.counts["relevant"] == whole.counts["relevant"]
+    cold = [
+        distilled.report.learners[name].evaluations["cold items"]["ndcg@5"].value
+        for name in (STUDENT, TEACHER)
+    ]
+    assert distilled.report.kept("cold items") == pytest.approx(cold[0] / cold[1])
+    assert math.isnan(distilled.report.kept())  # EASE puts no cold item before any other
+
+
+def test_cold_items_are_ranked_among_each_other(found, split):
+    _, distilled = found
+    cold = distilled.report.learners[STUDENT].evaluations["cold items"]
+    met = np.unique(split.train.item_ids)
+    catalogue = distilled.student.spec.catalogue_size
+    assert cold.counts["candidates"] == catalogue - len(met)
+
+
+def test_what_is_printed_and_written_tells_all_three(found):
+    folder, distilled = found
+    text = str(distilled.report)
+    for part in ("cold items: ", "long tail: ", "the student keeps ", "parameters", "ms a query"):
+        assert part in text
+    html = (folder / "report.html").read_text("utf-8")
+    assert "Cold items" in html
+    assert "without a teacher" in html
+    assert "<script" not in html
+
+
+def test_a_family_by_name_several_teachers_and_events_alone(split):
+    distilled = tm.distill(
+        split.train,
+        ["ease", "popularity"],
+        tm.Strategy("two_tower", tm.TwoTowerConfig(embedding_dim=8, negatives="full"), QUICK),
+        compare=False,
+        progress=False,
+    )
+    assert [one.family for one in distilled.teacher.teachers] == ["ease", "popularity"]
+    assert distilled.untaught is None
+    assert distilled.report is None
+
+
+def test_a_student_by_name_of_a_fitted_teacher_has_its_features(split):
+    teacher = tm.train(split, "ease", progress=False)
+    distilled = tm.distill(split, teacher, compare=False, progress=False)
+    assert distilled.student.family == "two_tower"
+    assert distilled.student.config.negatives == "full"
+    assert distilled.student.spec is teacher.spec
+
+
+@pytest.mark.parametrize(
+    ("teacher", "strategy", "message"),
+    [
+        ([], "two_tower", "`teachers` is empty"),
+        ("ease", "item_knn", "learns from no teacher"),
+        ("ease", tm.Strategy("two_tower"), "Use 'full' and 'softmax'"),
+        ("nobody", "two_tower", "`family`='nobody'"),
+        ("ease", "nobody", "`family`='nobody'"),
+    ],
+)
+def test_what_can_not_be_taught_is_refused(split, teacher, strategy, message):
+    with pytest.raises(ValueError, match=message):
+        tm.distill(split, teacher, strategy, progress=False)
+
+
+def test_the_long_tail_is_what_lies_beyond_four_fifths_of_the_events():
+    counts = np.array([0.0, 50.0, 30.0, 10.0, 10.0, 0.0])
+    relevant = scipy.sparse.csr_matrix(np.array([[1, 0, 0, 1, 0, 0]]))
+    slices = item_slices(counts, relevant, 2)
+    np.testing.assert_array_equal(slices["long tail"], [1, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(slices["cold items"], [1, 0, 0, 0, 0, 1])
+    assert list(item_slices(counts, scipy.sparse.csr_matrix([[0, 1, 0, 0, 0, 0]]), 2)) == [
+        "all items"
+    ]
+
+
+def test_items_of_the_table_that_nobody_touched_are_cold():
+    items = pa.table({"item_id": ["a", "b"], "genres": [["war"], ["war"]]})
+    data = tm.Interactions.from_arrays(["u", "v"], ["a", "a"], items=items)
+    model = tm.train(data, "popularity")
+    relevant = scipy.sparse.csr_matrix(np.array([[0, 1]]))
+    assert item_slices(model.item_counts.numpy(), relevant, 1)["cold items"].sum() == 1
