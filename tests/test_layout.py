@@ -45,9 +45,10 @@ ALLOWED = {
     "run_options": {"runs"},
     "studies_command": {"tuning"},
     "tune_command": {"api", "runs", "run_options"},
+    "distill_command": {"api", "distilling", "runs", "run_options"},
     "cli": ON_TOP
     | {"export", "export.signatures", "api", "runs", "doctor", "serving"}
-    | {"run_options", "studies_command", "tune_command"},
+    | {"run_options", "studies_command", "tune_command", "distill_command"},
     "pipeline": ON_TOP | {"tuning", "export", "export.signatures", "api", "serving"},
 }
 USERS_OF_THE_PIPELINE = ("pipeline", "tests", "examples", "benchmarks")

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import __version__, studies_command, tune_command
+from tfrec_meta import __version__, distill_command, studies_command, tune_command
 from tfrec_meta.run_options import (
     add_data_options,
     add_strategy_options,
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(answer.get("status", 0))
     except KeyboardInterrupt:
         again = shlex.join(["tfrec-meta", *(a for a in arguments if a != "--overwrite")])
-        goes_on = options.command in (_train, tune_command.tune)
+        goes_on = options.command in (_train, tune_command.tune, distill_command.distill)
         on = "goes on where it stopped" if goes_on else "begins it again"
         print(f"\ninterrupted: `{again}` {on}.", file=sys.stderr)
         return 130
@@ -437,6 +437,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--overwrite", action="store_true", help="replace the run in that folder")
 
     tune_command.add_command(command)
+    distill_command.add_command(command)
 
     one = command(
         "evaluate",

@@ -70,7 +70,9 @@ def distill(
         compare: whether the same student is trained without its teacher as well, and all are
             evaluated on the test events.
         validation: events for early stopping.
-        folder: for checkpoints, and the page `report.html`; the same call resumes what was killed.
+        folder: for the student's checkpoints, those of teachers that are made here and of the
+            untaught student below it, and the page `report.html`; the same call resumes what was
+            killed.
         features: a fitted spec; by default a fitted teacher's, or the strategy's fitted on `data`.
         k: length of the lists that are judged.
         resamples: bootstrap draws for the intervals.
@@ -105,7 +107,7 @@ def distill(
         for place, one in enumerate(named)
     ]
     heard = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers)
-    student = trained(strategy, "student", heard)
+    student = trained(strategy, "", heard)
     if not compare:
         return Distillation(student, heard)
     untaught = trained(strategy, "untaught")

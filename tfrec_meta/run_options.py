@@ -1,4 +1,4 @@
-"""What `train` and `tune` are asked about data and model, as options and as settings of a run.
+"""What `train`, `tune` and `distill` are asked of data and model, as settings of a run.
 
 Imports no TensorFlow.
 """
@@ -62,8 +62,8 @@ def add_strategy_options(one: argparse.ArgumentParser) -> None:
     group = one.add_argument_group("model")
     group.add_argument(
         "--family",
-        help="two_tower (default), ranker, multi_task, ials, low_rank_ease, ease, item_knn or "
-        "popularity",
+        help="two_tower (default), content_tower, ranker, multi_task, ials, low_rank_ease, ease, "
+        "item_knn or popularity",
     )
     group.add_argument("--epochs", type=int, metavar="N", help="passes over the events")
     group.add_argument("--seed", type=int, metavar="N", help="of split and training (default 42)")
