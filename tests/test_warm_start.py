@@ -117,6 +117,21 @@ def test_categories_are_matched_by_token(earlier):
     assert not table[rows(new, "z")].any()  # new ones start at zero
 
 
+def test_hashed_texts_keep_their_rows_whatever_the_vocabularies():
+    hashed = tm.HashedText("genre", width=1, buckets=30)
+    declared = tm.FeatureSpec(item=(hashed,), history_length=5)
+    shape = TwoTowerConfig(embedding_dim=8)
+    model = fresh(declared.fit(FIRST), shape)
+    train(model, FIRST, config=QUICK, progress=False)
+    later = warmed(model, declared.fit(SECOND), shape)
+    table = later.item_sum.table_genre.numpy()
+    assert table.any()
+    np.testing.assert_array_equal(table, model.item_sum.table_genre.numpy())
+    other = dataclasses.replace(hashed, buckets=31)
+    anew = warmed(model, dataclasses.replace(declared, item=(other,)).fit(SECOND), shape)
+    assert not anew.item_sum.table_genre.numpy().any()
+
+
 def test_dense_layers_and_encoder_are_taken_over(earlier):
     model = warmed(earlier, REORDERED)
     for part in ("query_layers", "item_layers", "history_encoder"):

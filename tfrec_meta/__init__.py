@@ -18,6 +18,7 @@ _HOME = {
     "Evaluation": "evaluation",
     "ExportConfig": "export.saved_model",
     "FeatureSpec": "features",
+    "HashedText": "features",
     "Interactions": "data",
     "Member": "models",
     "MultiTaskConfig": "models",

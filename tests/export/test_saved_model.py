@@ -19,8 +19,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 # No GPU kernel, by nature: strings and lookups.
 ON_CPU_BY_NATURE = {
     "HashTableV2", "InitializeTableFromTextFileV2", "LookupTableFindV2", "ParseExampleV2",
-    "RaggedTensorToTensor", "StaticRegexReplace", "StringLower", "StringSplitV2",
-    "UnicodeTranscode",
+    "RaggedTensorToTensor", "StaticRegexFullMatch", "StaticRegexReplace", "StringJoin",
+    "StringLower", "StringNGrams", "StringSplitV2", "StringStrip", "StringToHashBucketFast",
+    "Substr", "UnicodeDecode", "UnicodeTranscode",
 }  # fmt: skip
 
 
@@ -81,6 +82,41 @@ def test_history_encoders_are_served_by_the_same_ops_and_give_the_same_answer(
     served = recommend(**blank(recommend, k=30, history=history))["score"][0]
     asked = model.score(model.spec.encode_queries([""], np.array([history], object)))[0]
     np.testing.assert_allclose(served, np.sort(asked)[::-1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_title_that_was_never_seen_is_embedded_near_its_like(shop, tmp_path):
+    hashed = tm.HashedText("title", width=4, bigrams=True, characters=20, buckets=512)
+    strategy = tm.Strategy(
+        "two_tower",
+        tm.TwoTowerConfig(embedding_dim=8, item_initializer="words"),
+        tm.TrainingConfig(epochs=2, batch_size=64),
+        tm.FeatureSpec(item=(hashed,), history_length=4),
+    )
+    model = tm.train(shop, strategy, progress=False)
+    folder = tm.export(model, tmp_path / "m", tm.ExportConfig(history_width=6))
+    test_only_core_ops_and_no_device(folder)
+    test_ops_without_a_gpu_kernel_are_string_and_lookup_ops(folder)
+    embed = tf.saved_model.load(str(folder)).signatures[names.EMBED_ITEM]
+    known = shop.items["title"][0].as_py()
+
+    def served(*titles):
+        given = {"item_id": tf.fill([len(titles)], ""), "title": tf.constant(titles)}
+        return embed(**given)["embedding"].numpy()
+
+    wild = ["", "x" * 10_000, "霸王别姬", "🎬👩‍👩‍👧", f"{known}s!", known]
+    vectors = served(*wild)
+    assert np.isfinite(vectors).all()
+    encoded = {"title": model.spec.encode_feature(hashed, wild, "item")}
+    encoded["item_id"] = np.zeros(len(wild), np.int32)
+    np.testing.assert_allclose(vectors, model.embed_item(encoded), rtol=1e-5, atol=1e-6)
+    # Emoji, and a null that a client sends as "", are what an item is of which nothing is known.
+    np.testing.assert_array_equal(vectors[3], vectors[0])
+    for alone, together in zip(wild, vectors, strict=True):
+        np.testing.assert_allclose(served(alone)[0], together, rtol=1e-5, atol=1e-6)
+    # A title is nearer to a variant of it, which was never seen, than to other titles.
+    *_, variant, itself = vectors[:, :-1]
+    others = served(*{title for title in shop.items["title"].to_pylist() if title != known})[:, :-1]
+    assert variant @ itself > np.max(others @ itself)
 
 
 @pytest.mark.parametrize("interaction", ["dcn", "dlrm", "deepfm"])

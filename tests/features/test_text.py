@@ -2,7 +2,10 @@
 
 from tfrec_meta.features import text
 
+import hypothesis.strategies as st
+import numpy as np
 import pytest
+from hypothesis import given, settings
 
 
 def words(value, width=4):
@@ -42,6 +45,25 @@ def test_letters_that_a_locale_lowers_its_own_way_never_reach_it(monkeypatch):
     monkeypatch.setattr(text.tf.strings, "lower", spy)
     assert words("TITANIC İI JĮÌÍĨ") == ["titanic", "ii", "jįìíĩ", ""]
     assert seen == ["TiTANiC ii jįìíĩ"]
+
+
+ascii_texts = st.text(st.characters(max_codepoint=127), max_size=12)
+wild_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(ascii_texts | st.text(" a-B.\t9", max_size=12), min_size=1, max_size=8))
+def test_the_short_way_of_ascii_leads_to_the_words_of_unicode(texts):
+    short, long = text._normalised(texts), text._normalised_unicode(texts)
+    strip = text.tf.strings.strip
+    np.testing.assert_array_equal(strip(short), strip(long))
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(ascii_texts | wild_texts | st.binary(max_size=6), min_size=1, max_size=8))
+def test_words_of_a_text_do_not_depend_on_its_neighbours(texts):
+    alone = np.concatenate([text.words([value], 4) for value in texts])
+    np.testing.assert_array_equal(text.words(texts, 4), alone)
 
 
 def test_no_text_has_no_words():

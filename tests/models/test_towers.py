@@ -1,5 +1,6 @@
 """Parts of the towers, by hand, and both roads of each."""
 
+from tfrec_meta.features import FeatureSpec, HashedText
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import towers
 
@@ -28,6 +29,29 @@ def test_mean_of_rows_has_the_gradient_of_a_mean(road):
     gradient = tf.convert_to_tensor(tape.gradient(total, table))
     # Row 0 is padding; rows 1 and 3 are half of one mean, row 2 all of another.
     np.testing.assert_allclose(gradient, [[0, 0], [0.5, 0.5], [1, 1], [0.5, 0.5]], atol=1e-6)
+
+
+def test_mean_of_few_rows_is_the_same_mean_with_the_same_gradient():
+    table = tf.Variable(TABLE)
+    with tf.GradientTape() as tape:
+        mean = towers.mean_of_few_rows(tf.constant(ROWS), table)
+        total = tf.reduce_sum(mean)
+    np.testing.assert_allclose(mean, [[2, 1], [0, 4], [0, 0]], atol=1e-6)
+    found = tape.gradient(total, table)
+    assert isinstance(found, tf.IndexedSlices)
+    gradient = tf.math.unsorted_segment_sum(found.values, found.indices, 4)
+    np.testing.assert_allclose(gradient, [[0, 0], [0.5, 0.5], [1, 1], [0.5, 0.5]], atol=1e-6)
+    assert towers.mean_of_few_rows(tf.constant(ROWS[:0]), table).shape == (0, 2)
+
+
+def test_hashed_texts_are_averaged_alike_with_and_without_xla():
+    feature = HashedText("title", width=2, ngrams=(), buckets=3)
+    layer = towers.FeatureSum([feature], FeatureSpec(item=(feature,)), 2, "item")
+    layer.set_weights([TABLE])
+    encoded = {"title": tf.constant(ROWS[:, :2])}
+    compiled = tf.function(layer.vectors, jit_compile=True)(encoded, compiled=True)
+    np.testing.assert_allclose(layer(encoded), [[2, 1], [0, 4], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(compiled[0], layer(encoded), atol=1e-6)
 
 
 def test_multi_hot_counts_and_leaves_padding_out():

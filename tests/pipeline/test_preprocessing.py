@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.pipeline import conftest
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
 from tfrec_meta.data import Interactions, histories, split_by_time
-from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector
+from tfrec_meta.features import Category, FeatureSpec, HashedText, Number, Text, Vector
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline.configs import SplitConfig
 from tfrec_meta.pipeline.preprocessing import Transform
@@ -34,8 +34,14 @@ SPEC = FeatureSpec(
         Vector("image", 2),
         Category("year"),
         Category("nothing"),
+        HashedText("plot", 3, ngrams=(2, 3), characters=9, buckets=90),
     ),
-    context=(Number("position"), Category("device"), Text("search", 4)),
+    context=(
+        Number("position"),
+        Category("device"),
+        Text("search", 4),
+        HashedText("comment", 2, bigrams=True, ngrams=(3,), characters=9, buckets=90),
+    ),
     history_length=8,
 )
 
@@ -60,6 +66,7 @@ def wild_tables(users=40, items=60, rows=1_000, seed=0):
             "position": pa.array(rng.permutation(rows)),
             "device": pa.array(some(rng, ODD, rows), pa.string()),
             "search": pa.array(some(rng, ODD, rows), pa.string()),
+            "comment": pa.array([f"{ODD[i % len(ODD)]} {i}" for i in range(rows)]),
         }
     )
     known = user_ids[: users * 9 // 10]
@@ -92,6 +99,7 @@ def wild_tables(users=40, items=60, rows=1_000, seed=0):
             ),
             "year": pa.array([None if i % 6 == 0 else 1990 + i % 9 for i in range(n)], pa.int64()),
             "nothing": pa.array([""] * n),
+            "plot": pa.array([ODD[i % len(ODD)] for i in range(n)], pa.string()),
         }
     )
     return {"interactions": events, "users": users_table, "items": items_table}
@@ -113,7 +121,7 @@ def in_memory(tables):
     """The same rows, in the order of Histories."""
     keys = ["user_id", "time", "item_id", "value"]
     events = tables["interactions"].sort_by([(key, "ascending") for key in keys])
-    further = {name: events[name] for name in ("position", "device", "search")}
+    further = {name: events[name] for name in ("position", "device", "search", "comment")}
     return Interactions.from_arrays(
         *(events[name] for name in ("user_id", "item_id", "time", "value")),
         further=further,

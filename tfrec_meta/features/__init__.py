@@ -1,7 +1,7 @@
 """What users, items and events are made of, and how that becomes numbers."""
 
-from tfrec_meta.features.kinds import Category, Number, Text, Vector
+from tfrec_meta.features.kinds import Category, HashedText, Number, Text, Vector
 from tfrec_meta.features.spec import FeatureSpec
 from tfrec_meta.features.vocabulary import Vocabulary
 
-__all__ = ["Category", "FeatureSpec", "Number", "Text", "Vector", "Vocabulary"]
+__all__ = ["Category", "FeatureSpec", "HashedText", "Number", "Text", "Vector", "Vocabulary"]

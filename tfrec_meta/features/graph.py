@@ -8,7 +8,7 @@ from pathlib import Path
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 from tfrec_meta.features import text
 from tfrec_meta.features.columns import MAX_DEVIATIONS, MAX_ENTRY, mean_and_scale
-from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
+from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.spec import FeatureSpec, Side
 
 import tensorflow as tf
@@ -64,6 +64,8 @@ class Encoding(tf.Module):
             standardised = (tf.where(present, values, mean) - mean) * scale
             cut = tf.clip_by_value(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
             return tf.stack([cut, tf.cast(present, tf.float32)], axis=1)
+        if isinstance(feature, HashedText):
+            return text.hashed(values, feature)
         if isinstance(feature, Text):
             return self.lookup(key, text.words(values, feature.width))
         rows = self.lookup(key, values)

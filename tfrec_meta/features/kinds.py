@@ -16,6 +16,8 @@ _RESERVED = frozenset(
     {"user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"}
     | {"self"}  # TensorFlow takes an argument of that name for the object
 )
+MAX_NGRAM = 8  # of `features.text.hashed`
+MAX_BUCKETS = 2**20  # likewise: up to here its hash is universal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,55 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class HashedText:
+    """The words of a text and the n-grams of its characters, each hashed to one of `buckets` rows.
+
+    Nothing is fitted, so that a text of words that were never seen means something: it shares
+    n-grams with others. Encoded as int32 [n, encoded_width], row 0 for padding;
+    `features.text.hashed` says how.
+
+    Args:
+        name: of the column.
+        width: words kept, the first ones.
+        bigrams: whether pairs of neighbouring words among them count too.
+        ngrams: lengths of the n-grams; a blank before and behind each word counts as a character.
+            Texts in Chinese or Japanese, without blanks, are better off with (2, 3).
+        characters: of the text that n-grams are taken of, the first ones.
+        buckets: rows.
+
+    Source: Bojanowski et al., "Enriching Word Vectors with Subword Information", TACL 2017.
+    """
+
+    name: str
+    width: int = 16
+    bigrams: bool = False
+    ngrams: tuple[int, ...] = (3, 4)
+    characters: int = 40
+    buckets: int = 8192
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        check_at_least_one(self, "width", "characters", "buckets")
+        object.__setattr__(self, "ngrams", tuple(self.ngrams))  # JSON has lists
+        longest = min(MAX_NGRAM, self.characters + 2)
+        wrong = [n for n in self.ngrams if not 2 <= n <= longest]
+        if wrong or len(set(self.ngrams)) < len(self.ngrams):
+            raise ValueError(
+                f"`ngrams`={self.ngrams} with `characters`={self.characters}; use different "
+                f"lengths from 2 to {longest}, or none."
+            )
+        if self.buckets > MAX_BUCKETS:
+            raise ValueError(f"`buckets`={self.buckets}; use {MAX_BUCKETS} or less.")
+
+    @property
+    def encoded_width(self) -> int:
+        """Words, then pairs of words, then the n-grams of each length, each with its place."""
+        pairs = self.width - 1 if self.bigrams else 0
+        # One blank before the text and one behind it.
+        return self.width + pairs + sum(self.characters + 3 - n for n in self.ngrams)
+
+
+@dataclasses.dataclass(frozen=True)
 class Vector:
     """A precomputed vector (of an image, a sound, a text), taken as it is.
 
@@ -79,8 +130,10 @@ class Vector:
         check_at_least_one(self, "dim")
 
 
-Feature = Category | Number | Text | Vector
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Category, Number, Text, Vector)}
+Feature = Category | HashedText | Number | Text | Vector
+_KINDS: dict[str, type] = {
+    kind.__name__: kind for kind in (Category, HashedText, Number, Text, Vector)
+}
 
 
 def to_record(feature: Feature) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import columns, fitting, kinds
-from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
+from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.vocabulary import Vocabulary
 
 import numpy as np
@@ -117,7 +117,7 @@ class FeatureSpec:
     @staticmethod
     def _tally(tally: fitting.Tally, side: str, feature: Feature, table: pa.Table | None) -> None:
         column = _column(table, feature.name, side)
-        if not isinstance(feature, Vector):
+        if not isinstance(feature, HashedText | Vector):
             tally.add(f"{side}.{feature.name}", feature, _values(feature, column))
 
     def takes_queries_of(self, other: FeatureSpec) -> bool:
@@ -227,6 +227,8 @@ class FeatureSpec:
         key = self.key(feature, side)
         if isinstance(feature, Vector):
             return columns.vectors(values, feature.dim, feature.name)
+        if isinstance(feature, HashedText):
+            return columns.hashed(values, feature)
         if isinstance(feature, Number):
             if key not in self.statistics:
                 raise ValueError(
@@ -244,6 +246,16 @@ class FeatureSpec:
     def encode_width(feature: Feature) -> int:
         """Second dimension of the feature's encoding."""
         return empty_feature(feature, 0).shape[1]
+
+    def height(self, feature: Category | HashedText | Text, side: Side) -> int:
+        """Rows of a table with one for each that the feature's encoding may name, row 0 included.
+
+        Raises:
+            ValueError: if there is no vocabulary of it yet.
+        """
+        if isinstance(feature, HashedText):
+            return feature.buckets + 1
+        return len(self._fitted(self.key(feature, side)))
 
     def declaration(self) -> dict[str, Any]:
         """Features and history length, without what was fitted: plain values, ready for JSON."""
@@ -331,6 +343,8 @@ def empty_feature(feature: Feature, n: int) -> np.ndarray:
     """The encoding of `n` rows without a value: zeros of the feature's width and dtype."""
     if isinstance(feature, Category | Text):
         return np.zeros((n, feature.width), np.int32)
+    if isinstance(feature, HashedText):
+        return np.zeros((n, feature.encoded_width), np.int32)
     return np.zeros((n, feature.dim if isinstance(feature, Vector) else 2), np.float32)
 
 

@@ -14,7 +14,7 @@ from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow i
 from tfrec_meta.features import fitting, kinds, text
 from tfrec_meta.features.columns import mean_and_scale
 from tfrec_meta.features.graph import LINE, TOKEN, Encoding, raw_default, raw_width, table
-from tfrec_meta.features.kinds import Category, Feature, Number, Text, Vector
+from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.spec import FeatureSpec
 from tfrec_meta.features.vocabulary import NO_TOKENS
 
@@ -227,7 +227,7 @@ def _analyse(
     for side, (source, prefix) in _SIDES.items():
         for feature in getattr(spec, side):
             key = f"{side}.{feature.name}"
-            if isinstance(feature, Vector) or key in spec.statistics:
+            if isinstance(feature, HashedText | Vector) or key in spec.statistics:
                 continue
             column = _column(inputs, prefix + feature.name, source)
             counted[key], features[key] = _counted(feature, column), feature
@@ -379,7 +379,7 @@ def _counted(feature: Feature, column: tf.SparseTensor) -> tf.Tensor:
         return _narrow(_floats(column, feature.name), 1).values
     if isinstance(feature, Category):
         return _narrow(_strings(column, feature.name), feature.width).values
-    assert isinstance(feature, Text)  # vectors are taken as they are
+    assert isinstance(feature, Text)  # of hashed texts and vectors nothing is counted
     texts = _narrow(_strings(column, feature.name), 1).values
     return tf.reshape(text.words(texts, feature.width), [-1])
 
@@ -419,7 +419,9 @@ def _strings(column: tf.SparseTensor, name: str) -> tf.SparseTensor:
 
 def _floats(column: tf.SparseTensor, name: str) -> tf.SparseTensor:
     if column.dtype == tf.string:
-        raise ValueError(f"`{name}` holds text; declare a Category or a Text, or write numbers.")
+        raise ValueError(
+            f"`{name}` holds text; declare a Category, a Text or a HashedText, or write numbers."
+        )
     return column.with_values(tf.cast(tf.cast(column.values, tf.float64), tf.float32))
 
 

@@ -230,7 +230,7 @@ class ContentTower(TrainableRecommender):
         rate = self.config.dropout if draw is not None else 0.0
         if rate:
             item = {name: left_out(value, rate, draw) for name, value in item.items()}
-        state = self.item_sum(item) + self.first_bias
+        state = self.item_sum(item, self.step_options.compiled) + self.first_bias
         if not self.config.hidden:
             return state
         state = tf.nn.relu(state)
@@ -252,7 +252,7 @@ class ContentTower(TrainableRecommender):
 
     def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
         if self._query_features:
-            total += self.query_sum(self._with_known_features(query))
+            total += self.query_sum(self._with_known_features(query), self.step_options.compiled)
         if self.config.normalise:
             total = on_unit_sphere(total)
         return tf.concat([total / self.config.temperature, tf.ones_like(total[:, :1])], axis=1)

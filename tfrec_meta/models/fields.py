@@ -37,14 +37,15 @@ class FieldRecommender(TrainableRecommender):
         if self.user_embedding is not None:
             fields.append(self._user_vectors(query["user_id"]))
         if self._query_features:
-            fields += self.query_sum.vectors(self._with_known_features(query))
+            known = self._with_known_features(query)
+            fields += self.query_sum.vectors(known, self.step_options.compiled)
         return tf.concat(fields, axis=1)
 
     def item_fields(self, item: Query) -> tf.Tensor:
         """The fields side by side, float32 [n, item_width], of item_id int32 [n] and features."""
         fields = [self._item_vectors_by_id(item["item_id"])]
         if self._item_features:
-            fields += self.item_sum.vectors(item)
+            fields += self.item_sum.vectors(item, self.step_options.compiled)
         return tf.concat(fields, axis=1)
 
 

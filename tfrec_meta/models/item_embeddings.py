@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tfrec_meta.data import Interactions
-from tfrec_meta.features import Category, FeatureSpec, Text
+from tfrec_meta.features import Category, FeatureSpec, HashedText, Text
 from tfrec_meta.features.held_out import interaction_matrix
 
 import numpy as np
@@ -155,10 +155,10 @@ def words(data: Interactions, spec: FeatureSpec, dim: int) -> np.ndarray:
     """
     encoded, parts = spec.encode_items(data.items), []
     for feature in spec.item:
-        if isinstance(feature, Category | Text):
+        if isinstance(feature, Category | HashedText | Text):
             rows = encoded[feature.name]
             item, place = np.nonzero(rows)
-            shape = (len(rows), len(spec.vocabularies[spec.key(feature, "item")]))
+            shape = (len(rows), spec.height(feature, "item"))
             named = (np.ones(len(item)), (item, rows[item, place]))
             parts.append(scipy.sparse.csr_matrix(named, shape=shape))
     if not parts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tfrec_meta.features.kinds import Category, Feature, Text
+from tfrec_meta.features.kinds import Category, Feature, HashedText, Text
 from tfrec_meta.features.spec import FeatureSpec, Side
 from tfrec_meta.keras import tf_keras
 
@@ -47,6 +47,21 @@ def mean_of_rows(rows: tf.Tensor, table: tf.Tensor | tf.Variable) -> tf.Tensor:
     return tf.math.divide_no_nan(total, named)
 
 
+def mean_of_few_rows(rows: tf.Tensor, table: tf.Tensor | tf.Variable) -> tf.Tensor:
+    """`mean_of_rows` where most of a wide row pads: no [B, W, d] is made, a third of the time.
+
+    XLA can't compile it.
+    """
+    place = tf.where(rows > 0)
+    return tf.sparse.segment_mean(
+        table,
+        tf.gather_nd(rows, place),
+        place[:, 0],
+        num_segments=tf.shape(rows)[0],
+        sparse_gradient=True,  # else of the whole table
+    )
+
+
 def stands_in(history: tf.Tensor, items: tf.Tensor, height: int) -> tf.Tensor:
     """bool [B, C]: whether item j stands in history i.
 
@@ -76,9 +91,9 @@ def _is_low(height: int | None, rows: tf.Tensor) -> bool:
 class FeatureSum(tf_keras.layers.Layer):
     """One embedding of each feature, added up.
 
-    Categories and words are looked up and averaged; numbers and vectors go through a linear map.
-    By default all start at zero, so that a model begins with its ids and takes from the features
-    what helps.
+    Categories, words and n-grams are looked up and averaged; numbers and vectors go through a
+    linear map. By default all start at zero, so that a model begins with its ids and takes from the
+    features what helps.
 
     Args:
         features: of one side of the spec.
@@ -99,8 +114,8 @@ class FeatureSum(tf_keras.layers.Layer):
         super().__init__(name=f"{side}_features")
         self._features = list(features)
         for feature in self._features:
-            if isinstance(feature, Category | Text):
-                height = len(spec.vocabularies[spec.key(feature, side)])
+            if isinstance(feature, Category | HashedText | Text):
+                height = spec.height(feature, side)
             else:
                 height = spec.encode_width(feature)
             table = self.add_weight(name=feature.name, shape=[height, dim], initializer=initializer)
@@ -110,21 +125,30 @@ class FeatureSum(tf_keras.layers.Layer):
         """Each feature, and its embeddings or linear map."""
         return [(feature, getattr(self, f"table_{feature.name}")) for feature in self._features]
 
-    def call(self, encoded: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Encoded features to float32 [B, d]."""
+    def call(self, encoded: Mapping[str, tf.Tensor], compiled: bool = False) -> tf.Tensor:
+        """Encoded features to float32 [B, d]; arguments as of `vectors`."""
         total = tf.zeros([])
-        for vector in self.vectors(encoded):
+        for vector in self.vectors(encoded, compiled):
             total += vector
         return total
 
-    def vectors(self, encoded: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        """The embedding of each feature by itself, float32 [B, d], before they are added up."""
-        return [
-            mean_of_rows(encoded[feature.name], table)
-            if isinstance(feature, Category | Text)
-            else tf.matmul(encoded[feature.name], table)
-            for feature, table in self.tables()
-        ]
+    def vectors(self, encoded: Mapping[str, tf.Tensor], compiled: bool = False) -> list[tf.Tensor]:
+        """The embedding of each feature by itself, float32 [B, d], before they are added up.
+
+        Args:
+            encoded: the encoding by feature.
+            compiled: whether XLA compiles the caller.
+        """
+        found = []
+        for feature, table in self.tables():
+            values = encoded[feature.name]
+            if isinstance(feature, HashedText) and not compiled:
+                found.append(mean_of_few_rows(values, table))
+            elif isinstance(feature, Category | HashedText | Text):
+                found.append(mean_of_rows(values, table))
+            else:
+                found.append(tf.matmul(values, table))
+        return found
 
 
 def on_unit_sphere(vectors: tf.Tensor) -> tf.Tensor:

@@ -231,7 +231,7 @@ class TwoTower(TrainableRecommender):
         if self.user_embedding is not None:
             total += self._user_vectors(query["user_id"])
         if self._query_features:
-            total += self.query_sum(self._with_known_features(query))
+            total += self.query_sum(self._with_known_features(query), self.step_options.compiled)
         if self.query_layers is not None:
             total = self.query_layers(total)
         if self.config.normalise:
@@ -244,7 +244,7 @@ class TwoTower(TrainableRecommender):
         rows = item["item_id"]
         total = self._item_vectors_by_id(rows)
         if self._item_features:
-            total += self.item_sum(item)
+            total += self.item_sum(item, self.step_options.compiled)
         if self.item_layers is not None:
             total = self.item_layers(total)
         if self.config.normalise:
