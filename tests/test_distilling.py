@@ -1,5 +1,6 @@
 """Distillation from end to end."""
 
+import itertools
 import math
 
 import tfrec_meta as tm
@@ -127,3 +128,56 @@ def test_items_of_the_table_that_nobody_touched_are_cold():
     model = tm.train(data, "popularity")
     relevant = scipy.sparse.csr_matrix(np.array([[0, 1]]))
     assert item_slices(model.item_counts.numpy(), relevant, 1)["cold items"].sum() == 1
+
+
+@pytest.fixture(scope="module")
+def films():
+    """Two kinds of users, each after films of one kind of title; the last of each kind is cold."""
+    words = {"war": ["battle", "soldier", "army", "general"], "love": ["kiss", "heart", "bride"]}
+    titles = {
+        f"{kind}{place}": f"The {first} and the {second}"
+        for kind, known in words.items()
+        for place, (first, second) in enumerate(itertools.permutations(known, 2))
+    }
+    pairs = [
+        (f"{kind} {user}", item)
+        for kind in words
+        for user in range(8)
+        for place, item in enumerate(i for i in titles if i.startswith(kind))
+        if place and (user + place) % 3
+    ]
+    users, items = zip(*pairs, strict=True)
+    table = pa.table({"item_id": list(titles), "title": list(titles.values())})
+    return tm.Interactions.from_arrays(users, items, time=np.arange(len(pairs)), items=table)
+
+
+def test_a_bert_teaches_a_student_of_hashed_words(films):
+    recipe = tm.TrainingConfig(epochs=30, batch_size=64, learning_rate=0.02)
+    features = tm.FeatureSpec(item=(tm.HashedText("title", buckets=256),), history_length=8)
+    config = tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), dropout=0.0, teacher_weight=1.0)
+    strategy = tm.Strategy("content_tower", config, recipe, features=features)
+    spec = features.fit(films)
+    teacher = tm.text_teacher(
+        films,
+        spec,
+        strategy=tm.Strategy(
+            "content_tower", tm.ContentTowerConfig(embedding_dim=8, hidden=(16,)), recipe
+        ),
+        progress=False,
+    )
+    student = tm.distill(films, teacher, strategy, compare=False, progress=False).student
+    assert student.spec.item == features.item
+    queries = student.spec.encode_queries(["?"], np.array([["war1", "war3"]], object))
+    for model in (teacher, student):
+        scores = dict(
+            zip(model.spec.items.decode(np.arange(1, 19)), model.score(queries)[0], strict=True)
+        )
+        assert scores["war0"] > scores["love0"]  # which nobody has touched
+
+
+def test_a_bert_without_texts_or_with_another_family_is_refused(films, split):
+    plain = tm.FeatureSpec().fit(films)
+    with pytest.raises(ValueError, match="There are no texts for a BERT to read"):
+        tm.distill(films, "bert", features=plain, progress=False)
+    with pytest.raises(ValueError, match="`strategy` is of 'ease'"):
+        tm.text_teacher(films, plain, strategy=tm.Strategy("ease"))

@@ -11,10 +11,17 @@ from tfrec_meta.distillation.comparison import (
     measured,
 )
 from tfrec_meta.distillation.teachers import MeanTeacher
+from tfrec_meta.distillation.text_vectors import (
+    TEXT_VECTOR,
+    teacher_features,
+    text_columns,
+    with_text_vectors,
+)
 
 __all__ = [
     "STUDENT",
     "TEACHER",
+    "TEXT_VECTOR",
     "UNTAUGHT",
     "BertEncoder",
     "DistillationReport",
@@ -22,4 +29,7 @@ __all__ = [
     "MeanTeacher",
     "item_slices",
     "measured",
+    "teacher_features",
+    "text_columns",
+    "with_text_vectors",
 ]

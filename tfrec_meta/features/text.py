@@ -77,8 +77,8 @@ def _rows_of_words(found: tf.RaggedTensor, width: int, buckets: int) -> tf.Tenso
 def _rows_of_ngrams(text: tf.Tensor, feature: HashedText) -> list[tf.Tensor]:
     """For each length, int32 [n, characters + 3 - length]: the n-grams of a text, in their order.
 
-    An n-gram is a vector of code points, hashed by one product a character: a tenth of the time of
-    cutting the strings out.
+    An n-gram is a vector of code points, hashed by one product a character, so that no strings are
+    cut out.
 
     Source: vector multiply-shift, a universal hash; Thorup, "High Speed Hashing for Integers and
     Strings", arXiv 1504.06804, 2015.

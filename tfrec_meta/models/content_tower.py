@@ -45,6 +45,7 @@ class ContentTowerConfig(RetrievalLossConfig):
     normalise: bool = True
     popularity_bias: bool = True
     negatives: Negatives = "full"
+    temperature: float = 0.1
     # What it never has, as its kin ask for it.
     user_id: ClassVar[bool] = False
     item_features: ClassVar[bool] = True

@@ -1,0 +1,77 @@
+"""Items with the vectors that a BERT has of their texts: what a text teacher knows them by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.distillation.bert import BertEncoder
+from tfrec_meta.features import FeatureSpec, HashedText, Text, Vector
+
+import pyarrow as pa
+
+TEXT_VECTOR = "text_vector"
+
+
+def text_columns(features: FeatureSpec) -> list[str]:
+    """The texts among the features of items, by name."""
+    return [one.name for one in features.item if isinstance(one, HashedText | Text)]
+
+
+def with_text_vectors(
+    data: Interactions,
+    encoder: BertEncoder,
+    columns: Sequence[str],
+    progress: bool = False,
+) -> Interactions:
+    """The same interactions, with a column `text_vector` in the items table.
+
+    Args:
+        data: interactions.
+        encoder: of texts.
+        columns: of the items table, strings or lists of strings, joined by a blank in this order;
+            a null counts as "".
+        progress: whether to show a bar.
+
+    Raises:
+        ValueError: without an items table, or for a column that it lacks or that holds no strings.
+    """
+    if data.items is None:
+        raise ValueError("The data has no items table, hence no texts. Give one with titles.")
+    if not columns:
+        raise ValueError("`columns` is empty; name one with texts, as 'title'.")
+    texts = [""] * len(data.items)
+    for name in columns:
+        if name not in data.items.column_names:
+            raise ValueError(
+                f"The items table has no column `{name}`; it has {data.items.column_names}."
+            )
+        for row, value in enumerate(data.items[name].to_pylist()):
+            parts = value if isinstance(value, list) else [value]
+            if not all(part is None or isinstance(part, str) for part in parts):
+                raise ValueError(f"Column `{name}` holds {value!r}; name one with strings.")
+            texts[row] = " ".join([texts[row], *filter(None, parts)]).strip()
+    vectors = encoder.encode(texts, progress=progress)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    items = data.items
+    if TEXT_VECTOR in items.column_names:
+        items = items.drop_columns([TEXT_VECTOR])
+    return dataclasses.replace(data, items=items.append_column(TEXT_VECTOR, column))
+
+
+def teacher_features(features: FeatureSpec, encoder: BertEncoder) -> FeatureSpec:
+    """The features of a text teacher: the vector in place of the texts, all else as in `features`.
+
+    Args:
+        features: fitted; the result is so, too, and takes the same queries.
+        encoder: of the texts.
+    """
+    texts = text_columns(features)
+    own = [one for one in features.item if one.name not in texts]
+    left_out = {f"item.{name}" for name in texts}
+    return dataclasses.replace(
+        features,
+        item=(*own, Vector(TEXT_VECTOR, encoder.dimension)),
+        vocabularies={k: v for k, v in features.vocabularies.items() if k not in left_out},
+    )
