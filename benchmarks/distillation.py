@@ -40,6 +40,7 @@ from tfrec_meta.evaluation import Evaluation, full_catalogue
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.export.saved_model import export_model
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features.graph import raw_width
 from tfrec_meta.features.held_out import HeldOut, held_out
 from tfrec_meta.models import Recommender
 
@@ -112,19 +113,20 @@ def content_knn(vectors: np.ndarray, histories: np.ndarray, latest: int) -> Scor
 
 
 def genre_popularity(spec: FeatureSpec, train: tm.Interactions, held: HeldOut) -> dict[str, Scores]:
-    """Scores by genres: everyone's and the user's own."""
+    """Scores by genres, the sum over an item's: the mean events of a genre's items, everyone's or
+    the user's own."""
     encoded = spec.encode_items(train.items)["genres"]
     genres = np.zeros((len(encoded), encoded.max() + 1), np.float32)
     np.put_along_axis(genres, encoded, 1.0, axis=1)
     genres[:, 0] = 0
-    share = genres / np.maximum(genres.sum(axis=1, keepdims=True), 1)
     counts = np.bincount(spec.items.encode(train.events["item_id"]), minlength=len(genres))
-    everyone = counts.astype(np.float32) @ share
-    own = np.asarray(held.seen @ share[1:])
-    users = len(held.users)
+    met = counts > 0
+    items = np.maximum(genres[met].sum(axis=0), 1)
+    everyone = (counts.astype(np.float32) @ genres) / items
+    own = np.asarray(held.seen @ genres[1:]) / items
     return {
-        "everyone's": np.tile(share[1:] @ everyone, (users, 1)),
-        "the user's": own @ share[1:].T,
+        "everyone's": np.tile(genres[1:] @ everyone, (len(held.users), 1)),
+        "the user's": own @ genres[1:].T,
     }
 
 
@@ -258,7 +260,7 @@ def encode_times(student: Recommender, items: pa.Table) -> tuple[float, float]:
         export_model(student, Path(folder) / "student")
         (version,) = (Path(folder) / "student").iterdir()
         embed = tf.saved_model.load(str(version)).signatures["embed_item"]
-        asked = [_raw(embed, batch) for batch in batches]
+        asked = [_raw(student.spec, batch) for batch in batches]
 
         def by_student() -> None:
             for raw in asked:
@@ -278,17 +280,16 @@ def encode_times(student: Recommender, items: pa.Table) -> tuple[float, float]:
     return float(np.median(took["student"])), float(np.median(took["bert"]))
 
 
-def _raw(embed: Any, batch: Sequence[Mapping[str, Any]]) -> dict[str, tf.Tensor]:
-    """The inputs of `embed_item`."""
-    raw = {}
-    for name, wanted in embed.structured_input_signature[1].items():
-        values = [row.get(name) for row in batch]
-        width = wanted.shape[1] if wanted.shape.rank == 2 else None
+def _raw(spec: FeatureSpec, batch: Sequence[Mapping[str, Any]]) -> dict[str, tf.Tensor]:
+    """The inputs of `embed_item`: all are strings."""
+    raw = {"item_id": tf.constant([row["item_id"] for row in batch])}
+    for feature in spec.item:
+        values, width = [row[feature.name] for row in batch], raw_width(feature)
         if width is None:
-            raw[name] = tf.constant(["" if v is None else str(v) for v in values])
+            raw[feature.name] = tf.constant([value or "" for value in values])
         else:
-            padded = [[*(v or ())][:width] for v in values]
-            raw[name] = tf.constant([[*v, *[""] * (width - len(v))] for v in padded])
+            padded = [[*(value or ())][:width] for value in values]
+            raw[feature.name] = tf.constant([[*v, *[""] * (width - len(v))] for v in padded])
     return raw
 
 
