@@ -34,8 +34,8 @@ from typing import Any
 
 import tfrec_meta as tm
 from benchmarks import arguments
+from tfrec_meta.api import TEXT_TEACHER, text_teacher
 from tfrec_meta.distillation import TEXT_VECTOR, BertEncoder, with_text_vectors
-from tfrec_meta.distilling import TEXT_TEACHER, text_teacher
 from tfrec_meta.evaluation import Evaluation, full_catalogue
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.export.saved_model import export_model

@@ -175,6 +175,14 @@ def test_a_bert_teaches_a_student_of_hashed_words(films):
         assert scores["war0"] > scores["love0"]  # which nobody has touched
 
 
+def test_a_strategy_may_name_a_bert_as_its_teacher(films):
+    features = tm.FeatureSpec(item=(tm.HashedText("title", buckets=256),), history_length=8)
+    config = tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), dropout=0.0)
+    strategy = tm.Strategy("content_tower", config, QUICK, features=features, teacher="bert")
+    assert tm.Strategy.from_dict(strategy.as_dict()) == strategy
+    assert tm.train(films, strategy, progress=False).lesson is not None
+
+
 def test_a_bert_without_texts_or_with_another_family_is_refused(films, split):
     plain = tm.FeatureSpec().fit(films)
     with pytest.raises(ValueError, match="There are no texts for a BERT to read"):

@@ -52,7 +52,7 @@ _HOME = {
     "split_leave_last_out": "data",
     "stream_interactions": "data",
     "synthetic": "data",
-    "text_teacher": "distilling",
+    "text_teacher": "api",
     "train": "api",
     "tune": "api",
 }

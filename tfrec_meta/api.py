@@ -25,6 +25,12 @@ from tfrec_meta.data import (
     split_leave_last_out,
     user_histories,
 )
+from tfrec_meta.distillation import (
+    BertEncoder,
+    teacher_features,
+    text_columns,
+    with_text_vectors,
+)
 from tfrec_meta.distribution import strategy_of
 from tfrec_meta.evaluation import (
     Estimate,
@@ -48,7 +54,14 @@ from tfrec_meta.features.held_out import (
     interaction_matrix,
     user_queries,
 )
-from tfrec_meta.models import FAMILIES, Composite, EASEConfig, Recommender, load_model
+from tfrec_meta.models import (
+    FAMILIES,
+    Composite,
+    ContentTowerConfig,
+    EASEConfig,
+    Recommender,
+    load_model,
+)
 from tfrec_meta.models.closed_forms import ease_weights
 from tfrec_meta.models.contract import Teacher, read_config
 from tfrec_meta.models.trainable import TrainableRecommender
@@ -83,6 +96,8 @@ TEACHERS = tuple(
     if not issubclass(family, (TrainableRecommender, Composite))
 )
 """The families that a strategy may name as its teacher: solved from the data at once."""
+BERT = "bert"
+"""Another teacher that it may name: `text_teacher`."""
 _LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
 _log = logging.getLogger(__name__)
 RowScores = Callable[[np.ndarray], np.ndarray]
@@ -99,9 +114,10 @@ class Strategy:
             hand it to their members.
         features: an unfitted FeatureSpec; inferred from the data's tables when None.
         history_length: of the inferred spec.
-        teacher: a family that is solved at once, as "ease" or "ials": fitted first, on the same
-            data, it teaches the model its scores (see `train`). Only "two_tower" and
-            "content_tower" with `negatives`="full" and `loss`="softmax" learn from one.
+        teacher: a family that is solved at once, as "ease" or "ials", or "bert" (`text_teacher`):
+            fitted first, on the same data, it teaches the model its scores (see `train`). Only
+            "two_tower" and "content_tower" with `negatives`="full" and `loss`="softmax" learn from
+            one.
     """
 
     family: str = "two_tower"
@@ -121,10 +137,11 @@ class Strategy:
             raise ValueError(f"Family {self.family!r} takes a {wanted.__name__} as `model`.")
         self.members()  # whatever is wrong with one of them shows now
         if self.teacher is not None:
-            if self.teacher not in TEACHERS:
+            known = (*TEACHERS, BERT)
+            if self.teacher not in known:
                 raise ValueError(
-                    f"`teacher`={self.teacher!r}; use one of {', '.join(TEACHERS)}, or hand a "
-                    "fitted model of any family to `train`."
+                    f"`teacher`={self.teacher!r}; use one of {', '.join(known)}, or hand a fitted "
+                    "model of any family to `train`."
                 )
             FAMILIES[self.family].check_teachable(self.model)
 
@@ -253,8 +270,11 @@ def train(
     if features is None:
         features = fitted_features(strategy, data, warm_start)
     if strategy.teacher is not None:
-        of_teacher = Strategy(strategy.teacher, training=strategy.training)
-        teacher = train(data, of_teacher, progress=False, features=features)
+        if strategy.teacher == BERT:
+            teacher = text_teacher(data, features, seed=strategy.training.seed, progress=False)
+        else:
+            of_teacher = Strategy(strategy.teacher, training=strategy.training)
+            teacher = train(data, of_teacher, progress=False, features=features)
         training.seed_everything(strategy.training.seed)  # as with a teacher that was there before
     family: Any = FAMILIES[strategy.family]
     with distribution.scope():
@@ -293,6 +313,70 @@ def train(
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model
+
+
+TEXT_TEACHER = Strategy(
+    "content_tower",
+    ContentTowerConfig(temperature=0.1, dropout=0.6),
+    TrainingConfig(epochs=15, batch_size=4096, learning_rate=0.003),
+)
+"""How a text teacher is trained: as did best on validation items of MovieLens-100K that training
+never met."""
+
+
+def text_teacher(
+    data: Interactions | StreamedInteractions | Split,
+    features: FeatureSpec,
+    *,
+    encoder: BertEncoder | None = None,
+    columns: Sequence[str] = (),
+    strategy: Strategy = TEXT_TEACHER,
+    seed: int | None = None,
+    folder: Path | str | None = None,
+    progress: bool = True,
+) -> Recommender:
+    """A content tower over what a BERT makes of the items' texts, in place of their words.
+
+    The vectors are made once, before training, which learns what to make of them.
+
+    Args:
+        data: training events, or a Split, whose train and validation parts are used.
+        features: fitted, of the students to come; all but the texts the teacher has as well.
+        encoder: of texts; by default the packaged MiniLM.
+        columns: of the items table, that make up a text; by default the texts among `features`.
+        strategy: of a "content_tower".
+        seed: of its training, in place of the strategy's.
+        folder: for checkpoints.
+        progress: whether to show it.
+
+    Raises:
+        ValueError: if there are no texts, or the strategy is of another family.
+        TypeError: for streamed events.
+        FileNotFoundError, ImportError: without a checkpoint, see `BertEncoder`.
+    """
+    if strategy.family != "content_tower":
+        raise ValueError(f"`strategy` is of {strategy.family!r}; use one of a 'content_tower'.")
+    if seed is not None:
+        recipe = dataclasses.replace(strategy.training, seed=seed)
+        strategy = dataclasses.replace(strategy, training=recipe)
+    columns = columns or text_columns(features)
+    if not columns:
+        raise ValueError(
+            "There are no texts for a BERT to read: no feature of the items is a Text or a "
+            "HashedText. Declare one, or name `columns` of the items table."
+        )
+    encoder = encoder or BertEncoder()
+    whole = data.data if isinstance(data, Split) else data
+    if isinstance(whole, StreamedInteractions):
+        raise TypeError("A BERT teacher reads events in memory, and these are streamed.")
+    read = with_text_vectors(whole, encoder, columns, progress)
+    return train(
+        dataclasses.replace(data, data=read) if isinstance(data, Split) else read,
+        strategy,
+        folder=folder,
+        features=teacher_features(features, encoder),
+        progress=progress,
+    )
 
 
 def fitted_features(

@@ -7,35 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.api import Strategy, fitted_features, train
+from tfrec_meta.api import BERT, Strategy, fitted_features, text_teacher, train
 from tfrec_meta.data import Interactions, Split
 from tfrec_meta.distillation import (
     STUDENT,
     TEACHER,
     UNTAUGHT,
-    BertEncoder,
     DistillationReport,
     MeanTeacher,
     item_slices,
     measured,
-    teacher_features,
-    text_columns,
-    with_text_vectors,
 )
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
-from tfrec_meta.models import FAMILIES, ContentTowerConfig, Recommender
+from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.models.contract import Teacher
-from tfrec_meta.training import TrainingConfig
-
-BERT = "bert"
-"""The teacher that knows items by the vectors of their texts: of the packaged MiniLM."""
-TEXT_TEACHER = Strategy(
-    "content_tower",
-    ContentTowerConfig(temperature=0.1, dropout=0.6),
-    TrainingConfig(epochs=15, batch_size=4096, learning_rate=0.003),
-)
-"""How it is trained; chosen on validation items of MovieLens-100K that training never met."""
 
 _TAUGHT = {"two_tower": {"negatives": "full"}}  # what a student has that is given by name alone
 
@@ -146,50 +132,3 @@ def distill(
     if folder is not None:
         found.write(Path(folder) / "report.html")
     return Distillation(student, heard, untaught, found)
-
-
-def text_teacher(
-    data: Interactions | Split,
-    features: FeatureSpec,
-    *,
-    encoder: BertEncoder | None = None,
-    columns: Sequence[str] = (),
-    strategy: Strategy = TEXT_TEACHER,
-    folder: Path | str | None = None,
-    progress: bool = True,
-) -> Recommender:
-    """A content tower over what a BERT makes of the items' texts, in place of their words.
-
-    The vectors are made once, before training, which learns what to make of them.
-
-    Args:
-        data: training events, or a Split, whose train and validation parts are used.
-        features: fitted, of the students to come; all but the texts the teacher has as well.
-        encoder: of texts; by default the packaged MiniLM.
-        columns: of the items table, that make up a text; by default the texts among `features`.
-        strategy: of a "content_tower".
-        folder: for checkpoints.
-        progress: whether to show it.
-
-    Raises:
-        ValueError: if there are no texts, or the strategy is of another family.
-        FileNotFoundError, ImportError: without a checkpoint, see `BertEncoder`.
-    """
-    if strategy.family != "content_tower":
-        raise ValueError(f"`strategy` is of {strategy.family!r}; use one of a 'content_tower'.")
-    columns = columns or text_columns(features)
-    if not columns:
-        raise ValueError(
-            "There are no texts for a BERT to read: no feature of the items is a Text or a "
-            "HashedText. Declare one, or name `columns` of the items table."
-        )
-    encoder = encoder or BertEncoder()
-    whole = data.data if isinstance(data, Split) else data
-    read = with_text_vectors(whole, encoder, columns, progress)
-    return train(
-        dataclasses.replace(data, data=read) if isinstance(data, Split) else read,
-        strategy,
-        folder=folder,
-        features=teacher_features(features, encoder),
-        progress=progress,
-    )

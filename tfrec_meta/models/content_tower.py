@@ -211,6 +211,7 @@ class ContentTower(TrainableRecommender):
             "user_features": hp.Boolean("user_features", default=default.user_features),
             "popularity_bias": hp.Boolean("popularity_bias", default=True),
         }
+        teacher = hp.Choice("teacher", ["none", *_TEACHERS], default="none")
         with hp.name_scope("training"):
             training = {
                 "learning_rate": hp.Float(
@@ -219,7 +220,11 @@ class ContentTower(TrainableRecommender):
                 "weight_decay": hp.Float("weight_decay", 0.001, 1.0, sampling="log", default=0.1),
                 "batch_size": hp.Choice("batch_size", [512, 1024, 2048, 4096], default=512),
             }
-        return {"model": model, "training": training}
+        return {
+            "model": model,
+            "training": training,
+            "teacher": teacher if teacher in _TEACHERS else None,
+        }
 
     # Parts.
 
@@ -268,6 +273,9 @@ class ContentTower(TrainableRecommender):
     def _heads(self) -> list[tf_keras.layers.Dense]:
         heads = [self.candidate_head, self.history_head, self.bias_head]
         return [head for head in heads if head is not None]
+
+
+_TEACHERS = ("ials", "bert")  # that are searched; the second knows what nobody has touched yet
 
 
 def _dense(name: str, before: int, width: int, activation: str | None = None) -> Any:
