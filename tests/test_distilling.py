@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.sparse
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
 
 QUICK = tm.TrainingConfig(epochs=3, batch_size=128)
 
@@ -175,12 +178,34 @@ def test_a_bert_teaches_a_student_of_hashed_words(films):
         assert scores["war0"] > scores["love0"]  # which nobody has touched
 
 
-def test_a_strategy_may_name_a_bert_as_its_teacher(films):
+def test_a_strategy_may_name_a_bert_as_its_teacher_and_exports_none_of_it(films, tmp_path):
     features = tm.FeatureSpec(item=(tm.HashedText("title", buckets=256),), history_length=8)
     config = tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), dropout=0.0)
     strategy = tm.Strategy("content_tower", config, QUICK, features=features, teacher="bert")
     assert tm.Strategy.from_dict(strategy.as_dict()) == strategy
-    assert tm.train(films, strategy, progress=False).lesson is not None
+    student = tm.train(films, strategy, progress=False)
+    assert student.lesson is not None
+    # Nothing of the BERT goes with it.
+    folder = tm.export(student, tmp_path / "student")
+    names = [
+        name.lower() for name, _ in tf.train.list_variables(str(folder / "variables/variables"))
+    ]
+    assert names
+    assert not any("bert" in name or "projection" in name for name in names)
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 1_000_000
+    proto = saved_model_pb2.SavedModel()
+    proto.ParseFromString((folder / "saved_model.pb").read_bytes())
+    library = proto.meta_graphs[0].graph_def.library.function
+    ops = {node.op for function in library for node in function.node_def}
+    ops -= {function.signature.name for function in library}
+    assert all(op_def_registry.get(op) is not None and ">" not in op for op in ops)
+    embed = tf.saved_model.load(str(folder)).signatures["embed_item"]
+    wild = ["A title of no film", "", "x" * 10_000, "霸王别姬", "🎬👩‍👩‍👧"]
+    given = embed(item_id=tf.fill([5], ""), title=tf.constant(wild))["embedding"].numpy()
+    encoded = {"title": student.spec.encode_feature(features.item[0], wild, "item")}
+    own = student.embed_item({"item_id": np.zeros(5, np.int32), **encoded})
+    np.testing.assert_allclose(given, own, rtol=1e-5, atol=1e-6)
+    assert np.abs(given[0] - given[1]).max() > 1e-3
 
 
 def test_a_bert_without_texts_or_with_another_family_is_refused(films, split):

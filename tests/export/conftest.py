@@ -46,6 +46,7 @@ def models(shop):
     )
     configs = {
         "two_tower": tm.TwoTowerConfig(embedding_dim=8, user_id=True, user_features=True),
+        "content_tower": tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), user_features=True),
         "ranker": tm.RankerConfig(embedding_dim=8, user_id=True),
         "multi_task": tm.MultiTaskConfig(embedding_dim=8, user_id=True),
     }

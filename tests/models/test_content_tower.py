@@ -125,6 +125,23 @@ def test_vectors_of_a_teacher_are_learned_through_a_projection_that_is_not_kept(
     )
 
 
+def test_a_warm_start_takes_over_tokens_and_layers(data, model):
+    more = pa.concat_tables(
+        [data.items, pa.table({"item_id": ["e0"], "kind": [["peace", "of 0"]]})]
+    )
+    grown = dataclasses.replace(data, items=more)
+    began = ContentTower(model.config, model.spec.fit(grown))
+    began.prepare(grown)
+    began.warm_start(model)
+    began.refresh()
+    queries = model.spec.encode_queries(["?"], np.array([["a1", "c0"]], object))
+    before = model.score(queries)
+    np.testing.assert_allclose(began.score(queries)[:, : before.shape[1]], before, rtol=1e-5)
+    wider = ContentTower(dataclasses.replace(model.config, hidden=(8,)), model.spec)
+    with pytest.raises(ValueError, match="`hidden`=\\(8,\\) can't go on"):
+        wider.warm_start(model)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -81,6 +81,7 @@ class ContentTower(TrainableRecommender):
     config_type = ContentTowerConfig
     has_embeddings = True
     has_item_ids = False
+    warm_start_fields = ("embedding_dim", "hidden")
 
     def __init__(self, config: ContentTowerConfig, spec: FeatureSpec):
         super().__init__(config, spec)
