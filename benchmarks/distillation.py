@@ -24,9 +24,9 @@ Then the time to encode items, on all cores in batches of 256: the student's `em
 exported SavedModel, from raw strings, and MiniLM, from raw strings; medians of interleaved runs.
 
 `--ensemble`: an ensemble of EASE, iALS and a two-tower model that heeds the order of the history
-(attention) on the stratified split (0.75 of each item's events), its weights chosen on a fifth of the train
-rows; and a two-tower model that learns from it: `ensemble`, `tower`, and `best_teacher`, the best
-member alone.
+(attention) on the stratified split (0.75 of each item's events), its weights chosen on a fifth of
+the train rows; and a two-tower model that learns from it: `ensemble`, `tower`, and `best_teacher`,
+the best member alone.
 """
 
 from __future__ import annotations
