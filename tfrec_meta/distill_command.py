@@ -87,15 +87,17 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
         "train a student that learns from teachers, and compare it with them",
         "",
         "ials ease --run runs/student",
-        "runs/large --family content_tower --epochs 15",
+        "bert --family content_tower --split cold-items --epochs 15",
+        "runs/large --run runs/small",
         "ials --data log.csv --columns user_id=customer,item_id=product --json",
     )
     one.add_argument(
         "teachers",
         nargs="+",
         metavar="TEACHER",
-        help="a family that is trained first, on the same events, or a run's folder, whose model "
-        "and data are taken; of several the student learns their mean",
+        help="a family that is trained first, on the same events; bert, which reads the items' "
+        "texts; or a run's folder, whose model and data are taken; of several the student learns "
+        "their mean",
     )
     one.add_argument(
         "--run", default=_RUN, metavar="FOLDER", help=f"of the student (default {_RUN})"

@@ -99,6 +99,19 @@ def test_what_the_tuner_found_goes_over_the_configs_strategy(given, tmp_path):
     assert strategy["training"]["batch_size"] == 512  # of the space's default
 
 
+def test_a_strategy_that_names_a_teacher_is_taught(given, tmp_path):
+    plain = {**training_toys.STRATEGY, "model": {"embedding_dim": 8, "negatives": "full"}}
+    models = {}
+    for name, strategy in (("plain", plain), ("taught", {**plain, "teacher": "ials"})):
+        folder = tmp_path / name
+        models[name] = model_of(
+            training_toys.train(settings(folder, strategy=strategy), given, folder)
+        )
+    one, other = (model.state() for model in models.values())
+    assert one.keys() == other.keys()
+    assert any(np.abs(one[key] - other[key]).max() > 1e-4 for key in one)
+
+
 def test_hyperparameters_of_someone_else_are_refused():
     with pytest.raises(ValueError, match="name no `family`, only units"):
         trainer.chosen_strategy({}, 1, {"values": {"units": 3}})
