@@ -8,8 +8,8 @@ NDCG@10 of the full catalogue. Ours has a memory of the shipped studies of made 
 of either of the two; it has 10 trials, KerasTuner's Bayesian oracle, its Hyperband and Optuna's TPE
 have 30, in the same space, all from the default. A trial that takes half a minute of the processor
 counts as bad, for all of them. Means over seeds and data sets; the winner of each search is trained
-again on train rows, and tested. A strategy that two methods try is trained once; finished trials
-are kept in .runs/tuning_towers, so a killed run goes on.
+again on train rows, and tested. A strategy that two methods try is trained once. It takes hours, so
+finished trials are kept in tuning_towers.jsonl beside this: a run goes on with what is left.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tfrec_meta.tuning.prior_studies import shipped_studies
 
 import numpy as np
 
-HOME = Path(__file__).parents[1] / ".runs" / "tuning_towers"
+RECORD = Path(__file__).with_suffix(".jsonl")
 DATA: dict[str, Callable[[], tm.Interactions]] = {
     "movielens-100k": lambda: tm.movielens("100k"),
     "lecturers": record_studies.DATA["lecturers"],
@@ -59,27 +59,28 @@ class Trainer:
         self._evaluate = api.trial_evaluator(
             self.split.train, self.split.validation, self.strategy, self.features
         )
-        self._path = HOME / f"{name}.jsonl"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        self._known = {json.dumps(r["asked"]): r["value"] for r in map(json.loads, lines)}
+        self._name = name
+        lines = RECORD.read_text("utf-8").splitlines() if RECORD.exists() else []
+        records = [record for record in map(json.loads, lines) if record["data"] == name]
+        self._known = {json.dumps(r["asked"]): r["value"] for r in records}
         self.best: tuple[float, dict[str, Any]] = (-1.0, {})
 
     def __call__(self, values: Mapping[str, Any]) -> float | None:
         """Validation NDCG@10 of a strategy."""
         epochs = int(values.get("tuner/epochs", EPOCHS))
         own = {name: value for name, value in values.items() if not name.startswith("tuner/")}
-        record = self.space.strategy_record(own)
-        asked = {"strategy": record, "epochs": epochs}
+        strategy = self.space.strategy_record(own)
+        asked = {"strategy": strategy, "epochs": epochs}
         name = json.dumps(asked)
         if name not in self._known:
             found = record_studies.tried(self._evaluate, self.space, own, epochs, SECONDS)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"asked": asked, "value": found["value"]}) + "\n")
+            record = {"data": self._name, "asked": asked, "value": found["value"]}
+            with RECORD.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
             self._known[name] = found["value"]
         value = self._known[name]
         if value is not None and value > self.best[0]:
-            self.best = (value, record)
+            self.best = (value, strategy)
         return value
 
     def test(self, record: dict[str, Any]) -> float:
