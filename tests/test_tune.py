@@ -346,6 +346,24 @@ def test_a_second_study_begins_with_what_did_best_in_the_first(by_formula, tmp_p
     assert list((tmp_path / "surrogates").glob("*.npz"))
 
 
+def test_earlier_studies_are_weighed_by_nearness_if_asked(by_formula, tmp_path, monkeypatch):
+    asked, given = [], []
+    monkeypatch.setattr(api, "data_embedding", lambda *told: asked.append(told) or [1.0, 2.0])
+    weigh = api.affinities
+    monkeypatch.setattr(api, "affinities", lambda *told: given.append(told) or weigh(*told))
+    formula(store=tmp_path, description="films", nearness=("texts",))
+    assert asked == [(SPLIT.train, "films")]
+    assert StudyStore(tmp_path).studies()[0].text_embedding == [1.0, 2.0]
+    assert not given  # there was nothing to weigh
+    similar = split_leave_last_out(synthetic(70, 45, 1000, seed=4), validation=True)
+    formula(similar, 2, store=tmp_path, nearness=("profile", "texts"))
+    (told,) = given
+    assert told[1]["log_users"] == pytest.approx(math.log1p(70))
+    assert told[2] == [1.0, 2.0]
+    with pytest.raises(ValueError, match="`nearness` has colour; use any of profile, texts"):
+        formula(similar, 2, nearness=("colour",))
+
+
 def test_a_study_of_another_kind_is_not_learned_from(by_formula, tmp_path, capsys):
     formula(store=tmp_path)
     for data, options in (

@@ -27,6 +27,7 @@ from tfrec_meta.data import (
 )
 from tfrec_meta.distillation import (
     BertEncoder,
+    data_embedding,
     teacher_features,
     text_columns,
     with_text_vectors,
@@ -84,6 +85,7 @@ from tfrec_meta.tuning import (
 from tfrec_meta.tuning.data_profile import data_profile
 from tfrec_meta.tuning.hparams_log import write_hparams
 from tfrec_meta.tuning.importance import Surrogate
+from tfrec_meta.tuning.meta_surrogate import affinities
 from tfrec_meta.tuning.study_page import write_study_report
 from tfrec_meta.tuning.tuner import DIRECTIONS
 
@@ -98,6 +100,7 @@ TEACHERS = tuple(
 """The families that a strategy may name as its teacher: solved from the data at once."""
 BERT = "bert"
 """Another teacher that it may name: `text_teacher`."""
+NEARNESS = ("profile", "texts")
 _LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
 _log = logging.getLogger(__name__)
 RowScores = Callable[[np.ndarray], np.ndarray]
@@ -459,6 +462,7 @@ def tune(
     store: StudyStore | Path | str | None = None,
     remember: bool = True,
     description: str = "",
+    nearness: Sequence[str] = (),
     seed: int = 42,
     progress: bool = True,
     trial_seconds: float | None = None,
@@ -492,6 +496,10 @@ def tune(
         remember: whether earlier studies are read and this one is written; without it nothing is
             known but the studies that come with the package.
         description: of the data in words, for the store.
+        nearness: by what earlier studies are believed the more before there are trials: "profile",
+            the nearness of their data's counts and shapes, and "texts", that of what a BERT makes
+            of the description and of items' texts (which the store keeps then; it takes some
+            seconds). By default all are believed alike, which did as well.
         seed: of the search.
         progress: whether to show it.
         trial_seconds: that a trial may take, else it counts as the worst; looked at after each
@@ -539,6 +547,7 @@ def tune(
             store=_store_of(store) if remember else None,
             protocol=protocol,
             description=description,
+            nearness=nearness,
         )
         tuner.search()
         study = Study(
@@ -598,6 +607,7 @@ def strategy_tuner(
     store: StudyStore | None,
     protocol: str,
     description: str = "",
+    nearness: Sequence[str] = (),
     trial_seconds: float | None = None,
     progress: bool = True,
 ) -> StrategyTuner:
@@ -618,6 +628,7 @@ def strategy_tuner(
         protocol: how the validation was held out, as "leave last out": only studies of the same
             are learned from.
         description: of the data in words.
+        nearness: by what earlier studies are weighed, see `tune`.
         trial_seconds: that a trial may take.
         progress: whether to show it.
 
@@ -627,7 +638,12 @@ def strategy_tuner(
     objective = search_objective(strategy, space.families, features)
     if oracle not in ORACLES:
         raise ValueError(f"`oracle`={oracle!r}; use one of {', '.join(ORACLES)}.")
+    strange = sorted(set(nearness) - set(NEARNESS))
+    if strange:
+        raise ValueError(f"`nearness` has {', '.join(strange)}; use any of {', '.join(NEARNESS)}.")
     fingerprint = training.digest_of_events(data)
+    profile = data_profile(data)
+    texts = data_embedding(data, description) if "texts" in nearness else None
     hyperparameters = space.hyperparameters()
     header = study_header(
         folder,
@@ -640,15 +656,19 @@ def strategy_tuner(
         seed=seed,
         protocol=protocol,
         data={"name": data.name, "fingerprint": fingerprint, "description": description},
-        profile=data_profile(data),
+        profile=profile,
+        text_embedding=texts,
     )
-    memory = Memory()
+    memory, beliefs = Memory(), None
     # A worker asks its chief, who remembers.
     if oracle in REMEMBERING and workers.role() != "worker":
         beside = Path(folder) if store is None else store.folder
         memory = recall(header, hyperparameters, store, beside / "surrogates")
         if progress:
             print(memory, file=sys.stderr, flush=True)
+        if nearness and memory.surrogate is not None:
+            near = profile if "profile" in nearness else None
+            beliefs = affinities(memory.surrogate, near, texts)
     return StrategyTuner(
         trial_evaluator(data, validation, strategy, features),
         space,
@@ -666,6 +686,7 @@ def strategy_tuner(
             "strategy": strategy.as_dict(),
         },
         memory=memory.surrogate,
+        beliefs=beliefs,
         header=header,
         store=store,
         whole_strategy=lambda record: with_searched(strategy, record).as_dict(),

@@ -56,6 +56,7 @@ def tune(options: argparse.Namespace) -> Answer:
         store=options.store,
         remember=not options.no_memory,
         description=options.description,
+        nearness=names(options.nearness),
         seed=run.settings["seed"] if options.seed is None else options.seed,
         trial_seconds=options.trial_seconds,
     )
@@ -199,5 +200,11 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     group.add_argument(
         "--description", default="", metavar="TEXT", help="of the data, for the store"
+    )
+    group.add_argument(
+        "--nearness",
+        metavar="NAMES",
+        help="profile, texts or both, with commas: by which earlier studies are believed the more "
+        "(default: all alike)",
     )
     add_data_options(one, sources=False)

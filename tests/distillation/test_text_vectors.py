@@ -1,7 +1,12 @@
 """Items with the vectors of their texts, and the features of who reads these."""
 
 import tfrec_meta as tm
-from tfrec_meta.distillation import teacher_features, text_columns, with_text_vectors
+from tfrec_meta.distillation import (
+    data_embedding,
+    teacher_features,
+    text_columns,
+    with_text_vectors,
+)
 
 import numpy as np
 import pyarrow as pa
@@ -81,3 +86,13 @@ def test_a_teacher_has_the_vector_in_place_of_the_texts(data):
     assert found.takes_queries_of(spec)
     assert "item.title" not in found.vocabularies
     assert found.vocabularies["item.genres"] == spec.vocabularies["item.genres"]
+
+
+def test_a_data_set_is_its_description_and_the_mean_of_its_texts(data):
+    encoder = Encoder()
+    assert data_embedding(data, "films", encoder) == [(5 + (4 + 4) / 2) / 2, 1]
+    assert sorted(encoder.asked) == ["Heat", "films", "電影 🎬"]
+    assert data_embedding(data, " ", Encoder()) == [4, 1]
+    bare = tm.Interactions.from_arrays(["u"], ["i"])
+    assert data_embedding(bare, "films", Encoder()) == [5, 1]
+    assert data_embedding(bare, "", Encoder()) is None

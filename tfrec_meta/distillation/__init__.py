@@ -13,6 +13,7 @@ from tfrec_meta.distillation.comparison import (
 from tfrec_meta.distillation.teachers import MeanTeacher
 from tfrec_meta.distillation.text_vectors import (
     TEXT_VECTOR,
+    data_embedding,
     teacher_features,
     text_columns,
     with_text_vectors,
@@ -27,6 +28,7 @@ __all__ = [
     "DistillationReport",
     "Learner",
     "MeanTeacher",
+    "data_embedding",
     "item_slices",
     "measured",
     "teacher_features",

@@ -9,6 +9,7 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.distillation.bert import BertEncoder
 from tfrec_meta.features import FeatureSpec, HashedText, Text, Vector
 
+import numpy as np
 import pyarrow as pa
 
 TEXT_VECTOR = "text_vector"
@@ -75,3 +76,38 @@ def teacher_features(features: FeatureSpec, encoder: BertEncoder) -> FeatureSpec
         item=(*own, Vector(TEXT_VECTOR, encoder.dimension)),
         vocabularies={k: v for k, v in features.vocabularies.items() if k not in left_out},
     )
+
+
+def data_embedding(
+    data: Interactions, description: str, encoder: BertEncoder | None = None, sample: int = 200
+) -> list[float] | None:
+    """What a data set is about: the mean vector of its description and of some of its items' texts.
+
+    Args:
+        data: whose items table is read: all columns of strings.
+        description: in words; "" for none. It weighs as much as all items together.
+        encoder: the packaged MiniLM by default.
+        sample: items at most; the same ones each time.
+
+    Returns:
+        `encoder.dimension` numbers; None where there is neither description nor text.
+    """
+    columns = []
+    if data.items is not None:
+        columns = [
+            field.name
+            for field in data.items.schema
+            if field.name != "item_id" and pa.types.is_string(field.type)
+        ]
+    texts: list[str] = []
+    if columns and data.items is not None:
+        rows = np.random.default_rng(0).permutation(len(data.items))[:sample]
+        values = zip(*(data.items[name].take(rows).to_pylist() for name in columns), strict=True)
+        texts = [text for row in values if (text := " ".join(filter(None, row)).strip())]
+    if not texts and not description.strip():
+        return None
+    encoder = encoder or BertEncoder()
+    parts = [encoder.encode([description])] if description.strip() else []
+    if texts:
+        parts.append(encoder.encode(texts).mean(axis=0, keepdims=True))
+    return [float(value) for value in np.concatenate(parts).mean(axis=0)]

@@ -46,6 +46,7 @@ def study_header(
     protocol: str = "given",
     data: Mapping[str, str] = NO_DATA,
     profile: Mapping[str, float] | None = None,
+    text_embedding: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """What a search says of itself; one that goes on has the id and the date that it began with.
 
@@ -61,6 +62,7 @@ def study_header(
         protocol: how validation was held out.
         data: `name`, `fingerprint` and `description`.
         profile: see `data_profile`.
+        text_embedding: of the data's texts.
     """
     kept = kept_header(folder) or {"study_id": uuid.uuid4().hex, "created": now()}
     header = {
@@ -80,7 +82,7 @@ def study_header(
         "source": "tfrec-meta",
         "data": dict(data),
         "profile": None if profile is None else dict(profile),
-        "text_embedding": None,
+        "text_embedding": None if text_embedding is None else list(text_embedding),
     }
     return json.loads(json.dumps(header))  # as it is read: no tuples
 
