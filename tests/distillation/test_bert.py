@@ -3,7 +3,8 @@
 import json
 import shutil
 
-from tfrec_meta.distillation.bert import BertEncoder, packaged_checkpoint
+from tfrec_meta.distillation.bert import BertEncoder
+from tfrec_meta.distillation.checkpoints import packaged_checkpoint
 
 import numpy as np
 import pytest

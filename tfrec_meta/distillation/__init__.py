@@ -1,6 +1,7 @@
 """Teachers, of BERT checkpoints and others, and what their students have of them."""
 
 from tfrec_meta.distillation.bert import BertEncoder
+from tfrec_meta.distillation.checkpoints import BertCheckpoint
 from tfrec_meta.distillation.comparison import (
     STUDENT,
     TEACHER,
@@ -10,6 +11,7 @@ from tfrec_meta.distillation.comparison import (
     item_slices,
     measured,
 )
+from tfrec_meta.distillation.item_text import item_texts
 from tfrec_meta.distillation.teachers import MeanTeacher
 from tfrec_meta.distillation.text_vectors import (
     TEXT_VECTOR,
@@ -24,12 +26,14 @@ __all__ = [
     "TEACHER",
     "TEXT_VECTOR",
     "UNTAUGHT",
+    "BertCheckpoint",
     "BertEncoder",
     "DistillationReport",
     "Learner",
     "MeanTeacher",
     "data_embedding",
     "item_slices",
+    "item_texts",
     "measured",
     "teacher_features",
     "text_columns",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.distillation.bert import BertEncoder
+from tfrec_meta.distillation.item_text import joined_texts
 from tfrec_meta.features import FeatureSpec, HashedText, Text, Vector
 
 import numpy as np
@@ -38,24 +39,10 @@ def with_text_vectors(
     Raises:
         ValueError: without an items table, or for a column that it lacks or that holds no strings.
     """
-    if data.items is None:
-        raise ValueError("The data has no items table, hence no texts. Give one with titles.")
-    if not columns:
-        raise ValueError("`columns` is empty; name one with texts, as 'title'.")
-    texts = [""] * len(data.items)
-    for name in columns:
-        if name not in data.items.column_names:
-            raise ValueError(
-                f"The items table has no column `{name}`; it has {data.items.column_names}."
-            )
-        for row, value in enumerate(data.items[name].to_pylist()):
-            parts = value if isinstance(value, list) else [value]
-            if not all(part is None or isinstance(part, str) for part in parts):
-                raise ValueError(f"Column `{name}` holds {value!r}; name one with strings.")
-            texts[row] = " ".join([texts[row], *filter(None, parts)]).strip()
-    vectors = encoder.encode(texts, progress=progress)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
     items = data.items
+    vectors = encoder.encode(joined_texts(items, columns), progress=progress)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    assert items is not None  # or there were no texts
     if TEXT_VECTOR in items.column_names:
         items = items.drop_columns([TEXT_VECTOR])
     return dataclasses.replace(data, items=items.append_column(TEXT_VECTOR, column))
