@@ -132,6 +132,23 @@ def test_support_comes_first_in_time_and_the_query_after(data, spec):
     assert list(batch["query_label"][0]) == [1.0, 0.0, 0.0]
 
 
+def test_one_query_set_can_serve_any_number_of_shots(data, spec):
+    config = EpisodeConfig(shots=(0, 2), query=3, same_query=True)
+    episodes = Episodes(user_tasks(data, spec).take(np.array([0, 1])), config)
+    shots = set()
+    for number in range(20):
+        for batch in episodes.epoch(number):
+            asked = dict(zip(batch["task"], batch["query_item"].tolist(), strict=True))
+            assert asked == {
+                0: [*spec.items.encode(["c"]), 0, 0],
+                1: [*spec.items.encode(["d"]), 0, 0],
+            }
+            first = batch["support_item"][list(batch["task"]).index(0)]
+            shots.add(tuple(first[first > 0]))
+    a, b = spec.items.encode(["a", "b"])
+    assert shots == {(), (a,), (a, b)}
+
+
 @pytest.fixture(scope="module")
 def made():
     made = tm.synthetic(users=50, items=60, interactions=900, seed=1)

@@ -58,6 +58,14 @@ class Tasks:
         start = np.concatenate([[0], np.cumsum(self.lengths[chosen])]).astype(np.int64)
         return dataclasses.replace(self, names=self.names[chosen], events=events, start=start)
 
+    def first_items(self, chosen: np.ndarray, count: int) -> np.ndarray:
+        """The item rows of the first `count` events of these tasks, int32 [T, count], 0 pads; a
+        task's last event is never among them."""
+        place = np.arange(count)[None, :]
+        inside = place < self.lengths[chosen][:, None] - 1
+        event = self.events[self.start[chosen][:, None] + np.where(inside, place, 0)]
+        return np.where(inside, self.item[event], 0).astype(np.int32)
+
     def at_least(self, events: int) -> Tasks:
         """The tasks that have so many events."""
         return self.take(self.lengths >= events)
@@ -246,6 +254,8 @@ class EpisodeConfig:
         query: most events of a query set.
         order: "time" learns from a task's first events and asks about later ones; "random" draws
             both.
+        same_query: whether a task's query set is the same for any number of shots: it follows the
+            most shots that there may be, or as many as leave one event to ask about.
         tasks_per_batch: T.
         seed: of all draws.
     """
@@ -253,6 +263,7 @@ class EpisodeConfig:
     shots: tuple[int, int] = (1, 20)
     query: int = 20
     order: Literal["time", "random"] = "time"
+    same_query: bool = False
     tasks_per_batch: int = 32
     seed: int = 42
 
@@ -317,17 +328,20 @@ class Episodes:
         (fewest, most), query = self.config.shots, self.config.query
         chosen = np.asarray(chosen)
         length = self.tasks.lengths[chosen]
-        shots = rng.integers(fewest, np.minimum(most, length - 1) + 1)
+        cut = np.minimum(most, length - 1)
+        shots = rng.integers(fewest, cut + 1)
+        if not self.config.same_query:
+            cut = shots
         place = np.arange(length.max(initial=1))[None, :]
         key = rng.random((len(chosen), place.shape[1]))
         if self.config.order == "time":
-            key = np.where(place < shots[:, None], place - shots[:, None], key)
+            key = np.where(place < cut[:, None], place - cut[:, None], key)
         key = np.where(place < length[:, None], key, 2.0)
         drawn = np.argsort(key, axis=1)
         batch: Batch = {"task": chosen.astype(np.int32)}
         for name, begin, count, width in (
             ("support", np.zeros_like(shots), shots, most),
-            ("query", shots, np.minimum(length - shots, query), query),
+            ("query", cut, np.minimum(length - cut, query), query),
         ):
             step = np.arange(width)[None, :]
             inside = step < count[:, None]
