@@ -55,11 +55,13 @@ from tfrec_meta.features.held_out import (
     interaction_matrix,
     user_queries,
 )
+from tfrec_meta.metalearning.recommender import learn_to_adapt
 from tfrec_meta.models import (
     FAMILIES,
     Composite,
     ContentTowerConfig,
     EASEConfig,
+    MetaLearned,
     Recommender,
     load_model,
 )
@@ -313,6 +315,8 @@ def train(
         teacher,
         on_epoch,
     )
+    if isinstance(model, MetaLearned) and isinstance(data, Interactions):
+        learn_to_adapt(model, data, strategy.training.seed)
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model
@@ -845,6 +849,64 @@ def recommend(
         ids = model.spec.items.decode(columns[left] + 1)
         pairs = zip(ids, row[left], strict=True)
         answers.append([Recommendation(i, float(v), titles.get(i, "")) for i, v in pairs])
+    return answers
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """What a newcomer is recommended, best first, and how many support items the model knows."""
+
+    items: list[Recommendation]
+    support_used: int
+
+
+def adapt(
+    model: Recommender,
+    support: Sequence[Sequence[str] | Mapping[str, float]],
+    k: int = 10,
+    exclude: Sequence[Sequence[str]] | None = None,
+) -> list[Adapted]:
+    """Recommendations for newcomers by a few items each, as the signature `adapt` answers.
+
+    Args:
+        model: a fitted model of a family that adapts: "meta_learned".
+        support: of each newcomer, the ids of chosen items, or labels by id, from 0 (not for me) to
+            1 (chosen). Unknown items are left out; with none at all the answer is zero-shot.
+        k: how many; an answer is shorter where the catalogue is.
+        exclude: of each newcomer, what is left out of the answer beside the support set.
+
+    Raises:
+        ValueError: if the family doesn't adapt, `k` is below 1, or `exclude` has other rows.
+    """
+    function = model.serving_functions().get("adapt")
+    if function is None:
+        raise ValueError(f"Family {model.family!r} doesn't adapt. Train 'meta_learned'.")
+    if k < 1:
+        raise ValueError(f"`k`={k}; use 1 or more.")
+    exclude = [()] * len(support) if exclude is None else exclude
+    if len(exclude) != len(support):
+        raise ValueError(f"`exclude` has {len(exclude)} rows for {len(support)} support sets.")
+    if not len(support):
+        return []
+    rows = [model.spec.items.encode(np.array([*given], object)) for given in support]
+    items = np.zeros((len(rows), max(1, *map(len, rows))), np.int32)
+    labels = np.ones(items.shape, np.float32)
+    for place, (row, given) in enumerate(zip(rows, support, strict=True)):
+        items[place, : len(row)] = row
+        if isinstance(given, Mapping):
+            labels[place, : len(row)] = [*given.values()]
+    found, used = function(items, labels)
+    scores = found.numpy()
+    for place, (row, left_out) in enumerate(zip(rows, exclude, strict=True)):
+        hidden = np.append(row, model.spec.items.encode(np.array([*left_out], object)))
+        scores[place, hidden[hidden > 0] - 1] = -np.inf
+    titles, answers = _titles(model), []
+    for row, count in zip(scores, used.numpy(), strict=True):
+        best = np.argsort(-row, kind="stable")[:k]
+        best = best[np.isfinite(row[best])]
+        pairs = zip(model.spec.items.decode(best + 1), row[best], strict=True)
+        listed = [Recommendation(i, float(v), titles.get(i, "")) for i, v in pairs]
+        answers.append(Adapted(listed, int(count)))
     return answers
 
 

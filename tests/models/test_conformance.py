@@ -60,6 +60,11 @@ STRATEGIES = {
     "item_knn": tm.Strategy("item_knn", history_length=8),
     "ease": tm.Strategy("ease", FAMILIES["ease"].config_type(l2=1.0), history_length=8),
     "popularity": tm.Strategy("popularity", history_length=8),
+    "meta_learned": tm.Strategy(
+        "meta_learned",
+        tm.MetaLearnedConfig(embedding_dim=12, l2=0.1, unseen_weight=0.1, weights_l2=1.0),
+        history_length=8,
+    ),
     "ensemble": tm.Strategy(
         "ensemble",
         tm.EnsembleConfig(

@@ -43,6 +43,7 @@ class ExportConfig:
             `history_length` of its FeatureSpec, and all are left out of the answer.
         exclude_width: E, further items that a request can leave out of the answer.
         candidates_width: C, items of one row of `rank`.
+        support_width: S, items of one support set of `adapt`.
         filters: item categories by which a request may filter (`filter_<name>`).
         filter_width: F, values of one filter.
         diversity: whether requests may ask for diversity; only for families with embeddings.
@@ -54,14 +55,15 @@ class ExportConfig:
     history_width: int = 1000
     exclude_width: int = 50
     candidates_width: int = 100
+    support_width: int = 50
     filters: tuple[str, ...] = ()
     filter_width: int = 8
     diversity: bool = False
     recommend_history: bool = False
 
     def __post_init__(self) -> None:
-        widths = ("history_width", "exclude_width", "candidates_width", "filter_width")
-        for name in ("k", "max_k", *widths):
+        widths = ("history_width", "exclude_width", "candidates_width", "support_width")
+        for name in ("k", "max_k", *widths, "filter_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
         if self.k > self.max_k:
@@ -208,6 +210,8 @@ class _Servable:
                 self._embed_query, self._user_side()
             )
             self.signatures[names.EMBED_ITEM] = self._function(self._embed_item, self._item_side())
+        if names.ADAPT in self._functions:
+            self.signatures[names.ADAPT] = self._function(self._adapt, self._support_side())
 
     # Inputs.
 
@@ -246,6 +250,15 @@ class _Servable:
                 raw_dtype(feature), raw_width(feature), raw_default(feature)
             )
         return inputs
+
+    def _support_side(self) -> dict[str, _Input]:
+        width, options = self._config.support_width, self._recommend_options()
+        return {
+            names.ITEM_ID: _Input(tf.string, width),
+            names.LABEL: _Input(tf.float32, width, tf.ones([1, width])),
+            names.EXCLUDE: options[names.EXCLUDE],
+            names.K: options[names.K],
+        }
 
     def _filter_feature(self, name: str) -> Category:
         for feature in self._spec.item:
@@ -323,6 +336,18 @@ class _Servable:
 
     def _embed_item(self, raw: Tensors) -> Tensors:
         return {names.EMBEDDING: self._functions["embed_item"](self._encoder.encode_item(raw))}
+
+    def _adapt(self, raw: Tensors) -> Tensors:
+        support = self._encoder.item_rows(raw[names.ITEM_ID])
+        scores, used = self._functions["adapt"](support, raw[names.LABEL])
+        hidden = [support, self._encoder.item_rows(raw[names.EXCLUDE])]
+        scores = index.mask_rows(scores, tf.concat(hidden, axis=1))
+        rows, scores = index.top_k(scores, raw[names.K], self._config.max_k)
+        return {
+            names.ITEM_ID: self._encoder.item_tokens(rows),
+            names.SCORE: scores,
+            names.SUPPORT_USED: used,
+        }
 
     def _function(
         self, body: Callable[[Tensors], Tensors], inputs: Mapping[str, _Input]
@@ -433,24 +458,26 @@ def _write_warm_up(path: Path, model_name: str, servable: _Servable) -> None:
     tokens = spec.items.tokens.slice(0, 3).to_pylist()
     history = (tokens + [""] * config.history_width)[: config.history_width]
     known = spec.users.tokens.slice(0, 1).to_pylist() or [""]
+    support = (tokens + [""] * config.support_width)[: config.support_width]
+    row = (tokens + [""] * config.candidates_width)[: config.candidates_width]
+    requests = []
+    for user, earlier in ((known[0], history), ("", [""] * config.history_width)):
+        own = {names.USER_ID: [user], names.HISTORY: [earlier]}
+        recommended = {**servable._user_side(), **servable._recommend_options()}
+        requests.append((names.RECOMMEND, recommended, own))
+        ranked = {**servable._rank_side(), **servable._user_options()}
+        requests.append((names.RANK, ranked, {**own, names.ITEM_ID: [row]}))
+    if names.ADAPT in servable.signatures:
+        requests.append((names.ADAPT, servable._support_side(), {names.ITEM_ID: [support]}))
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for user, earlier in ((known[0], history), ("", [""] * config.history_width)):
-            for name, inputs in (
-                (names.RECOMMEND, {**servable._user_side(), **servable._recommend_options()}),
-                (names.RANK, {**servable._rank_side(), **servable._user_options()}),
-            ):
-                request = predict_pb2.PredictRequest(
-                    model_spec=model_pb2.ModelSpec(name=model_name, signature_name=name)
-                )
-                values: dict[str, Any] = {k: v.default for k, v in inputs.items()}
-                values[names.USER_ID] = tf.constant([user])
-                values[names.HISTORY] = tf.constant([earlier])
-                if name == names.RANK:
-                    row = (tokens + [""] * config.candidates_width)[: config.candidates_width]
-                    values[names.ITEM_ID] = tf.constant([row])
-                for key, value in values.items():
-                    request.inputs[key].CopyFrom(tf.make_tensor_proto(value.numpy()))
-                log = prediction_log_pb2.PredictionLog(
-                    predict_log=prediction_log_pb2.PredictLog(request=request)
-                )
-                writer.write(log.SerializeToString())
+        for name, inputs, own in requests:
+            request = predict_pb2.PredictRequest(
+                model_spec=model_pb2.ModelSpec(name=model_name, signature_name=name)
+            )
+            for key, given in inputs.items():
+                value: Any = tf.constant(own[key]) if key in own else given.default
+                request.inputs[key].CopyFrom(tf.make_tensor_proto(value.numpy()))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())

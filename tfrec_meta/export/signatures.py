@@ -1,9 +1,9 @@
 """The serving contract: names of signatures, tensors and files of an exported model.
 
 Exporter, server and client share this module and nothing else, so it imports no TensorFlow.
-Every input and output has the batch as its first dimension; the widths `H`, `E` and `C` are fixed
-at export. A client learns `H` and `E` from the shapes of `SignatureDef.defaults` (one row each) and
-`C` from the static shape of the output `score` of `rank`.
+Every input and output has the batch as its first dimension; the widths `H`, `E`, `C` and `S` are
+fixed at export. A client learns `H`, `E` and `S` from the shapes of `SignatureDef.defaults` (one
+row each; `S` is that of `label`) and `C` from the static shape of the output `score` of `rank`.
 """
 
 # Signatures.
@@ -13,11 +13,13 @@ RANK = "rank"  # user side, item_id [B, C] -> score [B, C], and one a target
 RANK_EXAMPLES = "rank_examples"  # examples -> score [B], and one a target
 EMBED_QUERY = "embed_query"  # user side -> embedding [B, d]
 EMBED_ITEM = "embed_item"  # item side -> embedding [B, d]
+ADAPT = "adapt"  # support set, k, exclude -> item_id, score, support_used
 
 # Tensors.
 EXAMPLES = "examples"  # string [B], serialised tf.Example
 USER_ID = "user_id"  # string [B]
-ITEM_ID = "item_id"  # string [B], [B, C] or, in an answer, [B, K]
+ITEM_ID = "item_id"  # string [B], [B, C], [B, S] of a support set or, in an answer, [B, K]
+LABEL = "label"  # float32 [B, S], from 0 (not for me) to 1 (chosen)
 HISTORY = "history"  # string [B, H], oldest first, "" pads on the right
 EXCLUDE = "exclude"  # string [B, E]
 K = "k"  # int32 [B]
@@ -26,6 +28,7 @@ SCORE_PREFIX = "score_"  # score_rating, score_click: as `score` of `rank` and `
 EMBEDDING = "embedding"  # float32 [B, d]
 FILTER_PREFIX = "filter_"  # filter_<attribute>: string [B, F]
 DIVERSITY = "diversity"  # float32 [B]
+SUPPORT_USED = "support_used"  # int32 [B], items of the support set that the model knows
 
 PADDING = ""  # of string tensors, and past a row's own `k` in an answer
 

@@ -12,6 +12,7 @@ from tfrec_meta.models.contract import Recommender, read_record
 from tfrec_meta.models.ensemble import Ensemble, EnsembleConfig
 from tfrec_meta.models.factor_models import IALS, IALSConfig, LowRankEASE, LowRankEASEConfig
 from tfrec_meta.models.item_knn import ItemKNN, ItemKNNConfig
+from tfrec_meta.models.meta_learned import MetaLearned, MetaLearnedConfig
 from tfrec_meta.models.multi_task import MultiTask, MultiTaskConfig
 from tfrec_meta.models.ranker import Ranker, RankerConfig
 from tfrec_meta.models.two_stage import TwoStage, TwoStageConfig
@@ -29,6 +30,7 @@ FAMILIES: dict[str, type[Recommender]] = {
         EASE,
         ItemKNN,
         Popularity,
+        MetaLearned,
         Ensemble,
         TwoStage,
     )
@@ -72,6 +74,8 @@ __all__ = [
     "LowRankEASE",
     "LowRankEASEConfig",
     "Member",
+    "MetaLearned",
+    "MetaLearnedConfig",
     "MultiTask",
     "MultiTaskConfig",
     "Popularity",

@@ -1,0 +1,232 @@
+"""New users by their first few events: a meta-learned model beside tuned baselines.
+
+A fifth of the users are held out whole; those with at least 30 events are asked about. Support is
+the first 1, 3, 5, 10 or 20 events of a user by time; all that follow the 20th are relevant,
+whatever the support, and the first 20 items are taken out of everyone's ranking of the whole
+catalogue. NDCG at 10, mean over the users of all seeds, each of which holds out other users.
+
+Everything is chosen on validation users, an eighth of those who are left: of each baseline the
+setting that is best there *at the same number of events*, so that each may have several models
+where ours has one, with its defaults. Then all learn from all users who are not held out.
+
+Plain fine-tuning begins where our model does without support (later popularity, and a zero vector
+over the same item vectors) and takes gradient steps on the support set's cross-entropy over the
+catalogue, whose number and size are chosen as the settings of baselines are. No adaptation is our
+model without support.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import tfrec_meta as tm
+from benchmarks import arguments
+from tfrec_meta.data import user_histories
+from tfrec_meta.evaluation.intervals import paired_difference
+from tfrec_meta.evaluation.protocol import full_catalogue
+from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.models import (
+    EASE,
+    IALS,
+    EASEConfig,
+    IALSConfig,
+    ItemKNN,
+    ItemKNNConfig,
+    MetaLearned,
+    Popularity,
+    PopularityConfig,
+)
+from tfrec_meta.models.contract import Recommender
+
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+
+SHOTS = (1, 3, 5, 10, 20)
+FIRST, FEWEST = 20, 30
+STEPS = (1, 2, 4, 8)
+RATES = (0.1, 0.2, 0.4, 0.8, 1.6)
+Score = Callable[[np.ndarray], np.ndarray]
+"""item rows int32 [n, k] of the supports -> float32 [n, catalogue]."""
+
+BASELINES: Mapping[str, tuple[type, Sequence[object]]] = {
+    "popularity": (Popularity, [PopularityConfig()]),
+    "item_knn": (
+        ItemKNN,
+        [
+            *(ItemKNNConfig(k1=k1, b=b) for k1, b in ((1.2, 0.0), (100.0, 0.2))),
+            *(ItemKNNConfig(500, "cosine", shrinkage=s) for s in (10.0, 100.0)),
+        ],
+    ),
+    "ease": (EASE, [EASEConfig(8.0**power * 100.0) for power in range(6)]),
+    "ials": (
+        IALS,
+        [
+            IALSConfig(32, l2, unseen, iterations=8)
+            for l2 in (10.0, 30.0, 100.0, 300.0)
+            for unseen in (0.3, 1.0)
+        ],
+    ),
+}
+
+
+class Asked:
+    """Users who are asked about: their first events, and what follows.
+
+    Args:
+        data: all their events.
+        spec: whose items are the catalogue.
+    """
+
+    def __init__(self, data: tm.Interactions, spec: tm.FeatureSpec):
+        counts = np.bincount(data.user_codes)
+        users = data.user_ids[counts >= FEWEST]
+        most = int(counts.max())
+        items = spec.items.encode(user_histories(data, users, most).ravel()).reshape(-1, most)
+        self.rows = items[:, :FIRST]
+        everything = interaction_matrix(data, users, spec.items)
+        place = np.repeat(np.arange(len(users)), FIRST), self.rows.ravel() - 1
+        ones = np.ones(self.rows.size, np.float32)
+        self.seen = scipy.sparse.csr_matrix((ones, place), shape=everything.shape)
+        self.relevant = scipy.sparse.csr_matrix(everything - self.seen)
+        self.relevant.eliminate_zeros()
+
+    def ndcg(self, score: Score, shots: int) -> np.ndarray:
+        """float64 [users]."""
+        scores = score(self.rows[:, :shots])
+        found = full_catalogue(
+            lambda rows: scores[rows], self.relevant, self.seen, metrics=("ndcg",), resamples=0
+        )
+        return found.per_query["ndcg@10"]
+
+
+def as_score(model: Recommender) -> Score:
+    """What a model makes of a history."""
+
+    def score(rows: np.ndarray) -> np.ndarray:
+        history = np.zeros((len(rows), FIRST), np.int32)
+        history[:, : rows.shape[1]] = rows
+        return model.score({"user_id": np.zeros(len(rows), np.int32), "history": history})
+
+    return score
+
+
+def fine_tuned(model: MetaLearned, steps: int, rate: float) -> Score:
+    """Plain gradient steps on the vector of a user, from where `model` is without support."""
+    later, factors = model.tables.later.numpy()[1:], model.tables.factors.numpy()[1:]
+
+    def score(rows: np.ndarray) -> np.ndarray:
+        wanted = factors[rows - 1].mean(axis=1)
+        vectors = np.zeros_like(wanted)
+        for _ in range(steps):
+            chance = tf.nn.softmax(later + vectors @ factors.T).numpy()
+            vectors += rate * (wanted - chance @ factors)
+        return later + vectors @ factors.T
+
+    return score
+
+
+def fitted(kind: type, config: object, data: tm.Interactions, spec: tm.FeatureSpec, seed: int):
+    """A baseline's model."""
+    tf.keras.utils.set_random_seed(seed)
+    model = kind(config, spec)
+    model.fit(data)
+    return model
+
+
+def meta_trained(data: tm.Interactions, spec: tm.FeatureSpec, seed: int) -> MetaLearned:
+    """Ours, as it is by default."""
+    strategy = tm.Strategy("meta_learned", training=tm.TrainingConfig(seed=seed))
+    return tm.train(data, strategy, features=spec, progress=False)
+
+
+def one_seed(
+    data: tm.Interactions, spec: tm.FeatureSpec, seed: int, quick: bool
+) -> Mapping[str, Mapping[int, np.ndarray]]:
+    """NDCG@10 of each user, by method and number of events."""
+    outer = tm.split_cold_users(data, test=0.2, seed=seed)
+    inner = tm.split_cold_users(outer.train, test=0.125, seed=seed + 1)
+    judged, test = Asked(inner.test, spec), Asked(outer.test, spec)
+    found: dict[str, dict[int, np.ndarray]] = {}
+
+    def choose(name: str, candidates: Iterator[tuple[object, Score]]) -> Mapping[int, object]:
+        best: dict[int, tuple[float, object]] = {}
+        for config, score in candidates:
+            for shots in SHOTS:
+                value = judged.ndcg(score, shots).mean()
+                if shots not in best or value > best[shots][0]:
+                    best[shots] = (value, config)
+        said = {shots: (round(float(value), 4), config) for shots, (value, config) in best.items()}
+        print(f"seed {seed}, {name}: {said}", file=sys.stderr)
+        return {shots: config for shots, (_, config) in best.items()}
+
+    for name, (kind, grid) in BASELINES.items():
+        grid = grid[:: max(len(grid) - 1, 1)] if quick else grid
+        models = ((c, as_score(fitted(kind, c, inner.train, spec, seed))) for c in grid)
+        chosen = choose(name, models)
+        scores = {
+            config: as_score(fitted(kind, config, outer.train, spec, seed))
+            for config in set(chosen.values())
+        }
+        found[name] = {shots: test.ndcg(scores[chosen[shots]], shots) for shots in SHOTS}
+
+    model = meta_trained(inner.train, spec, seed)
+    values = {shots: round(float(judged.ndcg(as_score(model), shots).mean()), 4) for shots in SHOTS}
+    print(f"seed {seed}, ours: {values}", file=sys.stderr)
+    settings = [(steps, rate) for steps in STEPS for rate in RATES]
+    tuned = choose("fine_tune", ((s, fine_tuned(model, *s)) for s in settings))
+    model = meta_trained(outer.train, spec, seed)
+    found["ours"] = {shots: test.ndcg(as_score(model), shots) for shots in SHOTS}
+    found["fine_tune"] = {k: test.ndcg(fine_tuned(model, *tuned[k]), k) for k in SHOTS}
+    later = model.tables.later.numpy()[1:]
+    zero = test.ndcg(lambda rows: np.tile(later, (len(rows), 1)), 1)
+    found["no_adapt"] = dict.fromkeys(SHOTS, zero)
+    return found
+
+
+def parse() -> argparse.Namespace:
+    """As every benchmark, and how many seeds."""
+    seeds = argparse.ArgumentParser(add_help=False)
+    seeds.add_argument("--seeds", type=int, default=5)
+    own, others = seeds.parse_known_args()
+    chosen = arguments.parse(f"{__doc__}\n--seeds N: that many draws of users (default 5).", others)
+    chosen.seeds = min(own.seeds, 1) if chosen.quick else own.seeds
+    return chosen
+
+
+def main() -> None:
+    """Tunes, trains, evaluates, compares, prints."""
+    chosen = parse()
+    data = arguments.load(chosen.data)
+    spec = tm.FeatureSpec.infer(data, history_length=FIRST).fit(data)
+    runs = [one_seed(data, spec, chosen.seed + 10 * n, chosen.quick) for n in range(chosen.seeds)]
+    per_user = {
+        name: {shots: np.concatenate([run[name][shots] for run in runs]) for shots in SHOTS}
+        for name in runs[0]
+    }
+    print(f"{'events':<12}" + "".join(f"{shots:>9}" for shots in SHOTS))
+    for name, by_shots in per_user.items():
+        print(f"{name:<12}" + "".join(f"{by_shots[shots].mean():9.4f}" for shots in SHOTS))
+    result: dict[str, object] = {"users": len(per_user["ours"][1]), "seeds": chosen.seeds}
+    for shots in SHOTS:
+        ours = per_user["ours"][shots]
+        best = max(BASELINES, key=lambda name: per_user[name][shots].mean())
+        result[f"ours_{shots}"] = float(ours.mean())
+        result[f"best_baseline_{shots}"] = float(per_user[best][shots].mean())
+        result[f"best_baseline_{shots}_is"] = best
+        for name in (best, "no_adapt", "fine_tune"):
+            compared = paired_difference(ours, per_user[name][shots], f"ndcg@10 after {shots}")
+            print(f"ours - {name}: {compared}")
+            key = "best_baseline" if name == best else name
+            result[f"{key}_{shots}_p"] = compared.p
+            result.setdefault(f"{key}_{shots}", float(per_user[name][shots].mean()))
+    result["ours_by_seed"] = {
+        str(shots): [float(run["ours"][shots].mean()) for run in runs] for shots in SHOTS
+    }
+    arguments.finish(result, chosen)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The signature `adapt`: support sets in, recommendations out, as the model in memory answers."""
+
+import tfrec_meta as tm
+from tfrec_meta.export import signatures as names
+from tfrec_meta.serving import LocalServer
+from tfrec_meta.serving.messages import PredictRequest, PredictResponse
+from tfrec_meta.serving.tensors import decode, encode
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+
+SUPPORT, EXCLUDE = 6, 3
+
+
+@pytest.fixture(scope="module")
+def model():
+    data = tm.synthetic(users=200, items=30, interactions=2400, seed=3)
+    config = tm.MetaLearnedConfig(embedding_dim=8, shots=5, folds=2, steps=5)
+    return tm.train(data, tm.Strategy("meta_learned", config), progress=False)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    config = tm.ExportConfig(
+        history_width=4, k=4, max_k=30, exclude_width=EXCLUDE, support_width=SUPPORT
+    )
+    return tm.export(model, tmp_path_factory.mktemp("exported") / "newcomers", config)
+
+
+@pytest.fixture(scope="module")
+def signature(folder):
+    loaded = tf.saved_model.load(str(folder))
+    return lambda **inputs: {
+        name: value.numpy() for name, value in loaded.signatures[names.ADAPT](**inputs).items()
+    }
+
+
+def inputs(support, labels=None, k=4, exclude=None):
+    """What a caller sends: rows padded to the exported widths."""
+    rows = [list(row) + [""] * (SUPPORT - len(row)) for row in support]
+    exclude = exclude or [[] for _ in rows]
+    return {
+        "item_id": tf.constant(rows),
+        "label": tf.ones([len(rows), SUPPORT]) if labels is None else tf.constant(labels),
+        "k": tf.fill([len(rows)], k),
+        "exclude": tf.constant([list(row) + [""] * (EXCLUDE - len(row)) for row in exclude]),
+    }
+
+
+def listed(answer, row):
+    return [item.decode() for item in answer["item_id"][row] if item]
+
+
+def agrees(answer, row, expected):
+    assert listed(answer, row) == [item.item_id for item in expected.items]
+    scores = [item.score for item in expected.items]
+    np.testing.assert_allclose(answer["score"][row][: len(scores)], scores, rtol=1e-5, atol=1e-5)
+    assert answer["support_used"][row] == expected.support_used
+
+
+def test_the_reloaded_model_answers_as_the_one_in_memory(model, signature):
+    support = [["i3", "i7", "never seen"], [], ["i1"], ["i2", "i4", "i6", "i8", "i9", "i10"]]
+    exclude = [["i5"], [], ["i2", "nobody knows it"], []]
+    answer = signature(**inputs(support, k=30, exclude=exclude))
+    for row, expected in enumerate(tm.adapt(model, support, k=30, exclude=exclude)):
+        agrees(answer, row, expected)
+    assert list(answer["support_used"]) == [2, 0, 1, 6]
+    assert answer["support_used"].dtype == np.int32
+
+
+def test_labels_are_heeded(model, signature):
+    labels = np.array([[1.0, 0.0, 0.5, 1.0, 1.0, 1.0]], np.float32)
+    answer = signature(**inputs([["i3", "i7", "i9"]], labels))
+    (expected,) = tm.adapt(model, [{"i3": 1.0, "i7": 0.0, "i9": 0.5}], k=4)
+    agrees(answer, 0, expected)
+
+
+def test_bad_values_spoil_no_row(model, signature):
+    labels = np.ones([3, SUPPORT], np.float32)
+    labels[0] = np.nan
+    labels[1] = np.inf
+    answer = signature(**inputs([["i3"], ["i4"], ["i5"]], labels))
+    agrees(answer, 2, tm.adapt(model, [["i5"]], k=4)[0])
+    filled = answer["item_id"] != b""
+    assert np.isfinite(answer["score"][filled]).all()
+
+
+def test_each_row_has_its_own_k(signature):
+    asked = inputs([["i3"], ["i3"], ["i3"]])
+    answer = signature(**{**asked, "k": tf.constant([3, 0, -1])})
+    assert [len(listed(answer, row)) for row in range(3)] == [3, 0, 0]
+
+
+def test_a_row_does_not_depend_on_its_neighbours(signature):
+    alone = signature(**inputs([["i3", "i7"]]))
+    beside = signature(**inputs([["i9"], ["i3", "i7"], []]))
+    assert listed(alone, 0) == listed(beside, 1)
+    np.testing.assert_allclose(alone["score"][0], beside["score"][1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("item_id", tf.constant([["i3"]])), ("label", tf.ones([1, SUPPORT + 1]))],
+)
+def test_a_wrong_width_is_refused_by_name(signature, name, value):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` has the wrong shape"):
+        signature(**{**inputs([["i3"]]), name: value})
+
+
+@pytest.fixture(scope="module")
+def ask(folder):
+    """One Predict call with these tensors and no others."""
+
+    def predict(**given):
+        request = PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "newcomers", names.ADAPT
+        for name, value in given.items():
+            encode(value.numpy(), request.inputs[name])
+        with grpc.insecure_channel(server.address) as channel:
+            call = channel.unary_unary(
+                "/tensorflow.serving.PredictionService/Predict",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=PredictResponse.FromString,
+            )
+            outputs = call(request, timeout=20).outputs
+        return {name: decode(proto) for name, proto in outputs.items()}
+
+    server = LocalServer(folder.parent)
+    server.start()
+    yield predict
+    server.stop(0)
+
+
+def test_the_local_server_answers_the_same(model, ask):
+    support = [["i3", "i7", "never seen"], []]
+    answer = ask(**inputs(support))
+    for row, expected in enumerate(tm.adapt(model, support, k=4)):
+        agrees(answer, row, expected)
+
+
+def test_what_may_be_left_out_has_its_default(model, ask):
+    answer = ask(item_id=inputs([["i3", "i7"]])["item_id"])
+    agrees(answer, 0, tm.adapt(model, [["i3", "i7"]], k=4)[0])
+
+
+def test_a_family_that_does_not_adapt_has_no_such_signature(tmp_path):
+    data = tm.synthetic(users=20, items=10, interactions=100, seed=3)
+    folder = tm.export(tm.train(data, "popularity"), tmp_path / "m")
+    assert names.ADAPT not in tf.saved_model.load(str(folder)).signatures
