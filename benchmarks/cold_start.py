@@ -57,10 +57,10 @@ BASELINES: Mapping[str, tuple[type, Sequence[object]]] = {
         ItemKNN,
         [
             *(ItemKNNConfig(k1=k1, b=b) for k1, b in ((1.2, 0.0), (100.0, 0.2))),
-            *(ItemKNNConfig(500, "cosine", shrinkage=s) for s in (10.0, 100.0)),
+            *(ItemKNNConfig(500, "cosine", shrinkage=s) for s in (10.0, 100.0, 1000.0)),
         ],
     ),
-    "ease": (EASE, [EASEConfig(8.0**power * 100.0) for power in range(6)]),
+    "ease": (EASE, [EASEConfig(10.0**power) for power in (2, 3, 4, 5, 6, 7)]),
     "ials": (
         IALS,
         [

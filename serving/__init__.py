@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "Adapted": "client",
     "Catalogue": "catalogue",
     "Client": "client",
     "ModelMetadata": "metadata",

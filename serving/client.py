@@ -48,6 +48,14 @@ class Recommendation:
     score: float
 
 
+@dataclass(frozen=True)
+class Adapted:
+    """Recommendations for a newcomer, and how many items of the support set the model knows."""
+
+    items: list[Recommendation]
+    support_used: int
+
+
 class Client:
     """A connection to one served model; safe to share between threads.
 
@@ -199,6 +207,47 @@ class Client:
             for row in zip(item_ids, scores, strict=True)
         ]
         return per_user[0] if side.single else per_user
+
+    def adapt(
+        self,
+        support: Sequence[Ids | Mapping[str, float]],
+        exclude: Sequence[Ids] = (),
+        k: int | Sequence[int] = 10,
+    ) -> list[Adapted]:
+        """The best items for newcomers, by a few items that each chose.
+
+        Args:
+            support: of each newcomer, ids of chosen items, or labels by id, from 0 (not for me) to
+                1 (chosen). Ids that the model doesn't know are left out.
+            exclude: of each, item ids to leave out of the answer, beside those of the support set.
+            k: as of `recommend`.
+
+        Returns:
+            One answer each, best first.
+
+        Raises:
+            InvalidRequest, ServingError: as `recommend`.
+        """
+        if not len(support):
+            return []
+        counts = inputs.counts(k, len(support), single=False)
+        answer = self._predict(
+            names.ADAPT,
+            lambda signature: inputs.support_tensors(signature, support, exclude, counts),
+            self._deadline(),
+        )
+        parts = (names.ITEM_ID, names.SCORE, names.SUPPORT_USED)
+        return [
+            Adapted(
+                [
+                    Recommendation(i.decode(), float(s))
+                    for i, s in zip(ids, scores, strict=True)
+                    if i
+                ],
+                int(used),
+            )
+            for ids, scores, used in zip(*(_output(answer, name) for name in parts), strict=True)
+        ]
 
     @overload
     def rank(

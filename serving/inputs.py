@@ -55,6 +55,41 @@ class UserSide:
         return complete(signature, given, self.features, len(self.users), self.single)
 
 
+def support_tensors(
+    signature: Signature, support: Any, exclude: Any, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The inputs of `adapt`: of each row the ids, and 1 or the labels that a mapping has.
+
+    Raises:
+        InvalidRequest: for ids that are not text, labels that are not from 0 to 1, and more items
+            than the model was exported for.
+    """
+    rows = len(support)
+    ids = [list(given) if isinstance(given, Mapping) else given for given in support]
+    lists = lists_of_ids("support", ids, rows, single=False, blanks=True)
+    width, longest = _width(signature, names.LABEL), max(map(len, lists), default=0)
+    if width is not None and longest > width:
+        raise InvalidRequest(
+            f"`support` has {longest} items, but the model was exported for {width}. Send fewer, "
+            "or export it with a greater `support_width`."
+        )
+    labels = np.ones((rows, longest if width is None else width), np.float32)
+    for row, given in enumerate(support):
+        for place, label in enumerate(given.values() if isinstance(given, Mapping) else ()):
+            if isinstance(label, str | None) or not 0 <= label <= 1:
+                raise InvalidRequest(f"`support` has the label {label!r}; use 0 to 1.")
+            labels[row, place] = label
+    given = {
+        names.ITEM_ID: padded(lists, labels.shape[1]),
+        names.LABEL: labels,
+        names.K: counts,
+        **_lists_input(
+            signature, names.EXCLUDE, lists_of_ids(names.EXCLUDE, exclude, rows, single=False)
+        ),
+    }
+    return complete(signature, given, {}, rows, single=False)
+
+
 def depth(value: Any) -> int:
     """0 for a value, 1 for a list of values, 2 for a list of lists."""
     if isinstance(value, np.ndarray):

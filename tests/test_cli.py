@@ -20,6 +20,7 @@ COMMANDS = (
     "export",
     "serve",
     "recommend",
+    "adapt",
     "report",
     "doctor",
 )

@@ -876,13 +876,16 @@ def adapt(
         exclude: of each newcomer, what is left out of the answer beside the support set.
 
     Raises:
-        ValueError: if the family doesn't adapt, `k` is below 1, or `exclude` has other rows.
+        ValueError: if the family doesn't adapt, `k` is below 1, `exclude` has other rows, or a
+            support set is a single text.
     """
     function = model.serving_functions().get("adapt")
     if function is None:
         raise ValueError(f"Family {model.family!r} doesn't adapt. Train 'meta_learned'.")
     if k < 1:
         raise ValueError(f"`k`={k}; use 1 or more.")
+    if isinstance(support, str) or any(isinstance(given, str) for given in support):
+        raise ValueError(f"`support`={support!r}; give a list of ids for each newcomer: [['i3']].")
     exclude = [()] * len(support) if exclude is None else exclude
     if len(exclude) != len(support):
         raise ValueError(f"`exclude` has {len(exclude)} rows for {len(support)} support sets.")

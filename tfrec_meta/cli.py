@@ -319,6 +319,42 @@ def _recommend(options: argparse.Namespace) -> Answer:
     }
 
 
+def _adapt(options: argparse.Namespace) -> Answer:
+    from tfrec_meta.serving import Client
+
+    support: dict[str, float] = {}
+    for word in names(options.items):
+        item, _, label = word.partition("=")
+        try:
+            support[item] = float(label) if label else 1.0
+        except ValueError:
+            raise ValueError(f"`items`={word!r}; a label is a number, as in 50=0.") from None
+    titles = _served_titles(options.titles, _MODELS / options.model)
+    with Client(
+        options.server,
+        options.model,
+        timeout=options.timeout,
+        tls=options.tls,
+        insecure=options.insecure,
+    ) as client:
+        (found,) = client.adapt([support], exclude=[names(options.exclude)], k=options.k)
+    if found.support_used < len(support):
+        _say(f"warning: the model knows {found.support_used} of the {len(support)} items.")
+    for place, one in enumerate(found.items, 1):
+        title = titles.get(one.item_id, one.item_id)
+        named = f"{title}  ({one.item_id})" if title != one.item_id else title
+        print(f"{place:>3}. {one.score:8.4f}  {named}")
+    return {
+        "model": options.model,
+        "support": support,
+        "support_used": found.support_used,
+        "recommendations": [
+            {"item_id": one.item_id, "score": one.score, "title": titles.get(one.item_id)}
+            for one in found.items
+        ],
+    }
+
+
 def _doctor(options: argparse.Namespace) -> Answer:
     from tfrec_meta import doctor
 
@@ -406,6 +442,30 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument(
             "--run", default=_RUN, metavar="FOLDER", help=f"the run folder (default {_RUN})"
         )
+
+    def server_options(one: argparse.ArgumentParser) -> None:
+        one.add_argument(
+            "--server", default=_SERVER, metavar="HOST:PORT", help=f"default {_SERVER}"
+        )
+        one.add_argument("--exclude", metavar="IDS", help="items not to recommend, with commas")
+        one.add_argument("-k", type=int, default=10, help="how many (default 10)")
+        one.add_argument(
+            "--titles",
+            metavar="FOLDER",
+            help="take titles from this exported model (default: models/NAME, where it is there)",
+        )
+        one.add_argument(
+            "--timeout", type=float, default=10.0, metavar="SECONDS", help="default 10"
+        )
+        one.add_argument(
+            "--tls",
+            nargs="?",
+            const=True,
+            default=False,
+            metavar="FILE",
+            help="use TLS, with this PEM file of certificate authorities or the public ones",
+        )
+        one.add_argument("--insecure", action="store_true", help="ask another machine without TLS")
 
     one = command(
         "fetch", _fetch, "fetch MovieLens into the cache folder", "", "100k 1m", "--cache data 25m"
@@ -537,7 +597,6 @@ def _parser() -> argparse.ArgumentParser:
         "--user 42 --history 50,181,1 -k 5",
         "--server 127.0.0.1:8500 --model shop --history 50 --titles models/shop --json",
     )
-    one.add_argument("--server", default=_SERVER, metavar="HOST:PORT", help=f"default {_SERVER}")
     one.add_argument(
         "--model",
         metavar="NAME",
@@ -545,26 +604,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--user", default="", metavar="ID", help="default: nobody in particular")
     one.add_argument("--history", metavar="IDS", help="items, oldest first, with commas")
-    one.add_argument("--exclude", metavar="IDS", help="items not to recommend, with commas")
-    one.add_argument("-k", type=int, default=10, help="how many (default 10)")
     one.add_argument(
         "--run", metavar="FOLDER", help="take the user's history from the data of this run"
     )
-    one.add_argument(
-        "--titles",
-        metavar="FOLDER",
-        help="take titles from this exported model (default: models/NAME, where it is there)",
+    server_options(one)
+
+    one = command(
+        "adapt",
+        _adapt,
+        "ask a server for recommendations for someone new, by a few items",
+        "--items 50,181 --model newcomers",
+        "--items 50,181=0 --exclude 1 -k 5      (181: not for me)",
     )
-    one.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default 10")
     one.add_argument(
-        "--tls",
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="FILE",
-        help="use TLS, with this PEM file of certificate authorities or the public ones",
+        "--items", metavar="IDS", help="with commas; ID=LABEL with a label from 0 to 1 (default 1)"
     )
-    one.add_argument("--insecure", action="store_true", help="ask another machine without TLS")
+    one.add_argument(
+        "--model", metavar="NAME", default=_name_of(_RUN), help=f"default {_name_of(_RUN)}"
+    )
+    server_options(one)
 
     command("doctor", _doctor, "say what is installed, whether it works, and what mends it", "")
 

@@ -1,8 +1,11 @@
 """The signature `adapt`: support sets in, recommendations out, as the model in memory answers."""
 
+import json
+
 import tfrec_meta as tm
+from tfrec_meta import cli
 from tfrec_meta.export import signatures as names
-from tfrec_meta.serving import LocalServer
+from tfrec_meta.serving import Client, InvalidRequest, LocalServer
 from tfrec_meta.serving.messages import PredictRequest, PredictResponse
 from tfrec_meta.serving.tensors import decode, encode
 
@@ -110,7 +113,14 @@ def test_a_wrong_width_is_refused_by_name(signature, name, value):
 
 
 @pytest.fixture(scope="module")
-def ask(folder):
+def server(folder):
+    running = LocalServer(folder.parent)
+    yield running.start()
+    running.stop(0)
+
+
+@pytest.fixture(scope="module")
+def ask(server):
     """One Predict call with these tensors and no others."""
 
     def predict(**given):
@@ -127,10 +137,7 @@ def ask(folder):
             outputs = call(request, timeout=20).outputs
         return {name: decode(proto) for name, proto in outputs.items()}
 
-    server = LocalServer(folder.parent)
-    server.start()
-    yield predict
-    server.stop(0)
+    return predict
 
 
 def test_the_local_server_answers_the_same(model, ask):
@@ -143,6 +150,52 @@ def test_the_local_server_answers_the_same(model, ask):
 def test_what_may_be_left_out_has_its_default(model, ask):
     answer = ask(item_id=inputs([["i3", "i7"]])["item_id"])
     agrees(answer, 0, tm.adapt(model, [["i3", "i7"]], k=4)[0])
+
+
+def test_the_client_adapts(model, server):
+    support = [["i3", "never seen"], {"i7": 1.0, "i9": 0.0}, []]
+    expected = tm.adapt(model, support, k=4, exclude=[["i1"], [], []])
+    with Client(server.address, "newcomers") as client:
+        found = client.adapt(support, exclude=[["i1"], [], []], k=4)
+        assert client.adapt([]) == []
+        for one, other in zip(found, expected, strict=True):
+            assert [item.item_id for item in one.items] == [item.item_id for item in other.items]
+            assert one.support_used == other.support_used
+
+
+@pytest.mark.parametrize(
+    ("support", "message"),
+    [
+        ([[f"i{row}" for row in range(7)]], "7 items, but the model was exported for 6"),
+        ([{"i3": 1.5}], "label 1.5"),
+        ([{"i3": "yes"}], "label 'yes'"),
+        ([[3]], "ids are text"),
+        (["i3"], "ids"),
+    ],
+)
+def test_the_client_refuses_what_cannot_be_a_support_set(server, support, message):
+    with (
+        Client(server.address, "newcomers") as client,
+        pytest.raises(InvalidRequest, match=message),
+    ):
+        client.adapt(support)
+
+
+def test_the_command_adapts(model, server, folder, capsys):
+    asked = ["adapt", "--server", server.address, "--model", "newcomers", "-k", "3"]
+    items = ["--items", "i3,i7=0,never seen", "--titles", str(folder.parent)]
+    assert cli.main([*asked, *items, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    (expected,) = tm.adapt(model, [{"i3": 1.0, "i7": 0.0}], k=3)
+    listed = [one["item_id"] for one in answer["recommendations"]]
+    assert listed == [item.item_id for item in expected.items]
+    assert answer["support_used"] == 2
+    assert cli.main([*asked, "--items", "i3,nobody"]) == 0
+    shown = capsys.readouterr()
+    assert "warning: the model knows 1 of the 2 items." in shown.err
+    assert shown.out.count("\n") == 3
+    assert cli.main([*asked, "--items", "i3=much"]) == 1
+    assert "a label is a number" in capsys.readouterr().err
 
 
 def test_a_family_that_does_not_adapt_has_no_such_signature(tmp_path):

@@ -179,6 +179,19 @@ def test_support_and_query_are_disjoint_and_padded_with_zeros(made, order):
     assert len(episodes) == len(list(episodes.epoch()))
 
 
+def test_few_shots_are_drawn_more_often_by_their_logarithm(made):
+    episodes = Episodes(made.at_least(12), EpisodeConfig((1, 8), spacing="log"))
+    counts = np.zeros(10, int)
+    for number in range(40):
+        for batch in episodes.epoch(number):
+            counts += np.bincount(batch["support_mask"].sum(axis=1).astype(int), minlength=10)
+    share = counts / counts.sum()
+    # Of log(10 / 2): log(3 / 2) is one shot, log(10 / 9) are eight.
+    assert share[1] == pytest.approx(np.log(1.5) / np.log(5), abs=0.05)
+    assert share[8] == pytest.approx(np.log(10 / 9) / np.log(5), abs=0.03)
+    assert share[0] == share[9] == 0
+
+
 def test_epochs_differ_and_seeds_repeat(made):
     first, same, next_epoch, other = (
         next(Episodes(made, EpisodeConfig(seed=seed)).epoch(number))
@@ -208,6 +221,7 @@ def test_the_dataset_streams_the_same_batches(made):
         ({"query": 0}, "`query`=0"),
         ({"tasks_per_batch": 0}, "`tasks_per_batch`=0"),
         ({"order": "size"}, "`order`='size'"),
+        ({"spacing": "wide"}, "`spacing`='wide'"),
     ],
 )
 def test_bad_configs_are_refused(change, message):

@@ -123,5 +123,8 @@ def test_adapt_says_what_is_wrong(model, data):
         tm.adapt(model, [["i3"]], k=0)
     with pytest.raises(ValueError, match="2 rows for 1"):
         tm.adapt(model, [["i3"]], exclude=[[], []])
+    for text in ("i3", ["i3"]):
+        with pytest.raises(ValueError, match="a list of ids for each newcomer"):
+            tm.adapt(model, text)
     with pytest.raises(ValueError, match="'popularity' doesn't adapt"):
         tm.adapt(tm.train(data, "popularity"), [["i3"]])

@@ -251,6 +251,8 @@ class EpisodeConfig:
 
     Args:
         shots: fewest and most events of a support set; each episode draws how many. 0 is zero-shot.
+        spacing: "even" draws each number alike; "log" few shots more often, as their logarithm is
+            drawn evenly.
         query: most events of a query set.
         order: "time" learns from a task's first events and asks about later ones; "random" draws
             both.
@@ -261,6 +263,7 @@ class EpisodeConfig:
     """
 
     shots: tuple[int, int] = (1, 20)
+    spacing: Literal["even", "log"] = "even"
     query: int = 20
     order: Literal["time", "random"] = "time"
     same_query: bool = False
@@ -276,6 +279,8 @@ class EpisodeConfig:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
         if self.order not in ("time", "random"):
             raise ValueError(f"`order`={self.order!r}; use 'time' or 'random'.")
+        if self.spacing not in ("even", "log"):
+            raise ValueError(f"`spacing`={self.spacing!r}; use 'even' or 'log'.")
 
 
 class Episodes:
@@ -329,7 +334,11 @@ class Episodes:
         chosen = np.asarray(chosen)
         length = self.tasks.lengths[chosen]
         cut = np.minimum(most, length - 1)
-        shots = rng.integers(fewest, cut + 1)
+        if self.config.spacing == "even":
+            shots = rng.integers(fewest, cut + 1)
+        else:
+            drawn_log = rng.uniform(np.log(fewest + 1), np.log(cut + 2))
+            shots = np.clip(np.exp(drawn_log).astype(np.int64) - 1, fewest, cut)
         if not self.config.same_query:
             cut = shots
         place = np.arange(length.max(initial=1))[None, :]

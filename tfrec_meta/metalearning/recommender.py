@@ -26,7 +26,7 @@ FEWEST_TASKS = 50
 def learn_to_adapt(model: MetaLearned, data: Interactions, seed: int = 42) -> list[float]:
     """Meta-trains a fitted model: its gains, its head's penalty, and the weight of the unseen.
 
-    An episode's support set is a user's first events, none up to the most `shots`; its query set
+    An episode's support set is a user's first events, one up to the most `shots`; its query set
     is of what follows these, and the loss is `ndcg_loss` over the catalogue without the user's
     first `shots` items.
 
@@ -137,8 +137,9 @@ class _Fold:
 def _folds(model: MetaLearned, data: Interactions, seed: int) -> list[_Fold]:
     config = model.config
     episode = EpisodeConfig(
-        (0, config.shots),
-        config.query,
+        (1, config.shots),
+        spacing="log",
+        query=config.query,
         same_query=True,
         tasks_per_batch=config.tasks_per_step,
         seed=seed,

@@ -21,7 +21,13 @@ import tensorflow as tf
 
 TERMS = ("head", "ridge", "cosine", "lift")
 """What is added to the later chances; the last three are item-to-item weights."""
-_START = (0.5, 4.0, 1.0, 0.3)  # gains of the terms, until episodes have taught others
+_UNITS = (0.5, 4.0, 1.0, 0.3)  # of the gains
+_START = (  # gains until episodes have taught others: by few events the head, by more the weights
+    (1.6, -1.0, 0.0),
+    (0.0, 3.5, 0.0),
+    (0.6, 1.2, 0.0),
+    (0.7, 0.3, 0.0),
+)
 _SHAPES = 3  # of a gain, as a function of the number of shots: constant, linear, square
 _SHRINKAGE = 10.0  # users, by which similarities are held back
 _PRIOR_USERS = 20.0  # likewise, lifts
@@ -56,7 +62,7 @@ class MetaLearnedConfig:
     shots: int = 20
     folds: int = 3
     steps: int = 150
-    learning_rate: float = 0.05
+    learning_rate: float = 0.03
     tasks_per_step: int = 64
     query: int = 1000
 
@@ -116,9 +122,7 @@ class MetaLearned(Recommender, tf.Module):
             self._fitted("factors", [rows, self.dim]),
             self._fitted("weights", [len(TERMS) - 1, square, square]),
         )
-        start = np.zeros([len(TERMS), _SHAPES], np.float32)
-        start[:, 0] = 1.0
-        self.gains = tf.Variable(start, name="gains")  # in units of `_START`
+        self.gains = tf.Variable(np.array(_START, np.float32), name="gains")
         self.log_l2 = tf.Variable(np.float32(np.log(config.l2)), name="log_l2")
         self.log_unseen = tf.Variable(np.float32(np.log(config.unseen_weight)), name="log_unseen")
 
@@ -211,7 +215,7 @@ class MetaLearned(Recommender, tf.Module):
         shots = tf.minimum(shots, float(self.config.shots))
         share = tf.math.log1p(shots) / float(np.log1p(self.config.shots))
         powers = tf.stack([share**power for power in range(_SHAPES)], axis=1)
-        return tf.matmul(powers, self.gains, transpose_b=True) * tf.constant(_START)
+        return tf.matmul(powers, self.gains, transpose_b=True) * tf.constant(_UNITS)
 
     # The contract.
 
