@@ -57,6 +57,10 @@ STRATEGIES: dict[str, tm.Strategy] = {
     "low-rank EASE": tm.Strategy("low_rank_ease", history_length=1000),
     "item-kNN": tm.Strategy("item_knn", history_length=1000),
     "popularity": tm.Strategy("popularity"),
+    "content tower": tm.Strategy(
+        "content_tower",
+        training=tm.TrainingConfig(epochs=15, batch_size=4096, learning_rate=0.003),
+    ),
     "meta-learned": tm.Strategy("meta_learned"),
     "ensemble of two-tower and iALS": tm.Strategy("ensemble", history_length=1000),
     "two-tower, distilled from the ensemble": tm.Strategy(
