@@ -44,8 +44,8 @@ class MetaLearnedConfig:
         item_weights: whether there are item-to-item weights, too. They take memory and time in
             proportion to the square and the cube of the catalogue.
         weights_l2: their ridge penalty.
-        shots: most events of a support set in meta-training; more than that get the gains of
-            so many.
+        shots: most events of a support set in meta-training; beyond that, gains grow in proportion
+            to the events.
         folds: parts of the users; the tables of each fold's episodes are fitted on the others.
         steps: of meta-training; 0 leaves the gains as they begin.
         learning_rate: of meta-training (Adam), which falls to 0 as half a cosine.
@@ -212,10 +212,11 @@ class MetaLearned(Recommender, tf.Module):
 
     def _gains(self, shots: tf.Tensor) -> tf.Tensor:
         """What each of `TERMS` counts after so many shots, float32 [B] to [B, terms]."""
-        shots = tf.minimum(shots, float(self.config.shots))
-        share = tf.math.log1p(shots) / float(np.log1p(self.config.shots))
+        most = float(self.config.shots)
+        share = tf.minimum(tf.math.log1p(shots) / float(np.log1p(most)), 1.0)
         powers = tf.stack([share**power for power in range(_SHAPES)], axis=1)
-        return tf.matmul(powers, self.gains, transpose_b=True) * tf.constant(_UNITS)
+        gains = tf.matmul(powers, self.gains, transpose_b=True) * tf.constant(_UNITS)
+        return gains * tf.maximum(shots / most, 1.0)[:, None]
 
     # The contract.
 
