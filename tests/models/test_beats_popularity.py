@@ -16,6 +16,7 @@ STRATEGIES = {
         for family in ("two_tower", "ensemble", "two_stage")
     },
     "ranker": tm.Strategy("ranker", training=tm.TrainingConfig(epochs=2, learning_rate=0.01)),
+    "meta_learned": tm.Strategy("meta_learned", tm.MetaLearnedConfig(folds=2, steps=45)),
     "multi_task": tm.Strategy("multi_task", training=tm.TrainingConfig(epochs=2)),
     **{family: tm.Strategy(family, history_length=1000) for family in KNOWN},
 }
