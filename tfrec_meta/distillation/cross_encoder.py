@@ -154,8 +154,8 @@ class CrossEncoder:
     def _pairs(
         self, history: tf.Tensor, items: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """[CLS] history [SEP] candidate [SEP]: ids, mask and types, int32 [n, tokens], padding
-        last."""
+        """[CLS] history [SEP] candidate [SEP]: ids, mask and types, int32 [n, longest of them],
+        with the padding last."""
         n, (cls, sep) = tf.shape(items)[0], self._around
         width = self.config.history_items * self.config.item_tokens
         read = self._latest(history)
@@ -179,7 +179,8 @@ class CrossEncoder:
         # No gaps, as the BERT has met none.
         order = tf.argsort(1 - kept, axis=1, stable=True)
         found = (tf.concat(ids, axis=1) * kept, kept, tf.concat(types, axis=1) * kept)
-        ids, mask, types = (tf.gather(part, order, batch_dims=1) for part in found)
+        longest = tf.reduce_max(tf.reduce_sum(kept, axis=1))
+        ids, mask, types = (tf.gather(part, order[:, :longest], batch_dims=1) for part in found)
         return ids, mask, types
 
     def _latest(self, history: tf.Tensor) -> tf.Tensor:
@@ -231,7 +232,7 @@ def fine_tuned_cross_encoder(
     folder: Path | str | None = None,
     progress: bool = True,
 ) -> CrossEncoder:
-    """Fine-tunes a BERT to tell what a user chose from what nobody of the kind would.
+    """Fine-tunes a BERT to tell, of a history and an item, whether they are of one user.
 
     Of each event, the item is to be found among `negatives` others by a sample of the user's other
     items. Items that nobody has touched are no negatives.
