@@ -11,8 +11,15 @@ from tfrec_meta.distillation.comparison import (
     item_slices,
     measured,
 )
+from tfrec_meta.distillation.cross_encoder import (
+    CrossEncoder,
+    CrossEncoderConfig,
+    fine_tuned_cross_encoder,
+)
+from tfrec_meta.distillation.fine_tuning import FineTuningConfig
 from tfrec_meta.distillation.item_text import item_texts
 from tfrec_meta.distillation.teachers import MeanTeacher
+from tfrec_meta.distillation.text_two_tower import fine_tuned
 from tfrec_meta.distillation.text_vectors import (
     TEXT_VECTOR,
     data_embedding,
@@ -28,10 +35,15 @@ __all__ = [
     "UNTAUGHT",
     "BertCheckpoint",
     "BertEncoder",
+    "CrossEncoder",
+    "CrossEncoderConfig",
     "DistillationReport",
+    "FineTuningConfig",
     "Learner",
     "MeanTeacher",
     "data_embedding",
+    "fine_tuned",
+    "fine_tuned_cross_encoder",
     "item_slices",
     "item_texts",
     "measured",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class BertEncoder:
 
     Attributes:
         checksum: SHA-256 of the weights, hexadecimal.
+        curve: one dict an epoch of its fine-tuning; empty for a checkpoint as it is.
 
     Raises:
         FileNotFoundError, ImportError: see `BertCheckpoint.load`.
@@ -51,12 +53,22 @@ class BertEncoder:
         if not 3 <= max_tokens <= longest:  # [CLS], a token and [SEP]
             raise ValueError(f"`max_tokens`={max_tokens}; {checkpoint.name} reads 3 to {longest}.")
         self.checkpoint = checkpoint
-        self.checksum, self._identity = checkpoint.checksum, checkpoint.identity
         self.max_tokens = max_tokens
-        self.model: Any = checkpoint.model()
         self.tokenizer: Any = checkpoint.tokenizer()
         self._folder = cache
-        self._encode = tf.function(self._of_tokens, reduce_retracing=True)
+        self.curve: Sequence[Mapping[str, float]] = ()
+        self.use(checkpoint.model(), checkpoint.checksum)
+
+    def use(self, model: Any, checksum: str) -> None:
+        """Takes another model of the same tokens in place of the checkpoint's, as a tuned one.
+
+        Args:
+            model: a TFBertModel or TFDistilBertModel.
+            checksum: of its weights.
+        """
+        self.model: Any = model
+        self.checksum = checksum
+        self._encode = tf.function(partial(mean_of_tokens, model), reduce_retracing=True)
 
     @property
     def dimension(self) -> int:
@@ -65,11 +77,11 @@ class BertEncoder:
 
     @property
     def cache(self) -> EncodingCache | None:
-        """Where this checkpoint's encodings are kept, if anywhere."""
+        """Where the encodings of this model are kept, if anywhere."""
         if self._folder is None:
             return None
-        key = f"{self._identity}\0{POOLING}\0{self.max_tokens}"
-        name = hashlib.sha256(key.encode()).hexdigest()
+        parts = (self.checkpoint.identity, self.checksum, POOLING, str(self.max_tokens))
+        name = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         return EncodingCache(Path(self._folder) / name, self.dimension)
 
     def encode(
@@ -125,9 +137,6 @@ class BertEncoder:
         ids, mask = self.tokens(texts)
         vectors: np.ndarray = self._encode(tf.constant(ids), tf.constant(mask)).numpy()
         return vectors
-
-    def _of_tokens(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        return mean_of_tokens(self.model, ids, mask)
 
 
 def mean_of_tokens(
