@@ -114,6 +114,8 @@ def test_a_tuned_model_has_encodings_of_its_own(films, spec, tmp_path):
     assert np.abs(found.encode(["war"]) - before).max() > 1e-3
     np.testing.assert_array_equal(first.encode(["war"]), before)
     assert len(list((tmp_path / "cache").iterdir())) == 2
+    with pytest.raises(ValueError, match="The encoder is fine-tuned already"):
+        fine_tuned(found, films, spec, ["title"], recipe, progress=False)
 
 
 def test_each_item_is_found_by_the_others_of_its_user():

@@ -70,6 +70,16 @@ class BertEncoder:
         self.checksum = checksum
         self._encode = tf.function(partial(mean_of_tokens, model), reduce_retracing=True)
 
+    def check_untuned(self) -> None:
+        """Raises:
+        ValueError: if its model is another than the checkpoint's, from which training begins.
+        """
+        if self.checksum != self.checkpoint.checksum:
+            raise ValueError(
+                "The encoder is fine-tuned already, and training begins with a checkpoint. Use "
+                "`BertEncoder(encoder.checkpoint)`, and more `epochs`."
+            )
+
     @property
     def dimension(self) -> int:
         """Of the vectors."""

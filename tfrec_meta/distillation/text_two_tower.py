@@ -56,12 +56,13 @@ def fine_tuned(
         A new encoder with the same cache, and a checksum, encodings and a curve of its own.
 
     Raises:
-        ValueError: without texts, if no user has two items of the catalogue, or if `folder` holds
-            another run.
+        ValueError: without texts, if no user has two items of the catalogue, if `encoder` is tuned
+            already, or if `folder` holds another run.
 
     Source: "Sentence-BERT" (EMNLP 2019) with in-batch negatives (Henderson et al., "Efficient
     Natural Language Response Suggestion for Smart Reply", 2017).
     """
+    encoder.check_untuned()
     groups = Groups(Pairs.of(data, features), config)
     ids, mask = encoder.tokens(["", *item_texts(features, data.items, columns)])
     model = encoder.checkpoint.model(config.mixed_precision, config.dropout)
@@ -71,7 +72,8 @@ def fine_tuned(
     table = tf.constant(ids), tf.constant(mask)
 
     def loss(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        taken, kept = (tf.gather(part, batch["items"]) for part in table)
+        longest = tf.reduce_max(tf.reduce_sum(tf.gather(table[1], batch["items"]), axis=1))
+        taken, kept = (tf.gather(part[:, :longest], batch["items"]) for part in table)
         vectors = mean_of_tokens(model, taken, kept, training=True)
         return leave_one_out(vectors, batch["place"], batch["touched"], config.temperature)
 
