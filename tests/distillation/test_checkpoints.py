@@ -1,10 +1,12 @@
 """Where checkpoints come from, and what is said of bad ones."""
 
 import hashlib
+import json
 import shutil
 
 from tests.distillation.tiny_bert import WIDTH, write_tiny_bert
 from tfrec_meta.distillation import BertCheckpoint, BertEncoder
+from tfrec_meta.distillation.parameter_efficient import tuned_weights
 
 import numpy as np
 import pytest
@@ -136,3 +138,45 @@ def test_an_identity_is_of_weights_config_and_tokenizer(folder, tmp_path):
     other = BertCheckpoint.load(copy)
     assert other.checksum == own.checksum
     assert other.identity != own.identity
+
+
+@pytest.mark.parametrize("method", ["all", "lora", "adapters", "prefix"])
+def test_a_tuned_model_is_saved_whole(folder, tmp_path, method):
+    checkpoint = BertCheckpoint.load(folder)
+    model = checkpoint.model()
+    weights = tuned_weights(model, method, size=3)
+    draw = np.random.default_rng(0)
+    for weight in weights:
+        weight.assign_add(draw.normal(scale=0.1, size=weight.shape))
+    ids = tf.constant([[2, 4, 5, 3]])
+    learned = model(ids).last_hidden_state
+    tuned = checkpoint.tuned(model, weights, method, 3)
+    tuned.save(tmp_path / "tuned")
+    again = BertCheckpoint.load(tmp_path / "tuned")
+    assert again.checksum == tuned.checksum != checkpoint.checksum
+    assert again.identity == tuned.identity
+    np.testing.assert_allclose(again.model()(ids).last_hidden_state, learned, atol=1e-5)
+    assert str(tuned).startswith(f"{folder}, fine-tuned ({method}) ({folder.name}, ")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        tuned.save(tmp_path / "tuned")
+    tuned.save(tmp_path / "tuned", overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tuned"]
+
+
+def test_names_of_weights_are_those_of_the_hub(folder):
+    checkpoint = BertCheckpoint.load(folder)
+    model = checkpoint.model()
+    found = checkpoint.tuned(model, tuned_weights(model, "all"), "all", 1)
+    assert found.weights.keys() == {k.removeprefix(f"{folder.name}.") for k in checkpoint.weights}
+    for name, value in found.weights.items():
+        np.testing.assert_array_equal(value, checkpoint.weights[f"{folder.name}.{name}"], name)
+
+
+@pytest.mark.parametrize("added", [{}, {"method": "adapters", "size": 2}, {"method": "x"}, [1]])
+def test_added_weights_that_lack_are_told(folder, tmp_path, added):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"tfrec_meta": added}))
+    with pytest.raises(ValueError, match="is damaged: what stands beside BERT's weights"):
+        BertCheckpoint.load(copy).model()

@@ -1,5 +1,7 @@
 """Steps, accumulation, and going on after a kill."""
 
+import dataclasses
+
 from tests.distillation.tiny_bert import write_tiny_bert
 from tfrec_meta.distillation import BertCheckpoint, FineTuningConfig
 from tfrec_meta.distillation.bert import mean_of_tokens
@@ -86,10 +88,14 @@ def test_a_run_goes_on_after_a_kill_and_ends_alike(tmp_path, at):
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
     fitted(folder=tmp_path, run={"texts": "these"})
-    with pytest.raises(ValueError, match="holds a run of another recipe"):
+    with pytest.raises(ValueError, match=r"`texts` was 'these' and is 'others'\. Use another"):
         fitted(folder=tmp_path, run={"texts": "others"})
-    with pytest.raises(ValueError, match="holds a run of another recipe"):
-        fitted(FineTuningConfig(epochs=1), folder=tmp_path, run={"texts": "these"})
+    other = dataclasses.replace(RECIPE, weight_decay=0.5)
+    with pytest.raises(ValueError, match=r"`weight_decay` was .* and is 0.5"):
+        fitted(other, folder=tmp_path, run={"texts": "these"})
+    (tmp_path / "run.json").write_text("[")
+    with pytest.raises(ValueError, match=r"run.json is damaged .* Use another folder"):
+        fitted(folder=tmp_path, run={"texts": "these"})
 
 
 def test_a_loss_that_is_no_number_ends_the_run():

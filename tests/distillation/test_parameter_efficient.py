@@ -7,6 +7,7 @@ from tfrec_meta.distillation.parameter_efficient import (
     Adapter,
     LowRank,
     PrefixRows,
+    merge_low_rank,
     tuned_weights,
 )
 from tfrec_meta.keras import tf_keras
@@ -85,6 +86,19 @@ def test_padding_does_not_change_a_text(checkpoint, method):
     tuned_weights(model, method, size=3)
     alone = mean_of_tokens(model, IDS[1:, :3], MASK[1:, :3])
     np.testing.assert_allclose(mean_of_tokens(model, IDS, MASK)[1:], alone, atol=1e-5)
+
+
+def test_merged_low_rank_says_the_same_in_the_weights_of_the_model(checkpoint):
+    model = checkpoint.model()
+    count = len(model.weights)
+    draw = np.random.default_rng(3)
+    for weight in tuned_weights(model, "lora", size=3):
+        weight.assign(draw.normal(scale=0.3, size=weight.shape))
+    learned = mean_of_tokens(model, IDS, MASK)
+    assert np.abs(learned - mean_of_tokens(checkpoint.model(), IDS, MASK)).max() > 1e-2
+    merge_low_rank(model)
+    assert len(model.weights) == count
+    np.testing.assert_allclose(mean_of_tokens(model, IDS, MASK), learned, atol=1e-5)
 
 
 def dense(before, after):

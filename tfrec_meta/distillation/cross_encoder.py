@@ -75,8 +75,8 @@ class CrossEncoder:
         config: what is read.
 
     Raises:
-        ValueError: if the checkpoint reads fewer tokens, `encoder` is tuned already, or there are
-            more or fewer texts than items.
+        ValueError: if the checkpoint reads fewer tokens or has adapters or a prefix already, or
+            there are more or fewer texts than items.
 
     Source: Nogueira and Cho, "Passage Re-ranking with BERT", 2019.
     """
@@ -90,7 +90,7 @@ class CrossEncoder:
         texts: Sequence[str],
         config: CrossEncoderConfig = CrossEncoderConfig(),
     ):
-        encoder.check_untuned()
+        encoder.checkpoint.check_plain()
         self.spec: FeatureSpec = retriever.spec
         self.retriever, self.config = retriever, config
         if len(texts) != self.spec.catalogue_size:

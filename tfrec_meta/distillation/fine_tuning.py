@@ -230,15 +230,20 @@ def _optimizer(
 def _check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     path = folder / "run.json"
     text = json.dumps(run, indent=1, sort_keys=True)
-    if path.is_file():
-        earlier = path.read_text(encoding="utf-8")
-        if earlier != text:
-            raise ValueError(
-                f"{folder} holds a run of another recipe, checkpoint or data. Use another folder, "
-                "or remove this one."
-            )
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        differing = sorted(k for k in {*earlier, *now} if earlier.get(k) != now.get(k))
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Use another folder.") from error
+    if differing:
+        told = [f"`{k}` was {earlier.get(k)!r} and is {now.get(k)!r}" for k in differing]
+        raise ValueError(
+            f"{folder} holds a run of another recipe, checkpoint or data: {'; '.join(told)}. Use "
+            "another folder, or remove this one."
+        )

@@ -66,6 +66,21 @@ def tuned_weights(model: Any, method: Method, size: int = 8, seed: int = 42) -> 
     return found
 
 
+def merge_low_rank(model: Any) -> None:
+    """Adds what LoRA learned to the dense layers' weights, and takes it away beside them.
+
+    Args:
+        model: that `tuned_weights` changed by the method "lora".
+    """
+    for attention, _, _ in _layers(model):
+        is_bert = model.config.model_type == "bert"
+        inner = attention.self_attention if is_bert else attention
+        for name in ("query", "value") if is_bert else ("q_lin", "v_lin"):
+            layer = getattr(inner, name)
+            layer.dense.kernel.assign_add(tf.matmul(layer.down, layer.up))
+            setattr(inner, name, layer.dense)
+
+
 class LowRank(tf_keras.layers.Layer):
     """A dense layer, and beside it one of low rank: W x + B A x, of which B begins as zeros.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,13 +55,13 @@ def fine_tuned(
         A new encoder with the same cache, and a checksum, encodings and a curve of its own.
 
     Raises:
-        ValueError: without texts, if no user has two items of the catalogue, if `encoder` is tuned
-            already, or if `folder` holds another run.
+        ValueError: without texts, if no user has two items of the catalogue, if `encoder` has
+            adapters or a prefix already, or if `folder` holds another run.
 
     Source: "Sentence-BERT" (EMNLP 2019) with in-batch negatives (Henderson et al., "Efficient
     Natural Language Response Suggestion for Smart Reply", 2017).
     """
-    encoder.check_untuned()
+    encoder.checkpoint.check_plain()
     groups = Groups(Pairs.of(data, features), config)
     ids, mask = encoder.tokens(["", *item_texts(features, data.items, columns)])
     model = encoder.checkpoint.model(config.mixed_precision, config.dropout)
@@ -93,7 +92,8 @@ def fine_tuned(
         },
         progress,
     )
-    found = _with_weights(encoder, weights, config)
+    learned = encoder.checkpoint.tuned(model, weights, config.method, config.size)
+    found = BertEncoder(learned, encoder.max_tokens, encoder.cache_folder)
     found.curve = curve
     return found
 
@@ -190,16 +190,3 @@ class Groups:
             begin += len(part)
         touched = self.pairs.touched[[user for user, _ in groups]][:, items].toarray()
         return {"items": items, "place": place, "touched": touched}
-
-
-def _with_weights(
-    encoder: BertEncoder, weights: Sequence[tf.Variable], config: FineTuningConfig
-) -> BertEncoder:
-    """The same encoder over a new model, which computes in float32 and has these weights."""
-    found = copy.copy(encoder)
-    model = encoder.checkpoint.model()
-    own = tuned_weights(model, config.method, config.size, config.seed)
-    for weight, learned in zip(own, weights, strict=True):
-        weight.assign(learned)
-    found.use(model, checksum_of([v.numpy() for v in model.weights if "pooler" not in v.name]))
-    return found
