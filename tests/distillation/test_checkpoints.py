@@ -1,5 +1,6 @@
 """Where checkpoints come from, and what is said of bad ones."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -170,6 +171,23 @@ def test_names_of_weights_are_those_of_the_hub(folder):
     assert found.weights.keys() == {k.removeprefix(f"{folder.name}.") for k in checkpoint.weights}
     for name, value in found.weights.items():
         np.testing.assert_array_equal(value, checkpoint.weights[f"{folder.name}.{name}"], name)
+
+
+def test_names_of_old_checkpoints_are_understood(folder):
+    new = BertCheckpoint.load(folder)
+    names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+
+    def old_name(name):
+        return next((name.replace(n, o) for n, o in names.items() if name.endswith(n)), name)
+
+    old = dataclasses.replace(new, weights={old_name(k): v for k, v in new.weights.items()})
+    assert old.weights.keys() != new.weights.keys()
+    ids = tf.constant([[2, 4, 5, 3]])
+    models = [one.model() for one in (old, new)]
+    said, expected = (model(ids).last_hidden_state for model in models)
+    np.testing.assert_array_equal(said, expected)
+    tuned = old.tuned(models[0], tuned_weights(models[0], "all"), "all", 1)
+    assert not any("gamma" in name or "beta" in name for name in tuned.weights)
 
 
 @pytest.mark.parametrize("added", [{}, {"method": "adapters", "size": 2}, {"method": "x"}, [1]])

@@ -1,6 +1,10 @@
 """Steps, accumulation, and going on after a kill."""
 
 import dataclasses
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 from tests.distillation.tiny_bert import write_tiny_bert
 from tfrec_meta.distillation import BertCheckpoint, FineTuningConfig
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+ROOT = Path(__file__).parents[2]
 RECIPE = FineTuningConfig(epochs=2, learning_rate=0.1, weight_decay=0.0, checkpoint_every=2)
 
 
@@ -84,6 +89,33 @@ def test_a_run_goes_on_after_a_kill_and_ends_alike(tmp_path, at):
     again, curve = fitted(batches=killed, folder=tmp_path)  # done: nothing is asked for
     np.testing.assert_array_equal(again, expected)
     assert curve == expected_curve
+
+
+def test_a_process_that_was_killed_leaves_what_a_later_one_goes_on_with(tmp_path):
+    expected, expected_curve = fitted()
+    script = f"""
+import os, signal
+from tests.distillation.test_fine_tuning import batch_of, fitted
+
+def killed(step):
+    if step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch_of(step)
+
+fitted(batches=killed, folder={str(tmp_path)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    asked = []
+
+    def counted(step):
+        asked.append(step)
+        return batch_of(step)
+
+    found, curve = fitted(batches=counted, folder=tmp_path)
+    np.testing.assert_array_equal(found, expected)
+    assert curve == expected_curve
+    assert asked == [4, 5]
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):

@@ -107,6 +107,25 @@ def test_value_relations_are_the_divergence_of_the_softmax_of_scaled_products():
     assert found.numpy() == pytest.approx(expected, rel=1e-5)
 
 
+def test_value_relations_of_padding_count_nothing():
+    draw = np.random.default_rng(0)
+    student, teacher = draw.normal(size=(2, 3, 4, 5)), draw.normal(size=(2, 3, 4, 6))
+    counted = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
+    expected, rows = 0.0, 0
+    for text, tokens in enumerate((4, 2)):
+        for head in range(3):
+            own, said = (
+                scipy.special.softmax(v @ v.T / np.sqrt(v.shape[1]), axis=1)
+                for v in (student[text, head, :tokens], teacher[text, head, :tokens])
+            )
+            expected += scipy.special.rel_entr(said, own).sum()
+            rows += tokens
+    found = losses.value_relations(
+        tf.constant(student, tf.float32), tf.constant(teacher, tf.float32), counted[:, None, :]
+    )
+    assert found.numpy() == pytest.approx(expected / rows, rel=1e-5)
+
+
 @pytest.mark.parametrize("loss", [losses.distances, losses.angles, losses.value_relations])
 def test_equal_vectors_have_finite_gradients(loss):
     student = tf.Variable(tf.ones([4, 3]))

@@ -18,6 +18,7 @@ from tfrec_meta.distillation.cross_encoder import (
 )
 from tfrec_meta.distillation.fine_tuning import FineTuningConfig
 from tfrec_meta.distillation.item_text import item_texts
+from tfrec_meta.distillation.small_bert import SmallBertConfig, small_bert
 from tfrec_meta.distillation.teachers import MeanTeacher
 from tfrec_meta.distillation.text_two_tower import fine_tuned
 from tfrec_meta.distillation.text_vectors import (
@@ -41,12 +42,14 @@ __all__ = [
     "FineTuningConfig",
     "Learner",
     "MeanTeacher",
+    "SmallBertConfig",
     "data_embedding",
     "fine_tuned",
     "fine_tuned_cross_encoder",
     "item_slices",
     "item_texts",
     "measured",
+    "small_bert",
     "teacher_features",
     "text_columns",
     "with_text_vectors",

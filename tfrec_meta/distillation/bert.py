@@ -97,9 +97,7 @@ class BertEncoder:
         Raises:
             TypeError: for what is no string, as None.
         """
-        strange = next((p for p, text in enumerate(texts) if not isinstance(text, str)), None)
-        if strange is not None:
-            raise TypeError(f"Text {strange} is {texts[strange]!r}; give strings, '' for none.")
+        check_strings(texts)
         cache = self.cache
         known = {} if cache is None else cache.read()
         keys = [key_of(text) for text in texts]
@@ -139,6 +137,15 @@ class BertEncoder:
         return vectors
 
 
+def check_strings(texts: Sequence[str]) -> None:
+    """Raises:
+    TypeError: for what is no string, as None.
+    """
+    strange = next((p for p, text in enumerate(texts) if not isinstance(text, str)), None)
+    if strange is not None:
+        raise TypeError(f"Text {strange} is {texts[strange]!r}; give strings, '' for none.")
+
+
 def mean_of_tokens(
     model: Any, ids: tf.Tensor, mask: tf.Tensor, training: bool = False
 ) -> tf.Tensor:
@@ -150,7 +157,17 @@ def mean_of_tokens(
         mask: int32 [N, T], 1 for tokens, 0 for padding.
         training: whether there is dropout.
     """
-    hidden = model(input_ids=ids, attention_mask=mask, training=training).last_hidden_state
+    found = model(input_ids=ids, attention_mask=mask, training=training)
+    return pooled(found.last_hidden_state, mask)
+
+
+def pooled(hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """float32 [N, hidden], of length 1: the mean over a text's tokens.
+
+    Args:
+        hidden: [N, T, hidden], what a BERT makes of tokens.
+        mask: int32 [N, T], 1 for tokens, 0 for padding.
+    """
     hidden = tf.cast(hidden, tf.float32)  # of a model in bfloat16, too
     counted = tf.cast(mask, tf.float32)[:, :, None]
     mean = tf.reduce_sum(hidden * counted, axis=1) / tf.reduce_sum(counted, axis=1)

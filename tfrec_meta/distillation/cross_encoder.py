@@ -12,9 +12,11 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.distillation.bert import BertEncoder
 from tfrec_meta.distillation.fine_tuning import (
     FineTuningConfig,
+    batches_over,
     checksum_of,
     fit,
     seed_dropout,
+    steps_over,
 )
 from tfrec_meta.distillation.item_text import item_texts
 from tfrec_meta.distillation.pairs import Pairs
@@ -309,8 +311,7 @@ class Events:
     @property
     def steps(self) -> int:
         """In all."""
-        recipe = self.config.fine_tuning
-        return -(-recipe.epochs * len(self.pairs.rows) // (recipe.batch_size * recipe.accumulation))
+        return steps_over(len(self.pairs.rows), self.config.fine_tuning)
 
     def batches(self, step: int) -> list[dict[str, np.ndarray]]:
         """The batches of a step, alike whenever it is asked.
@@ -318,19 +319,10 @@ class Events:
         Each has `items` int32 [B, 1 + negatives], the chosen one first, and `history` int32 [B,
         history_items], a sample of the user's others.
         """
-        recipe, events = self.config.fine_tuning, len(self.pairs.rows)
-        size = recipe.batch_size
-        first = step * size * recipe.accumulation
-        stop = min(first + size * recipe.accumulation, recipe.epochs * events)
-        order = {
-            epoch: np.random.default_rng([recipe.seed, epoch]).permutation(events)
-            for epoch in range(first // events, (stop - 1) // events + 1)
-        }
-        taken = np.array([order[place // events][place % events] for place in range(first, stop)])
+        recipe = self.config.fine_tuning
         draw = np.random.default_rng([recipe.seed, recipe.epochs, step])
-        return [
-            self._batch(taken[start : start + size], draw) for start in range(0, len(taken), size)
-        ]
+        parts = batches_over(step, len(self.pairs.rows), recipe)
+        return [self._batch(part, draw) for part in parts]
 
     def _batch(self, events: np.ndarray, draw: np.random.Generator) -> dict[str, np.ndarray]:
         users, chosen = self.pairs.users[events], self.pairs.rows[events]

@@ -29,7 +29,7 @@ class FineTuningConfig:
         method: what is trained: "all", "lora", "adapters" or "prefix"; see `tuned_weights`.
         size: the rank, the bottleneck's width, or the rows of the prefix.
         epochs: passes over the events.
-        batch_size: users of a text two-tower, events of a cross-encoder, a batch.
+        batch_size: users of a text two-tower, events of a cross-encoder, texts of a small BERT.
         accumulation: batches whose gradients make one step.
         learning_rate: at its peak; it rises over the first tenth of the steps and falls along a
             cosine to 0. Few weights take higher ones than all: 1e-3.
@@ -70,6 +70,30 @@ class FineTuningConfig:
             raise ValueError(f"`weight_decay`={self.weight_decay}; use 0 or more.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout`={self.dropout}; use a share in [0, 1).")
+
+
+def steps_over(rows: int, config: FineTuningConfig) -> int:
+    """Of all epochs in a row, without a break between them."""
+    return -(-config.epochs * rows // (config.batch_size * config.accumulation))
+
+
+def batches_over(step: int, rows: int, config: FineTuningConfig) -> list[np.ndarray]:
+    """Which rows the batches of a step have, int64; alike whenever it is asked.
+
+    Args:
+        step: from 0.
+        rows: of an epoch, each of which has an order of its own.
+        config: the recipe.
+    """
+    size = config.batch_size
+    first = step * size * config.accumulation
+    stop = min(first + size * config.accumulation, config.epochs * rows)
+    order = {
+        epoch: np.random.default_rng([config.seed, epoch]).permutation(rows)
+        for epoch in range(first // rows, (stop - 1) // rows + 1)
+    }
+    taken = np.array([order[place // rows][place % rows] for place in range(first, stop)])
+    return [taken[start : start + size] for start in range(0, len(taken), size)]
 
 
 def fit(

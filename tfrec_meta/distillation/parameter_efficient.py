@@ -81,6 +81,14 @@ def merge_low_rank(model: Any) -> None:
             setattr(inner, name, layer.dense)
 
 
+def last_values(model: Any) -> tuple[Any, int]:
+    """The layer that makes the values of a model's last attention, and the number of its heads."""
+    attention = list(_layers(model))[-1][0]
+    if model.config.model_type == "bert":
+        return attention.self_attention.value, int(model.config.num_attention_heads)
+    return attention.v_lin, int(model.config.n_heads)
+
+
 class LowRank(tf_keras.layers.Layer):
     """A dense layer, and beside it one of low rank: W x + B A x, of which B begins as zeros.
 

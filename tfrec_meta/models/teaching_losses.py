@@ -102,23 +102,33 @@ def angles(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
     return _huber(_cosines_of_triples(student), _cosines_of_triples(teacher))
 
 
-def value_relations(student: tf.Tensor, teacher: tf.Tensor) -> tf.Tensor:
+def value_relations(
+    student: tf.Tensor, teacher: tf.Tensor, counted: tf.Tensor | None = None
+) -> tf.Tensor:
     """KL divergence between softmax(V V' / sqrt(d)) of the two, the mean over rows; float32 scalar.
 
     Args:
         student: float32 [..., n, d]: the values of n tokens, or the vectors of n items.
         teacher: float32 [..., n, D].
+        counted: bool, that broadcasts to [..., n]; False for padding. All count without it.
 
     Source: Wang et al., "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of
     Pre-Trained Transformers", NeurIPS 2020, equations 8 to 10.
     """
-    said, own = _log_relations(teacher), _log_relations(student)
-    return tf.reduce_mean(tf.reduce_sum(tf.exp(said) * (said - own), axis=-1))
+    said, own = _log_relations(teacher, counted), _log_relations(student, counted)
+    each = tf.reduce_sum(tf.exp(said) * (said - own), axis=-1)
+    if counted is None:
+        return tf.reduce_mean(each)
+    weights = tf.broadcast_to(tf.cast(counted, each.dtype), tf.shape(each))
+    return tf.math.divide_no_nan(tf.reduce_sum(each * weights), tf.reduce_sum(weights))
 
 
-def _log_relations(values: tf.Tensor) -> tf.Tensor:
+def _log_relations(values: tf.Tensor, counted: tf.Tensor | None) -> tf.Tensor:
     scale = tf.math.rsqrt(tf.cast(tf.shape(values)[-1], values.dtype))
-    return tf.nn.log_softmax(tf.matmul(values, values, transpose_b=True) * scale)
+    products = tf.matmul(values, values, transpose_b=True) * scale
+    if counted is not None:
+        products = tf.where(counted[..., None, :], products, MASKED)
+    return tf.nn.log_softmax(products)
 
 
 def _relative_distances(vectors: tf.Tensor) -> tf.Tensor:
