@@ -141,7 +141,7 @@ def test_an_identity_is_of_weights_config_and_tokenizer(folder, tmp_path):
     assert other.identity != own.identity
 
 
-@pytest.mark.parametrize("method", ["all", "lora", "adapters", "prefix"])
+@pytest.mark.parametrize("method", ["all", "lora", "lora_everywhere", "adapters", "prefix"])
 def test_a_tuned_model_is_saved_whole(folder, tmp_path, method):
     checkpoint = BertCheckpoint.load(folder)
     model = checkpoint.model()

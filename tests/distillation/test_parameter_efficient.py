@@ -1,6 +1,6 @@
 """What is trained of a BERT, and what it leaves as it was."""
 
-from tests.distillation.tiny_bert import LAYERS, WIDTH, write_tiny_bert
+from tests.distillation.tiny_bert import HIDDEN, LAYERS, WIDTH, write_tiny_bert
 from tfrec_meta.distillation import BertCheckpoint
 from tfrec_meta.distillation.bert import mean_of_tokens
 from tfrec_meta.distillation.parameter_efficient import (
@@ -22,6 +22,7 @@ MASK = tf.constant([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 NORMS = 2 * 2 * WIDTH  # scales and shifts of a layer
 ADDED = {  # of a layer, of size 3
     "lora": 2 * (WIDTH * 3 + 3 * WIDTH),
+    "lora_everywhere": 4 * (WIDTH * 3 + 3 * WIDTH) + 2 * 3 * (WIDTH + HIDDEN),
     "adapters": 2 * (WIDTH * 3 + 3 + 3 * WIDTH) + NORMS,
     "prefix": 2 * 3 * WIDTH,
 }
@@ -39,7 +40,7 @@ def gradients(model, weights):
     return tape.gradient(loss, weights)
 
 
-@pytest.mark.parametrize("method", ["lora", "adapters", "prefix"])
+@pytest.mark.parametrize("method", ["lora", "lora_everywhere", "adapters", "prefix"])
 def test_few_weights_are_trained_and_each_of_them_matters(checkpoint, method):
     model = checkpoint.model(dropout=0.0)
     before = mean_of_tokens(model, IDS, MASK)
@@ -88,11 +89,12 @@ def test_padding_does_not_change_a_text(checkpoint, method):
     np.testing.assert_allclose(mean_of_tokens(model, IDS, MASK)[1:], alone, atol=1e-5)
 
 
-def test_merged_low_rank_says_the_same_in_the_weights_of_the_model(checkpoint):
+@pytest.mark.parametrize("method", ["lora", "lora_everywhere"])
+def test_merged_low_rank_says_the_same_in_the_weights_of_the_model(checkpoint, method):
     model = checkpoint.model()
     count = len(model.weights)
     draw = np.random.default_rng(3)
-    for weight in tuned_weights(model, "lora", size=3):
+    for weight in tuned_weights(model, method, size=3):
         weight.assign(draw.normal(scale=0.3, size=weight.shape))
     learned = mean_of_tokens(model, IDS, MASK)
     assert np.abs(learned - mean_of_tokens(checkpoint.model(), IDS, MASK)).max() > 1e-2

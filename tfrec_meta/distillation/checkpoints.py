@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.data.files import PathLike, atomic_folder
-from tfrec_meta.distillation.parameter_efficient import Method, merge_low_rank, tuned_weights
+from tfrec_meta.distillation.parameter_efficient import (
+    LOW_RANK,
+    Method,
+    merge_low_rank,
+    tuned_weights,
+)
 from tfrec_meta.keras import tf_keras
 
 import numpy as np
@@ -148,7 +153,7 @@ class BertCheckpoint:
             weights: what `tuned_weights` gave of it.
             method, size: what `tuned_weights` was told.
         """
-        if method == "lora":
+        if method in LOW_RANK:
             merge_low_rank(model)
         arrays, config = _arrays_of(model, self.kind), dict(self.config)
         if method in ("adapters", "prefix"):
@@ -183,7 +188,7 @@ class BertCheckpoint:
         if _ADDED in self.config:
             raise ValueError(
                 f"{self.name} has weights beside BERT's own already, and can't be trained further. "
-                "Begin with a checkpoint that has none; those of 'all' and 'lora' are such."
+                "Begin with a checkpoint that has none; those of 'all' and LoRA are such."
             )
 
     def model(self, mixed_precision: bool = False, dropout: float | None = None) -> Any:

@@ -26,7 +26,8 @@ class FineTuningConfig:
     """The recipe.
 
     Args:
-        method: what is trained: "all", "lora", "adapters" or "prefix"; see `tuned_weights`.
+        method: what is trained: "all", "lora", "lora_everywhere", "adapters" or "prefix"; see
+            `tuned_weights`.
         size: the rank, the bottleneck's width, or the rows of the prefix.
         epochs: passes over the events.
         batch_size: users of a text two-tower, events of a cross-encoder, texts of a small BERT.

@@ -6,13 +6,14 @@ Of these, all but a prefix leave a model's vectors as they are until they have l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from tfrec_meta.keras import tf_keras
 
 import tensorflow as tf
 
-Method = Literal["all", "lora", "adapters", "prefix"]
+Method = Literal["all", "lora", "lora_everywhere", "adapters", "prefix"]
+LOW_RANK = ("lora", "lora_everywhere")
 
 
 def tuned_weights(model: Any, method: Method, size: int = 8, seed: int = 42) -> list[tf.Variable]:
@@ -20,9 +21,10 @@ def tuned_weights(model: Any, method: Method, size: int = 8, seed: int = 42) -> 
 
     Args:
         model: a TFBertModel or TFDistilBertModel; each is changed at most once.
-        method: "all"; "lora", a change of low rank of queries and values; "adapters", bottlenecks
-            behind attention and the feed-forward part, trained with the scales and shifts of
-            normalisation; "prefix", rows before each layer's keys and values.
+        method: "all"; "lora", a change of low rank of queries and values;
+            "lora_everywhere", of each dense layer; "adapters", bottlenecks behind attention and the
+            feed-forward part, trained with the scales and shifts of normalisation; "prefix", rows
+            before each layer's keys and values.
         size: the rank, the bottleneck's width, or the rows of the prefix; nothing to "all".
         seed: of initial values.
 
@@ -45,22 +47,19 @@ def tuned_weights(model: Any, method: Method, size: int = 8, seed: int = 42) -> 
         raise ValueError(f"`size`={size}; use 1 or more.")
     draws = iter(range(seed, seed + 1_000_000))
     found: list[tf.Variable] = []
-    for attention, outputs, norms in _layers(model):
-        is_bert = model.config.model_type == "bert"
-        query, key, value = ("query", "key", "value") if is_bert else ("q_lin", "k_lin", "v_lin")
-        inner = attention.self_attention if is_bert else attention
-        if method == "lora":
-            for name in (query, value):
-                found += _replace(inner, name, LowRank(getattr(inner, name), size, next(draws)))
+    for layer in _layers(model):
+        if method in LOW_RANK:
+            query, _, value = layer.projections
+            for spot in (query, value) if method == "lora" else layer.dense:
+                found += _replace(spot, LowRank(_at(spot), size, next(draws)))
         elif method == "adapters":
-            for owner, name in outputs:
-                found += _replace(owner, name, Adapter(getattr(owner, name), size, next(draws)))
-            found += [weight for norm in norms for weight in norm.trainable_weights]
+            for spot in layer.outputs:
+                found += _replace(spot, Adapter(_at(spot), size, next(draws)))
+            found += [weight for norm in layer.norms for weight in norm.trainable_weights]
         else:
-            for name in (key, value):
-                skipped = 0 if is_bert else size
-                rows = PrefixRows(getattr(inner, name), size, skipped, next(draws))
-                found += _replace(inner, name, rows)
+            skipped = 0 if model.config.model_type == "bert" else size
+            for spot in layer.projections[1:]:
+                found += _replace(spot, PrefixRows(_at(spot), size, skipped, next(draws)))
     if method == "prefix":
         _make_room(model, size)
     return found
@@ -70,23 +69,21 @@ def merge_low_rank(model: Any) -> None:
     """Adds what LoRA learned to the dense layers' weights, and takes it away beside them.
 
     Args:
-        model: that `tuned_weights` changed by the method "lora".
+        model: that `tuned_weights` changed by "lora" or "lora_everywhere".
     """
-    for attention, _, _ in _layers(model):
-        is_bert = model.config.model_type == "bert"
-        inner = attention.self_attention if is_bert else attention
-        for name in ("query", "value") if is_bert else ("q_lin", "v_lin"):
-            layer = getattr(inner, name)
-            layer.dense.kernel.assign_add(tf.matmul(layer.down, layer.up))
-            setattr(inner, name, layer.dense)
+    for layer in _layers(model):
+        for spot in layer.dense:
+            found = _at(spot)
+            if isinstance(found, LowRank):
+                found.dense.kernel.assign_add(tf.matmul(found.down, found.up))
+                setattr(*spot, found.dense)
 
 
 def last_values(model: Any) -> tuple[Any, int]:
     """The layer that makes the values of a model's last attention, and the number of its heads."""
-    attention = list(_layers(model))[-1][0]
-    if model.config.model_type == "bert":
-        return attention.self_attention.value, int(model.config.num_attention_heads)
-    return attention.v_lin, int(model.config.n_heads)
+    config = model.config
+    heads = config.num_attention_heads if config.model_type == "bert" else config.n_heads
+    return _at(list(_layers(model))[-1].projections[2]), int(heads)
 
 
 class LowRank(tf_keras.layers.Layer):
@@ -197,16 +194,50 @@ class _RoomInDistilBert(tf_keras.layers.Layer):
         return self.attention(query, key, value, mask, *others, training=training)
 
 
-def _layers(model: Any) -> Iterator[tuple[Any, list[tuple[Any, str]], list[Any]]]:
-    """Of each layer its attention, the dense layers before its sums, and its normalisations."""
+_Spot = tuple[Any, str]  # a layer, and the name of a dense layer within it
+
+
+class _Layer(NamedTuple):
+    """Where the parts of a layer are.
+
+    Attributes:
+        projections: to queries, keys and values.
+        hidden: the dense layer that begins the feed-forward part.
+        outputs: those before the sums, of attention and of the feed-forward part.
+        norms: the normalisations behind the sums.
+    """
+
+    projections: tuple[_Spot, _Spot, _Spot]
+    hidden: _Spot
+    outputs: tuple[_Spot, _Spot]
+    norms: tuple[Any, Any]
+
+    @property
+    def dense(self) -> list[_Spot]:
+        """All dense layers."""
+        return [*self.projections, self.outputs[0], self.hidden, self.outputs[1]]
+
+
+def _layers(model: Any) -> Iterator[_Layer]:
     if model.config.model_type == "bert":
         for layer in model.bert.encoder.layer:
-            parts = [layer.attention.dense_output, layer.bert_output]
-            yield layer.attention, [(p, "dense") for p in parts], [p.LayerNorm for p in parts]
+            own = layer.attention.self_attention
+            parts = layer.attention.dense_output, layer.bert_output
+            yield _Layer(
+                ((own, "query"), (own, "key"), (own, "value")),
+                (layer.intermediate, "dense"),
+                ((parts[0], "dense"), (parts[1], "dense")),
+                (parts[0].LayerNorm, parts[1].LayerNorm),
+            )
     else:
         for layer in model.distilbert.transformer.layer:
-            outputs = [(layer.attention, "out_lin"), (layer.ffn, "lin2")]
-            yield layer.attention, outputs, [layer.sa_layer_norm, layer.output_layer_norm]
+            own = layer.attention
+            yield _Layer(
+                ((own, "q_lin"), (own, "k_lin"), (own, "v_lin")),
+                (layer.ffn, "lin1"),
+                ((own, "out_lin"), (layer.ffn, "lin2")),
+                (layer.sa_layer_norm, layer.output_layer_norm),
+            )
 
 
 def _make_room(model: Any, rows: int) -> None:
@@ -219,6 +250,10 @@ def _make_room(model: Any, rows: int) -> None:
             layer.attention = _RoomInDistilBert(layer.attention, rows)
 
 
-def _replace(owner: Any, name: str, layer: Any) -> list[tf.Variable]:
-    setattr(owner, name, layer)
+def _at(spot: _Spot) -> Any:
+    return getattr(*spot)
+
+
+def _replace(spot: _Spot, layer: Any) -> list[tf.Variable]:
+    setattr(*spot, layer)
     return list(layer.own)

@@ -62,7 +62,7 @@ def small_bert(
     """An encoder with fewer layers than `teacher`, whose vectors of texts are like its own.
 
     Args:
-        teacher: a checkpoint as it is, or fine-tuned by "all" or "lora"; it stays as it is.
+        teacher: a checkpoint as it is, or fine-tuned by "all" or LoRA; it stays as it is.
         texts: that are read; no labels are needed.
         config: shape, losses and recipe.
         folder: for checkpoints; the same call goes on after a kill, and is done at once after the
