@@ -173,6 +173,15 @@ def test_names_of_weights_are_those_of_the_hub(folder):
         np.testing.assert_array_equal(value, checkpoint.weights[f"{folder.name}.{name}"], name)
 
 
+def test_a_model_without_a_pooler_is_loaded_without_warnings(folder, capfd):
+    import transformers
+
+    before = transformers.logging.get_verbosity()
+    BertCheckpoint.load(folder).model()
+    assert "pooler" not in capfd.readouterr().err
+    assert transformers.logging.get_verbosity() == before
+
+
 def test_names_of_old_checkpoints_are_understood(folder):
     new = BertCheckpoint.load(folder)
     names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}

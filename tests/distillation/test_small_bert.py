@@ -145,6 +145,7 @@ def test_what_teaches_nothing_is_refused(teacher):
         ({"vectors": -1.0}, "`vectors`=-1.0"),
         ({"relations": float("nan")}, "`relations`=nan"),
         ({"vectors": 0.0, "relations": 0.0}, "nothing to learn"),
+        ({"fine_tuning": FineTuningConfig(method="prefix")}, "`method`='prefix'"),
     ],
 )
 def test_configs_that_make_no_sense_are_refused(changes, message):

@@ -216,7 +216,9 @@ class BertCheckpoint:
             }
             config |= dict.fromkeys(names[self.kind], dropout)
         before = tf_keras.mixed_precision.global_policy()
+        told_of = transformers.logging.get_verbosity()
         try:
+            transformers.logging.set_verbosity_error()  # what lacks is told below
             if mixed_precision:
                 tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
             model = getattr(transformers, f"TF{name}Model")(
@@ -240,6 +242,7 @@ class BertCheckpoint:
             ) from error
         finally:
             tf_keras.mixed_precision.set_global_policy(before)
+            transformers.logging.set_verbosity(told_of)
         lacking = [key for key in told["missing_keys"] if "pooler" not in key]
         if lacking:
             raise ValueError(

@@ -50,6 +50,10 @@ class SmallBertConfig:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use 0 or more.")
         if not self.vectors + self.relations:
             raise ValueError("`vectors` and `relations` are 0: there is nothing to learn.")
+        if self.fine_tuning.method == "prefix":
+            raise ValueError(
+                "`method`='prefix' adds values that the teacher hasn't. Use another, as 'all'."
+            )
 
 
 def small_bert(
