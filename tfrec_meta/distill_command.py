@@ -43,10 +43,8 @@ def distill(options: argparse.Namespace) -> Answer:
     split = run.split
     events = f"{len(split.train_index):,} events to train on"
     print(f"{split.data!r}, {split.protocol}: {events}", file=sys.stderr)
-    from tfrec_meta import (
-        api,
-        distilling,
-    )  # after the data: what is wrong with that is said at once
+    # After the data: what is wrong with that is said at once.
+    from tfrec_meta import api, distilling
 
     runs = iter(taught)
     teachers = [

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query, Teacher
-from tfrec_meta.models.lessons import Lesson
+from tfrec_meta.models.contract import Query
 from tfrec_meta.models.retrieval_task import (
     Negatives,
     RetrievalLossConfig,
     RetrievalTask,
 )
+from tfrec_meta.models.retrieval_tower import RetrievalTower
 from tfrec_meta.models.towers import FeatureSum, left_out, mean_of_rows, on_unit_sphere
-from tfrec_meta.models.trainable import TrainableRecommender
 
 import tensorflow as tf
 
@@ -65,7 +63,7 @@ class ContentTowerConfig(RetrievalLossConfig):
             )
 
 
-class ContentTower(TrainableRecommender):
+class ContentTower(RetrievalTower):
     """Features of an item to a vector, and the mean of the history's such vectors to a query.
 
     No item has an embedding of its own, so an item that nobody has touched is as good as any other
@@ -79,7 +77,6 @@ class ContentTower(TrainableRecommender):
 
     family = "content_tower"
     config_type = ContentTowerConfig
-    has_embeddings = True
     has_item_ids = False
     warm_start_fields = ("embedding_dim", "hidden")
 
@@ -105,7 +102,6 @@ class ContentTower(TrainableRecommender):
         self.item_index = _index("item_index", rows, dim + 1)
         self.history_index = _index("history_index", rows, dim)
         self.task = RetrievalTask(config, rows, dim + 1, only_met=True)
-        self.lesson: Lesson | None = None
 
     # Training.
 
@@ -151,19 +147,6 @@ class ContentTower(TrainableRecommender):
             said=None if self.lesson is None else self.lesson.scores(inputs),
         )
 
-    def teach(self, teacher: Teacher) -> None:
-        """See the contract; the teacher is asked about each training query as it comes."""
-        self.check_teachable(self.config)
-        self.lesson = Lesson(teacher, self.spec, self.config, self.config.embedding_dim)
-
-    @classmethod
-    def check_teachable(cls, config: Any) -> None:
-        """See the contract."""
-        config.check_teachable()
-
-    def after_step(self, inputs: Query) -> None:
-        self.task.remember(inputs["item_id"], self._embed_known_items)
-
     def refresh(self, chunk: int = 65_536) -> None:
         """Recomputes the vectors of the whole catalogue, which `logits` uses; after training."""
         rows = self._all_rows()
@@ -175,9 +158,6 @@ class ContentTower(TrainableRecommender):
         self.item_index.assign(tf.concat(items, axis=0))
         self.history_index.assign(tf.concat(histories, axis=0))
 
-    def training_only(self) -> Sequence[tf.Variable]:
-        return [*self.task.weights, *([] if self.lesson is None else self.lesson.weights)]
-
     # The contract.
 
     def embed_query(self, query: Query) -> tf.Tensor:
@@ -187,16 +167,6 @@ class ContentTower(TrainableRecommender):
     def embed_item(self, item: Query) -> tf.Tensor:
         """float32 [B, embedding_dim + 1]; `item` holds encoded features."""
         return self._candidates(self._states(item))
-
-    def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
-        embedding = self.embed_query(query)
-        if items is None:
-            return tf.matmul(embedding, self.item_index[1:], transpose_b=True)
-        return tf.einsum("bd,bcd->bc", embedding, tf.gather(self.item_index, items))
-
-    def item_embeddings(self) -> tf.Tensor:
-        """float32 [catalogue, embedding_dim], the bias left out: how like two items are."""
-        return self.item_index[1:, :-1]
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, Any]:
@@ -263,9 +233,6 @@ class ContentTower(TrainableRecommender):
         if self.config.normalise:
             total = on_unit_sphere(total)
         return tf.concat([total / self.config.temperature, tf.ones_like(total[:, :1])], axis=1)
-
-    def _embed_known_items(self, rows: tf.Tensor) -> tf.Tensor:
-        return self.embed_item(self._known_item(rows))
 
     def other_weights(self) -> dict[str, list[tf.Variable]]:
         layers = {layer.name: layer.weights for layer in (*self.hidden_layers, *self._heads())}

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, get_args
 
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import FeatureSpec, Vocabulary
-from tfrec_meta.models.contract import Query, Teacher
+from tfrec_meta.models.contract import Query
 from tfrec_meta.models.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.item_embeddings import ItemInitializer, initialised
-from tfrec_meta.models.lessons import Lesson
 from tfrec_meta.models.retrieval_task import RetrievalLossConfig, RetrievalTask
+from tfrec_meta.models.retrieval_tower import RetrievalTower
 from tfrec_meta.models.towers import (
     mean_of_rows,
     multilayer_perceptron,
     on_unit_sphere,
 )
-from tfrec_meta.models.trainable import TrainableRecommender
 
 import tensorflow as tf
 
@@ -97,7 +95,7 @@ class TwoTowerConfig(RetrievalLossConfig):
             raise ValueError(f"`encoder_dropout`={self.encoder_dropout}; use a share in [0, 1).")
 
 
-class TwoTower(TrainableRecommender):
+class TwoTower(RetrievalTower):
     """Query tower (id, history, features) and candidate tower (id, features), joined by a product.
 
     The query embedding carries 1 / temperature and a constant 1, the item embedding its bias, so
@@ -109,7 +107,6 @@ class TwoTower(TrainableRecommender):
 
     family = "two_tower"
     config_type = TwoTowerConfig
-    has_embeddings = True
 
     def __init__(self, config: TwoTowerConfig, spec: FeatureSpec):
         super().__init__(config, spec)
@@ -140,7 +137,6 @@ class TwoTower(TrainableRecommender):
             tf.zeros([items, dim + 1]), trainable=False, name="item_index"
         )
         self.task = RetrievalTask(config, items, dim + 1)
-        self.lesson: Lesson | None = None
         for layers in (self.query_layers, self.item_layers):
             if layers is not None:
                 layers.build([None, dim])
@@ -194,19 +190,6 @@ class TwoTower(TrainableRecommender):
             said=None if self.lesson is None else self.lesson.scores(query),
         )
 
-    def teach(self, teacher: Teacher) -> None:
-        """See the contract; the teacher is asked about each training query as it comes."""
-        self.check_teachable(self.config)
-        self.lesson = Lesson(teacher, self.spec, self.config, self.config.embedding_dim)
-
-    @classmethod
-    def check_teachable(cls, config: Any) -> None:
-        """See the contract."""
-        config.check_teachable()
-
-    def after_step(self, inputs: Query) -> None:
-        self.task.remember(inputs["item_id"], self._embed_known_items)
-
     def refresh(self, chunk: int = 65_536) -> None:
         """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
         if self.config.popularity_bias:
@@ -250,19 +233,6 @@ class TwoTower(TrainableRecommender):
         if self.config.normalise:
             total = on_unit_sphere(total)
         return tf.concat([total, tf.gather(self.item_bias, rows)[:, None]], axis=1)
-
-    def _embed_known_items(self, rows: tf.Tensor) -> tf.Tensor:
-        return self.embed_item(self._known_item(rows))
-
-    def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
-        embedding = self.embed_query(query)
-        if items is None:
-            return tf.matmul(embedding, self.item_index[1:], transpose_b=True)
-        return tf.einsum("bd,bcd->bc", embedding, tf.gather(self.item_index, items))
-
-    def item_embeddings(self) -> tf.Tensor:
-        """float32 [catalogue, embedding_dim], the bias left out: how like two items are."""
-        return self.item_index[1:, :-1]
 
     def has_evidence(self, query: Query) -> tf.Tensor:
         if self.config.encoder == "none":
@@ -332,9 +302,6 @@ class TwoTower(TrainableRecommender):
         earlier = tf.range(rows.shape[1], dtype=tf.int64)[None, :] <= place[:, 1:]
         events["history"] = tf.where(earlier, tf.gather(rows, place[:, 0]), 0)
         return events, tf.gather_nd(states, place), place[:, 0]
-
-    def training_only(self) -> Sequence[tf.Variable]:
-        return [*self.task.weights, *([] if self.lesson is None else self.lesson.weights)]
 
     def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
         found, items = super().rows_of_tokens(), self.spec.items
