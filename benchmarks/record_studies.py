@@ -24,7 +24,7 @@ from typing import Any
 
 import tfrec_meta as tm
 from benchmarks.lecturers import lecturers
-from tfrec_meta import api, training
+from tfrec_meta import api, strategy_search, training
 from tfrec_meta.tuning import OBJECTIVE, SPACE_VERSION, OutOfTime, StrategySpace, StudyStore
 from tfrec_meta.tuning.data_profile import data_profile
 from tfrec_meta.tuning.oracles import MetaBayesianOracle
@@ -104,7 +104,7 @@ def record(name: str, trials: int) -> None:
     strategy = api.Strategy(training=tm.TrainingConfig(epochs=EPOCHS, patience=2, seed=SEED))
     space = StrategySpace(FAMILIES)
     features = api.fitted_features(strategy, split.train)
-    evaluate = api.trial_evaluator(split.train, split.validation, strategy, features)
+    evaluate = strategy_search.trial_evaluator(split.train, split.validation, strategy, features)
     oracle = MetaBayesianOracle(
         keras_tuner.Objective(OBJECTIVE, "max"),
         trials,

@@ -25,7 +25,7 @@ import tfrec_meta as tm
 from benchmarks import record_studies, searches
 from benchmarks.arguments import environment
 from benchmarks.record_studies import EPOCHS, FAMILIES, SEED
-from tfrec_meta import api
+from tfrec_meta import api, strategy_search
 from tfrec_meta.tuning import OBJECTIVE, StrategySpace
 from tfrec_meta.tuning.encoding import SpaceEncoding
 from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate
@@ -56,7 +56,7 @@ class Trainer:
             training=tm.TrainingConfig(epochs=EPOCHS, patience=2, seed=SEED)
         )
         self.features = api.fitted_features(self.strategy, self.split.train)
-        self._evaluate = api.trial_evaluator(
+        self._evaluate = strategy_search.trial_evaluator(
             self.split.train, self.split.validation, self.strategy, self.features
         )
         self._name = name

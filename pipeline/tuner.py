@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta import (
-    api,
     keras,  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
+    strategy_search,
 )
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline import events, work_folders
@@ -60,7 +60,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         events.interactions(events.read_files(files), settings["catalogue"])
         for files in (fn_args.train_files, fn_args.eval_files)
     )
-    tuner = api.strategy_tuner(
+    tuner = strategy_search.strategy_tuner(
         train,
         validation,
         strategy,

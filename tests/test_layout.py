@@ -39,17 +39,19 @@ ALLOWED = {
     "export.signatures": set(),
     "serving": {"export.signatures"},
     "doctor": {"data"},
-    "api": ON_TOP | {"distribution", "tuning", "distillation", "metalearning", "export"},
+    "api": ON_TOP | {"distribution", "distillation", "metalearning", "export"},
+    "strategy_search": ON_TOP | {"tuning", "distillation", "api"},
     "distilling": ON_TOP | {"distillation", "api"},
     "runs": ON_TOP | {"export", "api"},
     "run_options": {"runs"},
     "studies_command": {"tuning"},
-    "tune_command": {"api", "runs", "run_options"},
+    "tune_command": {"api", "strategy_search", "runs", "run_options"},
     "distill_command": {"api", "distilling", "runs", "run_options"},
     "cli": ON_TOP
     | {"export", "export.signatures", "api", "runs", "doctor", "serving"}
     | {"run_options", "studies_command", "tune_command", "distill_command"},
-    "pipeline": ON_TOP | {"tuning", "export", "export.signatures", "api", "serving"},
+    "pipeline": ON_TOP
+    | {"tuning", "export", "export.signatures", "api", "strategy_search", "serving"},
 }
 USERS_OF_THE_PIPELINE = ("pipeline", "tests", "examples", "benchmarks")
 NO_TENSORFLOW = ("data", "evaluation", "export.signatures")

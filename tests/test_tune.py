@@ -5,7 +5,7 @@ import json
 import math
 
 import tfrec_meta as tm
-from tfrec_meta import api
+from tfrec_meta import api, strategy_search
 from tfrec_meta.data import split_leave_last_out, synthetic
 from tfrec_meta.tuning import (
     OBJECTIVE,
@@ -75,7 +75,7 @@ def test_the_best_strategy_trains_to_what_its_trial_reached(study):
 
 def evaluator():
     features = tm.FeatureSpec.infer(SPLIT.train).fit(SPLIT.train)
-    return api.trial_evaluator(SPLIT.train, SPLIT.validation, QUICK, features)
+    return strategy_search.trial_evaluator(SPLIT.train, SPLIT.validation, QUICK, features)
 
 
 def test_what_a_report_raises_ends_a_training():
@@ -130,7 +130,7 @@ def test_a_ranker_of_ratings_is_searched_by_their_error():
 
 def test_the_same_call_again_only_reads(study, monkeypatch):
     found, folder = study
-    monkeypatch.setattr(api, "train", None)
+    monkeypatch.setattr(strategy_search, "train", None)
     again = tm.tune(
         SPLIT,
         trials=4,
@@ -166,7 +166,7 @@ def asked(data, monkeypatch):
         seen.update(train=train, validation=validation)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "trial_evaluator", stop)
+    monkeypatch.setattr(strategy_search, "trial_evaluator", stop)
     with pytest.raises(KeyboardInterrupt):
         tm.tune(data, trials=1, progress=False)
     return seen["train"], seen["validation"]
@@ -309,7 +309,7 @@ def by_formula(monkeypatch):
 
         return evaluate
 
-    monkeypatch.setattr(api, "trial_evaluator", evaluator)
+    monkeypatch.setattr(strategy_search, "trial_evaluator", evaluator)
     return asked
 
 
@@ -348,9 +348,13 @@ def test_a_second_study_begins_with_what_did_best_in_the_first(by_formula, tmp_p
 
 def test_earlier_studies_are_weighed_by_nearness_if_asked(by_formula, tmp_path, monkeypatch):
     asked, given = [], []
-    monkeypatch.setattr(api, "data_embedding", lambda *told: asked.append(told) or [1.0, 2.0])
-    weigh = api.affinities
-    monkeypatch.setattr(api, "affinities", lambda *told: given.append(told) or weigh(*told))
+    monkeypatch.setattr(
+        strategy_search, "data_embedding", lambda *told: asked.append(told) or [1.0, 2.0]
+    )
+    weigh = strategy_search.affinities
+    monkeypatch.setattr(
+        strategy_search, "affinities", lambda *told: given.append(told) or weigh(*told)
+    )
     formula(store=tmp_path, description="films", nearness=("texts",))
     assert asked == [(SPLIT.train, "films")]
     assert StudyStore(tmp_path).studies()[0].text_embedding == [1.0, 2.0]
@@ -403,18 +407,18 @@ def test_killed_and_run_again_no_trial_is_in_the_store_twice(by_formula, tmp_pat
             return whole(*given)
 
         whole = real()
-        monkeypatch.setattr(api, "trial_evaluator", lambda *_: evaluate)
+        monkeypatch.setattr(strategy_search, "trial_evaluator", lambda *_: evaluate)
         with pytest.raises(KeyboardInterrupt):
             formula(trials=6, folder=tmp_path / "study", store=tmp_path)
 
-    real = api.trial_evaluator
+    real = strategy_search.trial_evaluator
     killed(3)
     assert [line["kind"] for line in lines(tmp_path)] == ["study", *["trial"] * 3]
     # A trial that had just ended: in the folder, but not yet in the store.
     text = (tmp_path / "studies.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "studies.jsonl").write_text("".join(text[:-1]))
     killed(5)
-    monkeypatch.setattr(api, "trial_evaluator", real)
+    monkeypatch.setattr(strategy_search, "trial_evaluator", real)
     found = formula(trials=6, folder=tmp_path / "study", store=tmp_path)
     (study,) = StudyStore(tmp_path).studies()
     assert study.study_id == found.header["study_id"]
@@ -465,7 +469,7 @@ def test_a_search_leaves_its_page_and_logs(by_formula, tmp_path):
 
 
 def test_a_page_that_fails_costs_no_result(by_formula, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(api, "write_hparams", lambda *_: 1 / 0)
+    monkeypatch.setattr(strategy_search, "write_hparams", lambda *_: 1 / 0)
     assert len(formula(trials=2, folder=tmp_path, remember=False).trials) == 2
     assert "pages of the study" in caplog.text
 

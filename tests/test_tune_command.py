@@ -2,7 +2,7 @@
 
 import json
 
-from tfrec_meta import api, cli
+from tfrec_meta import api, cli, strategy_search
 from tfrec_meta.runs import Run
 from tfrec_meta.tuning import OBJECTIVE, StudyStore, prior_studies
 
@@ -26,7 +26,7 @@ def quick(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFREC_META_STUDIES", str(tmp_path / "home"))
-    monkeypatch.setattr(api, "trial_evaluator", evaluator)
+    monkeypatch.setattr(strategy_search, "trial_evaluator", evaluator)
     monkeypatch.setattr(prior_studies, "shipped_studies", list)
     return tried
 
@@ -113,7 +113,7 @@ def test_interrupted_it_says_that_the_same_call_goes_on(capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "tune", lambda *_, **__: interrupt())
+    monkeypatch.setattr(strategy_search, "tune", lambda *_, **__: interrupt())
     assert cli.main(["tune", DATA]) == 130
     assert f"interrupted: `tfrec-meta tune {DATA}` goes on where it stopped" in (
         capsys.readouterr().err

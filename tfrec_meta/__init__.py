@@ -27,7 +27,7 @@ _HOME = {
     "RankerConfig": "models",
     "Split": "data",
     "Strategy": "api",
-    "Study": "api",
+    "Study": "strategy_search",
     "Text": "features",
     "TrainingConfig": "training",
     "TwoStageConfig": "models",
@@ -56,7 +56,7 @@ _HOME = {
     "synthetic": "data",
     "text_teacher": "api",
     "train": "api",
-    "tune": "api",
+    "tune": "strategy_search",
 }
 
 __all__ = sorted(_HOME)

@@ -43,9 +43,10 @@ def tune(options: argparse.Namespace) -> Answer:
     split = run.split
     events = f"{len(split.train_index):,} events to train on"
     print(f"{split.data!r}, {split.protocol}: {events}", file=sys.stderr)
-    from tfrec_meta import api  # after the data: what is wrong with that is said at once
+    # After the data: what is wrong with that is said at once.
+    from tfrec_meta import api, strategy_search
 
-    study = api.tune(
+    study = strategy_search.tune(
         split,
         options.trials,
         strategy=api.Strategy.from_dict(record),

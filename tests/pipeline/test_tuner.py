@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from tests.pipeline import training_toys
-from tfrec_meta import api
+from tfrec_meta import Strategy, strategy_search
 from tfrec_meta.pipeline import trainer, tuner
 from tfrec_meta.pipeline.configs import TrainerConfig, TunerConfig
-from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed, StudyStore
+from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed, Memory, StudyStore
 
 import pytest
 
@@ -76,7 +76,7 @@ def test_what_a_run_found_is_remembered_and_shown(tuned):
     assert {name: trial["value"] for name, trial in found.items()} == {
         trial["trial_id"]: trial[OBJECTIVE] for trial in trials_of(outputs)
     }
-    strategy = api.Strategy.from_dict(study.ranked()[0]["strategy"])
+    strategy = Strategy.from_dict(study.ranked()[0]["strategy"])
     assert strategy.model.embedding_dim == 8
     assert strategy.training.epochs == 3  # the whole strategy, with what was not searched
     page = Path(outputs["tuner_results"].uri) / tuner.REPORT
@@ -98,7 +98,9 @@ def test_the_store_is_a_place_and_no_input_that_would_break_the_cache(given, tmp
 
 def test_by_default_a_run_learns_from_the_store_it_is_given(given, tmp_path, monkeypatch):
     recalled = []
-    monkeypatch.setattr(api, "recall", lambda *asked: recalled.append(asked) or api.Memory())
+    monkeypatch.setattr(
+        strategy_search, "recall", lambda *asked: recalled.append(asked) or Memory()
+    )
     config = settings(tmp_path, trials=1, oracle="meta_bayesian", store=str(tmp_path / "all"))
     outputs = training_toys.tune(config, given, tmp_path / "out")
     ((header, _, store, _),) = recalled
@@ -113,7 +115,7 @@ class Kill(BaseException):
 
 
 def test_killed_in_a_trial_it_goes_on_with_those_that_are_left(given, tuned, tmp_path, monkeypatch):
-    real, calls = api.train, []
+    real, calls = strategy_search.train, []
 
     def dying(*args, **kwargs):
         calls.append(args)
@@ -121,7 +123,7 @@ def test_killed_in_a_trial_it_goes_on_with_those_that_are_left(given, tuned, tmp
             raise Kill
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(api, "train", dying)
+    monkeypatch.setattr(strategy_search, "train", dying)
     with pytest.raises(Kill):
         training_toys.tune(settings(tmp_path), given, tmp_path / "killed")
     outputs = training_toys.tune(settings(tmp_path), given, tmp_path / "again")
@@ -133,7 +135,7 @@ def test_killed_in_a_trial_it_goes_on_with_those_that_are_left(given, tuned, tmp
 
 def test_if_all_trials_fail_the_node_does_and_begins_anew(given, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(api, "train", lambda *_, **__: 1 / 0)
+        patch.setattr(strategy_search, "train", lambda *_, **__: 1 / 0)
         with pytest.raises(AllTrialsFailed, match="ZeroDivisionError"):
             training_toys.tune(settings(tmp_path, trials=2), given, tmp_path / "failed")
     outputs = training_toys.tune(settings(tmp_path, trials=1), given, tmp_path / "again")
