@@ -100,6 +100,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        choices=SOURCES,
+        default=SOURCES,
+        help="only these; several runs may "
+        "go on side by side, and what one has kept is there for the next",
+    )
     parser.add_argument("--quick", action="store_true", help="a seed, 3 trials, a made data set")
     chosen = parser.parse_args()
     space = StrategySpace(FAMILIES)
@@ -114,7 +122,7 @@ def main() -> None:
     ]
     memory = MetaSurrogate.train(earlier, encoding)
     ours, theirs, seeds = (3, 3, 1) if chosen.quick else (OURS, THEIRS, chosen.seeds)
-    names = ("quick",) if chosen.quick else SOURCES
+    names = ("quick",) if chosen.quick else tuple(chosen.data)
     validation: dict[str, list[float]] = {}
     tested: dict[str, list[float]] = {}
     for name in names:
