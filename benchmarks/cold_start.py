@@ -195,7 +195,7 @@ def by_user(users: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def parse() -> argparse.Namespace:
     """As every benchmark, and how many seeds."""
-    seeds = argparse.ArgumentParser(add_help=False)
+    seeds = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     seeds.add_argument("--seeds", type=int, default=5)
     own, others = seeds.parse_known_args()
     chosen = arguments.parse(f"{__doc__}\n--seeds N: that many draws of users (default 5).", others)
