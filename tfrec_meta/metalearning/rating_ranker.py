@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features.spec import Encoded
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.metalearning.episodes import Batch, EpisodeConfig, Episodes, user_tasks
 from tfrec_meta.metalearning.learners import LEARNERS, Examples, Learner, LearnerConfig
@@ -14,6 +16,7 @@ from tfrec_meta.metalearning.networks import TaskNetwork
 from tfrec_meta.models.towers import FeatureSum
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 
@@ -95,6 +98,7 @@ class RatingRanker(tf.Module):
         self.embedding = _Embedding(config, spec)
         network = TaskNetwork(self.embedding.width, config.hidden, self.embedding, seed=config.seed)
         self.learner: Learner = LEARNERS[config.learner](network, config.inner)
+        self._predict = tf.function(self.learner.predict, reduce_retracing=True)
         self.usual = 0.0
         self.item_start = np.zeros(len(spec.items), np.float32)
 
@@ -169,13 +173,14 @@ class RatingRanker(tf.Module):
         users = asked.user_ids
         known, wanted = _by_user(support, users), _by_user(asked, users)
         found = np.zeros(len(asked), np.float32)
-        predict = tf.function(self.learner.predict, reduce_retracing=True)
         for chunk in range(0, len(users), 256):
             rows = slice(chunk, chunk + 256)
             given = self._examples(support, known[rows])
             events = wanted[rows]
             query = self._examples(asked, events)
-            predicted = predict(given, query.inputs).numpy() + self._starts(query.inputs["item"])
+            predicted = self._predict(given, query.inputs).numpy() + self._starts(
+                query.inputs["item"]
+            )
             found[events[events >= 0]] = predicted[events >= 0]
         return found
 
@@ -189,7 +194,7 @@ class RatingRanker(tf.Module):
         item = self.spec.items.encode(data.events["item_id"])[at] if len(data) else at
         user = self.spec.users.encode(data.events["user_id"])[at] if len(data) else at
         value = data.events["value"].to_numpy()[at] if len(data) else np.zeros(at.shape)
-        there = (events >= 0) & (item > 0) & np.isfinite(value)
+        there = (events >= 0) & (item > 0)
         label = np.where(there, value - self._starts(item), 0.0)
         return Examples(
             {"item": tf.constant(item, tf.int32), "user": tf.constant(user, tf.int32)},
@@ -220,17 +225,20 @@ class _Embedding(tf.Module):
             "user": (spec.user if config.user_features else (), "query"),
             "item": (spec.item if config.item_features else (), "item"),
         }
-        start = "random_normal"
         self.sums = {
-            side: FeatureSum(features, spec, dim, of, start)
-            for side, (features, of) in sides.items()
+            side: FeatureSum(features, spec, dim, of) for side, (features, of) in sides.items()
         }
-        self.tables: dict[str, dict[str, tf.Tensor]] = {}
+        place = 0
+        for total in self.sums.values():
+            for _, table in total.tables():
+                place += 1
+                table.assign(_drawn(table.shape, config.seed, place))
+        self.tables = {
+            side: {name: tf.Variable(values, trainable=False) for name, values in encoded.items()}
+            for side, encoded in self._encoded(None, None).items()
+        }
         self.of_item = (
-            tf.Variable(
-                tf.random.stateless_normal([len(spec.items), dim], [config.seed, 99], stddev=0.05),
-                name="item_embedding",
-            )
+            tf.Variable(_drawn([len(spec.items), dim], config.seed, 0), name="item_embedding")
             if config.item_id
             else None
         )
@@ -239,14 +247,12 @@ class _Embedding(tf.Module):
 
     def know(self, data: Interactions) -> None:
         """Takes the features of users and items from the data's tables."""
-        encoded = {
-            "user": self.spec.encode_users(data.users),
-            "item": self.spec.encode_items(data.items),
-        }
-        self.tables = {
-            side: {name: tf.constant(values) for name, values in of_side.items()}
-            for side, of_side in encoded.items()
-        }
+        for side, encoded in self._encoded(data.users, data.items).items():
+            for name, values in encoded.items():
+                self.tables[side][name].assign(values)
+
+    def _encoded(self, users: pa.Table | None, items: pa.Table | None) -> dict[str, Encoded]:
+        return {"user": self.spec.encode_users(users), "item": self.spec.encode_items(items)}
 
     def __call__(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         found = []
@@ -257,6 +263,11 @@ class _Embedding(tf.Module):
         if self.of_item is not None:
             found.append(tf.gather(self.of_item, rows["item"]))
         return tf.concat(found, axis=-1)
+
+
+def _drawn(shape: Sequence[int], seed: int, place: int) -> tf.Tensor:
+    """Where embeddings begin."""
+    return tf.random.stateless_normal(shape, [seed, place], stddev=0.05)
 
 
 def _by_user(data: Interactions, users: np.ndarray) -> np.ndarray:
