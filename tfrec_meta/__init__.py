@@ -22,6 +22,7 @@ _HOME = {
     "Interactions": "data",
     "Member": "models",
     "MetaLearnedConfig": "models",
+    "MetaRankerConfig": "models",
     "MultiTaskConfig": "models",
     "Number": "features",
     "RankerConfig": "models",

@@ -48,6 +48,7 @@ from tfrec_meta.features.held_out import (
     interaction_matrix,
     user_queries,
 )
+from tfrec_meta.metalearning.rankers import learn_start
 from tfrec_meta.metalearning.recommender import learn_to_adapt
 from tfrec_meta.models import (
     FAMILIES,
@@ -55,6 +56,7 @@ from tfrec_meta.models import (
     ContentTowerConfig,
     EASEConfig,
     MetaLearned,
+    MetaRanker,
     Recommender,
     load_model,
 )
@@ -311,6 +313,8 @@ def train(
     )
     if isinstance(model, MetaLearned) and isinstance(data, Interactions):
         learn_to_adapt(model, data, strategy.training.seed)
+    if isinstance(model, MetaRanker) and isinstance(data, Interactions):
+        learn_start(model, data, strategy.training.seed)
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model
@@ -445,23 +449,31 @@ def adapt(
     support: Sequence[Sequence[str] | Mapping[str, float]],
     k: int = 10,
     exclude: Sequence[Sequence[str]] | None = None,
+    features: Mapping[str, Any] | None = None,
 ) -> list[Adapted]:
     """Recommendations for newcomers by a few items each, as the signature `adapt` answers.
 
     Args:
-        model: a fitted model of a family that adapts: "meta_learned".
+        model: a fitted model of a family that adapts: "meta_learned" or "meta_ranker".
         support: of each newcomer, the ids of chosen items, or labels by id, from 0 (not for me) to
-            1 (chosen). Unknown items are left out; with none at all the answer is zero-shot.
+            1 (chosen), or ratings where the model predicts these. Unknown items are left out; with
+            none at all the answer is zero-shot.
         k: how many; an answer is shorter where the catalogue is.
         exclude: of each newcomer, what is left out of the answer beside the support set.
+        features: of "meta_ranker", raw columns of user features by name, a value each newcomer;
+            those left out are unknown.
 
     Raises:
-        ValueError: if the family doesn't adapt, `k` is below 1, `exclude` has other rows, or a
-            support set is a single text.
+        ValueError: if the family doesn't adapt, or not by features; if `k` is below 1, `exclude` or
+            a feature has other rows, or a support set is a single text.
     """
     function = model.serving_functions().get("adapt")
     if function is None:
         raise ValueError(f"Family {model.family!r} doesn't adapt. Train 'meta_learned'.")
+    if features and not model.adapts_by_features:
+        raise ValueError(
+            f"Family {model.family!r} adapts by support sets alone. Leave out `features`."
+        )
     if k < 1:
         raise ValueError(f"`k`={k}; use 1 or more.")
     if isinstance(support, str) or any(isinstance(given, str) for given in support):
@@ -473,12 +485,15 @@ def adapt(
         return []
     rows = [model.spec.items.encode(np.array([*given], object)) for given in support]
     items = np.zeros((len(rows), max(1, *map(len, rows))), np.int32)
-    labels = np.ones(items.shape, np.float32)
+    labels = np.full(items.shape, model.default_label, np.float32)
     for place, (row, given) in enumerate(zip(rows, support, strict=True)):
         items[place, : len(row)] = row
         if isinstance(given, Mapping):
             labels[place, : len(row)] = [*given.values()]
-    found, used = function(items, labels)
+    further = []
+    if features:
+        further = [model.spec.encode_queries([""] * len(rows), features=features)]
+    found, used = function(items, labels, *further)
     scores = found.numpy()
     for place, (row, left_out) in enumerate(zip(rows, exclude, strict=True)):
         hidden = np.append(row, model.spec.items.encode(np.array([*left_out], object)))

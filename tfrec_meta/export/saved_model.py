@@ -21,6 +21,7 @@ from tfrec_meta.features.graph import (
     raw_dtype,
     raw_width,
 )
+from tfrec_meta.features.kinds import Feature
 from tfrec_meta.models.contract import Recommender
 
 import numpy as np
@@ -253,12 +254,21 @@ class _Servable:
 
     def _support_side(self) -> dict[str, _Input]:
         width, options = self._config.support_width, self._recommend_options()
-        return {
+        label = tf.fill([1, width], self._model.default_label)
+        inputs = {
             names.ITEM_ID: _Input(tf.string, width),
-            names.LABEL: _Input(tf.float32, width, tf.ones([1, width])),
+            names.LABEL: _Input(tf.float32, width, label),
             names.EXCLUDE: options[names.EXCLUDE],
             names.K: options[names.K],
         }
+        for feature in self._adapting_features():
+            inputs[feature.name] = _Input(
+                raw_dtype(feature), raw_width(feature), raw_default(feature)
+            )
+        return inputs
+
+    def _adapting_features(self) -> tuple[Feature, ...]:
+        return self._spec.user if self._model.adapts_by_features else ()
 
     def _filter_feature(self, name: str) -> Category:
         for feature in self._spec.item:
@@ -339,7 +349,13 @@ class _Servable:
 
     def _adapt(self, raw: Tensors) -> Tensors:
         support = self._encoder.item_rows(raw[names.ITEM_ID])
-        scores, used = self._functions["adapt"](support, raw[names.LABEL])
+        features = {
+            feature.name: self._encoder.encode(feature, raw[feature.name], "query")
+            for feature in self._adapting_features()
+        }
+        # What adapts by support alone takes no features.
+        further = [features] if self._model.adapts_by_features else []
+        scores, used = self._functions["adapt"](support, raw[names.LABEL], *further)
         hidden = [support, self._encoder.item_rows(raw[names.EXCLUDE])]
         scores = index.mask_rows(scores, tf.concat(hidden, axis=1))
         rows, scores = index.top_k(scores, raw[names.K], self._config.max_k)

@@ -13,6 +13,7 @@ from tfrec_meta.models.ensemble import Ensemble, EnsembleConfig
 from tfrec_meta.models.factor_models import IALS, IALSConfig, LowRankEASE, LowRankEASEConfig
 from tfrec_meta.models.item_knn import ItemKNN, ItemKNNConfig
 from tfrec_meta.models.meta_learned import MetaLearned, MetaLearnedConfig
+from tfrec_meta.models.meta_ranker import MetaRanker, MetaRankerConfig
 from tfrec_meta.models.multi_task import MultiTask, MultiTaskConfig
 from tfrec_meta.models.ranker import Ranker, RankerConfig
 from tfrec_meta.models.two_stage import TwoStage, TwoStageConfig
@@ -31,6 +32,7 @@ FAMILIES: dict[str, type[Recommender]] = {
         ItemKNN,
         Popularity,
         MetaLearned,
+        MetaRanker,
         Ensemble,
         TwoStage,
     )
@@ -76,6 +78,8 @@ __all__ = [
     "Member",
     "MetaLearned",
     "MetaLearnedConfig",
+    "MetaRanker",
+    "MetaRankerConfig",
     "MultiTask",
     "MultiTaskConfig",
     "Popularity",

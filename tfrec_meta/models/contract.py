@@ -64,6 +64,8 @@ class Recommender:
     family: ClassVar[str]
     config_type: ClassVar[type]
     has_embeddings: ClassVar[bool] = False
+    adapts_by_features: ClassVar[bool] = False
+    """Whether `adapt`, where there is one, takes user features beside the support set."""
 
     config: Any
     spec: FeatureSpec
@@ -129,6 +131,11 @@ class Recommender:
     def targets(self) -> Sequence[str]:
         """What it predicts of single events, of "rating" and "click"; nothing by default."""
         return ()
+
+    @property
+    def default_label(self) -> float:
+        """What an item of a support set of `adapt` counts as that comes without a label."""
+        return 1.0
 
     # What all share.
 

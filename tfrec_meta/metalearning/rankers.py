@@ -1,0 +1,116 @@
+"""The outer loop of `models.MetaRanker`: where to begin and how to go on, by episodes of users."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+from tfrec_meta.data import Interactions
+from tfrec_meta.keras import tf_keras
+from tfrec_meta.metalearning.episodes import Batch, EpisodeConfig, Episodes, Tasks, user_tasks
+from tfrec_meta.metalearning.learners import Examples
+from tfrec_meta.models.meta_ranker import MetaRanker
+
+import numpy as np
+import tensorflow as tf
+
+
+def learn_start(model: MetaRanker, data: Interactions, seed: int = 42) -> list[float]:
+    """Meta-trains a fitted model on episodes of the users.
+
+    Args:
+        model: after `fit`; without any user of more events than the fewest `shots` it keeps what it
+            begins with.
+        data: the events that it was fitted on.
+        seed: of the episodes.
+
+    Returns:
+        The loss of each step.
+    """
+    config = model.config
+    tasks = user_tasks(data, model.spec, "value")
+    tasks = dataclasses.replace(tasks, label=model.labels(tasks.label))
+    if not config.steps or not len(tasks.at_least(config.shots[0] + 1)):
+        return []
+    learned = model.learner.trainable_variables
+    optimizer = tf_keras.optimizers.AdamW(
+        tf_keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps),
+        weight_decay=config.weight_decay,
+    )
+    embeddings = {variable.ref() for variable in model.fields.trainable_variables}
+    optimizer.exclude_from_weight_decay([v for v in learned if v.ref() not in embeddings])
+    optimizer.build(learned)
+
+    @tf.function(reduce_retracing=True)
+    def step(support: Examples, query: Examples) -> tf.Tensor:
+        loss, gradients = model.learner.meta_gradients(support, query)
+        pairs = zip(gradients, learned, strict=True)
+        optimizer.apply_gradients([pair for pair in pairs if pair[0] is not None])
+        return loss
+
+    losses = [step(*sets) for sets in _sets(model, data, tasks, seed)]
+    model.refresh()
+    return [float(loss) for loss in losses]
+
+
+def _sets(
+    model: MetaRanker, data: Interactions, tasks: Tasks, seed: int
+) -> Iterator[tuple[Examples, Examples]]:
+    """Support and query sets of each step."""
+    config = model.config
+    episodes = Episodes(
+        tasks,
+        EpisodeConfig(
+            config.shots,
+            query=config.query,
+            order=config.order,
+            tasks_per_batch=config.tasks_per_step,
+            seed=seed,
+        ),
+    )
+    users = model.spec.encode_users(data.users)
+    rng = np.random.default_rng(seed)
+    number = done = 0
+    while True:
+        for batch in episodes.epoch(number):
+            if done == config.steps:
+                return
+            if config.target == "interaction":
+                _add_negatives(batch, episodes.tasks, len(model.spec.items), config.negatives, rng)
+            yield _examples(model, batch, users, "support"), _examples(model, batch, users, "query")
+            done += 1
+        number += 1
+
+
+def _examples(model: MetaRanker, batch: Batch, users: dict[str, np.ndarray], part: str) -> Examples:
+    user = batch["support_user"].max(axis=1, initial=0)
+    user = np.maximum(user, batch["query_user"].max(axis=1, initial=0))  # padding is 0
+    item = batch[f"{part}_item"]
+    inputs = {
+        "item": tf.constant(item),
+        "fold": tf.constant(np.repeat(model.folds(user)[:, None], item.shape[1], axis=1)),
+        "user": {
+            feature.name: tf.constant(users[feature.name][user][:, None])
+            for feature in model.spec.user
+        },
+    }
+    return Examples(inputs, tf.constant(batch[f"{part}_label"]), tf.constant(batch[f"{part}_mask"]))
+
+
+def _add_negatives(
+    batch: Batch, tasks: Tasks, rows: int, count: int, rng: np.random.Generator
+) -> None:
+    """Items with label 0 join the query sets; those that are the task's own are masked."""
+    drawn = rng.integers(1, rows, (len(batch["task"]), count))
+    other = np.ones(drawn.shape, np.float32)
+    for place, task in enumerate(batch["task"]):
+        own = tasks.item[tasks.events[tasks.start[task] : tasks.start[task + 1]]]
+        other[place] = ~np.isin(drawn[place], own)
+    for column, values in (
+        ("item", drawn.astype(np.int32)),
+        ("user", np.zeros(drawn.shape, np.int32)),
+        ("label", np.zeros(drawn.shape, np.float32)),
+        ("mask", other),
+    ):
+        batch[f"query_{column}"] = np.concatenate([batch[f"query_{column}"], values], axis=1)
