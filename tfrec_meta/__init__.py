@@ -52,6 +52,7 @@ _HOME = {
     "split_by_user": "data",
     "split_cold_items": "data",
     "split_cold_users": "data",
+    "split_domain": "data",
     "split_leave_last_out": "data",
     "stream_interactions": "data",
     "synthetic": "data",

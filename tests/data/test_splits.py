@@ -9,10 +9,12 @@ from tfrec_meta.data import (
     split_by_user,
     split_cold_items,
     split_cold_users,
+    split_domain,
     split_leave_last_out,
 )
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -255,3 +257,44 @@ def test_a_split_by_hand_is_checked():
     assert split.train_index.tolist() == [0, 1]
     assert len(split.validation) == 0
     assert "2 train, 0 validation, 1 test" in repr(split)
+
+
+def two_shops():
+    """Ten users with an event of each of four items; a and b are of the shop "north"."""
+    pairs = [(f"u{user}", item) for user in range(10) for item in "abcd"]
+    shops = pa.array([["north"], ["south", "north"], ["south"], None])
+    items = pa.table({"item_id": list("abcd"), "shop": shops, "town": ["x", "x", "y", None]})
+    users, ids = zip(*pairs, strict=True)
+    return Interactions.from_arrays(users, ids, items=items)
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("shop", "north"), ("town", "x")])
+def test_train_of_a_domain_has_neither_its_items_nor_the_users_who_are_asked(attribute, value):
+    split = split_domain(two_shops(), attribute, value, test=0.3, validation=0.2, seed=4)
+    assert set(split.train.item_ids) == {"c", "d"}
+    assert set(split.test.item_ids) == set(split.validation.item_ids) == {"a", "b"}
+    users = [set(part.user_ids) for part in (split.train, split.validation, split.test)]
+    assert [len(part) for part in users] == [5, 2, 3]
+    assert len(set.union(*users)) == 10
+    assert [len(part) for part in parts(split)] == [10, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [("street", "x", "no column `street`"), ("town", "z", "0 of 40 events")],
+)
+def test_a_domain_that_is_not_there_is_refused_by_name(attribute, value, message):
+    with pytest.raises(ValueError, match=message):
+        split_domain(two_shops(), attribute, value)
+
+
+def test_a_domain_that_nobody_asked_has_touched_is_refused():
+    items = pa.table({"item_id": ["a", "b"], "shop": ["north", "south"]})
+    data = Interactions.from_arrays(["u", "v", "w"], ["a", "b", "b"], items=items)
+    drawn = {seed: split_cold_users(data, 0.34, seed=seed) for seed in range(9)}
+    tested = [(seed, list(split.test.user_ids)) for seed, split in drawn.items()]
+    seen = next(seed for seed, users in tested if users == ["u"])
+    unseen = next(seed for seed, users in tested if users != ["u"])
+    assert list(split_domain(data, "shop", "north", test=0.34, seed=seen).test.user_ids) == ["u"]
+    with pytest.raises(ValueError, match="leave a part of the domain 'north' empty"):
+        split_domain(data, "shop", "north", test=0.34, seed=unseen)

@@ -12,6 +12,7 @@ from tfrec_meta.data.splits import (
     split_by_user,
     split_cold_items,
     split_cold_users,
+    split_domain,
     split_leave_last_out,
 )
 from tfrec_meta.data.streaming import StreamedInteractions, stream_interactions
@@ -34,6 +35,7 @@ __all__ = [
     "split_by_user",
     "split_cold_items",
     "split_cold_users",
+    "split_domain",
     "split_leave_last_out",
     "stream_interactions",
     "synthetic",

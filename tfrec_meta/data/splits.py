@@ -8,6 +8,8 @@ from functools import cached_property
 from tfrec_meta.data.interactions import Interactions
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -160,6 +162,63 @@ def split_cold_items(
 ) -> Split:
     """All events of a random share of the items are test, so train has never seen them."""
     return _cold(data, data.item_ids, data.item_codes, "items", test, validation, seed)
+
+
+def split_domain(
+    data: Interactions,
+    attribute: str,
+    value: str,
+    test: float = 0.2,
+    validation: float = 0.0,
+    seed: int = 42,
+) -> Split:
+    """Another domain, as a genre or a shop: neither its items nor the users who are asked about
+    have any event in train.
+
+    Train has the events of all other items, validation and test those of the domain's items, each
+    of a random share of the users. What else these users did is in no part, nor is what the others
+    did in the domain. An item of several values is the domain's if one of them is.
+
+    Args:
+        data: events with an items table.
+        attribute: a column of the items table, of strings or lists of strings.
+        value: of the items that are held out.
+        test, validation: shares of the users; see `split_cold_users`.
+        seed: of the draw.
+
+    Raises:
+        ValueError: if there is no such column or value, or a part would be empty.
+    """
+    columns = [] if data.items is None else data.items.column_names
+    if data.items is None or attribute not in columns:
+        raise ValueError(f"The items table has no column `{attribute}`; it has {columns}.")
+    column = data.items[attribute].combine_chunks()
+    row = np.arange(len(column))
+    if pa.types.is_list(column.type):
+        row, column = pc.list_parent_indices(column).to_numpy(), column.flatten()
+    tokens = column.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
+    items = data.items["item_id"].to_numpy()[np.unique(row[tokens == value])]
+    inside = np.isin(data.item_ids, items)[data.item_codes]
+    if inside.all() or not inside.any():
+        raise ValueError(
+            f"`value`={value!r} of `{attribute}` has {inside.sum()} of {len(data)} events; a domain "
+            "needs some, and others outside of it."
+        )
+    people = split_cold_users(data, test, validation, seed)
+    parts = [
+        people.train_index[~inside[people.train_index]],
+        people.validation_index[inside[people.validation_index]],
+        people.test_index[inside[people.test_index]],
+    ]
+    if not len(parts[0]) or not len(parts[2]) or (validation and not len(parts[1])):
+        raise ValueError(
+            f"`test`={test} and `validation`={validation} of the users leave a part of the domain "
+            f"{value!r} empty; change the shares or bring more data."
+        )
+    protocol = (
+        f"{attribute} {value!r} and {test:g} of the users held out, {validation:g} validation"
+    )
+    return Split(data, *parts, protocol, seed)
 
 
 def _stratified(
