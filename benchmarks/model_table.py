@@ -62,6 +62,7 @@ STRATEGIES: dict[str, tm.Strategy] = {
         training=tm.TrainingConfig(epochs=15, batch_size=4096, learning_rate=0.003),
     ),
     "meta-learned": tm.Strategy("meta_learned"),
+    "meta-ranker": tm.Strategy("meta_ranker", tm.MetaRankerConfig("interaction")),
     "ensemble of two-tower and iALS": tm.Strategy("ensemble", history_length=1000),
     "two-tower, distilled from the ensemble": tm.Strategy(
         "two_tower", tm.TwoTowerConfig(negatives="full"), history_length=1000

@@ -49,6 +49,7 @@ def models(shop):
         "content_tower": tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), user_features=True),
         "ranker": tm.RankerConfig(embedding_dim=8, user_id=True),
         "multi_task": tm.MultiTaskConfig(embedding_dim=8, user_id=True),
+        "meta_ranker": tm.MetaRankerConfig(embedding_dim=8, hidden=(16,), steps=10),
     }
     recipe = tm.TrainingConfig(epochs=3, batch_size=64)
     return {

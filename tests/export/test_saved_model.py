@@ -169,7 +169,7 @@ def test_signatures_are_those_of_the_contract(folder, model):
     expected = {names.SERVING_DEFAULT, names.RECOMMEND, names.RANK, names.RANK_EXAMPLES}
     if model.has_embeddings:
         expected |= {names.EMBED_QUERY, names.EMBED_ITEM}
-    if model.family == "meta_learned":
+    if model.family in ("meta_learned", "meta_ranker"):
         expected.add(names.ADAPT)
     found = {name for name in graph(folder).signature_def if not name.startswith("__")}
     assert found == expected

@@ -65,6 +65,21 @@ STRATEGIES = {
         tm.MetaLearnedConfig(embedding_dim=12, l2=0.1, unseen_weight=0.1, weights_l2=1.0),
         history_length=8,
     ),
+    "meta_ranker": tm.Strategy(
+        "meta_ranker",
+        tm.MetaRankerConfig(
+            "interaction",
+            hidden=(16,),
+            shots=(1, 4),
+            query=4,
+            negatives=8,
+            steps=300,
+            learning_rate=0.03,
+            weight_decay=0.0,
+            item_statistics=False,
+        ),
+        history_length=8,
+    ),
     "ensemble": tm.Strategy(
         "ensemble",
         tm.EnsembleConfig(

@@ -201,24 +201,19 @@ def split_domain(
     inside = np.isin(data.item_ids, items)[data.item_codes]
     if inside.all() or not inside.any():
         raise ValueError(
-            f"`value`={value!r} of `{attribute}` has {inside.sum()} of {len(data)} events; a domain "
-            "needs some, and others outside of it."
+            f"`value`={value!r} of `{attribute}` has {inside.sum()} of {len(data)} events; a "
+            "domain needs some, and others outside of it."
         )
     people = split_cold_users(data, test, validation, seed)
-    parts = [
-        people.train_index[~inside[people.train_index]],
-        people.validation_index[inside[people.validation_index]],
-        people.test_index[inside[people.test_index]],
-    ]
-    if not len(parts[0]) or not len(parts[2]) or (validation and not len(parts[1])):
+    learnt = people.train_index[~inside[people.train_index]]
+    chosen, judged = (rows[inside[rows]] for rows in (people.validation_index, people.test_index))
+    if not len(learnt) or not len(judged) or (validation and not len(chosen)):
         raise ValueError(
             f"`test`={test} and `validation`={validation} of the users leave a part of the domain "
             f"{value!r} empty; change the shares or bring more data."
         )
-    protocol = (
-        f"{attribute} {value!r} and {test:g} of the users held out, {validation:g} validation"
-    )
-    return Split(data, *parts, protocol, seed)
+    protocol = f"domain {attribute} {value!r}, {test:g} of users test, {validation:g} validation"
+    return Split(data, learnt, chosen, judged, protocol, seed)
 
 
 def _stratified(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features.spec import empty_feature
 from tfrec_meta.metalearning.learners import LEARNERS, Examples, LearnerConfig, RidgeHead
 from tfrec_meta.metalearning.networks import TaskNetwork
 from tfrec_meta.models import targets
@@ -307,10 +308,9 @@ class MetaRanker(Recommender, tf.Module):
     ) -> tf.Tensor:
         """float32 [B, C] of items int32 [B, C], or of the catalogue."""
         batch, network = tf.shape(support)[0], self.learner.network
-        known = self.spec.encode_queries([""])  # of someone of whom nothing is known
         user = {}
         for feature in self.spec.user:
-            empty = tf.repeat(tf.constant(known[feature.name]), batch, axis=0)
+            empty = tf.repeat(tf.constant(empty_feature(feature, 1)), batch, axis=0)
             user[feature.name] = features.get(feature.name, empty)[:, None]
         there = tf.cast(support > 0, tf.float32)
         low, high = tf.unstack(tf.convert_to_tensor(self.bounds))
