@@ -8,7 +8,7 @@ support set; all after the 10th are asked about, whatever the support, of users 
 Mean absolute error of these ratings, and NDCG at 10 of the genre's films without the user's first
 10: relevant is what was asked about and rated 4 or more. What a user did elsewhere is unknown.
 
-- `adapted`: `metalearning.RatingRanker`, meta-trained on the other users and genres, content alone,
+- `adapted`: the family `meta_ranker`, meta-trained on the other users and genres, content alone,
   by its defaults: nothing of it is chosen by the genre.
 - `not_adapted`: the same without support.
 - `from_scratch`: the same network from a random start (and the mean rating of the other genres),
@@ -32,22 +32,23 @@ from benchmarks import arguments
 from benchmarks.cold_start import by_user
 from tfrec_meta.data import split_domain
 from tfrec_meta.evaluation.intervals import paired_difference
-from tfrec_meta.metalearning import LearnerConfig, RatingRanker, RatingRankerConfig
+from tfrec_meta.metalearning.rankers import predict_events
+from tfrec_meta.models import MetaRanker, MetaRankerConfig
 
 import numpy as np
 
 SHOTS, FIRST, FEWEST = (3, 5, 10), 10, 15
 LIKED, CUT = 4.0, 10
-GENRES, SEEDS, EPOCHS = 6, 3, 10
+GENRES, SEEDS = 6, 3
 METRICS = ("mae", "ndcg_at_10")
 Found = Mapping[str, np.ndarray]
 """float64 [users] by metric."""
 
 # What a film of an unseen genre has no part of, its id and its mean, is not learned either.
-OURS = RatingRankerConfig(item_id=False, item_mean=False, shots=(0, FIRST), epochs=EPOCHS)
+OURS = MetaRankerConfig(item_id=False, item_statistics=False, shots=(0, FIRST))
 SCRATCH = [
-    dataclasses.replace(OURS, learner="maml", inner=LearnerConfig(steps, rate))
-    for steps, rate in itertools.product((1, 5, 20), (0.01, 0.05, 0.2))
+    dataclasses.replace(OURS, learner="maml", inner_steps=inner, inner_rate=rate, steps=0)
+    for inner, rate in itertools.product((1, 5, 15), (0.03, 0.2))
 ]
 FEATURES = tm.FeatureSpec(
     user=(tm.Number("age"), tm.Category("gender"), tm.Category("occupation")),
@@ -79,16 +80,16 @@ class Asked:
         """The first events of each."""
         return self.events.take(self.enough & (self.place < shots))
 
-    def judged(self, ranker: RatingRanker, shots: int) -> Found:
+    def judged(self, ranker: MetaRanker, shots: int) -> Found:
         """How a ranker does after so many events."""
         support, query, size = self.support(shots), self.query, len(self.items)
         value = query.events["value"].to_numpy()
-        said = np.clip(ranker.predict(support, query), value.min(), value.max())
+        said = np.clip(predict_events(ranker, support, query), value.min(), value.max())
         errors = np.bincount(query.user_codes, np.abs(said - value))
         found = {"mae": errors / np.bincount(query.user_codes)}
         scores = np.empty((len(self.users), size))
         at = self._place(self.pairs)
-        scores[at] = ranker.predict(support, self.pairs)
+        scores[at] = predict_events(ranker, support, self.pairs)
         scores[self._place(self.support(FIRST))] = -np.inf
         relevant = np.zeros(scores.shape)
         relevant[self._place(query.take(value >= LIKED))] = 1.0
@@ -116,7 +117,7 @@ def largest(data: tm.Interactions, count: int) -> list[str]:
 def one_genre(
     data: tm.Interactions,
     spec: tm.FeatureSpec,
-    scratch: list[RatingRanker],
+    scratch: list[MetaRankerConfig],
     genre: str,
     seed: int,
     quick: bool,
@@ -127,28 +128,33 @@ def one_genre(
     items = np.array([item for item, genres in known if genre in (genres or ())], object)
     items = items[np.isin(items, data.item_ids)]
     judged, test = Asked(split.validation, items), Asked(split.test, items)
-    epochs = 1 if quick else OURS.epochs
-    ours = RatingRanker(dataclasses.replace(OURS, seed=seed, epochs=epochs), spec)
-    ours.fit(split.train)
-    for ranker in scratch:
-        ranker.usual = ours.usual
-        ranker.embedding.know(split.train)
+
+    def trained(config: MetaRankerConfig) -> MetaRanker:
+        config = dataclasses.replace(config, steps=min(config.steps, 2 if quick else 400))
+        strategy = tm.Strategy("meta_ranker", config, tm.TrainingConfig(seed=seed))
+        return tm.train(split.train, strategy, features=spec, progress=False)
+
+    ours = trained(OURS)
+    untrained = [trained(config) for config in scratch]
     found: dict[str, dict[int, Found]] = {
         "adapted": {shots: test.judged(ours, shots) for shots in SHOTS},
         "not_adapted": dict.fromkeys(SHOTS, test.judged(ours, 0)),
         "from_scratch": {},
     }
     for shots in SHOTS:
-        tried = [judged.judged(ranker, shots) for ranker in scratch]
+        tried = [judged.judged(ranker, shots) for ranker in untrained]
         best = {
             "mae": int(np.argmin([one["mae"].mean() for one in tried])),
             "ndcg_at_10": int(np.argmax([np.nanmean(one["ndcg_at_10"]) for one in tried])),
         }
         found["from_scratch"][shots] = {
-            metric: test.judged(scratch[place], shots)[metric] for metric, place in best.items()
+            metric: test.judged(untrained[place], shots)[metric] for metric, place in best.items()
         }
     found["users"] = {0: {"names": test.users}}
-    said = {method: round(float(found[method][5]["mae"].mean()), 4) for method in METHODS}
+    said = {
+        method: [round(float(np.nanmean(found[method][5][metric])), 4) for metric in METRICS]
+        for method in METHODS
+    }
     print(f"seed {seed}, {genre}: {len(test.users)} users, {said}", file=sys.stderr, flush=True)
     return found
 
@@ -162,16 +168,15 @@ def main() -> None:
     data = arguments.load(chosen.data)
     spec = FEATURES.fit(data)
     settings = SCRATCH[:2] if chosen.quick else SCRATCH
-    scratch = [RatingRanker(config, spec) for config in settings]  # traced once for all genres
     genres = largest(data, 1 if chosen.quick else GENRES)
     seeds = [chosen.seed + 10 * n for n in range(1 if chosen.quick else SEEDS)]
-    runs = {
-        genre: [one_genre(data, spec, scratch, genre, seed, chosen.quick) for seed in seeds]
-        for genre in genres
-    }
+    runs = [
+        {genre: one_genre(data, spec, settings, genre, seed, chosen.quick) for genre in genres}
+        for seed in seeds
+    ]
 
     def figures(method: str, metric: str, shots: int, of: list[str]) -> np.ndarray:
-        each = [run for genre in of for run in runs[genre]]
+        each = [run[genre] for genre in of for run in runs]
         users = np.concatenate([run["users"][0]["names"] for run in each])
         values = np.concatenate([run[method][shots][metric] for run in each])
         there = np.isfinite(values)

@@ -9,11 +9,11 @@ the others are the support set. Mean absolute error, and NDCG at 1, 3 and 5 of t
 rating (gain 2^rating - 1). Each seed draws other users and other ratings; whom several seeds hold
 out counts once, by the mean, and the bootstrap draws users.
 
-- `ours`: `metalearning.RatingRanker`: a ridge head on a network over content and ids, which tells
-  what differs from the item's mean rating.
+- `ours`: the family `meta_ranker`: a ridge head on a network over content, ids and what others
+  made of the item.
 - `melu`: content alone (age, gender, occupation, zip code; genres, year; the data has no directors,
   actors or film ratings), embeddings of 32, two decision layers of 64 that alone are updated
-  locally, from the labels as they are but for their mean.
+  locally.
 - `no_adapt`: ours without support. `bias`: the item's and the user's shrunk means.
 
 The settings of each are chosen on validation users, a fifth of those who are not held out: of MeLU
@@ -24,6 +24,7 @@ biases both shrinkages. Then all learn from all users who are not held out.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,8 @@ import tfrec_meta as tm
 from benchmarks import arguments
 from benchmarks.cold_start import by_user
 from tfrec_meta.evaluation.intervals import paired_difference
-from tfrec_meta.metalearning import LearnerConfig, RatingRanker, RatingRankerConfig
+from tfrec_meta.metalearning.rankers import predict_events
+from tfrec_meta.models import MetaRankerConfig
 
 import numpy as np
 import pyarrow as pa
@@ -44,22 +46,23 @@ SEEDS = 5
 Predict = Callable[[tm.Interactions, tm.Interactions], np.ndarray]
 
 OURS = [
-    RatingRankerConfig(hidden=hidden, item_id=item_id, weight_decay=decay)
+    MetaRankerConfig(hidden=hidden, item_id=item_id, weight_decay=decay)
     for hidden, item_id, decay in (
+        ((64,), True, 0.1),
         ((64,), True, 3.0),
-        ((64,), True, 10.0),
-        ((64,), False, 3.0),
-        ((), True, 3.0),
+        ((64,), False, 0.1),
+        ((), True, 0.1),
     )
 ]
 MELU = [
-    RatingRankerConfig(
-        "maml",
-        LearnerConfig(inner_steps=steps, inner_rate=rate),
+    MetaRankerConfig(
+        learner="maml",
+        inner_steps=steps,
+        inner_rate=rate,
         embedding_dim=32,
         hidden=(64, 64),
         item_id=False,
-        item_mean=False,
+        item_statistics=False,
         weight_decay=0.0,
     )
     for steps, rate in ((1, 0.01), (1, 0.1), (3, 0.05), (5, 0.05))
@@ -142,11 +145,12 @@ def one_seed(data: tm.Interactions, seed: int, quick: bool) -> dict[str, Any]:
     spec = FEATURES.fit(outer.train)
     support, query = support_and_query(inner.test, seed)
 
-    def meta_trained(config: RatingRankerConfig, train: tm.Interactions) -> Predict:
-        epochs = 1 if quick else config.epochs
-        ranker = RatingRanker(dataclasses.replace(config, epochs=epochs, seed=seed), spec)
-        ranker.fit(train)
-        return ranker.predict
+    def meta_trained(config: MetaRankerConfig, train: tm.Interactions) -> Predict:
+        config = dataclasses.replace(config, steps=2 if quick else config.steps)
+        recipe = tm.TrainingConfig(seed=seed)
+        strategy = tm.Strategy("meta_ranker", config, recipe)
+        model = tm.train(train, strategy, features=spec, progress=False)
+        return functools.partial(predict_events, model)
 
     def chosen(name: str, settings: Sequence[Any], made: Callable[..., Predict]) -> Predict:
         errors = [

@@ -45,7 +45,7 @@ def test_a_short_run_ends_with_every_figure(monkeypatch, capsys):
     some = data.take(data.user_codes < 120)
     monkeypatch.setattr(melu.arguments, "load", lambda _: some)
     # Small: what is tried has its own tests.
-    small = {"hidden": (4,), "embedding_dim": 2}
+    small = {"hidden": (4,), "embedding_dim": 2, "tasks_per_step": 4}
     for name in ("OURS", "MELU"):
         settings = [dataclasses.replace(one, **small) for one in getattr(melu, name)]
         monkeypatch.setattr(melu, name, settings)

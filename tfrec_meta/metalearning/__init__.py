@@ -1,8 +1,7 @@
 """Meta-learning: episodes, and learners that adapt to the support set of each.
 
 `episodes` makes tasks of interactions and draws support and query sets from them, `learners` has
-MAML and kin behind one interface, `networks` has what they adapt, and `rating_ranker` predicts
-newcomers' ratings by any of them.
+MAML and kin behind one interface, and `networks` has what they adapt.
 """
 
 from tfrec_meta.metalearning.episodes import (
@@ -21,7 +20,6 @@ from tfrec_meta.metalearning.learners import (
     LearnerConfig,
 )
 from tfrec_meta.metalearning.networks import TaskNetwork
-from tfrec_meta.metalearning.rating_ranker import RatingRanker, RatingRankerConfig
 
 __all__ = [
     "LEARNERS",
@@ -30,8 +28,6 @@ __all__ = [
     "Examples",
     "Learner",
     "LearnerConfig",
-    "RatingRanker",
-    "RatingRankerConfig",
     "TaskNetwork",
     "Tasks",
     "category_tasks",

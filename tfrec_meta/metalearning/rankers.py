@@ -1,4 +1,5 @@
-"""The outer loop of `models.MetaRanker`: where to begin and how to go on, by episodes of users."""
+"""The outer loop of `models.MetaRanker`: where to begin and how to go on, by episodes of users;
+and what a ranker that has learned that predicts of events."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ from tfrec_meta.metalearning.learners import Examples
 from tfrec_meta.models.meta_ranker import MetaRanker
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
+
+_USERS_AT_ONCE = 256
 
 
 def learn_start(model: MetaRanker, data: Interactions, seed: int = 42) -> list[float]:
@@ -52,6 +56,58 @@ def learn_start(model: MetaRanker, data: Interactions, seed: int = 42) -> list[f
     losses = [step(*sets) for sets in _sets(model, data, tasks, seed)]
     model.refresh()
     return [float(loss) for loss in losses]
+
+
+def predict_events(model: MetaRanker, support: Interactions, asked: Interactions) -> np.ndarray:
+    """Ratings or logits of events, each user's after adapting to what `support` has of theirs.
+
+    Args:
+        model: fitted.
+        support: labelled events; whoever has none gets the zero-shot answer, and items that the
+            model doesn't know are left out.
+        asked: whose events with which items to predict; their values are not looked at. The users
+            table gives the users' features.
+
+    Returns:
+        float32 [len(asked)].
+    """
+    users, spec = asked.user_ids, model.spec
+    known, wanted = _by_user(support, users), _by_user(asked, users)
+    encoded = spec.encode_users(asked.users)
+    row = spec.users.encode(pa.array(users, pa.string()))
+    labels = model.labels(support.events["value"].to_numpy())
+    items = [spec.items.encode(events.events["item_id"]) for events in (support, asked)]
+    found = np.zeros(len(asked), np.float32)
+    for start in range(0, len(users), _USERS_AT_ONCE):
+        part = slice(start, start + _USERS_AT_ONCE)
+        given, query = known[part], wanted[part]
+        there = given >= 0
+        predicted, _ = model.adapt(
+            tf.constant(np.where(there, _at(items[0], given), 0), tf.int32),
+            tf.constant(np.where(there, _at(labels, given), 0.0), tf.float32),
+            {name: tf.constant(table[row[part]]) for name, table in encoded.items()},
+            tf.constant(_at(items[1], query), tf.int32),
+        )
+        found[query[query >= 0]] = predicted.numpy()[query >= 0]
+    return found
+
+
+def _at(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`values` by row, where there are any; of blanks, -1, something."""
+    return values[rows] if len(values) else np.zeros(rows.shape, values.dtype)
+
+
+def _by_user(data: Interactions, users: np.ndarray) -> np.ndarray:
+    """int64 [users, most]: the event rows of each, -1 pads."""
+    place = {user: row for row, user in enumerate(users)}
+    row = np.array([place.get(user, -1) for user in data.user_ids], int)[data.user_codes]
+    order = np.argsort(row, kind="stable")
+    order = order[row[order] >= 0]
+    of = row[order]
+    step = np.arange(len(of)) - np.searchsorted(of, of)
+    found = np.full([len(users), int(step.max(initial=0)) + 1], -1)
+    found[of, step] = order
+    return found
 
 
 def _sets(

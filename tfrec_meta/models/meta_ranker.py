@@ -132,8 +132,8 @@ class FieldEmbedding(tf.Module):
             self.statistics = tf.Variable(
                 tf.zeros([config.folds + 1, rows, 2]), trainable=False, name="statistics"
             )
-        self.of_item = FeatureSum(spec.item, spec, dim, "item")
-        self.of_user = FeatureSum(spec.user, spec, dim, "query")
+        self.of_item = FeatureSum(spec.item, spec, dim, "item", "random_normal")
+        self.of_user = FeatureSum(spec.user, spec, dim, "query", "random_normal")
         self.features = {
             name: tf.Variable(tf.zeros(value.shape, value.dtype), trainable=False, name=name)
             for name, value in spec.encode_items(None).items()
