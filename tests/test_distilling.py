@@ -4,7 +4,17 @@ import itertools
 import math
 
 import tfrec_meta as tm
-from tfrec_meta.distillation import STUDENT, TEACHER, UNTAUGHT, item_slices
+from tests.distillation.tiny_bert import write_tiny_bert
+from tfrec_meta import distilling
+from tfrec_meta.distillation import (
+    STUDENT,
+    TEACHER,
+    TEXT_VECTOR,
+    UNTAUGHT,
+    BertEncoder,
+    FineTuningConfig,
+    item_slices,
+)
 from tfrec_meta.models import ContentTower, EASEConfig
 
 import numpy as np
@@ -206,6 +216,70 @@ def test_a_strategy_may_name_a_bert_as_its_teacher_and_exports_none_of_it(films,
     own = student.embed_item({"item_id": np.zeros(5, np.int32), **encoded})
     np.testing.assert_allclose(given, own, rtol=1e-5, atol=1e-6)
     assert np.abs(given[0] - given[1]).max() > 1e-3
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return write_tiny_bert(tmp_path_factory.mktemp("tiny"))
+
+
+def test_a_berts_own_weights_learn_from_the_events_before_its_tower_does(films, tiny, tmp_path):
+    spec = tm.FeatureSpec(item=(tm.HashedText("title", buckets=64),), history_length=8).fit(films)
+    encoder = BertEncoder(tiny, max_tokens=16)
+    strategy = tm.Strategy(
+        "content_tower",
+        tm.ContentTowerConfig(embedding_dim=4, hidden=(8,)),
+        tm.TrainingConfig(epochs=1),
+    )
+    recipe = FineTuningConfig("lora_everywhere", epochs=9, max_steps=2, learning_rate=0.05)
+    teachers = [
+        tm.text_teacher(
+            films,
+            spec,
+            encoder=encoder,
+            strategy=strategy,
+            tuning=tuning,
+            folder=tmp_path / str(tuning is None),
+            progress=False,
+        )
+        for tuning in (None, recipe)
+    ]
+    as_it_is, tuned = (model.item_table[TEXT_VECTOR].numpy()[1:] for model in teachers)
+    title = films.items["title"].to_pylist()[0]
+    row = teachers[0].spec.items.encode(films.items["item_id"])[0] - 1
+    np.testing.assert_allclose(as_it_is[row], encoder.encode([title])[0], rtol=1e-5)
+    assert np.abs(tuned - as_it_is).max() > 1e-3
+    assert (tmp_path / "False" / "bert").is_dir()
+
+
+def test_what_a_bert_made_of_texts_is_kept_beside_the_student(films, tiny, tmp_path, monkeypatch):
+    encoders = []
+
+    def counting(cache):
+        encoder = BertEncoder(tiny, max_tokens=16, cache=cache)
+        encoders.append((encoder, read := []))
+        vectors = encoder._vectors
+        encoder._vectors = lambda texts: read.extend(texts) or vectors(texts)
+        return encoder
+
+    monkeypatch.setattr(distilling, "BertEncoder", counting)
+    monkeypatch.setattr(
+        distilling, "TEXT_TUNING", FineTuningConfig("lora", max_steps=1, batch_size=4)
+    )
+    features = tm.FeatureSpec(item=(tm.HashedText("title", buckets=64),), history_length=8)
+    config = tm.ContentTowerConfig(embedding_dim=4, hidden=(8,))
+    for teacher, name in (("bert", "one"), ("bert", "one"), ("tuned_bert", "two")):
+        tm.distill(
+            films,
+            teacher,
+            tm.Strategy("content_tower", config, tm.TrainingConfig(epochs=1), features),
+            compare=False,
+            folder=tmp_path / name,
+            progress=False,
+        )
+    first, second, _ = (read for _, read in encoders)
+    assert len(first) == len(set(films.items["title"].to_pylist()))
+    assert second == []
 
 
 def test_a_bert_without_texts_or_with_another_family_is_refused(films, split):

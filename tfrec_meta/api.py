@@ -21,6 +21,8 @@ from tfrec_meta.data import (
 )
 from tfrec_meta.distillation import (
     BertEncoder,
+    FineTuningConfig,
+    fine_tuned,
     teacher_features,
     text_columns,
     with_text_vectors,
@@ -327,6 +329,11 @@ TEXT_TEACHER = Strategy(
 )
 """How a text teacher is trained: as did best on validation items of MovieLens-100K that training
 never met."""
+TEXT_TUNING = FineTuningConfig(
+    "lora_everywhere", epochs=1, batch_size=128, max_steps=16, learning_rate=2e-3, dropout=0.0
+)
+"""How its BERT is tuned on events, if it is: few steps of many users each, some minutes of a
+processor on MovieLens-100K."""
 
 
 def text_teacher(
@@ -336,13 +343,15 @@ def text_teacher(
     encoder: BertEncoder | None = None,
     columns: Sequence[str] = (),
     strategy: Strategy = TEXT_TEACHER,
+    tuning: FineTuningConfig | None = None,
     seed: int | None = None,
     folder: Path | str | None = None,
     progress: bool = True,
 ) -> Recommender:
     """A content tower over what a BERT makes of the items' texts, in place of their words.
 
-    The vectors are made once, before training, which learns what to make of them.
+    The vectors are made once, before training, which learns what to make of them. With `tuning`,
+    the BERT's own weights learn before that who chooses which texts together (`fine_tuned`).
 
     Args:
         data: training events, or a Split, whose train and validation parts are used.
@@ -350,8 +359,10 @@ def text_teacher(
         encoder: of texts; by default the packaged MiniLM.
         columns: of the items table, that make up a text; by default the texts among `features`.
         strategy: of a "content_tower".
+        tuning: how the BERT is tuned on the training events, as `TEXT_TUNING`; None leaves it as it
+            is.
         seed: of its training, in place of the strategy's.
-        folder: for checkpoints.
+        folder: for checkpoints, those of the tuning in `bert` below it.
         progress: whether to show it.
 
     Raises:
@@ -374,6 +385,10 @@ def text_teacher(
     whole = data.data if isinstance(data, Split) else data
     if isinstance(whole, StreamedInteractions):
         raise TypeError("A BERT teacher reads events in memory, and these are streamed.")
+    if tuning is not None:
+        events = data.train if isinstance(data, Split) else whole
+        below = None if folder is None else Path(folder) / "bert"
+        encoder = fine_tuned(encoder, events, features, columns, tuning, below, progress)
     read = with_text_vectors(whole, encoder, columns, progress)
     return train(
         dataclasses.replace(data, data=read) if isinstance(data, Split) else read,

@@ -86,6 +86,7 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
         "",
         "ials ease --run runs/student",
         "bert --family content_tower --split cold-items --epochs 15",
+        "tuned_bert --family content_tower --split cold-items --epochs 15",
         "runs/large --run runs/small",
         "ials --data log.csv --columns user_id=customer,item_id=product --json",
     )
@@ -94,8 +95,8 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
         nargs="+",
         metavar="TEACHER",
         help="a family that is trained first, on the same events; bert, which reads the items' "
-        "texts; or a run's folder, whose model and data are taken; of several the student learns "
-        "their mean",
+        "texts; tuned_bert, which has learned from the events what texts go together; or a run's "
+        "folder, whose model and data are taken; of several the student learns their mean",
     )
     one.add_argument(
         "--run", default=_RUN, metavar="FOLDER", help=f"of the student (default {_RUN})"

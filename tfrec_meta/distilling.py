@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.api import BERT, Strategy, fitted_features, text_teacher, train
+from tfrec_meta.api import (
+    BERT,
+    TEXT_TUNING,
+    Strategy,
+    fitted_features,
+    text_teacher,
+    train,
+)
 from tfrec_meta.data import Interactions, Split
 from tfrec_meta.distillation import (
     STUDENT,
     TEACHER,
     UNTAUGHT,
+    BertEncoder,
     DistillationReport,
     MeanTeacher,
     item_slices,
@@ -23,6 +31,7 @@ from tfrec_meta.features.held_out import held_out
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.models.contract import Teacher
 
+TUNED_BERT = "tuned_bert"
 _TAUGHT = {"two_tower": {"negatives": "full"}}  # what a student has that is given by name alone
 
 
@@ -64,15 +73,16 @@ def distill(
             test part all are judged.
         teacher: a fitted model of any family or another `models.contract.Teacher`; or how one is
             made, which is trained first on the same events: a Strategy, or a family's name; or
-            "bert", see `text_teacher`. Of several, the student learns their mean.
+            "bert", see `text_teacher`, or "tuned_bert", whose BERT learns from the events, too, by
+            `api.TEXT_TUNING`. Of several, the student learns their mean.
         strategy: of the student, "two_tower" or "content_tower"; a Strategy needs `negatives`=
             "full", and what its config calls `teacher_...` says how it listens.
         compare: whether the same student is trained without its teacher as well, and all are
             evaluated on the test events.
         validation: events for early stopping.
         folder: for the student's checkpoints, those of teachers that are made here and of the
-            untaught student below it, and the page `report.html`; the same call resumes what was
-            killed.
+            untaught student below it, what a BERT makes of texts (`encodings`), and the page
+            `report.html`; the same call resumes what was killed.
         features: a fitted spec; by default the strategy's, fitted on `data`, and if that declares
             none, a fitted teacher's.
         k: length of the lists that are judged.
@@ -106,9 +116,15 @@ def distill(
 
     def made(one: Teacher | Strategy | str, place: int) -> Teacher:
         name = f"teachers/{place}"
-        if one == BERT:
-            below = None if folder is None else Path(folder) / name
-            return text_teacher(data, features, folder=below, progress=progress)
+        if one in (BERT, TUNED_BERT):
+            return text_teacher(
+                data,
+                features,
+                encoder=BertEncoder(cache=None if folder is None else Path(folder) / "encodings"),
+                tuning=TEXT_TUNING if one == TUNED_BERT else None,
+                folder=None if folder is None else Path(folder) / name,
+                progress=progress,
+            )
         return trained(one, name) if isinstance(one, str | Strategy) else one
 
     teachers = [made(one, place) for place, one in enumerate(named)]

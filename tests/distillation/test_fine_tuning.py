@@ -161,6 +161,7 @@ def test_dropout_is_drawn_from_the_number_of_the_step(tmp_path, kind):
     [
         ({"method": "half"}, "`method`='half'"),
         ({"size": 0}, "`size`=0"),
+        ({"max_steps": 0}, "`max_steps`=0; use 1 or more, or None"),
         ({"epochs": 1.5}, "`epochs`=1.5"),
         ({"accumulation": 0}, "`accumulation`=0"),
         ({"checkpoint_every": 0}, "`checkpoint_every`=0"),

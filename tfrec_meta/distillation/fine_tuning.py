@@ -31,6 +31,8 @@ class FineTuningConfig:
         size: the rank, the bottleneck's width, or the rows of the prefix.
         epochs: passes over the events.
         batch_size: users of a text two-tower, events of a cross-encoder, texts of a small BERT.
+        max_steps: that training ends after, if the epochs have not; None for no other end. The
+            learning rate falls to 0 by whichever is first.
         accumulation: batches whose gradients make one step.
         learning_rate: at its peak; it rises over the first tenth of the steps and falls along a
             cosine to 0. Few weights take higher ones than all: 1e-3.
@@ -46,6 +48,7 @@ class FineTuningConfig:
     size: int = 8
     epochs: int = 3
     batch_size: int = 32
+    max_steps: int | None = None
     accumulation: int = 1
     learning_rate: float = 5e-5
     weight_decay: float = 0.01
@@ -64,6 +67,8 @@ class FineTuningConfig:
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < minimum:
                 raise ValueError(f"`{name}`={value!r}; use a whole number, {minimum} or more.")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"`max_steps`={self.max_steps}; use 1 or more, or None.")
         for name in ("learning_rate", "temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
@@ -74,8 +79,9 @@ class FineTuningConfig:
 
 
 def steps_over(rows: int, config: FineTuningConfig) -> int:
-    """Of all epochs in a row, without a break between them."""
-    return -(-config.epochs * rows // (config.batch_size * config.accumulation))
+    """Of all epochs in a row, without a break between them; `max_steps` at most."""
+    steps = -(-config.epochs * rows // (config.batch_size * config.accumulation))
+    return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
 def batches_over(step: int, rows: int, config: FineTuningConfig) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from tfrec_meta.distillation.fine_tuning import (
     checksum_of,
     fit,
     seed_dropout,
+    steps_over,
 )
 from tfrec_meta.distillation.item_text import item_texts
 from tfrec_meta.distillation.pairs import Pairs
@@ -140,8 +141,7 @@ class Groups:
     @property
     def steps(self) -> int:
         """In all."""
-        groups = self.config.epochs * len(self._epoch(0))
-        return -(-groups // (self.config.batch_size * self.config.accumulation))
+        return steps_over(len(self._epoch(0)), self.config)
 
     def batches(self, step: int) -> list[dict[str, np.ndarray]]:
         """The batches of a step, alike whenever it is asked.
