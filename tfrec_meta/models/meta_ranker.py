@@ -70,7 +70,7 @@ class MetaRankerConfig:
     steps: int = 400
     tasks_per_step: int = 32
     learning_rate: float = 0.01
-    weight_decay: float = 0.1
+    weight_decay: float = 3.0
     click_threshold: float = 4.0
 
     def __post_init__(self) -> None:
@@ -413,7 +413,7 @@ class MetaRanker(Recommender, tf.Module):
                 "learning_rate", 0.001, 0.05, sampling="log", default=default.learning_rate
             ),
             "weight_decay": hp.Float(
-                "weight_decay", 0.001, 1.0, sampling="log", default=default.weight_decay
+                "weight_decay", 0.01, 10.0, sampling="log", default=default.weight_decay
             ),
         }
         return {"model": model, "training": {}}
