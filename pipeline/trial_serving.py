@@ -362,7 +362,10 @@ def _check_lists(
 def _met(request: predict_pb2.PredictRequest, rows: int) -> list[frozenset[bytes]]:
     """The items that each row of a request says to have been met already."""
     met: list[set[bytes]] = [set() for _ in range(rows)]
-    for name in (names.HISTORY, names.EXCLUDE):
+    own = [names.HISTORY, names.EXCLUDE]
+    if request.model_spec.signature_name == names.ADAPT:
+        own.append(names.ITEM_ID)  # the support set
+    for name in own:
         if name in request.inputs:
             array = _input(request, name)
             for items, row in zip(met, _by_row(array), strict=False):

@@ -50,9 +50,11 @@ ALLOWED = {
     "studies_command": {"tuning"},
     "tune_command": {"api", "strategy_search", "runs", "run_options"},
     "distill_command": {"api", "distilling", "runs", "run_options"},
+    "cold_start_command": {"metalearning", "runs", "run_options"},
     "cli": ON_TOP
     | {"export", "export.signatures", "api", "runs", "doctor", "serving"}
-    | {"run_options", "studies_command", "tune_command", "distill_command"},
+    | {"run_options", "studies_command", "tune_command", "distill_command"}
+    | {"cold_start_command"},
     "pipeline": ON_TOP
     | {"tuning", "export", "export.signatures", "api", "strategy_search", "serving"},
 }

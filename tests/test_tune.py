@@ -7,6 +7,7 @@ import math
 import tfrec_meta as tm
 from tfrec_meta import api, strategy_search
 from tfrec_meta.data import split_leave_last_out, synthetic
+from tfrec_meta.metalearning import recommender
 from tfrec_meta.tuning import (
     OBJECTIVE,
     StrategySpace,
@@ -19,6 +20,7 @@ from tfrec_meta.tuning import (
 import numpy as np
 import pytest
 
+learn = recommender.learn_to_adapt
 DATA = synthetic(60, 40, 900, seed=3)
 SPLIT = split_leave_last_out(DATA, validation=True)
 QUICK = tm.Strategy(training=tm.TrainingConfig(epochs=2, batch_size=64))
@@ -71,6 +73,28 @@ def test_the_best_strategy_trains_to_what_its_trial_reached(study):
     values = [line["val_ndcg@10"] for line in found["curve"]]
     assert reports == list(enumerate(values, 1))
     assert best["reports"] == values
+
+
+def test_meta_learned_models_are_searched_when_asked_for(monkeypatch):
+    monkeypatch.setattr(recommender, "FEWEST_TASKS", 10)  # of 60 users
+    taught = []
+    monkeypatch.setattr(api, "learn_to_adapt", lambda *given: taught.append(learn(*given)))
+    found = tm.tune(
+        SPLIT,
+        trials=3,
+        strategy=tm.Strategy("meta_learned", tm.MetaLearnedConfig(steps=2, folds=2, iterations=2)),
+        families=("meta_learned", "popularity"),
+        oracle="random",
+        fixed={"family": "meta_learned", "meta_learned/embedding_dim": 16},
+        remember=False,
+        progress=False,
+    )
+    assert [len(losses) for losses in taught] == [2, 2, 2]  # each trial has its own episodes
+    assert all(trial["error"] is None and 0 < trial[OBJECTIVE] < 1 for trial in found.trials)
+    shapes = [trial["strategy"]["model"] for trial in found.trials]
+    assert set(shapes[0]) == {"embedding_dim", "l2", "unseen_weight", "weights_l2"}
+    assert len({shape["l2"] for shape in shapes}) == 3
+    assert found.best_strategy.model.steps == 2  # what is not searched stays
 
 
 def evaluator():

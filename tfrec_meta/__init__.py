@@ -38,6 +38,7 @@ _HOME = {
     "compare": "evaluation",
     "distill": "distilling",
     "evaluate": "api",
+    "evaluate_cold_start": "metalearning.cold_start",
     "evaluate_ranking": "api",
     "export": "api",
     "fetch_movielens": "data",

@@ -22,7 +22,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import __version__, distill_command, studies_command, tune_command
+from tfrec_meta import (
+    __version__,
+    cold_start_command,
+    distill_command,
+    studies_command,
+    tune_command,
+)
 from tfrec_meta.run_options import (
     add_data_options,
     add_strategy_options,
@@ -108,7 +114,8 @@ def _without_repeated_warnings(options: argparse.Namespace) -> Iterator[None]:
     """What reading a run's data drops, `train` says; the others, which read it again, do not."""
     log = logging.getLogger("tfrec_meta.data")
     before = log.level
-    if options.command in (_evaluate, _report, _export, _recommend) and not options.debug:
+    reading = (_evaluate, _report, _export, _recommend, cold_start_command.cold_start)
+    if options.command in reading and not options.debug:
         log.setLevel(logging.ERROR)
     try:
         yield
@@ -533,6 +540,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--users", metavar="IDS", help="whose recommendations to show, with commas")
     one.add_argument("-k", type=int, default=10, help="recommendations a user (default 10)")
     one.add_argument("--to", metavar="FILE", help="default: report.html in the run folder")
+
+    cold_start_command.add_command(command)
 
     one = command(
         "export",

@@ -9,7 +9,8 @@ from tests.pipeline import conftest, training_toys
 from tfrec_meta import api, load, training
 from tfrec_meta.export import saved_model
 from tfrec_meta.features.transform import spec_of
-from tfrec_meta.pipeline import artifacts, trainer
+from tfrec_meta.metalearning import recommender
+from tfrec_meta.pipeline import artifacts, trainer, trial_serving
 from tfrec_meta.pipeline.configs import TrainerConfig
 from tfrec_meta.tuning import StrategySpace
 
@@ -110,6 +111,37 @@ def test_a_strategy_that_names_a_teacher_is_taught(given, tmp_path):
     one, other = (model.state() for model in models.values())
     assert one.keys() == other.keys()
     assert any(np.abs(one[key] - other[key]).max() > 1e-4 for key in one)
+
+
+def test_a_meta_learned_model_learns_from_episodes_and_is_tried_out_by_its_adapt(
+    given, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(recommender, "FEWEST_TASKS", 10)  # the toys have 60 users
+    shape = {"embedding_dim": 6, "shots": 4, "folds": 2, "steps": 4, "iterations": 2}
+    config = settings(
+        tmp_path,
+        strategy={"family": "meta_learned", "model": shape},
+        export={"support_width": 4, "exclude_width": 1, "max_k": 5, "k": 3},
+    )
+    outputs = training_toys.train(config, given, tmp_path)
+    model = model_of(outputs)
+    untaught = type(model)(model.config, model.spec)
+    assert np.abs(model.gains.numpy() - untaught.gains.numpy()).max() > 1e-3
+    serving = Path(outputs["model"].uri) / "Format-Serving"
+    asked = [r.model_spec.signature_name for r in trial_serving._requests(serving, [], {})]
+    assert "adapt" in asked  # by InfraValidator
+    adapt = tf.saved_model.load(str(serving)).signatures["adapt"]
+    first, second = model.spec.items.tokens[:2].to_pylist()
+    answer = adapt(
+        item_id=tf.constant([[first, second, "nothing of ours", ""]]),
+        label=tf.ones([1, 4]),
+        exclude=tf.constant([[""]]),
+        k=tf.constant([3]),
+    )
+    (expected,) = api.adapt(model, [[first, second, "nothing of ours"]], k=3)
+    found = [item.decode() for item in answer["item_id"].numpy()[0] if item]
+    assert found == [one.item_id for one in expected.items]
+    assert answer["support_used"].numpy() == expected.support_used == 2
 
 
 def test_hyperparameters_of_someone_else_are_refused():

@@ -250,6 +250,16 @@ def test_histories_in_tensors_count_as_those_in_examples():
         trial_serving._check("recommend", request, outputs, frozenset({b"a", b"d"}))
 
 
+def test_a_support_set_of_the_whole_catalogue_leaves_nothing_to_recommend():
+    request = trial_serving.predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "adapt"
+    request.inputs["item_id"].CopyFrom(tf.make_tensor_proto([["a", "b", "c", ""]]))
+    outputs = {"item_id": np.array([[b""]], np.object_)}
+    trial_serving._check("adapt", request, outputs, frozenset({b"a", b"b", b"c"}))
+    with pytest.raises(Refused, match="`adapt` recommends nothing to anyone"):
+        trial_serving._check("adapt", request, outputs, frozenset({b"a", b"d"}))
+
+
 @pytest.mark.parametrize(
     "value, words",
     [(None, "has no inputs"), ("u", "has inputs without rows")],

@@ -1,0 +1,116 @@
+"""Cold users: who is asked about what, and what methods make of their first items."""
+
+import tfrec_meta as tm
+from tfrec_meta.metalearning.cold_users import (
+    ColdUsers,
+    adapted,
+    by_history,
+    fine_tuned,
+    without_support,
+)
+from tfrec_meta.models import IALS, IALSConfig, MetaLearned
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tm.synthetic(users=120, items=30, interactions=1800, seed=3)
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    config = tm.MetaLearnedConfig(embedding_dim=6, l2=2.0, weights_l2=5.0, shots=4)
+    model = MetaLearned(config, tm.FeatureSpec(history_length=4).fit(data))
+    model.fit(data)
+    return model
+
+
+SOME = np.array([[3, 0, 7], [0, 0, 0], [5, 2, 1]], np.int32)
+
+
+def known_items(*names):
+    return tm.FeatureSpec().fit(tm.Interactions.from_arrays(["x"] * len(names), names))
+
+
+def test_first_items_are_by_time_once_each_and_what_follows_is_relevant():
+    users = ["u"] * 6 + ["v"] * 2
+    items = ["b", "a", "a", "c", "d", "new", "a", "b"]
+    events = tm.Interactions.from_arrays(users, items, time=[2, 1, 3, 4, 5, 6, 1, 2])
+    cold = ColdUsers(events, known_items("a", "b", "c", "d"), first=2, later=3)
+    assert list(cold.users) == ["u"]  # v has not enough
+    assert cold.rows.tolist() == [[1, 2]]
+    assert cold.seen.toarray().tolist() == [[1, 1, 0, 0]]
+    assert cold.relevant.toarray().tolist() == [[0, 0, 1, 1]]
+    assert cold.outside.tolist() == [1]
+
+
+def test_an_early_item_outside_of_the_catalogue_is_a_blank():
+    events = tm.Interactions.from_arrays(["u"] * 3, ["new", "a", "b"])
+    cold = ColdUsers(events, known_items("a", "b"), first=2, later=1)
+    assert cold.rows.tolist() == [[0, 1]]
+    assert cold.seen.toarray().tolist() == [[1, 0]]
+    assert cold.outside.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"first": 0}, "`first`=0"),
+        ({"later": 0}, "`later`=0"),
+        ({"first": 3, "later": 4}, "No user has 7 items.*the most that one has is 3"),
+    ],
+)
+def test_nobody_to_ask_about_is_said(options, message):
+    events = tm.Interactions.from_arrays(["u"] * 3, ["a", "b", "c"])
+    with pytest.raises(ValueError, match=message):
+        ColdUsers(events, known_items("a"), **options)
+
+
+def test_a_method_is_given_so_many_items_and_what_was_first_is_no_candidate():
+    events = tm.Interactions.from_arrays(["u"] * 4, ["a", "b", "c", "d"])
+    cold = ColdUsers(events, known_items("a", "b", "c", "d", "e"), first=2, later=2)
+    given = []
+
+    def score(rows):
+        given.append(rows.tolist())
+        return np.array([[9, 8, 3, 1, 2]], np.float32)  # of the candidates c, e, d
+
+    found = [cold.evaluate(score, shots, k=5) for shots in (0, 1, 2)]
+    assert given == [[[0, 0]], [[1, 0]], [[1, 2]]]
+    expected = (1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3))
+    assert [one["ndcg@5"].value for one in found] == pytest.approx([expected] * 3)
+
+
+def test_adapting_and_histories_leave_out_blanks(model):
+    scores = adapted(model)(SOME)
+    expected, _ = model.adapt(SOME, np.ones(SOME.shape, np.float32))
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    squeezed = np.array([[3, 7, 0], [0, 0, 0], [5, 2, 1]], np.int32)
+    np.testing.assert_allclose(scores, adapted(model)(squeezed), rtol=1e-5)
+    np.testing.assert_allclose(by_history(model)(SOME)[[0, 2]], scores[[0, 2]], rtol=1e-5)
+    np.testing.assert_allclose(without_support(adapted(model))(SOME), scores[[1, 1, 1]], rtol=1e-6)
+
+
+def test_of_more_items_than_histories_are_long_the_latest_are_read(model):
+    rows = np.array([[1, 2, 3, 4, 5, 6]], np.int32)
+    found = by_history(model)(rows)
+    np.testing.assert_allclose(found, by_history(model)(rows[:, 2:]), rtol=1e-6)
+
+
+def test_a_family_without_adapt_is_asked_by_its_history(data, model):
+    ials = IALS(IALSConfig(embedding_dim=4, iterations=2), model.spec)
+    ials.fit(data)
+    np.testing.assert_array_equal(adapted(ials)(SOME), by_history(ials)(SOME))
+
+
+def test_fine_tuning_is_a_gradient_step_on_the_cross_entropy(model):
+    found = fine_tuned(model, 1, 0.5)(SOME)
+    later, factors = (part.numpy()[1:] for part in (model.tables.later, model.tables.factors))
+    chance = np.exp(later) / np.exp(later).sum()
+    vector = 0.5 * (factors[[2, 6]].mean(axis=0) - chance @ factors)
+    np.testing.assert_allclose(found[0], later + factors @ vector, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[1], later, rtol=1e-6)  # nothing to learn from
+    two = fine_tuned(model, 2, 0.5)(SOME)
+    assert np.abs(two[0] - found[0]).max() > 1e-3
