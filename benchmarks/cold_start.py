@@ -20,14 +20,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tfrec_meta as tm
 from benchmarks import arguments
-from tfrec_meta.data import user_histories
 from tfrec_meta.evaluation.intervals import paired_difference
-from tfrec_meta.evaluation.protocol import full_catalogue
-from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.metalearning.cold_users import (
+    ColdUsers,
+    Score,
+    adapted,
+    by_history,
+    fine_tuned,
+    without_support,
+)
 from tfrec_meta.models import (
     EASE,
     IALS,
@@ -39,18 +44,14 @@ from tfrec_meta.models import (
     Popularity,
     PopularityConfig,
 )
-from tfrec_meta.models.contract import Recommender
 
 import numpy as np
-import scipy.sparse
 import tensorflow as tf
 
 SHOTS = (1, 3, 5, 10, 20)
 FIRST, FEWEST = 20, 30
 STEPS = (1, 2, 4, 8)
 RATES = (0.1, 0.2, 0.4, 0.8, 1.6)
-Score = Callable[[np.ndarray], np.ndarray]
-"""item rows int32 [n, k] of the supports -> float32 [n, catalogue]."""
 
 BASELINES: Mapping[str, tuple[type, Sequence[object]]] = {
     "popularity": (Popularity, [PopularityConfig()]),
@@ -73,60 +74,9 @@ BASELINES: Mapping[str, tuple[type, Sequence[object]]] = {
 }
 
 
-class Asked:
-    """Users who are asked about: their first events, and what follows.
-
-    Args:
-        data: all their events.
-        spec: whose items are the catalogue.
-    """
-
-    def __init__(self, data: tm.Interactions, spec: tm.FeatureSpec):
-        counts = np.bincount(data.user_codes)
-        self.users = users = data.user_ids[counts >= FEWEST]
-        most = int(counts.max())
-        items = spec.items.encode(user_histories(data, users, most).ravel()).reshape(-1, most)
-        self.rows = items[:, :FIRST]
-        everything = interaction_matrix(data, users, spec.items)
-        place = np.repeat(np.arange(len(users)), FIRST), self.rows.ravel() - 1
-        ones = np.ones(self.rows.size, np.float32)
-        self.seen = scipy.sparse.csr_matrix((ones, place), shape=everything.shape)
-        self.relevant = scipy.sparse.csr_matrix(everything - self.seen)
-        self.relevant.eliminate_zeros()
-
-    def ndcg(self, score: Score, shots: int) -> np.ndarray:
-        """float64 [users]."""
-        scores = score(self.rows[:, :shots])
-        found = full_catalogue(
-            lambda rows: scores[rows], self.relevant, self.seen, metrics=("ndcg",), resamples=0
-        )
-        return found.per_query["ndcg@10"]
-
-
-def as_score(model: Recommender) -> Score:
-    """What a model makes of a history."""
-
-    def score(rows: np.ndarray) -> np.ndarray:
-        history = np.zeros((len(rows), FIRST), np.int32)
-        history[:, : rows.shape[1]] = rows
-        return model.score({"user_id": np.zeros(len(rows), np.int32), "history": history})
-
-    return score
-
-
-def fine_tuned(model: MetaLearned, steps: int, rate: float) -> Score:
-    """Plain gradient steps on the vector of a user, from where `model` is without support."""
-    later, factors = model.tables.later.numpy()[1:], model.tables.factors.numpy()[1:]
-
-    def score(rows: np.ndarray) -> np.ndarray:
-        wanted = factors[rows - 1].mean(axis=1)
-        vectors = np.zeros_like(wanted)
-        for _ in range(steps):
-            chance = tf.nn.softmax(later + vectors @ factors.T).numpy()
-            vectors += rate * (wanted - chance @ factors)
-        return later + vectors @ factors.T
-
-    return score
+def ndcg(users: ColdUsers, score: Score, shots: int) -> np.ndarray:
+    """float64 [users], after so many events."""
+    return users.evaluate(score, shots).per_query["ndcg@10"]
 
 
 def fitted(kind: type, config: object, data: tm.Interactions, spec: tm.FeatureSpec, seed: int):
@@ -149,14 +99,14 @@ def one_seed(
     """Who is asked about, and the NDCG@10 of each, by method and number of events."""
     outer = tm.split_cold_users(data, test=0.2, seed=seed)
     inner = tm.split_cold_users(outer.train, test=0.125, seed=seed + 1)
-    judged, test = Asked(inner.test, spec), Asked(outer.test, spec)
+    judged, test = (ColdUsers(split.test, spec, FIRST, FEWEST - FIRST) for split in (inner, outer))
     found: dict[str, dict[int, np.ndarray]] = {}
 
     def choose(name: str, candidates: Iterator[tuple[object, Score]]) -> Mapping[int, object]:
         best: dict[int, tuple[float, object]] = {}
         for config, score in candidates:
             for shots in SHOTS:
-                value = judged.ndcg(score, shots).mean()
+                value = ndcg(judged, score, shots).mean()
                 if shots not in best or value > best[shots][0]:
                     best[shots] = (value, config)
         said = {shots: (round(float(value), 4), config) for shots, (value, config) in best.items()}
@@ -165,24 +115,25 @@ def one_seed(
 
     for name, (kind, grid) in BASELINES.items():
         grid = grid[:: max(len(grid) - 1, 1)] if quick else grid
-        models = ((c, as_score(fitted(kind, c, inner.train, spec, seed))) for c in grid)
+        models = ((c, by_history(fitted(kind, c, inner.train, spec, seed))) for c in grid)
         chosen = choose(name, models)
         scores = {
-            config: as_score(fitted(kind, config, outer.train, spec, seed))
+            config: by_history(fitted(kind, config, outer.train, spec, seed))
             for config in set(chosen.values())
         }
-        found[name] = {shots: test.ndcg(scores[chosen[shots]], shots) for shots in SHOTS}
+        found[name] = {shots: ndcg(test, scores[chosen[shots]], shots) for shots in SHOTS}
 
     model = meta_trained(inner.train, spec, seed)
-    values = {shots: round(float(judged.ndcg(as_score(model), shots).mean()), 4) for shots in SHOTS}
+    ours = adapted(model)
+    values = {shots: round(float(ndcg(judged, ours, shots).mean()), 4) for shots in SHOTS}
     print(f"seed {seed}, ours: {values}", file=sys.stderr)
     settings = [(steps, rate) for steps in STEPS for rate in RATES]
     tuned = choose("fine_tune", ((s, fine_tuned(model, *s)) for s in settings))
     model = meta_trained(outer.train, spec, seed)
-    found["ours"] = {shots: test.ndcg(as_score(model), shots) for shots in SHOTS}
-    found["fine_tune"] = {k: test.ndcg(fine_tuned(model, *tuned[k]), k) for k in SHOTS}
-    later = model.tables.later.numpy()[1:]
-    zero = test.ndcg(lambda rows: np.tile(later, (len(rows), 1)), 1)
+    ours = adapted(model)
+    found["ours"] = {shots: ndcg(test, ours, shots) for shots in SHOTS}
+    found["fine_tune"] = {k: ndcg(test, fine_tuned(model, *tuned[k]), k) for k in SHOTS}
+    zero = ndcg(test, without_support(ours), 1)
     found["no_adapt"] = dict.fromkeys(SHOTS, zero)
     return test.users, found
 
