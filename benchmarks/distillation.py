@@ -10,8 +10,8 @@ did best on the validation rows of one split (seed 1). Each test user's cold ite
 without those that stand in the history, and then all items. Means over seeds; users of all seeds
 are compared pairwise by bootstrap.
 
-- `teacher`: MiniLM, tuned on the training events as a text two-tower (LoRA of all dense layers, 16
-  steps), and its vectors of the titles, with genres and year, below a content tower that learns
+- `teacher`: MiniLM, tuned on the training events as a text two-tower (LoRA of all dense layers,
+  `TEXT_TUNING`), and its vectors of the titles, with genres and year, below a content tower that learns
   from the events, too (`tfrec_meta.text_teacher`). `frozen_teacher`: the same over MiniLM as it is.
 - `student`: hashed words and n-grams of the titles in place of the vectors, taught what the teacher
   says of the catalogue, whose titles are known. `student_unseen`: taught without the cold items,
@@ -195,7 +195,8 @@ def one_seed(data: tm.Interactions, seed: int, quick: bool) -> tuple[dict[str, A
     def said(model: Recommender, by: Asked) -> Scores:
         return model.score(by.held.queries)
 
-    recipe = dataclasses.replace(TEXT_TUNING, seed=seed, max_steps=1 if quick else 16)
+    steps = 1 if quick else TEXT_TUNING.max_steps
+    recipe = dataclasses.replace(TEXT_TUNING, seed=seed, max_steps=steps)
     tuned = fine_tuned(encoder, split.train, spec, ["title"], recipe, progress=False)
 
     def teacher_over(read_by: BertEncoder, what: str) -> tuple[str, Recommender]:
