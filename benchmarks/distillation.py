@@ -10,9 +10,9 @@ did best on the validation rows of one split (seed 1). Each test user's cold ite
 without those that stand in the history, and then all items. Means over seeds; users of all seeds
 are compared pairwise by bootstrap.
 
-- `teacher`: MiniLM, tuned on the training events as a text two-tower (LoRA of all dense layers,
-  `TEXT_TUNING`), and its vectors of the titles, with genres and year, below a content tower that learns
-  from the events, too (`tfrec_meta.text_teacher`). `frozen_teacher`: the same over MiniLM as it is.
+- `teacher`: MiniLM, tuned on the training events as a text two-tower (`TEXT_TUNING`), and its
+  vectors of the titles, with genres and year, below a content tower that learns from the events,
+  too (`tfrec_meta.text_teacher`). `frozen_teacher`: the same over MiniLM as it comes.
 - `student`: hashed words and n-grams of the titles in place of the vectors, taught what the teacher
   says of the catalogue, whose titles are known. `student_unseen`: taught without the cold items,
   which it then meets as titles that it never saw.

@@ -332,9 +332,9 @@ never met."""
 TEXT_TUNING = FineTuningConfig(
     "lora_everywhere", epochs=1, batch_size=128, max_steps=6, learning_rate=1e-3, dropout=0.1
 )
-"""How its BERT is tuned on events, if it is: few steps of many users each, as did best on cold films
-of MovieLens-100K, where it takes a minute or two of a processor. With more, the vectors of items that
-have events are fitted to these, and tell the tower too little of those that have none."""
+"""How its BERT is tuned on events, if it is: few steps of many users each, as did best on films of
+MovieLens-100K that training never met; it takes a minute or two. With more, the vectors of items
+that have events are fitted to these, and tell the tower too little of those that have none."""
 
 
 def text_teacher(
