@@ -9,7 +9,7 @@ Mean absolute error of these ratings, and NDCG at 10 of the genre's films withou
 10: relevant is what was asked about and rated 4 or more. What a user did elsewhere is unknown.
 
 - `adapted`: the family `meta_ranker`, meta-trained on the other users and genres, content alone,
-  by its defaults: nothing of it is chosen by the genre.
+  by its defaults, which were chosen on validation users of all genres.
 - `not_adapted`: the same without support.
 - `from_scratch`: the same network from a random start (and the mean rating of the other genres),
   trained on the same support set; steps and rate are chosen, for each genre, metric and size of the

@@ -17,8 +17,9 @@ out counts once, by the mean, and the bootstrap draws users.
 - `no_adapt`: ours without support. `bias`: the item's and the user's shrunk means.
 
 The settings of each are chosen on validation users, a fifth of those who are not held out: of MeLU
-steps and rate of the local update (the paper's is one step), of ours ids, layers and decay, of the
-biases both shrinkages. Then all learn from all users who are not held out.
+steps and rate of the local update (the paper's is one step), the global rate and the embeddings'
+decay; of ours ids, layers and decay; of the biases both shrinkages. Then all learn from all users
+who are not held out.
 """
 
 from __future__ import annotations
@@ -63,11 +64,20 @@ MELU = [
         hidden=(64, 64),
         item_id=False,
         item_statistics=False,
-        weight_decay=0.0,
+        weight_decay=decay,
+        learning_rate=outer_rate,
     )
-    for steps, rate in ((1, 0.01), (1, 0.1), (3, 0.05), (5, 0.05))
+    for steps, rate, decay, outer_rate in (
+        (1, 0.1, 0.0, 0.01),
+        (5, 0.05, 0.0, 0.01),
+        (5, 0.05, 0.0, 0.003),
+        (5, 0.05, 3.0, 0.01),
+        (5, 0.1, 3.0, 0.01),
+        (10, 0.05, 3.0, 0.01),
+        (10, 0.1, 3.0, 0.01),
+    )
 ]
-BIASES = list(itertools.product((2.0, 5.0, 10.0), (1.0, 3.0, 5.0, 10.0)))
+BIASES = list(itertools.product((0.5, 1.0, 2.0, 5.0), (1.0, 3.0, 5.0, 10.0)))
 
 
 def prepared(data: tm.Interactions) -> tm.Interactions:

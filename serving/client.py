@@ -210,17 +210,21 @@ class Client:
 
     def adapt(
         self,
-        support: Sequence[Ids | Mapping[str, float]],
+        support: Sequence[Ids | Mapping[str, float | None]],
         exclude: Sequence[Ids] = (),
         k: int | Sequence[int] = 10,
+        **features: Any,
     ) -> list[Adapted]:
         """The best items for newcomers, by a few items that each chose.
 
         Args:
             support: of each newcomer, ids of chosen items, or labels by id, from 0 (not for me) to
-                1 (chosen). Ids that the model doesn't know are left out.
+                1 (chosen), or ratings of a model of ratings; None for liked, as without labels. Ids
+                that the model doesn't know are left out.
             exclude: of each, item ids to leave out of the answer, beside those of the support set.
             k: as of `recommend`.
+            features: of a model that adapts by them, features of the newcomers by name, a value
+                each; what is left out is unknown.
 
         Returns:
             One answer each, best first.
@@ -233,7 +237,7 @@ class Client:
         counts = inputs.counts(k, len(support), single=False)
         answer = self._predict(
             names.ADAPT,
-            lambda signature: inputs.support_tensors(signature, support, exclude, counts),
+            lambda signature: inputs.support_tensors(signature, support, exclude, counts, features),
             self._deadline(),
         )
         parts = (names.ITEM_ID, names.SCORE, names.SUPPORT_USED)

@@ -6,6 +6,7 @@ does not fit is refused with an `InvalidRequest` that names it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,13 +57,20 @@ class UserSide:
 
 
 def support_tensors(
-    signature: Signature, support: Any, exclude: Any, counts: np.ndarray
+    signature: Signature,
+    support: Any,
+    exclude: Any,
+    counts: np.ndarray,
+    features: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
-    """The inputs of `adapt`: of each row the ids, and 1 or the labels that a mapping has.
+    """The inputs of `adapt`: of each row the ids, and the labels that a mapping has, None for none.
+
+    What has no label counts as liked: the signature's default, which is 1, or the best rating.
 
     Raises:
-        InvalidRequest: for ids that are not text, labels that are not from 0 to 1, and more items
-            than the model was exported for.
+        InvalidRequest: for ids that are not text, labels that are no numbers, or of a model of
+            choices not from 0 to 1, more items than the model was exported for, and features as of
+            `complete`.
     """
     rows = len(support)
     ids = [list(given) if isinstance(given, Mapping) else given for given in support]
@@ -73,11 +81,17 @@ def support_tensors(
             f"`support` has {longest} items, but the model was exported for {width}. Send fewer, "
             "or export it with a greater `support_width`."
         )
-    labels = np.ones((rows, longest if width is None else width), np.float32)
+    default = signature.defaults.get(names.LABEL)
+    liked = 1.0 if default is None else float(default.flat[0])
+    low, high = (0, 1) if liked == 1.0 else (-math.inf, math.inf)
+    wanted = "use 0 to 1" if liked == 1.0 else "use a rating"
+    labels = np.full((rows, longest if width is None else width), liked, np.float32)
     for row, given in enumerate(support):
         for place, label in enumerate(given.values() if isinstance(given, Mapping) else ()):
-            if isinstance(label, str | None) or not 0 <= label <= 1:
-                raise InvalidRequest(f"`support` has the label {label!r}; use 0 to 1.")
+            if label is None:
+                continue
+            if isinstance(label, str) or not math.isfinite(label) or not low <= label <= high:
+                raise InvalidRequest(f"`support` has the label {label!r}; {wanted}.")
             labels[row, place] = label
     given = {
         names.ITEM_ID: padded(lists, labels.shape[1]),
@@ -87,7 +101,7 @@ def support_tensors(
             signature, names.EXCLUDE, lists_of_ids(names.EXCLUDE, exclude, rows, single=False)
         ),
     }
-    return complete(signature, given, {}, rows, single=False)
+    return complete(signature, given, features, rows, single=False)
 
 
 def depth(value: Any) -> int:

@@ -329,11 +329,11 @@ def _recommend(options: argparse.Namespace) -> Answer:
 def _adapt(options: argparse.Namespace) -> Answer:
     from tfrec_meta.serving import Client
 
-    support: dict[str, float] = {}
+    support: dict[str, float | None] = {}
     for word in names(options.items):
         item, _, label = word.partition("=")
         try:
-            support[item] = float(label) if label else 1.0
+            support[item] = float(label) if label else None
         except ValueError:
             raise ValueError(f"`items`={word!r}; a label is a number, as in 50=0.") from None
     titles = _served_titles(options.titles, _MODELS / options.model)
@@ -626,7 +626,9 @@ def _parser() -> argparse.ArgumentParser:
         "--items 50,181=0 --exclude 1 -k 5      (181: not for me)",
     )
     one.add_argument(
-        "--items", metavar="IDS", help="with commas; ID=LABEL with a label from 0 to 1 (default 1)"
+        "--items",
+        metavar="IDS",
+        help="with commas; ID=LABEL with a label from 0 to 1, or a rating (default: liked)",
     )
     one.add_argument(
         "--model", metavar="NAME", default=_name_of(_RUN), help=f"default {_name_of(_RUN)}"

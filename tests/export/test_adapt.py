@@ -198,6 +198,34 @@ def test_the_command_adapts(model, server, folder, capsys):
     assert "a label is a number" in capsys.readouterr().err
 
 
+def test_the_client_adapts_a_model_of_ratings_by_ratings_and_features(tmp_path, capsys):
+    data = tm.synthetic(users=60, items=40, interactions=900, seed=4)
+    features = tm.FeatureSpec(user=(tm.Number("age"),), item=(tm.Category("category"),))
+    config = tm.MetaRankerConfig(embedding_dim=4, hidden=(8,), steps=10, tasks_per_step=8)
+    rater = tm.train(data, tm.Strategy("meta_ranker", config, features=features), progress=False)
+    tm.export(rater, tmp_path / "raters", tm.ExportConfig(history_width=4, support_width=4))
+    support = [{"i1": 5.0, "i2": 2.0}, {"i3": None}]
+    best = float(data.events["value"].to_numpy().max())
+    with LocalServer(tmp_path / "raters", port=0) as own:
+        with Client(own.address, "raters") as client:
+            found = client.adapt(support, k=3, age=[25.0, 60.0])
+            unknown_age = client.adapt([["i3"]], k=3)
+            with pytest.raises(InvalidRequest, match="label 'five'; use a rating"):
+                client.adapt([{"i1": "five"}])
+            with pytest.raises(InvalidRequest, match="no feature 'height'"):
+                client.adapt([["i1"]], height=[1.8])
+        asked = ["adapt", "--server", own.address, "--model", "raters", "--items", "i1=5,i3"]
+        assert cli.main([*asked, "-k", "3", "--json"]) == 0
+    told = [support[0], {"i3": best}]
+    expected = tm.adapt(rater, told, k=3, features={"age": [25.0, 60.0]})
+    expected += tm.adapt(rater, [{"i3": best}, {"i1": 5.0, "i3": best}], k=3)
+    scores = [[item.score for item in one.items] for one in (*found, *unknown_age)]
+    said = json.loads(capsys.readouterr().out)["recommendations"]
+    scores.append([item["score"] for item in said])
+    for got, wanted in zip(scores, expected, strict=True):
+        np.testing.assert_allclose(got, [item.score for item in wanted.items], rtol=1e-4)
+
+
 def test_a_family_that_does_not_adapt_has_no_such_signature(tmp_path):
     data = tm.synthetic(users=20, items=10, interactions=100, seed=3)
     folder = tm.export(tm.train(data, "popularity"), tmp_path / "m")
