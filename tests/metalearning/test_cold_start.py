@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 
 import tfrec_meta as tm
 from tfrec_meta.evaluation import Estimate
@@ -43,6 +44,19 @@ def test_each_method_has_a_curve_over_the_same_users(found):
     }
     assert len(counts) == 1
     assert all(math.isfinite(v) for name in found.evaluations for v in found.curve(name))
+
+
+def test_who_has_too_few_events_is_left_out_and_counted(found, split, tmp_path):
+    test = split.test
+    pairs = set(zip(test.user_codes.tolist(), test.item_codes.tolist(), strict=True))
+    many = Counter(user for user, _ in pairs).values()
+    few = sum(n < 9 for n in many)  # 5 to be given, 4 to be found
+    assert few > 0
+    assert found.left_out == found.as_dict()["left_out"] == few
+    assert f"({few} more have too few)" in str(found)
+    page = found.write(tmp_path / "cold.html").read_text("utf-8")
+    assert f"<p>{len(many)} users were held out whole" in page
+    assert f"{few} of them have too few events and are left out, {len(many) - few} are" in page
 
 
 def test_without_support_all_that_begin_there_are_alike(found):
@@ -167,6 +181,6 @@ def test_the_chart_goes_by_the_root_of_the_number_of_events():
 
 def test_a_report_of_one_number_of_events_is_drawn(found):
     one = ColdStartReport(
-        {name: {5: by[5]} for name, by in found.evaluations.items()}, "ndcg@5", {}, False, "cold"
+        {name: {5: by[5]} for name, by in found.evaluations.items()}, "ndcg@5", {}, False, "cold", 0
     )
     assert str(one).count("after 5 events") == 1

@@ -40,6 +40,7 @@ def test_first_items_are_by_time_once_each_and_what_follows_is_relevant():
     events = tm.Interactions.from_arrays(users, items, time=[2, 1, 3, 4, 5, 6, 1, 2])
     cold = ColdUsers(events, known_items("a", "b", "c", "d"), first=2, later=3)
     assert list(cold.users) == ["u"]  # v has not enough
+    assert cold.left_out == 1
     assert cold.rows.tolist() == [[1, 2]]
     assert cold.seen.toarray().tolist() == [[1, 1, 0, 0]]
     assert cold.relevant.toarray().tolist() == [[0, 0, 1, 1]]

@@ -86,12 +86,12 @@ def evaluate_cold_start(
 ) -> ColdStartReport:
     """Judges a model on users held out whole, by how many of their events it is given.
 
-    Of each test user with enough events the first ones are the support set; what follows the most
-    `shots` is to be found in the whole catalogue without these first ones, at every number of
-    events. Beside the model: the model without support, plain fine-tuning of a vector of the user
-    (of "meta_learned"), and families that take newcomers in, fitted on the same train part. Their
-    settings are chosen on the split's validation users, for each number of events by itself, so
-    that a baseline may be several models where ours is one.
+    Of each test user with enough events (the others are counted) the first ones are the support
+    set; what follows the most `shots` is to be found in the whole catalogue without these first
+    ones, at every number of events. Beside the model: the model without support, plain fine-tuning
+    of a vector of the user (of "meta_learned"), and families that take newcomers in, fitted on the
+    same train part. Their settings are chosen on the split's validation users, for each number of
+    events by itself, so that a baseline may be several models where ours is one.
 
     Args:
         model: fitted on `split.train`; one that adapts, or reads histories.
@@ -159,6 +159,7 @@ def evaluate_cold_start(
         {name: texts for name, texts in settings.items() if any(texts.values())},
         judges is not None,
         split.protocol,
+        test.left_out,
     )
 
 

@@ -25,6 +25,7 @@ class ColdStartReport:
             users, or the usual one if there are none.
         chosen: whether it was chosen.
         protocol: how users were held out, in words.
+        left_out: users held out who have too few events to be asked about.
     """
 
     evaluations: Mapping[str, Mapping[int, Evaluation]]
@@ -32,6 +33,7 @@ class ColdStartReport:
     settings: Mapping[str, Mapping[int, str]]
     chosen: bool
     protocol: str
+    left_out: int
 
     @property
     def ours(self) -> str:
@@ -72,6 +74,7 @@ class ColdStartReport:
         return {
             "metric": self.metric,
             "protocol": self.protocol,
+            "left_out": self.left_out,
             "chosen_on_validation_users": self.chosen,
             "methods": {
                 name: {str(shots): one.as_dict() for shots, one in by_shots.items()}
@@ -91,7 +94,8 @@ class ColdStartReport:
     def __str__(self) -> str:
         width = max(map(len, self.evaluations))
         lines = [
-            f"{self.metric} of {self._counts['queries']:,} cold users, by their number of events",
+            f"{self.metric} of {self._counts['queries']:,} cold users, by their number of events "
+            f"({self.left_out:,} more have too few)",
             f"{'':<{width}}" + "".join(f"{shots:>9}" for shots in self.shots),
         ]
         for name in self.evaluations:
@@ -129,6 +133,7 @@ class ColdStartReport:
             ],
             chosen=self.chosen,
             protocol=self.protocol,
+            left_out=self.left_out,
         )
         return page.write(path, text)
 

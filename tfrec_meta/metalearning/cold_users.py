@@ -35,6 +35,7 @@ class ColdUsers:
 
     Attributes:
         users: object [u], who is asked about.
+        left_out: how many are not, for want of items.
         rows: int32 [u, first], their first items, the earliest first; 0 is one that the catalogue
             lacks.
         seen: float32 [u, catalogue], 1 for these.
@@ -59,6 +60,7 @@ class ColdUsers:
                 "lower `later`."
             )
         self.users = data.user_ids[asked]
+        self.left_out = len(counts) - len(asked)
         place = np.arange(len(users)) - np.searchsorted(users, users)
         query = np.full(len(counts), -1)
         query[asked] = np.arange(len(asked))
