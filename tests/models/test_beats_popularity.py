@@ -19,6 +19,7 @@ STRATEGIES = {
     },
     "ranker": tm.Strategy("ranker", training=tm.TrainingConfig(epochs=2, learning_rate=0.01)),
     "meta_learned": tm.Strategy("meta_learned", tm.MetaLearnedConfig(folds=2, steps=45)),
+    "meta_ranker": tm.Strategy("meta_ranker", tm.MetaRankerConfig("interaction")),
     "multi_task": tm.Strategy("multi_task", training=tm.TrainingConfig(epochs=2)),
     **{family: tm.Strategy(family, history_length=1000) for family in KNOWN},
 }
@@ -45,11 +46,7 @@ def quality(split):
     return ndcg
 
 
-# Content towers have a home of their own, below; a meta-ranker predicts ratings by default.
-ELSEWHERE = {"popularity", "content_tower", "meta_ranker"}
-
-
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - ELSEWHERE))
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"popularity", "content_tower"}))
 def test_every_family_beats_popularity_on_movielens(quality, family):
     assert quality(family) > 1.3 * quality("popularity")
 
