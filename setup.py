@@ -108,6 +108,6 @@ setup(
     packages=find_packages(include=["tfrec_meta", "tfrec_meta.*"]),
     package_data={"": [f"**/*.{kind}" for kind in PACKAGE_DATA]},
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["tfrec-meta = tfrec_meta.cli:main"]},
+    entry_points={"console_scripts": ["tfrec-meta = tfrec_meta.commands.main:main"]},
     zip_safe=False,
 )

@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.metalearning import (
@@ -29,9 +32,6 @@ from tfrec_meta.metalearning import (
     TaskNetwork,
     user_tasks,
 )
-
-import numpy as np
-import tensorflow as tf
 
 BATCHES = (1, 32, 256)
 EVENTS = 10

@@ -22,6 +22,9 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+import tensorflow as tf
+
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.evaluation.intervals import paired_difference
@@ -44,9 +47,6 @@ from tfrec_meta.models import (
     Popularity,
     PopularityConfig,
 )
-
-import numpy as np
-import tensorflow as tf
 
 SHOTS = (1, 3, 5, 10, 20)
 FIRST, FEWEST = 20, 30

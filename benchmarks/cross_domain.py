@@ -27,6 +27,8 @@ import itertools
 import sys
 from collections.abc import Mapping
 
+import numpy as np
+
 import tfrec_meta as tm
 from benchmarks import arguments
 from benchmarks.cold_start import by_user
@@ -34,8 +36,6 @@ from tfrec_meta.data import split_domain
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.metalearning.rankers import predict_events
 from tfrec_meta.models import MetaRanker, MetaRankerConfig
-
-import numpy as np
 
 SHOTS, FIRST, FEWEST = (3, 5, 10), 10, 15
 LIKED, CUT = 4.0, 10

@@ -40,9 +40,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import scipy.sparse
+import tensorflow as tf
+
 import tfrec_meta as tm
 from benchmarks import arguments
-from tfrec_meta.api import TEXT_TEACHER, TEXT_TUNING, text_teacher
 from tfrec_meta.distillation import TEXT_VECTOR, BertEncoder, fine_tuned, with_text_vectors
 from tfrec_meta.evaluation import Evaluation, full_catalogue
 from tfrec_meta.evaluation.intervals import paired_difference
@@ -51,11 +55,7 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.graph import raw_width
 from tfrec_meta.features.held_out import HeldOut, held_out
 from tfrec_meta.models import Recommender
-
-import numpy as np
-import pyarrow as pa
-import scipy.sparse
-import tensorflow as tf
+from tfrec_meta.workflows.train import TEXT_TEACHER, TEXT_TUNING, text_teacher
 
 FEATURES = FeatureSpec(
     item=(tm.HashedText("title"), tm.Category("genres", width=6), tm.Category("decade")),

@@ -27,12 +27,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.arguments import finish, parse
-from tfrec_meta.keras import tf_keras
-from tfrec_meta.optimizers import LazyAdagrad, LazyAdam, RowWiseAdagrad
-
 import numpy as np
 import tensorflow as tf
+
+from benchmarks.arguments import finish, parse
+from tfrec_meta.keras import tf_keras
+from tfrec_meta.training.optimizers import LazyAdagrad, LazyAdam, RowWiseAdagrad
 
 DIMENSION = 32
 BATCH = 4096

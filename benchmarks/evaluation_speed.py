@@ -29,14 +29,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.arguments import finish, load, parse
-from tfrec_meta import keras as _keras  # noqa: F401  Keras 2, before TensorFlow
-from tfrec_meta.data import Interactions, split_by_item
-from tfrec_meta.evaluation import top_k_accuracy, true_candidate_ranks
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
+
+from benchmarks.arguments import finish, load, parse
+from tfrec_meta.data import Interactions, split_by_item
+from tfrec_meta.evaluation import top_k_accuracy, true_candidate_ranks
 
 tf.get_logger().setLevel("ERROR")  # one function a way and case is meant: no "retracing" warnings
 

@@ -31,15 +31,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 import tfrec_meta as tm
 from benchmarks import arguments
 from benchmarks.cold_start import by_user
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.metalearning.rankers import predict_events
 from tfrec_meta.models import MetaRankerConfig
-
-import numpy as np
-import pyarrow as pa
 
 FEWEST, MOST, ASKED = 13, 100, 10
 CUTS = (1, 3, 5)

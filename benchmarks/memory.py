@@ -20,11 +20,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.arguments import finish, parse
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmarks.arguments import finish, parse
 
 USERS, ITEMS = 100_000, 20_000
 SIZES = {"2m": 2_000_000, "20m": 20_000_000}

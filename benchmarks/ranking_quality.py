@@ -22,16 +22,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.evaluation.metrics import binary_auc, rmse
 from tfrec_meta.evaluation.predictions import judge_predictions
 from tfrec_meta.features.held_out import event_queries
 from tfrec_meta.keras import tf_keras
-
-import numpy as np
-import tensorflow as tf
-import tensorflow_recommenders as tfrs
 
 CLICK_FROM = 4.0
 PENALTIES = (1.0, 2.0, 5.0, 10.0, 20.0)

@@ -25,12 +25,12 @@ import venv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.evaluation import Evaluation, full_catalogue
 from tfrec_meta.features.held_out import held_out
-
-import numpy as np
 
 HERE = Path(__file__).parent
 HOME = HERE.parent / ".runs" / "recbole"

@@ -22,16 +22,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import tfrec_meta as tm
-from benchmarks.lecturers import lecturers
-from tfrec_meta import api, strategy_search, training
-from tfrec_meta.tuning import OBJECTIVE, SPACE_VERSION, OutOfTime, StrategySpace, StudyStore
-from tfrec_meta.tuning.data_profile import data_profile
-from tfrec_meta.tuning.oracles import MetaBayesianOracle
-from tfrec_meta.tuning.prior_studies import FOLDER
-
 import keras_tuner
 import numpy as np
+
+import tfrec_meta as tm
+from benchmarks.lecturers import lecturers
+from tfrec_meta import training
+from tfrec_meta.tuning import OBJECTIVE, SPACE_VERSION, OutOfTime, StrategySpace, StudyStore
+from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.studies.data_profile import data_profile
+from tfrec_meta.tuning.studies.shipped import FOLDER
+from tfrec_meta.workflows import tune as strategy_search
+from tfrec_meta.workflows.train import fitted_features
 
 FAMILIES = ("two_tower", "ials", "low_rank_ease", "item_knn")
 TRIALS, SPREAD, EPOCHS, SEED = 32, 16, 8, 42
@@ -101,9 +103,9 @@ def record(name: str, trials: int) -> None:
     if len(known) >= trials:
         return
     split = tm.split_by_user(DATA[name](), train=0.75, validation=0.1, seed=SEED)
-    strategy = api.Strategy(training=tm.TrainingConfig(epochs=EPOCHS, patience=2, seed=SEED))
+    strategy = tm.Strategy(training=tm.TrainingConfig(epochs=EPOCHS, patience=2, seed=SEED))
     space = StrategySpace(FAMILIES)
-    features = api.fitted_features(strategy, split.train)
+    features = fitted_features(strategy, split.train)
     evaluate = strategy_search.trial_evaluator(split.train, split.validation, strategy, features)
     oracle = MetaBayesianOracle(
         keras_tuner.Objective(OBJECTIVE, "max"),

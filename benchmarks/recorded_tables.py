@@ -21,15 +21,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras as _keras  # noqa: F401  Keras 2, before KerasTuner
-from tfrec_meta.tuning.encoding import SpaceEncoding, key
-
 import keras_tuner
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
+
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, key
 
 OBJECTIVE, ABSENT = "objective", "(none)"
 _LONGEST_CHOICE = 64

@@ -10,12 +10,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfrec_meta import keras as _keras  # noqa: F401  Keras 2, before KerasTuner
-from tfrec_meta.tuning.encoding import SpaceEncoding
-
 import keras_tuner
 import numpy as np
 import optuna
+
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
 
 OBJECTIVE = "objective"
 Ask = Callable[[Mapping[str, Any]], float | None]

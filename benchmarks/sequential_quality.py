@@ -23,11 +23,11 @@ from typing import Any
 
 import tfrec_meta as tm
 from benchmarks import arguments
-from tfrec_meta.api import evaluate
 from tfrec_meta.evaluation import Evaluation, compare, format_table
 from tfrec_meta.evaluation.intervals import paired_difference
-from tfrec_meta.models.closed_forms import EASEConfig
+from tfrec_meta.models.families.closed_forms import EASEConfig
 from tfrec_meta.training import OBJECTIVE, Validation
+from tfrec_meta.workflows.evaluate import evaluate
 
 PENALTIES = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
 RECBOLE = Path(__file__).parent / "recbole_sasrec.json"

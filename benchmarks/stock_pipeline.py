@@ -11,8 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.keras import tf_keras
-
 import keras_tuner
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
@@ -22,6 +20,8 @@ import tfx.v1 as tfx
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 from tfx_bsl.public import tfxio
+
+from tfrec_meta.keras import tf_keras
 
 IDS = ("user_id", "item_id")
 CATEGORIES = ("gender", "occupation", "title")

@@ -16,14 +16,14 @@ import tempfile
 import time
 from typing import Any
 
-from benchmarks.arguments import environment
-from tfrec_meta.tuning.encoding import SpaceEncoding, key
-from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate, normal_scores
-from tfrec_meta.tuning.oracles import MetaBayesianOracle
-
 import keras_tuner
 import numpy as np
 from tqdm import tqdm
+
+from benchmarks.arguments import environment
+from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, key
+from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate, normal_scores
 
 PLACES = (25, 100, 400)
 AROUND = 5  # suggestions on either side of a place

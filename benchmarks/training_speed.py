@@ -25,15 +25,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tfrec_meta as tm
-from benchmarks.arguments import finish, load, parse
-from tfrec_meta import keras as _keras  # noqa: F401  Keras 2, before TensorFlow
-from tfrec_meta.evaluation import top_k_accuracy, true_candidate_ranks
-from tfrec_meta.features.held_out import user_queries
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
+
+import tfrec_meta as tm
+from benchmarks.arguments import finish, load, parse
+from tfrec_meta.evaluation import top_k_accuracy, true_candidate_ranks
+from tfrec_meta.features.held_out import user_queries
 
 DIMENSION = 32
 BATCH = 8192

@@ -21,18 +21,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 import tfrec_meta as tm
 from benchmarks import record_studies
 from benchmarks.arguments import environment
 from tfrec_meta.distillation import BertEncoder
 from tfrec_meta.tuning import StrategySpace, StudyRecord
-from tfrec_meta.tuning.encoding import SpaceEncoding, key
-from tfrec_meta.tuning.learning_curves import is_hopeless
-from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate, affinities
-from tfrec_meta.tuning.mixed_surrogate import MixedSurrogate, diverse_best
-from tfrec_meta.tuning.prior_studies import shipped_studies
-
-import numpy as np
+from tfrec_meta.tuning.studies.shipped import shipped_studies
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, key
+from tfrec_meta.tuning.surrogates.learning_curves import is_hopeless
+from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate, affinities
+from tfrec_meta.tuning.surrogates.mixed_surrogate import MixedSurrogate, diverse_best
 
 AFTER = (2, 3, 5, 10)
 INITIAL, TITLES = 4, 200

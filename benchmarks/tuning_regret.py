@@ -28,16 +28,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import searches
-from benchmarks.arguments import environment
-from benchmarks.recorded_tables import OBJECTIVE, RecordedTable, read_tables, write_package_tables
-from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate
-from tfrec_meta.tuning.oracles import MetaBayesianOracle
-from tfrec_meta.tuning.study_store import StudyStore
-
 import keras_tuner
 import numpy as np
 from tqdm import tqdm
+
+from benchmarks import searches
+from benchmarks.arguments import environment
+from benchmarks.recorded_tables import OBJECTIVE, RecordedTable, read_tables, write_package_tables
+from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.studies.store import StudyStore
+from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate
 
 BUDGETS = (5, 10, 20, 50)
 TRIALS = 50

@@ -21,18 +21,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tfrec_meta as tm
 from benchmarks import record_studies, searches
 from benchmarks.arguments import environment
 from benchmarks.record_studies import EPOCHS, FAMILIES, SEED
-from tfrec_meta import api, strategy_search
+from tfrec_meta.strategy import with_searched
 from tfrec_meta.tuning import OBJECTIVE, StrategySpace
-from tfrec_meta.tuning.encoding import SpaceEncoding
-from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate
 from tfrec_meta.tuning.oracles import MetaBayesianOracle
-from tfrec_meta.tuning.prior_studies import shipped_studies
-
-import numpy as np
+from tfrec_meta.tuning.studies.shipped import shipped_studies
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
+from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate
+from tfrec_meta.workflows import tune as strategy_search
+from tfrec_meta.workflows.train import fitted_features
 
 RECORD = Path(__file__).with_suffix(".jsonl")
 DATA: dict[str, Callable[[], tm.Interactions]] = {
@@ -52,10 +54,10 @@ class Trainer:
         data = DATA[name]()
         self.split = tm.split_by_user(data, train=0.75, validation=0.1, seed=SEED)
         self.space = space
-        self.strategy = api.Strategy(
+        self.strategy = tm.Strategy(
             training=tm.TrainingConfig(epochs=EPOCHS, patience=2, seed=SEED)
         )
-        self.features = api.fitted_features(self.strategy, self.split.train)
+        self.features = fitted_features(self.strategy, self.split.train)
         self._evaluate = strategy_search.trial_evaluator(
             self.split.train, self.split.validation, self.strategy, self.features
         )
@@ -87,7 +89,7 @@ class Trainer:
         """NDCG@10 on test rows of a strategy, as the search trained it."""
         model = tm.train(
             self.split,
-            api.with_searched(self.strategy, record),
+            with_searched(self.strategy, record),
             features=self.features,
             progress=False,
         )

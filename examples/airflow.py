@@ -10,8 +10,8 @@ import sys
 
 import tfrec_meta as tm
 from examples.pipeline import CONFIG, write_tables
-from tfrec_meta.pipeline import airflow_server
-from tfrec_meta.pipeline.configs import PipelineConfig
+from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.runners import airflow_server
 
 
 def main() -> int:

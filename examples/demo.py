@@ -66,7 +66,7 @@ def main() -> None:
 @contextlib.contextmanager
 def served(base: Path) -> Iterator[str]:
     """A server of its own process over the folder of one model; its host:port once it answers."""
-    command = [sys.executable, "-m", "tfrec_meta.cli", "serve", str(base), "--port", "0"]
+    command = [sys.executable, "-m", "tfrec_meta.commands.main", "serve", str(base), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = server.stdout.readline()

@@ -1,7 +1,5 @@
 """Artifact types of ours; everything else that nodes exchange is a standard artifact of TFX."""
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
-
 from tfx.types import artifact
 
 MODEL = "model"  # below a Model artifact, beside the SavedModel: what `tfrec_meta.load` reads

@@ -8,16 +8,15 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
-from tfrec_meta.data import Interactions
-from tfrec_meta.data.events import RowCheck, typed_events
-from tfrec_meta.features import transform as names
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tensorflow_metadata.proto.v0 import schema_pb2
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.features import transform as names
 
 _ROWS_A_BATCH = 1 << 14
 

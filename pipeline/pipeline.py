@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
-from tfrec_meta.pipeline import evaluator, nodes
+import tfx.v1 as tfx
+from tfx.types import standard_artifacts
+
 from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.configs import PipelineConfig
-from tfrec_meta.pipeline.data_gate import DataGate
-from tfrec_meta.pipeline.drift import Limits
-from tfrec_meta.pipeline.example_gen import IN_PROCESS, ExampleGen
-from tfrec_meta.pipeline.histories import Histories
-from tfrec_meta.pipeline.infra_validator import infra_validator
-from tfrec_meta.pipeline.preprocessing import Transform
-from tfrec_meta.pipeline.pusher import Pusher
-from tfrec_meta.pipeline.ranking_gate import RankingGate
-from tfrec_meta.pipeline.resolvers import (
+from tfrec_meta.pipeline.components import evaluator
+from tfrec_meta.pipeline.components.example_gen import IN_PROCESS, ExampleGen
+from tfrec_meta.pipeline.components.histories import Histories
+from tfrec_meta.pipeline.components.infra_validator import infra_validator
+from tfrec_meta.pipeline.components.preprocessing import Transform
+from tfrec_meta.pipeline.components.pusher import Pusher
+from tfrec_meta.pipeline.components.resolvers import (
     LastPushed,
     LatestFromOtherData,
     LatestOrNothing,
 )
-from tfrec_meta.pipeline.schemas import Schemas
-from tfrec_meta.pipeline.split_gate import SplitGate
-from tfrec_meta.pipeline.trainer import Trainer
-from tfrec_meta.pipeline.tuner import Tuner
-
-import tfx.v1 as tfx
-from tfx.types import standard_artifacts
+from tfrec_meta.pipeline.components.schemas import Schemas
+from tfrec_meta.pipeline.components.trainer import Trainer
+from tfrec_meta.pipeline.components.tuner import Tuner
+from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.gates.data_gate import DataGate
+from tfrec_meta.pipeline.gates.drift import Limits
+from tfrec_meta.pipeline.gates.ranking_gate import RankingGate
+from tfrec_meta.pipeline.gates.split_gate import SplitGate
+from tfrec_meta.pipeline.runners import nodes
 
 
 def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-from tfrec_meta.export import signatures as names
-
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.example import example_pb2
 from tensorflow.core.protobuf import saved_model_pb2
+
+from tfrec_meta.export import signatures as names
 
 
 def read_types(model: Path | str) -> dict[str, tf.DType]:

@@ -15,7 +15,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is loaded)
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from tfrec_meta.data.events import RowCheck, TimeUnit, flat, times_of, tokens_of
 from tfrec_meta.data.reading import (
     DELIMITERS,
@@ -26,11 +29,7 @@ from tfrec_meta.data.reading import (
     suffix_of,
     text_batches,
 )
-from tfrec_meta.pipeline.configs import TableConfig
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from tfrec_meta.pipeline.config import TableConfig
 
 IDS: Mapping[str, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id"),

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
-from tfrec_meta.pipeline.configs import PipelineConfig
-
 from tfx import types
 from tfx.types import artifact_utils
 from tfx.types import standard_component_specs as standard
 from tfx.utils import json_utils
+
+from tfrec_meta.pipeline.config import PipelineConfig
 
 Inputs = Mapping[str, list[types.Artifact]]
 

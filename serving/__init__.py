@@ -7,20 +7,20 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Adapted": "client",
-    "Catalogue": "catalogue",
-    "Client": "client",
-    "ModelMetadata": "metadata",
-    "Recommendation": "client",
-    "VersionStatus": "metadata",
-    "DeadlineExceeded": "errors",
-    "InvalidRequest": "errors",
-    "ModelNotFound": "errors",
-    "ServerStartError": "errors",
-    "ServingError": "errors",
-    "Unavailable": "errors",
-    "LocalServer": "server",
-    "serve": "server",
+    "Adapted": "client.client",
+    "Catalogue": "client.catalogue",
+    "Client": "client.client",
+    "ModelMetadata": "protocol.metadata",
+    "Recommendation": "client.client",
+    "VersionStatus": "protocol.metadata",
+    "DeadlineExceeded": "protocol.errors",
+    "InvalidRequest": "protocol.errors",
+    "ModelNotFound": "protocol.errors",
+    "ServerStartError": "protocol.errors",
+    "ServingError": "protocol.errors",
+    "Unavailable": "protocol.errors",
+    "LocalServer": "server.server",
+    "serve": "server.server",
 }
 __all__ = sorted(_HOME)
 

@@ -53,12 +53,12 @@ USE_EVERYTHING = """
 
 
 def test_keras_2_serves_tensorflow_tfrs_and_keras_tuner():
-    done = run_python("import tfrec_meta.keras" + USE_EVERYTHING.replace("\n    ", "\n"))
+    done = run_python("import tfrec_meta" + USE_EVERYTHING.replace("\n    ", "\n"))
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_tensorflow_imported_first_is_turned_while_its_keras_is_unused():
-    first = "import tensorflow, keras\nown = keras\nimport tfrec_meta.keras"
+    first = "import tensorflow, keras\nown = keras\nimport tfrec_meta"
     done = run_python(first + USE_EVERYTHING.replace("\n    ", "\n") + "\nassert keras is own\n")
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -68,7 +68,7 @@ def test_what_is_bound_to_keras_3_is_refused():
         """
         def refusal():
             try:
-                import tfrec_meta.keras
+                from tfrec_meta.keras import tf_keras
             except RuntimeError as error:
                 return str(error)
 
@@ -85,8 +85,10 @@ def test_what_is_bound_to_keras_3_is_refused():
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_a_switch_that_says_no_is_refused():
-    done = run_python("import tfrec_meta.keras", TF_USE_LEGACY_KERAS="0")
+def test_a_switch_that_says_no_is_refused_where_keras_is_used():
+    code = "import tfrec_meta.serving\nprint('imported')\nfrom tfrec_meta.keras import tf_keras"
+    done = run_python(code, TF_USE_LEGACY_KERAS="0")
+    assert done.stdout == "imported\n"
     assert done.returncode == 1
     assert "TF_USE_LEGACY_KERAS='0', but" in done.stderr
 
@@ -95,12 +97,13 @@ def test_choosing_loads_nothing():
     done = run_python(
         """
         import os, sys
-        import tfrec_meta.keras
+        import tfrec_meta
         assert os.environ["TF_USE_LEGACY_KERAS"] == "1"
         assert not {"tensorflow", "tf_keras", "keras", "keras_tuner"} & set(sys.modules)
-        tfrec_meta.keras.use_keras2()
+        from tfrec_meta.keras import use_keras2
+        use_keras2()
         names = [type(finder).__name__ for finder in sys.meta_path]
-        assert names.count("_KerasTunerFinder") == 1
+        assert names.count("_Finder") == 1
         """
     )
     assert done.returncode == 0, done.stderr

@@ -73,7 +73,7 @@ def python_files() -> list[Path]:
 
 
 def part_of(module: str) -> str:
-    """`tfrec_meta.export.index` -> "export"; the one module with rules of its own is itself."""
+    """`tfrec_meta.indexes.exact` -> "export"; the one module with rules of its own is itself."""
     below = module.removeprefix("tfrec_meta").lstrip(".")
     return below if below in ALLOWED else below.split(".")[0]
 
@@ -240,7 +240,7 @@ def packages(tmp_path_factory) -> tuple[set[str], set[str]]:
 def test_packages_carry_the_linked_folders_and_their_data(packages):
     for names in packages:
         assert "tfrec_meta/pipeline/__init__.py" in names
-        assert "tfrec_meta/serving/client.py" in names
+        assert "tfrec_meta/serving/client/client.py" in names
         assert "tfrec_meta/serving/tf_serving.binpb" in names
         assert "tfrec_meta/export/signatures.py" in names
     wheel, sdist = packages
@@ -271,8 +271,8 @@ def test_the_bare_names_are_not_importable_from_elsewhere(tmp_path):
 
 def test_the_command_is_installed():
     (command,) = distribution("tfrec-meta").entry_points.select(group="console_scripts")
-    assert (command.name, command.value) == ("tfrec-meta", "tfrec_meta.cli:main")
-    assert importlib.util.find_spec("tfrec_meta.cli")
+    assert (command.name, command.value) == ("tfrec-meta", "tfrec_meta.commands.main:main")
+    assert importlib.util.find_spec("tfrec_meta.commands.main")
 
 
 def test_a_missing_dependency_says_which_extra_brings_it():

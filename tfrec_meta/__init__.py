@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from tfrec_meta.keras import use_keras2
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -27,27 +29,27 @@ _HOME = {
     "Number": "features",
     "RankerConfig": "models",
     "Split": "data",
-    "Strategy": "api",
-    "Study": "strategy_search",
+    "Strategy": "strategy",
+    "Study": "workflows.tune",
     "Text": "features",
     "TrainingConfig": "training",
     "TwoStageConfig": "models",
     "TwoTowerConfig": "models",
     "Vector": "features",
-    "adapt": "api",
+    "adapt": "workflows.recommend",
     "compare": "evaluation",
-    "distill": "distilling",
-    "evaluate": "api",
-    "evaluate_cold_start": "metalearning.cold_start",
-    "evaluate_ranking": "api",
-    "export": "api",
+    "distill": "workflows.distill",
+    "evaluate": "workflows.evaluate",
+    "evaluate_cold_start": "workflows.cold_start",
+    "evaluate_ranking": "workflows.evaluate",
+    "export": "workflows.export",
     "fetch_movielens": "data",
-    "load": "api",
+    "load": "models.registry",
     "movielens": "data",
     "read_interactions": "data",
-    "recommend": "api",
-    "report": "api",
-    "save": "api",
+    "recommend": "workflows.recommend",
+    "report": "workflows.report",
+    "save": "models.registry",
     "split_by_item": "data",
     "split_by_time": "data",
     "split_by_user": "data",
@@ -57,12 +59,15 @@ _HOME = {
     "split_leave_last_out": "data",
     "stream_interactions": "data",
     "synthetic": "data",
-    "text_teacher": "api",
-    "train": "api",
-    "tune": "strategy_search",
+    "text_teacher": "workflows.train",
+    "train": "workflows.train",
+    "tune": "workflows.tune",
 }
 
 __all__ = sorted(_HOME)
+
+
+use_keras2()
 
 
 def __getattr__(name: str) -> Any:

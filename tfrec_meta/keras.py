@@ -1,13 +1,14 @@
 """The one place that chooses Keras 2 (tf_keras), which TFRS and TensorFlow's BERT need.
 
-Import it before TensorFlow, KerasTuner or TFX, in every entry point, worker and Beam process:
+`import tfrec_meta`, or the import of any module below it, calls `use_keras2`. From then on
+`tf.keras` is tf_keras, and KerasTuner uses tf_keras too, whoever imports it (TFX imports it by
+itself). A TensorFlow that was imported earlier is switched to Keras 2 as long as nothing has used
+its `tf.keras`. Choosing loads no package and raises nothing. Code that needs Keras imports it from
+here:
 
     from tfrec_meta.keras import tf_keras
-    import tensorflow as tf
 
-From then on `tf.keras` is tf_keras, and so is the Keras of KerasTuner, whoever imports it (TFX
-does so by itself). A TensorFlow that was imported earlier is turned to Keras 2 as long as nothing
-has used its `tf.keras`. Importing this module loads nothing; its `tf_keras` loads TensorFlow.
+This loads TensorFlow, and raises a RuntimeError where TensorFlow or KerasTuner is bound to Keras 3.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["use_keras2", "tf_keras"]  # noqa: F822  (tf_keras is lazy)
+__all__ = ["require_keras2", "tf_keras", "use_keras2"]  # noqa: F822  (tf_keras is lazy)
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
 _YES = ("1", "True", "true")  # what TensorFlow takes for yes
@@ -30,36 +31,51 @@ _WAY_OUT = "Import `tfrec_meta.keras` first, or set TF_USE_LEGACY_KERAS=1 before
 
 
 def use_keras2() -> None:
-    """Makes this process use Keras 2; importing the module has done so already.
+    """Makes this process use Keras 2; `import tfrec_meta` calls it.
+
+    Changes nothing where TF_USE_LEGACY_KERAS is set to another value than 1, or Keras 3 is already
+    in use: `require_keras2` reports that where Keras is needed.
+    """
+    chosen = os.environ.get(_SWITCH, "1")
+    if chosen not in _YES:
+        return
+    if _conflict_of_tensorflow() is None:
+        _switch_tensorflow()
+        os.environ[_SWITCH] = chosen
+    # Hides information and warnings of TensorFlow's C++ side; errors still show.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def require_keras2() -> None:
+    """Checks that this process uses Keras 2.
 
     Raises:
-        RuntimeError: TF_USE_LEGACY_KERAS says no, or TensorFlow or KerasTuner is bound to Keras 3.
+        RuntimeError: if TF_USE_LEGACY_KERAS is set to another value than 1, or TensorFlow or
+            KerasTuner is bound to Keras 3.
     """
     chosen = os.environ.get(_SWITCH, "1")
     if chosen not in _YES:
         raise RuntimeError(
-            f"{_SWITCH}={chosen!r}, but TensorFlow Recommenders and BERT need Keras 2; "
-            "unset it or set it to 1."
+            f"{_SWITCH}={chosen!r}, but TensorFlow Recommenders and BERT need Keras 2. "
+            "Unset it or set it to 1."
         )
-    _turn_tensorflow()
-    _check_keras_tuner()
-    os.environ[_SWITCH] = chosen
-    # Information and warnings of TensorFlow's C++ side; errors still show.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not any(isinstance(finder, _KerasTunerFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _KerasTunerFinder())
+    problem = _conflict_of_tensorflow() or _conflict_of_keras_tuner()
+    if problem:
+        raise RuntimeError(problem)
 
 
 def __getattr__(name: str) -> Any:
     if name == "tf_keras":
-        return _require("tf_keras")
+        require_keras2()
+        return _load(name)
     raise AttributeError(f"{__name__} has no public name {name!r}")
 
 
-def _require(name: str) -> ModuleType:
+def _load(name: str) -> ModuleType:
     try:
-        with _quiet_start():
-            return importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name not in (name, "tensorflow"):
             raise
@@ -70,14 +86,14 @@ def _require(name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries print before their log level applies.
+    """Hides what TensorFlow's libraries print before their log level applies.
 
-    They greet on file descriptor 2 while they load, whatever TF_CPP_MIN_LOG_LEVEL says. If loading
-    fails, what was held back is printed.
+    They print to file descriptor 2 while they load, whatever TF_CPP_MIN_LOG_LEVEL says. If loading
+    fails, the hidden output is printed.
     """
     try:
         wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
-        stderr = None if wanted or "tensorflow" in sys.modules else os.dup(2)
+        stderr = None if wanted else os.dup(2)
     except OSError:  # standard error is closed
         stderr = None
     if stderr is None:
@@ -96,68 +112,91 @@ def _quiet_start() -> Iterator[None]:
             os.close(stderr)
 
 
-def _turn_tensorflow() -> None:
-    """Turns a TensorFlow that was imported without the switch, if `tf.keras` is still unused."""
+def _conflict_of_tensorflow() -> str | None:
+    """Describes why a TensorFlow that was imported before can't be switched; None if it can."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None or os.environ.get(_SWITCH) in _YES:
-        return
-    # TensorFlow resolves these lazily, and reads the switch when it does. `vars`, because
-    # any look at an attribute resolves them.
+        return None
+    # TensorFlow resolves these lazily, and reads the switch when it does. `vars`, because any
+    # attribute access resolves them.
     for name in ("keras", "losses", "metrics", "optimizers", "initializers"):
         resolved = vars(vars(tensorflow)[name]).get("__name__", "")
         if resolved.startswith("keras.") or f"tensorflow.{name}" in sys.modules:
-            raise RuntimeError(
+            return (
                 f"TensorFlow is bound to Keras 3 already (something used `tf.{name}`), but "
                 f"TensorFlow Recommenders and BERT need Keras 2. {_WAY_OUT}"
             )
-    # `from tensorflow.keras import ...` goes by the path, which was set for Keras 3.
+    return None
+
+
+def _switch_tensorflow() -> None:
+    """Switches a TensorFlow that was imported without TF_USE_LEGACY_KERAS to Keras 2."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or os.environ.get(_SWITCH) in _YES:
+        return
+    # `from tensorflow.keras import ...` follows the path, which was set for Keras 3.
     spec = importlib.util.find_spec("tf_keras")
     if spec is not None and spec.submodule_search_locations:
         folder = os.path.join(spec.submodule_search_locations[0], "api", "_v2")
         tensorflow.__path__.insert(0, folder)
 
 
-def _check_keras_tuner() -> None:
+def _conflict_of_keras_tuner() -> str | None:
     config = sys.modules.get("keras_tuner.src.backend.config")
-    if config is not None and config.multi_backend():
-        raise RuntimeError(
-            "KerasTuner is bound to Keras 3 already, and would refuse models of Keras 2. "
-            f"{_WAY_OUT} TFX imports KerasTuner too."
-        )
+    if config is None or not config.multi_backend():
+        return None
+    return (
+        "KerasTuner is bound to Keras 3 already, and would refuse models of Keras 2. "
+        f"{_WAY_OUT} TFX imports KerasTuner too."
+    )
 
 
-class _KerasTunerFinder(importlib.abc.MetaPathFinder):
-    """Lets KerasTuner find tf_keras where it looks for Keras.
+class _Finder(importlib.abc.MetaPathFinder):
+    """Wraps the loaders of TensorFlow (to silence its start) and of KerasTuner.
 
     KerasTuner 1.4.8 asks the module `keras` for its version, and serves Keras 3 models only if that
-    is Keras 3, whatever `tf.keras` is. This can go when it asks `tf.keras`.
+    is Keras 3, whatever `tf.keras` is. `_KerasTunerLoader` can go when it asks `tf.keras`.
     """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != "keras_tuner":
+        if name not in ("keras_tuner", "tensorflow"):
             return None
+        wrapper = _KerasTunerLoader if name == "keras_tuner" else _QuietLoader
         others = (finder for finder in sys.meta_path if finder is not self)
         for finder in others:
             find = getattr(finder, "find_spec", None)
             spec = find(name, path, target) if find else None
             if spec is not None and spec.loader is not None:
-                spec.loader = _KerasTunerLoader(spec.loader)
+                spec.loader = wrapper(spec.loader)
                 return spec
         return None
 
 
-class _KerasTunerLoader(importlib.abc.Loader):
+class _Loader(importlib.abc.Loader):
+    """Stands in for the real loader, whose resources and source it offers."""
+
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+class _QuietLoader(_Loader):
     def exec_module(self, module: ModuleType) -> None:
-        # tf_keras stands in for `keras` during this import alone: a program's own Keras 3 stays.
-        tf_keras = _require("tf_keras")
+        with _quiet_start():
+            self._loader.exec_module(module)
+
+
+class _KerasTunerLoader(_Loader):
+    def exec_module(self, module: ModuleType) -> None:
+        # tf_keras replaces `keras` during this import only: a program's own Keras 3 stays.
+        tf_keras = _load("tf_keras")
         held = {name: sys.modules.pop(name) for name in _keras_modules()}
         sys.modules["keras"] = tf_keras
         try:
@@ -167,12 +206,6 @@ class _KerasTunerLoader(importlib.abc.Loader):
                 del sys.modules[name]
             sys.modules.update(held)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)  # resources and source of the real loader
-
 
 def _keras_modules() -> list[str]:
     return [name for name in sys.modules if name == "keras" or name.startswith("keras.")]
-
-
-use_keras2()

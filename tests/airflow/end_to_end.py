@@ -15,14 +15,14 @@ import time
 import urllib.error
 from pathlib import Path
 
+import pytest
+
 import tfrec_meta as tm
 from examples.demo import served
 from examples.pipeline import CONFIG, write_tables
-from tfrec_meta.pipeline.airflow_server import USER, _descendants, call
-from tfrec_meta.pipeline.configs import PipelineConfig
+from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.runners.airflow_server import USER, _descendants, call
 from tfrec_meta.serving import Client
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 AIRFLOW = ROOT / ".venv-airflow"
@@ -137,7 +137,7 @@ def start(tmp_path_factory):
         with socket.socket() as trial:
             trial.bind(("127.0.0.1", 0))
             port = trial.getsockname()[1]
-        command = [sys.executable, "-m", "tfrec_meta.pipeline.airflow_server", *arguments]
+        command = [sys.executable, "-m", "tfrec_meta.pipeline.runners.airflow_server", *arguments]
         command += ["--home", str(home), "--airflow", str(AIRFLOW), "--port", str(port)]
         log = home.with_suffix(".log")
         with open(log, "ab") as out:
@@ -311,7 +311,7 @@ def movies(toys, airflow):
         write_tables(tm.movielens("100k"), small)
         file = toys / f"{name}.yaml"
         file.write_text(json.dumps(small.as_dict()))  # JSON is YAML
-        command = [sys.executable, "-m", "tfrec_meta.pipeline.local_runner"]
+        command = [sys.executable, "-m", "tfrec_meta.pipeline.runners.local_runner"]
         command += ["--config", str(file), "--compile", str(toys / "pipelines" / name)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]

@@ -1,9 +1,9 @@
 import json
 
+import pytest
+
 from benchmarks import arguments
 from tfrec_meta.data import synthetic
-
-import pytest
 
 
 def test_defaults_are_movielens_and_a_fixed_seed():

@@ -2,12 +2,12 @@ import dataclasses
 import json
 import sys
 
+import numpy as np
+import pytest
+
 import tfrec_meta as tm
 from benchmarks import cross_domain
 from benchmarks.cross_domain import Asked
-
-import numpy as np
-import pytest
 
 
 def by_item(ratings, support, asked):

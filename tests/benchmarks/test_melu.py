@@ -2,11 +2,11 @@ import dataclasses
 import json
 import sys
 
-import tfrec_meta as tm
-from benchmarks import melu
-
 import numpy as np
 import pytest
+
+import tfrec_meta as tm
+from benchmarks import melu
 
 TWO = tm.Interactions.from_arrays(
     ["u"] * 10 + ["v"] * 10, [f"i{n}" for n in range(10)] * 2, value=[5, 1] * 10

@@ -1,10 +1,10 @@
+import pytest
+
 import tfrec_meta as tm
 from benchmarks import model_table
 from benchmarks.model_table import Measured, markdown, with_table
 from tfrec_meta.evaluation.intervals import Estimate
 from tfrec_meta.models import FAMILIES
-
-import pytest
 
 
 def test_every_family_has_a_row_and_every_teacher_comes_first():

@@ -1,12 +1,12 @@
 """Recorded tables: what is read, what a point answers, and what is said of bad folders."""
 
-from benchmarks.recorded_tables import read_tables
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from benchmarks.recorded_tables import read_tables
 
 
 def write(folder, name, direction=None, **columns):

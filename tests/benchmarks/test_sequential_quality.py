@@ -2,12 +2,12 @@ import json
 import math
 import sys
 
+import numpy as np
+import pytest
+
 import tfrec_meta as tm
 from benchmarks import recbole_sasrec, sequential_quality
 from tfrec_meta.data import synthetic
-
-import numpy as np
-import pytest
 
 # u's events by time are c, a, d, b and e, f of one second, which go by row; v's are a, c, b.
 TOY = tm.Interactions.from_arrays(

@@ -1,12 +1,12 @@
 import logging
 import time
 
-from tfrec_meta.data import Interactions
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tfrec_meta.data import Interactions
 
 
 def toy(rows):

@@ -1,9 +1,9 @@
-from tfrec_meta.data import Interactions, histories, user_histories
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tfrec_meta.data import Interactions, histories, user_histories
 
 rows = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from("wxyz"), st.integers(0, 6)),

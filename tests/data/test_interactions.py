@@ -2,12 +2,12 @@ import copy
 import dataclasses
 import pickle
 
-from tfrec_meta.data import Interactions
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+
+from tfrec_meta.data import Interactions
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-from tfrec_meta.data import fetch_movielens, is_fetched, movielens
-from tfrec_meta.data.files import cache_folder
-
 import pytest
+
+from tfrec_meta.data import fetch_movielens, is_fetched, movielens
+from tfrec_meta.io.files import cache_folder
 
 FILES_100K = {
     "u.data": "1\t10\t5\t881250949\n2\t11\t3\t881250950\n",

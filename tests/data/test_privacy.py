@@ -1,10 +1,10 @@
 import hashlib
 import hmac
 
-from tfrec_meta.data import Interactions, pseudonym, pseudonymise
-
 import pyarrow as pa
 import pytest
+
+from tfrec_meta.data import Interactions, pseudonym, pseudonymise
 
 KEY = "0123456789abcdef"
 

@@ -1,11 +1,11 @@
 import gzip
 import logging
 
-from tfrec_meta.data import read_interactions
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from tfrec_meta.data import read_interactions
 
 GOOD = "user_id,item_id,time,value\na,x,100,3.5\nb,y,200,4\n"
 

@@ -1,5 +1,11 @@
 from collections import defaultdict
 
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tfrec_meta.data import (
     Interactions,
     Split,
@@ -12,12 +18,6 @@ from tfrec_meta.data import (
     split_domain,
     split_leave_last_out,
 )
-
-import numpy as np
-import pyarrow as pa
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 events = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 6), st.integers(0, 12)), min_size=1, max_size=60

@@ -3,13 +3,13 @@
 import itertools
 import re
 
-import tfrec_meta as tm
-from tfrec_meta.data import streaming
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+import tfrec_meta as tm
+from tfrec_meta.data import streaming
 
 DATA = tm.synthetic(50, 30, 600, seed=5)
 

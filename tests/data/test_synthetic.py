@@ -1,7 +1,7 @@
-from tfrec_meta.data import histories, synthetic, synthetic_factors
-
 import numpy as np
 import pytest
+
+from tfrec_meta.data import histories, synthetic, synthetic_factors
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,11 @@
 import dataclasses
 import itertools
 
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
 import tfrec_meta as tm
 from tests.distillation.tiny_bert import write_tiny_bert
 from tfrec_meta.distillation import (
@@ -16,11 +21,6 @@ from tfrec_meta.distillation import (
 )
 from tfrec_meta.distillation.cross_encoder import Events
 from tfrec_meta.distillation.pairs import Pairs
-
-import numpy as np
-import pyarrow as pa
-import pytest
-import tensorflow as tf
 
 KINDS = {"war": ["war", "army", "battle", "soldier"], "love": ["love", "kiss", "heart", "bride"]}
 CONFIG = CrossEncoderConfig(

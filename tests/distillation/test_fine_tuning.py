@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.distillation.tiny_bert import write_tiny_bert
-from tfrec_meta.distillation import BertCheckpoint, FineTuningConfig
-from tfrec_meta.distillation.bert import mean_of_tokens
-from tfrec_meta.distillation.fine_tuning import fit, seed_dropout
-
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.distillation.tiny_bert import write_tiny_bert
+from tfrec_meta.content.bert import mean_of_tokens
+from tfrec_meta.distillation import BertCheckpoint, FineTuningConfig
+from tfrec_meta.distillation.fine_tuning import fit, seed_dropout
 
 ROOT = Path(__file__).parents[2]
 RECIPE = FineTuningConfig(epochs=2, learning_rate=0.1, weight_decay=0.0, checkpoint_every=2)

@@ -3,19 +3,19 @@
 import dataclasses
 import itertools
 
+import numpy as np
+import pytest
+import tensorflow as tf
+
 from tests.distillation.tiny_bert import HIDDEN, LAYERS, WIDTH, WORDS, write_tiny_bert
+from tfrec_meta.content.parameter_efficient import tuned_weights
 from tfrec_meta.distillation import (
     BertEncoder,
     FineTuningConfig,
     SmallBertConfig,
     small_bert,
 )
-from tfrec_meta.distillation.parameter_efficient import tuned_weights
 from tfrec_meta.distillation.small_bert import _read
-
-import numpy as np
-import pytest
-import tensorflow as tf
 
 RECIPE = FineTuningConfig(
     epochs=6, batch_size=16, learning_rate=3e-3, dropout=0.0, seed=1, checkpoint_every=2

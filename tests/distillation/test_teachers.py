@@ -1,13 +1,12 @@
 """Several teachers as one."""
 
-import tfrec_meta as tm
-from tfrec_meta.distillation import MeanTeacher
-from tfrec_meta.keras import tf_keras  # noqa: F401
-
 import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+
+import tfrec_meta as tm
+from tfrec_meta.distillation import MeanTeacher
 
 SPEC = tm.FeatureSpec().fit(tm.Interactions.from_arrays(["u"], ["i"]))
 

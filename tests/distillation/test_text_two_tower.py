@@ -3,15 +3,15 @@
 import dataclasses
 import itertools
 
+import numpy as np
+import pyarrow as pa
+import pytest
+
 import tfrec_meta as tm
 from tests.distillation.tiny_bert import write_tiny_bert
 from tfrec_meta.distillation import BertEncoder, FineTuningConfig, fine_tuned, text_two_tower
 from tfrec_meta.distillation.pairs import Pairs
 from tfrec_meta.distillation.text_two_tower import Groups, leave_one_out
-
-import numpy as np
-import pyarrow as pa
-import pytest
 
 RECIPE = FineTuningConfig(epochs=3, batch_size=8, learning_rate=3e-3, dropout=0.1, seed=1)
 KINDS = {"war": ["war", "army", "battle", "soldier"], "love": ["love", "kiss", "heart", "bride"]}

@@ -1,12 +1,12 @@
+import numpy as np
+import pytest
+
 from tfrec_meta.evaluation.intervals import (
     Estimate,
     estimates,
     paired_difference,
     resampled_means,
 )
-
-import numpy as np
-import pytest
 
 
 def test_the_interval_is_that_of_the_normal_law_for_many_users():

@@ -2,11 +2,11 @@
 
 import math
 
-from tfrec_meta.evaluation import metrics as m
-from tfrec_meta.evaluation.metrics import RelevantRanks
-
 import numpy as np
 import pytest
+
+from tfrec_meta.evaluation import metrics as m
+from tfrec_meta.evaluation.metrics import RelevantRanks
 
 LOG3 = math.log2(3)
 

@@ -1,10 +1,10 @@
 import sys
 
-from tfrec_meta.evaluation import peers
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
+
+from tfrec_meta.evaluation import peers
 
 # Two circles of users with two circles of items; user 0 lacks item 2, user 4 lacks item 5.
 TRAIN = sp.csr_array(

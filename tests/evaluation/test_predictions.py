@@ -1,5 +1,8 @@
 """Predictions of single events."""
 
+import numpy as np
+import pytest
+
 from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation.predictions import (
     CLICK,
@@ -7,9 +10,6 @@ from tfrec_meta.evaluation.predictions import (
     format_predictions,
     judge_predictions,
 )
-
-import numpy as np
-import pytest
 
 LABELS = np.array([1, 0, 1, 1])
 CHANCES = np.array([0.9, 0.6, 0.2, 0.7])

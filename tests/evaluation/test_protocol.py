@@ -1,5 +1,9 @@
 import json
 
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
 from tfrec_meta.evaluation import (
     METRICS,
     compare,
@@ -9,10 +13,6 @@ from tfrec_meta.evaluation import (
     top_k_accuracy,
     true_candidate_ranks,
 )
-
-import numpy as np
-import pytest
-import scipy.sparse as sp
 
 # Three users, five items. User 0 saw item 0; of the rest the order is 3, 1, 2, 4.
 SCORES = np.array([[9, 3, 2, 4, 1], [1, 1, 1, 1, 1], [5, 4, 3, 2, 1]], np.float32)

@@ -1,8 +1,8 @@
-from tfrec_meta.evaluation import ranking
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
+
+from tfrec_meta.evaluation import ranking
 
 
 def ignore(part, block):

@@ -1,12 +1,12 @@
 """One small model of each family, exported once and served once."""
 
-import tfrec_meta as tm
-from tfrec_meta.models import FAMILIES
-from tfrec_meta.serving import LocalServer
-
 import numpy as np
 import pyarrow as pa
 import pytest
+
+import tfrec_meta as tm
+from tfrec_meta.models import FAMILIES
+from tfrec_meta.serving import LocalServer
 
 HISTORY = 6
 CONFIG = tm.ExportConfig(

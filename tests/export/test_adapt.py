@@ -2,17 +2,17 @@
 
 import json
 
-import tfrec_meta as tm
-from tfrec_meta import cli
-from tfrec_meta.export import signatures as names
-from tfrec_meta.serving import Client, InvalidRequest, LocalServer
-from tfrec_meta.serving.messages import PredictRequest, PredictResponse
-from tfrec_meta.serving.tensors import decode, encode
-
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import tfrec_meta as tm
+from tfrec_meta.commands import main as cli
+from tfrec_meta.export import signatures as names
+from tfrec_meta.serving import Client, InvalidRequest, LocalServer
+from tfrec_meta.serving.protocol.messages import PredictRequest, PredictResponse
+from tfrec_meta.serving.protocol.tensors import decode, encode
 
 SUPPORT, EXCLUDE = 6, 3
 

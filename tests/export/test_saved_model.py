@@ -2,12 +2,6 @@
 
 import json
 
-import tfrec_meta as tm
-from tfrec_meta.export import saved_model
-from tfrec_meta.export import signatures as names
-from tfrec_meta.keras import tf_keras  # noqa: F401
-from tfrec_meta.models import Ranker, TwoTower
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +9,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import kernels
 from tensorflow_serving.apis import prediction_log_pb2
+
+import tfrec_meta as tm
+from tfrec_meta.export import saved_model
+from tfrec_meta.export import signatures as names
+from tfrec_meta.models import Ranker, TwoTower
 
 # No GPU kernel, by nature: strings and lookups.
 ON_CPU_BY_NATURE = {

@@ -1,14 +1,14 @@
 """What a served model answers, beside the model in memory: the whole road, over gRPC."""
 
-import tfrec_meta as tm
-from tfrec_meta.export import signatures as names
-from tfrec_meta.serving import Catalogue, Client, InvalidRequest, LocalServer
-from tfrec_meta.serving.messages import PredictRequest, PredictResponse
-from tfrec_meta.serving.tensors import decode, encode
-
 import grpc
 import numpy as np
 import pytest
+
+import tfrec_meta as tm
+from tfrec_meta.export import signatures as names
+from tfrec_meta.serving import Catalogue, Client, InvalidRequest, LocalServer
+from tfrec_meta.serving.protocol.messages import PredictRequest, PredictResponse
+from tfrec_meta.serving.protocol.tensors import decode, encode
 
 KNOW_ITEMS_BY_ID_ALONE = ("ials", "low_rank_ease")  # of the families with embeddings
 HISTORY, EXCLUDE, CANDIDATES, FILTERS = 6, 3, 5, 8  # as tests/export/conftest.py exports
@@ -258,7 +258,7 @@ def test_a_whole_number_in_an_example_where_the_model_takes_floats_is_explained(
 
 
 def test_serving_default_takes_examples(server, family, model):
-    from tfrec_meta.serving.messages import example
+    from tfrec_meta.serving.protocol.messages import example
 
     serialised = [example({"user_id": "u1", "history": ["i1", "i2"]}), example({"user_id": "zz"})]
     answer = raw(server, family, names.SERVING_DEFAULT, examples=np.array(serialised, object))

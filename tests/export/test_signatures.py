@@ -1,8 +1,8 @@
 """The serving contract's own rules."""
 
-from tfrec_meta.export.signatures import version_of
-
 import pytest
+
+from tfrec_meta.export.signatures import version_of
 
 
 @pytest.mark.parametrize(

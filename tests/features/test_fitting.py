@@ -1,14 +1,14 @@
 """Counting in parts and fitting from it: the same as fitting at once."""
 
-from tfrec_meta.data import Interactions
-from tfrec_meta.features import Category, FeatureSpec, Number, Text
-from tfrec_meta.features.fitting import Moments, count, grow, merge
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import Category, FeatureSpec, Number, Text
+from tfrec_meta.features.fitting import Moments, count, grow, merge
 
 numbers = st.lists(st.floats(width=32), max_size=40)
 

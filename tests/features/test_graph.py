@@ -1,10 +1,5 @@
 """One FeatureSpec, two roads: what it encodes in memory, the graph encodes alike."""
 
-from tfrec_meta.data import Interactions
-from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector
-from tfrec_meta.features import columns as in_memory
-from tfrec_meta.features.graph import GraphEncoder, latest_known, raw_default, raw_dtype, raw_width
-
 import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
@@ -12,6 +7,11 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector
+from tfrec_meta.features import columns as in_memory
+from tfrec_meta.features.graph import GraphEncoder, latest_known, raw_default, raw_dtype, raw_width
 
 WILD = [
     "电影",

@@ -1,15 +1,15 @@
 """Hashed words and n-grams of a text, in memory and in the graph."""
 
-from tfrec_meta.data import Interactions
-from tfrec_meta.features import FeatureSpec, HashedText, text
-from tfrec_meta.features.graph import GraphEncoder, raw_default, raw_dtype, raw_width
-
 import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import FeatureSpec, HashedText, text
+from tfrec_meta.features.graph import GraphEncoder, raw_default, raw_dtype, raw_width
 
 PLAIN = HashedText("title", width=3, ngrams=(3,), characters=8, buckets=1_000_000)
 RICH = HashedText("search", width=2, bigrams=True, ngrams=(2, 5, 3), characters=9, buckets=50)

@@ -1,9 +1,9 @@
 """Held-out events as questions."""
 
+import pyarrow as pa
+
 import tfrec_meta as tm
 from tfrec_meta.features.held_out import event_queries
-
-import pyarrow as pa
 
 
 def events(users, items, device):

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 
-from tfrec_meta.data import Interactions
-from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector, Vocabulary
-from tfrec_meta.features.columns import latest_known
-
 import numpy as np
 import pyarrow as pa
 import pytest
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector, Vocabulary
+from tfrec_meta.features.columns import latest_known
 
 USERS = pa.table(
     {

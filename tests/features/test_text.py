@@ -1,11 +1,11 @@
 """Words of a text."""
 
-from tfrec_meta.features import text
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+
+from tfrec_meta.features import text
 
 
 def words(value, width=4):

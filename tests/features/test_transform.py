@@ -1,10 +1,10 @@
 """What a later Transform takes over from an earlier one."""
 
+import pyarrow as pa
+
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Number, Text, Vector
 from tfrec_meta.features.transform import grown_from, inferred, item_column, user_column
-
-import pyarrow as pa
 
 USERS = pa.table({"user_id": ["a", "b"], "age": [20.0, 40.0], "job": ["cook", "cook"]})
 ITEMS = pa.table({"item_id": ["x", "y"], "tags": [["one"], ["two"]]})

@@ -1,10 +1,10 @@
 """Vocabularies: growth, what is dropped, and the file that TensorFlow reads."""
 
-from tfrec_meta.features.vocabulary import NO_TOKENS, Vocabulary
-
 import numpy as np
 import pyarrow as pa
 import pytest
+
+from tfrec_meta.features.vocabulary import NO_TOKENS, Vocabulary
 
 WILD = [
     "plain",

@@ -1,5 +1,8 @@
 """Cold users: who is asked about what, and what methods make of their first items."""
 
+import numpy as np
+import pytest
+
 import tfrec_meta as tm
 from tfrec_meta.metalearning.cold_users import (
     ColdUsers,
@@ -9,9 +12,6 @@ from tfrec_meta.metalearning.cold_users import (
     without_support,
 )
 from tfrec_meta.models import IALS, IALSConfig, MetaLearned
-
-import numpy as np
-import pytest
 
 
 @pytest.fixture(scope="module")

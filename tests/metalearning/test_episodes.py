@@ -1,5 +1,9 @@
 """Tasks and episodes, on events few enough to be written down."""
 
+import numpy as np
+import pyarrow as pa
+import pytest
+
 import tfrec_meta as tm
 from tfrec_meta.metalearning.episodes import (
     EpisodeConfig,
@@ -9,10 +13,6 @@ from tfrec_meta.metalearning.episodes import (
     user_tasks,
     window_tasks,
 )
-
-import numpy as np
-import pyarrow as pa
-import pytest
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """Events predicted by a meta-learned ranker, of two tastes: war 5 and love 1, or not."""
 
-import tfrec_meta as tm
-from tfrec_meta.metalearning import rankers
-from tfrec_meta.metalearning.rankers import predict_events
-
 import numpy as np
 import pyarrow as pa
 import pytest
+
+import tfrec_meta as tm
+from tfrec_meta.metalearning import rankers
+from tfrec_meta.metalearning.rankers import predict_events
 
 ITEMS = [f"{kind}{n}" for kind in ("war", "love") for n in range(10)]
 KINDS = pa.table({"item_id": ITEMS, "kind": [[i[:-1]] for i in ITEMS]})

@@ -1,12 +1,12 @@
 """The outer loop of the recommender, on made-up tastes."""
 
-import tfrec_meta as tm
-from tfrec_meta.metalearning.recommender import learn_to_adapt, ndcg_loss
-from tfrec_meta.models import MetaLearned
-
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import tfrec_meta as tm
+from tfrec_meta.metalearning.recommender import learn_to_adapt, ndcg_loss
+from tfrec_meta.models import MetaLearned
 
 
 @pytest.fixture(scope="module")

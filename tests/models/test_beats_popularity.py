@@ -1,11 +1,11 @@
 """What every family must do to be worth its name: rank better than popularity on real data."""
 
+import pytest
+
 import tfrec_meta as tm
 from tfrec_meta.distillation import measured
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.models import FAMILIES
-
-import pytest
 
 # NDCG@10 that public baselines reach on this split: implicit's item-kNN and iALS with the settings
 # of `evaluation.peers`, EASE, and the truncated singular value decomposition of EASE of rank 64.

@@ -3,15 +3,14 @@
 import dataclasses
 import json
 
-import tfrec_meta as tm
-from tfrec_meta.keras import tf_keras  # noqa: F401
-from tfrec_meta.models import FAMILIES, load_model
-from tfrec_meta.models.contract import config_fields
-
 import keras_tuner
 import numpy as np
 import pyarrow as pa
 import pytest
+
+import tfrec_meta as tm
+from tfrec_meta.models import FAMILIES, load_model
+from tfrec_meta.models.base.contract import config_fields
 
 # Quick to fit, and enough to learn a toy by heart.
 STRATEGIES = {

@@ -1,12 +1,12 @@
 """A two-tower student that learns from the scores of a model of another family."""
 
-import tfrec_meta as tm
-from tfrec_meta.models import EASEConfig, TwoTower
-
 import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+
+import tfrec_meta as tm
+from tfrec_meta.models import EASEConfig, TwoTower
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
-from tfrec_meta.pipeline import artifacts, histories, preprocessing
-from tfrec_meta.pipeline.configs import SplitConfig, TableConfig, as_json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import Artifact, artifact_utils, standard_artifacts
+
+from tfrec_meta.pipeline import artifacts
+from tfrec_meta.pipeline.components import histories, preprocessing
+from tfrec_meta.pipeline.config import SplitConfig, TableConfig, as_json
 
 # In this process: the default runner would first try to fetch another one from the net, and without
 # an image TFX would package itself for workers elsewhere, which takes seconds.

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from tfrec_meta.pipeline.worker import Worker
+from tfrec_meta.pipeline.runners.worker import Worker
 
 
 def prepare(run: Path):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfrec_meta import (
-    api,
-    keras,  # noqa: F401
-)
-from tfrec_meta.data import Interactions, Split
-from tfrec_meta.models import IALSConfig, Recommender
-
 import numpy as np
 import pyarrow as pa
 
+import tfrec_meta as tm
+from tfrec_meta.data import Interactions, Split
+from tfrec_meta.models import IALSConfig, Recommender
+
 TASTES, ITEMS_OF_A_TASTE, USERS = 4, 12, 160
-STRATEGY = api.Strategy("ials", IALSConfig(embedding_dim=8, l2=1.0, unseen_weight=0.1))
+STRATEGY = tm.Strategy("ials", IALSConfig(embedding_dim=8, l2=1.0, unseen_weight=0.1))
 
 
 def tastes_split(seed: int = 0) -> Split:
@@ -55,12 +52,12 @@ def tastes_split(seed: int = 0) -> Split:
 
 def trained(split: Split) -> Recommender:
     """A model that knows the tastes."""
-    return api.train(split.train, STRATEGY, progress=False)
+    return tm.train(split.train, STRATEGY, progress=False)
 
 
 def degraded(folder: Path) -> Recommender:
     """A saved model with the embeddings of its items shuffled."""
-    return with_shuffled_items(api.load(folder))
+    return with_shuffled_items(tm.load(folder))
 
 
 def with_shuffled_items(model: Recommender, seed: int = 0) -> Recommender:

@@ -2,14 +2,6 @@
 
 from pathlib import Path
 
-from tfrec_meta import keras  # noqa: F401
-from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.configs import DataConfig, TableConfig
-from tfrec_meta.pipeline.data_gate import DataGate
-from tfrec_meta.pipeline.example_gen import IN_PROCESS, ExampleGen
-from tfrec_meta.pipeline.resolvers import LatestFromOtherData
-from tfrec_meta.pipeline.schemas import Schemas
-
 import pytest
 import tfx.v1 as tfx
 from ml_metadata.proto import metadata_store_pb2
@@ -17,6 +9,13 @@ from tfx.dsl.compiler import compiler
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
+
+from tfrec_meta.pipeline.artifacts import AcceptedData
+from tfrec_meta.pipeline.components.example_gen import IN_PROCESS, ExampleGen
+from tfrec_meta.pipeline.components.resolvers import LatestFromOtherData
+from tfrec_meta.pipeline.components.schemas import Schemas
+from tfrec_meta.pipeline.config import DataConfig, TableConfig
+from tfrec_meta.pipeline.gates.data_gate import DataGate
 
 
 class DataIn:

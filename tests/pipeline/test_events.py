@@ -1,12 +1,11 @@
 """Rows of Histories as `Interactions` again."""
 
-from tfrec_meta import keras  # noqa: F401
-from tfrec_meta.pipeline import events
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+
+from tfrec_meta.pipeline import events
 
 
 def feature(values):

@@ -5,21 +5,6 @@ import re
 import shutil
 from pathlib import Path
 
-from tests.pipeline import browser, conftest, gate_toys
-from tfrec_meta import api
-from tfrec_meta.data import split_leave_last_out
-from tfrec_meta.pipeline import (
-    artifacts,
-    configs,
-    evaluator,
-    infra_validator,
-    pusher,
-    ranking_gate,
-    trial_serving,
-)
-from tfrec_meta.pipeline.configs import EvaluatorConfig, InfraValidatorConfig, SplitConfig
-from tfrec_meta.pipeline.request_rows import as_request, read_types
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -31,6 +16,23 @@ from tfx.components.infra_validator import executor as infra_executor
 from tfx.dsl.input_resolution.strategies import latest_blessed_model_strategy
 from tfx.types import channel_utils, standard_artifacts
 from tfx.utils import proto_utils
+
+import tfrec_meta as tm
+from tests.pipeline import browser, conftest, gate_toys
+from tfrec_meta.data import split_leave_last_out
+from tfrec_meta.pipeline import artifacts
+from tfrec_meta.pipeline import config as configs
+from tfrec_meta.pipeline.components import (
+    evaluator,
+    infra_validator,
+    pusher,
+)
+from tfrec_meta.pipeline.components import (
+    server_probe as trial_serving,
+)
+from tfrec_meta.pipeline.config import EvaluatorConfig, InfraValidatorConfig, SplitConfig
+from tfrec_meta.pipeline.gates import ranking_gate
+from tfrec_meta.pipeline.request_rows import as_request, read_types
 
 CONFIG = EvaluatorConfig(k=5, new_user_events=2, slices=("taste",), positive=4.0)
 BLESSED, REFUSED = {"blessed": 1}, {"blessed": 0}
@@ -60,15 +62,15 @@ def model_artifact(model, folder: Path, number: int) -> types.Artifact:
     """As the Trainer makes it."""
     artifact = conftest.make_artifact(standard_artifacts.Model, folder)
     artifact.id = number
-    api.save(model, folder / "model")
-    version = api.export(model, folder / "export")
+    tm.save(model, folder / "model")
+    version = tm.export(model, folder / "export")
     shutil.move(version, folder / "Format-Serving")
     return artifact
 
 
 @pytest.fixture(scope="module")
 def good(data, tmp_path_factory):
-    model = api.train(split_leave_last_out(data).train, gate_toys.STRATEGY, progress=False)
+    model = tm.train(split_leave_last_out(data).train, gate_toys.STRATEGY, progress=False)
     return model_artifact(model, tmp_path_factory.mktemp("good"), 7)
 
 

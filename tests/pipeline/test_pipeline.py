@@ -8,17 +8,19 @@ import threading
 import time
 from pathlib import Path
 
-import tfrec_meta as tm
-from tests.pipeline.gate_toys import tastes_split, with_shuffled_items
-from tfrec_meta.features.transform import spec_of
-from tfrec_meta.pipeline import infra_validator, local_runner, nodes, pipeline, worker_client
-from tfrec_meta.pipeline.configs import PipelineConfig
-from tfrec_meta.pipeline.serving_folder import digest, newest_version
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+import tfrec_meta as tm
+from tests.pipeline.gate_toys import tastes_split, with_shuffled_items
+from tfrec_meta.features.transform import spec_of
+from tfrec_meta.pipeline import pipeline
+from tfrec_meta.pipeline.components import infra_validator
+from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.runners import local_runner, nodes, worker_client
+from tfrec_meta.pipeline.serving_folder import digest, newest_version
 
 RESOLVERS = {"LastAccepted", "LastTransform", "LastBase", "LastBlessed"}
 SEARCHED = {"encoder": "mean", "embedding_dim": 16, "training/batch_size": 512}
@@ -495,6 +497,6 @@ def children() -> list[int]:
                 parent = Path("/proc", fields[1], "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"tfrec_meta.pipeline.worker" in parent:
+            if b"tfrec_meta.pipeline.runners.worker" in parent:
                 found.append(int(entry.name))
     return found

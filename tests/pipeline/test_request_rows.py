@@ -1,9 +1,9 @@
 """Whole numbers become what a signature reads; everything else stays as it is."""
 
-from tfrec_meta.pipeline.request_rows import as_request, read_types
-
 import pytest
 import tensorflow as tf
+
+from tfrec_meta.pipeline.request_rows import as_request, read_types
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tfrec_meta.pipeline import serving_folder
 from tfrec_meta.pipeline.serving_folder import digest, newest_version, push
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PUSH = (

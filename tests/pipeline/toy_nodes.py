@@ -9,14 +9,13 @@ import os
 import time
 from pathlib import Path
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TFX imports KerasTuner)
-from tfrec_meta.pipeline import nodes
-from tfrec_meta.pipeline.configs import PipelineConfig
-
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration import pipeline
 from tfx.types.standard_artifacts import Examples, Model, PushedModel
+
+from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.runners import nodes
 
 NODES = ("Count", "Double", "Push")
 

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from tests.pipeline import conftest
-from tfrec_meta import keras  # noqa: F401
-from tfrec_meta.pipeline import trainer, tuner
-from tfrec_meta.pipeline.configs import DataConfig, PipelineConfig, TableConfig
-
 from tfx.types import channel_utils, standard_artifacts
+
+from tests.pipeline import conftest
+from tfrec_meta.pipeline.components import trainer, tuner
+from tfrec_meta.pipeline.config import DataConfig, PipelineConfig, TableConfig
 
 STRATEGY = {
     "model": {"embedding_dim": 8, "user_id": True},

@@ -4,16 +4,15 @@ import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
-from tfrec_meta.serving import Client, LocalServer
-
 import pytest
+
+from tfrec_meta.serving import Client, LocalServer
 
 HERE = Path(__file__).parent
 
 
 def load(name):
     """A module of this folder, after Keras 2 was chosen."""
-    from tfrec_meta import keras  # noqa: F401
 
     spec = importlib.util.spec_from_file_location(f"serving_{name}", HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -64,7 +63,6 @@ def recorded_server(recorded_base):
 @pytest.fixture(scope="session")
 def stubs():
     """Makes raw stubs on tensorflow-serving-api's own messages: stubs(address)."""
-    from tfrec_meta import keras  # noqa: F401
 
     import grpc
     from tensorflow_serving.apis import (

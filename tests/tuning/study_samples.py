@@ -3,8 +3,8 @@
 import json
 import math
 
-from tfrec_meta.tuning.importance import random_points
-from tfrec_meta.tuning.trial_records import default_values
+from tfrec_meta.tuning.studies.trial_records import default_values
+from tfrec_meta.tuning.surrogates.importance import random_points
 
 
 def hp(kind, name, conditions=None, **config):

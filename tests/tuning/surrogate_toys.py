@@ -1,11 +1,10 @@
 """A space, a function over it and what earlier studies say of that, for the tests of surrogates."""
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
-from tfrec_meta.tuning.encoding import SpaceEncoding
-from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate, normal_scores
-
 import keras_tuner
 import numpy as np
+
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
+from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate, normal_scores
 
 
 def space():

@@ -6,14 +6,14 @@ Oracles are driven by hand; no model is trained.
 import json
 from functools import partial
 
-from tests.tuning.surrogate_toys import Told, earlier, objective, space
-from tfrec_meta.tuning.encoding import SpaceEncoding
-from tfrec_meta.tuning.oracles import INITIAL_TRIALS, MetaBayesianOracle, MetaHyperbandOracle
-from tfrec_meta.tuning.tuner import _Durable
-
 import keras_tuner
 import numpy as np
 import pytest
+
+from tests.tuning.surrogate_toys import Told, earlier, objective, space
+from tfrec_meta.tuning.oracles import INITIAL_TRIALS, MetaBayesianOracle, MetaHyperbandOracle
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
+from tfrec_meta.tuning.tuner import _Durable
 
 BAYESIAN = partial(MetaBayesianOracle, max_trials=1000)
 HYPERBAND = partial(MetaHyperbandOracle, max_epochs=9, hyperband_iterations=3)

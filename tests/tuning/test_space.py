@@ -1,11 +1,11 @@
 """The strategy space over families, what is fixed in it, and what its values mean."""
 
+import pytest
+
 import tfrec_meta as tm
 from tfrec_meta import tuning
 from tfrec_meta.models import FAMILIES
 from tfrec_meta.tuning import StrategySpace
-
-import pytest
 
 ALL = tuple(FAMILIES)
 

@@ -9,6 +9,8 @@ import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from tfrec_meta.tuning import (
     OBJECTIVE,
     AllTrialsFailed,
@@ -17,8 +19,6 @@ from tfrec_meta.tuning import (
     TrialStopped,
     tuner,
 )
-
-import pytest
 
 # Few enough for a grid to end: 2 * 5 dimensions of ease and ials.
 SPACE = StrategySpace(

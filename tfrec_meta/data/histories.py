@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfrec_meta.data.interactions import Interactions
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tfrec_meta.data.interactions import Interactions
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tfrec_meta.data.cleaning import clean_events
-from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
-from tfrec_meta.data.files import PathLike, atomic_folder
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tfrec_meta.data.cleaning import clean_events
+from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
+from tfrec_meta.io.files import PathLike, atomic_folder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,15 +20,15 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tfrec_meta.data.events import RowCheck, typed_events
-from tfrec_meta.data.files import PathLike, atomic_folder, cache_folder, sha256_of
-from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.progress import Progress
-from tfrec_meta.data.reading import TextFormat, read_text_table, text_batches
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.reading import TextFormat, read_text_table, text_batches
+from tfrec_meta.io.files import PathLike, atomic_folder, cache_folder, sha256_of
+from tfrec_meta.io.progress import Progress
 
 NAMES = ("100k", "1m", "20m", "25m", "32m", "latest-small")
 

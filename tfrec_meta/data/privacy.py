@@ -7,10 +7,10 @@ import hmac
 import os
 from dataclasses import replace
 
-from tfrec_meta.data.interactions import Interactions
-
 import numpy as np
 import pyarrow as pa
+
+from tfrec_meta.data.interactions import Interactions
 
 _SHORTEST_KEY = 16  # bytes
 

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
-from tfrec_meta.data.files import PathLike
-from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.progress import Progress
-
 import pyarrow as pa
+
+from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
+from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.io.files import PathLike
+from tfrec_meta.io.progress import Progress
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from tfrec_meta.data.interactions import Interactions
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tfrec_meta.data.interactions import Interactions
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from tfrec_meta.data.events import BadRows, TimeUnit
-from tfrec_meta.data.files import PathLike
-from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.reading import EventFiles
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tfrec_meta.data.events import BadRows, TimeUnit
+from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.reading import EventFiles
+from tfrec_meta.io.files import PathLike
 
 PART_EVENTS = 500_000
 _SPILLED = 1 << 18  # events that are sorted into parts at a time

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tfrec_meta.data.interactions import Interactions
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tfrec_meta.data.interactions import Interactions
 
 _THEMES = {
     "sea": ("Tide", "Harbour", "Island", "Voyage"),

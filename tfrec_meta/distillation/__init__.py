@@ -1,7 +1,15 @@
 """Teachers, of BERT checkpoints and others, and what their students have of them."""
 
-from tfrec_meta.distillation.bert import BertEncoder
-from tfrec_meta.distillation.checkpoints import BertCheckpoint
+from tfrec_meta.content.bert import BertEncoder
+from tfrec_meta.content.checkpoints import BertCheckpoint
+from tfrec_meta.content.item_text import item_texts
+from tfrec_meta.content.text_vectors import (
+    TEXT_VECTOR,
+    data_embedding,
+    teacher_features,
+    text_columns,
+    with_text_vectors,
+)
 from tfrec_meta.distillation.comparison import (
     STUDENT,
     TEACHER,
@@ -17,17 +25,9 @@ from tfrec_meta.distillation.cross_encoder import (
     fine_tuned_cross_encoder,
 )
 from tfrec_meta.distillation.fine_tuning import FineTuningConfig
-from tfrec_meta.distillation.item_text import item_texts
 from tfrec_meta.distillation.small_bert import SmallBertConfig, small_bert
 from tfrec_meta.distillation.teachers import MeanTeacher
 from tfrec_meta.distillation.text_two_tower import fine_tuned
-from tfrec_meta.distillation.text_vectors import (
-    TEXT_VECTOR,
-    data_embedding,
-    teacher_features,
-    text_columns,
-    with_text_vectors,
-)
 
 __all__ = [
     "STUDENT",

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.evaluation import Comparison, Evaluation, compare, full_catalogue, page
-from tfrec_meta.features.held_out import HeldOut
-from tfrec_meta.models.contract import Teacher
-
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
+
+from tfrec_meta.evaluation import Comparison, Evaluation, compare, full_catalogue
+from tfrec_meta.features.held_out import HeldOut
+from tfrec_meta.models.base.contract import Teacher
+from tfrec_meta.reports import page
 
 TEACHER, STUDENT, UNTAUGHT = "teacher", "student", "without a teacher"
 _METRICS = ("ndcg", "recall", "hr", "mrr")
@@ -111,8 +112,7 @@ class DistillationReport:
         """
         names = [f"{metric}@{self.k}" for metric in _METRICS]
         text = page.render(
-            "tfrec_meta.distillation",
-            "templates/distillation.html",
+            "distillation.html",
             title=title,
             written=f"Written {datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC",
             names=list(self.learners),

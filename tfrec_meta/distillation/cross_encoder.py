@@ -8,8 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
+from tfrec_meta.content.bert import BertEncoder
+from tfrec_meta.content.item_text import item_texts
+from tfrec_meta.content.parameter_efficient import tuned_weights
 from tfrec_meta.data import Interactions
-from tfrec_meta.distillation.bert import BertEncoder
 from tfrec_meta.distillation.fine_tuning import (
     FineTuningConfig,
     batches_over,
@@ -18,17 +23,12 @@ from tfrec_meta.distillation.fine_tuning import (
     seed_dropout,
     steps_over,
 )
-from tfrec_meta.distillation.item_text import item_texts
 from tfrec_meta.distillation.pairs import Pairs
-from tfrec_meta.distillation.parameter_efficient import tuned_weights
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.contract import Query, Teacher
-from tfrec_meta.models.towers import multi_hot
-from tfrec_meta.models.two_stage import rank_proposed
-
-import numpy as np
-import tensorflow as tf
+from tfrec_meta.models.base.contract import Query, Teacher
+from tfrec_meta.models.families.two_stage import rank_proposed
+from tfrec_meta.models.layers.towers import multi_hot
 
 _DRAWS = 20  # until a negative is none of the user's
 

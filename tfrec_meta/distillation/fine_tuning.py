@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from tfrec_meta.distillation.parameter_efficient import Method
-from tfrec_meta.keras import tf_keras
-
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
+
+from tfrec_meta.content.parameter_efficient import Method
+from tfrec_meta.keras import tf_keras
 
 Batch = Mapping[str, np.ndarray]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfrec_meta.data import Interactions
-from tfrec_meta.features import FeatureSpec
-
 import numpy as np
 import scipy.sparse
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import FeatureSpec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.distillation.bert import BertEncoder, check_strings, pooled
+import numpy as np
+import tensorflow as tf
+
+from tfrec_meta.content.bert import BertEncoder, check_strings, pooled
+from tfrec_meta.content.parameter_efficient import last_values, tuned_weights
 from tfrec_meta.distillation.fine_tuning import (
     FineTuningConfig,
     batches_over,
@@ -17,11 +21,7 @@ from tfrec_meta.distillation.fine_tuning import (
     seed_dropout,
     steps_over,
 )
-from tfrec_meta.distillation.parameter_efficient import last_values, tuned_weights
-from tfrec_meta.models.teaching_losses import cosine, value_relations
-
-import numpy as np
-import tensorflow as tf
+from tfrec_meta.models.losses.distillation_losses import cosine, value_relations
 
 
 @dataclasses.dataclass(frozen=True)

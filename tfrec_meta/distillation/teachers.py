@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfrec_meta.models.contract import Query, Teacher
-from tfrec_meta.models.score_scales import z_scores
-
 import numpy as np
 import tensorflow as tf
+
+from tfrec_meta.models.base.contract import Query, Teacher
+from tfrec_meta.models.losses.score_scales import z_scores
 
 
 class MeanTeacher:

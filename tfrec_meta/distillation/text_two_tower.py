@@ -6,8 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import tensorflow as tf
+
+from tfrec_meta.content.bert import BertEncoder, mean_of_tokens
+from tfrec_meta.content.item_text import item_texts
+from tfrec_meta.content.parameter_efficient import tuned_weights
 from tfrec_meta.data import Interactions
-from tfrec_meta.distillation.bert import BertEncoder, mean_of_tokens
 from tfrec_meta.distillation.fine_tuning import (
     FineTuningConfig,
     checksum_of,
@@ -15,13 +20,8 @@ from tfrec_meta.distillation.fine_tuning import (
     seed_dropout,
     steps_over,
 )
-from tfrec_meta.distillation.item_text import item_texts
 from tfrec_meta.distillation.pairs import Pairs
-from tfrec_meta.distillation.parameter_efficient import tuned_weights
 from tfrec_meta.features import FeatureSpec
-
-import numpy as np
-import tensorflow as tf
 
 Group = tuple[int, np.ndarray]  # a user, and some of the user's item rows
 _ITEMS_OF_A_USER = 16  # in a batch; a user with more is met several times an epoch

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tfrec_meta.evaluation import metrics as m
-from tfrec_meta.evaluation.intervals import CONFIDENCE, Estimate
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from tfrec_meta.evaluation import metrics as m
+from tfrec_meta.evaluation.intervals import CONFIDENCE, Estimate
 
 RATING: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "rmse": m.rmse,

@@ -13,14 +13,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
 from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation import ranking
 from tfrec_meta.evaluation.intervals import Comparison, Estimate, estimates, paired_difference
 from tfrec_meta.evaluation.ranking import Scores
-
-import numpy as np
-import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
 
 _RANK_METRICS = {
     "ndcg": m.ndcg,

@@ -1,7 +1,7 @@
-"""SavedModels that TF Serving runs: the contract (`signatures`), the index, and the exporter.
+"""SavedModels that TF Serving runs: the contract (`signatures`) and the exporter (`saved_model`).
 
-The package is callable: `tfrec_meta.export(model, base)` is `tfrec_meta.api.export`, although
-Python binds that name to this package as soon as anything imports it.
+The package is callable: `tfrec_meta.export(model, base)` calls the public function `export`,
+although Python binds that name to this package as soon as anything imports it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import tfrec_meta
+
 
 class _CallablePackage(ModuleType):
     def __call__(self, *args: Any, **options: Any) -> Any:
-        from tfrec_meta import api  # TensorFlow, which a serving client must not load
-
-        return api.export(*args, **options)
+        return tfrec_meta.__getattr__("export")(*args, **options)
 
 
 sys.modules[__name__].__class__ = _CallablePackage

@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-from tfrec_meta.data.files import atomic_folder
-from tfrec_meta.export import index
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
 from tfrec_meta.export import signatures as names
 from tfrec_meta.features import Category, FeatureSpec
 from tfrec_meta.features.graph import (
@@ -22,13 +25,9 @@ from tfrec_meta.features.graph import (
     raw_width,
 )
 from tfrec_meta.features.kinds import Feature
-from tfrec_meta.models.contract import Recommender
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import tensorflow as tf
-from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+from tfrec_meta.indexes import exact as index
+from tfrec_meta.io.files import atomic_folder
+from tfrec_meta.models.base.contract import Recommender
 
 Tensors = dict[str, tf.Tensor]
 

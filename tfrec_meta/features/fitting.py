@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tfrec_meta.features.kinds import Category, Feature, Number, Text
-from tfrec_meta.features.vocabulary import Vocabulary, counted, counted_together
-
 import numpy as np
 import pyarrow as pa
+
+from tfrec_meta.features.kinds import Category, Feature, Number, Text
+from tfrec_meta.features.vocabulary import Vocabulary, counted, counted_together
 
 if TYPE_CHECKING:
     from tfrec_meta.features.spec import FeatureSpec

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+import tensorflow as tf
+
 from tfrec_meta.features import text
 from tfrec_meta.features.columns import MAX_DEVIATIONS, MAX_ENTRY, mean_and_scale
 from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.spec import FeatureSpec, Side
-
-import tensorflow as tf
 
 
 class Encoding(tf.Module):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfrec_meta.data import Interactions, user_histories
-from tfrec_meta.features.spec import Encoded, FeatureSpec
-from tfrec_meta.features.vocabulary import Vocabulary
-
 import numpy as np
 import pyarrow as pa
 import scipy.sparse
+
+from tfrec_meta.data import Interactions, user_histories
+from tfrec_meta.features.spec import Encoded, FeatureSpec
+from tfrec_meta.features.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

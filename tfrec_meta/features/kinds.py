@@ -6,10 +6,10 @@ import dataclasses
 import keyword
 from typing import Any
 
-from tfrec_meta.features.columns import is_list, is_string
-
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tfrec_meta.features.columns import is_list, is_string
 
 # Names that the serving contract and training batches keep for themselves.
 _RESERVED = frozenset(

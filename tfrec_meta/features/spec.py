@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
+
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import columns, fitting, kinds
 from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.vocabulary import Vocabulary
-
-import numpy as np
-import pyarrow as pa
 
 _FORMAT = 1  # of the folder that `save` writes
 _SIDES = ("user", "item", "context")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-from tfrec_meta.features.kinds import MAX_NGRAM, HashedText
-
 import tensorflow as tf
+
+from tfrec_meta.features.kinds import MAX_NGRAM, HashedText
 
 # ICU lowers these letters by the locale of the process (Turkish, Azeri, Lithuanian), and a server
 # may have another than the trainer; so they are lowered here, the Turkish dotted I to a plain one.

@@ -10,20 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-from tfrec_meta.features import fitting, kinds, text
-from tfrec_meta.features.columns import mean_and_scale
-from tfrec_meta.features.graph import LINE, TOKEN, Encoding, raw_default, raw_width, table
-from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
-from tfrec_meta.features.spec import FeatureSpec
-from tfrec_meta.features.vocabulary import NO_TOKENS
-
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform.beam.experimental import PTransformAnalyzer
+
+from tfrec_meta.features import fitting, kinds, text
+from tfrec_meta.features.columns import mean_and_scale
+from tfrec_meta.features.graph import LINE, TOKEN, Encoding, raw_default, raw_width, table
+from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
+from tfrec_meta.features.spec import FeatureSpec
+from tfrec_meta.features.vocabulary import NO_TOKENS
 
 # Splits of the Histories examples.
 EVENT_SPLITS = ("train", "validation", "test")  # one row an event

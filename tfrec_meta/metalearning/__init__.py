@@ -13,13 +13,8 @@ from tfrec_meta.metalearning.episodes import (
     user_tasks,
     window_tasks,
 )
-from tfrec_meta.metalearning.learners import (
-    LEARNERS,
-    Examples,
-    Learner,
-    LearnerConfig,
-)
-from tfrec_meta.metalearning.networks import TaskNetwork
+from tfrec_meta.models.adaptation.learners import LEARNERS, Examples, Learner, LearnerConfig
+from tfrec_meta.models.adaptation.networks import TaskNetwork
 
 __all__ = [
     "LEARNERS",

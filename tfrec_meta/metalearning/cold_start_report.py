@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.evaluation import Comparison, Evaluation, compare, page
-from tfrec_meta.metalearning.cold_start_chart import chart
+from tfrec_meta.evaluation import Comparison, Evaluation, compare
+from tfrec_meta.reports import page
+from tfrec_meta.reports.cold_start_chart import chart
 
 NO_ADAPTATION, FINE_TUNING = "no adaptation", "fine-tuning"
 
@@ -109,8 +110,7 @@ class ColdStartReport:
             The path.
         """
         text = page.render(
-            "tfrec_meta.metalearning",
-            "templates/cold_start.html",
+            "cold_start.html",
             title=title,
             written=f"Written {datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC",
             metric=self.metric,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+
 from tfrec_meta.data import Interactions
 from tfrec_meta.evaluation import Evaluation, full_catalogue
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models import MetaLearned, Recommender
-
-import numpy as np
-import scipy.sparse
-import tensorflow as tf
 
 Score = Callable[[np.ndarray], np.ndarray]
 """Support sets, item rows int32 [b, S] that 0 pads on the right -> float32 [b, catalogue]."""

@@ -10,13 +10,12 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-from tfrec_meta.data import Interactions
-from tfrec_meta.features import FeatureSpec, Vocabulary
-
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import FeatureSpec, Vocabulary
 
 Label = Literal["chosen", "value"]
 Batch = dict[str, np.ndarray]

@@ -6,16 +6,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
-from tfrec_meta.data import Interactions
-from tfrec_meta.keras import tf_keras
-from tfrec_meta.metalearning.episodes import Batch, EpisodeConfig, Episodes, Tasks, user_tasks
-from tfrec_meta.metalearning.learners import Examples
-from tfrec_meta.models.meta_ranker import MetaRanker
-
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.keras import tf_keras
+from tfrec_meta.metalearning.episodes import Batch, EpisodeConfig, Episodes, Tasks, user_tasks
+from tfrec_meta.models.adaptation.learners import Examples
+from tfrec_meta.models.families.meta_ranker import MetaRanker
 
 _USERS_AT_ONCE = 256
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before TensorFlow is imported)
+import numpy as np
+import tensorflow as tf
+
 from tfrec_meta.data import Interactions
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.metalearning.episodes import EpisodeConfig, Episodes, user_tasks
-from tfrec_meta.models.meta_learned import MetaLearned, Tables
-from tfrec_meta.models.towers import multi_hot
-
-import numpy as np
-import tensorflow as tf
+from tfrec_meta.models.families.meta_learned import MetaLearned, Tables
+from tfrec_meta.models.layers.towers import multi_hot
 
 FEWEST_TASKS = 50
 """With fewer users in any fold there is nothing to learn from that would hold for others."""

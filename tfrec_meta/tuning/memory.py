@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
-from tfrec_meta.tuning import prior_studies
-from tfrec_meta.tuning.encoding import SpaceEncoding
-from tfrec_meta.tuning.meta_surrogate import EarlierStudy, MetaSurrogate
-from tfrec_meta.tuning.study_store import StudyRecord, StudyStore, comparable
-
 import keras_tuner
+
+from tfrec_meta.tuning.studies import shipped as prior_studies
+from tfrec_meta.tuning.studies.store import StudyRecord, StudyStore, comparable
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
+from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate
 
 _log = logging.getLogger(__name__)
 

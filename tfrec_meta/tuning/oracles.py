@@ -7,15 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
-from tfrec_meta.tuning.encoding import SpaceEncoding, keys, unseen
-from tfrec_meta.tuning.learning_curves import is_hopeless
-from tfrec_meta.tuning.meta_surrogate import MetaSurrogate
-from tfrec_meta.tuning.mixed_surrogate import MixedSurrogate, diverse_best
-
 import keras_tuner
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, keys, unseen
+from tfrec_meta.tuning.surrogates.learning_curves import is_hopeless
+from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate
+from tfrec_meta.tuning.surrogates.mixed_surrogate import MixedSurrogate, diverse_best
 
 INITIAL_TRIALS = 4  # after the default, before the surrogate of the new study is asked
 _ENUMERABLE = 2_000  # points of a space that are all looked at

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
-from tfrec_meta.models import FAMILIES
-from tfrec_meta.models.contract import read_config
-from tfrec_meta.training import TrainingConfig
-
 import keras_tuner
+
+from tfrec_meta.models import FAMILIES
+from tfrec_meta.models.base.contract import read_config
+from tfrec_meta.training import TrainingConfig
 
 FAMILY = "family"
 SPACE_VERSION = 1

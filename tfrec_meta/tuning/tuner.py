@@ -14,10 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import keras  # noqa: F401  (chooses Keras 2 before KerasTuner is imported)
+import keras_tuner
+from keras_tuner.engine import base_tuner
+
+from tfrec_meta.reports.study_page import write_study_report
 from tfrec_meta.training import write_whole
-from tfrec_meta.tuning import workers
-from tfrec_meta.tuning.chief import (
+from tfrec_meta.tuning.display.live_table import SearchDisplay
+from tfrec_meta.tuning.display.trial_report import OutOfTime, Report, TrialReport, TrialStopped
+from tfrec_meta.tuning.distributed import workers
+from tfrec_meta.tuning.distributed.chief import (
     DEATHS,
     LEASE_SECONDS,
     Chief,
@@ -25,13 +30,10 @@ from tfrec_meta.tuning.chief import (
     OracleOfChief,
     study_token,
 )
-from tfrec_meta.tuning.importance import Surrogate
-from tfrec_meta.tuning.live_table import SearchDisplay
-from tfrec_meta.tuning.meta_surrogate import MetaSurrogate
 from tfrec_meta.tuning.oracles import MetaBayesianOracle, MetaHyperbandOracle
-from tfrec_meta.tuning.same_study import check_same_study
 from tfrec_meta.tuning.space import StrategySpace
-from tfrec_meta.tuning.study_log import (
+from tfrec_meta.tuning.studies.identity import check_same_study
+from tfrec_meta.tuning.studies.log import (
     HEADER,
     StudyLog,
     kept_header,
@@ -39,12 +41,9 @@ from tfrec_meta.tuning.study_log import (
     study_header,
     trial_record,
 )
-from tfrec_meta.tuning.study_page import write_study_report
-from tfrec_meta.tuning.study_store import StudyStore
-from tfrec_meta.tuning.trial_report import OutOfTime, Report, TrialReport, TrialStopped
-
-import keras_tuner
-from keras_tuner.engine import base_tuner
+from tfrec_meta.tuning.studies.store import StudyStore
+from tfrec_meta.tuning.surrogates.importance import Surrogate
+from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate
 
 OBJECTIVE = "val_ndcg_at_10"
 DIRECTIONS = {OBJECTIVE: "max", "val_auc": "max", "val_rmse": "min"}

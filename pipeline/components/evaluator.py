@@ -1,0 +1,286 @@
+"""TFMA on the ranking signature: how well its scores part positives from the rest, by slice.
+
+The stock Evaluator component runs this: `eval_config` goes to it, and the name of this module as
+`module_path`, for `custom_extractors`.
+
+A ranking score is no probability, and TFMA's metrics need one: its AUC counts at thresholds from 0
+to 1, its calibration divides the mean prediction by the mean label. So every score gets two
+readings, by what is known of all rows together:
+
+    order        its place among all scores, (0, 1]; AUC and AUC-PR only look at the order
+    probability  a sigmoid of the score, fitted to the labels of all rows (Platt's scaling)
+
+On the whole the calibration is therefore 1 by construction. What it tells is the slices: 1.2 there
+means that the scores promise 1.2 times as many positives as there are.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow_model_analysis as tfma
+from google.protobuf import text_format
+from scipy import optimize
+from scipy.special import expit
+from tensorflow_model_analysis.extractors import extractor
+
+from tfrec_meta.export import signatures as names
+from tfrec_meta.features import transform
+from tfrec_meta.pipeline.config import EvaluatorConfig
+from tfrec_meta.pipeline.request_rows import as_request, read_types
+
+MODULE = "tfrec_meta.pipeline.components.evaluator"  # `module_path` of the stock Evaluator
+SPLITS = ["test"]  # `example_splits` of the stock Evaluator
+ORDER, PROBABILITY = "order", "probability"
+NEW_USER = "new user"  # the slice's feature; its values are "yes" and "no"
+
+_MOST = 1 << 17  # scores kept for the fit: evenly spaced ones, by order
+# An extractor is told nothing but the EvalConfig, so its settings stand in names of features there.
+_LABEL = re.compile(rf"{transform.VALUE} >= (\S+)")
+_NEW_USER = re.compile(rf"{NEW_USER} \(at most (\d+) events\)")
+
+
+def eval_config(config: EvaluatorConfig) -> tfma.EvalConfig:
+    """What TFMA computes: AUC, AUC-PR, calibration and counts.
+
+    On the whole, for new users and for others, and by the values of each of `config.slices`. The
+    history says who is new: all that is known of the user's past when the event happens.
+
+    Raises:
+        ValueError: if `config.positive` is not set.
+    """
+    if config.positive is None:
+        raise ValueError("`positive` is not set: TFMA needs the value from which an event counts.")
+    new_user = f"{NEW_USER} (at most {config.new_user_events} events)"
+    slices = "".join(
+        f"slicing_specs {{ feature_keys: {_quoted(key)} }}\n" for key in (new_user, *config.slices)
+    )
+    return text_format.Parse(
+        f"""
+        model_specs {{
+          signature_name: "{names.RANK_EXAMPLES}"
+          label_key: {_quoted(f"{transform.VALUE} >= {config.positive!r}")}
+          model_type: "tf_generic"
+        }}
+        slicing_specs {{ }}
+        {slices}
+        metrics_specs {{
+          output_names: "{ORDER}"
+          metrics {{ class_name: "AUC" config: '{{"num_thresholds": 1000}}' }}
+          metrics {{ class_name: "AUCPrecisionRecall" config: '{{"num_thresholds": 1000}}' }}
+        }}
+        metrics_specs {{
+          output_names: "{PROBABILITY}"
+          metrics {{ class_name: "Calibration" }}
+          metrics {{ class_name: "MeanPrediction" }}
+          metrics {{ class_name: "MeanLabel" }}
+          metrics {{ class_name: "ExampleCount" }}
+        }}
+        options {{ include_default_metrics {{ value: false }} }}
+        """,
+        tfma.EvalConfig(),
+    )
+
+
+def read_metrics(folder: str) -> dict[str, dict[str, float]]:
+    """What TFMA found: slice -> metric -> value.
+
+    Args:
+        folder: a ModelEvaluation artifact's.
+
+    Returns:
+        Slices named "" (the whole) and "<column>=<value>"; metrics "auc",
+        "auc_precision_recall", "calibration", "mean_prediction", "mean_label", "example_count".
+        NaN where a metric is not defined, as the AUC of positives alone.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for keys, metrics in tfma.load_eval_result(folder).slicing_metrics:
+        slice_name = ", ".join(f"{key}={value}" for key, value in keys)
+        values = found.setdefault(slice_name, {})
+        for output in metrics.values():
+            for per_class in output.values():
+                for name, value in per_class.items():
+                    values[name] = float(value.get("doubleValue", "nan"))
+    return found
+
+
+def custom_extractors(
+    eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any
+) -> list[extractor.Extractor]:
+    """TFMA's extractors, and ours between them; the stock Evaluator calls this."""
+    stock = tfma.default_extractors(
+        eval_shared_model=eval_shared_model,
+        eval_config=eval_config,
+        tensor_adapter_config=tensor_adapter_config,
+    )
+    stages = [each.stage_name for each in stock]
+    after_features = stages.index("ExtractFeatures") + 1
+    after_predictions = stages.index("ExtractPredictions") + 1
+    return [
+        *stock[:after_features],
+        extractor.Extractor("DeriveFeatures", _DeriveFeatures(eval_config)),
+        extractor.Extractor("MakeRequests", _MakeRequests(_model_path(eval_shared_model))),
+        *stock[after_features:after_predictions],
+        extractor.Extractor("ReadScores", _ReadScores()),
+        *stock[after_predictions:],
+    ]
+
+
+def _quoted(text: str) -> str:
+    return '"' + text_format.text_encoding.CEscape(text.encode(), as_utf8=True) + '"'
+
+
+@beam.ptransform_fn
+def _DeriveFeatures(extracts: beam.PCollection, config: tfma.EvalConfig) -> beam.PCollection:
+    """Adds the label and the slice of new users to the features."""
+    label = config.model_specs[0].label_key
+    match = _LABEL.fullmatch(label)
+    if match is None:
+        raise ValueError(f"`label_key`={label!r}; make the EvalConfig by `eval_config`.")
+    keys = [key for spec in config.slicing_specs for key in spec.feature_keys]
+    wanted = [(key, int(m[1])) for key in keys if (m := _NEW_USER.fullmatch(key))]
+    return extracts | beam.Map(_with_derived, label, float(match[1]), wanted)
+
+
+def _with_derived(
+    extracts: Mapping[str, Any], label: str, positive: float, new_user: Sequence[tuple[str, int]]
+) -> dict[str, Any]:
+    result = dict(extracts)
+    features = result[tfma.FEATURES_KEY] = dict(extracts[tfma.FEATURES_KEY])
+    value = features[transform.VALUE]
+    # By a schema columns may come sparse; every event has its one value.
+    value = np.asarray(getattr(value, "values", value), np.float64).reshape(-1)
+    features[label] = (value >= positive).astype(np.float32)[:, None]
+    lengths = _lengths(features.get(transform.HISTORY), len(value))
+    for key, most in new_user:
+        words = np.where(lengths <= most, b"yes", b"no")
+        features[key] = words.astype(object)[:, None]
+    return result
+
+
+def _model_path(eval_shared_model: Any) -> str:
+    models = eval_shared_model if isinstance(eval_shared_model, list) else [eval_shared_model]
+    return models[0].model_path
+
+
+@beam.ptransform_fn
+def _MakeRequests(extracts: beam.PCollection, model: str) -> beam.PCollection:
+    """Gives the rows the types that the signature reads."""
+    return extracts | beam.Map(_with_requests, read_types(model))
+
+
+def _with_requests(extracts: Mapping[str, Any], reads: Mapping[str, Any]) -> dict[str, Any]:
+    rows = np.asarray(extracts[tfma.INPUT_KEY]).reshape(-1)
+    requests = np.empty(len(rows), object)
+    requests[:] = [as_request(row, reads) for row in rows]
+    return {**extracts, tfma.INPUT_KEY: requests}
+
+
+def _lengths(history: Any, rows: int) -> np.ndarray:
+    """Items of each row; TFMA gives ragged columns, and none where nobody has a history."""
+    if history is None:
+        return np.zeros(rows, np.int64)
+    if hasattr(history, "nested_row_splits"):
+        return np.diff(np.asarray(history.nested_row_splits[0]))
+    if hasattr(history, "dense_shape"):  # sparse
+        return np.bincount(np.asarray(history.indices)[:, 0], minlength=rows)
+    return np.array([np.size(row) for row in history])
+
+
+@beam.ptransform_fn
+def _ReadScores(extracts: beam.PCollection) -> beam.PCollection:
+    """Turns scores into their two readings, by all rows together."""
+    reading = extracts | beam.Map(_scores_and_labels) | beam.CombineGlobally(_Fit())
+    return extracts | "Read" >> beam.Map(_read, beam.pvalue.AsSingleton(reading))
+
+
+def _scores_and_labels(extracts: Mapping[str, Any]) -> np.ndarray:
+    """float64 [rows, 2]."""
+    scores = _scores(extracts)
+    labels = np.asarray(extracts[tfma.LABELS_KEY], np.float64).reshape(-1)
+    return np.stack([scores, labels], axis=1)
+
+
+def _scores(extracts: Mapping[str, Any]) -> np.ndarray:
+    """float64 [rows]; a model of ratings or clicks has further outputs, by name."""
+    predictions = extracts[tfma.PREDICTIONS_KEY]
+    if isinstance(predictions, Mapping):
+        predictions = predictions[names.SCORE]
+    return np.asarray(predictions, np.float64).reshape(-1)
+
+
+class _Fit(beam.CombineFn):
+    """Collects scores and labels, and fits the readings to them; many are thinned out evenly."""
+
+    def create_accumulator(self) -> list[np.ndarray]:
+        return []
+
+    def add_input(self, accumulator: list[np.ndarray], pairs: np.ndarray) -> list[np.ndarray]:
+        return _thinned([*accumulator, pairs])
+
+    def merge_accumulators(self, accumulators: Iterable[list[np.ndarray]]) -> list[np.ndarray]:
+        return _thinned([pairs for accumulator in accumulators for pairs in accumulator])
+
+    def extract_output(self, accumulator: list[np.ndarray]) -> dict[str, Any]:
+        pairs = np.concatenate([*accumulator, np.empty((0, 2))])
+        scores, labels = pairs[np.isfinite(pairs[:, 0])].T
+        return {"sorted": np.sort(scores), "sigmoid": fitted_sigmoid(scores, labels)}
+
+
+def _thinned(parts: list[np.ndarray]) -> list[np.ndarray]:
+    if sum(map(len, parts)) <= _MOST:
+        return parts
+    whole = np.concatenate(parts)
+    return [whole[np.lexsort((whole[:, 1], whole[:, 0]))][::2]]
+
+
+def _read(extracts: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, Any]:
+    result = copy.copy(dict(extracts))
+    scores = _scores(extracts)
+    slope, offset = reading["sigmoid"]
+    order = np.searchsorted(reading["sorted"], scores, side="right") / len(reading["sorted"])
+    result[tfma.PREDICTIONS_KEY] = {
+        ORDER: order[:, None],
+        PROBABILITY: expit(slope * scores + offset)[:, None],
+    }
+    return result
+
+
+def fitted_sigmoid(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Slope and offset for which sigmoid(slope * score + offset) is likeliest.
+
+    Args:
+        scores: float64 [n], finite.
+        labels: float64 [n], 0 or 1.
+
+    Returns:
+        (slope, offset); of labels that are all alike the slope is 0.
+
+    Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
+    """
+    positives = float(labels.sum())
+    # His targets: one more of each, so that labels that are all alike give no infinite offset.
+    prior = np.log((positives + 1) / (len(labels) - positives + 1))
+    if not 0 < positives < len(labels) or np.ptp(scores) == 0:
+        return 0.0, float(prior)
+    centre, scale = scores.mean(), scores.std()
+    standard = (scores - centre) / scale
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = weights[0] * standard + weights[1]
+        error = expit(logits) - labels
+        likelihood = np.logaddexp(0, logits) - labels * logits
+        gradient = np.array([(error * standard).mean(), error.mean()])
+        return float(likelihood.mean()), gradient
+
+    # Bounded, since scores that part the labels without error have no likeliest slope.
+    found = optimize.minimize(
+        loss, [0.0, prior], jac=True, bounds=[(-50, 50), (None, None)], method="L-BFGS-B"
+    )
+    slope, offset = found.x
+    return float(slope / scale), float(offset - slope * centre / scale)

@@ -1,0 +1,151 @@
+"""Pusher: a model that both gates blessed becomes the next served version, whole or not at all.
+
+The stock Pusher copies file by file into the version's folder, so that a kill leaves half a version
+there, and pushes a model again that is already served.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from tfx import types
+from tfx.components.util import model_utils
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.utils import path_utils
+
+from tfrec_meta.pipeline.components import driver
+from tfrec_meta.pipeline.serving_folder import Pushed, digest, newest_version, push
+
+RECORD = "push.json"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Pushes, or says why not."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes the model if it is blessed.
+
+        `pushed_model` gets the stock Pusher's custom properties `pushed` (1 or 0),
+        `pushed_destination` and `pushed_version`, and beside them `new_version` (0 where the newest
+        version already was this model) and `reason`, in words. Its folder has the same as
+        `push.json`; the model itself is not copied there a second time.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
+        serving = Path(exec_properties["serving"])
+        refusal = _refusal(input_dict)
+        pushed = None
+        if refusal:
+            left = newest_version(serving)
+            stays = f"version {left} stays served" if left else "nothing is served yet"
+            reason = f"Not pushed: {refusal}; {stays}."
+        else:
+            model = artifact_utils.get_single_instance(input_dict["model"])
+            pushed = push(path_utils.serving_model_path(model.uri), serving)
+            reason = _pushed_words(pushed)
+        logging.info(reason)
+        _record(pushed_model, pushed, reason)
+
+
+def _refusal(inputs: dict[str, list[types.Artifact]]) -> str:
+    """Why the model must not be pushed; "" if it may."""
+    gates = (
+        ("model_blessing", "the ranking gate", model_utils.is_model_blessed),
+        ("infra_blessing", "InfraValidator", model_utils.is_infra_validated),
+    )
+    against = []
+    for name, gate, is_blessed in gates:
+        # No artifact is no blessing: a gate that failed has said nothing.
+        found = inputs.get(name) or []
+        if not found:
+            against.append(f"{gate} has not judged it")
+        elif not is_blessed(artifact_utils.get_single_instance(found)):
+            against.append(f"{gate} did not bless it")
+    return " and ".join(against)
+
+
+def _pushed_words(pushed: Pushed) -> str:
+    if pushed.is_new:
+        return f"Pushed as version {pushed.version}."
+    return f"Version {pushed.version}, the newest, already is this model; nothing new is pushed."
+
+
+def _record(artifact: types.Artifact, pushed: Pushed | None, reason: str) -> None:
+    record: dict[str, Any] = {"pushed": int(pushed is not None), "reason": reason}
+    if pushed is not None:
+        record["pushed_destination"] = str(pushed.folder)
+        record["pushed_version"] = str(pushed.version)
+        record["new_version"] = int(pushed.is_new)
+    for name, value in record.items():
+        if isinstance(value, int):
+            artifact.set_int_custom_property(name, value)
+        else:
+            artifact.set_string_custom_property(name, value)
+    folder = Path(artifact.uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+class Driver(driver.Driver):
+    """Adds what is served: if that was moved or lost, an earlier push tells nothing."""
+
+    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See the base class."""
+        newest = newest_version(given["serving"])
+        content = digest(Path(given["serving"]) / str(newest)) if newest else ""
+        return {"served": f"{newest} {content}".strip()}
+
+
+class PusherSpec(types.ComponentSpec):
+    """What the Pusher reads and writes."""
+
+    PARAMETERS = {"serving": component_spec.ExecutionParameter(type=str)}
+    INPUTS = {
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "model_blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+        "infra_blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
+    }
+    OUTPUTS = {"pushed_model": component_spec.ChannelParameter(type=standard_artifacts.PushedModel)}
+
+
+class Pusher(base_component.BaseComponent):
+    """Pushes a blessed model into the folder that TF Serving watches.
+
+    Args:
+        model: the candidate.
+        model_blessing: of the ranking gate.
+        infra_blessing: of InfraValidator.
+        serving: the served model's folder; its versions are `<serving>/<version>`.
+    """
+
+    SPEC_CLASS = PusherSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        model_blessing: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
+        serving: str,
+    ):
+        super().__init__(
+            PusherSpec(
+                model=model,
+                model_blessing=model_blessing,
+                infra_blessing=infra_blessing,
+                serving=os.path.abspath(serving),
+                pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+            )
+        )

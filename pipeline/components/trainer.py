@@ -1,0 +1,197 @@
+"""Trainer: the candidate, trained in memory on the rows of Histories, encoded as Transform fitted.
+
+A killed node goes on from its last finished epoch: what it needs for that lies in a work folder
+whose name tells inputs and settings from others, until the node has finished.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx import types
+from tfx.components.trainer import executor
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.proto import trainer_pb2
+from tfx.types import component_spec, standard_artifacts
+from tfx.types import standard_component_specs as standard
+from tfx.utils import json_utils
+
+from tfrec_meta.export.saved_model import ExportConfig, write_model
+from tfrec_meta.features.transform import spec_of
+from tfrec_meta.models import load_model
+from tfrec_meta.models.base.contract import WarmStartError, read_config
+from tfrec_meta.pipeline import events, work_folders
+from tfrec_meta.pipeline.artifacts import MODEL, Catalogue
+from tfrec_meta.pipeline.config import PipelineConfig, TrainerConfig, as_json, from_json
+from tfrec_meta.strategy import Strategy, with_searched
+from tfrec_meta.tuning import StrategySpace
+from tfrec_meta.workflows.train import train
+
+STRATEGY = "strategy.json"  # of the model run
+RUN_FN = f"{__name__}.run_fn"
+
+_log = logging.getLogger(__name__)
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains a model on `train_files`, stopping by `eval_files`, and writes it.
+
+    Beside the SavedModel of `serving_model_dir` it leaves the folder `model`, which
+    `tfrec_meta.load` reads, and in `model_run_dir` the strategy, the curve and TensorBoard's logs.
+
+    Args:
+        fn_args: TFX's; its `custom_config` holds `trainer` (a TrainerConfig as JSON), `seed`,
+            `name` of the served model, `catalogue` (its folder) and `folder` to work in.
+
+    Raises:
+        ValueError: for a strategy or hyperparameters that make no sense, or no events to train on.
+    """
+    settings = fn_args.custom_config
+    config = from_json(TrainerConfig, settings["trainer"])
+    strategy = chosen_strategy(config.strategy, settings["seed"], fn_args.hyperparameters)
+    export = read_config(ExportConfig, config.export)
+    events_to_train, validation = (
+        events.interactions(events.read_files(files), settings["catalogue"])
+        for files in (fn_args.train_files, fn_args.eval_files)
+    )
+    work = Path(settings["folder"])
+    options: dict[str, Any] = {
+        "validation": validation,
+        "features": spec_of(fn_args.transform_graph_path),
+        "folder": work,
+    }
+    earlier = None
+    if config.warm_start and fn_args.base_model:
+        earlier = load_model(Path(fn_args.base_model).parent / MODEL)
+    try:
+        model = train(events_to_train, strategy, warm_start=earlier, **options)
+    except WarmStartError as error:
+        _log.warning("A cold start: %s", error)
+        model = train(events_to_train, strategy, **options)
+    serving = Path(fn_args.serving_model_dir)
+    model.save(serving.parent / MODEL, overwrite=True)
+    shutil.rmtree(serving, ignore_errors=True)  # of an attempt that was killed
+    write_model(model, serving, settings["name"], export)
+    run = Path(fn_args.model_run_dir)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / STRATEGY).write_text(json.dumps(strategy.as_dict(), indent=1), encoding="utf-8")
+    for name in ("history.jsonl", "tensorboard"):
+        if (work / name).is_dir():
+            shutil.copytree(work / name, run / name, dirs_exist_ok=True)
+        elif (work / name).exists():
+            shutil.copy(work / name, run / name)
+
+
+def chosen_strategy(
+    record: Mapping[str, Any], seed: int, hyperparameters: Mapping[str, Any] | None = None
+) -> Strategy:
+    """The strategy of the config, and over it what a search found.
+
+    Args:
+        record: of the config, for `Strategy.from_dict`.
+        seed: where the record has none.
+        hyperparameters: what TFX's Tuner wrote: `keras_tuner.HyperParameters` as a config.
+
+    Raises:
+        ValueError: for what makes no sense, by name.
+    """
+    training = {"seed": seed, **record.get("training", {})}
+    strategy = Strategy.from_dict({**record, "training": training})
+    if hyperparameters is None:
+        return strategy
+    values = hyperparameters["values"]
+    if "family" not in values:
+        raise ValueError(f"The hyperparameters name no `family`, only {', '.join(values)}.")
+    found = StrategySpace((values["family"],)).strategy_record(values)
+    return with_searched(strategy, found)
+
+
+class TrainerSpec(standard.TrainerSpec):
+    """TFX's, with the catalogue, and where to work."""
+
+    PARAMETERS = {
+        **standard.TrainerSpec.PARAMETERS,
+        "work": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        **standard.TrainerSpec.INPUTS,
+        "catalogue": component_spec.ChannelParameter(type=Catalogue),
+    }
+
+
+class Executor(executor.GenericExecutor):
+    """TFX's, which tells `run_fn` of the catalogue and of a folder that survives a kill."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """See `run_fn`."""
+        with work_folders.held("training", input_dict, exec_properties) as folder:
+            told = work_folders.told(folder, input_dict, exec_properties)
+            super().Do(input_dict, output_dict, told)
+
+
+class Trainer(base_component.BaseComponent):
+    """Trains a strategy on the train split, stopping by the validation split.
+
+    Args:
+        examples: of Histories.
+        transform_graph: of Transform; the fitted FeatureSpec.
+        schema: of Histories.
+        catalogue: of Histories.
+        hyperparameters: what a search found; None or an empty channel leaves the config's strategy.
+        base_model: the model to go on from, if the config wants a warm start; may be empty.
+        config: of the pipeline.
+
+    Outputs: `model` (`Format-Serving`, and `model` for `tfrec_meta.load`) and `model_run`.
+    """
+
+    SPEC_CLASS = TrainerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        transform_graph: types.BaseChannel,
+        schema: types.BaseChannel,
+        catalogue: types.BaseChannel,
+        hyperparameters: types.BaseChannel | None = None,
+        base_model: types.BaseChannel | None = None,
+        *,
+        config: PipelineConfig,
+    ) -> None:
+        chosen_strategy(config.trainer.strategy, config.seed)  # a mistake is better told now
+        read_config(ExportConfig, config.trainer.export)
+        super().__init__(
+            # Not by its name: TFX reloads this module when it looks for the function in it.
+            spec=self.SPEC_CLASS(
+                examples=examples,
+                transform_graph=transform_graph,
+                schema=schema,
+                catalogue=catalogue,
+                hyperparameters=hyperparameters,
+                base_model=base_model,
+                train_args=trainer_pb2.TrainArgs(splits=["train"]),
+                eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
+                run_fn=RUN_FN,
+                work=work_folders.root(config),
+                custom_config=json_utils.dumps(
+                    {
+                        "trainer": as_json(config.trainer),
+                        "seed": config.seed,
+                        "name": Path(config.serving).name,
+                    }
+                ),
+                model=types.Channel(type=standard_artifacts.Model),
+                model_run=types.Channel(type=standard_artifacts.ModelRun),
+            )
+        )

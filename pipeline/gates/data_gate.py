@@ -1,0 +1,340 @@
+"""The gate for data: what it stops goes no further, and what it lets through is held to later.
+
+ExampleValidator only writes down what doesn't fit the schema, and compares neither spans nor
+splits. This node reads that, compares, and raises one error that names every feature and reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import tensorflow_data_validation as tfdv
+from absl import logging
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+
+from tfrec_meta.pipeline.artifacts import AcceptedData
+from tfrec_meta.pipeline.components.example_gen import NO_NUMBERS
+from tfrec_meta.pipeline.components.schemas import (
+    SCHEMA_FILE,
+    load_statistics,
+    read_schema,
+    write_schema,
+)
+from tfrec_meta.pipeline.config import DataConfig
+from tfrec_meta.pipeline.events import record_batches
+from tfrec_meta.pipeline.gates import drift
+from tfrec_meta.pipeline.gates.drift import Drift, Limits, Statistics
+from tfrec_meta.pipeline.tables import IDS
+
+STATISTICS_FILE = "FeatureStats.pb"
+IDS_FILE = "ids.parquet"
+REPORT_FILE = "anomalies.json"
+
+_Channel = component_spec.ChannelParameter
+
+
+class DataGateSpec(types.ComponentSpec):
+    """What `DataGate` takes and gives; `config` is JSON of the limits, see `DataGate`."""
+
+    PARAMETERS = {"config": component_spec.ExecutionParameter(type=str)}
+    INPUTS = {
+        **{
+            f"{table}_{kind}": _Channel(type=artifact_type, optional=table != "interactions")
+            for table in IDS
+            for kind, artifact_type in (
+                ("examples", standard_artifacts.Examples),
+                ("statistics", standard_artifacts.ExampleStatistics),
+                ("schema", standard_artifacts.Schema),
+                ("anomalies", standard_artifacts.ExampleAnomalies),
+            )
+        },
+        "earlier": _Channel(type=AcceptedData, optional=True),
+    }
+    OUTPUTS = {"accepted": _Channel(type=AcceptedData)}
+
+
+class Executor(base_executor.BaseExecutor):
+    """Judges all tables, then writes what was accepted."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Lets the data through, or raises.
+
+        Raises:
+            ValueError: with a line for each problem, naming the feature and the reason, and how the
+                change could be accepted. Then nothing is written.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        config = json.loads(exec_properties["config"])
+        limits = Limits(config["max_drift"], config["drift"])
+        earlier = [Path(artifact.uri) for artifact in input_dict.get("earlier") or []]
+        problems: list[str] = []
+        drifts: list[Drift] = []
+        schemas: dict[str, schema_pb2.Schema] = {}
+        statistics: dict[str, dict[str, Statistics]] = {}
+        schema_paths: dict[str, Path] = {}
+        for table in IDS:
+            if not input_dict.get(f"{table}_statistics"):
+                continue
+            inputs = {
+                kind: artifact_utils.get_single_instance(input_dict[f"{table}_{kind}"])
+                for kind in ("examples", "statistics", "schema", "anomalies")
+            }
+            schema_paths[table] = Path(inputs["schema"].uri, SCHEMA_FILE)
+            schemas[table] = read_schema(schema_paths[table])
+            statistics[table] = load_statistics(inputs["statistics"])
+            cells = json.loads(inputs["examples"].get_string_custom_property(NO_NUMBERS) or "{}")
+            problems += _problems(table, inputs["anomalies"], statistics[table], cells)
+            before = earlier[0] / table / STATISTICS_FILE if earlier else None
+            drifts += _drifts(
+                table,
+                schemas[table],
+                statistics[table],
+                tfdv.load_stats_binary(str(before)) if before and before.is_file() else None,
+                limits,
+            )
+        problems = list(dict.fromkeys(problems))
+        moved = [each for each in drifts if each.is_too_much]
+        if problems or moved:
+            raise ValueError(_refusal(problems, moved, schema_paths, config["schemas"]))
+
+        ids = _ids(input_dict["interactions_examples"][0])
+        accepted = artifact_utils.get_single_instance(output_dict["accepted"])
+        report: dict[str, Any] = {"drift": [dataclasses.asdict(each) for each in drifts]}
+        known = {}
+        for name, table in (("user_id", "users"), ("item_id", "items")):
+            file = earlier[0] / table / IDS_FILE if earlier else None
+            before_ids = pq.read_table(file)[name] if file and file.is_file() else None
+            known[table], share = _joined(ids[name], before_ids)
+            if share is None:
+                continue
+            report[f"new_{table}"] = share
+            accepted.set_float_custom_property(f"new_{table}", share)
+            if share > config["warn_new_ids"]:
+                logging.warning(
+                    "%.1f %% of the events are of %s that the pipeline has not met before, over "
+                    "data.warn_new_ids=%g.",
+                    100 * share,
+                    table,
+                    config["warn_new_ids"],
+                )
+        for table, splits in statistics.items():
+            rows = sum(part.datasets[0].num_examples for part in splits.values())
+            report[f"{table}_rows"] = int(rows)
+            accepted.set_int_custom_property(f"{table}_rows", int(rows))
+        _write(Path(accepted.uri), schemas, statistics, known, report)
+
+
+class DataGate(base_component.BaseComponent):
+    """Stops a run whose data don't fit their schemas, or moved too far.
+
+    Args:
+        config: of the data: `max_drift`, `drift`, `warn_new_ids` and `schemas` are looked at.
+        examples: of each table, by its name.
+        statistics: the same.
+        schemas: the same.
+        anomalies: the same, from ExampleValidator.
+        accepted: what was last accepted of other data; may be empty when the pipeline runs.
+
+    Outputs: `accepted`, AcceptedData; its custom properties `new_users` and `new_items` are the
+    shares of events with a user or item that the pipeline had not met (absent in a first run),
+    `<table>_rows` the sizes. `anomalies.json` in it has the same, and how far each feature moved.
+    """
+
+    SPEC_CLASS = DataGateSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        config: DataConfig,
+        examples: Mapping[str, types.BaseChannel],
+        statistics: Mapping[str, types.BaseChannel],
+        schemas: Mapping[str, types.BaseChannel],
+        anomalies: Mapping[str, types.BaseChannel],
+        accepted: types.BaseChannel | None = None,
+    ) -> None:
+        limits = {
+            "max_drift": config.max_drift,
+            "drift": dict(config.drift),
+            "warn_new_ids": config.warn_new_ids,
+            "schemas": os.path.abspath(config.schemas) if config.schemas else None,
+        }
+        by_kind = {
+            "examples": examples,
+            "statistics": statistics,
+            "schema": schemas,
+            "anomalies": anomalies,
+        }
+        channels = {
+            f"{table}_{kind}": channels[table]
+            for kind, channels in by_kind.items()
+            for table in examples
+        }
+        super().__init__(
+            spec=DataGateSpec(
+                config=json.dumps(limits, sort_keys=True),
+                earlier=accepted,
+                accepted=types.Channel(type=AcceptedData),
+                **channels,
+            )
+        )
+
+
+def read_ids(accepted: Path, table: str) -> pa.ChunkedArray:
+    """All ids of users or items that were accepted so far, from an AcceptedData's folder."""
+    return pq.read_table(accepted / table / IDS_FILE).column(0)
+
+
+def _problems(
+    table: str,
+    anomalies: types.Artifact,
+    statistics: Mapping[str, Statistics],
+    cells: Mapping[str, str],
+) -> Iterator[str]:
+    """What ExampleValidator found, in words.
+
+    `cells` are the first cells of columns that were taken as text because of them.
+    """
+    splits = artifact_utils.decode_split_names(anomalies.split_names)
+    for split in splits:
+        found = anomalies_pb2.Anomalies()
+        folder = Path(artifact_utils.get_split_uri([anomalies], split))
+        found.ParseFromString((folder / "SchemaDiff.pb").read_bytes())
+        where = f" (split {split})" if len(splits) > 1 else ""
+        if found.data_missing or not statistics[split].datasets[0].num_examples:
+            yield f"{table}: no row{where}"
+            continue
+        for reason in found.dataset_anomaly_info.reason:
+            yield f"{table}: {_lower(reason.description)}{where}"
+        for key, info in sorted(found.anomaly_info.items()):
+            name = ".".join(info.path.step) or key
+            for reason in info.reason:
+                yield f"{table}.{name}: {_words(reason, cells.get(name))}{where}"
+
+
+def _words(reason: anomalies_pb2.AnomalyInfo.Reason, cell: str | None) -> str:
+    kind, text = reason.type, reason.description.strip()
+    types_of = re.fullmatch(r"Expected data of type: (\w+) but got (\w+)", text)
+    if kind == anomalies_pb2.AnomalyInfo.UNEXPECTED_DATA_TYPE and types_of:
+        expected, got = (name.replace("STRING", "BYTES") for name in types_of.groups())
+        return f"expected {expected}, got {got}" + (f" ({cell})" if cell else "")
+    if kind == anomalies_pb2.AnomalyInfo.SCHEMA_MISSING_COLUMN:
+        return "the column is gone, or empty in all rows"
+    if kind == anomalies_pb2.AnomalyInfo.SCHEMA_NEW_COLUMN:
+        return "a new column, which the schema doesn't have"
+    if kind == anomalies_pb2.AnomalyInfo.ENUM_TYPE_UNEXPECTED_STRING_VALUES:
+        values = text.removeprefix("Examples contain values missing from the schema:").strip()
+        return f"values outside its domain: {values}"
+    if kind == anomalies_pb2.AnomalyInfo.FEATURE_TYPE_LOW_FRACTION_PRESENT:
+        return f"cells are missing: {_lower(text)}"
+    return _lower(text)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(". ")
+
+
+def _drifts(
+    table: str,
+    schema: schema_pb2.Schema,
+    splits: Mapping[str, Statistics],
+    before: Statistics | None,
+    limits: Limits,
+) -> Iterator[Drift]:
+    """How far features moved from what was accepted, and between the splits."""
+    # Ids are open, and time always moves.
+    passed_over = {*IDS[table], *(("time",) if table == "interactions" else ())}
+    features = {
+        f"{table}.{feature.name}": feature
+        for feature in schema.feature
+        if feature.name not in passed_over
+    }
+    for split, now in splits.items():
+        if before is not None:
+            against = "what was accepted before" + (f", split {split}" if len(splits) > 1 else "")
+            yield from drift.between(now, before, against, features, limits)
+    yield from drift.between_splits(splits, features, limits)
+
+
+def _refusal(
+    problems: Sequence[str],
+    moved: Sequence[Drift],
+    schema_paths: Mapping[str, Path],
+    folder: str | None,
+) -> str:
+    lines = ["The data are not accepted:", *problems, *map(str, moved)]
+    lines.append("Mend the data; or, if the change is meant, accept it:")
+    if problems:
+        tables = dict.fromkeys(re.split(r"[.:]", problem)[0] for problem in problems)
+        if folder:
+            files = ", ".join(str(Path(folder, f"{table}.pbtxt")) for table in tables)
+            lines.append(f"edit {files}.")
+        else:
+            copies = ", ".join(f"{path} as {table}.pbtxt" for table, path in schema_paths.items())
+            lines.append(
+                f"copy {copies} into a folder of yours, edit {', '.join(tables)} there, and set "
+                "data.schemas to that folder."
+            )
+    if moved:
+        lines.append(f"set {drift.accepting(moved, 'data.drift')} for this run.")
+    return "\n".join(lines)
+
+
+def _ids(examples: types.Artifact) -> dict[str, pa.ChunkedArray]:
+    """The ids of all events; the rest of the examples is not decoded."""
+    wanted = schema_pb2.Schema()
+    for name in IDS["interactions"]:
+        wanted.feature.add(name=name, type=schema_pb2.BYTES)
+    chunks: dict[str, list[pa.Array]] = {name: [] for name in IDS["interactions"]}
+    for split in artifact_utils.decode_split_names(examples.split_names):
+        folder = Path(artifact_utils.get_split_uri([examples], split))
+        files = [str(path) for path in sorted(folder.iterdir())]
+        for batch in record_batches(files, wanted):
+            for name, parts in chunks.items():
+                parts.append(batch.column(name).flatten().cast(pa.string()))
+    return {name: pa.chunked_array(parts, pa.string()) for name, parts in chunks.items()}
+
+
+def _joined(ids: pa.ChunkedArray, before: pa.ChunkedArray | None) -> tuple[pa.Array, float | None]:
+    """All distinct ids up to now, earlier ones first, and the share of events with a new one."""
+    distinct = pc.unique(ids)
+    if before is None:
+        return distinct, None
+    new = pc.invert(pc.is_in(ids, value_set=before.combine_chunks()))
+    fresh = pc.unique(ids.filter(new))
+    share = pc.sum(new).as_py() / len(ids) if len(ids) else 0.0
+    return pa.concat_arrays([before.combine_chunks(), fresh]), share
+
+
+def _write(
+    folder: Path,
+    schemas: Mapping[str, schema_pb2.Schema],
+    statistics: Mapping[str, Mapping[str, Statistics]],
+    known: Mapping[str, pa.Array],
+    report: Mapping[str, Any],
+) -> None:
+    for table, schema in schemas.items():
+        write_schema(schema, folder / table / SCHEMA_FILE)
+        # Of several splits the largest: they have been compared with one another.
+        largest = max(statistics[table].values(), key=lambda part: part.datasets[0].num_examples)
+        (folder / table / STATISTICS_FILE).write_bytes(largest.SerializeToString())
+    for table, ids in known.items():
+        (folder / table).mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({IDS[table][0]: ids}), folder / table / IDS_FILE)
+    (folder / REPORT_FILE).write_text(json.dumps(report, indent=1), encoding="utf-8")

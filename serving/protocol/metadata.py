@@ -1,0 +1,88 @@
+"""What a server tells about a model: its signatures and the state of its versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfrec_meta.serving.protocol import messages, tensors
+from tfrec_meta.serving.protocol.names import SIGNATURE_DEF
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """dtype as NumPy names it ("string" for text); shape with None for what is not fixed.
+
+    The shape is None where not even the rank is known.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What one signature takes and gives. Inputs with a default (one row) may be left out."""
+
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+    defaults: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """The served version and its signatures."""
+
+    name: str
+    version: int
+    signatures: Mapping[str, Signature]
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """State of one version: "AVAILABLE" if it answers; `error` says why one has failed."""
+
+    version: int
+    state: str
+    error: str = ""
+
+
+def read_metadata(response: Any) -> ModelMetadata:
+    """From a GetModelMetadataResponse that holds the signatures."""
+    signature_map = messages.SignatureDefMap.FromString(response.metadata[SIGNATURE_DEF].value)
+    return ModelMetadata(
+        response.model_spec.name,
+        response.model_spec.version.value,
+        {name: _signature(each) for name, each in sorted(signature_map.signature_def.items())},
+    )
+
+
+def read_status(response: Any) -> list[VersionStatus]:
+    """From a GetModelStatusResponse, newest version first."""
+    statuses = [
+        VersionStatus(
+            status.version,
+            status.DESCRIPTOR.fields_by_name["state"].enum_type.values_by_number[status.state].name,
+            status.status.error_message,
+        )
+        for status in response.model_version_status
+    ]
+    return sorted(statuses, key=lambda status: -status.version)
+
+
+def _signature(proto: Any) -> Signature:
+    return Signature(
+        {name: _tensor_info(info) for name, info in sorted(proto.inputs.items())},
+        {name: _tensor_info(info) for name, info in sorted(proto.outputs.items())},
+        {name: tensors.decode(value) for name, value in sorted(proto.defaults.items())},
+    )
+
+
+def _tensor_info(proto: Any) -> TensorInfo:
+    shape = None
+    if not proto.tensor_shape.unknown_rank:
+        shape = tuple(None if dim.size < 0 else dim.size for dim in proto.tensor_shape.dim)
+    return TensorInfo(tensors.dtype_name(proto.dtype), shape)

@@ -1,0 +1,54 @@
+"""`tfrec-meta cold-start`: what it prints, writes and refuses."""
+
+import json
+
+import pytest
+
+from tfrec_meta.commands import main as cli
+
+DATA = ["--data", "synthetic-240x40x4000", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "newcomers"
+    given = folder.with_suffix(".json")
+    shape = {"embedding_dim": 6, "steps": 3, "folds": 2, "iterations": 2}
+    given.write_text(json.dumps({"family": "meta_learned", "model": shape}))
+    train = ["train", "--run", str(folder), "--strategy", str(given), *DATA]
+    assert cli.main([*train, "--split", "cold-users"]) == 0
+    return folder
+
+
+def test_it_leaves_the_page_and_says_the_curves(run, capsys):
+    command = ["cold-start", "--run", str(run), "--shots", "0,3", "--later", "4", "-k", "5"]
+    capsys.readouterr()
+    assert cli.main([*command, "--baselines", "popularity", "--resamples", "20", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "--validation 0.1" in said.err
+    answer = json.loads(said.out)
+    assert answer["metric"] == "ndcg@5"
+    assert list(answer["methods"]) == ["meta_learned", "no adaptation", "fine-tuning", "popularity"]
+    assert answer["report"] == str(run / "cold_start.html")
+    assert "fine-tuning" in (run / "cold_start.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shots", "one"], "--shots='one'; give numbers"),
+        (["--metric", "coverage"], "--metric='coverage' has no value"),
+        (["--baselines", "nobody"], "No baseline 'nobody'"),
+        (["--later", "99"], "No user has 119 items"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_a_line(run, capsys, arguments, message):
+    assert cli.main(["cold-start", "--run", str(run), *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_whose_test_users_are_known_is_refused_with_the_way_out(capsys, tmp_path):
+    folder = tmp_path / "usual"
+    assert cli.main(["train", "--run", str(folder), "--family", "popularity", *DATA]) == 0
+    assert cli.main(["cold-start", "--run", str(folder)]) == 1
+    assert "--family meta_learned --split cold-users" in capsys.readouterr().err

@@ -1,0 +1,332 @@
+"""Tables into examples: types, spans, and what is said when something is wrong."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from tfx.dsl.components.base import base_beam_executor
+from tfx.orchestration.portable import data_types
+from tfx.types import standard_artifacts
+
+from tfrec_meta.pipeline.components.example_gen import (
+    IN_PROCESS,
+    NO_NUMBERS,
+    Driver,
+    ExampleGen,
+    Executor,
+)
+from tfrec_meta.pipeline.config import DataConfig, TableConfig
+from tfrec_meta.pipeline.tables import merge, read_report, report, survey, write
+
+
+class WithoutBeam(Executor):
+    """Takes the units one after the other, in this process: the same work, in less time."""
+
+    def _convert(self, units, source, folder):
+        found = merge(survey(unit, source) for unit in units)
+        written = merge(write(unit, found, source, folder) for unit in units)
+        report(found, written, f"{folder}/.report")
+        told = read_report(f"{folder}/.report")
+        Path(folder, ".report").unlink()
+        return told
+
+
+def generate(folder: Path, table: str, config: TableConfig, time_unit="s", kind=WithoutBeam):
+    """Resolves the input and runs the executor, as the launcher does; gives the examples."""
+    others = {} if table == "interactions" else {"interactions": TableConfig("none.csv")}
+    data = DataConfig(**{table: config, **others}, time_unit=time_unit)
+    component = ExampleGen(table, data)
+    examples = standard_artifacts.Examples()
+    examples.uri = str(folder / "examples")
+    properties = dict(component.exec_properties)
+    driver_output = Driver(None).run(
+        data_types.ExecutionInfo(exec_properties=properties, output_dict={"examples": [examples]})
+    )
+    for key, value in driver_output.exec_properties.items():
+        properties[key] = getattr(value, value.WhichOneof("value"))
+    examples.set_mlmd_artifact(driver_output.output_artifacts["examples"].artifacts[0])
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=list(IN_PROCESS), tmp_dir=str(folder / "tmp")
+    )
+    kind(context).Do({}, {"examples": [examples]}, properties)
+    return examples
+
+
+def rows_of(examples) -> list[dict[str, list]]:
+    """The rows, each {column: values}, missing cells left out, in the order of the shards."""
+    folder = Path(examples.uri, "Split-all")
+    assert all(path.name.startswith("data_tfrecord-") for path in folder.iterdir())
+    files = [str(path) for path in sorted(folder.iterdir())]
+    rows = []
+    for record in tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        row = {}
+        for name, feature in features.items():
+            kind = feature.WhichOneof("kind")
+            values = list(getattr(feature, kind).value) if kind else []
+            if values:
+                row[name] = values
+        rows.append(row)
+    return rows
+
+
+def generated(tmp_path, table, files, time_unit="s", kind=WithoutBeam, **settings):
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    config = TableConfig(str(tmp_path / settings.pop("pattern", "*.csv")), **settings)
+    return generate(tmp_path / "out", table, config, time_unit, kind)
+
+
+def test_cells_of_csv_are_whole_numbers_numbers_or_text_and_empty_ones_are_missing(tmp_path):
+    examples = generated(
+        tmp_path,
+        "users",
+        {"users.csv": "user_id,age,score,name\n007,31,1,Ann\n8,,2.5,\n"},
+    )
+    assert rows_of(examples) == [
+        {"user_id": [b"007"], "age": [31], "score": [1.0], "name": [b"Ann"]},
+        {"user_id": [b"8"], "score": [2.5]},
+    ]
+    assert examples.split_names == '["all"]'
+    assert examples.get_int_custom_property("rows") == 2
+
+
+def test_types_are_agreed_over_all_files(tmp_path):
+    examples = generated(
+        tmp_path,
+        "users",
+        {
+            "a.csv": "user_id,age,size,only_here\na,1,1,5\n",
+            "b.csv": "user_id,age,size\nb,2.5,\n",
+            "c.csv": "user_id,age,size\nc,3,tall\n",
+        },
+        kind=Executor,
+    )
+    assert rows_of(examples) == [
+        {"user_id": [b"a"], "age": [1.0], "size": [b"1"], "only_here": [5]},
+        {"user_id": [b"b"], "age": [2.5]},
+        {"user_id": [b"c"], "age": [3.0], "size": [b"tall"]},
+    ]
+
+
+def test_columns_are_renamed_and_cells_are_split(tmp_path):
+    examples = generated(
+        tmp_path,
+        "items",
+        {"items.tsv": "movie\tgenres\tplace\n1\tDrama|War\t0.5 2\n2\t\t1 3\n3\tWar||\t1 4\n"},
+        pattern="items.tsv",
+        columns={"item_id": "movie", "where": "place"},
+        lists={"genres": "|", "where": " "},
+    )
+    assert rows_of(examples) == [
+        {"item_id": [b"1"], "genres": [b"Drama", b"War"], "where": [0.5, 2.0]},
+        {"item_id": [b"2"], "where": [1.0, 3.0]},
+        {"item_id": [b"3"], "genres": [b"War"], "where": [1.0, 4.0]},
+    ]
+
+
+def test_what_other_programs_leave_beside_the_data_is_no_data(tmp_path):
+    files = {"day/_SUCCESS": "", "day/.part.crc": "x", "day/part-0.csv": "user_id\na\n"}
+    assert rows_of(generated(tmp_path, "users", files, pattern="day/*")) == [{"user_id": [b"a"]}]
+
+
+def test_gzipped_files_are_read(tmp_path):
+    path = tmp_path / "users.csv.gz"
+    path.write_bytes(gzip.compress(b"user_id,age\na,1\n"))
+    examples = generate(tmp_path / "out", "users", TableConfig(str(path)))
+    assert rows_of(examples) == [{"user_id": [b"a"], "age": [1]}]
+
+
+@pytest.mark.parametrize(
+    "cells, unit, seconds",
+    [
+        (["10", "25"], "s", [10, 25]),
+        (["1999", "-1"], "ms", [1, -1]),  # floor: half a second before 1970 lies in second -1
+        (["1970-01-01", "1970-01-02T00:00:05"], "s", [0, 86405]),
+        (["1970-01-01T01:00:00+01:00", "1970-01-01T00:00:09Z"], "s", [0, 9]),
+    ],
+)
+def test_times_become_unix_seconds(tmp_path, cells, unit, seconds):
+    text = "user_id,item_id,time\n" + "".join(f"u,i,{cell}\n" for cell in cells)
+    rows = rows_of(generated(tmp_path, "interactions", {"log.csv": text}, unit))
+    assert [row["time"] for row in rows] == [[second] for second in seconds]
+
+
+def test_whole_values_are_floats_for_the_next_span_may_have_halves(tmp_path):
+    rows = rows_of(generated(tmp_path, "interactions", {"log.csv": "user_id,item_id,value\n1,2,4"}))
+    assert rows == [{"user_id": [b"1"], "item_id": [b"2"], "value": [4.0]}]
+    assert isinstance(rows[0]["value"][0], float)
+
+
+def test_a_cell_of_a_wrong_type_comes_through_and_is_remembered(tmp_path):
+    text = "user_id,item_id,time,value\n1,2,5,4\n1,3,6,abc\n"
+    examples = generated(tmp_path, "interactions", {"log.csv": text, "more.csv": text})
+    assert [row["value"] for row in rows_of(examples)] == [[b"4"], [b"abc"]] * 2
+    cells = json.loads(examples.get_string_custom_property(NO_NUMBERS))
+    assert cells == {"value": f"{tmp_path}/log.csv, row 2 (line 3): 'abc'"}
+
+
+def test_a_cell_that_is_no_time_comes_through(tmp_path):
+    text = "user_id,item_id,time\n1,2,5\n1,3,soon\n"
+    examples = generated(tmp_path, "interactions", {"log.csv": text})
+    assert [row["time"] for row in rows_of(examples)] == [[b"5"], [b"soon"]]
+    cells = json.loads(examples.get_string_custom_property(NO_NUMBERS))
+    assert cells["time"].endswith("log.csv, row 2 (line 3): 'soon'")
+
+
+def test_parquet_of_all_types(tmp_path):
+    table = pa.table(
+        {
+            "item_id": pa.array([1.0, 2.0, 3.0]),  # pandas makes such of ids
+            "kind": pa.array(["a", "b", None]).dictionary_encode(),
+            "tags": pa.array([["x", None, "y"], [], None]),
+            "vector": pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.float64(), 2)),
+            "new": pa.array([True, False, None]),
+            "since": pa.array([0, 1500, None], pa.timestamp("ms")),
+            "share": pa.array([0.5, float("nan"), 1.0], pa.float64()),
+            "count": pa.array([1, 2, 3], pa.uint8()),
+            "nothing": pa.nulls(3),
+            "blob": pa.array([b"\x00\xff", b"", None]),
+        }
+    )
+    pq.write_table(table, tmp_path / "items.parquet")
+    path = TableConfig(str(tmp_path / "items.parquet"))
+    assert rows_of(generate(tmp_path / "out", "items", path)) == [
+        {
+            "item_id": [b"1"],
+            "kind": [b"a"],
+            "tags": [b"x", b"y"],
+            "vector": [1.0, 2.0],
+            "new": [1],
+            "since": [0],
+            "share": [0.5],
+            "count": [1],
+            "blob": [b"\x00\xff"],
+        },
+        {
+            "item_id": [b"2"],
+            "kind": [b"b"],
+            "vector": [3.0, 4.0],
+            "new": [0],
+            "since": [1],
+            "count": [2],
+            "blob": [b""],
+        },
+        {"item_id": [b"3"], "vector": [5.0, 6.0], "share": [1.0], "count": [3]},
+    ]
+
+
+def test_parquet_files_whose_types_differ_are_brought_together(tmp_path):
+    def write(name, **columns):
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+
+    write("a", user_id=["a"], item_id=[1], time=pa.array([5], pa.timestamp("s")), value=[1])
+    write("b", user_id=[2], item_id=["x"], time=[6], value=[2.5])
+    write("c", user_id=["c"], item_id=["y"], time=["1970-01-01T00:00:07"], value=pa.nulls(1))
+    config = TableConfig(str(tmp_path / "*.parquet"))
+    assert rows_of(generate(tmp_path / "out", "interactions", config)) == [
+        {"user_id": [b"a"], "item_id": [b"1"], "time": [5], "value": [1.0]},
+        {"user_id": [b"2"], "item_id": [b"x"], "time": [6], "value": [2.5]},
+        {"user_id": [b"c"], "item_id": [b"y"], "time": [7]},
+    ]
+
+
+def test_each_row_group_is_a_unit_and_no_row_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfrec_meta.pipeline.tables._ROWS_A_UNIT", 100)
+    users = [f"u{n}" for n in range(1000)]
+    table = pa.table({"user_id": users, "item_id": users, "value": np.arange(1000) / 2})
+    pq.write_table(table, tmp_path / "log.parquet", row_group_size=50)
+    config = TableConfig(str(tmp_path / "log.parquet"))
+    examples = generate(tmp_path / "out", "interactions", config, kind=Executor)
+    assert len(list(Path(examples.uri, "Split-all").iterdir())) == 10
+    rows = rows_of(examples)
+    assert [row["user_id"][0].decode() for row in rows] == users
+    assert [row["value"][0] for row in rows] == [n / 2 for n in range(1000)]
+
+
+def test_the_newest_span_and_version_are_taken_as_numbers(tmp_path):
+    files = {
+        "span-9/v1/users.csv": "user_id\nold\n",
+        "span-10/v2/users.csv": "user_id\nolder\n",
+        "span-10/v10/users.csv": "user_id\nnew\n",
+    }
+    examples = generated(tmp_path, "users", files, pattern="span-{SPAN}/v{VERSION}/users.csv")
+    assert rows_of(examples) == [{"user_id": [b"new"]}]
+    assert examples.get_int_custom_property("span") == 10
+    assert examples.get_int_custom_property("version") == 10
+    assert examples.get_string_custom_property("input_fingerprint").startswith("split:all,num")
+
+
+def test_a_span_whose_folder_is_empty_is_no_reason_to_take_the_one_before(tmp_path):
+    (tmp_path / "span-2").mkdir()
+    with pytest.raises(ValueError, match=r"users: .*/span-2 is a later span than 1, but holds no"):
+        generated(tmp_path, "users", {"span-1/a.csv": "user_id\na\n"}, pattern="span-{SPAN}/*.csv")
+
+
+def test_no_file_and_no_row_name_pattern_span_and_the_way_out(tmp_path):
+    with pytest.raises(ValueError, match=r"users, span 0 \(.*/\*\.csv\) holds no file.*\.path"):
+        generated(tmp_path, "users", {})
+    with pytest.raises(ValueError, match=r"users\.path='.*\{SPAN\}\.csv' can't be resolved"):
+        generated(tmp_path, "users", {}, pattern="{SPAN}.csv")
+    with pytest.raises(ValueError, match=r"users, span 3 \(.*/3\.csv\) holds no row\. Put"):
+        generated(tmp_path, "users", {"3.csv": "user_id,age\n"}, pattern="{SPAN}.csv")
+    pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match=r"none\.parquet\) holds no row"):
+        generated(tmp_path, "users", {}, pattern="none.parquet")
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("a.csv", "user,age\n1,2\n", r"a\.csv has no column `user_id` .*user, age; say which"),
+        ("a.csv", "user_id,age\n1,2,3\n", r"a\.csv, row 1 \(line 2\): 3 cells instead of 2"),
+        ("a.csv", "", r"a\.csv is empty"),
+        ("a.csv", "user_id,age,age\n1,2,3\n", r"column `age` is there more than once"),
+        ("a.parquet", "PAR1 and no more", r"a\.parquet is cut off or damaged"),
+        ("a.csv.gz", "not packed", r"a\.csv\.gz is damaged"),
+        ("a.json", "{}", r"a\.json does not end in \.parquet, \.csv"),
+    ],
+)
+def test_files_that_cant_be_read_are_named(tmp_path, name, text, message):
+    with pytest.raises(ValueError, match=r"users, span 0 \(.*\) can't be read:\n.*" + message):
+        generated(tmp_path, "users", {name: text}, pattern="a.*")
+    assert not list((tmp_path / "out").rglob("data_tfrecord*"))
+
+
+def test_errors_come_through_beam_as_they_are(tmp_path):
+    files = {"a.csv": "user_id\nu\n", "b.csv": "user\nu\n"}
+    with pytest.raises(
+        ValueError, match=r"can't be read:\n\S*/b\.csv has no column `user_id`[^\n]*$"
+    ):
+        generated(tmp_path, "users", files, kind=Executor)
+
+
+def test_types_without_a_place_in_an_example_are_named(tmp_path):
+    table = pa.table({"user_id": ["a"], "where": [{"x": 1}]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"column `where` is of type struct.*leave it out"):
+        generated(tmp_path, "users", {}, pattern="a.parquet")
+
+
+def test_what_arrow_cannot_do_is_said_with_the_file(tmp_path):
+    halves = pa.array([1.0, 2.0]).cast(pa.float16())
+    pq.write_table(pa.table({"user_id": halves}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: .*halffloat.*; write the column as another"):
+        generated(tmp_path, "users", {}, pattern="a.parquet")
+
+
+def test_a_column_beside_one_renamed_to_its_name_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="column `user_id` beside `uid`"):
+        generated(tmp_path, "users", {"a.csv": "user_id,uid\n1,2\n"}, columns={"user_id": "uid"})
+
+
+def test_a_table_that_the_config_lacks_is_named():
+    with pytest.raises(ValueError, match="`table`='users'; use one of interactions"):
+        ExampleGen("users", DataConfig(TableConfig("i.csv")))

@@ -1,0 +1,338 @@
+"""Histories by Beam is the in-memory algorithm, on the rows in their sorted order."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.types import Channel, artifact_utils, standard_artifacts
+
+from tests.pipeline import conftest
+from tfrec_meta.data import Interactions, histories, split_by_time, split_leave_last_out
+from tfrec_meta.pipeline.components import histories as module
+from tfrec_meta.pipeline.components.histories import DROPPED, Histories, Survey, parts_of, time_cuts
+from tfrec_meta.pipeline.config import SplitConfig
+
+LENGTH = 5
+
+
+def rows_of(examples, split):
+    """The rows of a split, a dict of lists each, text as str."""
+    folder = Path(artifact_utils.get_split_uri([examples], split))
+    files = sorted(map(str, folder.glob("data_*")))
+    rows = []
+    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+        row = {}
+        for name, feature in tf.train.Example.FromString(record).features.feature.items():
+            kind = feature.WhichOneof("kind")
+            values = list(getattr(feature, kind).value) if kind else []
+            if values:  # a missing cell is a feature without values
+                row[name] = [v.decode() if isinstance(v, bytes) else v for v in values]
+        rows.append(row)
+    return rows
+
+
+def events_of(examples, split):
+    """(user, item, time, value, history) of the events of a split, counted."""
+    return Counter(
+        (
+            row["user_id"][0],
+            row["item_id"][0],
+            row.get("time", [None])[0],
+            row["value"][0],
+            tuple(row.get("history", ())),
+        )
+        for row in rows_of(examples, split)
+    )
+
+
+def in_memory(table):
+    """The events in the order that Histories gives them."""
+    keys = ["user_id", "time", "item_id", "value"]
+    table = table.sort_by([(key, "ascending") for key in keys])
+    return Interactions.from_arrays(**{key: table[key] for key in keys})
+
+
+def expected(data, rows):
+    """As `events_of`, by the in-memory algorithm."""
+    window = histories(data).window(rows, LENGTH)
+    events = data.events.to_pylist()
+    return Counter(
+        (
+            *(events[row][key] for key in ("user_id", "item_id", "time", "value")),
+            tuple(events[past]["item_id"] for past in pasts if past >= 0),
+        )
+        for row, pasts in zip(rows.tolist(), window.tolist(), strict=True)
+    )
+
+
+def make(table, folder, **config):
+    examples = {"interactions": conftest.write_examples(table, folder)}
+    return conftest.run_histories(
+        examples, folder, SplitConfig(**{"history_length": LENGTH, **config})
+    )
+
+
+@pytest.mark.parametrize("seed, partitions", [(1, 1), (2, 4), (3, 16)])
+def test_the_split_by_time_is_the_one_in_memory(tmp_path, seed, partitions):
+    table = conftest.toy_interactions(300, 12, 9, seed)  # many ties, many repeated items
+    made = make(table, tmp_path, partitions=partitions)
+    data = in_memory(table)
+    split = split_by_time(data, 0.8, 0.1)
+    for name in ("train", "validation", "test"):
+        assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
+    seen = pq.read_table(Path(made["seen"].uri) / "events.parquet")
+    assert seen.select(["user_id", "item_id", "time", "value"]).equals(
+        split.past.events.select(["user_id", "item_id", "time", "value"])
+    )
+
+
+def test_leave_last_out_is_the_one_in_memory(tmp_path):
+    table = conftest.toy_interactions(120, 30, 9)  # some users have too few events
+    made = make(table, tmp_path, protocol="leave-last-out", partitions=4)
+    data = in_memory(table)
+    split = split_leave_last_out(data)
+    for name in ("train", "validation", "test"):
+        assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
+
+
+def test_cold_users_are_held_out_whole(tmp_path):
+    table = conftest.toy_interactions(400, 40, 9)
+    made = make(table, tmp_path, protocol="cold-users", train=0.6, validation=0.2, partitions=4)
+    parts = [
+        {event[0] for event in events_of(made["examples"], name)}
+        for name in ("train", "validation", "test")
+    ]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 40
+    assert 14 <= len(parts[0]) <= 34  # 24, give or take three deviations
+
+
+def test_the_seed_says_which_users_are_cold_and_nothing_else_does():
+    config = SplitConfig("cold-users", 0.6, 0.2)
+    few, many = (in_memory(conftest.toy_interactions(rows, 40, 9)) for rows in (300, 600))
+
+    def drawn(data, seed):
+        parts = parts_of(data, config, None, seed)
+        return dict(zip(data.events["user_id"].to_pylist(), parts.tolist(), strict=True))
+
+    assert drawn(few, 1) == drawn(many, 1)
+    assert drawn(few, 1) != drawn(few, 2)
+
+
+def test_no_history_holds_what_came_at_the_events_time_or_later(toy_tables, toy_histories):
+    table = toy_tables.interactions
+    times = {}
+    for row in table.to_pylist():
+        times.setdefault((row["user_id"], row["item_id"]), []).append(row["time"])
+    longest = 0
+    for split in ("train", "validation", "test"):
+        for user, _, time, _, history in events_of(toy_histories["examples"], split):
+            firsts = [min(times[user, item]) for item in history]
+            assert all(first < time for first in firsts)
+            longest = max(longest, len(history))
+    assert longest == conftest.HISTORY_LENGTH
+
+
+def test_events_carry_their_context_and_their_user(toy_tables, toy_histories):
+    users = {row["user_id"]: row for row in toy_tables.users.to_pylist()}
+    devices = Counter()
+    for split in ("train", "validation", "test"):
+        for row in rows_of(toy_histories["examples"], split):
+            user = users[row["user_id"][0]]
+            assert row.get("age", [None]) == [user["age"]]
+            assert row["gender"] == [user["gender"]]
+            devices.update(row["device"])
+    assert devices == Counter(toy_tables.interactions["device"].to_pylist())
+
+
+def test_tables_become_splits_of_their_own_and_the_catalogue(toy_tables, toy_histories):
+    for split, key, name in (("users", "user_id", "user"), ("items", "item_id", "item")):
+        table = getattr(toy_tables, split).sort_by(key)
+        rows = sorted(rows_of(toy_histories["examples"], split), key=lambda r: r[f"{name}/{key}"])
+        for row, original in zip(rows, table.to_pylist(), strict=True):
+            present = {k: v for k, v in original.items() if v is not None}
+            assert row == {
+                f"{name}/{k}": v if isinstance(v, list) else [v] for k, v in present.items()
+            }
+        found = pq.read_table(Path(toy_histories["catalogue"].uri) / f"{split}.parquet")
+        assert found.select(table.column_names).to_pylist() == table.to_pylist()
+    Interactions(
+        pq.read_table(Path(toy_histories["seen"].uri) / "events.parquet"),
+        pq.read_table(Path(toy_histories["catalogue"].uri) / "users.parquet"),
+        pq.read_table(Path(toy_histories["catalogue"].uri) / "items.parquet"),
+    )
+
+
+def test_the_schema_names_every_column_once(toy_histories):
+    text = (Path(toy_histories["schema"].uri) / "schema.pbtxt").read_text()
+    schema = text_format.Parse(text, schema_pb2.Schema())
+    types = {feature.name: schema_pb2.FeatureType.Name(feature.type) for feature in schema.feature}
+    assert types == {
+        **dict.fromkeys(("user_id", "item_id", "history", "device", "gender"), "BYTES"),
+        **dict.fromkeys(("user/user_id", "user/gender", "item/item_id"), "BYTES"),
+        **dict.fromkeys(("item/title", "item/genres"), "BYTES"),
+        **dict.fromkeys(("time", "age", "user/age", "item/year"), "INT"),
+        "value": "FLOAT",
+    }
+    assert len(types) == len(schema.feature)
+
+
+def test_what_is_no_id_and_what_stands_twice_is_left_out_and_counted(tmp_path):
+    events = conftest.toy_interactions(60, 5, 5).drop_columns(["device"])
+    bad = pa.table(
+        {
+            "user_id": ["u1", "u\n1", None, "u1"],
+            "item_id": ["", "i1", "i1", "i\r2"],
+            "time": [1, 2, 3, 4],
+            "value": pa.array([1, 1, 1, 1], pa.float32()),
+        }
+    )
+    tables = {
+        "interactions": pa.concat_tables([events, bad], promote_options="permissive"),
+        "users": pa.table({"user_id": ["u1", "u1", "x\ny"], "age": [30, 20, 10]}),
+        "items": pa.table({"item_id": ["i1", "", "i2", "i1"], "title": ["b", "c", "d", "a"]}),
+    }
+    examples = {}
+    for name, table in tables.items():
+        (tmp_path / name).mkdir()
+        examples[name] = conftest.write_examples(table, tmp_path / name)
+    made = conftest.run_histories(examples, tmp_path, SplitConfig(partitions=2))
+    dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
+    assert dropped == {
+        "interactions: line break in item_id": 1,
+        "interactions: line break in user_id": 1,
+        "interactions: missing item_id": 1,
+        "interactions: missing user_id": 1,
+        "items: missing item_id": 1,
+        "items: repeated item_id": 1,
+        "users: line break in user_id": 1,
+        "users: repeated user_id": 1,
+    }
+    items = pq.read_table(Path(made["catalogue"].uri) / "items.parquet")
+    # Of two rows with one id, the one that is first by its values.
+    assert items.to_pylist() == [
+        {"item_id": "i1", "title": "a"},
+        {"item_id": "i2", "title": "d"},
+    ]
+    total = sum(len(rows_of(made["examples"], s)) for s in ("train", "validation", "test"))
+    assert total == 60
+
+
+def without_values(table, which):
+    values = [None if which(row) else 2.0 for row in range(len(table))]
+    return table.set_column(3, "value", pa.array(values, pa.float32()))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_an_event_without_a_value_is_left_out_whatever_stands_beside_it(
+    tmp_path, monkeypatch, batch
+):
+    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+    table = conftest.toy_interactions(60, 6, 9)
+    made = make(without_values(table, lambda row: row < 20 or row == 35), tmp_path, partitions=2)
+    dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
+    assert dropped == {"interactions: missing value": 21}
+    data = in_memory(without_values(pa.concat_tables([table[20:35], table[36:]]), lambda _: False))
+    split = split_by_time(data, 0.8, 0.1)
+    for name in ("train", "validation", "test"):
+        assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
+
+
+def test_a_file_without_the_column_of_values_lacks_values_where_another_has_them(tmp_path):
+    table = conftest.toy_interactions(60, 6, 9).drop_columns(["device"])
+    parts = {"one": table[:40], "two": table[40:].drop_columns(["value"])}
+    examples = {"interactions": conftest.write_examples(parts, tmp_path)}
+    made = conftest.run_histories(examples, tmp_path, SplitConfig(history_length=LENGTH))
+    dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
+    assert dropped == {"interactions: missing value": 20}
+    total = sum(len(rows_of(made["examples"], s)) for s in ("train", "validation", "test"))
+    assert total == 40
+
+
+@pytest.mark.parametrize("batch", [7, 1000])
+def test_where_no_event_has_a_value_each_is_one(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+    table = conftest.toy_interactions(60, 6, 9).drop_columns(["value"])
+    made = make(table, tmp_path, partitions=2)
+    assert json.loads(made["examples"].get_string_custom_property(DROPPED)) == {}
+    events = [
+        event
+        for s in ("train", "validation", "test")
+        for event in events_of(made["examples"], s).elements()
+    ]
+    assert [event[3] for event in events] == [1.0] * 60
+    assert len(pq.read_table(Path(made["seen"].uri) / "events.parquet")) > 40
+
+
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_an_event_without_a_time_has_none_whatever_stands_beside_it(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+    table = conftest.toy_interactions(30, 5, 5)
+    times = [None, None, *table["time"].to_pylist()[2:]]
+    table = table.set_column(2, "time", pa.array(times, pa.int64()))
+    with pytest.raises(ValueError, match="2 of 30 events have no time"):
+        make(table, tmp_path)
+
+
+@pytest.mark.parametrize("protocol", ["time", "leave-last-out"])
+def test_events_without_times_are_refused_where_they_are_needed(tmp_path, protocol):
+    table = conftest.toy_interactions(30, 5, 5)
+    times = [None, None, *table["time"].to_pylist()[2:]]
+    table = table.set_column(2, "time", pa.array(times, pa.int64()))
+    with pytest.raises(ValueError, match="2 of 30 events have no time"):
+        make(table, tmp_path, protocol=protocol)
+
+
+def test_a_part_without_events_is_refused(tmp_path):
+    table = conftest.toy_interactions(40, 40, 5)
+    table = table.set_column(2, "time", pa.array([7] * 40))
+    with pytest.raises(ValueError, match="train would be empty by the protocol 'time'"):
+        make(table, tmp_path)
+
+
+def test_a_column_that_events_and_users_share_is_refused(tmp_path):
+    tables = {
+        "interactions": conftest.toy_interactions(40, 4, 5),
+        "users": pa.table({"user_id": ["u1"], "device": ["phone"]}),
+    }
+    examples = {}
+    for name, table in tables.items():
+        (tmp_path / name).mkdir()
+        examples[name] = conftest.write_examples(table, tmp_path / name)
+    with pytest.raises(ValueError, match="The users have a column `device`, but so have the eve"):
+        conftest.run_histories(examples, tmp_path)
+
+
+def test_without_tables_there_are_no_splits_of_them(tmp_path):
+    made = make(conftest.toy_interactions(60, 5, 5), tmp_path)
+    splits = artifact_utils.decode_split_names(made["examples"].split_names)
+    assert splits == ["train", "validation", "test"]
+    assert not list(Path(made["catalogue"].uri).iterdir())
+
+
+def test_time_cuts_fall_where_split_by_time_has_them():
+    # Ten events; 0.5 of them lie below the sixth time, 0.8 below the ninth.
+    survey = Survey({}, 10, np.array([1, 2, 5, 9]), np.array([4, 1, 3, 2]))
+    assert time_cuts(survey, SplitConfig(train=0.5, validation=0.3)) == (5, 9)
+
+
+def test_surveys_add_up_in_any_order():
+    one = Survey({}, 3, np.array([1, 4]), np.array([2, 1]))
+    other = Survey({}, 2, np.array([0, 4]), np.array([1, 1]))
+    for both in (one + other, other + one):
+        assert both.rows == 5
+        assert both.times.tolist() == [0, 1, 4]
+        assert both.counts.tolist() == [1, 2, 2]
+
+
+def test_the_component_has_channels_for_the_tables_that_there_are():
+    examples = Channel(type=standard_artifacts.Examples)
+    component = Histories(examples, items=examples, config=SplitConfig(), seed=1)
+    assert set(component.inputs) == {"interactions", "items"}
+    assert set(component.outputs) == {"examples", "schema", "catalogue", "seen"}

@@ -1,0 +1,155 @@
+"""Tuner as a node: TFX's results, trials beside them, and going on after a kill."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import training_toys
+from tfrec_meta import Strategy
+from tfrec_meta.pipeline.components import trainer, tuner
+from tfrec_meta.pipeline.config import TrainerConfig, TunerConfig
+from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed, Memory, StudyStore
+from tfrec_meta.workflows import tune as strategy_search
+
+FIXED = {"two_tower/embedding_dim": 8, "two_tower/encoder": "mean"}
+
+
+def settings(root, **options):
+    options = {"trials": 3, "epochs": 2, "oracle": "random", "fixed": FIXED, **options}
+    return training_toys.config(
+        root, tuner=TunerConfig(**options), trainer=TrainerConfig(strategy=training_toys.STRATEGY)
+    )
+
+
+@pytest.fixture(scope="session")
+def given(toy_histories, toy_transform):
+    return training_toys.inputs(toy_histories, toy_transform)
+
+
+@pytest.fixture(scope="module")
+def tuned(given, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tuned")
+    return training_toys.tune(settings(folder), given, folder), folder
+
+
+def trials_of(outputs):
+    return json.loads((Path(outputs["tuner_results"].uri) / tuner.TRIALS).read_text())
+
+
+def best_of(outputs):
+    (path,) = Path(outputs["best_hyperparameters"].uri).iterdir()
+    return json.loads(path.read_text())
+
+
+def test_it_writes_tfxs_files_and_the_trials(tuned):
+    outputs, _ = tuned
+    trials = trials_of(outputs)
+    assert len(trials) == 3
+    assert all(trial["error"] is None and 0 < trial[OBJECTIVE] < 1 for trial in trials)
+    assert all(trial["seconds"] > 0 and trial["epochs"] == 2 for trial in trials)
+    assert trials[0]["values"]["two_tower/training/batch_size"] == 512
+    best = max(trials, key=lambda trial: trial[OBJECTIVE])
+    assert best_of(outputs)["values"] == best["values"]
+    table = json.loads((Path(outputs["tuner_results"].uri) / "tuner_results.json").read_text())
+    assert [row["score"] for row in table] == sorted((t[OBJECTIVE] for t in trials), reverse=True)
+    assert table[0]["two_tower/embedding_dim"] == 8
+
+
+def test_trainer_makes_the_strategy_of_what_it_found(tuned):
+    strategy = trainer.chosen_strategy(training_toys.STRATEGY, 42, best_of(tuned[0]))
+    assert strategy.model.embedding_dim == 8
+    assert strategy.model.user_id == best_of(tuned[0])["values"]["two_tower/user_id"]
+    assert strategy.training.epochs == 3  # the config's; a trial's budget is no part of it
+
+
+def test_the_study_is_gone_when_it_has_finished(tuned):
+    assert not list((tuned[1] / "toy" / "work" / "studies").iterdir())
+
+
+def test_what_a_run_found_is_remembered_and_shown(tuned):
+    outputs, folder = tuned
+    (study,) = StudyStore(folder / "toy" / "studies").studies()
+    assert study.protocol == "by time"
+    assert study.oracle == "random"
+    assert study.budget == 2
+    found = {trial["trial_id"]: trial for trial in study.trials}
+    assert {name: trial["value"] for name, trial in found.items()} == {
+        trial["trial_id"]: trial[OBJECTIVE] for trial in trials_of(outputs)
+    }
+    strategy = Strategy.from_dict(study.ranked()[0]["strategy"])
+    assert strategy.model.embedding_dim == 8
+    assert strategy.training.epochs == 3  # the whole strategy, with what was not searched
+    page = Path(outputs["tuner_results"].uri) / tuner.REPORT
+    assert "val_ndcg_at_10" in page.read_text()
+
+
+def test_the_store_is_a_place_and_no_input_that_would_break_the_cache(given, tmp_path):
+    properties = training_toys.properties(
+        training_toys.component(tuner.Tuner, settings(tmp_path), **given)
+    )
+    assert str(tmp_path / "toy" / "studies") in properties["custom_config"]
+    (tmp_path / "toy" / "studies").mkdir(parents=True)
+    (tmp_path / "toy" / "studies" / "studies.jsonl").write_text("")
+    again = training_toys.component(tuner.Tuner, settings(tmp_path), **given)
+    assert training_toys.properties(again) == properties
+    own = training_toys.component(tuner.Tuner, settings(tmp_path, store="/srv/all"), **given)
+    assert '"/srv/all' in training_toys.properties(own)["custom_config"].replace("\\", "")
+
+
+def test_by_default_a_run_learns_from_the_store_it_is_given(given, tmp_path, monkeypatch):
+    recalled = []
+    monkeypatch.setattr(
+        strategy_search, "recall", lambda *asked: recalled.append(asked) or Memory()
+    )
+    config = settings(tmp_path, trials=1, oracle="meta_bayesian", store=str(tmp_path / "all"))
+    outputs = training_toys.tune(config, given, tmp_path / "out")
+    ((header, _, store, _),) = recalled
+    assert header["protocol"] == "by time"
+    assert store.folder == tmp_path / "all"
+    assert trials_of(outputs)[0]["suggested_by"] == "default"
+    assert len(StudyStore(tmp_path / "all").studies()) == 1
+
+
+class Kill(BaseException):
+    """Stands in for SIGKILL: nothing of ours catches it."""
+
+
+def test_killed_in_a_trial_it_goes_on_with_those_that_are_left(given, tuned, tmp_path, monkeypatch):
+    real, calls = strategy_search.train, []
+
+    def dying(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise Kill
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(strategy_search, "train", dying)
+    with pytest.raises(Kill):
+        training_toys.tune(settings(tmp_path), given, tmp_path / "killed")
+    outputs = training_toys.tune(settings(tmp_path), given, tmp_path / "again")
+    assert len(calls) == 4  # the first, the one that was killed, that again, and the third
+    keys = ("trial_id", OBJECTIVE, "values")
+    found, whole = ([{k: t[k] for k in keys} for t in trials_of(o)] for o in (outputs, tuned[0]))
+    assert found == whole
+
+
+def test_if_all_trials_fail_the_node_does_and_begins_anew(given, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(strategy_search, "train", lambda *_, **__: 1 / 0)
+        with pytest.raises(AllTrialsFailed, match="ZeroDivisionError"):
+            training_toys.tune(settings(tmp_path, trials=2), given, tmp_path / "failed")
+    outputs = training_toys.tune(settings(tmp_path, trials=1), given, tmp_path / "again")
+    assert trials_of(outputs)[0]["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"families": ("oracle_bones",)}, "oracle_bones"),
+        ({"fixed": {"embedding_dim": 8}}, "embedding_dim"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused_before_anything_runs(given, options, message):
+    with pytest.raises(ValueError, match=message):
+        training_toys.component(tuner.Tuner, settings("unused", **options), **given)

@@ -1,0 +1,292 @@
+"""The rules of the ranking gate, on models whose worth is known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import tfrec_meta as tm
+from tests.pipeline import gate_toys
+from tfrec_meta.data import Interactions
+from tfrec_meta.evaluation import full_catalogue
+from tfrec_meta.features.held_out import held_out
+from tfrec_meta.pipeline.config import EvaluatorConfig
+from tfrec_meta.pipeline.gates import blessing_rules as judgement
+from tfrec_meta.pipeline.gates.blessing_rules import LAST_BLESSED, POPULARITY, WHOLE, judge
+
+CONFIG = EvaluatorConfig(k=5, new_user_events=2)
+
+
+@pytest.fixture(scope="module")
+def split():
+    return gate_toys.tastes_split()
+
+
+@pytest.fixture(scope="module")
+def saved(split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gate") / "model"
+    tm.save(gate_toys.trained(split), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(saved):
+    return tm.load(saved)
+
+
+@pytest.fixture(scope="module")
+def first_verdict(model, split):
+    config = dataclasses.replace(CONFIG, slices=("taste",))
+    return judge(model, None, split.past, split.test, config)
+
+
+def check_of(verdict, slice_name=WHOLE, metric="ndcg@5", against=POPULARITY):
+    (found,) = (
+        check
+        for check in verdict.checks
+        if (check.slice, check.metric, check.against) == (slice_name, metric, against)
+    )
+    return found
+
+
+def test_a_model_that_learned_the_tastes_is_blessed(first_verdict):
+    assert first_verdict.blessed
+    assert first_verdict.words.startswith("Blessed: NDCG@5 is 0.")
+    assert "above popularity's (95 % interval of the difference +0." in first_verdict.words
+
+
+def test_the_figures_are_those_of_the_librarys_protocol(first_verdict, model, split):
+    expected = tm.evaluate(model, split, k=5, baselines=["popularity"])
+    for metric in ("ndcg@5", "recall@5"):
+        check = check_of(first_verdict, metric=metric)
+        assert check.model == pytest.approx(expected["ials"][metric].value)
+        assert check.other == pytest.approx(expected["popularity"][metric].value)
+        assert check.difference == pytest.approx(check.model - check.other)
+        assert check.users == gate_toys.USERS
+
+
+def test_every_named_slice_is_held_against_popularity(first_verdict):
+    slices = dict.fromkeys(check.slice for check in first_verdict.checks)
+    tastes = [f"taste=t{n}" for n in range(4)]
+    assert list(slices) == [WHOLE, "new users", "long-tail items", *tastes]
+    assert check_of(first_verdict, "new users").users == 40
+    assert [check_of(first_verdict, name).users for name in tastes] == [40] * 4
+
+
+def test_values_of_a_column_share_the_error(first_verdict):
+    assert check_of(first_verdict, "taste=t0").confidence == pytest.approx(1 - 0.05 / 4)
+    assert check_of(first_verdict, "new users").confidence == 0.95
+
+
+def test_a_degraded_model_is_refused_by_popularity_and_by_the_last_blessed(saved, model, split):
+    verdict = judge(gate_toys.degraded(saved), model, split.past, split.test, CONFIG)
+    assert not verdict.blessed
+    for against in (POPULARITY, LAST_BLESSED):
+        check = check_of(verdict, against=against)
+        assert check.outcome == "failed"
+    assert check.high < 0
+    assert "below the last blessed model's (95 % interval" in check.words
+    assert verdict.words.startswith("Not blessed: NDCG@5 is ")
+    assert verdict.words.endswith(" more.")
+
+
+def test_a_degraded_last_blessed_model_is_replaced(saved, model, split):
+    verdict = judge(model, gate_toys.degraded(saved), split.past, split.test, CONFIG)
+    assert verdict.blessed
+    assert verdict.words.endswith("and nothing is significantly below the last blessed model's.")
+    assert check_of(verdict, against=LAST_BLESSED).low > 0
+
+
+def test_a_model_is_not_below_itself(model, split):
+    verdict = judge(model, model, split.past, split.test, CONFIG)
+    assert verdict.blessed
+    assert check_of(verdict, against=LAST_BLESSED).words == (
+        "NDCG@5 is the last blessed model's for each of 160 users"
+    )
+
+
+def test_popularity_is_not_above_itself(split):
+    same = tm.train(split.train, "popularity", progress=False)
+    verdict = judge(same, None, split.past, split.test, CONFIG)
+    assert not verdict.blessed
+    assert check_of(verdict).outcome == "failed"
+
+
+def test_an_older_vocabulary_misses_what_it_lacks(model, split):
+    """The last blessed model has met half of the items: relevant ones of the others are misses."""
+    known = np.array([int(i[1:]) < 24 for i in split.train.events["item_id"].to_pylist()])
+    items = split.train.items.slice(0, 24)
+    older = Interactions(split.train.take(np.flatnonzero(known)).events, split.train.users, items)
+    baseline = tm.train(older, gate_toys.STRATEGY, progress=False)
+    assert baseline.spec.catalogue_size == 24
+    verdict = judge(model, baseline, split.past, split.test, CONFIG)
+    check = check_of(verdict, metric="recall@5", against=LAST_BLESSED)
+    assert check.users == gate_toys.USERS
+    asked = held_out(baseline.spec, split.past, split.test)
+    alone = full_catalogue(
+        lambda rows: baseline.score({n: v[rows] for n, v in asked.queries.items()}),
+        asked.relevant,
+        asked.seen,
+        k=5,
+        metrics=["recall"],
+        extra_relevant=asked.outside,
+    )
+    assert asked.outside.sum() > 100
+    assert check.other == pytest.approx(alone["recall@5"].value)
+    assert verdict.blessed
+
+
+def test_a_catalogue_shorter_than_the_list_is_judged(model, split):
+    config = dataclasses.replace(CONFIG, k=60)
+    verdict = judge(model, None, split.past, split.test, config)
+    check = check_of(verdict, metric="recall@60")
+    assert check.model == 1.0  # every item is on the list, so that recall tells nothing apart
+    assert check.other == 1.0
+    assert not verdict.blessed
+
+
+@pytest.mark.parametrize("setting, metric", [("min_ndcg", "ndcg@5"), ("min_recall", "recall@5")])
+def test_a_threshold_is_held(model, split, first_verdict, setting, metric):
+    reached = check_of(first_verdict, metric=metric).model
+    enough, too_much = (
+        judge(model, None, split.past, split.test, dataclasses.replace(CONFIG, **{setting: least}))
+        for least in (reached - 1e-6, reached + 1e-6)
+    )
+    assert enough.blessed
+    assert not too_much.blessed
+    assert f"below the least of {reached + 1e-6:g}" in too_much.words
+
+
+@pytest.mark.parametrize(
+    "auc, blessed, words",
+    [
+        (0.6, True, "AUC is 0.6000, not below the least of 0.6"),
+        (0.59, False, "AUC is 0.5900, below the least of 0.6"),
+        (float("nan"), False, "AUC can't be computed on these test events"),
+    ],
+)
+def test_the_ranking_signatures_auc_is_held_to_its_threshold(model, split, auc, blessed, words):
+    config = dataclasses.replace(CONFIG, positive=4.0, min_auc=0.6)
+    verdict = judge(model, None, split.past, split.test, config, auc)
+    assert verdict.blessed == blessed
+    assert words in check_of(verdict, metric="auc", against=judgement.LEAST).words
+
+
+def test_no_test_events_is_no_blessing(model, split):
+    verdict = judge(model, None, split.past, split.test.take(np.array([], np.int64)), CONFIG)
+    assert verdict.words == (
+        "Not blessed: there are no test events to judge it by. Check the split."
+    )
+
+
+def test_scores_that_are_no_numbers_are_no_blessing(saved, split):
+    broken = tm.load(saved)
+    broken.item_factors[3].assign(np.full(broken.item_factors.shape[1], np.nan))
+    verdict = judge(broken, None, split.past, split.test, CONFIG)
+    assert not verdict.blessed
+    assert "it can't be ranked" in verdict.words
+
+
+def test_a_slice_by_an_unknown_column_is_named(model, split):
+    config = dataclasses.replace(CONFIG, slices=("tsate",))
+    with pytest.raises(ValueError, match=r"names 'tsate'.*there are user_id, taste, age"):
+        judge(model, None, split.past, split.test, config)
+
+
+def test_values_with_too_few_users_are_counted_not_judged(model, split):
+    config = dataclasses.replace(CONFIG, slices=("age", "value"))
+    verdict = judge(model, None, split.past, split.test, config)
+    assert not [check for check in verdict.checks if check.slice.startswith("age")]
+    assert "160 values of age have fewer than 6 test users" in verdict.notes[0]
+
+
+def test_users_of_whom_nothing_is_known_do_not_count_on_a_slice(model, split):
+    """Ten strangers get popularity by contract: nothing is to be gained or lost there."""
+    strangers = Interactions.from_arrays(
+        [f"x{n}" for n in range(10)], ["i0"] * 10, [9_999_999] * 10, [1.0] * 10
+    )
+
+    events = pa.concat_tables(
+        [split.test.events, strangers.events.select(split.test.events.column_names)]
+    )
+    test = Interactions(events, split.test.users, split.test.items)
+    verdict = judge(model, model, split.past, test, CONFIG)
+    assert check_of(verdict).users == gate_toys.USERS + 10
+    assert check_of(verdict, "new users").users == 40
+    assert check_of(verdict, "new users", against=LAST_BLESSED).users == 50
+    assert verdict.notes[0].startswith("Of 10 of the 170 test users the model knows nothing")
+
+
+def test_the_long_tail_is_the_rarest_items_that_hold_the_share():
+    """Of 10 events a has 5, b 3, c 1 and d 1: the rarest that hold up to 0.2 are c and d."""
+    past = Interactions.from_arrays(range(10), list("aaaaabbbcd"))
+    test = Interactions.from_arrays(range(5), list("abcde"))
+    tail = {
+        share: judgement._long_tail(past, test, share).events["item_id"].to_pylist()
+        for share in (0.1, 0.2, 0.4, 0.5)
+    }
+    # With 0.1 neither fits without the other; e is in, since the past lacks it.
+    assert tail == {
+        0.1: ["e"],
+        0.2: ["c", "d", "e"],
+        0.4: ["c", "d", "e"],
+        0.5: ["b", "c", "d", "e"],
+    }
+
+
+@pytest.mark.parametrize("confidence, users", [(0.5, 2), (0.9, 5), (0.95, 6), (0.99, 8)])
+def test_the_fewest_users_are_those_of_a_sign_test(confidence, users):
+    """2 / 2^6 is 0.031, 2 / 2^5 is 0.0625."""
+    assert judgement.fewest_users(confidence) == users
+
+
+def difference(mean, low, high, is_tie=False, enough=True):
+    return judgement._Difference(mean, low, high, is_tie, enough)
+
+
+@pytest.mark.parametrize(
+    "found, outcome",
+    [
+        (difference(0.02, 0.01, 0.03), "passed"),
+        (difference(-0.02, -0.03, -0.01), "failed"),
+        (difference(0.01, -0.02, 0.04), "open"),
+        (difference(-0.01, -0.02, 0.01), "failed"),  # a gain of 0.05 would have shown
+        (difference(-0.01, -0.07, 0.05), "open"),  # and here it would not
+        (difference(0.0, 0.0, 0.0, is_tie=True), "open"),
+        (difference(-0.02, -0.03, -0.01, enough=False), "open"),
+    ],
+)
+def test_on_a_slice_what_cannot_be_told_does_not_block(found, outcome):
+    assert judgement._above_on_a_slice(0.05)(found) == outcome
+
+
+@pytest.mark.parametrize(
+    "found, outcome",
+    [
+        (difference(0.02, 0.01, 0.03), "passed"),
+        (difference(0.02, 0.0, 0.04), "failed"),
+        (difference(0.02, 0.01, 0.03, enough=False), "failed"),
+    ],
+)
+def test_on_the_whole_the_gain_has_to_be_sure(found, outcome):
+    assert judgement._above_on_the_whole(found) == outcome
+
+
+@pytest.mark.parametrize(
+    "found, outcome",
+    [
+        (difference(-0.02, -0.04, 0.0), "passed"),
+        (difference(-0.02, -0.04, -0.001), "failed"),
+        (difference(-0.02, -0.03, -0.01, enough=False), "open"),
+    ],
+)
+def test_below_the_last_blessed_is_significantly_below(found, outcome):
+    assert judgement._not_below(found) == outcome
+
+
+def test_a_verdict_is_plain_values(first_verdict):
+    record = json.loads(json.dumps(first_verdict.as_dict()))
+    assert record["blessed"] is True
+    assert record["checks"][0]["slice"] == WHOLE

@@ -1,0 +1,145 @@
+import html.parser
+import os
+import re
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from tfrec_meta.evaluation import full_catalogue
+from tfrec_meta.reports import evaluation_report as report
+
+pytest.importorskip("jinja2")
+
+SCORES = np.array([[3, 2, 1], [1, 2, 3]], np.float32)
+RELEVANT = sp.csr_array(np.array([[1, 0, 0], [0, 1, 0]]))
+
+
+@pytest.fixture
+def evaluations():
+    return {
+        "two_tower": full_catalogue(lambda rows: SCORES[rows], RELEVANT, k=2),
+        "popularity": full_catalogue(lambda rows: SCORES[rows][:, ::-1], RELEVANT, k=2),
+    }
+
+
+@pytest.fixture
+def page(evaluations):
+    return report.render(
+        "A run",
+        profile={"events": 100000, "density": 0.0630467, "first_time": None, "genres": ["a", "b"]},
+        history=[
+            {"epoch": 1, "loss": 9.5, "ndcg@10": None},
+            {"epoch": 2, "loss": 7.25, "ndcg@10": 0.25},
+        ],
+        evaluations=evaluations,
+        examples=[
+            {"user": "7", "history": ["Alien", "Brazil"], "recommendations": [("Heat", 1.25)]},
+            {"user": "", "recommendations": ["Fargo"]},
+        ],
+        config={"family": "two_tower", "training": {"epochs": 20}},
+        notes="Only a test.",
+    )
+
+
+class Strict(html.parser.HTMLParser):
+    """Fails on tags that don't close in order."""
+
+    VOID = {"meta", "br", "link", "img"}
+    EMPTY_IN_SVG = {"line", "polyline", "circle"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in self.EMPTY_IN_SVG
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(page):
+    parser = Strict()
+    parser.feed(page)
+    assert parser.open == []
+    tags = {tag for tag, _ in parser.seen}
+    assert not tags & {"script", "link", "img", "iframe"}
+    assert not [a for _, attrs in parser.seen for a in attrs if a in ("src", "href")]
+    assert not re.search(r"https?://|url\(|@import", page)
+
+
+def test_it_shows_figures_with_intervals_ours_first_and_standing_out(page, evaluations):
+    ours = evaluations["two_tower"]["ndcg@2"]
+    assert '<th scope="col" class="ours">two_tower</th><th scope="col">popularity</th>' in page
+    interval = f"<small>{ours.low:.4f} to {ours.high:.4f}</small>"
+    assert f'<td class="ours">{ours.value:.4f}{interval}</td><td>' in page
+    assert "3 items is ranked for each of 2 users" in page
+
+
+def test_it_shows_curves_profile_examples_config_and_notes(page):
+    for text in (
+        *("A run", "100,000", "0.06305", "a, b", "none"),
+        *("epoch 2: 7.25", "epoch 2: 0.25"),
+        *("User 7", "Alien", "Heat", "1.250", "Unknown user", "Fargo"),
+        *("training.epochs", "Only a test."),
+    ):
+        assert text in page
+
+
+def test_what_is_not_given_is_left_out():
+    page = report.render("Bare")
+    for heading in ("How good", "What it recommends", "How it learned", "The data", "How it was"):
+        assert heading not in page
+
+
+def test_what_comes_from_outside_is_escaped():
+    bad = "<script>alert(1)</script>"
+    page = report.render(
+        bad,
+        profile={bad: bad},
+        history=[{"epoch": 1, bad: 1.0}],
+        examples=[{"user": bad, "history": [bad], "recommendations": [(bad, 1.0)]}],
+        config={bad: bad},
+        notes=[bad],
+    )
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 8
+
+
+def test_one_epoch_a_constant_curve_and_one_model_have_charts(evaluations):
+    page = report.render(
+        "One",
+        history=[{"epoch": 1, "loss": 0.0}],
+        evaluations={"only": full_catalogue(lambda rows: SCORES[rows], RELEVANT, k=2, resamples=0)},
+    )
+    assert "epoch 1: 0" in page
+    assert "nan" not in page
+
+
+def test_writing_makes_the_folder_replaces_the_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "new" / "report.html"
+    assert report.write_report(path, "First") == path
+    report.write_report(path, "Second")
+    assert "Second" in path.read_text("utf-8")
+    assert os.listdir(path.parent) == ["report.html"]
+    assert path.stat().st_mode & 0o444 & ~os.umask(os.umask(0o22))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = report.write_report(tmp_path / "report.html", "Old")
+
+    def refuse(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        report.write_report(path, "New")
+    assert "Old" in path.read_text("utf-8")
+    assert os.listdir(tmp_path) == ["report.html"]

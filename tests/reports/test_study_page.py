@@ -1,0 +1,410 @@
+"""The page of a study: what stands on it, and that nothing that a record holds breaks it."""
+
+import ast
+import html.parser
+import json
+import math
+import re
+import types
+
+import pytest
+
+import tfrec_meta as tm
+from tests.pipeline import browser
+from tests.tuning.study_samples import SPACE, header, hp, study, suggestions, surrogate, trial
+from tfrec_meta.reports import study_charts as charts
+from tfrec_meta.reports import study_page
+from tfrec_meta.tuning import StrategySpace
+from tfrec_meta.tuning.studies.trial_records import default_values, parameters
+from tfrec_meta.tuning.surrogates.importance import Dependence, random_points
+
+DEFAULT = default_values(SPACE)
+
+
+class Outline(html.parser.HTMLParser):
+    """Fails on tags that don't close in order; keeps tags, ids and the targets of links."""
+
+    VOID = {"meta"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.targets = [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        self.ids += [found["id"]] if "id" in found else []
+        self.targets += [found["href"]] if "href" in found else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def of_class(text, name):
+    return [tag for tag, attrs in Outline(text).tags if name in attrs.get("class", "").split()]
+
+
+# --- What stands on it -------------------------------------------------------------------------
+
+
+def test_a_whole_study_shows_every_part(tmp_path):
+    head, trials = study()
+    path = tmp_path / "deep" / "study.html"
+    assert study_page.write_study_report(path, head, trials, surrogate, suggestions(trials)) == path
+    text = path.read_text("utf-8")
+    outline = Outline(text)
+    assert set(outline.targets) <= {f"#{name}" for name in outline.ids}
+    assert "<title>Study of movielens-100k</title>" in text
+    for word in ("meta_bayesian", "100,000 ratings", "leave last out", "movies-7f3a"):
+        assert word in text
+    assert "ResourceExhaustedError: OOM" in text
+    assert text.count("tm.Strategy.from_dict(") == 1
+    assert "stopped early" in text
+    assert "timed out" in text
+    for wanting in ("Not estimated", "No trial recorded a curve", "No earlier study"):
+        assert wanting not in text
+
+
+def test_the_page_needs_no_script_and_nothing_from_elsewhere():
+    head, trials = study(5)
+    text = study_page.render(head, trials)
+    assert "<script" not in text
+    assert not re.search(r"(src|href)=\"(?!#)|url\(|@import|https?://", text)
+
+
+def test_the_summary_compares_the_best_with_the_default():
+    trials = [
+        trial(0, DEFAULT, 0.2, suggested_by="default", budget=8, seconds=100.0),
+        trial(1, {**DEFAULT, "two_tower/embedding_dim": 128}, 0.25, budget=8, seconds=30.0),
+        trial(2, DEFAULT, None, budget=1, seconds=20.0),
+    ]
+    text = study_page.render(header(), trials)
+    assert "The highest val_ndcg_at_10 is 0.2500, of trial 0001" in text
+    assert "the default came to 0.2000 (+25.0 %)." in text
+    for value, name in (("0.2500", "best val_ndcg_at_10"), ("2", "completed"), ("1", "failed")):
+        assert f"<b>{value}</b><span>{name}</span>" in text
+    assert "<b>17</b><span>epochs</span>" in text
+    assert "<b>2 min</b><span>in trials</span>" in text  # 150 s
+
+
+def test_an_error_is_best_where_it_is_least():
+    trials = [trial(0, DEFAULT, 1.0, suggested_by="default"), trial(1, DEFAULT, 0.9)]
+    text = study_page.render(header(objective="val_rmse", direction="min"), trials)
+    assert (
+        "The lowest val_rmse is 0.9000, of trial 0001; the default came to 1.0000 (-10.0 %)" in text
+    )
+    assert '<tr class="best"><th scope="row">0001</th><td>0.9000</td><td>1</td>' in text
+
+
+def test_a_trial_shows_what_differs_and_holds_everything():
+    values = {**DEFAULT, "two_tower/training/learning_rate": 0.02}
+    text = study_page.render(header(), [trial(0, values, 0.3, seconds=3.25, budget=4)])
+    row = text[text.index('id="trials"') : text.index('id="best"')]
+    assert (
+        '<span class="chip" title="two_tower/training/learning_rate">learning_rate <b>0.02</b>'
+        in row
+    )
+    assert row.count('class="chip"') == 1
+    assert row.count("<dt>") == len(values)
+    assert "<td>4</td><td>3.2</td>" in row
+
+
+def test_the_snippet_is_python_with_the_strategy():
+    record = {"family": "ials", "model": {"embedding_dim": 64, "l2": 8.5}, "training": {}}
+    text = study_page.render(header(), [trial(0, DEFAULT, 0.3, strategy=record)])
+    snippet = html.unescape(re.search(r"(?s)<pre>(.*?)</pre>", text).group(1))
+    call = next(
+        node
+        for node in ast.walk(ast.parse(snippet))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "tm.Strategy.from_dict"
+    )
+    assert ast.literal_eval(call.args[0]) == record
+
+
+def test_the_snippet_runs_with_what_our_space_records(monkeypatch):
+    trained = []
+    monkeypatch.setattr(tm, "train", lambda data, strategy: trained.append(strategy), raising=False)
+    values = {"two_tower/embedding_dim": 128, "two_tower/training/learning_rate": 0.01}
+    record = json.loads(json.dumps(StrategySpace().strategy_record(values)))
+    text = study_page.render(header(), [trial(0, DEFAULT, 0.3, strategy=record)])
+    snippet = html.unescape(re.search(r"(?s)<pre>(.*?)</pre>", text).group(1))
+    exec(snippet, {"split": types.SimpleNamespace(train=None)})
+    assert trained[0].model.embedding_dim == 128
+    assert trained[0].training.learning_rate == 0.01
+
+
+def test_a_record_without_a_strategy_has_no_snippet():
+    text = study_page.render(header(source="keras_tuner"), [trial(0, DEFAULT, 0.3)])
+    assert "<pre>" not in text
+    assert "names no strategy of ours" in text
+
+
+def test_without_a_surrogate_the_page_says_why_importance_is_missing():
+    head, trials = study(4)
+    assert "this search had none, or too few trials" in study_page.render(head, trials)
+
+
+def test_a_surrogate_that_sees_no_difference_is_told():
+    def constant(points):
+        return [0.3] * len(points), [0.01] * len(points)
+
+    assert "None that stands out" in study_page.render(*study(4), constant)
+
+
+def test_the_most_important_comes_first_with_its_dependence():
+    head, trials = study()
+    text = study_page.render(head, trials, surrogate)
+    part = text[text.index('id="importance"') : text.index('id="curves"')]
+    first = re.search(r'<div class="bars">\s*<span title="([^"]*)">', part).group(1)
+    assert first == "two_tower/training/learning_rate"
+    assert part.count("<figcaption") >= 4
+
+
+def test_what_the_prior_suggested_stands_beside_what_won():
+    head, trials = study()
+    best = max(trials, key=lambda t: t["value"] or 0)
+    assert best["trial_id"] == "0021"
+    text = study_page.render(head, trials, prior=suggestions(trials))
+    assert (
+        "Earlier studies suggested 4, of which 3 were tried. The best trial, 0021, was none" in text
+    )
+    part = text[text.index('id="prior"') : text.index('id="trials"')]
+    assert part.count('<th scope="row">') == 5  # and the winner
+    assert '<th scope="row">1</th><td>0.3000</td><td>0001</td>' in part
+    assert '<th scope="row">4</th><td>–</td><td>not tried</td><td></td>' in part
+
+
+def test_a_prior_that_won_is_said_to_have():
+    head, trials = study()
+    best = max(trials, key=lambda t: t["value"] or 0)
+    text = study_page.render(head, trials, prior=[{"values": best["values"], "expected": 0.31}])
+    assert "was number 1 of them" in text
+    assert text.count('<tr class="best">') == 2  # there, and among all trials
+
+
+# --- The figures -------------------------------------------------------------------------------
+
+
+def test_history_adds_up_what_trials_cost_and_keeps_the_best():
+    trials = [
+        trial(0, DEFAULT, 0.1, budget=2),
+        trial(1, DEFAULT, None, budget=1),
+        trial(2, DEFAULT, 0.3, budget=4),
+        trial(3, DEFAULT, 0.2, budget=1, status="stopped"),
+    ]
+    plot = charts.history(trials, "max", 0.1, lambda t: t["budget"], "epochs")
+    # 0 to 8 epochs from 56 to 428: 2, 3, 7 and 8 of 8.
+    assert [p["x"] for p in plot["points"]] == [149.0, 195.5, 381.5, 428.0]
+    assert [p["status"] for p in plot["points"]] == ["completed", "failed", "completed", "stopped"]
+    # 0.1 to 0.3 from 232 up to 12, and the line steps where the best does.
+    assert plot["best"] == "149,232 381.5,232 381.5,12 428,12 428,12 428,12"
+    assert plot["default"] == 232.0
+
+
+def test_history_of_errors_goes_down():
+    trials = [trial(n, DEFAULT, v, budget=1) for n, v in enumerate([1.0, 0.8, 0.9])]
+    plot = charts.history(trials, "min", None, lambda t: t["budget"], "epochs")
+    heights = [float(point.split(",")[1]) for point in plot["best"].split()]
+    assert heights == sorted(heights)  # y grows downwards
+    assert plot["default"] is None
+
+
+def test_one_very_bad_trial_does_not_flatten_the_others():
+    trials = [trial(n, DEFAULT, v) for n, v in enumerate([0.9, 0.95, 1.0, 0.92, 800.0])]
+    plot = charts.history(trials, "min", None, lambda t: 1.0, "epochs")
+    assert plot["beyond"] == 1
+    assert float(plot["y_ticks"][-1]["label"]) < 1.5
+
+
+def test_colours_go_by_rank_and_equals_share_one():
+    trials = [trial(n, DEFAULT, v) for n, v in enumerate([0.1, None, 0.3, 0.2, 0.3])]
+    # Three distinct values over levels 0 to 7: 0, 3.5 (rounded to 4) and 7.
+    assert charts.ranks(trials, "max") == {0: 0, 2: 7, 3: 4, 4: 7}
+    assert charts.ranks(trials, "min") == {0: 7, 2: 0, 3: 4, 4: 0}
+    assert charts.ranks(trials[:1], "max") == {0: 7}
+
+
+def test_a_logarithmic_range_has_a_logarithmic_axis():
+    known = parameters(SPACE)
+    rate = known["two_tower/training/learning_rate"]
+    values = [{"two_tower/training/learning_rate": v} for v in (5e-4, 5e-3, 5e-2)]
+    trials = [trial(n, v, 0.1 * n) for n, v in enumerate(values)]
+    plot = charts.parallel(trials, values, [rate], "val_ndcg_at_10", "max")
+    # A line of two points each: the objective, and below it the rate.
+    ends = sorted(float(line["points"].split()[1].split(",")[0]) for line in plot["lines"])
+    assert ends[1] - ends[0] == pytest.approx(ends[2] - ends[1], abs=0.11)
+    assert ends[0] == pytest.approx(plot["left"], abs=0.06)
+    assert plot["lines"][-1]["best"]  # drawn over the others
+
+
+def test_what_does_not_apply_runs_at_the_side():
+    _, trials = study()
+    values = [t["values"] for t in trials]
+    shown = [parameters(SPACE)["ials/iterations"]]
+    plot = charts.parallel(trials, values, shown, "val_ndcg_at_10", "max")
+    away = sum(line["points"].endswith(f"{plot['away']:g},62") for line in plot["lines"])
+    assert away == sum("ials/iterations" not in value for value in values)
+    assert plot["has_gaps"]
+
+
+def test_values_beyond_the_space_lengthen_its_axis():
+    iterations = parameters(SPACE)["ials/iterations"]  # 5 to 30
+    values = [{"ials/iterations": v} for v in (5, 55)]
+    trials = [trial(n, v, 0.1 * n) for n, v in enumerate(values)]
+    plot = charts.parallel(trials, values, [iterations], "val_ndcg_at_10", "max")
+    ends = sorted(float(line["points"].split()[1].split(",")[0]) for line in plot["lines"])
+    assert ends == [plot["left"], plot["right"]]
+
+
+def test_dependences_share_a_scale_and_mark_the_best():
+    found = {
+        "two_tower/loss": [Dependence("softmax", 0.2, 0.1), Dependence("bpr", 0.1, 0.1)],
+        "ials/iterations": [Dependence(5, 0.2, 0.0), Dependence(30, 0.4, 0.0)],
+    }
+    one, other = charts.dependences(found, parameters(SPACE), {"two_tower/loss": "bpr"})
+    assert one["choices"]
+    assert not other["choices"]
+    assert one["y_ticks"] == other["y_ticks"]
+    assert one["best"] == one["points"][1]["x"]
+    assert other["best"] is None
+
+
+def test_predictions_are_compared_with_what_was_found():
+    expected = [{"mean": 0.2, "std": 0.02}, {"mean": 0.3, "std": 0.01}, None]
+    trials = [
+        trial(n, DEFAULT, value, expected=e)
+        for n, (value, e) in enumerate(zip([0.21, 0.35, 0.4], expected, strict=True))
+    ]
+    plot = charts.predicted_and_found(trials, "max")
+    assert (plot["count"], plot["inside"]) == (2, 1)
+    assert plot["off"] == "0.0300"  # of 0.01 and 0.05
+    assert charts.predicted_and_found(trials[2:], "max") is None
+
+
+# --- What else records may hold ----------------------------------------------------------------
+
+
+def test_a_study_without_trials_has_a_page():
+    text = study_page.render(header(), [])
+    Outline(text)
+    assert "No trial has ended." in text
+
+
+def test_one_trial_is_enough():
+    text = study_page.render(header(), [trial(0, DEFAULT, 0.3, curve=[0.3])], surrogate)
+    Outline(text)
+    assert "There is nothing to compare" in text
+
+
+def test_a_study_in_which_all_failed_shows_the_errors():
+    trials = [trial(n, DEFAULT, None, error=f"ValueError: cause {n}") for n in range(3)]
+    text = study_page.render(header(), trials, None, [{"values": DEFAULT, "expected": 0.2}])
+    Outline(text)
+    assert "No trial came to a value of val_ndcg_at_10." in text
+    assert "ValueError: cause 2" in text
+    assert "nan" not in text
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, -5.0, 1e-30, 1e300])
+def test_a_constant_objective_has_its_page(value):
+    points = random_points(SPACE, 5)
+    trials = [trial(n, p, value, curve=[value] * 3) for n, p in enumerate(points)]
+    text = study_page.render(header(), trials)
+    Outline(text)
+    assert "nan" not in text
+
+
+def test_values_that_are_no_numbers_count_as_none():
+    trials = [trial(0, DEFAULT, 0.3), trial(1, DEFAULT, math.nan, curve=[math.inf])]
+    text = study_page.render(header(), trials)
+    Outline(text)
+    assert "nan" not in text
+
+
+def test_a_large_study_has_a_page_in_a_moment():
+    space = [
+        hp(
+            "Float",
+            f"family/part/a_rather_long_name_{n}",
+            min_value=1e-4,
+            max_value=1.0,
+            sampling="log",
+        )
+        if n % 2
+        else hp("Choice", f"family/part/choice_{n}", values=["one", "two", "three"])
+        for n in range(30)
+    ]
+    points = random_points(space, 200)
+    trials = [trial(n, p, None if n % 40 == 3 else 0.1 + n / 1e3) for n, p in enumerate(points)]
+    text = study_page.render(header(space), trials)
+    Outline(text)
+    assert len(of_class(text, "line")) == 200
+    assert len(text) < 2e6
+
+
+HOSTILE = "</td></svg><script>alert(1)</script>&\"'\x00\ud800\u202e{{ 7 * 7 }}"
+
+
+def hostile_study():
+    space = [
+        hp("Choice", f"family/{HOSTILE}", values=[HOSTILE, "b"]),
+        hp("Float", "rate", min_value=0.0, max_value=1.0),
+    ]
+    values = [
+        {f"family/{HOSTILE}": HOSTILE, "rate": 0.5},
+        {f"family/{HOSTILE}": "b", "rate": [1, {"a": HOSTILE}]},
+        {f"family/{HOSTILE}": None, "rate": math.nan},
+    ]
+    trials = [
+        trial(
+            n, v, 0.1 * n, trial_id=HOSTILE, error=HOSTILE, suggested_by=HOSTILE, curve=[0.1, 0.2]
+        )
+        for n, v in enumerate(values)
+    ]
+    trials[-1]["strategy"] = {"family": HOSTILE}
+    head = header(space, objective=HOSTILE, oracle=HOSTILE, budget_unit=HOSTILE)
+    head["data"]["name"] = head["data"]["description"] = HOSTILE
+    return head, trials
+
+
+def test_hostile_text_stays_text(tmp_path):
+    head, trials = hostile_study()
+    prior = [{"values": trials[0]["values"], "expected": None}]
+    path = study_page.write_study_report(tmp_path / "page.html", head, trials, None, prior)
+    text = path.read_text("utf-8")
+    Outline(text)
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_hostile_names_are_escaped_in_figures_of_a_surrogate():
+    head, trials = hostile_study()
+
+    def by_rate(points):
+        return [point["rate"] + (len(point) > 1) for point in points], [0.1] * len(points)
+
+    text = study_page.render(head, trials[:1], by_rate)
+    Outline(text)
+    assert "<script" not in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_within_the_window(tmp_path, width):
+    head, trials = study()
+    page = study_page.write_study_report(
+        tmp_path / "study.html", head, trials, surrogate, suggestions(trials)
+    )
+    (tmp_path / "browser").mkdir()
+    seen = browser.look(page, width, tmp_path / "browser")
+    assert seen.title == "Study of movielens-100k"
+    assert seen.console == []
+    assert seen.overflow == 0
+    assert "best so far" in seen.text

@@ -1,0 +1,115 @@
+"""Streamed training rows: the same rows as of events in memory, part by part."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import tfrec_meta as tm
+from tfrec_meta.data import synthetic
+from tfrec_meta.features import Category, FeatureSpec
+from tfrec_meta.training.streamed_rows import StreamedRows
+from tfrec_meta.training.user_events import RowOptions, UserEvents
+from tfrec_meta.training.user_windows import UserWindows
+
+EVENTS = synthetic(60, 40, 900, seed=3).events
+OPTIONS = RowOptions(epochs=2, batch_size=30, history_length=5, user_balance=0.5)
+NAMES = ("user_id", "history", "item_id", "value", "device", "sample_weight")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The same events in two files."""
+    folder = tmp_path_factory.mktemp("events")
+    events = EVENTS.append_column("device", EVENTS["value"].cast("int32").cast("string"))
+    for number, part in enumerate((events[:400], events[400:])):
+        pq.write_table(part, folder / f"{number}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def streamed(files):
+    return tm.stream_interactions(files, {"device": "device"}, part_events=128)
+
+
+@pytest.fixture(scope="module")
+def in_memory(files):
+    return tm.read_interactions(files, {"device": "device"})
+
+
+@pytest.fixture(scope="module")
+def spec(streamed):
+    return FeatureSpec(context=(Category("device"),), history_length=5).fit(streamed)
+
+
+def batches_of(rows, epoch=0):
+    return [{k: v.numpy() for k, v in batch.items()} for batch in rows.batches(epoch)]
+
+
+def listed(batches, names=NAMES):
+    """Rows of all batches as sorted tuples."""
+    columns = [np.concatenate([batch[name] for batch in batches]) for name in names]
+    flat = [column.reshape(len(column), -1) for column in columns]
+    return sorted(map(tuple, np.concatenate(flat, axis=1).astype(float).round(5).tolist()))
+
+
+def test_vocabularies_are_those_of_events_in_memory(spec, in_memory):
+    whole = FeatureSpec(context=(Category("device"),), history_length=5).fit(in_memory)
+    assert whole.vocabularies == spec.vocabularies
+
+
+def test_an_epoch_has_the_rows_of_events_in_memory_each_once(streamed, in_memory, spec):
+    expected = UserEvents.of(in_memory, spec, OPTIONS)
+    rows = StreamedRows(UserEvents, streamed, spec, OPTIONS)
+    assert rows.steps == expected.steps == 30
+    batches = batches_of(rows)
+    assert [batch["history"].shape for batch in batches] == [(30, 5)] * 60
+    expected = listed(batches_of(expected)[:30])
+    assert len(set(expected)) > 800
+    assert listed(batches[:30]) == expected
+    assert listed(batches[30:]) == expected
+
+
+def test_an_epoch_has_each_target_of_windows_once(streamed, in_memory, spec):
+    expected = UserWindows.of(in_memory, spec, OPTIONS)
+    rows = StreamedRows(UserWindows, streamed, spec, OPTIONS)
+    assert rows.steps == expected.steps
+
+    def targets(batches):
+        user = np.concatenate([np.repeat(b["user_id"], 5) for b in batches])
+        item = np.concatenate([b["item_id"].ravel() for b in batches])
+        weight = np.concatenate([b["sample_weight"].ravel() for b in batches]).round(5)
+        return sorted(zip(user[item > 0], item[item > 0], weight[item > 0], strict=True))
+
+    ours, theirs = (targets(batches_of(each)[: rows.steps]) for each in (rows, expected))
+    # The last, smaller batch is another one here and there.
+    assert len(set(ours) & set(theirs)) > 0.95 * len(theirs)
+    assert len(set(ours)) == len(ours)
+
+
+@pytest.mark.parametrize("kind", [UserEvents, UserWindows])
+def test_batches_depend_on_the_seed_and_start_at_any_epoch(kind, streamed, spec):
+    options = dataclasses.replace(OPTIONS, history_dropout=0.3, user_dropout=0.3)
+    rows = StreamedRows(kind, streamed, spec, options)
+    both, again = batches_of(rows), batches_of(StreamedRows(kind, streamed, spec, options), 1)
+    for one, other in zip(both[rows.steps :], again, strict=True):
+        for name, value in one.items():
+            np.testing.assert_array_equal(value, other[name], err_msg=name)
+    other = StreamedRows(kind, streamed, spec, dataclasses.replace(options, seed=7))
+    assert not np.array_equal(batches_of(other)[0]["item_id"], both[0]["item_id"])
+    assert not np.array_equal(both[0]["item_id"], both[rows.steps]["item_id"])
+    assert other.digest == rows.digest
+
+
+def test_a_step_may_have_several_batches(streamed, spec):
+    options = dataclasses.replace(OPTIONS, accumulation=4)
+    rows = StreamedRows(UserEvents, streamed, spec, options)
+    assert rows.steps == 7
+    assert {batch["history"].shape for batch in batches_of(rows)} == {(4, 30, 5)}
+
+
+def test_events_of_no_known_item_teach_nothing(streamed):
+    spec = FeatureSpec(history_length=5).fit(tm.Interactions.from_arrays(["u"], ["unheard of"]))
+    with pytest.raises(ValueError, match="No training event has an item of the FeatureSpec"):
+        StreamedRows(UserEvents, streamed, spec, OPTIONS)

@@ -1,0 +1,317 @@
+"""Learners: how a model becomes a task's own by its support set, and how that is itself learned.
+
+All tasks of a batch adapt at once: their fast weights are one tensor with a row a task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_meta.models.adaptation.networks import (
+    HEAD,
+    TaskNetwork,
+    Weights,
+    cross_entropy,
+    squared_error,
+)
+
+Loss = Literal["squared_error", "cross_entropy"]
+_LOSSES = {"squared_error": squared_error, "cross_entropy": cross_entropy}
+
+
+class Examples(NamedTuple):
+    """A set of each task.
+
+    Attributes:
+        inputs: what the network takes, N examples of each of T tasks.
+        labels: float32 [T, N].
+        mask: float32 [T, N], 0 in padding.
+    """
+
+    inputs: Any
+    labels: tf.Tensor
+    mask: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerConfig:
+    """How a learner adapts.
+
+    Args:
+        inner_steps: steps on the support set.
+        inner_rate: their learning rate; where it is learned, its start.
+        clip_norm: the most that the norm of a task's inner gradient may be.
+        loss: "squared_error" for ratings, "cross_entropy" for clicks.
+        l2: where a ridge regulariser begins.
+    """
+
+    inner_steps: int = 3
+    inner_rate: float = 0.1
+    clip_norm: float = 10.0
+    loss: Loss = "squared_error"
+    l2: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.inner_steps < 0:
+            raise ValueError(f"`inner_steps`={self.inner_steps}; use 0 or more.")
+        for name in ("inner_rate", "clip_norm", "l2"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
+        if self.loss not in _LOSSES:
+            raise ValueError(f"`loss`={self.loss!r}; use one of {', '.join(_LOSSES)}.")
+
+
+class Learner(tf.Module):
+    """One interface for all: `adapt` to a support set, `meta_gradients` of a batch of episodes.
+
+    Args:
+        network: what is adapted.
+        config: how.
+
+    Attributes:
+        first_order: whether the outer loop takes the inner gradients for constants.
+    """
+
+    name_in_config: ClassVar[str]
+    first_order: ClassVar[bool] = False
+
+    def __init__(self, network: TaskNetwork, config: LearnerConfig = LearnerConfig()):
+        super().__init__(name=self.name_in_config)
+        self.network = network
+        self.config = config
+
+    def adapted_names(self) -> list[str]:
+        """The weights that the inner loop changes."""
+        return list(self.network.fast)
+
+    def adapt(self, support: Examples) -> Weights:
+        """The weights after the inner loop.
+
+        Args:
+            support: a task without any example keeps the weights as they are: zero-shot.
+
+        Returns:
+            Each adapted weight [T, a, b], the others [a, b].
+        """
+        tasks = tf.shape(support.labels)[0]
+        weights = self.network.weights()
+        for name in self.adapted_names():
+            weights[name] = tf.tile(weights[name][None], [tasks, 1, 1])
+        for _ in range(self.config.inner_steps):
+            weights |= self._step(weights, support)
+        return weights
+
+    def predict(self, support: Examples, inputs: Any) -> tf.Tensor:
+        """Predictions float32 [T, N] of `inputs` after adapting to `support`."""
+        return self.network.predict(self.adapt(support), inputs)
+
+    def query_losses(self, support: Examples, query: Examples) -> tf.Tensor:
+        """The loss of each task's query set after adapting to its support set, float32 [T]."""
+        return self._losses(self.adapt(support), query)
+
+    def meta_gradients(
+        self, support: Examples, query: Examples
+    ) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
+        """One step of the outer loop.
+
+        Returns:
+            The mean query loss, and the gradients of `trainable_variables`, in their order.
+        """
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self.query_losses(support, query))
+        return loss, tape.gradient(loss, self.trainable_variables)
+
+    def _losses(self, weights: Weights, examples: Examples) -> tf.Tensor:
+        predictions = self.network.predict(weights, examples.inputs)
+        return _LOSSES[self.config.loss](examples.labels, predictions, examples.mask)
+
+    def _step(self, weights: Weights, examples: Examples) -> Weights:
+        """One inner step: the adapted weights after it."""
+        names = self.adapted_names()
+        with tf.GradientTape() as tape:
+            own = [weights[name] for name in names]
+            tape.watch(own)
+            # The sum's gradient is each task's own: no task sees another's weights.
+            total = tf.reduce_sum(self._losses(weights, examples))
+        gradients = tape.gradient(total, own, unconnected_gradients="zero")
+        if self.first_order:
+            gradients = [tf.stop_gradient(gradient) for gradient in gradients]
+        gradients = clip_by_task_norm(gradients, self.config.clip_norm)
+        return {
+            name: weight - self._rate(name) * gradient
+            for name, weight, gradient in zip(names, own, gradients, strict=True)
+        }
+
+    def _rate(self, name: str) -> Any:
+        return self.config.inner_rate
+
+
+class MAML(Learner):
+    """Learns where to begin, through the inner steps, by second derivatives.
+
+    Source: Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
+    Networks", ICML 2017.
+    """
+
+    name_in_config = "maml"
+
+
+class FOMAML(Learner):
+    """MAML without second derivatives. Source: as MAML, section 5.2."""
+
+    name_in_config = "fomaml"
+    first_order = True
+
+
+class ANIL(Learner):
+    """MAML whose inner loop changes the head alone.
+
+    Source: Raghu et al., "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness
+    of MAML", ICLR 2020.
+    """
+
+    name_in_config = "anil"
+
+    def adapted_names(self) -> list[str]:
+        return [name for name in HEAD if name in self.network.fast]
+
+
+class MetaSGD(Learner):
+    """MAML that learns a step size, with its sign, for each single weight.
+
+    Source: Li et al., "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017.
+    """
+
+    name_in_config = "meta_sgd"
+
+    def __init__(self, network: TaskNetwork, config: LearnerConfig = LearnerConfig()):
+        super().__init__(network, config)
+        self.rates = {
+            name: tf.Variable(tf.fill(weight.shape, config.inner_rate), name="rate")
+            for name, weight in network.fast.items()
+        }
+
+    def _rate(self, name: str) -> Any:
+        return self.rates[name]
+
+
+class Reptile(Learner):
+    """Moves to where the tasks' own weights are after steps on all their events.
+
+    The gradient of an adapted weight is how far it went, (start - end) / (steps * rate), so that an
+    outer optimiser of any kind takes it; what tasks share gets its first-order gradient.
+
+    Source: Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018.
+    """
+
+    name_in_config = "reptile"
+    first_order = True
+
+    def meta_gradients(
+        self, support: Examples, query: Examples
+    ) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
+        """See `Learner`; the loss is the query's after steps on both of a task's sets."""
+        both = Examples(
+            tf.nest.map_structure(
+                lambda one, other: tf.concat([one, other], axis=1), support.inputs, query.inputs
+            ),
+            tf.concat([support.labels, query.labels], axis=1),
+            tf.concat([support.mask, query.mask], axis=1),
+        )
+        adapted = {name: tf.stop_gradient(weight) for name, weight in self.adapt(both).items()}
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self._losses(adapted, query))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        way = self.config.inner_rate * max(self.config.inner_steps, 1)
+        moved = {
+            self.network.fast[name].ref(): (start - tf.reduce_mean(adapted[name], axis=0)) / way
+            for name, start in self.network.weights().items()
+        }
+        return loss, [
+            moved.get(variable.ref(), gradient)
+            for variable, gradient in zip(self.trainable_variables, gradients, strict=True)
+        ]
+
+
+class RidgeHead(Learner):
+    """The head is the ridge regression on the support set, solved at once.
+
+    It minimises sum (y - x·w)² + sum l2 (w - w0)²; the head to begin with, w0, which is the answer
+    without support, and l2 of each feature are learned, as are the features.
+
+    Source: Bertinetto et al., "Meta-Learning with Differentiable Closed-Form Solvers", ICLR 2019
+    (R2-D2), there with w0 = 0 and one l2 for all.
+    """
+
+    name_in_config = "ridge"
+
+    def __init__(self, network: TaskNetwork, config: LearnerConfig = LearnerConfig()):
+        if config.loss != "squared_error":
+            raise ValueError(
+                f"`loss`={config.loss!r} has no closed form. Use 'squared_error' with 'ridge'."
+            )
+        super().__init__(network, config)
+        self.has_bias = "head/bias" in network.fast
+        width = network.head_width + self.has_bias
+        self.log_l2 = tf.Variable(tf.fill([width], float(np.log(config.l2))), name="log_l2")
+
+    def adapted_names(self) -> list[str]:
+        return [name for name in HEAD if name in self.network.fast]
+
+    def adapt(self, support: Examples) -> Weights:
+        """See `Learner`."""
+        weights = self.network.weights()
+        features = self.network.features(weights, support.inputs)
+        start = weights["head/kernel"][:, 0]
+        if self.has_bias:
+            features = tf.concat([features, tf.ones_like(features[:, :, :1])], axis=2)
+            start = tf.concat([start, weights["head/bias"][0]], axis=0)
+        head = ridge(features, support.labels, support.mask, tf.exp(self.log_l2), start)
+        width = self.network.head_width
+        weights["head/kernel"] = head[:, :width, None]
+        if self.has_bias:
+            weights["head/bias"] = head[:, None, width:]
+        return weights
+
+
+LEARNERS: Mapping[str, type[Learner]] = {
+    learner.name_in_config: learner for learner in (MAML, FOMAML, ANIL, MetaSGD, Reptile, RidgeHead)
+}
+
+
+def ridge(
+    features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, l2: tf.Tensor, start: tf.Tensor
+) -> tf.Tensor:
+    """Ridge regression of each task, by a Cholesky factor that is differentiable and batched.
+
+    Args:
+        features: float32 [T, N, d].
+        labels: float32 [T, N].
+        weights: float32 [T, N], of the squared errors; 0 in padding.
+        l2: float32 [d], penalties above 0.
+        start: float32 [d], what the penalty pulls to; the solution without examples.
+
+    Returns:
+        float32 [T, d].
+    """
+    weighted = features * weights[:, :, None]
+    system = tf.matmul(weighted, features, transpose_a=True)
+    # Below that a Cholesky factor may not exist in float32, and one bad task fails its batch.
+    least = 1e-6 * tf.linalg.trace(system)[:, None]
+    system = tf.linalg.set_diag(system, tf.linalg.diag_part(system) + tf.maximum(l2, least))
+    residual = labels - tf.linalg.matvec(features, start)
+    right = tf.einsum("tnd,tn->td", weighted, residual)
+    return start + tf.linalg.cholesky_solve(tf.linalg.cholesky(system), right[:, :, None])[:, :, 0]
+
+
+def clip_by_task_norm(gradients: list[tf.Tensor], clip_norm: float) -> list[tf.Tensor]:
+    """Scales each task's gradients, float32 [T, a, b] a weight, down to a common norm of at most
+    `clip_norm`; differentiable where they are 0, too."""
+    squares = tf.add_n([tf.reduce_sum(tf.square(g), axis=[1, 2]) for g in gradients])
+    scale = clip_norm * tf.math.rsqrt(tf.maximum(squares, clip_norm**2))
+    return [gradient * scale[:, None, None] for gradient in gradients]

@@ -1,0 +1,252 @@
+"""A retrieval model that knows items by their content alone, and users by the items they chose."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from tfrec_meta.features import FeatureSpec
+from tfrec_meta.keras import tf_keras
+from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.base.retrieval_tower import RetrievalTower
+from tfrec_meta.models.layers.towers import FeatureSum, left_out, mean_of_rows, on_unit_sphere
+from tfrec_meta.models.losses.retrieval_task import Negatives, RetrievalLossConfig, RetrievalTask
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentTowerConfig(RetrievalLossConfig):
+    """Shape and loss of a content tower; the loss's arguments are `RetrievalLossConfig`'s.
+
+    Args:
+        embedding_dim: d, of features and of both towers.
+        hidden: widths of the layers between an item's features and its vector; both towers share
+            them, and each has a linear layer of its own on top. Of the first, each category, word
+            and number has its own weights; none leaves a linear model.
+        dropout: share left out in training, in [0, 1): of the tokens and values of each item's
+            features, and of each layer above. It keeps content from learning items by heart.
+        user_features: whether the query tower takes the user's and the context's features.
+        normalise: whether both towers end on the unit sphere.
+        popularity_bias: whether an item has a bias, which its content tells.
+    """
+
+    embedding_dim: int = 64
+    hidden: tuple[int, ...] = (256,)
+    dropout: float = 0.5
+    user_features: bool = False
+    normalise: bool = True
+    popularity_bias: bool = True
+    negatives: Negatives = "full"
+    temperature: float = 0.1
+    # What it never has, as its kin ask for it.
+    user_id: ClassVar[bool] = False
+    item_features: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embedding_dim < 1:
+            raise ValueError(f"`embedding_dim`={self.embedding_dim}; use 1 or more.")
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout`={self.dropout}; use a share in [0, 1).")
+        if self.loss == "cosine_contrastive" and not (self.normalise and not self.popularity_bias):
+            raise ValueError(
+                "`loss`='cosine_contrastive' is of cosines. Use `normalise`=True and "
+                "`popularity_bias`=False."
+            )
+
+
+class ContentTower(RetrievalTower):
+    """Features of an item to a vector, and the mean of the history's such vectors to a query.
+
+    No item has an embedding of its own, so an item that nobody has touched is as good as any other
+    with its content; a vector is an item's, whether it stands in the history or is a candidate,
+    but for the linear layer on top. Items that training never met are no negatives.
+
+    Sources: Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016 (the
+    averaged history); Volkovs et al., "DropoutNet: Addressing Cold Start in Recommender Systems",
+    NeurIPS 2017 (content in place of ids).
+    """
+
+    family = "content_tower"
+    config_type = ContentTowerConfig
+    has_item_ids = False
+    warm_start_fields = ("embedding_dim", "hidden")
+
+    def __init__(self, config: ContentTowerConfig, spec: FeatureSpec):
+        super().__init__(config, spec)
+        if not spec.item:
+            raise ValueError(
+                "Family 'content_tower' knows items by their features, and the FeatureSpec has "
+                "none. Give an items table with columns such as titles and genres."
+            )
+        dim, rows = config.embedding_dim, len(spec.items)
+        widths = config.hidden or (dim,)
+        # Not zeros: nothing would come through the ReLU.
+        self.item_sum = FeatureSum(self._item_features, spec, widths[0], "item", "he_normal")
+        self.first_bias = self.add_weight(name="first_bias", shape=[widths[0]], initializer="zeros")
+        self.hidden_layers = [
+            _dense(f"hidden_{place}", before, width, "relu")
+            for place, (before, width) in enumerate(itertools.pairwise(widths))
+        ]
+        self.candidate_head = _dense("candidate_head", widths[-1], dim)
+        self.history_head = _dense("history_head", widths[-1], dim)
+        self.bias_head = _dense("bias_head", widths[-1], 1) if config.popularity_bias else None
+        self.item_index = _index("item_index", rows, dim + 1)
+        self.history_index = _index("history_index", rows, dim)
+        self.task = RetrievalTask(config, rows, dim + 1, only_met=True)
+
+    # Training.
+
+    def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
+        """The loss of a batch of events, float32 scalar.
+
+        Args:
+            inputs: see `TrainableRecommender.compute_loss`.
+            training: whether there is dropout.
+        """
+        if inputs["item_id"].shape.rank == 2:
+            raise ValueError(
+                "`rows`='windows' is of encoders that heed the order. Use 'events' for "
+                f"{self.family!r}."
+            )
+        draw = self._draw() if training else None
+        # What a large catalogue has beside a batch is not computed, if that can be helped.
+        whole = self.config.negatives == "full" or self.step_options.compiled
+        known = self._states(self._known_item(self._all_rows()), draw) if whole else None
+
+        def states(rows: tf.Tensor) -> tf.Tensor:
+            if known is not None:
+                return tf.gather(known, rows)
+            return self._states(self._known_item(rows), draw)
+
+        if known is not None:
+            mean = mean_of_rows(inputs["history"], self.history_head(known))
+        else:
+            rows, place = tf.unique(tf.concat([[0], tf.reshape(inputs["history"], [-1])], axis=0))
+            place = tf.reshape(place[1:], tf.shape(inputs["history"]))
+            mean = mean_of_rows(place, self.history_head(states(rows)))
+        return self.task(
+            self._embed_query(inputs, mean),
+            inputs["item_id"],
+            lambda rows: self._candidates(states(rows)),
+            inputs["history"],
+            None,
+            self.item_counts,
+            self._draw() if training else tf.zeros([2], tf.int64),
+            inputs.get("sample_weight"),
+            merge=not self.step_options.compiled,
+            lesson=self.lesson,
+            said=None if self.lesson is None else self.lesson.scores(inputs),
+        )
+
+    def refresh(self, chunk: int = 65_536) -> None:
+        """Recomputes the vectors of the whole catalogue, which `logits` uses; after training."""
+        rows = self._all_rows()
+        items, histories = [], []
+        for start in range(0, len(rows), chunk):
+            states = self._states(self._known_item(rows[start : start + chunk]))
+            items.append(self._candidates(states))
+            histories.append(self.history_head(states))
+        self.item_index.assign(tf.concat(items, axis=0))
+        self.history_index.assign(tf.concat(histories, axis=0))
+
+    # The contract.
+
+    def embed_query(self, query: Query) -> tf.Tensor:
+        """float32 [B, embedding_dim + 1]."""
+        return self._embed_query(query, mean_of_rows(query["history"], self.history_index))
+
+    def embed_item(self, item: Query) -> tf.Tensor:
+        """float32 [B, embedding_dim + 1]; `item` holds encoded features."""
+        return self._candidates(self._states(item))
+
+    @staticmethod
+    def search_space(hp: Any) -> dict[str, Any]:
+        """See the contract."""
+        default = ContentTowerConfig()
+        model = {
+            "embedding_dim": hp.Choice("embedding_dim", [32, 64, 128], default=64),
+            "hidden": (hp.Choice("hidden_width", [64, 128, 256, 512], default=256),),
+            "dropout": hp.Float("dropout", 0.0, 0.7, step=0.1, default=default.dropout),
+            "temperature": hp.Float(
+                "temperature", 0.02, 1.0, sampling="log", default=default.temperature
+            ),
+            "user_features": hp.Boolean("user_features", default=default.user_features),
+            "popularity_bias": hp.Boolean("popularity_bias", default=True),
+        }
+        teacher = hp.Choice("teacher", ["none", *_TEACHERS], default="none")
+        with hp.name_scope("training"):
+            training = {
+                "learning_rate": hp.Float(
+                    "learning_rate", 0.0005, 0.05, sampling="log", default=0.005
+                ),
+                "weight_decay": hp.Float("weight_decay", 0.001, 1.0, sampling="log", default=0.1),
+                "batch_size": hp.Choice("batch_size", [512, 1024, 2048, 4096], default=512),
+            }
+        return {
+            "model": model,
+            "training": training,
+            "teacher": teacher if teacher in _TEACHERS else None,
+        }
+
+    # Parts.
+
+    def _all_rows(self) -> tf.Tensor:
+        return tf.range(len(self.spec.items))
+
+    def _states(self, item: Query, draw: tf.Tensor | None = None) -> tf.Tensor:
+        """What the content of items says, float32 [n, last width]; dropout is drawn from `draw`."""
+        rate = self.config.dropout if draw is not None else 0.0
+        if rate:
+            item = {name: left_out(value, rate, draw) for name, value in item.items()}
+        state = self.item_sum(item, self.step_options.compiled) + self.first_bias
+        if not self.config.hidden:
+            return state
+        state = tf.nn.relu(state)
+        for place, layer in enumerate([*self.hidden_layers, None]):
+            if rate:
+                fold = tf.random.experimental.stateless_fold_in(draw, place)
+                state = tf.nn.experimental.stateless_dropout(state, rate, fold)
+            if layer is not None:
+                state = layer(state)
+        return state
+
+    def _candidates(self, states: tf.Tensor) -> tf.Tensor:
+        """float32 [n, embedding_dim + 1]."""
+        vectors = self.candidate_head(states)
+        if self.config.normalise:
+            vectors = on_unit_sphere(vectors)
+        bias = tf.zeros_like(vectors[:, :1]) if self.bias_head is None else self.bias_head(states)
+        return tf.concat([vectors, bias], axis=1)
+
+    def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
+        if self._query_features:
+            total += self.query_sum(self._with_known_features(query), self.step_options.compiled)
+        if self.config.normalise:
+            total = on_unit_sphere(total)
+        return tf.concat([total / self.config.temperature, tf.ones_like(total[:, :1])], axis=1)
+
+    def other_weights(self) -> dict[str, list[tf.Variable]]:
+        layers = {layer.name: layer.weights for layer in (*self.hidden_layers, *self._heads())}
+        return {"first_bias": [self.first_bias], **layers, **super().other_weights()}
+
+    def _heads(self) -> list[tf_keras.layers.Dense]:
+        heads = [self.candidate_head, self.history_head, self.bias_head]
+        return [head for head in heads if head is not None]
+
+
+_TEACHERS = ("ials", "bert")  # that are searched; the second knows what nobody has touched yet
+
+
+def _dense(name: str, before: int, width: int, activation: str | None = None) -> Any:
+    layer = tf_keras.layers.Dense(width, activation=activation, name=name)
+    layer.build([None, before])
+    return layer
+
+
+def _index(name: str, rows: int, dim: int) -> tf.Variable:
+    return tf.Variable(tf.zeros([rows, dim]), trainable=False, name=name)

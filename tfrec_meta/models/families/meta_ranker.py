@@ -1,0 +1,423 @@
+"""A ranker that becomes each user's own by a few rated items, with content features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec_meta.data import Interactions
+from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features.spec import empty_feature
+from tfrec_meta.models.adaptation.learners import LEARNERS, Examples, LearnerConfig, RidgeHead
+from tfrec_meta.models.adaptation.networks import TaskNetwork
+from tfrec_meta.models.base import targets
+from tfrec_meta.models.base.contract import Query, Recommender
+from tfrec_meta.models.families.closed_forms import each_item_once
+from tfrec_meta.models.families.meta_learned import last_of_each
+from tfrec_meta.models.layers.towers import FeatureSum, is_present
+
+_PAIRS_AT_ONCE = 1 << 16  # of users and items; a hundred numbers or two are worked out for each
+_PRIOR_EVENTS = 5.0  # of usual label, that each item's mean starts with
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaRankerConfig:
+    """What is predicted, by which network, and how that adapts.
+
+    Args:
+        target: "rating" predicts values; "click" whether one is of `click_threshold` or more;
+            "interaction" tells the items of events from sampled ones.
+        learner: a key of `metalearning.LEARNERS`. "ridge" has squared errors whatever the target;
+            the others have the log loss of clicks and interactions.
+        inner_steps: on a support set.
+        inner_rate: their learning rate; where it is learned, its start.
+        l2: where the penalty of "ridge" begins.
+        hidden: widths of the dense layers under the head.
+        embedding_dim: d, of each field.
+        item_id: whether there is a field of the item itself.
+        item_statistics: whether there are fields of the item's mean label and number of events.
+        shots: fewest and most events of a support set in meta-training.
+        query: most events of a user that a step of meta-training asks about.
+        negatives: sampled items that it asks about beside them, of "interaction".
+        order: "random" draws both sets from all events of a user; "time" learns from the first.
+        folds: parts of the users; in meta-training the statistics of an item are of other folds.
+        steps: of meta-training; 0 leaves everything as it begins.
+        tasks_per_step: users a step.
+        learning_rate: of meta-training (Adam), which falls to 0 as half a cosine.
+        weight_decay: of the fields' embeddings.
+        click_threshold: the least value that is a click.
+    """
+
+    target: Literal["rating", "click", "interaction"] = "rating"
+    learner: str = "ridge"
+    inner_steps: int = 3
+    inner_rate: float = 0.1
+    l2: float = 1.0
+    hidden: tuple[int, ...] = (64,)
+    embedding_dim: int = 16
+    item_id: bool = True
+    item_statistics: bool = True
+    shots: tuple[int, int] = (0, 30)
+    query: int = 20
+    negatives: int = 60
+    order: Literal["random", "time"] = "random"
+    folds: int = 5
+    steps: int = 400
+    tasks_per_step: int = 32
+    learning_rate: float = 0.01
+    weight_decay: float = 3.0
+    click_threshold: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("target", ("rating", "click", "interaction")),
+            ("learner", tuple(LEARNERS)),
+            ("order", ("random", "time")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}`={getattr(self, name)!r}; use one of {known}.")
+        for name in ("embedding_dim", "query", "negatives", "tasks_per_step"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
+        for name in ("steps", "weight_decay"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use 0 or more.")
+        if not 0 < self.learning_rate < np.inf:
+            raise ValueError(f"`learning_rate`={self.learning_rate}; use a number above 0.")
+        if self.folds < 2:
+            raise ValueError(f"`folds`={self.folds}; use 2 or more.")
+        fewest, most = self.shots
+        if not 0 <= fewest <= most or most < 1:
+            raise ValueError(f"`shots`={self.shots}; use 0 <= fewest <= most, and a most above 0.")
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
+        self.inner_loop()  # what is wrong with it shows now
+
+    @property
+    def has_log_loss(self) -> bool:
+        """Whether predictions are log odds."""
+        return self.target != "rating" and self.learner != RidgeHead.name_in_config
+
+    def inner_loop(self) -> LearnerConfig:
+        """How the learner adapts."""
+        return LearnerConfig(
+            self.inner_steps,
+            self.inner_rate,
+            loss="cross_entropy" if self.has_log_loss else "squared_error",
+            l2=self.l2,
+        )
+
+
+class FieldEmbedding(tf.Module):
+    """Fields of an item and of a user side by side: what a `TaskNetwork` reads.
+
+    Attributes:
+        statistics: float32 Variable [folds + 1, items + 1, 2]: how far the item's mean label is
+            from the usual, and log(1 + events) / 5; in row f > 0 without the users of fold f.
+    """
+
+    def __init__(self, config: MetaRankerConfig, spec: FeatureSpec):
+        super().__init__(name="fields")
+        self.items = self.statistics = None
+        rows, dim = len(spec.items), config.embedding_dim
+        if config.item_id:
+            start = tf.random.normal([rows, dim], stddev=0.1)
+            self.items = tf.Variable(start, name="item")
+        if config.item_statistics:
+            self.statistics = tf.Variable(
+                tf.zeros([config.folds + 1, rows, 2]), trainable=False, name="statistics"
+            )
+        self.of_item = FeatureSum(spec.item, spec, dim, "item", "random_normal")
+        self.of_user = FeatureSum(spec.user, spec, dim, "query", "random_normal")
+        self.features = {
+            name: tf.Variable(tf.zeros(value.shape, value.dtype), trainable=False, name=name)
+            for name, value in spec.encode_items(None).items()
+        }
+        self.met = tf.Variable(tf.zeros([rows]), trainable=False, name="met")
+        fields = int(config.item_id) + len(spec.item)
+        self.item_width = max(fields * dim + 2 * int(config.item_statistics), 1)
+        self.width = self.item_width + len(spec.user) * dim
+
+    def item_fields(self, rows: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
+        """float32 [n, item_width] of item rows int32 [n], by statistics of folds int32 [n]."""
+        fields = []
+        if self.items is not None:
+            # What training never met has its random start: content alone speaks for it.
+            met = tf.gather(self.met, rows)[:, None]
+            fields.append(met * tf.gather(self.items, rows))
+        known = {name: tf.gather(table, rows) for name, table in self.features.items()}
+        fields += self.of_item.vectors(known)
+        if self.statistics is not None:
+            fields.append(tf.gather_nd(self.statistics, tf.stack([fold, rows], axis=1)))
+        return tf.concat(fields, axis=1) if fields else tf.ones([tf.size(rows), 1])
+
+    def __call__(self, inputs: Mapping[str, Any]) -> tf.Tensor:
+        """float32 [T, N, width].
+
+        Args:
+            inputs: `fields` float32 [T, N, item_width]; or `item` int32 [T, N] and `fold` int32
+                [T, N], of which these are made. `user`: the encoding of each user feature,
+                [T, n, w], of which the first row counts.
+        """
+        if "fields" in inputs:
+            fields = inputs["fields"]
+        else:
+            item = inputs["item"]
+            shape = [tf.shape(item)[0], tf.shape(item)[1], self.item_width]
+            flat = tf.reshape(item, [-1]), tf.reshape(inputs["fold"], [-1])
+            fields = tf.reshape(self.item_fields(*flat), shape)
+        if not inputs["user"]:
+            return fields
+        own = {name: values[:, 0] for name, values in inputs["user"].items()}
+        user = tf.concat(self.of_user.vectors(own), axis=1)[:, None]
+        return tf.concat([fields, tf.repeat(user, tf.shape(fields)[1], axis=1)], axis=2)
+
+
+class MetaRanker(Recommender, tf.Module):
+    """Fields of user and item, dense layers and a head; what a learner adapts becomes the user's.
+
+    Without support the answer is where the adaptation begins: by the features of user and item and
+    what others made of the item. A query's history has no labels, so that only of "interaction"
+    `logits` adapts to it; ratings and clicks are given to `adapt`.
+
+    Attributes:
+        learner: one of `metalearning.LEARNERS`, over a `TaskNetwork`.
+        item_fields: float32 Variable [items + 1, w], what of the network's input is the item's.
+        bounds: float32 Variable [2], the least and the greatest label of the training data.
+
+    Sources: Lee et al., "MeLU: Meta-Learned User Preference Estimator for Cold-Start
+    Recommendation", KDD 2019, for gradient steps of each user's own; and of each learner.
+    """
+
+    family = "meta_ranker"
+    config_type = MetaRankerConfig
+    adapts_by_features = True
+
+    def __init__(self, config: MetaRankerConfig, spec: FeatureSpec):
+        super().__init__(name=self.family)
+        self._begin(config, spec)
+        self.fields = FieldEmbedding(config, spec)
+        network = TaskNetwork(self.fields.width, config.hidden, self.fields)
+        self.learner = LEARNERS[config.learner](network, config.inner_loop())
+        self.item_fields = tf.Variable(
+            tf.zeros([len(spec.items), self.fields.item_width]), trainable=False, name="item_fields"
+        )
+        self.bounds = tf.Variable([0.0, 1.0], trainable=False, name="bounds")
+
+    # Learning.
+
+    def fit(self, data: Interactions) -> None:
+        """Takes in what is counted, and begins at the usual label;
+        `metalearning.rankers.learn_start` learns the rest."""
+        self.observe(data)
+        config, fields = self.config, self.fields
+        for name, value in self.spec.encode_items(data.items).items():
+            fields.features[name].assign(value)
+        counts = self.item_counts.numpy()
+        fields.met.assign(np.concatenate([[0.0], counts > 0]).astype(np.float32))
+        labels = self.labels(data.events["value"].to_numpy())
+        usual = float(labels.mean())
+        if config.target == "rating":
+            self.bounds.assign([labels.min(), labels.max()])
+        if fields.statistics is not None:
+            fields.statistics.assign(self._statistics(data, labels, usual))
+        start = usual
+        if config.target == "interaction":
+            start = config.query / (config.query + config.negatives)
+        if config.has_log_loss:
+            start = float(np.log(start + 1e-3) - np.log(1.0 - start + 1e-3))
+        self.learner.network.fast["head/bias"].assign([[start]])
+        self.refresh()
+
+    def labels(self, value: np.ndarray) -> np.ndarray:
+        """float32 [n], what is learned of events with these values."""
+        if self.config.target == "interaction":
+            return np.ones(len(value), np.float32)
+        labels = targets.labels_of(self.config.target, value, self.config.click_threshold)
+        return np.asarray(labels, np.float32)
+
+    def folds(self, users: np.ndarray) -> np.ndarray:
+        """int32 [n], 1 to `folds`: the part that users, as rows of the spec, belong to."""
+        return (1 + users % self.config.folds).astype(np.int32)
+
+    def refresh(self) -> None:
+        """Recomputes the fields of the catalogue; after training."""
+        rows = tf.range(len(self.spec.items))
+        parts = [
+            self.fields.item_fields(part, tf.zeros_like(part))
+            for part in tf.split(rows, [*_chunks(len(self.spec.items), 65_536)])
+        ]
+        self.item_fields.assign(tf.concat(parts, axis=0))
+
+    def _statistics(self, data: Interactions, labels: np.ndarray, usual: float) -> np.ndarray:
+        rows = len(self.spec.items)
+        item = self.spec.items.encode(data.events["item_id"])
+        fold = self.folds(self.spec.users.encode(data.events["user_id"]))
+        found = np.zeros((self.config.folds + 1, rows, 2), np.float32)
+        for left_out in range(self.config.folds + 1):
+            kept = (fold != left_out) & (item > 0)
+            count = np.bincount(item[kept], minlength=rows)
+            total = np.bincount(item[kept], labels[kept] - usual, minlength=rows)
+            found[left_out, :, 0] = total / (count + _PRIOR_EVENTS)
+            found[left_out, :, 1] = np.log1p(count) / 5.0
+        return found
+
+    # Adapting.
+
+    @property
+    def default_label(self) -> float:
+        """What an item of a support set counts as that has no label: as liked."""
+        return float(self.bounds[1])
+
+    def adapt(
+        self,
+        items: tf.Tensor,
+        labels: tf.Tensor,
+        features: Mapping[str, tf.Tensor] | None = None,
+        asked: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores for newcomers with these support sets.
+
+        Args:
+            items: int32 [B, S] item rows, 0 for blanks and unknown ones, which count for nothing;
+                of an item that is there twice, the last counts.
+            labels: float32 [B, S], ratings, or from 0 (not for me) to 1; they are cut to what
+                training saw, and an item whose label is no number counts for nothing.
+            features: the encoding of user features by name, [B, w]; those left out are unknown.
+            asked: int32 [B, C] item rows; by default the catalogue.
+
+        Returns:
+            float32 [B, C] or [B, catalogue], the rating or the logit, and how many events were
+            used, int32 [B].
+        """
+        items = tf.where(tf.math.is_finite(labels), last_of_each(items), 0)
+        used = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1)
+        return self._adapted(items, labels, features or {}, asked), used
+
+    def _adapted(
+        self,
+        support: tf.Tensor,
+        labels: tf.Tensor,
+        features: Mapping[str, tf.Tensor],
+        items: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """float32 [B, C] of items int32 [B, C], or of the catalogue."""
+        batch, network = tf.shape(support)[0], self.learner.network
+        user = {}
+        for feature in self.spec.user:
+            empty = tf.repeat(tf.constant(empty_feature(feature, 1)), batch, axis=0)
+            user[feature.name] = features.get(feature.name, empty)[:, None]
+        there = tf.cast(support > 0, tf.float32)
+        low, high = tf.unstack(tf.convert_to_tensor(self.bounds))
+        cut = tf.where(there > 0, tf.clip_by_value(labels, low, high), 0.0)
+        fields = tf.convert_to_tensor(self.item_fields)
+        inputs = {"fields": tf.gather(fields, support), "user": user}
+        weights = self.learner.adapt(Examples(inputs, cut, there))
+        if items is not None:
+            return network.predict(weights, {"fields": tf.gather(fields, items), "user": user})
+        size = self.spec.catalogue_size
+        width = tf.clip_by_value(_PAIRS_AT_ONCE // tf.maximum(batch, 1), 1, size)
+        starts = tf.range(1, size + 1, width)
+
+        def block(start: tf.Tensor) -> tf.Tensor:
+            rows = tf.minimum(start + tf.range(width), size)  # the last block repeats the last item
+            own = tf.repeat(tf.gather(fields, rows)[None], batch, axis=0)
+            return network.predict(weights, {"fields": own, "user": user})
+
+        blocks = tf.map_fn(
+            block, starts, fn_output_signature=tf.TensorSpec([None, None]), parallel_iterations=1
+        )
+        side_by_side = tf.reshape(tf.transpose(blocks, [1, 0, 2]), [batch, tf.size(starts) * width])
+        return tf.ensure_shape(side_by_side[:, :size], [None, size])
+
+    # The contract.
+
+    @property
+    def targets(self) -> Sequence[str]:
+        return () if self.config.target == "interaction" else (self.config.target,)
+
+    @property
+    def objective(self) -> str:
+        metrics = {"click": targets.AUC, "rating": targets.RMSE}
+        return metrics.get(self.config.target, targets.NDCG)
+
+    def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
+        history = each_item_once(query["history"])
+        if self.targets:
+            history = tf.zeros_like(history)
+        return self._adapted(history, tf.ones(tf.shape(history)), query, items)
+
+    def predictions(self, query: Query, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = self.logits(query, items)
+        if self.config.target == "click" and not self.config.has_log_loss:
+            return {"click": tf.clip_by_value(logits, 0.0, 1.0)}
+        return {target: targets.prediction_of(target, logits) for target in self.targets}
+
+    def has_evidence(self, query: Query) -> tf.Tensor:
+        """Of a click or a rating always: what is usual, and of the item, goes for anyone."""
+        if self.targets:
+            return tf.ones([tf.shape(query["user_id"])[0]], tf.bool)
+        known = tf.reduce_any(query["history"] > 0, axis=1)
+        for feature in self.spec.user:
+            if feature.name in query:
+                known |= is_present(feature, query[feature.name])[:, 0]
+        return known
+
+    def serving_functions(self) -> dict[str, Any]:
+        """See the contract; `adapt` beside them."""
+        return {**super().serving_functions(), "adapt": self.adapt}
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: variable.numpy() for name, variable in self._named().items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        for name, variable in self._named().items():
+            variable.assign(state[name])
+
+    def _named(self) -> dict[str, tf.Variable]:
+        fields, learner = self.fields, self.learner
+        found = {"item_counts": self.item_counts, "bounds": self.bounds, "met": fields.met}
+        found["item_fields"] = self.item_fields
+        for name, variable in (("item", fields.items), ("statistics", fields.statistics)):
+            if variable is not None:
+                found[name] = variable
+        for side, part in (("item", fields.of_item), ("user", fields.of_user)):
+            found |= {f"{side}.{feature.name}": table for feature, table in part.tables()}
+        found |= {f"encoded.{name}": table for name, table in fields.features.items()}
+        found |= {f"fast.{name}": weight for name, weight in learner.network.fast.items()}
+        found |= {f"rate.{name}": rate for name, rate in getattr(learner, "rates", {}).items()}
+        if isinstance(learner, RidgeHead):
+            found["log_l2"] = learner.log_l2
+        return found
+
+    @staticmethod
+    def search_space(hp: Any) -> dict[str, dict[str, Any]]:
+        """See the contract. The target is no matter of taste: it is the strategy's."""
+        default = MetaRankerConfig()
+        model = {
+            "learner": hp.Choice("learner", list(LEARNERS), default=default.learner),
+            "inner_steps": hp.Int("inner_steps", 1, 8, default=default.inner_steps),
+            "inner_rate": hp.Float(
+                "inner_rate", 0.003, 1.0, sampling="log", default=default.inner_rate
+            ),
+            "l2": hp.Float("l2", 0.1, 100.0, sampling="log", default=default.l2),
+            "embedding_dim": hp.Choice("embedding_dim", [8, 16, 32], default=16),
+            "hidden": (64, 64) if hp.Boolean("second_layer", default=False) else default.hidden,
+            "item_id": hp.Boolean("item_id", default=default.item_id),
+            "learning_rate": hp.Float(
+                "learning_rate", 0.001, 0.05, sampling="log", default=default.learning_rate
+            ),
+            "weight_decay": hp.Float(
+                "weight_decay", 0.01, 10.0, sampling="log", default=default.weight_decay
+            ),
+        }
+        return {"model": model, "training": {}}
+
+
+def _chunks(size: int, chunk: int) -> list[int]:
+    whole, rest = divmod(size, chunk)
+    return [chunk] * whole + [rest] * bool(rest)

@@ -1,0 +1,378 @@
+"""The two-tower retrieval model: a `tfrs.Model` with `tfrs.tasks.Retrieval`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_args
+
+import tensorflow as tf
+
+from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.features import FeatureSpec, Vocabulary
+from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.base.retrieval_tower import RetrievalTower
+from tfrec_meta.models.layers.history_encoders import EncoderName, history_encoder, mean_states
+from tfrec_meta.models.layers.item_embeddings import ItemInitializer, initialised
+from tfrec_meta.models.layers.towers import mean_of_rows, multilayer_perceptron, on_unit_sphere
+from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTowerConfig(RetrievalLossConfig):
+    """Shape and loss of a two-tower model; the loss's arguments are `RetrievalLossConfig`'s.
+
+    Args:
+        embedding_dim: d, of ids, features and both towers.
+        hidden: widths of the dense layers on top of each tower; none leaves the sum of embeddings.
+        user_id: whether the query tower has an embedding of the user.
+        user_features: whether the query tower takes the user's and the context's features.
+        item_features: whether the candidate tower takes the item's features.
+        share_item_embeddings: whether history and candidates use one table of item embeddings.
+        item_initializer: what item embeddings begin as (`models.item_embeddings`); "item2vec" and
+            "spectral" decompose a matrix of items, "words" needs texts or categories of these.
+        normalise: whether both towers end on the unit sphere.
+        popularity_bias: whether each item has a bias, which starts at its log popularity.
+        encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
+            quickest by far; "none" leaves the user's id and features alone, as in matrix
+            factorisation.
+        encoder_length: the latest items that an encoder other than "mean" reads.
+        encoder_layers: of "gru", "convolution" and "transformer".
+        encoder_heads: of "transformer"; a divisor of `embedding_dim`.
+        encoder_dropout: share of each encoder layer's values left out in training, in [0, 1).
+    """
+
+    embedding_dim: int = 64
+    hidden: tuple[int, ...] = ()
+    user_id: bool = False
+    user_features: bool = False
+    item_features: bool = True
+    share_item_embeddings: bool = True
+    item_initializer: ItemInitializer = "random"
+    normalise: bool = True
+    popularity_bias: bool = True
+    encoder: EncoderName = "mean"
+    encoder_length: int = 50
+    encoder_layers: int = 2
+    encoder_heads: int = 2
+    encoder_dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.encoder == "none" and not (self.user_id or self.user_features):
+            raise ValueError(
+                "`encoder`='none' leaves nothing to tell users apart. Use `user_id`=True or "
+                "`user_features`=True."
+            )
+        if self.embedding_dim < 1:
+            raise ValueError(f"`embedding_dim`={self.embedding_dim}; use 1 or more.")
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
+        if self.loss == "cosine_contrastive" and not (self.normalise and not self.popularity_bias):
+            raise ValueError(
+                "`loss`='cosine_contrastive' is of cosines. Use `normalise`=True and "
+                "`popularity_bias`=False."
+            )
+        if self.item_initializer not in get_args(ItemInitializer):
+            raise ValueError(
+                f"`item_initializer`={self.item_initializer!r}; use one of "
+                f"{get_args(ItemInitializer)}."
+            )
+        if self.encoder not in get_args(EncoderName):
+            raise ValueError(f"`encoder`={self.encoder!r}; use one of {get_args(EncoderName)}.")
+        for name in ("encoder_length", "encoder_layers", "encoder_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
+        if self.encoder == "transformer" and self.embedding_dim % self.encoder_heads:
+            raise ValueError(
+                f"`encoder_heads`={self.encoder_heads} don't share `embedding_dim`="
+                f"{self.embedding_dim} evenly. Use a divisor of it."
+            )
+        if not 0 <= self.encoder_dropout < 1:
+            raise ValueError(f"`encoder_dropout`={self.encoder_dropout}; use a share in [0, 1).")
+
+
+class TwoTower(RetrievalTower):
+    """Query tower (id, history, features) and candidate tower (id, features), joined by a product.
+
+    The query embedding carries 1 / temperature and a constant 1, the item embedding its bias, so
+    that a plain dot product of the two is the logit.
+
+    Sources: Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016 (the
+    averaged history); Yi et al., RecSys 2019 (in-batch softmax with logQ).
+    """
+
+    family = "two_tower"
+    config_type = TwoTowerConfig
+
+    def __init__(self, config: TwoTowerConfig, spec: FeatureSpec):
+        super().__init__(config, spec)
+        dim, items = config.embedding_dim, len(spec.items)
+        self.history_embedding = (
+            self.item_embedding
+            if config.share_item_embeddings
+            else self._table("history_embedding", items)
+        )
+        self.item_bias = self.add_weight(
+            name="item_bias", shape=[items], initializer="zeros", trainable=config.popularity_bias
+        )
+        self.query_layers = multilayer_perceptron(config.hidden, dim, "query_layers")
+        self.item_layers = multilayer_perceptron(config.hidden, dim, "item_layers")
+        self.history_encoder = (
+            None
+            if config.encoder in ("mean", "none")
+            else history_encoder(
+                config.encoder,
+                dim,
+                config.encoder_length,
+                config.encoder_layers,
+                config.encoder_heads,
+                config.encoder_dropout,
+            )
+        )
+        self.item_index = tf.Variable(
+            tf.zeros([items, dim + 1]), trainable=False, name="item_index"
+        )
+        self.task = RetrievalTask(config, items, dim + 1)
+        for layers in (self.query_layers, self.item_layers):
+            if layers is not None:
+                layers.build([None, dim])
+
+    # Training.
+
+    def prepare(self, data: Interactions | StreamedInteractions) -> None:
+        super().prepare(data)
+        if self.config.popularity_bias:
+            prior = self._prior_logits()
+            self.item_bias.assign(tf.concat([tf.reduce_min(prior, keepdims=True), prior], axis=0))
+        if self.config.item_initializer != "random":
+            if not isinstance(data, Interactions):
+                raise ValueError(
+                    f"`item_initializer`={self.config.item_initializer!r} reads all events at "
+                    "once, and these are streamed. Use 'random'."
+                )
+            start = self.item_embedding.numpy()
+            found = initialised(self.config.item_initializer, data, self.spec, start)
+            self.item_embedding.assign(found)
+            self.history_embedding.assign(found)  # the same one, if they are shared
+
+    def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
+        """The loss of a batch of events.
+
+        Args:
+            inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
+                optionally a `sample_weight` float32 [B] of each event. Or a batch of
+                `user_windows`, each of whose targets then is such an event.
+        """
+        draw = self._draw() if training else None
+        query: Query
+        if inputs["item_id"].shape.rank == 2:
+            query, vector, window = self._events_of_windows(inputs, draw)
+            own = tf.concat([inputs["history"], inputs["item_id"]], axis=1)
+        else:
+            query, window = inputs, None
+            vector = self._encode_history(inputs["history"], draw)
+            own = inputs["history"]
+        return self.task(
+            self._embed_query(query, vector),
+            query["item_id"],
+            self._embed_known_items,
+            own,
+            window,
+            self.item_counts,
+            self._draw() if training else tf.zeros([2], tf.int64),
+            query.get("sample_weight"),
+            merge=not self.step_options.compiled,
+            lesson=self.lesson,
+            said=None if self.lesson is None else self.lesson.scores(query),
+        )
+
+    def refresh(self, chunk: int = 65_536) -> None:
+        """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
+        if self.config.popularity_bias:
+            # An unknown item is as popular as the least popular known one.
+            known = self.item_bias[1:]
+            self.item_bias.assign(tf.concat([tf.reduce_min(known, keepdims=True), known], axis=0))
+        rows = tf.range(self.item_index.shape[0])
+        parts = [
+            self._embed_known_items(rows[start : start + chunk])
+            for start in range(0, len(rows), chunk)
+        ]
+        self.item_index.assign(tf.concat(parts, axis=0))
+
+    # The contract.
+
+    def embed_query(self, query: Query) -> tf.Tensor:
+        """float32 [B, embedding_dim + 1]."""
+        return self._embed_query(query, self._encode_history(query["history"]))
+
+    def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
+        """The query tower above the encoded history, float32 [B, embedding_dim]."""
+        if self.user_embedding is not None:
+            total += self._user_vectors(query["user_id"])
+        if self._query_features:
+            total += self.query_sum(self._with_known_features(query), self.step_options.compiled)
+        if self.query_layers is not None:
+            total = self.query_layers(total)
+        if self.config.normalise:
+            total = on_unit_sphere(total)
+        one = tf.ones([tf.shape(total)[0], 1])
+        return tf.concat([total / self.config.temperature, one], axis=1)
+
+    def embed_item(self, item: Query) -> tf.Tensor:
+        """float32 [B, embedding_dim + 1]; `item` holds item_id int32 [B] and encoded features."""
+        rows = item["item_id"]
+        total = self._item_vectors_by_id(rows)
+        if self._item_features:
+            total += self.item_sum(item, self.step_options.compiled)
+        if self.item_layers is not None:
+            total = self.item_layers(total)
+        if self.config.normalise:
+            total = on_unit_sphere(total)
+        return tf.concat([total, tf.gather(self.item_bias, rows)[:, None]], axis=1)
+
+    def has_evidence(self, query: Query) -> tf.Tensor:
+        if self.config.encoder == "none":
+            return self._evidence_beside_history(query)
+        return super().has_evidence(query)
+
+    @staticmethod
+    def search_space(hp: Any) -> dict[str, Any]:
+        """See the contract. The encoder decides what else there is to set, and the rows."""
+        default = TwoTowerConfig()
+        model = {
+            "embedding_dim": hp.Choice("embedding_dim", [16, 32, 64, 128, 256], default=64),
+            "hidden": (128,) if hp.Boolean("hidden_layer", default=False) else (),
+            "user_id": hp.Boolean("user_id", default=default.user_id),
+            "user_features": hp.Boolean("user_features", default=default.user_features),
+            "item_features": hp.Boolean("item_features", default=default.item_features),
+            "share_item_embeddings": hp.Boolean("share_item_embeddings", default=True),
+            "item_initializer": hp.Choice(
+                "item_initializer",
+                ["random", "item2vec", "spectral", "lightgcn"],
+                default=default.item_initializer,
+            ),
+            "popularity_bias": hp.Boolean("popularity_bias", default=True),
+            **_loss_space(hp, default),
+            **_encoder_space(hp, default),
+        }
+        # Two parents that stand side by side KerasTuner doesn't know.
+        with hp.conditional_scope("negatives", ["full"]):
+            teacher = hp.Choice("teacher", ["none", *_TEACHERS], default="none")
+        taught = teacher in _TEACHERS and model["loss"] == "softmax"
+        return {
+            "model": model,
+            "training": _recipe_space(hp),
+            "teacher": teacher if taught else None,
+        }
+
+    # Parts.
+
+    def _encode_history(self, rows: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
+        """int32 [B, H] to float32 [B, embedding_dim]; dropout is drawn from `draw`, int64 [2]."""
+        if self.config.encoder == "none":
+            return tf.zeros([tf.shape(rows)[0], self.config.embedding_dim])
+        if self.history_encoder is None:
+            return mean_of_rows(rows, self.history_embedding)
+        return self.history_encoder(rows, self.history_embedding, draw)
+
+    def _events_of_windows(
+        self, windows: Query, draw: tf.Tensor | None
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """The targets of windows as events: their queries, encoded histories, and windows' rows."""
+        rows = windows["history"]
+        named = tf.cast(rows > 0, tf.float32)[:, :, None]
+        inputs = named * tf.gather(self.history_embedding, rows)
+        if self.config.encoder == "none":
+            states = tf.zeros_like(inputs)
+        elif self.history_encoder is None:
+            states = mean_states(inputs, rows)
+        else:
+            states = self.history_encoder.states(inputs, draw)
+        place = tf.where(windows["item_id"] > 0)
+        events = {
+            name: tf.gather_nd(value, place)
+            for name, value in windows.items()
+            if name not in ("user_id", "history")
+        }
+        events["user_id"] = tf.gather(windows["user_id"], place[:, 0])
+        earlier = tf.range(rows.shape[1], dtype=tf.int64)[None, :] <= place[:, 1:]
+        events["history"] = tf.where(earlier, tf.gather(rows, place[:, 0]), 0)
+        return events, tf.gather_nd(states, place), place[:, 0]
+
+    def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
+        found, items = super().rows_of_tokens(), self.spec.items
+        if self.config.popularity_bias:
+            found["item_bias"] = (self.item_bias, items)
+        if not self.config.share_item_embeddings:
+            found["history_embedding"] = (self.history_embedding, items)
+        return found
+
+    def other_weights(self) -> dict[str, list[tf.Variable]]:
+        layers = {
+            "query": self.query_layers,
+            "item": self.item_layers,
+            self.config.encoder: self.history_encoder,
+        }
+        own = {part: layer.weights for part, layer in layers.items() if layer is not None}
+        return {**own, **super().other_weights()}
+
+
+_ENCODERS = [name for name in get_args(EncoderName) if name != "none"]
+_TEACHERS = ("ease", "ials")  # that are searched: solved in a moment, and good alone
+_IN_ORDER = [name for name in _ENCODERS if name != "mean"]  # these heed the order
+
+
+def _loss_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
+    """The loss, and whom it compares with."""
+    chosen = {
+        "loss": hp.Choice("loss", ["softmax", "binary_cross_entropy", "bpr"], default=default.loss),
+        "negatives": hp.Choice(
+            "negatives", ["in_batch", "mixed", "full"], default=default.negatives
+        ),
+        "temperature": hp.Float(
+            "temperature", 0.02, 1.0, sampling="log", default=default.temperature
+        ),
+        "mask_positives": hp.Boolean("mask_positives", default=default.mask_positives),
+    }
+    with hp.conditional_scope("loss", ["softmax"]):
+        chosen["label_smoothing"] = hp.Float(
+            "label_smoothing", 0.0, 0.3, step=0.05, default=default.label_smoothing
+        )
+    return chosen
+
+
+def _encoder_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
+    """The encoder, and what the chosen one has to set; None for what it has not."""
+    chosen = {"encoder": hp.Choice("encoder", _ENCODERS, default=default.encoder)}
+    with hp.conditional_scope("encoder", _IN_ORDER):
+        chosen["encoder_length"] = hp.Choice(
+            "encoder_length", [20, 50, 100], default=default.encoder_length
+        )
+    with hp.conditional_scope("encoder", ["gru", "convolution", "transformer"]):
+        chosen["encoder_layers"] = hp.Int("encoder_layers", 1, 3, default=default.encoder_layers)
+        chosen["encoder_dropout"] = hp.Float(
+            "encoder_dropout", 0.0, 0.5, step=0.1, default=default.encoder_dropout
+        )
+    with hp.conditional_scope("encoder", ["transformer"]):
+        chosen["encoder_heads"] = hp.Choice(
+            "encoder_heads", [1, 2, 4], default=default.encoder_heads
+        )
+    return chosen
+
+
+def _recipe_space(hp: Any) -> dict[str, Any]:
+    """Fields of `TrainingConfig`, whose defaults these are."""
+    with hp.conditional_scope("encoder", _IN_ORDER), hp.name_scope("training"):
+        # An event a row, each with a history of its own, would take such an encoder minutes.
+        rows = hp.Fixed("rows", "windows")
+    with hp.name_scope("training"):
+        return {
+            "rows": rows,
+            "learning_rate": hp.Float("learning_rate", 0.0005, 0.05, sampling="log", default=0.005),
+            "weight_decay": hp.Float("weight_decay", 0.001, 1.0, sampling="log", default=0.1),
+            "batch_size": hp.Choice("batch_size", [256, 512, 1024, 2048], default=512),
+            "history_length": hp.Choice("history_length", [50, 100, 200], default=100),
+            "history_dropout": hp.Float("history_dropout", 0.0, 0.5, step=0.1, default=0.0),
+            "user_dropout": hp.Float("user_dropout", 0.0, 0.5, step=0.1, default=0.1),
+            "user_balance": hp.Float("user_balance", 0.0, 1.0, step=0.25, default=0.5),
+        }

@@ -1,0 +1,300 @@
+"""The loss of a retrieval model: which candidates a batch is compared with, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import tensorflow as tf
+
+from tfrec_meta.keras import tf_keras
+from tfrec_meta.models.layers.towers import stands_in
+from tfrec_meta.models.losses import retrieval_losses
+from tfrec_meta.models.losses.teacher_loss import Lesson, LessonConfig
+
+LossName = Literal["softmax", "bpr", "binary_cross_entropy", "cosine_contrastive"]
+Negatives = Literal["in_batch", "mixed", "uniform", "full"]
+LogQ = Literal["counts", "streaming", "none"]
+EmbedItems = Callable[[tf.Tensor], tf.Tensor]
+
+_NEW_GAP = 0.05  # what the latest gap between two batches with an item adds to the running mean
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalLossConfig(LessonConfig):
+    """How a retrieval model learns what was chosen from what was not, and from a teacher.
+
+    What begins with `teacher_` is `LessonConfig`'s.
+
+    Args:
+        temperature: divides the logits.
+        loss: "softmax"; "bpr" (Rendle et al., UAI 2009); "binary_cross_entropy", calibrated for
+            sampled negatives (gBCE, Petrov and Macdonald, RecSys 2023); or "cosine_contrastive"
+            (Mao et al., CIKM 2021), which needs towers on the unit sphere and no bias.
+        negatives: "in_batch", the items that the others of the batch chose; "uniform", items drawn
+            from the catalogue; "mixed", both (Yang et al., "Mixed Negative Sampling for Learning
+            Two-tower Neural Networks in Recommendations", WWW 2020); "full", the whole catalogue:
+            exact, and the best choice where a batch times the catalogue fits.
+        uniform_negatives: drawn for each step of "uniform" and "mixed", with replacement, and
+            shared by the batch.
+        memory: items of the latest batches that are negatives of "in_batch" and "mixed" as well,
+            with the embeddings that they had then (Wang et al., "Cross-Batch Memory for Embedding
+            Learning", CVPR 2020).
+        hard_negatives: of each row, only so many with the highest logits count; 0 for all.
+        mask_positives: whether items of the user's own history are no negatives.
+        logq: how negatives of a softmax are corrected by their chance of being there (Yi et al.,
+            "Sampling-Bias-Corrected Neural Modeling", RecSys 2019): "counts" knows the data's
+            popularity, "streaming" estimates it from the batches as they come (their algorithm 2),
+            "none" corrects nothing.
+        label_smoothing: share of a softmax's label that is spread over all candidates, in [0, 1).
+        calibration: t of gBCE, in [0, 1]; 0 for plain binary cross-entropy.
+        margin: of "cosine_contrastive", in [-1, 1].
+        negative_weight: of "cosine_contrastive".
+    """
+
+    temperature: float = 0.25
+    loss: LossName = "softmax"
+    negatives: Negatives = "in_batch"
+    uniform_negatives: int = 1000
+    memory: int = 0
+    hard_negatives: int = 0
+    mask_positives: bool = True
+    logq: LogQ = "counts"
+    label_smoothing: float = 0.0
+    calibration: float = 0.75
+    margin: float = 0.4
+    negative_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.temperature > 0:
+            raise ValueError(f"`temperature`={self.temperature}; use a number above 0.")
+        for name, allowed in (("loss", LossName), ("negatives", Negatives), ("logq", LogQ)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(
+                    f"`{name}`={getattr(self, name)!r}; use one of {get_args(allowed)}."
+                )
+        for name, least in (("uniform_negatives", 1), ("memory", 0), ("hard_negatives", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}`={getattr(self, name)}; use {least} or more.")
+        if self.memory and self.negatives not in ("in_batch", "mixed"):
+            raise ValueError(
+                f"`memory`={self.memory} with `negatives`={self.negatives!r}; only 'in_batch' and "
+                "'mixed' remember earlier batches. Use 0."
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"`label_smoothing`={self.label_smoothing}; use a share in [0, 1).")
+        if not 0 <= self.calibration <= 1:
+            raise ValueError(f"`calibration`={self.calibration}; use a number from 0 to 1.")
+        if not -1 <= self.margin <= 1:
+            raise ValueError(f"`margin`={self.margin}; use a cosine, from -1 to 1.")
+        if not self.negative_weight > 0:
+            raise ValueError(f"`negative_weight`={self.negative_weight}; use a number above 0.")
+
+    def check_teachable(self) -> None:
+        """Raises:
+        ValueError: if a teacher, who speaks of the whole catalogue, could not be heard.
+        """
+        if self.negatives != "full" or self.loss != "softmax":
+            raise ValueError(
+                f"`negatives`={self.negatives!r} and `loss`={self.loss!r}, but a teacher speaks of "
+                "the whole catalogue. Use 'full' and 'softmax'."
+            )
+
+
+class RetrievalTask(tf_keras.layers.Layer):
+    """The loss of a batch: what `tfrs.tasks.Retrieval` computes, and more.
+
+    Candidates of a softmax that a batch names several times are scored once, and counted as often
+    as they are named: the same loss, in a fraction of the time where items repeat.
+
+    Args:
+        config: how.
+        items: rows of the item vocabulary.
+        dim: of the embeddings.
+        only_met: whether items that training never met are no negatives: it would be the content of
+            such an item alone that learned to be unlikely.
+    """
+
+    def __init__(self, config: RetrievalLossConfig, items: int, dim: int, only_met: bool = False):
+        super().__init__(name="retrieval_task")
+        self._config = config
+        self._items = items
+        self._only_met = only_met
+        if config.memory:
+            self._remembered = self._training_only("remembered", [config.memory], tf.int32)
+            self._vectors = self._training_only("remembered_vectors", [config.memory, dim])
+            self._next = self._training_only("remember_next", [], tf.int64)
+        if config.logq == "streaming":
+            self._last = self._training_only("last_met", [items])
+            self._gap = self._training_only("mean_gap", [items])
+            self._steps = self._training_only("steps_met", [])
+
+    def call(
+        self,
+        query: tf.Tensor,
+        items: tf.Tensor,
+        embed_items: EmbedItems,
+        own: tf.Tensor,
+        owner: tf.Tensor | None,
+        counts: tf.Tensor,
+        draw: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+        merge: bool = True,
+        lesson: Lesson | None = None,
+        said: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """The mean loss, float32 scalar.
+
+        Args:
+            query: float32 [B, d].
+            items: int32 [B], what each query chose.
+            embed_items: item rows int32 [n] to float32 [n, d].
+            own: int32 [W, H], the items of users, 0 pads.
+            owner: int64 [B], whose row of `own` a query's is; None where W is B, in order.
+            counts: float32 [catalogue], interactions of each item in the training data.
+            draw: int64 [2], what negatives are drawn from.
+            sample_weight: float32 [B].
+            merge: whether repeated candidates of a softmax are scored once; their number then is
+                known only when the step runs.
+            lesson: of a teacher; only where the whole catalogue are negatives.
+            said: float32 [B, catalogue], what `lesson.scores` gave for these queries.
+        """
+        config = self._config
+        merge &= config.loss == "softmax"  # others can't be counted by a shift of the logit
+        rows, place, times = self._candidates(items, draw, merge)
+        vectors = embed_items(rows)
+        chosen = tf.reduce_sum(query * tf.gather(vectors, place), axis=1)
+        if config.memory:
+            rows = tf.concat([rows, self._remembered.read_value()], axis=0)
+            vectors = tf.concat([vectors, self._vectors.read_value()], axis=0)
+            there = tf.cast(self._remembered > 0, tf.float32)  # it is not full at first
+            times = tf.concat([times, there], axis=0)
+        others = tf.matmul(query, vectors, transpose_b=True)
+        if config.loss == "softmax" and config.negatives != "full":
+            shift = tf.math.log(tf.maximum(times, 1.0))
+            chance = self._chance(rows, items, counts)
+            if chance is not None:
+                log_chance = tf.math.log(tf.maximum(chance, 1e-6))
+                shift -= log_chance
+                chosen -= tf.gather(log_chance, place)
+            others += shift
+        allowed = (rows != items[:, None]) & (times > 0)
+        if config.mask_positives:
+            met = stands_in(own, rows, self._items)
+            allowed &= ~(met if owner is None else tf.gather(met, owner))
+        taught = None
+        if lesson is not None:
+            heard = allowed | (rows == items[:, None])
+            taught = lesson.of_scores(tf.where(heard, others, retrieval_losses.MASKED), said)
+        if self._only_met:
+            allowed &= tf.gather(counts, tf.maximum(rows - 1, 0)) > 0
+        others = tf.where(allowed, others, retrieval_losses.MASKED)
+        if config.hard_negatives:
+            count = tf.minimum(config.hard_negatives, tf.shape(others)[1])
+            others = tf.math.top_k(others, count, sorted=False).values
+        losses = self._loss_of_rows(chosen, others)
+        if taught is not None:
+            share = config.teacher_weight
+            losses = (1.0 - share) * losses + share * taught
+        loss = tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
+        return loss if lesson is None else loss + lesson.of_vectors(embed_items, draw)
+
+    def _candidates(
+        self, items: tf.Tensor, draw: tf.Tensor, merge: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What the batch is compared with, but for the memory.
+
+        Returns:
+            Item rows int32 [C]; where in them each chosen item is, int32 [B]; and how often each
+            counts as a negative, float32 [C].
+        """
+        config = self._config
+        if config.negatives == "full":
+            return tf.range(1, self._items), items - 1, tf.ones([self._items - 1])
+        rows, times = items, tf.ones_like(items, tf.float32)
+        if config.negatives == "uniform":
+            times = tf.zeros_like(times)
+        if config.negatives != "in_batch":
+            count = config.uniform_negatives
+            drawn = tf.random.stateless_uniform([count], draw, 1, self._items, tf.int32)
+            rows = tf.concat([rows, drawn], axis=0)
+            times = tf.concat([times, tf.ones([count])], axis=0)
+        if not merge:
+            return rows, tf.range(tf.shape(items)[0]), times
+        rows, place = tf.unique(rows)
+        times = tf.math.unsorted_segment_sum(times, place, tf.shape(rows)[0])
+        return rows, place[: tf.shape(items)[0]], times
+
+    def _loss_of_rows(self, chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+        """The loss of each row by name, float32 [B]."""
+        config = self._config
+        if config.loss == "bpr":
+            return retrieval_losses.bpr(chosen, others)
+        if config.loss == "binary_cross_entropy":
+            allowed = tf.cast(retrieval_losses.is_allowed(others), tf.float32)
+            catalogue = max(self._items - 2, 1)  # negatives that there are for one choice
+            sampled = tf.reduce_sum(allowed, axis=1) / catalogue
+            sampled = tf.clip_by_value(sampled, 1 / catalogue, 1.0)
+            beta = retrieval_losses.calibrated_beta(sampled, config.calibration)
+            return retrieval_losses.binary_cross_entropy(chosen, others, beta)
+        if config.loss == "cosine_contrastive":
+            return retrieval_losses.cosine_contrastive(
+                chosen * config.temperature,
+                tf.where(retrieval_losses.is_allowed(others), others * config.temperature, others),
+                config.margin,
+                config.negative_weight,
+            )
+        return retrieval_losses.softmax(chosen, others, config.label_smoothing)
+
+    def remember(self, items: tf.Tensor, embed_items: EmbedItems) -> None:
+        """Takes in what a step chose, after its update.
+
+        Args:
+            items: int32 of any shape, 0 for none.
+            embed_items: as for `call`.
+        """
+        config = self._config
+        if not config.memory and config.logq != "streaming":
+            return
+        items = tf.boolean_mask(items, items > 0)
+        if config.memory:
+            latest = items[-config.memory :]
+            count = tf.size(latest, tf.int64)
+            place = (self._next + tf.range(count)) % config.memory
+            self._remembered.scatter_update(tf.IndexedSlices(latest, place))
+            self._vectors.scatter_update(tf.IndexedSlices(embed_items(latest), place))
+            self._next.assign((self._next + count) % config.memory)
+        if config.logq == "streaming":
+            self._steps.assign_add(1.0)
+            rows, _ = tf.unique(items)
+            before, now = tf.gather(self._gap, rows), self._steps - tf.gather(self._last, rows)
+            # Of an item that is met for the first time, all steps so far are the best guess.
+            gap = tf.where(before > 0, before + _NEW_GAP * (now - before), now)
+            self._gap.scatter_update(tf.IndexedSlices(gap, rows))
+            self._last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), self._steps), rows))
+
+    def _chance(self, rows: tf.Tensor, items: tf.Tensor, counts: tf.Tensor) -> tf.Tensor | None:
+        """How often each candidate can be expected among the candidates, float32 [C]."""
+        config = self._config
+        if config.negatives == "uniform" or config.logq == "none":
+            return None
+        if config.logq == "counts":
+            chance = tf.gather(counts, tf.maximum(rows - 1, 0))
+            if config.negatives == "mixed":  # else only ratios matter, and the total takes time
+                expected = tf.cast(tf.size(items) + config.memory, tf.float32)
+                chance *= expected / tf.reduce_sum(counts)
+        else:
+            gap = tf.gather(self._gap, rows)
+            batches = 1.0 + config.memory / tf.cast(tf.size(items), tf.float32)
+            chance = tf.where(gap > 0, batches / tf.maximum(gap, 1.0), 1e-6)
+        if config.negatives == "mixed":
+            chance += config.uniform_negatives / (self._items - 1)
+        # Only ratios matter: so relative to the most frequent.
+        return chance / tf.reduce_max(chance)
+
+    def _training_only(
+        self, name: str, shape: Sequence[int], dtype: tf.DType = tf.float32
+    ) -> tf.Variable:
+        return tf.Variable(tf.zeros(shape, dtype), trainable=False, name=name)

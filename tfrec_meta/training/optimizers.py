@@ -1,0 +1,402 @@
+"""Optimizers that touch only a batch's rows of an embedding table, whatever its size.
+
+A lookup's gradient is a `tf.IndexedSlices`: some rows of the table, some of them repeatedly. These
+optimizers sum repeated rows, read those rows of the table and of its slots, apply the rule and
+write them back; every other row keeps its bits. No tensor of the table's size is made after
+`build`. A dense gradient (`tf.Tensor`) gets the same rule over the whole variable.
+
+Where tf_keras 2.21 grows with the table, and these don't (`benchmarks/embedding_scale.py`):
+
+- Adam and AdamW decay both moments of all rows and move all rows, at every step.
+- `weight_decay` (of AdamW, or of any optimizer that is given one, even 0) decays all rows;
+  here it decays the rows of the batch.
+- `use_ema` averages all rows; here there is none.
+- Adagrad does touch the batch's rows alone, but adds into a slot before reading it. TensorFlow's
+  scatter-add waits for memory at each row, and so costs several times more once a table is larger
+  than the processor's cache; a read of all the rows, then a write, overlaps those waits.
+- `clipnorm` and `global_clipnorm` clip before repeated rows are summed, so that the norm is not the
+  gradient's; here they clip after.
+- On a GPU `jit_compile` is on by default, and XLA compiles for fixed shapes, where a batch's number
+  of distinct rows changes with each step; here it is off.
+
+What still grows is the waiting for memory itself: random rows of a table that fits into no cache,
+once for the model's lookup and once for each slot, which is least for RowWiseAdagrad.
+
+A variable's `constraint` is Keras's to apply, to the whole variable at each step: leave it out for
+large tables. So is reading a whole table in the model: TensorFlow copies it once its rows have been
+written one by one.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec_meta.keras import tf_keras
+
+__all__ = ["LazyAdagrad", "LazyAdam", "LazyAdamW", "RowWiseAdagrad"]
+
+# Keras's arguments that make a pass over whole tables.
+_NOT_OURS = ("use_ema", "ema_momentum", "ema_overwrite_frequency", "jit_compile")
+
+
+class _LazyOptimizer(tf_keras.optimizers.Optimizer):
+    """A rule for the rows that have a gradient; subclasses give the slots and the rule."""
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None,
+        clipnorm: float | None,
+        clipvalue: float | None,
+        global_clipnorm: float | None,
+        name: str,
+    ) -> None:
+        if not isinstance(learning_rate, tf_keras.optimizers.schedules.LearningRateSchedule):
+            _check_least_0(learning_rate=learning_rate)
+        _check_least_0(weight_decay=0 if weight_decay is None else weight_decay)
+        super().__init__(
+            name,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            jit_compile=False,
+        )
+        self._learning_rate = self._build_learning_rate(learning_rate)
+
+    # Attribute that holds a slot of all variables -> the slot's name; both as in tf_keras's own
+    # optimizers, so that their checkpoints can be read where the shapes agree.
+    _SLOTS: Mapping[str, str]
+
+    @abc.abstractmethod
+    def _initial(self, variable: tf.Variable) -> tf.Tensor:
+        """A slot's value at the start; its first axis is the variable's, if that has any."""
+
+    @abc.abstractmethod
+    def _rule(
+        self, gradient: tf.Tensor, value: tf.Tensor, slots: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+        """The new value and slots of some rows, or of a whole variable."""
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Makes the slots of all variables."""
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self._built = True
+        # One list a slot, which is where Keras looks for the shards of a sharded table.
+        lists: dict[str, list[tf.Variable]] = {attribute: [] for attribute in self._SLOTS}
+        for each in var_list:
+            for attribute, name in self._SLOTS.items():
+                initial = self._initial(each)
+                slot = self.add_variable_from_reference(each, name, initial_value=initial)
+                lists[attribute].append(slot)
+        for attribute, slots in lists.items():
+            setattr(self, attribute, slots)
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Applies a gradient, whose rows are distinct if it is `tf.IndexedSlices`."""
+        index = self._index_dict[self._var_key(variable)]
+        slots = [getattr(self, attribute)[index] for attribute in self._SLOTS]
+        if not isinstance(gradient, tf.IndexedSlices):
+            value = self._decayed(tf.convert_to_tensor(variable), variable)
+            value, new = self._rule(gradient, value, [tf.convert_to_tensor(slot) for slot in slots])
+            variable.assign(value)
+            for slot, state in zip(slots, new, strict=True):
+                slot.assign(state)
+            return
+        rows = gradient.indices
+        value = self._decayed(_read(variable, rows), variable)
+        value, new = self._rule(gradient.values, value, [_read(slot, rows) for slot in slots])
+        variable.scatter_update(tf.IndexedSlices(value, rows))
+        for slot, state in zip(slots, new, strict=True):
+            slot.scatter_update(tf.IndexedSlices(state, rows))
+
+    def _decayed(self, value: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+        if self.weight_decay is None or not self._use_weight_decay(variable):
+            return value
+        rate = tf.cast(self.learning_rate, value.dtype)
+        return value - value * tf.cast(self.weight_decay, value.dtype) * rate
+
+    def _apply_weight_decay(self, variables: Sequence[tf.Variable]) -> None:
+        """Nothing: Keras would decay every row of every variable; `update_step` decays."""
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        return super()._clip_gradients(super()._deduplicate_sparse_grad(grads))
+
+    def _deduplicate_sparse_grad(self, grads: Sequence[Any]) -> Sequence[Any]:
+        return grads  # done before they were clipped
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Any:
+        """An optimizer of this configuration, without its state."""
+        config = {name: value for name, value in config.items() if name != "is_legacy_optimizer"}
+        return super().from_config(config, custom_objects)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, and Keras's mark of what is not a legacy optimizer."""
+        config = super().get_config()
+        for name in _NOT_OURS:
+            del config[name]
+        config["learning_rate"] = self._serialize_hyperparameter(self._learning_rate)
+        return config
+
+
+@tf_keras.utils.register_keras_serializable("tfrec_meta")
+class LazyAdagrad(_LazyOptimizer):
+    """Adagrad: a learning rate an element, which falls with the element's squared gradients.
+
+    For a gradient g: a += g², then x -= learning_rate * g / sqrt(a + epsilon), as in tf_keras's
+    Adagrad, to the bit-noise of another order of operations.
+
+    Args:
+        learning_rate: a number of 0 or more, or a schedule.
+        initial_accumulator_value: a at the start, 0 or more.
+        epsilon: stands under the root, 0 or more; not 0 where the accumulator starts at 0.
+        weight_decay: decoupled: a row with a gradient first loses its learning_rate * weight_decay
+            share; other rows don't decay. None or 0 for none.
+        clipnorm: each gradient's largest norm.
+        clipvalue: the largest size of each element of a gradient.
+        global_clipnorm: the largest norm of all gradients together.
+        name: of the optimizer.
+
+    Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and
+    Stochastic Optimization", JMLR 2011.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        name: str = "LazyAdagrad",
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
+        _check_least_0(initial_accumulator_value=initial_accumulator_value, epsilon=epsilon)
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+
+    _SLOTS = {"_accumulators": "accumulator"}
+
+    def _initial(self, variable: tf.Variable) -> tf.Tensor:
+        return _filled(self._accumulator_shape(variable), self.initial_accumulator_value, variable)
+
+    def _accumulator_shape(self, variable: tf.Variable) -> tf.TensorShape:
+        return variable.shape
+
+    def _rule(
+        self, gradient: tf.Tensor, value: tf.Tensor, slots: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+        square, (accumulator,) = tf.square(gradient), slots
+        # One number a row: the mean over the row's elements.
+        within = list(range(accumulator.shape.rank, square.shape.rank))
+        accumulator += tf.reduce_mean(square, axis=within) if within else square
+        scale = tf.cast(self.learning_rate, value.dtype) * tf.math.rsqrt(accumulator + self.epsilon)
+        for _ in within:
+            scale = scale[..., None]
+        return value - gradient * scale, [accumulator]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "initial_accumulator_value": self.initial_accumulator_value,
+            "epsilon": self.epsilon,
+        }
+
+
+@tf_keras.utils.register_keras_serializable("tfrec_meta")
+class RowWiseAdagrad(LazyAdagrad):
+    """Adagrad with one accumulator a row: 1 / dimension of the slot's memory, and of its traffic.
+
+    For a row's gradient g: a += mean(g²), then x -= learning_rate * g / sqrt(a + epsilon). A row is
+    all that one index of the first axis holds. Variables of one axis or none are element-wise.
+
+    Args:
+        tables: which variables have one accumulator a row: those in whose name one of these is
+            found (as in `exclude_from_weight_decay`); all others are element-wise. None for all
+            variables of two or more axes, also the kernels of dense layers.
+
+    The other arguments are LazyAdagrad's.
+
+    Source: the RWSAdagrad of DLRM (https://github.com/facebookresearch/dlrm, `optim/rwsadagrad.py`)
+    and the row-wise Adagrad of FBGEMM and TorchRec; Mudigere et al., "Software-Hardware Co-design
+    for Fast and Scalable Training of Deep Learning Recommendation Models", ISCA 2022. These add
+    epsilon to the root and start at 0; here both are as in tf_keras's Adagrad.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        tables: Sequence[str] | None = None,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        name: str = "RowWiseAdagrad",
+    ) -> None:
+        super().__init__(
+            learning_rate,
+            initial_accumulator_value,
+            epsilon,
+            weight_decay,
+            clipnorm,
+            clipvalue,
+            global_clipnorm,
+            name,
+        )
+        if isinstance(tables, str):
+            raise ValueError(f"`tables`={tables!r}; use a list of names, [{tables!r}], or None.")
+        self.tables = None if tables is None else tuple(tables)
+
+    def _accumulator_shape(self, variable: tf.Variable) -> tf.TensorShape:
+        named = self.tables is None or any(name in variable.name for name in self.tables)
+        return variable.shape[:1] if named else variable.shape
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"tables": None if self.tables is None else [*self.tables]}
+
+
+@tf_keras.utils.register_keras_serializable("tfrec_meta")
+class LazyAdam(_LazyOptimizer):
+    """Adam whose moments change only for rows with a gradient.
+
+    For such a row at step t (of the optimizer, counted from 1, not of the row):
+    m += (g - m) * (1 - beta_1), v += (g² - v) * (1 - beta_2), then
+    x -= learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon).
+
+    That is tf_keras's Adam while every row has a gradient at every step. Otherwise it differs: Adam
+    goes on moving an absent row along its old m, and its moments fade; here both stand still. And
+    the bias correction is by the global step, so that it is too small for a row first met late:
+    m / sqrt(v) of its first gradient is (1 - beta_1) / sqrt(1 - beta_2), 3.2 times the sign by
+    default. TensorFlow Addons and PyTorch do the same.
+
+    Args:
+        learning_rate: a number of 0 or more, or a schedule.
+        beta_1: how much of the mean gradient stays, in [0, 1).
+        beta_2: how much of the mean squared gradient stays, in [0, 1).
+        epsilon: added to the root, 0 or more ("epsilon hat" of the paper).
+        weight_decay: decoupled: a row with a gradient first loses its learning_rate * weight_decay
+            share; other rows don't decay. None or 0 for none.
+        clipnorm: each gradient's largest norm.
+        clipvalue: the largest size of each element of a gradient.
+        global_clipnorm: the largest norm of all gradients together.
+        name: of the optimizer.
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; lazy as the
+    LazyAdam of TensorFlow Addons and the SparseAdam of PyTorch.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        name: str = "LazyAdam",
+    ) -> None:
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
+        for beta, value in (("beta_1", beta_1), ("beta_2", beta_2)):
+            if not 0 <= value < 1:
+                raise ValueError(f"`{beta}`={value}; use a share in [0, 1).")
+        _check_least_0(epsilon=epsilon)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    # Two variables and not one with both: TensorFlow reads two short rows faster.
+    _SLOTS = {"_momentums": "m", "_velocities": "v"}
+
+    def _initial(self, variable: tf.Variable) -> tf.Tensor:
+        return _filled(variable.shape, 0.0, variable)
+
+    def _rule(
+        self, gradient: tf.Tensor, value: tf.Tensor, slots: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+        step = tf.cast(self.iterations + 1, value.dtype)
+        power_1, power_2 = (
+            tf.pow(tf.cast(beta, value.dtype), step) for beta in (self.beta_1, self.beta_2)
+        )
+        m, v = slots
+        m += (gradient - m) * (1 - self.beta_1)
+        v += (tf.square(gradient) - v) * (1 - self.beta_2)
+        alpha = tf.cast(self.learning_rate, value.dtype) * tf.sqrt(1 - power_2) / (1 - power_1)
+        return value - m * alpha / (tf.sqrt(v) + self.epsilon), [m, v]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+        }
+
+
+@tf_keras.utils.register_keras_serializable("tfrec_meta")
+class LazyAdamW(LazyAdam):
+    """LazyAdam with tf_keras's AdamW's default of decoupled weight decay, for rows with a gradient.
+
+    A row that has a gradient in a share p of the steps decays p times as much as under AdamW: rare
+    rows, which have the least data to stand against decay, keep more of what they learnt.
+
+    Args: LazyAdam's.
+
+    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; tf_keras's
+    form, where the decay is learning_rate * weight_decay.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        name: str = "LazyAdamW",
+    ) -> None:
+        if weight_decay is None:
+            raise ValueError("`weight_decay`=None; use a number, or LazyAdam.")
+        super().__init__(
+            learning_rate,
+            beta_1,
+            beta_2,
+            epsilon,
+            weight_decay,
+            clipnorm,
+            clipvalue,
+            global_clipnorm,
+            name,
+        )
+
+
+def _read(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+    """Rows of a variable, without reading the rest."""
+    # Not `tf.gather`: on a CPU its kernel overlaps fewer of the waits for memory, and takes up to
+    # twice as long where the table is larger than the cache.
+    return tf.gather_nd(variable, rows[:, None])
+
+
+def _filled(shape: tf.TensorShape, value: float, variable: tf.Variable) -> tf.Tensor:
+    # Under mixed precision a variable's `dtype` is what it is cast to.
+    return tf.fill(shape, tf.constant(value, getattr(variable, "true_dtype", variable.dtype)))
+
+
+def _check_least_0(**arguments: float) -> None:
+    for name, value in arguments.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"`{name}`={value}; use 0 or more.")
