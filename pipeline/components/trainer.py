@@ -31,7 +31,7 @@ from tfrec_meta.pipeline.artifacts import MODEL, Catalogue
 from tfrec_meta.pipeline.config import PipelineConfig, TrainerConfig, as_json, from_json
 from tfrec_meta.strategy import Strategy, with_searched
 from tfrec_meta.tuning import StrategySpace
-from tfrec_meta.workflows.train import train
+from tfrec_meta.workflows import train as workflow
 
 STRATEGY = "strategy.json"  # of the model run
 RUN_FN = f"{__name__}.run_fn"
@@ -70,10 +70,10 @@ def run_fn(fn_args: FnArgs) -> None:
     if config.warm_start and fn_args.base_model:
         earlier = load_model(Path(fn_args.base_model).parent / MODEL)
     try:
-        model = train(events_to_train, strategy, warm_start=earlier, **options)
+        model = workflow.train(events_to_train, strategy, warm_start=earlier, **options)
     except WarmStartError as error:
         _log.warning("A cold start: %s", error)
-        model = train(events_to_train, strategy, **options)
+        model = workflow.train(events_to_train, strategy, **options)
     serving = Path(fn_args.serving_model_dir)
     model.save(serving.parent / MODEL, overwrite=True)
     shutil.rmtree(serving, ignore_errors=True)  # of an attempt that was killed

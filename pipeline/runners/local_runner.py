@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import tfrec_meta
 from tfrec_meta.pipeline.config import PipelineConfig
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 LOG = "log.txt"  # in the run's folder
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PACKAGE = os.path.dirname(os.path.abspath(tfrec_meta.__file__))
 CONFIG = "config.json"  # in the run's folder
 _log = logging.getLogger(__name__)
 _TALKATIVE = ("Tuner", "Trainer")  # they show their own progress

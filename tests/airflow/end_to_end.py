@@ -30,7 +30,7 @@ COMPILE = """
 import sys
 from pathlib import Path
 from tests.pipeline import toy_nodes
-from tfrec_meta.pipeline import nodes
+from tfrec_meta.pipeline.runners import nodes
 
 folder = Path(sys.argv[1])
 for number, name in ((21, "toy"), (-1, "refused")):

@@ -21,6 +21,7 @@ from tfrec_meta.pipeline.components import infra_validator
 from tfrec_meta.pipeline.config import PipelineConfig
 from tfrec_meta.pipeline.runners import local_runner, nodes, worker_client
 from tfrec_meta.pipeline.serving_folder import digest, newest_version
+from tfrec_meta.workflows import train as workflow
 
 RESOLVERS = {"LastAccepted", "LastTransform", "LastBase", "LastBlessed"}
 SEARCHED = {"encoder": "mean", "embedding_dim": 16, "training/batch_size": 512}
@@ -292,8 +293,8 @@ def test_a_degraded_model_is_neither_blessed_nor_pushed_and_the_last_good_one_st
 ):
     assert small_first.pushed == Path(small().serving) / "1"
     served = digest(small_first.pushed)
-    honest = tm.api.train
-    monkeypatch.setattr(tm.api, "train", lambda *a, **k: with_shuffled_items(honest(*a, **k)))
+    honest = workflow.train
+    monkeypatch.setattr(workflow, "train", lambda *a, **k: with_shuffled_items(honest(*a, **k)))
     strategy = {"family": "ials", "model": {"embedding_dim": 8, "l2": 1.01}}  # to be trained anew
     config = small(trainer={"strategy": strategy, "export": {"history_width": 20}})
     run = local_runner.run(config, "degraded", progress=False)

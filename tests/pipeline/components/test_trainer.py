@@ -22,6 +22,7 @@ from tfrec_meta.pipeline.components import server_probe as trial_serving
 from tfrec_meta.pipeline.components import trainer
 from tfrec_meta.pipeline.config import TrainerConfig
 from tfrec_meta.tuning import StrategySpace
+from tfrec_meta.workflows import train as workflow
 
 
 def settings(root, **options):
@@ -287,7 +288,7 @@ def test_without_the_wish_or_an_earlier_model_training_begins_anew(
         begun.append(warm_start)
         raise Kill
 
-    monkeypatch.setattr(trainer, "train", stop)
+    monkeypatch.setattr(workflow, "train", stop)
     for options, base in (
         ({}, {"base_model": trained[0]["model"]}),
         ({"warm_start": True}, {}),

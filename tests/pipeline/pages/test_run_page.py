@@ -356,7 +356,7 @@ def test_pages_are_replaced_whole(runs):
 def test_the_command_writes_the_page_and_is_quick(runs):
     folder = make_run(runs)
     code = (
-        "import sys, time; from tfrec_meta.pipeline import run_page\n"
+        "import sys, time; from tfrec_meta.pipeline.pages import run_page\n"
         "status = run_page.main(sys.argv[1:])\n"
         "print(status, sorted({'tensorflow', 'tfx', 'keras_tuner'} & set(sys.modules)))\n"
         "print(time.process_time())"

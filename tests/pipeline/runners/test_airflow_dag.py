@@ -15,7 +15,7 @@ import pytest
 from tfrec_meta.pipeline.runners import airflow_server
 
 ROOT = Path(__file__).parents[3]
-FILE = ROOT / "pipeline" / "airflow_dag.py"
+FILE = ROOT / "pipeline" / "runners" / "airflow_dag.py"
 
 
 class Operator:
@@ -116,7 +116,7 @@ def deploy(folder, name, connection, nodes, **deployment):
     place = folder / name
     place.mkdir(parents=True)
     (place / "pipeline.json").write_text(json.dumps(record))
-    client = str(ROOT / "pipeline" / "worker_client.py")
+    client = str(ROOT / "pipeline" / "runners" / "worker_client.py")
     (place / "deployment.json").write_text(
         json.dumps({"folder": str(folder / "home"), "client": client, **deployment})
     )

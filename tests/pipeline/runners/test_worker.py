@@ -15,7 +15,7 @@ import pytest
 from tfrec_meta.pipeline.runners import worker_client
 
 ROOT = Path(__file__).parents[3]
-CLIENT = ROOT / "pipeline" / "worker_client.py"
+CLIENT = ROOT / "pipeline" / "runners" / "worker_client.py"
 FOREVER = "import os; (run / 'pid').write_text(str(os.getpid())); wait(60)"
 # A node that starts a process of its own.
 FAMILY = """
