@@ -2,7 +2,8 @@
 
 `python -m tfrec_meta.tuning.distributed.workers --workers 4 search.py` runs a script as one chief,
 which has the oracle, and four workers, which run its trials. On several hosts that share the
-study's folder, the same is done by hand with KerasTuner's own environment variables: see `environment`.
+study's folder, the same is done by hand with KerasTuner's own environment variables: see
+`environment`.
 """
 
 from __future__ import annotations
