@@ -1,0 +1,244 @@
+"""Range checks of config dataclasses, declared next to each field and run by one call.
+
+A field states its allowed values in its type. `check_fields`, called in `__post_init__`, checks
+all fields of the instance, inherited fields included:
+
+    @dataclasses.dataclass(frozen=True)
+    class TowerConfig:
+        embedding_dim: PositiveInt = 64
+        dropout: Annotated[float, share()] = 0.0
+        hidden: tuple[PositiveInt, ...] = ()
+        loss: Literal["softmax", "bpr"] = "softmax"
+
+        def __post_init__(self) -> None:
+            check_fields(self)
+
+What is read from a type:
+
+- `Annotated[..., condition]`: the conditions of this module, or any other `Condition`;
+- `Literal[...]`: the value must be one of the literals;
+- `tuple[X, ...]`: each element is checked as an X;
+- `X | None`: None is accepted, any other value is checked as an X.
+
+Rules that involve several fields stay ordinary code below the call. `check` is the same for one
+argument of a function. The module imports nothing of the package, so every layer can use it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+import types
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+class Condition(ABC):
+    """A condition that a value must meet."""
+
+    @abstractmethod
+    def accepts(self, value: Any) -> bool:
+        """Returns whether the value meets the condition.
+
+        Raises:
+            TypeError: if the value is of a type that cannot be compared, as a text with a number.
+        """
+
+    @abstractmethod
+    def advice(self) -> str:
+        """Returns the accepted values in words, to complete "use …."."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval(Condition):
+    """Accepts the numbers of an interval. NaN is in no interval.
+
+    Args:
+        low: the lower end.
+        high: the upper end.
+        words: the interval in words, for the error message.
+        open_low: whether `low` itself is refused.
+        open_high: whether `high` itself is refused.
+    """
+
+    low: float
+    high: float
+    words: str
+    open_low: bool = False
+    open_high: bool = False
+
+    def accepts(self, value: Any) -> bool:
+        above = self.low < value if self.open_low else self.low <= value
+        return bool(above and (value < self.high if self.open_high else value <= self.high))
+
+    def advice(self) -> str:
+        return self.words
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeNumber(Condition):
+    """Accepts integers (also NumPy's) of `least` or more, and no float."""
+
+    least: int
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, numbers.Integral) and int(value) >= self.least
+
+    def advice(self) -> str:
+        return f"a whole number, {self.least} or more"
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf(Condition):
+    """Accepts the values of a list."""
+
+    options: tuple[Any, ...]
+
+    def accepts(self, value: Any) -> bool:
+        return value in self.options
+
+    def advice(self) -> str:
+        shown = [repr(option) for option in self.options]
+        return f"one of {', '.join(shown)}" if len(shown) > 1 else shown[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class NotEmpty(Condition):
+    """Accepts sequences with at least one element."""
+
+    def accepts(self, value: Any) -> bool:
+        return len(value) > 0
+
+    def advice(self) -> str:
+        return "at least one value"
+
+
+def at_least(least: float, *, finite: bool = False) -> Condition:
+    """Returns the condition "`least` or more"; with `finite`, infinity is refused."""
+    words = f"a finite number, {least} or more" if finite else f"{least} or more"
+    return Interval(least, math.inf, words, open_high=finite)
+
+
+def above(low: float, *, finite: bool = False) -> Condition:
+    """Returns the condition "a number above `low`"; with `finite`, infinity is refused."""
+    words = f"a {'finite ' * finite}number above {low}"
+    return Interval(low, math.inf, words, open_low=True, open_high=finite)
+
+
+def between(low: float, high: float) -> Condition:
+    """Returns the condition "a number from `low` to `high`", both ends included."""
+    return Interval(low, high, f"a number from {low} to {high}")
+
+
+def share() -> Condition:
+    """Returns the condition of a share that is dropped: in [0, 1), so that something remains."""
+    return Interval(0, 1, "a share in [0, 1)", open_high=True)
+
+
+def whole_number(least: int) -> Condition:
+    """Returns the condition "a whole number, `least` or more"."""
+    return WholeNumber(least)
+
+
+def one_of(options: Collection[Any]) -> Condition:
+    """Returns the condition "one of these values"."""
+    return OneOf(tuple(options))
+
+
+def not_empty() -> Condition:
+    """Returns the condition that a sequence has at least one element."""
+    return NotEmpty()
+
+
+PositiveInt = Annotated[int, at_least(1)]
+NonNegativeInt = Annotated[int, at_least(0)]
+PositiveFloat = Annotated[float, above(0)]
+NonNegativeFloat = Annotated[float, at_least(0)]
+FinitePositiveFloat = Annotated[float, above(0, finite=True)]
+FiniteNonNegativeFloat = Annotated[float, at_least(0, finite=True)]
+
+
+def check(name: str, value: Any, condition: Condition) -> None:
+    """Checks one value.
+
+    Args:
+        name: what the error calls the value, as the argument's name.
+        value: the value.
+        condition: what it must meet.
+
+    Raises:
+        ValueError: if the value does not meet the condition; the message names the accepted values.
+        TypeError: if the value is of a type that cannot be compared.
+
+    Example:
+        >>> from tfrec_meta.checks import at_least, check
+        >>> check("workers", 0, at_least(1))
+        Traceback (most recent call last):
+        ...
+        ValueError: `workers`=0; use 1 or more.
+    """
+    if not condition.accepts(value):
+        raise ValueError(f"`{name}`={value!r}; use {condition.advice()}.")
+
+
+def check_fields(config: Any) -> None:
+    """Checks all fields of a dataclass instance against the conditions in their types.
+
+    Args:
+        config: the instance; called in its `__post_init__`.
+
+    Raises:
+        ValueError: for the first field whose value is refused.
+        TypeError: if a value is of a type that cannot be compared.
+    """
+    for name, rules in _rules(type(config)):
+        value = getattr(config, name)
+        for rule in rules:
+            rule.apply(name, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """A condition on a field: on its value, or with `each` on each element of its value."""
+
+    condition: Condition
+    each: bool = False
+    optional: bool = False
+
+    def apply(self, name: str, value: Any) -> None:
+        if self.optional and value is None:
+            return
+        if not self.each:
+            check(name, value, self.condition)
+        elif not all(self.condition.accepts(element) for element in value):
+            raise ValueError(
+                f"`{name}`={value!r}; use values that are each {self.condition.advice()}."
+            )
+
+
+@functools.cache
+def _rules(kind: type) -> tuple[tuple[str, tuple[_Rule, ...]], ...]:
+    """The rules of each field of a dataclass, in the order of the fields."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(
+        (field.name, tuple(_rules_of(hints[field.name]))) for field in dataclasses.fields(kind)
+    )
+
+
+def _rules_of(hint: Any) -> Iterator[_Rule]:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        yield from _rules_of(hint.__origin__)
+        yield from (_Rule(extra) for extra in hint.__metadata__ if isinstance(extra, Condition))
+    elif origin is Literal:
+        yield _Rule(OneOf(get_args(hint)))
+    elif origin is tuple and len(get_args(hint)) == 2 and get_args(hint)[1] is ...:
+        yield from (_Rule(rule.condition, each=True) for rule in _rules_of(get_args(hint)[0]))
+    elif origin in (Union, types.UnionType):
+        options = [option for option in get_args(hint) if option is not type(None)]
+        if len(options) == 1:  # of several types, a condition of one says nothing of the others
+            for rule in _rules_of(options[0]):
+                yield dataclasses.replace(rule, optional=True)
