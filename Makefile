@@ -1,26 +1,37 @@
-# Every target sets up what it needs; BUILD.md tells more.
+# Every target sets up what it needs. BUILD.md describes them.
 PYTHON ?=
 ifneq ($(PYTHON),)
 export TFREC_META_PYTHON := $(PYTHON)
 endif
-# The Python that starts set-up may be any: set-up itself looks for one that will do.
+# Any Python can start set-up: set-up itself looks for a suitable one.
 STARTER := $(firstword $(PYTHON) $(shell command -v python3 || command -v python3.12 || command -v python3.13 || command -v python3.11))
 VENV := .venv/bin
 
-.PHONY: help setup browser test test-airflow demo pipeline airflow lint lock clean
+# Two processes; tests that share a session fixture run in the same one (tests/conftest.py).
+PYTEST := $(VENV)/python -m pytest --numprocesses 2 --dist loadgroup
 
-help: ## Print these lines.
+.PHONY: help setup browser test test-all test-airflow coverage demo pipeline airflow docs lint \
+	lock sbom audit licences clean
+
+help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Make .venv from the lock files, and fetch the data of the demo.
+setup: ## Create .venv from the lock files, and fetch the data of the demo.
 	@$(if $(STARTER),$(STARTER) bootstrap.py,echo "error: no python3 on PATH; install Python 3.11, 3.12 or 3.13." >&2; exit 1)
 
-browser: setup ## Get a headless browser for the tests of pages, where there is none on PATH.
+browser: setup ## Fetch a headless browser for the tests of pages, if none is on PATH.
 	@$(STARTER) bootstrap.py browser
 
-test: setup ## Run the tests.
-	@$(STARTER) bootstrap.py browser || echo "Going on; the tests that look at pages are skipped."
-	@$(VENV)/python -m pytest $(ARGS)
+test: setup ## Run the quick tests, which cover every module; at most ten minutes on two cores.
+	@$(STARTER) bootstrap.py browser || echo "Continuing without the tests that open pages."
+	@$(PYTEST) -m "not slow and not pipeline and not quality" $(ARGS)
+
+test-all: setup ## Run all tests.
+	@$(STARTER) bootstrap.py browser || echo "Continuing without the tests that open pages."
+	@$(PYTEST) $(ARGS)
+
+coverage: setup ## Run all tests and report the share of lines that they execute.
+	@$(PYTEST) --cov --cov-report=term --cov-report=html $(ARGS)
 
 test-airflow: setup ## Run the pipeline on a real Airflow 3, end to end; takes minutes.
 	@$(STARTER) bootstrap.py airflow
@@ -29,21 +40,38 @@ test-airflow: setup ## Run the pipeline on a real Airflow 3, end to end; takes m
 demo: setup ## From interactions to recommendations over gRPC, on MovieLens-100K.
 	@$(VENV)/python -m examples.demo $(ARGS)
 
-pipeline: setup ## The TFX pipeline on MovieLens-100K, and questions to what it pushed.
+pipeline: setup ## Run the TFX pipeline on MovieLens-100K, and query the pushed model.
 	@$(VENV)/python -m examples.pipeline $(ARGS)
 
-airflow: setup ## Start Airflow 3 on this machine, with the pipeline on MovieLens-100K in place.
+airflow: setup ## Start Airflow 3 on this machine, with the MovieLens-100K pipeline installed.
 	@$(STARTER) bootstrap.py airflow
 	@$(VENV)/python -m examples.airflow $(ARGS)
+
+docs: setup ## Build the documentation into docs/_build/html; a broken link is an error.
+	@$(VENV)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html $(ARGS)
+	@echo "docs/_build/html/index.html"
 
 lint: setup ## Check style (ruff) and types (mypy).
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-lock: ## Make the lock files anew from setup.py (ARGS=--upgrade for newer versions).
+lock: ## Derive the lock files from setup.py (ARGS=--upgrade takes newer versions).
 	@$(if $(STARTER),$(STARTER) bootstrap.py lock $(ARGS),echo "error: no python3 on PATH" >&2; exit 1)
 
-clean: ## Remove .venv, .venv-airflow and what builds and tests leave.
-	rm -rf .venv .venv-airflow build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+sbom: setup ## Write a software bill of materials (CycloneDX) of the locked packages.
+	@mkdir -p build
+	@$(VENV)/cyclonedx-py requirements --of JSON -o build/sbom.json requirements.lock
+	@echo "build/sbom.json"
+
+audit: setup ## Check the lock files for known vulnerabilities; needs access to a database.
+	@$(VENV)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock $(ARGS)
+	@$(VENV)/pip-audit --strict --disable-pip --require-hashes -r airflow.lock $(ARGS)
+
+licences: setup ## List the licences of all locked packages.
+	@$(VENV)/pip-licenses --from=mixed --with-urls --order=license $(ARGS)
+
+clean: ## Remove .venv, .venv-airflow and what builds and tests write.
+	rm -rf .venv .venv-airflow build dist docs/_build htmlcov .coverage *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ CODE = (ROOT / "tfrec_meta" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "(.+)"$', CODE, re.MULTILINE).group(1)
 
 # BUILD.md says why each of these was chosen.
+COMMAND = ["click>=8.2"]  # the command `tfrec-meta` itself
 SERVING = [  # the client alone: no TensorFlow
     "grpcio>=1.71",
     "numpy>=2.0",
@@ -65,10 +66,22 @@ EXTRAS = {
         "mypy",
         "pip",
         "pytest",
+        "pytest-cov",
         "pytest-timeout",
+        "pytest-xdist",
         "ruff",
         "setuptools>=77",
         "wheel",
+    ],
+    "docs": [
+        "furo",
+        "myst-parser",
+        "sphinx",
+    ],
+    "supply-chain": [
+        "cyclonedx-bom",
+        "pip-audit",
+        "pip-licenses",
     ],
 }
 
@@ -107,6 +120,7 @@ setup(
     # `tfrec_meta/pipeline` and `tfrec_meta/serving` are links to the top-level folders.
     packages=find_packages(include=["tfrec_meta", "tfrec_meta.*"]),
     package_data={"": [f"**/*.{kind}" for kind in PACKAGE_DATA]},
+    install_requires=COMMAND,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["tfrec-meta = tfrec_meta.commands.main:main"]},
     zip_safe=False,

@@ -1,16 +1,41 @@
-"""What all tests share: the memory of studies is a folder of theirs, never the user's."""
+"""Shared by all tests: a private folder of studies, and groups for parallel workers."""
 
 import os
 import shutil
 import tempfile
 
+import pytest
+
 STUDIES = "TFREC_META_STUDIES"
 
 
 def pytest_configure(config):
-    # In the environment, so that the processes that tests start have it too.
+    # An environment variable, so that processes started by tests inherit it. The user's own
+    # folder of studies is never read or written.
     os.environ[STUDIES] = config.studies = tempfile.mkdtemp(prefix="tfrec-meta-studies-")
 
 
 def pytest_unconfigure(config):
     shutil.rmtree(config.studies, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    """Keeps the tests of a file, and of all files with the same session fixtures, in one worker.
+
+    The group is the folder of the `conftest.py` that defines the fixture, or else the file.
+    """
+    groups = {}
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        folders = {
+            definition.baseid
+            for definitions in item._fixtureinfo.name2fixturedefs.values()
+            for definition in definitions
+            if definition.scope == "session" and definition.baseid.startswith("tests")
+        }
+        groups.setdefault(file, file)
+        if folders:
+            groups[file] = min(folders)
+    for item in items:
+        group = groups[item.nodeid.partition("::")[0]]
+        item.add_marker(pytest.mark.xdist_group(group))
