@@ -1,0 +1,50 @@
+"""The error for a wrong argument, which carries the names of the parameters that it is about.
+
+The command `tfrec-meta` prints its own flags in place of these names. The module imports nothing of
+the package, so every layer can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class ParameterError(ValueError):
+    """A value that a parameter does not accept.
+
+    Args:
+        message: what is wrong and what to use instead. Parameters are in backticks, as in
+            "`k`=0; use 1 or more."
+        parameters: the names of all parameters that the message has in backticks and that its
+            reader can set; the wrong one first.
+
+    Example:
+        >>> from tfrec_meta.errors import ParameterError
+        >>> error = ParameterError("`max_k`=5, but `k`=10; raise `max_k`.", "max_k", "k")
+        >>> error.parameter
+        'max_k'
+        >>> error.named({"max_k": "--max-k", "k": "-k"})
+        '--max-k=5, but -k=10; raise --max-k.'
+    """
+
+    def __init__(self, message: str, *parameters: str):
+        super().__init__(message)
+        self.parameters = parameters
+
+    @property
+    def parameter(self) -> str:
+        """The name of the wrong parameter; "" if the error names none."""
+        return self.parameters[0] if self.parameters else ""
+
+    def named(self, names: Mapping[str, str]) -> str:
+        """Returns the message with other names for its parameters.
+
+        Args:
+            names: the new name of each parameter; a parameter that is not in it keeps its own name,
+                in backticks.
+        """
+        text = str(self)
+        for parameter in self.parameters:
+            if parameter in names:
+                text = text.replace(f"`{parameter}`", names[parameter])
+        return text
