@@ -28,7 +28,9 @@ import numpy as np
 import tfrec_meta as tm
 from benchmarks.lecturers import lecturers
 from tfrec_meta import training
-from tfrec_meta.tuning import OBJECTIVE, SPACE_VERSION, OutOfTime, StrategySpace, StudyStore
+from tfrec_meta.data import ValidationProtocol
+from tfrec_meta.evaluation import Objective
+from tfrec_meta.tuning import SPACE_VERSION, OutOfTime, StrategySpace, StudyStore
 from tfrec_meta.tuning.oracles import MetaBayesianOracle
 from tfrec_meta.tuning.studies.data_profile import data_profile
 from tfrec_meta.tuning.studies.shipped import FOLDER
@@ -76,9 +78,9 @@ def header(name: str, data: tm.Interactions, space: StrategySpace) -> dict[str, 
         "schema": 1,
         "space": space.hyperparameters().get_config()["space"],
         "space_version": SPACE_VERSION,
-        "objective": OBJECTIVE,
+        "objective": Objective.NDCG.value,
         "direction": "max",
-        "protocol": "random part",
+        "protocol": ValidationProtocol.RANDOM.value,
         "budget_unit": "epochs",
         "budget": EPOCHS,
         "oracle": "meta_bayesian",
@@ -108,7 +110,7 @@ def record(name: str, trials: int) -> None:
     features = fitted_features(strategy, split.train)
     evaluate = strategy_search.trial_evaluator(split.train, split.validation, strategy, features)
     oracle = MetaBayesianOracle(
-        keras_tuner.Objective(OBJECTIVE, "max"),
+        keras_tuner.Objective(Objective.NDCG.value, "max"),
         trials,
         space.hyperparameters(),
         initial=SPREAD,
@@ -131,7 +133,7 @@ def record(name: str, trials: int) -> None:
             told = f"{values['family']}: {found['value']}, {found['seconds']} s"
             print(f"{name} {place + 1}/{trials}, {told}", file=sys.stderr, flush=True)
         value = found["value"]
-        oracle.update_trial(trial.trial_id, {OBJECTIVE: 0.0 if value is None else value})
+        oracle.update_trial(trial.trial_id, {Objective.NDCG: 0.0 if value is None else value})
         ended = oracle.get_trial(trial.trial_id)
         ended.status = "COMPLETED"
         ended.message = found["error"]
@@ -159,7 +161,7 @@ def tried(
     value, error, status = None, None, "completed"
     try:
         value = round(
-            float(evaluate(space.strategy_record(values), epochs, HOME, report)[OBJECTIVE]), 6
+            float(evaluate(space.strategy_record(values), epochs, HOME, report)[Objective.NDCG]), 6
         )
     except OutOfTime as late:
         error, status = str(late), "timed_out"

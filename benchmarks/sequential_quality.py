@@ -23,10 +23,10 @@ from typing import Any
 
 import tfrec_meta as tm
 from benchmarks import arguments
-from tfrec_meta.evaluation import Evaluation, compare, format_table
+from tfrec_meta.evaluation import Evaluation, Objective, compare, format_table
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.models.families.closed_forms import EASEConfig
-from tfrec_meta.training import OBJECTIVE, Validation
+from tfrec_meta.training import Validation
 from tfrec_meta.workflows.evaluate import evaluate
 
 PENALTIES = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
@@ -54,7 +54,9 @@ def best_penalty(split: tm.Split) -> float:
 
     def quality(l2: float) -> float:
         strategy = tm.Strategy("ease", EASEConfig(l2))
-        return validation.metrics(tm.train(split.train, strategy, features=features))[OBJECTIVE]
+        return validation.metrics(tm.train(split.train, strategy, features=features))[
+            Objective.NDCG
+        ]
 
     return max(PENALTIES, key=quality)
 

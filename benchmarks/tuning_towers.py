@@ -27,8 +27,9 @@ import tfrec_meta as tm
 from benchmarks import record_studies, searches
 from benchmarks.arguments import environment
 from benchmarks.record_studies import EPOCHS, FAMILIES, SEED
+from tfrec_meta.evaluation import Objective
 from tfrec_meta.strategy import with_searched
-from tfrec_meta.tuning import OBJECTIVE, StrategySpace
+from tfrec_meta.tuning import StrategySpace
 from tfrec_meta.tuning.oracles import MetaBayesianOracle
 from tfrec_meta.tuning.studies.shipped import shipped_studies
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
@@ -165,7 +166,7 @@ def main() -> None:
     result |= {
         "data": names,
         "seeds": seeds,
-        "objective": OBJECTIVE,
+        "objective": Objective.NDCG.value,
         "quick": chosen.quick,
         "environment": environment(),
     }

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from tfrec_meta import __version__
+from tfrec_meta.data.protocols import SplitProtocol
 
 _Config = TypeVar("_Config")
 
 VERSION = "version"  # key of the package's version in execution properties
-SPLITS = ("time", "leave-last-out", "cold-users")
+SPLITS = tuple(
+    protocol.value
+    for protocol in (SplitProtocol.TIME, SplitProtocol.LEAVE_LAST_OUT, SplitProtocol.COLD_USERS)
+)
 ORACLES = ("meta_bayesian", "meta_hyperband", "bayesian", "hyperband", "random", "grid")
 
 
@@ -155,10 +159,10 @@ class SplitConfig:
 
         Where it is the same, what an earlier model learnt from is not among the test rows of today.
         """
-        if self.protocol == "leave-last-out":
+        if self.protocol == SplitProtocol.LEAVE_LAST_OUT:
             return self.protocol
         shares = f"{self.protocol}, train {self.train:g}, validation {self.validation:g}"
-        return f"{shares}, seed {seed}" if self.protocol == "cold-users" else shares
+        return f"{shares}, seed {seed}" if self.protocol == SplitProtocol.COLD_USERS else shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,7 +328,7 @@ class PipelineConfig:
             raise ValueError("`serving` is empty; name the folder that TF Serving watches.")
         _check_folder("serving", self.serving)
         _check_folder("root", self.root)
-        if self.split.protocol == "cold-users" and self.data.users is None:
+        if self.split.protocol == SplitProtocol.COLD_USERS and self.data.users is None:
             raise ValueError(
                 "`split.protocol`='cold-users' needs `data.users`: held-out users can be told "
                 "apart by their features only. Name such a table, or use another protocol."

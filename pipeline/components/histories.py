@@ -34,6 +34,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta.data import Interactions, histories, split_leave_last_out
 from tfrec_meta.data.events import RowCheck, tokens_of, typed_events
+from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.artifacts import SPLIT_BY, Catalogue, SeenItems
 from tfrec_meta.pipeline.config import SplitConfig, as_json, from_json
@@ -110,12 +111,12 @@ def parts_of(
             that he stays where he is as data comes in; the shares are met on average.
     """
     parts = np.zeros(len(data), np.int8)
-    if config.protocol == "time":
+    if config.protocol == SplitProtocol.TIME:
         assert cuts is not None
         times = data.events["time"].to_numpy()
         parts[times >= cuts[0]] = 1
         parts[times >= cuts[1]] = 2
-    elif config.protocol == "leave-last-out":
+    elif config.protocol == SplitProtocol.LEAVE_LAST_OUT:
         split = split_leave_last_out(data)
         parts[split.validation_index] = 1
         parts[split.test_index] = 2
@@ -379,7 +380,11 @@ class _Write(beam.DoFn):
             return
         keys = [names.USER_ID, names.TIME, names.ITEM_ID, names.VALUE]
         data = Interactions(table.sort_by([(key, "ascending") for key in keys]))
-        cuts = time_cuts(events_survey, to.config) if to.config.protocol == "time" else None
+        cuts = (
+            time_cuts(events_survey, to.config)
+            if to.config.protocol == SplitProtocol.TIME
+            else None
+        )
         split = parts_of(data, to.config, cuts, to.seed)
         yield beam.pvalue.TaggedOutput("seen", _packed(data.events.filter(pa.array(split < 2))))
         past = histories(data)
@@ -540,7 +545,7 @@ def _with_values(table: pa.Table, valued: bool) -> pa.Table:
 
 def _check(events: Survey, users: Survey | None, config: SplitConfig) -> None:
     untimed = events.rows - int(events.counts.sum())
-    if untimed and (config.protocol != "cold-users" or untimed < events.rows):
+    if untimed and (config.protocol != SplitProtocol.COLD_USERS or untimed < events.rows):
         raise ValueError(
             f"{untimed:,} of {events.rows:,} events have no time, but a history by the protocol "
             f"{config.protocol!r} needs the times of all; give each event one, or leave it out."

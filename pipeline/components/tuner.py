@@ -22,6 +22,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.types import standard_component_specs as standard
 from tfx.utils import json_utils
 
+from tfrec_meta.data.protocols import SplitProtocol, ValidationProtocol
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline import events, work_folders
 from tfrec_meta.pipeline.artifacts import Catalogue
@@ -32,7 +33,6 @@ from tfrec_meta.workflows import tune as strategy_search
 
 TRIALS = "trials.json"  # beside TFX's results: what `StrategyTuner.trials` gives
 REPORT = "report.html"  # and the page of the study
-_PROTOCOLS = {"time": "by time", "leave-last-out": "leave last out", "cold-users": "cold users"}
 _log = logging.getLogger(__name__)
 TUNER_FN = f"{__name__}.tuner_fn"
 
@@ -69,7 +69,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         epochs=config.epochs,
         seed=settings["seed"],
         store=StudyStore(settings["store"]),
-        protocol=settings["protocol"],
+        protocol=ValidationProtocol(settings["protocol"]),
         trial_seconds=config.trial_seconds,
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})
@@ -163,7 +163,7 @@ class Tuner(base_component.BaseComponent):
                         "seed": config.seed,
                         # The place alone: what lies there must not count as an input.
                         "store": str(config.tuner.store or config.folder / "studies"),
-                        "protocol": _PROTOCOLS[config.split.protocol],
+                        "protocol": SplitProtocol(config.split.protocol).validation.value,
                     }
                 ),
                 best_hyperparameters=types.Channel(type=standard_artifacts.HyperParameters),

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tfrec_meta.evaluation.objectives import Objective
+
 # With `NodeRecord`'s states (`nodes`, which imports TFX), and one for nodes without a record.
 State = Literal["ran", "cached", "skipped", "failed", "not reached"]
 STATES: tuple[State, ...] = ("ran", "cached", "skipped", "failed", "not reached")
@@ -30,7 +32,7 @@ BLESSING = "ModelBlessing"
 INFRA_BLESSING = "InfraBlessing"
 PUSHED = "PushedModel"
 SCHEMA = "Schema"
-OBJECTIVES = ("val_ndcg_at_10", "val_auc", "val_rmse")  # as trials.json calls them
+OBJECTIVES = tuple(Objective)
 
 
 class MissingError(Exception):

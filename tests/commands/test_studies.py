@@ -126,7 +126,7 @@ def test_studies_are_listed_a_line_each(store, capsys):
         "best",
     ]
     assert [line.split() for line in lines] == [
-        ["aaaa1111", "2026-01-31", "toy", "val_ndcg_at_10", "bayesian", "4", "1", "0.3000"],
+        ["aaaa1111", "2026-01-31", "toy", "val_ndcg@10", "bayesian", "4", "1", "0.3000"],
         ["bbbb2222", "2026-01-31", "films", "val_rmse", "bayesian", "1", "0", "0.9000"],
     ]
     answer = run_json(capsys, "list")
@@ -155,7 +155,7 @@ def test_an_empty_memory_is_said(tmp_path, capsys):
 def test_a_study_is_shown_with_its_best_trials_first(store, capsys):
     store.append_study(study("cccc3333"))
     shown = run(capsys, "show", "aa", "--top", "2").splitlines()
-    assert "objective   val_ndcg_at_10, max, by random part" in shown
+    assert "objective   val_ndcg@10, max, by random" in shown
     assert "space       2 hyperparameters, version 1" in shown
     assert "trials      3 completed, 1 failed" in shown
     assert "comparable  1 study" in shown
@@ -285,10 +285,10 @@ def test_a_kerastuner_project_is_imported_with_what_it_does_not_tell(store, caps
     keras_project(Path("project"))
     assert "say --objective, one of: val_loss, val_error" in error_of(capsys, "import", "project")
     told = ["--objective", "val_loss", "--epochs", "6", "--name", "shop", "--fingerprint", "f7"]
-    told += ["--protocol", "by time", "--space-version", "4"]
+    told += ["--protocol", "time", "--space-version", "4"]
     (answer,) = run_json(capsys, "import", "project", *told)["studies"]
     found = store.study(answer["study_id"])
-    assert (found.objective, found.budget, found.protocol) == ("val_loss", 6, "by time")
+    assert (found.objective, found.budget, found.protocol) == ("val_loss", 6, "time")
     assert (found.data["name"], found.data["fingerprint"]) == ("shop", "f7")
     assert (found.space_version, found.source) == (4, "keras_tuner")
 

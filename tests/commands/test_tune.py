@@ -6,7 +6,8 @@ import pytest
 
 import tfrec_meta as tm
 from tfrec_meta.commands import main as cli
-from tfrec_meta.tuning import OBJECTIVE, StudyStore
+from tfrec_meta.evaluation import Objective
+from tfrec_meta.tuning import StudyStore
 from tfrec_meta.tuning.studies import shipped as prior_studies
 from tfrec_meta.workflows import tune as strategy_search
 from tfrec_meta.workflows.runs import Run
@@ -23,7 +24,7 @@ def quick(monkeypatch, tmp_path):
     def evaluator(data, validation, strategy, features):
         def evaluate(record, epochs, folder, report):
             tried.append((len(data), strategy, record, epochs))
-            return {OBJECTIVE: record["model"].get("embedding_dim", 8) / 1000}
+            return {Objective.NDCG: record["model"].get("embedding_dim", 8) / 1000}
 
         return evaluate
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from tfrec_meta.data import (
     Interactions,
     Split,
+    SplitProtocol,
+    ValidationProtocol,
     movielens,
     split_by_item,
     split_by_time,
@@ -17,6 +19,7 @@ from tfrec_meta.data import (
     split_cold_users,
     split_domain,
     split_leave_last_out,
+    synthetic,
 )
 
 events = st.lists(
@@ -248,12 +251,12 @@ def test_an_empty_part_or_empty_data_is_an_error():
 def test_a_split_by_hand_is_checked():
     data = build([(0, 0, 0), (1, 1, 1), (2, 2, 2)])
     with pytest.raises(ValueError, match="`test_index` holds a row that is there already"):
-        Split(data, np.array([0, 1]), np.array([]), np.array([1]), "by hand")
+        Split(data, np.array([0, 1]), np.array([]), np.array([1]), "given")
     with pytest.raises(ValueError, match="`train_index` holds a row"):
-        Split(data, np.array([0, 0]), np.array([]), np.array([1]), "by hand")
+        Split(data, np.array([0, 0]), np.array([]), np.array([1]), "given")
     with pytest.raises(ValueError, match="`train_index` goes outside"):
-        Split(data, np.array([3]), np.array([]), np.array([1]), "by hand")
-    split = Split(data, np.array([1, 0]), np.array([], int), np.array([2]), "by hand")
+        Split(data, np.array([3]), np.array([]), np.array([1]), "given")
+    split = Split(data, np.array([1, 0]), np.array([], int), np.array([2]), "given")
     assert split.train_index.tolist() == [0, 1]
     assert len(split.validation) == 0
     assert "2 train, 0 validation, 1 test" in repr(split)
@@ -298,3 +301,23 @@ def test_a_domain_that_nobody_asked_has_touched_is_refused():
     assert list(split_domain(data, "shop", "north", test=0.34, seed=seen).test.user_ids) == ["u"]
     with pytest.raises(ValueError, match="leave a part of the domain 'north' empty"):
         split_domain(data, "shop", "north", test=0.34, seed=unseen)
+
+
+def test_protocol_is_an_enum_and_its_description_names_the_shares():
+    data = synthetic(20, 10, 200)
+    split = split_by_item(data, train=0.5, validation=0.25)
+    assert split.protocol is SplitProtocol.ITEM
+    assert split.protocol == "item"
+    assert split.description == "random by item, 0.5 train, 0.25 validation"
+    assert split_leave_last_out(data, validation=False).description == "leave last out"
+
+
+def test_unknown_protocol_raises():
+    with pytest.raises(ValueError, match="by hand"):
+        Split(synthetic(20, 10, 200), np.arange(2), np.arange(0), np.arange(2, 4), "by hand")
+
+
+def test_random_splits_share_one_validation_protocol():
+    assert {one.validation for one in SplitProtocol if one.is_random} == {ValidationProtocol.RANDOM}
+    others = [one for one in SplitProtocol if not one.is_random]
+    assert [one.validation for one in others] == [one.value for one in others]

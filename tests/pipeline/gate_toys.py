@@ -47,7 +47,7 @@ def tastes_split(seed: int = 0) -> Split:
         }
     )
     data = Interactions.from_arrays(*zip(*events, strict=True), users=users, items=items)
-    return Split(data, *map(np.array, parts.values()), "toy")
+    return Split(data, *map(np.array, parts.values()))
 
 
 def trained(split: Split) -> Recommender:

@@ -62,7 +62,7 @@ def test_a_whole_study_shows_every_part(tmp_path):
     outline = Outline(text)
     assert set(outline.targets) <= {f"#{name}" for name in outline.ids}
     assert "<title>Study of movielens-100k</title>" in text
-    for word in ("meta_bayesian", "100,000 ratings", "leave last out", "movies-7f3a"):
+    for word in ("meta_bayesian", "100,000 ratings", "leave-last-out", "movies-7f3a"):
         assert word in text
     assert "ResourceExhaustedError: OOM" in text
     assert text.count("tm.Strategy.from_dict(") == 1
@@ -86,9 +86,9 @@ def test_the_summary_compares_the_best_with_the_default():
         trial(2, DEFAULT, None, budget=1, seconds=20.0),
     ]
     text = study_page.render(header(), trials)
-    assert "The highest val_ndcg_at_10 is 0.2500, of trial 0001" in text
+    assert "The highest val_ndcg@10 is 0.2500, of trial 0001" in text
     assert "the default came to 0.2000 (+25.0 %)." in text
-    for value, name in (("0.2500", "best val_ndcg_at_10"), ("2", "completed"), ("1", "failed")):
+    for value, name in (("0.2500", "best val_ndcg@10"), ("2", "completed"), ("1", "failed")):
         assert f"<b>{value}</b><span>{name}</span>" in text
     assert "<b>17</b><span>epochs</span>" in text
     assert "<b>2 min</b><span>in trials</span>" in text  # 150 s
@@ -236,7 +236,7 @@ def test_a_logarithmic_range_has_a_logarithmic_axis():
     rate = known["two_tower/training/learning_rate"]
     values = [{"two_tower/training/learning_rate": v} for v in (5e-4, 5e-3, 5e-2)]
     trials = [trial(n, v, 0.1 * n) for n, v in enumerate(values)]
-    plot = charts.parallel(trials, values, [rate], "val_ndcg_at_10", "max")
+    plot = charts.parallel(trials, values, [rate], "val_ndcg@10", "max")
     # A line of two points each: the objective, and below it the rate.
     ends = sorted(float(line["points"].split()[1].split(",")[0]) for line in plot["lines"])
     assert ends[1] - ends[0] == pytest.approx(ends[2] - ends[1], abs=0.11)
@@ -248,7 +248,7 @@ def test_what_does_not_apply_runs_at_the_side():
     _, trials = study()
     values = [t["values"] for t in trials]
     shown = [parameters(SPACE)["ials/iterations"]]
-    plot = charts.parallel(trials, values, shown, "val_ndcg_at_10", "max")
+    plot = charts.parallel(trials, values, shown, "val_ndcg@10", "max")
     away = sum(line["points"].endswith(f"{plot['away']:g},62") for line in plot["lines"])
     assert away == sum("ials/iterations" not in value for value in values)
     assert plot["has_gaps"]
@@ -258,7 +258,7 @@ def test_values_beyond_the_space_lengthen_its_axis():
     iterations = parameters(SPACE)["ials/iterations"]  # 5 to 30
     values = [{"ials/iterations": v} for v in (5, 55)]
     trials = [trial(n, v, 0.1 * n) for n, v in enumerate(values)]
-    plot = charts.parallel(trials, values, [iterations], "val_ndcg_at_10", "max")
+    plot = charts.parallel(trials, values, [iterations], "val_ndcg@10", "max")
     ends = sorted(float(line["points"].split()[1].split(",")[0]) for line in plot["lines"])
     assert ends == [plot["left"], plot["right"]]
 
@@ -307,7 +307,7 @@ def test_a_study_in_which_all_failed_shows_the_errors():
     trials = [trial(n, DEFAULT, None, error=f"ValueError: cause {n}") for n in range(3)]
     text = study_page.render(header(), trials, None, [{"values": DEFAULT, "expected": 0.2}])
     Outline(text)
-    assert "No trial came to a value of val_ndcg_at_10." in text
+    assert "No trial came to a value of val_ndcg@10." in text
     assert "ValueError: cause 2" in text
     assert "nan" not in text
 

@@ -22,6 +22,7 @@ from tfrec_meta.data import (
     stream_interactions,
     synthetic,
 )
+from tfrec_meta.evaluation import Objective
 from tfrec_meta.features import Category, FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import Popularity, PopularityConfig, TwoTower, TwoTowerConfig
@@ -423,7 +424,7 @@ class _Scripted:
 
     def metrics(self, model):
         model.refresh()
-        return {training.OBJECTIVE: self.left.pop(0)}
+        return {Objective.NDCG: self.left.pop(0)}
 
 
 def test_training_stops_when_patience_runs_out_and_keeps_the_best_epoch(monkeypatch):
@@ -437,7 +438,7 @@ def test_training_stops_when_patience_runs_out_and_keeps_the_best_epoch(monkeypa
 
     config = dataclasses.replace(QUICK, epochs=5, patience=2)
     model, curve = run(config, callbacks=[Keep()])
-    assert [line[training.OBJECTIVE] for line in curve] == [0.1, 0.5, 0.4, 0.5]
+    assert [line[Objective.NDCG] for line in curve] == [0.1, 0.5, 0.4, 0.5]
     assert_same_weights(model.state(), states[1])  # the first of the two best
 
     _, curve = run(dataclasses.replace(config, patience=0))
@@ -493,7 +494,7 @@ def resumed(tmp_path_factory):
 def test_an_interrupted_run_goes_on_and_ends_alike(resumed, uninterrupted):
     _, state, curve = resumed
     # So that the best epoch is read from the disk while the one after it goes on.
-    assert curve[1][training.OBJECTIVE] < curve[0][training.OBJECTIVE]
+    assert curve[1][Objective.NDCG] < curve[0][Objective.NDCG]
     assert_same_weights(state, uninterrupted[0])
     assert without_seconds(curve) == without_seconds(uninterrupted[1])
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tfrec_meta.evaluation import Objective
 from tfrec_meta.tuning import (
-    OBJECTIVE,
     AllTrialsFailed,
     StrategySpace,
     StrategyTuner,
@@ -38,7 +38,7 @@ def score(record, epochs, folder, report):
     """Best at 128 dimensions of ials; more epochs are better."""
     base = 0.6 if record["family"] == "ials" else 0.5
     away = abs(record["model"]["embedding_dim"] - 128)
-    return {OBJECTIVE: base - away / 1000 + epochs / 10_000}
+    return {Objective.NDCG: base - away / 1000 + epochs / 10_000}
 
 
 class Kill(BaseException):
@@ -65,9 +65,9 @@ def test_the_first_trial_is_the_default_and_the_best_is_found(tmp_path, oracle):
     trials = study.trials()
     assert len(trials) == 6
     assert trials[0]["strategy"] == SPACE.strategy_record({})
-    best = max(trials, key=lambda trial: trial[OBJECTIVE])
+    best = max(trials, key=lambda trial: trial[Objective.NDCG])
     assert study.best_strategy_record() == best["strategy"]
-    assert study.oracle.get_best_trials(1)[0].score == best[OBJECTIVE]
+    assert study.oracle.get_best_trials(1)[0].score == best[Objective.NDCG]
     assert isinstance(study.oracle, tuner.ORACLES[oracle])
 
 
@@ -117,7 +117,7 @@ def test_a_grid_ends_with_its_space(tmp_path):
 
 
 def test_what_a_trial_gives_is_kept(tmp_path):
-    study = made(tmp_path, lambda *_: {OBJECTIVE: 0.25, "curve": [1, 2]}, trials=1)
+    study = made(tmp_path, lambda *_: {Objective.NDCG: 0.25, "curve": [1, 2]}, trials=1)
     study.search()
     (trial,) = study.trials()
     assert trial["curve"] == [1, 2]
@@ -143,14 +143,14 @@ def test_a_trial_that_raises_or_gives_nan_counts_as_bad_and_the_search_goes_on(t
         calls.append(given)
         if len(calls) in (1, 2, 3, 5):  # KerasTuner itself would give up at the third in a row
             raise RuntimeError("out of paper")
-        return {OBJECTIVE: float("nan")} if len(calls) == 4 else score(*given)
+        return {Objective.NDCG: float("nan")} if len(calls) == 4 else score(*given)
 
     study = made(tmp_path, fails, oracle=oracle, trials=7)
     study.search()
     trials = study.trials()
-    assert [trial[OBJECTIVE] > 0 for trial in trials] == [False] * 5 + [True] * 2
+    assert [trial[Objective.NDCG] > 0 for trial in trials] == [False] * 5 + [True] * 2
     assert trials[0]["error"] == "RuntimeError: out of paper"
-    assert trials[3]["error"] == f"its {OBJECTIVE} is nan"
+    assert trials[3]["error"] == f"its {Objective.NDCG} is nan"
     assert [trial["status"] for trial in trials] == ["failed"] * 5 + ["completed"] * 2
     assert study.oracle.get_best_trials(1)[0].trial_id in {t["trial_id"] for t in trials[5:]}
     assert study.oracle.get_trial(trials[0]["trial_id"]).message == trials[0]["error"]
@@ -185,7 +185,7 @@ def reporting(values, seconds=0.0):
         for epoch, value in enumerate(values, 1):
             time.sleep(seconds)
             report(epoch, value)
-        return {OBJECTIVE: values[-1]}
+        return {Objective.NDCG: values[-1]}
 
     return evaluate
 
@@ -204,7 +204,7 @@ def test_a_trial_that_takes_too_long_ends_after_its_epoch_and_counts_as_the_wors
     late, good, _ = study.trials()
     assert [trial["status"] for trial in study.trials()] == ["timed_out", "completed", "timed_out"]
     assert late["reports"] == [0.7, 0.8]
-    assert late[OBJECTIVE] == 0.0
+    assert late[Objective.NDCG] == 0.0
     assert 0.3 < late["seconds"] < 0.6
     assert "`trial_seconds`=0.3" in late["error"]
     assert good["reports"] == [0.1, 0.2]
@@ -214,7 +214,7 @@ def test_a_trial_that_takes_too_long_ends_after_its_epoch_and_counts_as_the_wors
 def test_a_trial_that_reports_nothing_is_judged_by_its_time_at_its_end(tmp_path):
     def silent(*_):
         time.sleep(0.2)
-        return {OBJECTIVE: 0.9}
+        return {Objective.NDCG: 0.9}
 
     study = made(tmp_path, by_turns(silent, score), trials=2, trial_seconds=0.1)
     study.search()
@@ -241,7 +241,7 @@ def stops(study, rule):
 
 @pytest.mark.parametrize(
     ("objective", "values", "best"),
-    [("val_ndcg_at_10", [0.3, 0.1, 0.2, 0.9], 0.3), ("val_rmse", [1.5, 1.25, 1.75, 0.1], 1.25)],
+    [("val_ndcg@10", [0.3, 0.1, 0.2, 0.9], 0.3), ("val_rmse", [1.5, 1.25, 1.75, 0.1], 1.25)],
 )
 def test_a_trial_that_its_oracle_stops_counts_by_its_best_so_far(tmp_path, objective, values, best):
     def evaluate(record, epochs, folder, report):
@@ -329,7 +329,7 @@ def test_lines_tell_of_progress_where_there_is_no_terminal(tmp_path, capsys):
     assert out == ""
     lines = err.strip().splitlines()
     assert lines[2].startswith("best of 2 trials: ")
-    assert lines[0].startswith(f"trial 1/2: {OBJECTIVE} 0.4364, best 0.4364, 0.0 s")
+    assert lines[0].startswith(f"trial 1/2: {Objective.NDCG} 0.4364, best 0.4364, 0.0 s")
 
 
 # Going on.
@@ -405,7 +405,7 @@ def test_a_study_of_something_else_is_refused_with_what_differs(tmp_path):
     for options, message in (
         ({"oracle": "random"}, r"another oracle \('meta_bayesian', now 'random'\)\."),
         ({"about": {"data": "that"}}, r"another data\."),
-        ({"objective": "val_auc"}, r"another objective \('val_ndcg_at_10', now 'val_auc'\)\."),
+        ({"objective": "val_auc"}, r"another objective \('val_ndcg@10', now 'val_auc'\)\."),
         ({"space": StrategySpace()}, r"another space \(added: two_tower/.*; removed: .*ials/"),
         ({"epochs": 5, "seed": 7}, r"another epochs \(4, now 5\), another seed \(42, now 7\)\."),
     ):
@@ -472,7 +472,7 @@ def smooth(record, epochs, folder, report):
     value -= abs(model["unseen_weight"] - 0.2) / 10
     for epoch in range(1, epochs + 1):
         report(epoch, value * epoch / epochs)
-    return {OBJECTIVE: value}
+    return {Objective.NDCG: value}
 
 
 @pytest.mark.parametrize(

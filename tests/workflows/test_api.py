@@ -12,7 +12,7 @@ DATA = tm.Interactions.from_arrays(
     ["a", "a", "a", "b", "b", "c", "d", "b", "d", "c", "e"],
     time=range(11),
 )
-SPLIT = tm.Split(DATA, np.arange(7), np.array([], np.int64), np.arange(7, 11), "by hand", None)
+SPLIT = tm.Split(DATA, np.arange(7), np.array([], np.int64), np.arange(7, 11), "given", None)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_evaluate_refuses_an_unknown_baseline(popularity):
 
 
 def test_evaluate_refuses_a_split_without_test_events(popularity):
-    nothing = tm.Split(DATA, np.arange(11), np.arange(0), np.arange(0), "by hand", None)
+    nothing = tm.Split(DATA, np.arange(11), np.arange(0), np.arange(0), "given", None)
     with pytest.raises(ValueError, match="no held-out events"):
         tm.evaluate(popularity, nothing)
 

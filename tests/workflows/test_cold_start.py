@@ -114,7 +114,7 @@ def test_the_page_has_curves_figures_and_settings(found, tmp_path):
 
 def test_without_validation_users_others_have_their_usual_settings(split, model, tmp_path):
     alone = tm.Split(
-        split.data, split.train_index, split.validation_index[:0], split.test_index, "cold"
+        split.data, split.train_index, split.validation_index[:0], split.test_index, "cold-users"
     )
     found = tm.evaluate_cold_start(
         model, alone, shots=(3,), k=5, later=4, baselines=["ease"], resamples=0

@@ -9,9 +9,10 @@ import pytest
 
 import tfrec_meta as tm
 from tfrec_meta.data import split_leave_last_out, synthetic
+from tfrec_meta.evaluation import Objective
 from tfrec_meta.metalearning import recommender
 from tfrec_meta.strategy import with_searched
-from tfrec_meta.tuning import OBJECTIVE, StrategySpace, StudyStore, TrialStopped
+from tfrec_meta.tuning import StrategySpace, StudyStore, TrialStopped
 from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.studies import shipped as prior_studies
 from tfrec_meta.workflows import tune as strategy_search
@@ -49,8 +50,8 @@ def test_a_study_tries_families_and_scores_them_by_the_full_catalogue(study):
     assert len(found.trials) == 4
     assert found.trials[0]["strategy"]["family"] == "two_tower"
     assert len({trial["strategy"]["family"] for trial in found.trials}) > 1
-    assert all(0 < trial[OBJECTIVE] < 1 and trial["error"] is None for trial in found.trials)
-    assert found.best_value == max(trial[OBJECTIVE] for trial in found.trials)
+    assert all(0 < trial[Objective.NDCG] < 1 and trial["error"] is None for trial in found.trials)
+    assert found.best_value == max(trial[Objective.NDCG] for trial in found.trials)
     assert f"{found.best_value:.4f}" in str(found)
     for trial in found.trials:
         epochs = 2 if trial["strategy"]["family"] == "two_tower" else 0
@@ -59,13 +60,13 @@ def test_a_study_tries_families_and_scores_them_by_the_full_catalogue(study):
 
 def test_the_best_strategy_trains_to_what_its_trial_reached(study):
     found, _ = study
-    best = max(found.trials, key=lambda trial: trial[OBJECTIVE])
+    best = max(found.trials, key=lambda trial: trial[Objective.NDCG])
     chosen = with_searched(QUICK, best["strategy"])
     assert chosen == found.best_strategy
     assert chosen.training.epochs == 2
     reports = []
     found = evaluator()(best["strategy"], 2, None, lambda *told: reports.append(told))
-    assert found[OBJECTIVE] == best[OBJECTIVE]
+    assert found[Objective.NDCG] == best[Objective.NDCG]
     values = [line["val_ndcg@10"] for line in found["curve"]]
     assert reports == list(enumerate(values, 1))
     assert best["reports"] == values
@@ -88,7 +89,7 @@ def test_meta_learned_models_are_searched_when_asked_for(monkeypatch):
         progress=False,
     )
     assert [len(losses) for losses in taught] == [2, 2, 2]  # each trial has its own episodes
-    assert all(trial["error"] is None and 0 < trial[OBJECTIVE] < 1 for trial in found.trials)
+    assert all(trial["error"] is None and 0 < trial[Objective.NDCG] < 1 for trial in found.trials)
     shapes = [trial["strategy"]["model"] for trial in found.trials]
     assert set(shapes[0]) == {"embedding_dim", "l2", "unseen_weight", "weights_l2"}
     assert len({shape["l2"] for shape in shapes}) == 3
@@ -146,7 +147,7 @@ def test_a_ranker_of_ratings_is_searched_by_their_error():
     assert found.objective == "val_rmse"
     assert found.best_value == min(trial["val_rmse"] for trial in found.trials)
     assert found.best_strategy.model.target == "rating"
-    with pytest.raises(ValueError, match=r"val_ndcg_at_10.*val_rmse"):
+    with pytest.raises(ValueError, match=r"val_ndcg@10.*val_rmse"):
         tm.tune(SPLIT, strategy=strategy, families=("ranker", "ease"), progress=False)
 
 
@@ -327,7 +328,7 @@ def by_formula(monkeypatch):
             asked.append(record)
             model = record["model"]
             away = abs(math.log2(model["embedding_dim"] / 8)) + abs(math.log2(model["l2"] / 2))
-            return {OBJECTIVE: 0.4 - away / 20}
+            return {Objective.NDCG: 0.4 - away / 20}
 
         return evaluate
 
@@ -360,7 +361,7 @@ def test_a_second_study_begins_with_what_did_best_in_the_first(by_formula, tmp_p
     assert one.data["description"] == "films of one cinema"
     assert one.data["name"] == DATA.name
     assert one.data["fingerprint"]
-    assert one.protocol == "leave last out"
+    assert one.protocol == "leave-last-out"
     assert one.profile["log_users"] == pytest.approx(math.log1p(60))
     assert (one.oracle, one.budget, one.budget_unit) == ("meta_bayesian", 8, "epochs")
     assert one.trials == first.records
@@ -402,7 +403,7 @@ def test_a_study_of_another_kind_is_not_learned_from(by_formula, tmp_path, capsy
         assert "no earlier studies of this kind" in capsys.readouterr().err
         assert found.prior == ()
     assert [study.protocol for study in StudyStore(tmp_path).studies()] == [
-        *("leave last out", "given", "random part", "leave last out")
+        *("leave-last-out", "given", "random", "leave-last-out")
     ]
 
 

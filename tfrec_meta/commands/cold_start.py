@@ -22,11 +22,12 @@ _SHOTS = "0,1,3,5,10,20"
 
 def cold_start(options: argparse.Namespace) -> Answer:
     """Evaluates the run's model on its test users, prints a table and writes the page."""
+    from tfrec_meta.data.protocols import SplitProtocol
     from tfrec_meta.workflows.runs import Run
 
     run = Run.open(options.run)
     protocol = run.settings["split"]["protocol"]
-    if protocol != "cold-users":
+    if protocol != SplitProtocol.COLD_USERS:
         again = f"tfrec-meta train --run {_RUN} --family meta_learned --split cold-users"
         raise ValueError(
             f"{run.folder} has the split {protocol!r}, whose test users are no newcomers. Train "

@@ -42,7 +42,7 @@ def distill(options: argparse.Namespace) -> Answer:
         return {"run": str(run.folder), "report": str(page) if page.is_file() else None}
     split = run.split
     events = f"{len(split.train_index):,} events to train on"
-    print(f"{split.data!r}, {split.protocol}: {events}", file=sys.stderr)
+    print(f"{split.data!r}, {split.description}: {events}", file=sys.stderr)
     # After the data: what is wrong with that is said at once.
     from tfrec_meta.workflows import distill as distilling
 

@@ -153,7 +153,7 @@ def _train(options: argparse.Namespace) -> Answer:
         model, seconds = run.model(), 0.0
     else:
         split = run.split
-        _say(f"{split.data!r}, {split.protocol}: {len(split.train_index):,} events to train on")
+        _say(f"{split.data!r}, {split.description}: {len(split.train_index):,} events to train on")
         began = time.monotonic()
         model = run.train()
         seconds = time.monotonic() - began
@@ -180,14 +180,14 @@ def _evaluate(options: argparse.Namespace) -> Answer:
     if baselines is not None:
         baselines = [] if baselines == "none" else names(baselines)
     found = run.evaluate(options.k, baselines, options.resamples)
-    print(f"{run.split.data.name}, {run.split.protocol}: the full catalogue is ranked")
+    print(f"{run.split.data.name}, {run.split.description}: the full catalogue is ranked")
     _print_table(found, options.k)
     print(f"all metrics, with 95 % intervals: {run.folder / 'evaluation.json'}")
     print(f"next: tfrec-meta report --run {shlex.quote(str(run.folder))}")
     return {
         "run": str(run.folder),
         "k": options.k,
-        "split": run.split.protocol,
+        "split": run.split.description,
         "evaluations": {name: one.as_dict() for name, one in found.items()},
     }
 

@@ -434,7 +434,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "take in studies from an export, another store, a KerasTuner project or a TFX Tuner",
         "studies.json",
         "shared/studies",
-        'runs/keras_project --name shop --protocol "leave last out"',
+        "runs/keras_project --name shop --protocol leave-last-out",
         "pipeline/root/Tuner/tuner_results/7 --objective val_loss --direction min",
     )
     one.add_argument("source", metavar="PATH", help="a JSON export, or a folder")

@@ -42,7 +42,7 @@ def tune(options: argparse.Namespace) -> Answer:
     folder = Path(options.folder or (run.folder / "study" if is_run else _FOLDER))
     split = run.split
     events = f"{len(split.train_index):,} events to train on"
-    print(f"{split.data!r}, {split.protocol}: {events}", file=sys.stderr)
+    print(f"{split.data!r}, {split.description}: {events}", file=sys.stderr)
     # After the data: what is wrong with that is said at once.
     from tfrec_meta.strategy import Strategy
     from tfrec_meta.workflows import tune as strategy_search

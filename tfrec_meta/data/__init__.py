@@ -4,6 +4,7 @@ from tfrec_meta.data.histories import Histories, histories, user_histories
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.movielens import fetch_movielens, is_fetched, movielens
 from tfrec_meta.data.privacy import pseudonym, pseudonymise
+from tfrec_meta.data.protocols import SplitProtocol, ValidationProtocol
 from tfrec_meta.data.reading import read_interactions
 from tfrec_meta.data.splits import (
     Split,
@@ -22,7 +23,9 @@ __all__ = [
     "Histories",
     "Interactions",
     "Split",
+    "SplitProtocol",
     "StreamedInteractions",
+    "ValidationProtocol",
     "fetch_movielens",
     "histories",
     "is_fetched",

@@ -10,6 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.protocols import SplitProtocol
+
+_WORDS = {
+    SplitProtocol.ITEM: "random by item",
+    SplitProtocol.USER: "random by user",
+    SplitProtocol.TIME: "by time",
+    SplitProtocol.LEAVE_LAST_OUT: "leave last out",
+    SplitProtocol.COLD_USERS: "cold users",
+    SplitProtocol.COLD_ITEMS: "cold items",
+    SplitProtocol.DOMAIN: "domain",
+    SplitProtocol.GIVEN: "given parts",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -19,21 +31,21 @@ class Split:
     Attributes:
         data: what was split.
         train_index, validation_index, test_index: int64 event rows of `data`.
-        protocol: how it was split, in words.
-        seed: the seed of a random protocol, else None.
-        random: whether each part is a random share of the users' events, so that test events lie
-            between those of train.
+        protocol: how the events were divided; a member of `SplitProtocol` or its value.
+        seed: the seed of a protocol that draws at random, else None.
+        details: shares and other settings of the protocol, in words; a part of `description`.
     """
 
     data: Interactions
     train_index: np.ndarray
     validation_index: np.ndarray
     test_index: np.ndarray
-    protocol: str
+    protocol: SplitProtocol = SplitProtocol.GIVEN
     seed: int | None = None
-    random: bool = False
+    details: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "protocol", SplitProtocol(self.protocol))
         times_used = np.zeros(len(self.data), np.int8)
         for name in ("train_index", "validation_index", "test_index"):
             rows = np.sort(np.asarray(getattr(self, name), np.int64))
@@ -66,11 +78,18 @@ class Split:
         return self._part(np.sort(np.concatenate([self.train_index, self.validation_index])))
 
     def _part(self, rows: np.ndarray) -> Interactions:
-        return replace(self.data.take(rows), sampled=self.random or self.data.sampled)
+        sampled = self.protocol.is_random or self.data.sampled
+        return replace(self.data.take(rows), sampled=sampled)
+
+    @property
+    def description(self) -> str:
+        """The protocol and its settings in words, for people; programs use `protocol`."""
+        words = _WORDS[self.protocol]
+        return f"{words}, {self.details}" if self.details else words
 
     def __repr__(self) -> str:
         return (
-            f"Split({self.data.name!r}, {self.protocol}: {len(self.train_index):,} train, "
+            f"Split({self.data.name!r}, {self.description}: {len(self.train_index):,} train, "
             f"{len(self.validation_index):,} validation, {len(self.test_index):,} test)"
         )
 
@@ -88,14 +107,14 @@ def split_by_item(
     Source: `python_stratified_split` of github.com/recommenders-team/recommenders, as its
     benchmark notebook uses it.
     """
-    return _stratified(data, data.item_codes, "item", train, validation, seed)
+    return _stratified(data, SplitProtocol.ITEM, train, validation, seed)
 
 
 def split_by_user(
     data: Interactions, train: float = 0.75, validation: float = 0.0, seed: int = 42
 ) -> Split:
     """Random, stratified by user: as `split_by_item`, over each user's events."""
-    return _stratified(data, data.user_codes, "user", train, validation, seed)
+    return _stratified(data, SplitProtocol.USER, train, validation, seed)
 
 
 def split_leave_last_out(data: Interactions, validation: bool = True) -> Split:
@@ -115,8 +134,14 @@ def split_leave_last_out(data: Interactions, validation: bool = True) -> Split:
     enough = count[users[order]] >= (3 if validation else 2)
     test = enough & (from_last == 0)
     chosen = enough & (from_last == 1) if validation else np.zeros_like(test)
-    name = "leave last out" + (", last but one for validation" if validation else "")
-    return Split(data, order[~test & ~chosen], order[chosen], order[test], name)
+    return Split(
+        data,
+        order[~test & ~chosen],
+        order[chosen],
+        order[test],
+        SplitProtocol.LEAVE_LAST_OUT,
+        details="last but one for validation" if validation else "",
+    )
 
 
 def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.1) -> Split:
@@ -143,8 +168,10 @@ def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.
                 f"for {size} events; change the shares or split by user."
             )
     train_index, validation_index, test_index = map(np.flatnonzero, parts.values())
-    protocol = f"by time, {train:g} train, {validation:g} validation"
-    return Split(data, train_index, validation_index, test_index, protocol)
+    details = f"{train:g} train, {validation:g} validation"
+    return Split(
+        data, train_index, validation_index, test_index, SplitProtocol.TIME, details=details
+    )
 
 
 def split_cold_users(
@@ -154,14 +181,14 @@ def split_cold_users(
 
     Which users depends on their tokens and the seed, not on the order of the rows.
     """
-    return _cold(data, data.user_ids, data.user_codes, "users", test, validation, seed)
+    return _cold(data, SplitProtocol.COLD_USERS, test, validation, seed)
 
 
 def split_cold_items(
     data: Interactions, test: float = 0.2, validation: float = 0.0, seed: int = 42
 ) -> Split:
     """All events of a random share of the items are test, so train has never seen them."""
-    return _cold(data, data.item_ids, data.item_codes, "items", test, validation, seed)
+    return _cold(data, SplitProtocol.COLD_ITEMS, test, validation, seed)
 
 
 def split_domain(
@@ -212,20 +239,16 @@ def split_domain(
             f"`test`={test} and `validation`={validation} of the users leave a part of the domain "
             f"{value!r} empty; change the shares or bring more data."
         )
-    protocol = f"domain {attribute} {value!r}, {test:g} of users test, {validation:g} validation"
-    return Split(data, learnt, chosen, judged, protocol, seed)
+    details = f"{attribute} {value!r}, {test:g} of users test, {validation:g} validation"
+    return Split(data, learnt, chosen, judged, SplitProtocol.DOMAIN, seed, details)
 
 
 def _stratified(
-    data: Interactions,
-    codes: np.ndarray,
-    what: str,
-    train: float,
-    validation: float,
-    seed: int,
+    data: Interactions, protocol: SplitProtocol, train: float, validation: float, seed: int
 ) -> Split:
     _check_shares(train=train, validation=validation)
     _check_not_empty(data)
+    codes = data.item_codes if protocol is SplitProtocol.ITEM else data.user_codes
     # RandomState, not Generator: its stream is the one that the public benchmark drew from.
     draw = np.random.RandomState(seed).rand(len(data))
     order = np.lexsort((draw, codes))
@@ -234,22 +257,20 @@ def _stratified(
     cut_train = np.round(train * count)[codes[order]]
     cut_test = np.round((train + validation) * count)[codes[order]]
     learnt, judged = place < cut_train, place >= cut_test
-    protocol = f"random by {what}, {train:g} train, {validation:g} validation"
+    details = f"{train:g} train, {validation:g} validation"
     chosen = ~learnt & ~judged
-    return Split(data, order[learnt], order[chosen], order[judged], protocol, seed, random=True)
+    return Split(data, order[learnt], order[chosen], order[judged], protocol, seed, details)
 
 
 def _cold(
-    data: Interactions,
-    tokens: np.ndarray,
-    codes: np.ndarray,
-    what: str,
-    test: float,
-    validation: float,
-    seed: int,
+    data: Interactions, protocol: SplitProtocol, test: float, validation: float, seed: int
 ) -> Split:
     _check_shares(test=test, validation=validation)
     _check_not_empty(data)
+    if protocol is SplitProtocol.COLD_USERS:
+        what, tokens, codes = "users", data.user_ids, data.user_codes
+    else:
+        what, tokens, codes = "items", data.item_ids, data.item_codes
     size = len(tokens)
     by_token = np.argsort(tokens, kind="stable")
     drawn = by_token[np.random.default_rng(seed).permutation(size)]
@@ -264,8 +285,8 @@ def _cold(
     part[drawn[:end_test]] = 2
     part[drawn[end_test:end_validation]] = 1
     learnt, chosen, judged = (np.flatnonzero(part[codes] == number) for number in (0, 1, 2))
-    protocol = f"cold {what}, {test:g} test, {validation:g} validation"
-    return Split(data, learnt, chosen, judged, protocol, seed)
+    details = f"{test:g} test, {validation:g} validation"
+    return Split(data, learnt, chosen, judged, protocol, seed, details)
 
 
 def _check_shares(**shares: float) -> None:

@@ -4,6 +4,7 @@ NumPy and SciPy only: no model classes and no TensorFlow.
 """
 
 from tfrec_meta.evaluation.intervals import Comparison, Estimate
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.evaluation.protocol import (
     METRICS,
     Evaluation,
@@ -20,6 +21,7 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Evaluation",
+    "Objective",
     "compare",
     "format_table",
     "full_catalogue",

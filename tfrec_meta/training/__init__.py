@@ -1,7 +1,6 @@
 """Trains models: the recipe, the loop, validation, optimizers and distribution."""
 
 from tfrec_meta.training.fitting import (
-    OBJECTIVE,
     Curve,
     OnEpoch,
     OptimizerName,
@@ -9,14 +8,12 @@ from tfrec_meta.training.fitting import (
     Validation,
     digest_of_events,
     fit,
-    goodness,
     seed_everything,
     train,
     write_whole,
 )
 
 __all__ = [
-    "OBJECTIVE",
     "Curve",
     "OnEpoch",
     "OptimizerName",
@@ -24,7 +21,6 @@ __all__ = [
     "Validation",
     "digest_of_events",
     "fit",
-    "goodness",
     "seed_everything",
     "train",
     "write_whole",

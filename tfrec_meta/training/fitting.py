@@ -25,6 +25,7 @@ from tqdm import tqdm
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.evaluation import metrics as metric
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import event_queries, held_out
 from tfrec_meta.keras import tf_keras
@@ -47,7 +48,6 @@ from tfrec_meta.training.user_events import RowOptions, UserEvents, digest_of
 from tfrec_meta.training.user_windows import UserWindows
 
 _log = logging.getLogger(__name__)
-OBJECTIVE = "val_ndcg@10"  # of most families; a model's own is its `objective`
 Curve = list[dict[str, float]]
 OnEpoch = Callable[[Recommender, Mapping[str, float]], None]
 """on_epoch(model, line): told of each epoch, when all of it is done, with its line of the curve;
@@ -454,7 +454,7 @@ class _Course(tf_keras.callbacks.Callback):
         if self.validation is not None:
             with self._averaged():
                 record |= agreed(self.strategy, self.validation.metrics(self.trained))
-                value = goodness(self.trained, record)
+                value = _selection_score(self.trained, record)
                 if self.best is None or value > self.best[0]:
                     self.best = (value, epoch + 1, self.trained.get_weights())
                     if self.manager is not None:
@@ -508,7 +508,7 @@ class _Course(tf_keras.callbacks.Callback):
             now = self.trained.get_weights()
             read = self.best_checkpoint.read(self._best_path(self.folder, record["best"]))
             read.assert_existing_objects_matched()
-            value = goodness(self.trained, self.curve[record["best"] - 1])
+            value = _selection_score(self.trained, self.curve[record["best"] - 1])
             self.best = (value, record["best"], self.trained.get_weights())
             self.trained.set_weights(now)
 
@@ -577,12 +577,9 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
-def goodness(model: Recommender, record: Mapping[str, float]) -> float:
-    """The model's objective in a line of its curve, turned so that more is better."""
-    value = record[model.objective]
-    if math.isnan(value):  # an AUC of clicks alone
-        return -math.inf
-    return -value if model.objective == "val_rmse" else value
+def _selection_score(model: Recommender, record: Mapping[str, float]) -> float:
+    """The model's objective in a line of its curve, as a score to be maximised."""
+    return model.objective.score(record[model.objective])
 
 
 class Validation:
@@ -623,7 +620,7 @@ class Validation:
         if isinstance(model, TrainableRecommender):
             model.refresh()
         found = self._of_predictions(model) if model.targets else {}
-        return found | (self._of_ranking(model) if model.objective == OBJECTIVE else {})
+        return found | (self._of_ranking(model) if model.objective is Objective.NDCG else {})
 
     def _of_ranking(self, model: Recommender) -> dict[str, float]:
         result = full_catalogue(
@@ -645,10 +642,10 @@ class Validation:
         found = model.predict_events(queries, items)
         figures = {}
         if "rating" in found:
-            figures["val_rmse"] = metric.rmse(value, found["rating"])
+            figures[Objective.RMSE] = metric.rmse(value, found["rating"])
         if "click" in found:
             clicks = value >= model.config.click_threshold
-            figures["val_auc"] = metric.binary_auc(clicks, found["click"])
+            figures[Objective.AUC] = metric.binary_auc(clicks, found["click"])
         return figures
 
     @functools.cached_property
@@ -746,5 +743,5 @@ def fit(
                 "`weights`='validation', but no validation event has an item of the catalogue. "
                 "Give `validation`, or set the weights."
             )
-        model.choose_weights(lambda: asking.metrics(model)[OBJECTIVE])
+        model.choose_weights(lambda: asking.metrics(model)[Objective.NDCG])
     return []

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "OBJECTIVE": "tuner",
     "ORACLES": "tuner",
     "SPACE_VERSION": "space",
     "AllTrialsFailed": "tuner",

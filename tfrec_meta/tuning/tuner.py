@@ -17,6 +17,7 @@ from typing import Any
 import keras_tuner
 from keras_tuner.engine import base_tuner
 
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.reports.study_page import write_study_report
 from tfrec_meta.training import write_whole
 from tfrec_meta.tuning.display.live_table import SearchDisplay
@@ -45,8 +46,6 @@ from tfrec_meta.tuning.studies.store import StudyStore
 from tfrec_meta.tuning.surrogates.importance import Surrogate
 from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate
 
-OBJECTIVE = "val_ndcg_at_10"
-DIRECTIONS = {OBJECTIVE: "max", "val_auc": "max", "val_rmse": "min"}
 ORACLES: dict[str, type[keras_tuner.Oracle]] = {
     "meta_bayesian": MetaBayesianOracle,
     "meta_hyperband": MetaHyperbandOracle,
@@ -94,7 +93,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         epochs: of one trial, at most; "hyperband" and "meta_hyperband" give most trials fewer.
         seed: of the oracle.
         progress: whether to show it: a table on a terminal, a line a trial elsewhere.
-        objective: a key of `DIRECTIONS`, which a trial's result has.
+        objective: an `Objective` or its value; the result of each trial contains it.
         about: what else tells one study from another, ready for JSON, such as a digest of the data.
         trial_seconds: that a trial may take; None for any. A trial that trains is ended after the
             epoch in which its time runs out, and one that reports no epochs is judged when it has
@@ -123,7 +122,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         epochs: int = 8,
         seed: int = 42,
         progress: bool = True,
-        objective: str = OBJECTIVE,
+        objective: Objective | str = Objective.NDCG,
         about: Mapping[str, Any] | None = None,
         trial_seconds: float | None = None,
         lease_seconds: float = LEASE_SECONDS,
@@ -144,7 +143,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         self.role = workers.role()
         self.space = space
         self.epochs = epochs
-        self.objective = objective
+        self.objective = objective = Objective(objective)
         self.seed = seed
         self.trial_seconds = trial_seconds
         self.lease_seconds = lease_seconds
@@ -171,7 +170,7 @@ class StrategyTuner(base_tuner.BaseTuner):
             declared,
             space_version=space.version,
             objective=objective,
-            direction=DIRECTIONS[objective],
+            direction=objective.direction,
             oracle=oracle,
             epochs=epochs,
             seed=seed,
@@ -271,10 +270,10 @@ class StrategyTuner(base_tuner.BaseTuner):
             else:
                 found = {"error": f"its {self.objective} is {value}"}
         except TrialStopped as stopped:
-            best = max if DIRECTIONS[self.objective] == "max" else min
             found = {"error": f"{stopped}, without a value"}
             if report.curve:
-                found = {self.objective: best(report.curve), "status": "stopped", "error": None}
+                best = max(report.curve, key=self.objective.score)
+                found = {self.objective: best, "status": "stopped", "error": None}
         except OutOfTime as late:
             found = {"status": "timed_out", "error": str(late)}
         except ChiefFailed:
@@ -298,7 +297,7 @@ class StrategyTuner(base_tuner.BaseTuner):
             "strategy": self.space.strategy_record(values),
             "epochs": int(values.get("tuner/epochs", self.epochs)),  # a hyperband's, of this round
             "seed": self.seed,
-            self.objective: _WORST[DIRECTIONS[self.objective]],
+            self.objective: _WORST[self.objective.direction],
             "status": "failed",
             "error": "",
             "reports": [],
@@ -437,8 +436,8 @@ class StrategyTuner(base_tuner.BaseTuner):
 def best_of(trials: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:
     """The trial with the best objective, the first of equals; of those that failed, if all did."""
     trials = [trial for trial in trials if trial.get("error") is None] or trials
-    choose = max if DIRECTIONS[objective] == "max" else min
-    return choose(trials, key=lambda trial: trial[objective])
+    score = Objective(objective).score
+    return max(trials, key=lambda trial: score(trial[objective]))
 
 
 class _Durable(keras_tuner.Oracle):
@@ -531,14 +530,14 @@ def _made_oracle(
     trials: int,
     epochs: int,
     seed: int,
-    objective: str,
+    objective: Objective,
     remembered: Mapping[str, Any],
 ) -> keras_tuner.Oracle:
     bases = (_DurableGrid if name == "grid" else _Durable, ORACLES[name])
     by_epochs = issubclass(ORACLES[name], keras_tuner.oracles.HyperbandOracle)
     budget = {"max_epochs": epochs} if by_epochs else {"max_trials": trials}
     oracle = type(ORACLES[name].__name__, bases, {})(
-        objective=keras_tuner.Objective(objective, DIRECTIONS[objective]),
+        objective=keras_tuner.Objective(objective.value, objective.direction),
         hyperparameters=space.hyperparameters(),
         seed=seed + 1,  # KerasTuner takes 0 for none
         # A trial that fails counts as bad; KerasTuner would end the search at the third.

@@ -123,7 +123,7 @@ def evaluate_cold_start(
     if len(known):
         raise ValueError(
             f"{len(known):,} of the test users have events in the train or validation part, and "
-            f"are no newcomers ({split.protocol}). Use `split_cold_users`."
+            f"are no newcomers ({split.description}). Use `split_cold_users`."
         )
     first = wanted[-1]
     test = ColdUsers(split.test, model.spec, first, later)
@@ -158,7 +158,7 @@ def evaluate_cold_start(
         label,
         {name: texts for name, texts in settings.items() if any(texts.values())},
         judges is not None,
-        split.protocol,
+        split.description,
         test.left_out,
     )
 

@@ -69,7 +69,7 @@ def report(
         examples=examples,
         config={
             "family": model.family,
-            "split": split.protocol,
+            "split": split.description,
             **dataclasses.asdict(model.config),
         },
     )

@@ -28,6 +28,7 @@ import numpy as np
 from tfrec_meta.data import (
     Interactions,
     Split,
+    SplitProtocol,
     movielens,
     read_interactions,
     split_by_item,
@@ -63,13 +64,13 @@ DEFAULTS: Settings = {
 }
 # Usual shares of train and validation; leave-last-out itself says what is test.
 _SHARES = {
-    "item": (0.75, 0.0),
-    "user": (0.75, 0.0),
-    "time": (0.8, 0.1),
-    "cold-users": (0.8, 0.0),
-    "cold-items": (0.8, 0.0),
+    SplitProtocol.ITEM: (0.75, 0.0),
+    SplitProtocol.USER: (0.75, 0.0),
+    SplitProtocol.TIME: (0.8, 0.1),
+    SplitProtocol.COLD_USERS: (0.8, 0.0),
+    SplitProtocol.COLD_ITEMS: (0.8, 0.0),
 }
-PROTOCOLS = (*_SHARES, "leave-last-out")
+PROTOCOLS: tuple[str, ...] = (*_SHARES, SplitProtocol.LEAVE_LAST_OUT)
 
 _FORMAT = 1  # of run.json
 _SYNTHETIC = re.compile(r"synthetic(?:-(\d+)x(\d+)x(\d+))?")
@@ -119,11 +120,11 @@ def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
     protocol, train, validation = split["protocol"], split["train"], split["validation"]
     if protocol not in PROTOCOLS:
         raise ValueError(f"`split`={protocol!r}; use one of {', '.join(PROTOCOLS)}.")
-    if protocol == "leave-last-out":
+    if protocol == SplitProtocol.LEAVE_LAST_OUT:
         if train is not None or validation is not None:
             raise ValueError("The split leave-last-out takes no shares; leave them out.")
         return dict(split)
-    usual = _SHARES[protocol]
+    usual = _SHARES[SplitProtocol(protocol)]
     return {
         "protocol": protocol,
         "train": usual[0] if train is None else train,
@@ -134,16 +135,20 @@ def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
 def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
     """The split that the "split" part of the settings describes."""
     split = fill_shares(split)
-    protocol, train, validation = split["protocol"], split["train"], split["validation"]
-    if protocol == "leave-last-out":
-        return split_leave_last_out(data)
-    if protocol == "time":
-        return split_by_time(data, train, validation)
-    if protocol in ("item", "user"):
-        by = split_by_item if protocol == "item" else split_by_user
-        return by(data, train, validation, seed)
-    cold = split_cold_users if protocol == "cold-users" else split_cold_items
-    return cold(data, round(1 - train - validation, 9), validation, seed)
+    train, validation = split["train"], split["validation"]
+    match SplitProtocol(split["protocol"]):
+        case SplitProtocol.LEAVE_LAST_OUT:
+            return split_leave_last_out(data)
+        case SplitProtocol.TIME:
+            return split_by_time(data, train, validation)
+        case SplitProtocol.ITEM:
+            return split_by_item(data, train, validation, seed)
+        case SplitProtocol.USER:
+            return split_by_user(data, train, validation, seed)
+        case protocol:
+            cold_users = protocol is SplitProtocol.COLD_USERS
+            cold = split_cold_users if cold_users else split_cold_items
+            return cold(data, round(1 - train - validation, 9), validation, seed)
 
 
 def whole_settings(given: Mapping[str, Any]) -> Settings:
@@ -301,7 +306,7 @@ class Run:
         found = evaluate(model, self.split, k=k, baselines=baselines, resamples=resamples)
         record = {
             "k": k,
-            "split": self.split.protocol,
+            "split": self.split.description,
             "evaluations": {name: one.as_dict() for name, one in found.items()},
         }
         _write_json(self.folder / "evaluation.json", record)

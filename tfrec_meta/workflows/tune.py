@@ -15,14 +15,20 @@ from typing import Any
 from tfrec_meta import (
     training,
 )
-from tfrec_meta.data import Interactions, Split, split_by_user, split_leave_last_out
+from tfrec_meta.data import (
+    Interactions,
+    Split,
+    ValidationProtocol,
+    split_by_user,
+    split_leave_last_out,
+)
 from tfrec_meta.distillation import data_embedding
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.reports.study_page import write_study_report
 from tfrec_meta.strategy import Strategy, with_searched
 from tfrec_meta.tuning import (
-    OBJECTIVE,
     ORACLES,
     REMEMBERING,
     EvaluateTrial,
@@ -40,7 +46,6 @@ from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.studies.data_profile import data_profile
 from tfrec_meta.tuning.surrogates.importance import Surrogate
 from tfrec_meta.tuning.surrogates.meta_surrogate import affinities
-from tfrec_meta.tuning.tuner import DIRECTIONS
 from tfrec_meta.workflows.train import fitted_features, train
 
 NEARNESS = ("profile", "texts")
@@ -59,8 +64,7 @@ class Study:
             were searched), `suggested_by` ("default", "prior", "surrogate", "random" or None),
             `expected` (`mean` and `std` of what a surrogate expected), `reports` (the objective
             after each epoch), and of those that were trained by steps to their end `curve`.
-        objective: what was searched by: "val_ndcg_at_10", or of clicks and ratings "val_auc" and
-            "val_rmse".
+        objective: the validation metric of the search.
         header: what the memory of studies knows of this one, by its `study_id`.
         records: the trials as that memory has them.
         prior: what earlier studies suggested, the best first: dicts with `values`.
@@ -70,7 +74,7 @@ class Study:
 
     best_strategy: Strategy
     trials: tuple[Mapping[str, Any], ...]
-    objective: str = OBJECTIVE
+    objective: Objective = Objective.NDCG
     header: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     records: tuple[Mapping[str, Any], ...] = dataclasses.field(
         default=(), repr=False, compare=False
@@ -163,10 +167,10 @@ def tune(
             chief and its workers.
         RuntimeError: if every trial failed.
     """
-    protocol = "given"
+    protocol = ValidationProtocol.GIVEN
     if isinstance(data, Split):
         if validation is None:
-            validation, protocol = data.validation, _held_out_how(data)
+            validation, protocol = data.validation, data.protocol.validation
         data = data.train
     if not isinstance(data, Interactions):
         raise TypeError(
@@ -175,7 +179,7 @@ def tune(
         )
     if validation is None or not len(validation):
         split = _hold_out(data, seed)
-        data, validation, protocol = split.train, split.test, _held_out_how(split)
+        data, validation, protocol = split.train, split.test, split.protocol.validation
     features = fitted_features(strategy, data)
     with contextlib.ExitStack() as stack:
         keeps = folder is not None
@@ -257,7 +261,7 @@ def strategy_tuner(
     epochs: int,
     seed: int,
     store: StudyStore | None,
-    protocol: str,
+    protocol: ValidationProtocol,
     description: str = "",
     nearness: Sequence[str] = (),
     trial_seconds: float | None = None,
@@ -277,8 +281,8 @@ def strategy_tuner(
         epochs: of one trial, at most.
         seed: of the search.
         store: read by an oracle that remembers, and written by all; None for neither.
-        protocol: how the validation was held out, as "leave last out": only studies of the same
-            are learned from.
+        protocol: how the validation events were held out. The search learns only from earlier
+            studies with the same protocol.
         description: of the data in words.
         nearness: by what earlier studies are weighed, see `tune`.
         trial_seconds: that a trial may take.
@@ -287,7 +291,7 @@ def strategy_tuner(
     Raises:
         ValueError: as `tune`.
     """
-    objective = search_objective(strategy, space.families, features)
+    objective = search_objective(strategy, space.families)
     if oracle not in ORACLES:
         raise ValueError(f"`oracle`={oracle!r}; use one of {', '.join(ORACLES)}.")
     strange = sorted(set(nearness) - set(NEARNESS))
@@ -302,7 +306,7 @@ def strategy_tuner(
         hyperparameters.get_config()["space"],
         space_version=space.version,
         objective=objective,
-        direction=DIRECTIONS[objective],
+        direction=objective.direction,
         oracle=oracle,
         epochs=epochs,
         seed=seed,
@@ -345,32 +349,26 @@ def strategy_tuner(
     )
 
 
-def search_objective(strategy: Strategy, families: Sequence[str], features: FeatureSpec) -> str:
-    """What all models of a search are made for, as trials call it.
+def search_objective(strategy: Strategy, families: Sequence[str]) -> Objective:
+    """Returns the objective that all models of a search have in common.
 
     Args:
-        strategy: what is not searched, of which the target of a ranker is one.
-        families: that are searched.
-        features: a fitted spec.
+        strategy: the fixed part, such as the target of a ranker.
+        families: the searched families.
 
     Raises:
-        ValueError: if they are made for different things, of which none is better than another.
+        ValueError: if the objectives differ, since their values cannot be compared.
     """
     found = set()
     for family in families:
-        shape = strategy.model if family == strategy.family else FAMILIES[family].config_type()
-        kind: Any = FAMILIES[family]
-        found.add(_trial_name(kind(shape, features)))
+        config = strategy.model if family == strategy.family else FAMILIES[family].config_type()
+        found.add(FAMILIES[family].objective_of(config))
     if len(found) > 1:
         raise ValueError(
-            f"`families`={tuple(families)} are made for {sorted(found)}, which can't be compared. "
-            "Search families of one target."
+            f"`families`={tuple(families)} have the objectives {', '.join(sorted(found))}, which "
+            "cannot be compared. Search families with the same target."
         )
     return found.pop()
-
-
-def _trial_name(model: Recommender) -> str:
-    return model.objective.replace("@", "_at_")
 
 
 def trial_evaluator(
@@ -419,9 +417,10 @@ def trial_evaluator(
         )
         curve = list(model.curve)
         best = max(
-            curve or [asking.metrics(model)], key=lambda line: training.goodness(model, line)
+            curve or [asking.metrics(model)],
+            key=lambda line: model.objective.score(line[model.objective]),
         )
-        return {_trial_name(model): best[model.objective], "curve": curve}
+        return {model.objective: best[model.objective], "curve": curve}
 
     return evaluate_trial
 
@@ -431,8 +430,3 @@ def _hold_out(data: Interactions, seed: int) -> Split:
     if data.sampled or data.times is None:
         return split_by_user(data, train=0.9, seed=seed)
     return split_leave_last_out(data, validation=False)
-
-
-def _held_out_how(split: Split) -> str:
-    """What two splits have alike whose values mean the same, as "leave last out"."""
-    return "random part" if split.random else split.protocol.split(",")[0]

@@ -175,6 +175,6 @@ def test_early_stopping_keeps_the_epoch_of_least_error():
     model = tm.train(split, strategy, progress=False)
     queries = [line["val_rmse"] for line in model.curve]
     assert set(model.curve[0]) == {"epoch", "loss", "val_rmse", "seconds"}
-    kept = tm.Split(split.data, split.train_index, np.array([], int), split.validation_index, "")
+    kept = tm.Split(split.data, split.train_index, np.array([], int), split.validation_index)
     found = tm.evaluate_ranking(model, kept, resamples=0)["rating"]["rmse"].value
     assert found == pytest.approx(min(queries), rel=1e-5)

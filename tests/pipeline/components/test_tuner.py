@@ -7,9 +7,10 @@ import pytest
 
 from tests.pipeline import training_toys
 from tfrec_meta import Strategy
+from tfrec_meta.evaluation import Objective
 from tfrec_meta.pipeline.components import trainer, tuner
 from tfrec_meta.pipeline.config import TrainerConfig, TunerConfig
-from tfrec_meta.tuning import OBJECTIVE, AllTrialsFailed, Memory, StudyStore
+from tfrec_meta.tuning import AllTrialsFailed, Memory, StudyStore
 from tfrec_meta.workflows import tune as strategy_search
 
 FIXED = {"two_tower/embedding_dim": 8, "two_tower/encoder": "mean"}
@@ -46,13 +47,15 @@ def test_it_writes_tfxs_files_and_the_trials(tuned):
     outputs, _ = tuned
     trials = trials_of(outputs)
     assert len(trials) == 3
-    assert all(trial["error"] is None and 0 < trial[OBJECTIVE] < 1 for trial in trials)
+    assert all(trial["error"] is None and 0 < trial[Objective.NDCG] < 1 for trial in trials)
     assert all(trial["seconds"] > 0 and trial["epochs"] == 2 for trial in trials)
     assert trials[0]["values"]["two_tower/training/batch_size"] == 512
-    best = max(trials, key=lambda trial: trial[OBJECTIVE])
+    best = max(trials, key=lambda trial: trial[Objective.NDCG])
     assert best_of(outputs)["values"] == best["values"]
     table = json.loads((Path(outputs["tuner_results"].uri) / "tuner_results.json").read_text())
-    assert [row["score"] for row in table] == sorted((t[OBJECTIVE] for t in trials), reverse=True)
+    assert [row["score"] for row in table] == sorted(
+        (t[Objective.NDCG] for t in trials), reverse=True
+    )
     assert table[0]["two_tower/embedding_dim"] == 8
 
 
@@ -70,18 +73,18 @@ def test_the_study_is_gone_when_it_has_finished(tuned):
 def test_what_a_run_found_is_remembered_and_shown(tuned):
     outputs, folder = tuned
     (study,) = StudyStore(folder / "toy" / "studies").studies()
-    assert study.protocol == "by time"
+    assert study.protocol == "time"
     assert study.oracle == "random"
     assert study.budget == 2
     found = {trial["trial_id"]: trial for trial in study.trials}
     assert {name: trial["value"] for name, trial in found.items()} == {
-        trial["trial_id"]: trial[OBJECTIVE] for trial in trials_of(outputs)
+        trial["trial_id"]: trial[Objective.NDCG] for trial in trials_of(outputs)
     }
     strategy = Strategy.from_dict(study.ranked()[0]["strategy"])
     assert strategy.model.embedding_dim == 8
     assert strategy.training.epochs == 3  # the whole strategy, with what was not searched
     page = Path(outputs["tuner_results"].uri) / tuner.REPORT
-    assert "val_ndcg_at_10" in page.read_text()
+    assert "val_ndcg@10" in page.read_text()
 
 
 def test_the_store_is_a_place_and_no_input_that_would_break_the_cache(given, tmp_path):
@@ -105,7 +108,7 @@ def test_by_default_a_run_learns_from_the_store_it_is_given(given, tmp_path, mon
     config = settings(tmp_path, trials=1, oracle="meta_bayesian", store=str(tmp_path / "all"))
     outputs = training_toys.tune(config, given, tmp_path / "out")
     ((header, _, store, _),) = recalled
-    assert header["protocol"] == "by time"
+    assert header["protocol"] == "time"
     assert store.folder == tmp_path / "all"
     assert trials_of(outputs)[0]["suggested_by"] == "default"
     assert len(StudyStore(tmp_path / "all").studies()) == 1
@@ -129,7 +132,7 @@ def test_killed_in_a_trial_it_goes_on_with_those_that_are_left(given, tuned, tmp
         training_toys.tune(settings(tmp_path), given, tmp_path / "killed")
     outputs = training_toys.tune(settings(tmp_path), given, tmp_path / "again")
     assert len(calls) == 4  # the first, the one that was killed, that again, and the third
-    keys = ("trial_id", OBJECTIVE, "values")
+    keys = ("trial_id", Objective.NDCG, "values")
     found, whole = ([{k: t[k] for k in keys} for t in trials_of(o)] for o in (outputs, tuned[0]))
     assert found == whole
 

@@ -147,17 +147,17 @@ def test_a_list_of_trials_beside_the_results_says_more(runs):
     folder = make_run(runs)
     run = run_reading.read_run(folder)
     beside = next(run.node("Tuner").of_type("HyperParameters")).folder / "trials.json"
-    failed = {"trial_id": "0", "val_ndcg_at_10": 0.0, "error": "OverflowError: too much"}
+    failed = {"trial_id": "0", "val_ndcg@10": 0.0, "error": "OverflowError: too much"}
     trials = [
         failed | {"values": {"dim": 8}, "seconds": 2.0},
-        {"trial_id": "1", "val_ndcg_at_10": 0.3, "error": None, "values": {"dim": 64}},
+        {"trial_id": "1", "val_ndcg@10": 0.3, "error": None, "values": {"dim": 64}},
     ]
     beside.write_text(json.dumps(trials))
     assert "The study's own page" not in written(folder)
     (beside.parent / "report.html").write_text("<html>")
     text = written(folder)
     assert "report.html\">The study's own page</a>" in text
-    assert '<th scope="col">val_ndcg_at_10</th><th scope="col">time</th>' in text
+    assert '<th scope="col">val_ndcg@10</th><th scope="col">time</th>' in text
     assert "0</th><td>failed<small>OverflowError: too much</small></td><td>2.0 s</td>" in text
     assert "1 (best)</th><td>0.3000</td>" in text
 

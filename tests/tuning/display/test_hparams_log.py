@@ -58,8 +58,8 @@ def test_a_trial_is_a_run_with_its_values_result_and_curve(tmp_path):
     assert run == tmp_path / "trial-0007"
     scalars, _ = read(run)
     assert scalars == {
-        "curve/val_ndcg_at_10": [(1, 0.125), (2, 0.25), (3, 0.1875)],
-        "val_ndcg_at_10": [(3, 0.25)],
+        "curve/val_ndcg@10": [(1, 0.125), (2, 0.25), (3, 0.1875)],
+        "val_ndcg@10": [(3, 0.25)],
         "seconds": [(0, 12.5)],
     }
     info = started(run)
@@ -78,7 +78,7 @@ def test_a_trial_is_a_run_with_its_values_result_and_curve(tmp_path):
 def test_a_failed_trial_has_no_result_and_is_said_to_have_failed(tmp_path):
     run = log_trial(tmp_path, header(), trial(0, DEFAULT, None, curve=[0.5, math.nan]))
     scalars, _ = read(run)
-    assert scalars == {"curve/val_ndcg_at_10": [(1, 0.5)], "seconds": [(0, 12.5)]}
+    assert scalars == {"curve/val_ndcg@10": [(1, 0.5)], "seconds": [(0, 12.5)]}
     assert ended(run).status == api_pb2.STATUS_FAILURE
 
 
@@ -87,7 +87,7 @@ def test_the_experiment_has_the_space_as_domains_and_the_objective(tmp_path):
     found = experiment(tmp_path)
     infos = {info.name: info for info in found.hparam_infos}
     assert list(infos) == [entry["config"]["name"] for entry in SPACE]
-    assert [metric.name.tag for metric in found.metric_infos] == ["val_ndcg_at_10", "seconds"]
+    assert [metric.name.tag for metric in found.metric_infos] == ["val_ndcg@10", "seconds"]
 
     def discrete(name):
         return list(infos[name].domain_discrete)
@@ -140,7 +140,7 @@ def test_a_whole_study_is_written_once(tmp_path):
 def test_a_trial_that_ran_again_is_written_anew(tmp_path):
     log_trial(tmp_path, header(), trial(0, DEFAULT, None))
     run = log_trial(tmp_path, header(), trial(0, DEFAULT, 0.25, budget=8))
-    assert read(run)[0]["val_ndcg_at_10"] == [(8, 0.25)]
+    assert read(run)[0]["val_ndcg@10"] == [(8, 0.25)]
     assert len(list(run.glob("*tfevents*"))) == 1
 
 
@@ -171,7 +171,7 @@ def test_a_failure_while_writing_leaves_nothing_half_written(tmp_path, monkeypat
         log_trial(tmp_path, header(), trial(0, DEFAULT, 0.3))
     monkeypatch.undo()
     assert {path.name for path in before} == {path.name for path in files(tmp_path)}
-    assert read(tmp_path / "trial-0000")[0]["val_ndcg_at_10"] == [(8, 0.25)]
+    assert read(tmp_path / "trial-0000")[0]["val_ndcg@10"] == [(8, 0.25)]
 
 
 def test_tensorboard_itself_lists_the_trials(tmp_path):
@@ -191,7 +191,7 @@ def test_tensorboard_itself_lists_the_trials(tmp_path):
         start_index=0,
         slice_size=10,
         allowed_statuses=[api_pb2.STATUS_SUCCESS],
-        col_params=[api_pb2.ColParams(metric=api_pb2.MetricName(tag="val_ndcg_at_10"))],
+        col_params=[api_pb2.ColParams(metric=api_pb2.MetricName(tag="val_ndcg@10"))],
     )
     request = RequestContext()
     handler = list_session_groups.Handler(request, context, "", asked)

@@ -54,12 +54,12 @@ def test_elsewhere_there_is_one_line_a_trial_and_the_best_in_the_end():
         trial(4, DEFAULT, 0.1, status="stopped", seconds=0.5),
     ]
     assert elsewhere(trials) == [
-        "trial 1/10: val_ndcg_at_10 0.2500, best 0.2500, 1.2 s",
-        "trial 2/10: val_ndcg_at_10 0.3000, best 0.3000, 2.0 s",
-        "trial 3/10: val_ndcg_at_10 none, best 0.3000, 0.5 s (failed: ValueError: no such thing)",
-        "trial 4/10: val_ndcg_at_10 none, best 0.3000, 60.0 s (timed out: longer than 60 s)",
-        "trial 5/10: val_ndcg_at_10 0.1000, best 0.3000, 0.5 s (stopped early)",
-        "best of 5 trials: 0001, val_ndcg_at_10 0.3000",
+        "trial 1/10: val_ndcg@10 0.2500, best 0.2500, 1.2 s",
+        "trial 2/10: val_ndcg@10 0.3000, best 0.3000, 2.0 s",
+        "trial 3/10: val_ndcg@10 none, best 0.3000, 0.5 s (failed: ValueError: no such thing)",
+        "trial 4/10: val_ndcg@10 none, best 0.3000, 60.0 s (timed out: longer than 60 s)",
+        "trial 5/10: val_ndcg@10 0.1000, best 0.3000, 0.5 s (stopped early)",
+        "best of 5 trials: 0001, val_ndcg@10 0.3000",
         "  two_tower/embedding_dim = 128 (default 64)",
         "  two_tower/training/learning_rate = 0.02 (default 0.005)",
     ]
@@ -74,12 +74,12 @@ def test_errors_are_searched_for_their_least():
 
 def test_a_search_that_goes_on_counts_what_ended_before():
     lines = elsewhere([trial(1, DEFAULT, 0.2)], done=[trial(0, LARGE, 0.3)])
-    assert lines[0] == "trial 2/10: val_ndcg_at_10 0.2000, best 0.3000, 12.5 s"
+    assert lines[0] == "trial 2/10: val_ndcg@10 0.2000, best 0.3000, 12.5 s"
 
 
 def test_a_trial_that_is_told_again_takes_its_place():
     lines = elsewhere([trial(0, DEFAULT, None), trial(0, DEFAULT, 0.2)])
-    assert lines[1].startswith("trial 1/10: val_ndcg_at_10 0.2000")
+    assert lines[1].startswith("trial 1/10: val_ndcg@10 0.2000")
 
 
 def test_if_all_failed_there_is_no_best():
@@ -115,9 +115,9 @@ def test_the_table_shows_the_last_trials_the_best_one_and_a_bar():
     assert "failed" in lines[9]
     assert "ValueError: no such thing" in lines[9]
     # 12 trials in 6 minutes: the other 8 take 4.
-    assert lines[10].startswith("val_ndcg_at_10, trial 12/20 ━")
+    assert lines[10].startswith("val_ndcg@10, trial 12/20 ━")
     assert lines[10].rstrip().endswith("6:00 passed, about 4:00 left")
-    assert lines[11] == "best of 12 trials: 0001, val_ndcg_at_10 0.3000"
+    assert lines[11] == "best of 12 trials: 0001, val_ndcg@10 0.3000"
     assert lines[12] == "  two_tower/embedding_dim = 128 (default 64)"
 
 

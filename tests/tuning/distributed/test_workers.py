@@ -12,7 +12,8 @@ from collections import Counter
 
 import pytest
 
-from tfrec_meta.tuning import OBJECTIVE, ChiefFailed, StrategySpace, StrategyTuner
+from tfrec_meta.evaluation import Objective
+from tfrec_meta.tuning import ChiefFailed, StrategySpace, StrategyTuner
 from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.distributed.chief import DEATHS, Chief, OracleOfChief, study_token
 
@@ -111,7 +112,7 @@ LEASE = 0.6
 
 
 def score(record, epochs, folder, report):
-    return {OBJECTIVE: record["model"]["embedding_dim"] / 1000}
+    return {Objective.NDCG: record["model"]["embedding_dim"] / 1000}
 
 
 def made(folder, **options):
@@ -158,7 +159,7 @@ def created(client, seconds=10):
 
 
 def finish(client, trial, value=0.5):
-    client.update_trial(trial.trial_id, {OBJECTIVE: value})
+    client.update_trial(trial.trial_id, {Objective.NDCG: value})
     trial.status = "COMPLETED"
     client.end_trial(trial)
 
@@ -235,9 +236,9 @@ def test_a_trial_that_kills_its_workers_counts_as_failed(tmp_path):
     (trial,) = running.study.trials()
     assert trial["status"] == "failed"
     assert trial["error"] == "2 workers died while they ran it"
-    assert trial[OBJECTIVE] == 0
+    assert trial[Objective.NDCG] == 0
     outcome = running.study.run_trial(last.get_trial(trial["trial_id"]))  # is only read
-    assert outcome == {OBJECTIVE: 0}
+    assert outcome == {Objective.NDCG: 0}
     finish(last, last.get_trial(trial["trial_id"]), 0.0)
     assert created(last).status == "STOPPED"
     running.end()
@@ -351,7 +352,8 @@ TRIALS = 6
 SEARCH = """
     import os, sys, time
     from pathlib import Path
-    from tfrec_meta.tuning import OBJECTIVE, StrategySpace, StrategyTuner, StudyStore
+    from tfrec_meta.evaluation import Objective
+    from tfrec_meta.tuning import StrategySpace, StrategyTuner, StudyStore
 
     folder = Path(sys.argv[1])
 
@@ -363,7 +365,7 @@ SEARCH = """
             (folder / ".victim").write_text(str(os.getpid()))
             (folder / ".victim").rename(folder / "victim")
             time.sleep(300)
-        return {OBJECTIVE: record["model"]["embedding_dim"] / 1000, "ran_by": os.getpid()}
+        return {Objective.NDCG: record["model"]["embedding_dim"] / 1000, "ran_by": os.getpid()}
 
     study = StrategyTuner(
         evaluate, StrategySpace(("ials",)), folder / "study",
@@ -444,7 +446,7 @@ def test_together_they_try_what_one_alone_does_and_score_it_the_same(killed, tmp
     alone, together = made(tmp_path, trials=TRIALS), made(folder / "study", trials=TRIALS)
     alone.search()
     for one, other in zip(alone.trials(), together.trials(), strict=True):
-        assert (one["values"], one[OBJECTIVE]) == (other["values"], other[OBJECTIVE])
+        assert (one["values"], one[Objective.NDCG]) == (other["values"], other[Objective.NDCG])
     scores = [
         [study.oracle.trials[name].score for name in study.oracle.start_order]
         for study in (alone, together)
@@ -458,7 +460,7 @@ def test_all_of_them_know_the_result_and_the_chief_tells_of_progress(killed):
     assert last.startswith(f"{TRIALS} ")
     lines = [line for line in said["chief"].splitlines() if line.startswith("trial ")]
     assert len(lines) == TRIALS
-    assert lines[-1].startswith(f"trial {TRIALS}/{TRIALS}: {OBJECTIVE} ")
+    assert lines[-1].startswith(f"trial {TRIALS}/{TRIALS}: {Objective.NDCG} ")
 
 
 def test_the_chief_alone_remembers_each_trial_once(killed):

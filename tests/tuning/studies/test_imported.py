@@ -152,7 +152,7 @@ def test_a_study_of_our_tuner_keeps_what_our_files_tell(tmp_path):
         if record["model"].get("embedding_dim", 128) > 128:
             raise MemoryError("too large")
         lines = [{"epoch": n, "val_ndcg@10": n / 10} for n in range(1, epochs + 1)]
-        return {"val_ndcg_at_10": epochs / 10, "curve": lines}
+        return {"val_ndcg@10": epochs / 10, "curve": lines}
 
     searched = StrategySpace(("ials",), {"ials/l2": 8.5})
     options = {"trials": 6, "epochs": 3, "oracle": "random", "progress": False}
@@ -161,7 +161,7 @@ def test_a_study_of_our_tuner_keeps_what_our_files_tell(tmp_path):
     header, trials = read_keras_tuner(tmp_path / "s")
     StudyStore(tmp_path / "memory").append_study(header, trials)
     assert (header["oracle"], header["budget"], header["space_version"]) == ("random", 3, 1)
-    assert (header["objective"], header["direction"]) == ("val_ndcg_at_10", "max")
+    assert (header["objective"], header["direction"]) == ("val_ndcg@10", "max")
     assert header["data"]["fingerprint"] == "d1"
     wanted = tuner.trials()
     assert [t["trial_id"] for t in trials] == [t["trial_id"] for t in wanted]
@@ -223,7 +223,7 @@ def outputs(root, execution="7", *, trials=True, best=True, rows=None):
             "strategy": {"family": one["family"]},
             "epochs": 4,
             "error": error,
-            "val_ndcg_at_10": value,
+            "val_ndcg@10": value,
             "seconds": 1.5,
             **({"curve": [{"val_ndcg@10": value / 2}, {"val_ndcg@10": value}]} if value else {}),
         }
@@ -237,7 +237,7 @@ def outputs(root, execution="7", *, trials=True, best=True, rows=None):
         (results / "trials.json").write_text(json.dumps(outcomes))
     if rows is None:
         rows = [
-            {"trial_id": one["trial_id"], "score": one["val_ndcg_at_10"], **one["values"]}
+            {"trial_id": one["trial_id"], "score": one["val_ndcg@10"], **one["values"]}
             for one in (outcomes[1], outcomes[0], outcomes[2])
         ]
     (results / "tuner_results.json").write_text(json.dumps(rows))
@@ -257,7 +257,7 @@ def test_a_tuner_of_ours_becomes_a_study_that_the_store_takes(tmp_path):
     store = StudyStore(tmp_path / "memory")
     store.append_study(header, trials)
     (study,) = store.studies()
-    assert (study.objective, study.direction, study.source) == ("val_ndcg_at_10", "max", "tfx")
+    assert (study.objective, study.direction, study.source) == ("val_ndcg@10", "max", "tfx")
     assert (study.budget, study.budget_unit, study.seed) == (4, "epochs", None)
     assert (study.space, study.space_version, study.data["name"]) == (SPACE, 1, "Tuner")
     assert [(t["value"], t["status"], t["error"]) for t in study.trials] == [
@@ -274,7 +274,7 @@ def test_tfxs_own_files_suffice_if_the_objective_is_said(tmp_path):
     node = outputs(tmp_path, trials=False)
     with pytest.raises(ValueError, match="does not tell what was searched for; say `objective`"):
         read_tfx(node)
-    header, trials = read_tfx(node, objective="val_ndcg_at_10", epochs=6)
+    header, trials = read_tfx(node, objective="val_ndcg@10", epochs=6)
     assert (header["direction"], header["budget"]) == ("max", 6)
     assert [(t["trial_id"], t["value"]) for t in trials] == [("1", 0.3), ("0", 0.2), ("2", 0.0)]
     assert trials[1]["values"] == {"family": "ials", "ials/l2": 2.5}

@@ -10,7 +10,7 @@ from tfrec_meta.tuning.studies.store import StudyStore, comparable, fault_of
 
 ASKED = {
     "space_version": 1,
-    "objective": "val_ndcg_at_10",
+    "objective": "val_ndcg@10",
     "direction": "max",
     "oracle": "random",
     "epochs": 8,
@@ -18,7 +18,7 @@ ASKED = {
 }
 ENDED = {
     "trial_id": "0",
-    "val_ndcg_at_10": 0.25,
+    "val_ndcg@10": 0.25,
     "status": "completed",
     "error": None,
     "values": {"family": "ials", "ials/l2": 2.5, "tuner/epochs": 8},
@@ -39,10 +39,10 @@ def test_a_header_is_sound_and_keeps_its_id_and_date_in_its_folder(tmp_path):
     assert header["protocol"] == "given"
     assert study_header(tmp_path, SPACE, **ASKED)["study_id"] != header["study_id"]
     (tmp_path / HEADER).write_text(json.dumps({**header, "created": "2026-01-31T12:00:00+00:00"}))
-    again = study_header(tmp_path, SPACE, **ASKED, protocol="by time", profile={"log_users": 1.5})
+    again = study_header(tmp_path, SPACE, **ASKED, protocol="time", profile={"log_users": 1.5})
     assert again["study_id"] == header["study_id"]
     assert again["created"] == "2026-01-31T12:00:00+00:00"
-    assert again["protocol"] == "by time"  # whatever else it is told anew
+    assert again["protocol"] == "time"  # whatever else it is told anew
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_header_is_sound_and_keeps_its_id_and_date_in_its_folder(tmp_path):
         ({}, 0.25, 8),  # solved at once: a full trial
         ({"reports": [0.1, 0.2]}, 0.25, 2),
         ({"status": "stopped", "reports": [0.1]}, 0.25, 1),
-        ({"status": "failed", "error": "no", "val_ndcg_at_10": 0.0}, None, 0),
+        ({"status": "failed", "error": "no", "val_ndcg@10": 0.0}, None, 0),
         ({"status": "timed_out", "error": "late", "reports": [0.1]}, None, 1),
     ],
 )
@@ -91,9 +91,9 @@ def test_a_study_is_written_once_and_anew_if_its_header_changed(tmp_path):
     again.begin([trial("0"), trial("1")])
     again.add(trial("1"))
     assert len(lines()) == 3
-    StudyLog(store, study(protocol="by time")).begin([trial("0"), trial("1"), trial("2")])
+    StudyLog(store, study(protocol="time")).begin([trial("0"), trial("1"), trial("2")])
     (found,) = store.studies()
-    assert found.protocol == "by time"
+    assert found.protocol == "time"
     assert [one["trial_id"] for one in found.trials] == ["0", "1", "2"]
     assert len(lines()) == 5
 

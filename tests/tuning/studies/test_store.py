@@ -147,7 +147,7 @@ def test_that_there_is_no_study_at_all_is_said(tmp_path):
         ("space_version", 2),
         ("objective", "val_auc"),
         ("direction", "min"),
-        ("protocol", "leave last out"),
+        ("protocol", "leave-last-out"),
         ("budget_unit", "steps"),
     ],
 )

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.io.files import atomic_folder
 
@@ -121,10 +122,15 @@ class Recommender:
         """
         return {"model": {}, "training": {}}
 
+    @classmethod
+    def objective_of(cls, config: Any) -> Objective:
+        """Returns the validation metric by which models of this config are selected."""
+        return Objective.NDCG
+
     @property
-    def objective(self) -> str:
-        """The metric of `training.Validation` that the model is made for."""
-        return "val_ndcg@10"
+    def objective(self) -> Objective:
+        """The validation metric by which this model is selected."""
+        return self.objective_of(self.config)
 
     @property
     def targets(self) -> Sequence[str]:

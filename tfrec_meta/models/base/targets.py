@@ -9,11 +9,16 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.keras import tf_keras
 
 Target = Literal["rating", "click"]
-# Of models that are judged by the order of the whole catalogue, by a click, or by a rating.
-NDCG, AUC, RMSE = "val_ndcg@10", "val_auc", "val_rmse"
+_OBJECTIVES = {"click": Objective.AUC, "rating": Objective.RMSE}
+
+
+def objective_of(target: str) -> Objective:
+    """Returns the objective of a target; NDCG for all but clicks and ratings."""
+    return _OBJECTIVES.get(target, Objective.NDCG)
 
 
 def labels_of(target: str, value: tf.Tensor, threshold: float) -> tf.Tensor:

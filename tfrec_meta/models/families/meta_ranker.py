@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_meta.data import Interactions
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.spec import empty_feature
 from tfrec_meta.models.adaptation.learners import LEARNERS, Examples, LearnerConfig, RidgeHead
@@ -340,10 +341,9 @@ class MetaRanker(Recommender, tf.Module):
     def targets(self) -> Sequence[str]:
         return () if self.config.target == "interaction" else (self.config.target,)
 
-    @property
-    def objective(self) -> str:
-        metrics = {"click": targets.AUC, "rating": targets.RMSE}
-        return metrics.get(self.config.target, targets.NDCG)
+    @classmethod
+    def objective_of(cls, config: Any) -> Objective:
+        return targets.objective_of(config.target)
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
         history = each_item_once(query["history"])

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.models.base import targets
 from tfrec_meta.models.base.contract import Query
@@ -91,6 +92,11 @@ class MultiTaskConfig:
             raise ValueError(f"`gradnorm_alpha`={self.gradnorm_alpha}; use 0 or more.")
 
 
+def _main_task(config: MultiTaskConfig) -> str:
+    """The task that selects and serves the model: the first of `_TASKS` among the config's."""
+    return next(task for task in _TASKS if task in config.tasks)
+
+
 class MultiTask(FieldRecommender):
     """A `tfrs.Model` whose heads are dot products of a query's and an item's vector for the task.
 
@@ -111,7 +117,7 @@ class MultiTask(FieldRecommender):
     def __init__(self, config: MultiTaskConfig, spec: FeatureSpec):
         super().__init__(config, spec)
         count, items, users = len(config.tasks), len(spec.items), len(spec.users)
-        self.main_task = next(task for task in _TASKS if task in config.tasks)
+        self.main_task = _main_task(config)
         self.item_bias = self.add_weight(
             name="item_bias", shape=[items, count], initializer="zeros"
         )
@@ -141,10 +147,9 @@ class MultiTask(FieldRecommender):
     def targets(self) -> Sequence[str]:
         return [task for task in self.config.tasks if task != "retrieval"]
 
-    @property
-    def objective(self) -> str:
-        metrics = {"retrieval": targets.NDCG, "click": targets.AUC, "rating": targets.RMSE}
-        return metrics[self.main_task]
+    @classmethod
+    def objective_of(cls, config: Any) -> Objective:
+        return targets.objective_of(_main_task(config))
 
     # Training.
 

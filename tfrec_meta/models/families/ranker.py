@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base import targets
@@ -126,10 +127,9 @@ class Ranker(FieldRecommender):
     def targets(self) -> Sequence[str]:
         return () if self.config.target == "interaction" else (self.config.target,)
 
-    @property
-    def objective(self) -> str:
-        metrics = {"click": targets.AUC, "rating": targets.RMSE}
-        return metrics.get(self.config.target, targets.NDCG)
+    @classmethod
+    def objective_of(cls, config: Any) -> Objective:
+        return targets.objective_of(config.target)
 
     # Training.
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.tuning.studies.store import SCHEMA, STATUSES, fault_of
 
 Record = dict[str, Any]
 
-UNKNOWN = "unknown"  # oracle or protocol of a study whose files don't tell
+UNKNOWN = "unknown"  # the oracle of a study whose files do not name it
 _ORACLES_OWN = "tuner/"  # hyperparameters that are an oracle's notes, such as a hyperband's rounds
 _ENDED = ("COMPLETED", "FAILED", "INVALID")
 _log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ def _study(
         "schema": SCHEMA,
         "space": list(space),
         "space_version": _likely_version(space) if space_version is None else space_version,
-        "protocol": UNKNOWN,
+        "protocol": ValidationProtocol.UNKNOWN.value,
         "budget_unit": "epochs" if full else "trial",
         "budget": full or 1,
         "created": min(trial["ended"] for trial in sound),
@@ -261,11 +262,7 @@ def _trial_of_outcome(
 
 def _curve(lines: Sequence[Any], objective: str) -> list[float]:
     """The objective of each epoch: as it is, or of the lines that training writes."""
-    names = (objective, objective.replace("_at_", "@"))  # as trials call it, and as training
-    curve: list[Any] = [
-        next((line[n] for n in names if n in line), None) if isinstance(line, dict) else line
-        for line in lines
-    ]
+    curve: list[Any] = [line.get(objective) if isinstance(line, dict) else line for line in lines]
     return [float(value) for value in curve] if all(map(_is_finite, curve)) else []
 
 

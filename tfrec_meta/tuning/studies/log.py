@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.tuning.studies.store import SCHEMA, StudyStore
 
 HEADER = "header.json"  # in a study's folder: what its header was when it last began
@@ -43,7 +44,7 @@ def study_header(
     oracle: str,
     epochs: int,
     seed: int | None,
-    protocol: str = "given",
+    protocol: ValidationProtocol | str = ValidationProtocol.GIVEN,
     data: Mapping[str, str] = NO_DATA,
     profile: Mapping[str, float] | None = None,
     text_embedding: Sequence[float] | None = None,
@@ -59,7 +60,7 @@ def study_header(
         oracle: by name.
         epochs: of a full trial.
         seed: of the search.
-        protocol: how validation was held out.
+        protocol: how the validation events were held out; a value of `ValidationProtocol`.
         data: `name`, `fingerprint` and `description`.
         profile: see `data_profile`.
         text_embedding: of the data's texts.

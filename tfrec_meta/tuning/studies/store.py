@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.io.files import PathLike
 
 SCHEMA = 1  # of the records; a reader leaves out what a newer version wrote
@@ -448,6 +449,8 @@ _COUNT: _Check = (_is_count, "a whole number, 0 or more")
 _TIME: _Check = (_is_time, "an ISO 8601 time in UTC, as 2026-01-31T12:00:00+00:00")
 _NUMBERS: _Check = (_is_numbers, "a list of finite numbers")
 
+_PROTOCOLS = [protocol.value for protocol in ValidationProtocol]
+
 _HEADER: dict[str, _Check] = {
     "study_id": _NAME,
     "schema": (lambda value: type(value) is int and 1 <= value <= SCHEMA, f"1 to {SCHEMA}"),
@@ -455,7 +458,10 @@ _HEADER: dict[str, _Check] = {
     "space_version": _COUNT,
     "objective": _NAME,
     "direction": (lambda value: value in ("max", "min"), "max or min"),
-    "protocol": _NAME,
+    "protocol": (
+        lambda value: value in _PROTOCOLS,
+        f"one of {', '.join(_PROTOCOLS)}; version 0.1 wrote sentences",
+    ),
     "budget_unit": _NAME,
     "budget": _COUNT,
     "oracle": _NAME,
