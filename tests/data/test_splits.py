@@ -304,7 +304,7 @@ def test_a_domain_that_nobody_asked_has_touched_is_refused():
 
 
 def test_protocol_is_an_enum_and_its_description_names_the_shares():
-    data = synthetic(20, 10, 200)
+    data = synthetic(20, 10, 100)
     split = split_by_item(data, train=0.5, validation=0.25)
     assert split.protocol is SplitProtocol.ITEM
     assert split.protocol == "item"
@@ -314,7 +314,7 @@ def test_protocol_is_an_enum_and_its_description_names_the_shares():
 
 def test_unknown_protocol_raises():
     with pytest.raises(ValueError, match="by hand"):
-        Split(synthetic(20, 10, 200), np.arange(2), np.arange(0), np.arange(2, 4), "by hand")
+        Split(synthetic(20, 10, 100), np.arange(2), np.arange(0), np.arange(2, 4), "by hand")
 
 
 def test_random_splits_share_one_validation_protocol():
