@@ -77,6 +77,7 @@ EXTRAS = {
         "furo",
         "myst-parser",
         "sphinx",
+        "sphinxcontrib-mermaid",
     ],
     "supply-chain": [
         "cyclonedx-bom",
