@@ -7,7 +7,13 @@ import tfrec_meta
 project = "tfrec-meta"
 author = "the tfrec-meta authors"
 version = release = tfrec_meta.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinxcontrib.mermaid"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinxcontrib.mermaid",
+]
 exclude_patterns = ["_build"]
 # Types are documented under their public path, and named in hints by the module that defines them.
 suppress_warnings = ["ref.python"]
