@@ -22,7 +22,13 @@ html_theme = "furo"
 html_title = "tfrec-meta"
 html_static_path: list[str] = []
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinxcontrib.mermaid",
+]
 myst_heading_anchors = 3
 myst_fence_as_directive = ["mermaid"]
 
