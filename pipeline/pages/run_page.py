@@ -22,7 +22,7 @@ from tfrec_meta import __version__
 from tfrec_meta.pipeline.pages import run_records as reading
 from tfrec_meta.pipeline.pages.graph_layout import layered
 from tfrec_meta.pipeline.pages.run_records import Artifact, MissingError, Node, Run, State
-from tfrec_meta.reports import page
+from tfrec_meta.reports import charts, formats, page
 
 PAGE = "index.html"
 # Drawn in a box of 12 by 12, as not every font has such signs.
@@ -81,7 +81,6 @@ def render(run: Run) -> str:
     """The page as a string."""
     return page.render(
         "run.html",
-        own_style=_own_style(),
         title=f"Run {run.id}" + (f" of {run.pipeline}" if run.pipeline else ""),
         pipeline=run.pipeline,
         headline=_headline(run),
@@ -97,7 +96,7 @@ def render(run: Run) -> str:
         ranking=_ranking(run),
         infra=_infra(run),
         push=_push(run),
-        config=[(key, page.plain(value)) for key, value in page.flat(run.config)],
+        config=[(key, formats.value(value)) for key, value in formats.flatten(run.config)],
         versions=_versions(),
     )
 
@@ -116,7 +115,6 @@ def write_list(folder: Path | str) -> Path:
     name = next((run.pipeline for run in runs if run.pipeline), "")
     text = page.render(
         "runs.html",
-        own_style=_own_style(),
         title=f"Runs of {name}" if name else "Runs",
         runs=[_listed(run) for run in runs],
     )
@@ -135,13 +133,6 @@ def _listed(run: Run) -> dict[str, Any]:
         "blessed": _blessed(run),
         "pushed": _push(run)["short"],
     }
-
-
-def _own_style() -> Any:
-    import markupsafe  # with Jinja
-
-    css = page.source("run.css")
-    return markupsafe.Markup(css)
 
 
 # --- The run as a whole ------------------------------------------------------------------------
@@ -231,7 +222,7 @@ def _date(seconds: float) -> str:
     try:
         time = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     except (ValueError, OverflowError, OSError):  # of milliseconds that were taken for seconds
-        return page.plain(seconds)
+        return formats.value(seconds)
     return f"{time:%d %B %Y, %H:%M} UTC"
 
 
@@ -339,7 +330,7 @@ def _artifact(artifact: Artifact, here: Path) -> dict[str, Any]:
         "link": link,
         "note": "" if note.startswith("It lies") else note,
         "properties": [
-            (name, page.plain(value))
+            (name, formats.value(value))
             for name, value in artifact.properties.items()
             if value not in ("", None) and len(str(value)) <= 400
         ],
@@ -440,18 +431,16 @@ def _feature(feature: Any, rows: int) -> dict[str, Any]:
 
 
 def _numbers(name: str, stats: Any) -> dict[str, Any]:
-    told = (
-        f"mean {page.plain(stats.mean)}, from {page.plain(stats.min)} to {page.plain(stats.max)}, "
-        f"median {page.plain(stats.median)}"
-    )
+    mean, low, high, median = map(formats.value, (stats.mean, stats.min, stats.max, stats.median))
+    told = f"mean {mean}, from {low} to {high}, median {median}"
     found: dict[str, Any] = {"told": told}
     for histogram in stats.histograms:
         if histogram.type == histogram.STANDARD and histogram.buckets:
             buckets = histogram.buckets
             found["bars"] = _bars([bucket.sample_count for bucket in buckets])
             found["alt"] = (
-                f"Histogram of {name} from {page.plain(buckets[0].low_value)} to "
-                f"{page.plain(buckets[-1].high_value)}"
+                f"Histogram of {name} from {formats.value(buckets[0].low_value)} to "
+                f"{formats.value(buckets[-1].high_value)}"
             )
             break
     return found
@@ -615,7 +604,7 @@ def _search(run: Run) -> dict[str, Any]:
     varied = [
         name
         for name in columns
-        if len({page.plain(trial.values.get(name)) for trial in trials}) > 1
+        if len({formats.value(trial.values.get(name)) for trial in trials}) > 1
     ]
     if len(trials) == 1:
         varied = columns
@@ -636,12 +625,14 @@ def _search(run: Run) -> dict[str, Any]:
                 "score": "–" if trial.score is None else f"{trial.score:.4f}",
                 "error": _short(trial.error.partition("\n")[0], 120),
                 "seconds": "" if trial.seconds is None else _duration(trial.seconds),
-                "cells": [page.plain(trial.values[n]) if n in trial.values else "–" for n in shown],
+                "cells": [
+                    formats.value(trial.values[n]) if n in trial.values else "–" for n in shown
+                ],
             }
             for trial in trials
         ],
         "timed": any(trial.seconds is not None for trial in trials),
-        "best": [(name, page.plain(value)) for name, value in found.best.items()],
+        "best": [(name, formats.value(value)) for name, value in found.best.items()],
         "plot": _plot(trials, found.best_trial, found.objective or "score"),
     }
 
@@ -653,7 +644,7 @@ def _plot(trials: Sequence[reading.Trial], best: str, objective: str) -> dict[st
         return None
     width, height, left, right, top, bottom = 720.0, 190.0, 56.0, 708.0, 10.0, 160.0
     scores = [trial.score for _, trial in scored if trial.score is not None]
-    ticks = page.ticks(min(scores), max(scores), 4)
+    ticks = charts.round_ticks(min(scores), max(scores), 4)
     step = (right - left) / max(len(trials) - 1, 1)
 
     def y(value: float) -> float:
@@ -755,7 +746,7 @@ def _check(check: Mapping[str, Any]) -> dict[str, str]:
         "other": _figure(check, "other"),
         "difference": _figure(check, "difference", "+.4f"),
         "interval": "" if "–" in (low, high) else f"{low} to {high}",
-        "users": page.plain(check.get("users")) if check.get("users") else "–",
+        "users": formats.value(check.get("users")) if check.get("users") else "–",
         "outcome": {"open": "too few users to tell"}.get(outcome, outcome),
         "kind": {"passed": "good", "failed": "bad"}.get(outcome, "open"),
     }

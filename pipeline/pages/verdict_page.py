@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from tfrec_meta.pipeline.gates.blessing_rules import (
     Verdict,
     shown_metric,
 )
-from tfrec_meta.reports import page
+from tfrec_meta.reports import charts, formats, page
 
 _OUTCOMES = {"passed": "passes", "failed": "blocks", "open": "can't tell"}
 
@@ -33,23 +32,20 @@ def render(
         facts: what was judged, and the settings: shown as they are, nested or not.
         signature: what `evaluator.read_metrics` gave.
     """
-    reasons = [_sentence(c.words) for c in verdict.checks if c.outcome == "failed"]
+    reasons = [formats.sentence(c.words) + "." for c in verdict.checks if c.outcome == "failed"]
     return page.render(
         "verdict.html",
         blessed=verdict.blessed,
         words=verdict.words,
         reasons=reasons,
-        written=f"{datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC",
         notes=verdict.notes,
         groups=_groups(verdict.checks),
         rows=[_row(check) for check in verdict.checks],
         signature=[_signature_row(name, values) for name, values in (signature or {}).items()],
-        facts=[(page.words(name), page.plain(value)) for name, value in page.flat(facts)],
+        facts=[
+            (formats.label(name), formats.value(value)) for name, value in formats.flatten(facts)
+        ],
     )
-
-
-def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:] + "."
 
 
 def _number(value: float | None, form: str = ".4f") -> str:
@@ -100,36 +96,20 @@ def _groups(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
 
 def _figure(checks: Sequence[Check]) -> dict[str, Any]:
-    """Geometry of one figure: a row a slice, and a line at no difference."""
-    rows = [(c, c.difference or 0.0, c.low or 0.0, c.high or 0.0) for c in checks]
-    ends = [0.0] + [end for _, *values in rows for end in values]
-    scale = page.ticks(min(ends), max(ends), 5)
-    # About 6.6 units a character of the names at the left, which are not cut.
-    left = 30 + 6.6 * max(len(check.slice) for check in checks)
-    width = left + 340.0
-    right = width - 20.0
-
-    def x(value: float) -> float:
-        return round(left + (right - left) * (value - scale[0]) / (scale[-1] - scale[0]), 1)
-
+    """Lays out one forest plot: a row per slice, and a line at no difference."""
+    rows = [
+        charts.ForestRow(
+            check.slice,
+            check.difference or 0.0,
+            check.low or 0.0,
+            check.high or 0.0,
+            check.words,
+            check.outcome,
+        )
+        for check in checks
+    ]
     return {
+        **charts.forest(rows, most_ticks=5, digits=3, reference=0.0),
         "metric": shown_metric(checks[0].metric),
         "against": checks[0].against,
-        "width": round(width, 1),
-        "height": 26 * len(rows) + 26,
-        "left": round(left, 1),
-        "zero": x(0.0),
-        "ticks": [{"at": x(tick), "label": f"{tick:.3g}"} for tick in scale],
-        "rows": [
-            {
-                "name": check.slice,
-                "y": 17 + 26 * index,
-                "x": x(mean),
-                "low": x(low),
-                "high": x(high),
-                "outcome": check.outcome,
-                "words": check.words,
-            }
-            for index, (check, mean, low, high) in enumerate(rows)
-        ],
     }

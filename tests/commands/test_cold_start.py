@@ -28,9 +28,9 @@ def test_it_leaves_the_page_and_says_the_curves(run, capsys):
     assert "--validation 0.1" in said.err
     answer = json.loads(said.out)
     assert answer["metric"] == "ndcg@5"
-    assert list(answer["methods"]) == ["meta_learned", "no adaptation", "fine-tuning", "popularity"]
+    assert list(answer["methods"]) == ["meta_learned", "no_adaptation", "fine_tuning", "popularity"]
     assert answer["report"] == str(run / "cold_start.html")
-    assert "fine-tuning" in (run / "cold_start.html").read_text("utf-8")
+    assert "fine_tuning" in (run / "cold_start.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ def distilled(capsys, *arguments):
 def test_a_student_of_a_family_is_a_run_like_others(capsys, tmp_path):
     answer = distilled(capsys, "ease", *DATA)
     assert answer["run"] == "runs/student"
-    assert list(answer["learners"]) == ["teacher", "student", "without a teacher"]
-    assert "without a teacher" in (tmp_path / answer["report"]).read_text("utf-8")
+    assert list(answer["models"]) == ["teacher", "student", "undistilled"]
+    assert "undistilled" in (tmp_path / answer["report"]).read_text("utf-8")
     run = Run.open("runs/student")
     assert run.model().config.negatives == "full"
     assert len(run.model().curve) == 2

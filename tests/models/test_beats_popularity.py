@@ -3,7 +3,7 @@
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.distillation import measured
+from tfrec_meta.distillation import evaluate_slices
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.models import FAMILIES
 
@@ -60,7 +60,7 @@ def test_a_content_tower_beats_popularity_on_films_that_nobody_rated():
     asked = held_out(tower.spec, cold.past, cold.test)
     items = {"cold": tower.item_counts.numpy() == 0}
     found, least = (
-        measured(model, asked, items, resamples=0).evaluations["cold"]["ndcg@10"].value
+        evaluate_slices(model, asked, items, resamples=0).evaluations["cold"]["ndcg@10"].value
         for model in (tower, popularity)
     )
     assert found > 3 * least

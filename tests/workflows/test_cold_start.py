@@ -4,18 +4,15 @@ import json
 import math
 from collections import Counter
 
-import numpy as np
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.evaluation import Estimate
-from tfrec_meta.metalearning.cold_start_report import NO_ADAPTATION, ColdStartReport
 from tfrec_meta.metalearning.cold_users import ColdUsers, by_history
 from tfrec_meta.models import IALS, IALSConfig
-from tfrec_meta.reports.cold_start_chart import apart, chart
 from tfrec_meta.training import seed_everything
+from tfrec_meta.workflows.cold_start import ColdStartReport
 
-OTHERS = ["no adaptation", "fine-tuning", "ials", "ease", "item_knn", "popularity"]
+OTHERS = ["no_adaptation", "fine_tuning", "ials", "ease", "item_knn", "popularity"]
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +52,20 @@ def test_who_has_too_few_events_is_left_out_and_counted(found, split, tmp_path):
     assert found.left_out == found.as_dict()["left_out"] == few
     assert f"({few} more have too few)" in str(found)
     page = found.write(tmp_path / "cold.html").read_text("utf-8")
-    assert f"<p>{len(many)} users were held out whole" in page
-    assert f"{few} of them have too few events and are left out, {len(many) - few} are" in page
+    assert f"<p>{len(many)} users were held out with all their events" in page
+    assert f"{few} of them have too few events and are left out; {len(many) - few} are" in page
 
 
 def test_without_support_all_that_begin_there_are_alike(found):
     ours = found.curve("meta_learned")
-    assert found.curve(NO_ADAPTATION) == pytest.approx([ours[0]] * 3)
-    assert found.curve("fine-tuning")[0] == pytest.approx(ours[0])
+    assert found.curve("no_adaptation") == pytest.approx([ours[0]] * 3)
+    assert found.curve("fine_tuning")[0] == pytest.approx(ours[0])
     assert found.curve("popularity") == pytest.approx([found.curve("popularity")[0]] * 3)
-    assert found.rival(0) in ("ials", "ease", "item_knn", "popularity")
+    assert found.best_other(0) in ("ials", "ease", "item_knn", "popularity")
 
 
 def test_settings_are_those_that_do_best_on_validation_users_at_each_number(found, split, model):
-    assert found.chosen
+    assert found.tuned
     judges = ColdUsers(split.validation, model.spec, 5, 4)
     values = {}
     for l2, unseen in ((8.5, 0.3), *((a, b) for a in (30, 100, 300) for b in (0.3, 1))):
@@ -82,11 +79,11 @@ def test_settings_are_those_that_do_best_on_validation_users_at_each_number(foun
 
 def test_the_rival_is_the_best_of_the_others_and_the_difference_is_paired(found):
     values = {name: found.curve(name)[2] for name in OTHERS}
-    rival = found.rival(5)
+    rival = found.best_other(5)
     assert values[rival] == max(values.values())
     difference = found.curve("meta_learned")[2] - values[rival]
-    assert found.gained(5).difference == pytest.approx(difference)
-    assert found.gained(5, "popularity").difference == pytest.approx(
+    assert found.compare(5).difference == pytest.approx(difference)
+    assert found.compare(5, "popularity").difference == pytest.approx(
         found.curve("meta_learned")[2] - values["popularity"]
     )
 
@@ -94,9 +91,9 @@ def test_the_rival_is_the_best_of_the_others_and_the_difference_is_paired(found)
 def test_it_prints_as_a_table_and_as_json(found):
     text = str(found)
     assert f"item_knn     {found.curve('item_knn')[0]:9.4f}" in text
-    assert f"to {found.rival(5)} (p = " in text
+    assert f"compared with {found.best_other(5)} (p = " in text
     record = json.loads(json.dumps(found.as_dict()))
-    assert record["rivals"]["2"]["method"] == found.rival(2)
+    assert record["best_others"]["2"]["method"] == found.best_other(2)
     assert record["methods"]["ease"]["5"]["metrics"]["ndcg@5"]["value"] == pytest.approx(
         found.curve("ease")[2]
     )
@@ -109,7 +106,7 @@ def test_the_page_has_curves_figures_and_settings(found, tmp_path):
     assert page.count('<polyline class="line') == 7
     assert 'class="band"' in page
     assert f"{found.curve('ease')[1]:.4f}" in page
-    assert found.settings["fine-tuning"][5] in page
+    assert found.settings["fine_tuning"][5] in page
 
 
 def test_without_validation_users_others_have_their_usual_settings(split, model, tmp_path):
@@ -119,9 +116,9 @@ def test_without_validation_users_others_have_their_usual_settings(split, model,
     found = tm.evaluate_cold_start(
         model, alone, shots=(3,), k=5, later=4, baselines=["ease"], resamples=0
     )
-    assert not found.chosen
-    assert found.settings == {"fine-tuning": {3: "4 steps of 0.4"}, "ease": {3: "l2=400.0"}}
-    assert "their usual ones" in found.write(tmp_path / "page.html").read_text("utf-8")
+    assert not found.tuned
+    assert found.settings == {"fine_tuning": {3: "4 steps of 0.4"}, "ease": {3: "l2=400.0"}}
+    assert "use their default settings" in found.write(tmp_path / "page.html").read_text("utf-8")
     assert str(found).endswith(")")
 
 
@@ -130,15 +127,15 @@ def test_any_model_that_reads_histories_is_judged(split):
     found = tm.evaluate_cold_start(
         ease, split, shots=(0, 3), later=4, baselines=["ease"], resamples=0
     )
-    assert list(found.evaluations) == ["ease", NO_ADAPTATION, "ease (baseline)"]
+    assert list(found.evaluations) == ["ease", "no_adaptation", "ease (baseline)"]
 
 
 def test_nobody_to_compare_with_leaves_no_adaptation(split, model):
     found = tm.evaluate_cold_start(model, split, shots=(0, 2), later=4, baselines=[], resamples=0)
-    assert found.rival(0) is None
-    assert found.gained(0) is None
-    assert found.rival(2) in ("no adaptation", "fine-tuning")
-    assert "0" not in found.as_dict()["rivals"]
+    assert found.best_other(0) is None
+    assert found.compare(0) is None
+    assert found.best_other(2) in ("no_adaptation", "fine_tuning")
+    assert "0" not in found.as_dict()["best_others"]
 
 
 @pytest.mark.parametrize(
@@ -162,21 +159,6 @@ def test_users_who_are_known_are_no_newcomers(split, model):
     known = tm.split_by_user(split.data, train=0.7)
     with pytest.raises(ValueError, match="Use `split_cold_users`"):
         tm.evaluate_cold_start(model, known)
-
-
-def test_labels_keep_apart_and_in_order():
-    assert apart([10.0, 12.0, 50.0], 5.0, 100.0) == [10.0, 15.0, 50.0]
-    assert apart([12.0, 10.0], 5.0, 100.0) == [15.0, 10.0]
-    assert apart([99.0, 99.0], 5.0, 100.0) == [95.0, 100.0]
-
-
-def test_the_chart_goes_by_the_root_of_the_number_of_events():
-    made = chart([0, 1, 4], {"ours": [0.1, 0.2, 0.3]}, [Estimate(0.2)] * 3)
-    xs = np.array([tick["at"] for tick in made["x_ticks"]])
-    assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1])
-    ys = [point["y"] for point in made["lines"][0]["points"]]
-    assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2])
-    assert made["band"] == ""
 
 
 def test_a_report_of_one_number_of_events_is_drawn(found):

@@ -14,12 +14,10 @@ from tensorflow.python.framework import op_def_registry
 import tfrec_meta as tm
 from tests.distillation.tiny_bert import write_tiny_bert
 from tfrec_meta.distillation import (
-    STUDENT,
-    TEACHER,
     TEXT_VECTOR,
-    UNTAUGHT,
     BertEncoder,
     FineTuningConfig,
+    Role,
     item_slices,
 )
 from tfrec_meta.models import ContentTower, EASEConfig
@@ -49,29 +47,29 @@ def test_a_teacher_is_made_and_its_student_compared_by_slice(found):
     _, distilled = found
     assert isinstance(distilled.student, ContentTower)
     assert distilled.teacher.family == "ease"
-    assert distilled.untaught.lesson is None
-    assert list(distilled.report.learners) == [TEACHER, STUDENT, UNTAUGHT]
-    assert distilled.report.slices == ["all items", "long tail", "cold items"]
-    assert distilled.report.as_dict()["student"]["slices"]["cold items"]["counts"]["queries"] > 0
+    assert distilled.undistilled.lesson is None
+    assert list(distilled.report.models) == [Role.TEACHER, Role.STUDENT, Role.UNDISTILLED]
+    assert distilled.report.slices == ["all_items", "long_tail", "cold_items"]
+    assert distilled.report.as_dict()["student"]["slices"]["cold_items"]["counts"]["queries"] > 0
 
 
 def test_figures_are_those_of_the_full_catalogue_protocol(found, split):
     _, distilled = found
     whole = tm.evaluate(distilled.student, split, k=5, baselines=(), resamples=50)["content_tower"]
-    own = distilled.report.learners[STUDENT].evaluations["all items"]
+    own = distilled.report.models[Role.STUDENT].evaluations["all_items"]
     assert own["ndcg@5"].value == pytest.approx(whole["ndcg@5"].value, abs=1e-6)
     assert own.counts["relevant"] == whole.counts["relevant"]
     cold = [
-        distilled.report.learners[name].evaluations["cold items"]["ndcg@5"].value
-        for name in (STUDENT, TEACHER)
+        distilled.report.models[name].evaluations["cold_items"]["ndcg@5"].value
+        for name in (Role.STUDENT, Role.TEACHER)
     ]
-    assert distilled.report.kept("cold items") == pytest.approx(cold[0] / cold[1])
-    assert math.isnan(distilled.report.kept())  # EASE puts no cold item before any other
+    assert distilled.report.retained("cold_items") == pytest.approx(cold[0] / cold[1])
+    assert math.isnan(distilled.report.retained())  # EASE puts no cold item before any other
 
 
 def test_cold_items_are_ranked_among_each_other(found, split):
     _, distilled = found
-    cold = distilled.report.learners[STUDENT].evaluations["cold items"]
+    cold = distilled.report.models[Role.STUDENT].evaluations["cold_items"]
     met = np.unique(split.train.item_ids)
     catalogue = distilled.student.spec.catalogue_size
     assert cold.counts["candidates"] == catalogue - len(met)
@@ -80,11 +78,17 @@ def test_cold_items_are_ranked_among_each_other(found, split):
 def test_what_is_printed_and_written_tells_all_three(found):
     folder, distilled = found
     text = str(distilled.report)
-    for part in ("cold items: ", "long tail: ", "the student keeps ", "parameters", "ms a query"):
+    for part in (
+        "cold items: ",
+        "long tail: ",
+        "the student retains ",
+        "parameters",
+        "ms per query",
+    ):
         assert part in text
     html = (folder / "report.html").read_text("utf-8")
     assert "Cold items" in html
-    assert "without a teacher" in html
+    assert "undistilled" in html
     assert "<script" not in html
 
 
@@ -97,7 +101,7 @@ def test_a_family_by_name_several_teachers_and_events_alone(split):
         progress=False,
     )
     assert [one.family for one in distilled.teacher.teachers] == ["ease", "popularity"]
-    assert distilled.untaught is None
+    assert distilled.undistilled is None
     assert distilled.report is None
 
 
@@ -128,10 +132,10 @@ def test_the_long_tail_is_what_lies_beyond_four_fifths_of_the_events():
     counts = np.array([0.0, 50.0, 30.0, 10.0, 10.0, 0.0])
     relevant = scipy.sparse.csr_matrix(np.array([[1, 0, 0, 1, 0, 0]]))
     slices = item_slices(counts, relevant, 2)
-    np.testing.assert_array_equal(slices["long tail"], [1, 0, 0, 1, 1, 1])
-    np.testing.assert_array_equal(slices["cold items"], [1, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(slices["long_tail"], [1, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(slices["cold_items"], [1, 0, 0, 0, 0, 1])
     assert list(item_slices(counts, scipy.sparse.csr_matrix([[0, 1, 0, 0, 0, 0]]), 2)) == [
-        "all items"
+        "all_items"
     ]
 
 
@@ -140,7 +144,7 @@ def test_items_of_the_table_that_nobody_touched_are_cold():
     data = tm.Interactions.from_arrays(["u", "v"], ["a", "a"], items=items)
     model = tm.train(data, "popularity")
     relevant = scipy.sparse.csr_matrix(np.array([[0, 1]]))
-    assert item_slices(model.item_counts.numpy(), relevant, 1)["cold items"].sum() == 1
+    assert item_slices(model.item_counts.numpy(), relevant, 1)["cold_items"].sum() == 1
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def distill(options: argparse.Namespace) -> Answer:
         "model": str(run.folder / "model"),
         "seconds": seconds,
         "report": None if found.report is None else str(page),
-        "learners": None if found.report is None else found.report.as_dict(),
+        "models": None if found.report is None else found.report.as_dict(),
     }
 
 

@@ -1,14 +1,13 @@
-"""A teacher, its student, and the same student without a teacher, side by side."""
+"""Compares a teacher, its student, and the same student trained without a teacher."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import enum
 import functools
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,23 +17,40 @@ import tensorflow as tf
 from tfrec_meta.evaluation import Comparison, Evaluation, compare, full_catalogue
 from tfrec_meta.features.held_out import HeldOut
 from tfrec_meta.models.base.contract import Teacher
-from tfrec_meta.reports import page
 
-TEACHER, STUDENT, UNTAUGHT = "teacher", "student", "without a teacher"
-_METRICS = ("ndcg", "recall", "hr", "mrr")
-_HEAD = 0.8  # share of all events that the most popular items have between them
-_TIMED = 64  # queries
-_BATCH = 1024  # queries at once
+METRICS = ("ndcg", "recall", "hr", "mrr")
+_HEAD_SHARE = 0.8  # of all events; the most popular items that have it are the head
+_TIMED_QUERIES = 64
+_BATCH = 1024  # queries
+
+
+class Role(enum.StrEnum):
+    """The models of a comparison."""
+
+    TEACHER = "teacher"
+    STUDENT = "student"
+    UNDISTILLED = "undistilled"
+    """The same student, trained without a teacher."""
+
+
+class ItemSlice(enum.StrEnum):
+    """Parts of the catalogue that are evaluated separately."""
+
+    ALL = "all_items"
+    LONG_TAIL = "long_tail"
+    """All items except the most popular ones, which have 80 % of the training events."""
+    COLD = "cold_items"
+    """Items without training events."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner:
-    """What became of one model.
+class SlicedEvaluation:
+    """Quality and cost of one model.
 
     Attributes:
-        evaluations: by slice of the items.
-        parameters: numbers that it keeps.
-        milliseconds: that the scores of the whole catalogue take, a query of a batch of 64.
+        evaluations: by slice of the catalogue.
+        parameters: how many numbers the model stores.
+        milliseconds: time to score the whole catalogue, per query of a batch of 64.
     """
 
     evaluations: Mapping[str, Evaluation]
@@ -43,225 +59,174 @@ class Learner:
 
 
 @dataclasses.dataclass(frozen=True)
-class DistillationReport:
-    """Learners by name, "teacher", "student" and "without a teacher"; prints as tables.
+class DistillationComparison:
+    """Evaluations of teacher, student and undistilled student, by slice; prints as tables.
 
     Attributes:
-        learners: in the order in which they are shown.
+        models: by `Role`, in the order in which they are shown.
         k: length of the lists.
     """
 
-    learners: Mapping[str, Learner]
+    models: Mapping[str, SlicedEvaluation]
     k: int = 10
 
     @property
     def slices(self) -> list[str]:
-        """Slices of the items, the whole catalogue first."""
-        return list(next(iter(self.learners.values())).evaluations)
+        """Slices of the catalogue that were evaluated, the whole catalogue first."""
+        return list(next(iter(self.models.values())).evaluations)
 
-    def kept(self, items: str = "all items") -> float:
-        """The student's NDCG over the teacher's, of one of the `slices`; NaN if that has none."""
-        teacher, student = (self._ndcg(name, items) for name in (TEACHER, STUDENT))
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, such as "ndcg@10"."""
+        return [f"{metric}@{self.k}" for metric in METRICS]
+
+    def retained(self, items: str = ItemSlice.ALL) -> float:
+        """Returns the student's NDCG divided by the teacher's on a slice; NaN if that is 0."""
+        teacher, student = (self._ndcg(name, items) for name in (Role.TEACHER, Role.STUDENT))
         return student / teacher if teacher else math.nan
 
-    def gained(self, items: str = "all items") -> Comparison | None:
-        """Paired bootstrap of the student's NDCG minus its own without a teacher; None without."""
-        if UNTAUGHT not in self.learners:
+    def improvement(self, items: str = ItemSlice.ALL) -> Comparison | None:
+        """Compares the NDCG of student and undistilled student by a paired bootstrap over users.
+
+        Returns:
+            The difference, student minus undistilled student; None if there is no such student.
+        """
+        if Role.UNDISTILLED not in self.models:
             return None
-        student, untaught = (self.learners[n].evaluations[items] for n in (STUDENT, UNTAUGHT))
-        return compare(student, untaught, f"ndcg@{self.k}")
+        student, undistilled = (
+            self.models[name].evaluations[items] for name in (Role.STUDENT, Role.UNDISTILLED)
+        )
+        return compare(student, undistilled, f"ndcg@{self.k}")
+
+    def conclusion(self, items: str) -> str:
+        """Describes the result on a slice in one sentence, without its full stop."""
+        share = self.retained(items)
+        text = (
+            "the teacher has no hits"
+            if math.isnan(share)
+            else f"the student retains {share:.1%} of the teacher's NDCG@{self.k}"
+        )
+        compared = self.improvement(items)
+        if compared is None:
+            return text
+        return (
+            f"{text}; {compared.difference:+.4f} compared with the undistilled student "
+            f"(p = {compared.p:.3g}, paired bootstrap)"
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Returns plain values, ready for JSON."""
         return {
-            name: {
-                "slices": {key: e.as_dict() for key, e in learner.evaluations.items()},
-                "parameters": learner.parameters,
-                "milliseconds": learner.milliseconds,
+            str(name): {
+                "slices": {str(key): e.as_dict() for key, e in model.evaluations.items()},
+                "parameters": model.parameters,
+                "milliseconds": model.milliseconds,
             }
-            for name, learner in self.learners.items()
+            for name, model in self.models.items()
         }
 
     def __str__(self) -> str:
-        names = [f"{metric}@{self.k}" for metric in _METRICS]
-        width = max(map(len, self.learners))
+        width = max(map(len, self.models))
         blocks = []
         for items in self.slices:
-            counts = next(iter(self.learners.values())).evaluations[items].counts
+            counts = next(iter(self.models.values())).evaluations[items].counts
             lines = [
-                f"{items}: {counts['queries']:,} users, {counts['relevant']:,} relevant pairs",
-                f"  {'':<{width}}  " + "  ".join(f"{name:<23}" for name in names).rstrip(),
+                f"{items.replace('_', ' ')}: {counts['queries']:,} users, "
+                f"{counts['relevant']:,} relevant pairs",
+                f"  {'':<{width}}  " + "  ".join(f"{name:<23}" for name in self.metrics).rstrip(),
             ]
-            for name, learner in self.learners.items():
-                cells = (f"{learner.evaluations[items][metric]!s:<23}" for metric in names)
+            for name, model in self.models.items():
+                cells = (f"{model.evaluations[items][metric]!s:<23}" for metric in self.metrics)
                 lines.append(f"  {name:<{width}}  " + "  ".join(cells).rstrip())
-            lines.append(f"  {self._conclusion(items)}")
+            lines.append(f"  {self.conclusion(items)}")
             blocks.append("\n".join(lines))
         costs = [
-            f"  {name:<{width}}  {learner.parameters:>12,} parameters  "
-            f"{learner.milliseconds:8.3f} ms a query"
-            for name, learner in self.learners.items()
+            f"  {name:<{width}}  {model.parameters:>12,} parameters  "
+            f"{model.milliseconds:8.3f} ms per query"
+            for name, model in self.models.items()
         ]
         return "\n\n".join([*blocks, "\n".join(["cost:", *costs])])
 
-    def write(self, path: Path | str, title: str = "Distillation") -> Path:
-        """Writes the HTML page, whole or not at all.
-
-        Returns:
-            The path.
-        """
-        names = [f"{metric}@{self.k}" for metric in _METRICS]
-        text = page.render(
-            "distillation.html",
-            title=title,
-            written=f"Written {datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC",
-            names=list(self.learners),
-            tiles=self._tiles(),
-            slices=[
-                {
-                    "name": items,
-                    "counts": next(iter(self.learners.values())).evaluations[items].counts,
-                    "metrics": [
-                        {"name": name, "cells": [self._cell(x, items, name) for x in self.learners]}
-                        for name in names
-                    ],
-                    "bars": self._bars(items),
-                    "conclusion": self._conclusion(items),
-                }
-                for items in self.slices
-            ],
-            costs=[
-                {
-                    "name": name,
-                    "parameters": f"{learner.parameters:,}",
-                    "milliseconds": f"{learner.milliseconds:.3f}",
-                }
-                for name, learner in self.learners.items()
-            ],
-        )
-        return page.write(path, text)
-
     def _ndcg(self, name: str, items: str) -> float:
-        return self.learners[name].evaluations[items][f"ndcg@{self.k}"].value
-
-    def _conclusion(self, items: str) -> str:
-        kept = self.kept(items)
-        told = (
-            "the teacher finds nothing"
-            if math.isnan(kept)
-            else f"the student keeps {kept:.1%} of the teacher's NDCG@{self.k}"
-        )
-        gained = self.gained(items)
-        if gained is None:
-            return told
-        return (
-            f"{told}; {gained.difference:+.4f} to no teacher (p = {gained.p:.3g}, paired bootstrap)"
-        )
-
-    def _tiles(self) -> list[tuple[str, str]]:
-        teacher, student = (self.learners[name] for name in (TEACHER, STUDENT))
-        kept = {items: self.kept(items) for items in self.slices}
-        return [
-            *(
-                (f"of NDCG@{self.k}, {items}", "-" if math.isnan(share) else f"{share:.1%}")
-                for items, share in kept.items()
-            ),
-            ("of the parameters", f"{student.parameters / max(teacher.parameters, 1):.2%}"),
-            ("times as fast a query", f"{teacher.milliseconds / student.milliseconds:,.1f}"),
-        ]
-
-    def _cell(self, name: str, items: str, metric: str) -> dict[str, str]:
-        found = self.learners[name].evaluations[items][metric]
-        interval = "" if found.low is None else f"{found.low:.4f} to {found.high:.4f}"
-        return {"value": f"{found.value:.4f}", "interval": interval}
-
-    def _bars(self, items: str) -> list[dict[str, Any]]:
-        best = max(self._ndcg(name, items) for name in self.learners)
-        return [
-            {
-                "name": name,
-                "value": f"{self._ndcg(name, items):.4f}",
-                "share": f"{100 * self._ndcg(name, items) / best if best else 0:.1f}",
-            }
-            for name in self.learners
-        ]
+        return self.models[name].evaluations[items][f"ndcg@{self.k}"].value
 
 
 def item_slices(counts: np.ndarray, relevant: Any, k: int = 10) -> dict[str, np.ndarray]:
-    """Which items are ranked, among each other, bool [catalogue].
+    """Returns the items of each `ItemSlice`, bool [catalogue].
 
-    A slice of fewer than `k` items is left out, and so is one with nothing to be found.
-
-    "all items"; "long tail", those beyond the most popular ones that have four fifths of all events
-    between them; "cold items", which training never met.
+    Slices of fewer than `k` items and slices without a relevant item are left out.
 
     Args:
         counts: float [catalogue], training events of each item.
-        relevant: sparse [u, catalogue], what is to be found.
+        relevant: sparse [u, catalogue], relevant items of each test user.
         k: length of the lists.
     """
     order = np.argsort(-counts, kind="stable")
     before = np.cumsum(counts[order]) - counts[order]
     tail = np.zeros(len(counts), bool)
-    tail[order] = before >= _HEAD * counts.sum()
-    slices = {"all items": np.ones(len(counts), bool), "long tail": tail, "cold items": counts == 0}
+    tail[order] = before >= _HEAD_SHARE * counts.sum()
+    slices: dict[str, np.ndarray] = {
+        ItemSlice.ALL: np.ones(len(counts), bool),
+        ItemSlice.LONG_TAIL: tail,
+        ItemSlice.COLD: counts == 0,
+    }
     wanted = np.asarray(relevant.sum(axis=0)).ravel() > 0
     return {n: items for n, items in slices.items() if items.sum() >= k and wanted[items].any()}
 
 
-def measured(
-    teacher: Teacher,
-    asked: HeldOut,
+def evaluate_slices(
+    model: Teacher,
+    held_out: HeldOut,
     slices: Mapping[str, np.ndarray],
     k: int = 10,
     resamples: int = 1000,
-) -> Learner:
-    """Ranks the items of each slice among each other for every user.
+) -> SlicedEvaluation:
+    """Ranks the items of each slice separately, for every test user.
 
     Args:
-        teacher: or a student: whoever gives `logits_or_prior`.
-        asked: held-out events.
-        slices: what `item_slices` gave.
+        model: a teacher or a student.
+        held_out: the test users' queries and relevant items.
+        slices: by name, the items that are ranked, bool [catalogue]; see `item_slices`.
         k: length of the lists.
         resamples: bootstrap draws of users for the intervals.
     """
-    scores, milliseconds = _scores(teacher, asked)
-    seen, relevant = (scipy.sparse.csc_matrix(m) for m in (asked.seen, asked.relevant))
+    scores, milliseconds = _timed_scores(model, held_out)
+    seen, relevant = (scipy.sparse.csc_matrix(m) for m in (held_out.seen, held_out.relevant))
     evaluations = {}
     for name, items in slices.items():
         columns = np.flatnonzero(items)
         evaluations[name] = full_catalogue(
-            functools.partial(_part, scores[:, columns]),
+            functools.partial(_take_rows, scores[:, columns]),
             relevant[:, columns].tocsr(),
             seen[:, columns].tocsr(),
             k=k,
-            metrics=_METRICS,
-            extra_relevant=asked.outside if items.all() else None,
+            metrics=METRICS,
+            extra_relevant=held_out.outside if items.all() else None,
             resamples=resamples,
         )
-    parameters = sum(int(np.size(value)) for value in teacher.state().values())
-    return Learner(evaluations, parameters, milliseconds)
+    parameters = sum(int(np.size(value)) for value in model.state().values())
+    return SlicedEvaluation(evaluations, parameters, milliseconds)
 
 
-def _part(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _take_rows(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
     part: np.ndarray = scores[rows]
     return part
 
 
-def _scores(teacher: Teacher, asked: HeldOut) -> tuple[np.ndarray, float]:
-    """float32 [u, catalogue], and the milliseconds that a query of a batch takes."""
-    graph = tf.function(teacher.logits_or_prior, reduce_retracing=True)
+def _timed_scores(model: Teacher, held_out: HeldOut) -> tuple[np.ndarray, float]:
+    """Returns scores, float32 [u, catalogue], and milliseconds per query of a batch."""
+    graph = tf.function(model.logits_or_prior, reduce_retracing=True)
 
-    def told(start: int, stop: int) -> np.ndarray:
-        part = {name: tf.constant(value[start:stop]) for name, value in asked.queries.items()}
+    def score(start: int, stop: int) -> np.ndarray:
+        part = {name: tf.constant(value[start:stop]) for name, value in held_out.queries.items()}
         return np.asarray(graph(part))
 
-    users = len(asked.users)
-    found = np.concatenate([told(start, start + _BATCH) for start in range(0, users, _BATCH)])
-    some, took = min(_TIMED, users), []
-    told(0, some)
+    users = len(held_out.users)
+    scores = np.concatenate([score(start, start + _BATCH) for start in range(0, users, _BATCH)])
+    batch, milliseconds = min(_TIMED_QUERIES, users), []
+    score(0, batch)  # traces the graph for this batch size
     for _ in range(5):
         began = time.perf_counter()
-        told(0, some)
-        took.append((time.perf_counter() - began) * 1000 / some)
-    return found, float(np.median(took))
+        score(0, batch)
+        milliseconds.append((time.perf_counter() - began) * 1000 / batch)
+    return scores, float(np.median(milliseconds))

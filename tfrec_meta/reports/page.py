@@ -1,41 +1,36 @@
-"""What the HTML pages have in common: one look, values as people read them, and whole files.
+"""Renders HTML pages from Jinja templates and writes them to files.
 
-A page is one self-contained file that can be mailed, archived and printed: no script and nothing
-from the network. Every value goes through autoescaping, since titles and ids come from outside.
+A page is one self-contained file that can be mailed, archived and printed: it has no scripts and
+loads nothing from the network. Templates escape every value, because titles and ids come from user
+data. All page templates extend `templates/base.html`; `templates/macros.html` holds the elements
+that several pages share.
 """
 
 from __future__ import annotations
 
-import math
+import datetime
+import functools
 import os
 import tempfile
-from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.reports import formats
+
 
 def render(template: str, **values: Any) -> str:
-    """Fills a Jinja template.
+    """Renders a page template.
 
     Args:
-        template: its name in `reports/templates`, such as "report.html".
-        values: for the template, which has `style` beside them: the CSS that all pages share.
+        template: file name in `reports/templates`, such as "evaluation.html".
+        values: variables of the template. `written`, the date and time in words, is added.
+
+    Returns:
+        The HTML.
     """
-    import jinja2  # only a page needs it
-    import markupsafe
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(source(template)).render(
-        style=markupsafe.Markup(source("page.css")), **values
-    )
-
-
-def source(name: str) -> str:
-    """The text of a file in `reports/templates`."""
-    return resources.files("tfrec_meta.reports").joinpath("templates", name).read_text("utf-8")
+    now = datetime.datetime.now(datetime.UTC)
+    values = {"written": f"{now:%d %B %Y, %H:%M} UTC", **values}
+    return str(_environment().get_template(template).render(values))
 
 
 def write(path: Path | str, page: str) -> Path:
@@ -56,41 +51,18 @@ def write(path: Path | str, page: str) -> Path:
     return target
 
 
-def plain(value: Any) -> str:
-    """Numbers with thousands separators and about four digits; lists joined; the rest as text."""
-    if value is None:
-        return "none"
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return ", ".join(plain(part) for part in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return str(value)
-    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+@functools.cache
+def _environment() -> Any:
+    import jinja2  # imported here, since only pages need it
 
-
-def words(key: str) -> str:
-    """A name of ours as people read it."""
-    return key.replace("_", " ")
-
-
-def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """(path, value) of a nested mapping, as ("training.epochs", 20)."""
-    rows: list[tuple[str, Any]] = []
-    for key, value in record.items():
-        name = f"{prefix}{key}"
-        rows += flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return rows
-
-
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers that reach from `low` or below to `high` or above."""
-    if high <= low:
-        low, high = low - max(abs(low) * 0.1, 1e-3), high + max(abs(high) * 0.1, 1e-3)
-    rough = (high - low) / (most - 1)
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * nice for nice in (1, 2, 2.5, 5, 10) if unit * nice >= rough * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * index for index in range(first, last + 1)]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfrec_meta.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        label=formats.label, sentence=formats.sentence, thousands=formats.thousands
+    )
+    return environment

@@ -5,14 +5,14 @@ Each function gives a dict for the template, or None where there is nothing to d
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tfrec_meta.reports import page
+from tfrec_meta.reports import formats
+from tfrec_meta.reports.charts import Scale, linear_scale, round_ticks
 from tfrec_meta.tuning.studies.trial_records import Parameter, best_trial, objective_of
 from tfrec_meta.tuning.surrogates.importance import Dependence
 
@@ -20,29 +20,6 @@ LEVELS = 8  # of colour, from the worst trials to the best
 _ROW = 40.0  # height of an axis of the parallel coordinates
 _LONGEST_NAME = 26
 _MANY = 60  # lines, from which on all but the best fade
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """Where numbers lie on an axis; what is beyond its ends is drawn at them."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    ticks: tuple[tuple[float, str], ...] = ()
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        low, high = self.low, self.high
-        value = min(max(value, low), high)
-        if self.log:
-            low, high, value = math.log(low), math.log(high), math.log(value)
-        share = (value - low) / (high - low) if high > low else 0.5
-        return round(self.start + (self.end - self.start) * share, 1)
-
-    def marks(self) -> list[dict[str, Any]]:
-        return [{"at": self(value), "label": label} for value, label in self.ticks]
 
 
 def number(value: float | None) -> str:
@@ -95,12 +72,12 @@ def history(
     low, high = _without_outliers(values, direction)
     if default is not None:
         low, high = min(low, default), max(high, default)
-    y = linear(low, high, frame["bottom"], frame["top"], 5)
+    y = linear_scale((low, high), frame["bottom"], frame["top"], 5)
     spent, at = 0.0, []
     for trial in trials:
         spent += cost(trial)
         at.append(spent)
-    x = linear(0.0, spent, frame["left"], frame["right"], 6)
+    x = linear_scale((0.0, spent), frame["left"], frame["right"], 6)
     points, best, steps = [], None, []
     better = min if direction == "min" else max
     for trial, place in zip(trials, at, strict=True):
@@ -160,7 +137,7 @@ def parallel(
     width = left + 780.0
     right, away = width - 84.0, width - 28.0
     scored = [objective_of(trials[place]) or 0.0 for place in levels]
-    goal = linear(*_without_outliers(scored, direction), left, right, 6)
+    goal = linear_scale(_without_outliers(scored, direction), left, right, 6)
     rows: list[dict[str, Any]] = [
         {
             "name": cut(objective, _LONGEST_NAME),
@@ -244,7 +221,7 @@ def dependences(
         return []
     frame = _frame(340, 200, 56, 330, 8, 164)
     low, high = min(p.mean - p.std for p in points), max(p.mean + p.std for p in points)
-    y = linear(low, high, frame["bottom"], frame["top"], 4)
+    y = linear_scale((low, high), frame["bottom"], frame["top"], 4)
     figures = []
     for name, curve in found.items():
         if not curve:
@@ -278,7 +255,7 @@ def dependences(
                         "y": y(p.mean),
                         "low": y(p.mean - p.std),
                         "high": y(p.mean + p.std),
-                        "label": f"{page.plain(p.value)}: {number(p.mean)} ± {number(p.std)}",
+                        "label": f"{formats.value(p.value)}: {number(p.mean)} ± {number(p.std)}",
                     }
                     for x, p in zip(places, curve, strict=True)
                 ],
@@ -306,7 +283,7 @@ def curves(trials: Sequence[Mapping[str, Any]], direction: str, unit: str) -> di
     worst, most = _without_outliers([curve[-1][1] for _, _, curve in drawn], direction)
     sound = [curve for _, _, curve in drawn if worst <= curve[-1][1] <= most]
     values = [value for curve in sound for _, value in curve]
-    y = linear(min(values), max(values), frame["bottom"], frame["top"], 5)
+    y = linear_scale(values, frame["bottom"], frame["top"], 5)
     last = max(curve[-1][0] for _, _, curve in drawn)
     ticks = tuple((float(step), str(step)) for step in range(1, last + 1, math.ceil(last / 10)))
     x = Scale(1.0, float(last), frame["left"] + 6, frame["right"], ticks)
@@ -350,8 +327,8 @@ def predicted_and_found(
     frame = _frame(440, 320, 56, 428, 10, 278)
     means, found = [p[1] for p in pairs], [p[3] for p in pairs]
     low, high = _without_outliers([*means, *found], direction)
-    x = linear(low, high, frame["left"], frame["right"], 5)
-    y = linear(low, high, frame["bottom"], frame["top"], 5)
+    x = linear_scale((low, high), frame["left"], frame["right"], 5)
+    y = linear_scale((low, high), frame["bottom"], frame["top"], 5)
     inside = sum(abs(value - mean) <= 2 * std for _, mean, std, value in pairs)
     off = statistics.fmean(abs(value - mean) for _, mean, _, value in pairs)
     return {
@@ -376,14 +353,6 @@ def predicted_and_found(
         "off": number(off),
         "above": "worse" if direction == "min" else "better",
     }
-
-
-def linear(low: float, high: float, start: float, end: float, most: int) -> Scale:
-    """A scale from round number to round number."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # rounding alone is no difference
-        low = high = (low + high) / 2
-    ticks = page.ticks(low, high, most)
-    return Scale(ticks[0], ticks[-1], start, end, tuple((t, f"{t:.4g}") for t in ticks))
 
 
 def _drawn_as(trial: Mapping[str, Any]) -> str:
@@ -466,7 +435,7 @@ def _axis(
     ticks = [
         {
             "at": round(start + room * (index + 0.5), 1),
-            "label": cut(page.plain(choice), longest),
+            "label": cut(formats.value(choice), longest),
         }
         for index, choice in enumerate(choices)
         if index % every == 0
@@ -477,7 +446,7 @@ def _axis(
 def _linear_ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:
     if high <= low:
         return ((low, f"{low:.4g}"),)
-    inner = [tick for tick in page.ticks(low, high, 5) if low <= tick <= high * (1 + 1e-12)]
+    inner = [tick for tick in round_ticks(low, high, 5) if low <= tick <= high * (1 + 1e-12)]
     return tuple((tick, f"{tick:.4g}") for tick in inner)
 
 

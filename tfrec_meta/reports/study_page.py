@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.reports import page
+from tfrec_meta.reports import formats, page
 from tfrec_meta.reports import study_charts as charts
 from tfrec_meta.reports.study_charts import cut, number
 from tfrec_meta.tuning.studies.trial_records import (
@@ -89,7 +89,9 @@ def render(
         levels=charts.LEVELS,
         histories=_histories(trials, direction, default, unit),
         parallel=charts.parallel(trials, values, shown, header["objective"], direction),
-        constant=[(known[name].short, name, page.plain(value)) for name, value in constant.items()],
+        constant=[
+            (known[name].short, name, formats.value(value)) for name, value in constant.items()
+        ],
         surrogate=surrogate is not None,
         **_surrogate_part(surrogate, space, known, best_values),
         curves=charts.curves(trials, direction, unit),
@@ -276,7 +278,7 @@ def _surrogate_part(
 def _told(known: Mapping[str, Parameter], values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(short name, name, value) of hyperparameters."""
     return [
-        (known[name].short, name, page.plain(value))
+        (known[name].short, name, formats.value(value))
         for name, value in _plain_values(values).items()
     ]
 
@@ -366,7 +368,7 @@ def _rows(
             "rank": rank.get(place, "–"),
             "status": trial.get("status") or "failed",
             "says": _STATUSES.get(trial.get("status", ""), str(trial.get("status"))),
-            "budget": page.plain(trial.get("budget") or 0),
+            "budget": formats.value(trial.get("budget") or 0),
             "seconds": f"{trial.get('seconds') or 0:.1f}",
             "by": trial.get("suggested_by") or "",
             "error": cut(str(trial.get("error") or ""), _LONGEST_ERROR),
@@ -390,9 +392,9 @@ def _best(
         "values": [
             {
                 "name": name,
-                "value": page.plain(value),
+                "value": formats.value(value),
                 "changed": not same(value, default.get(name, known[name].default)),
-                "default": page.plain(default.get(name, known[name].default)),
+                "default": formats.value(default.get(name, known[name].default)),
             }
             for name, value in values.items()
         ],

@@ -5,17 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfrec_meta.data import Interactions, Split
 from tfrec_meta.evaluation import METRICS, Evaluation
-from tfrec_meta.metalearning.cold_start_report import (
-    FINE_TUNING,
-    NO_ADAPTATION,
-    ColdStartReport,
-)
 from tfrec_meta.metalearning.cold_users import (
     ColdUsers,
     Score,
@@ -24,6 +20,7 @@ from tfrec_meta.metalearning.cold_users import (
     fine_tuned,
     without_support,
 )
+from tfrec_meta.metalearning.shot_curves import Reference, ShotCurves
 from tfrec_meta.models import (
     EASE,
     IALS,
@@ -36,6 +33,7 @@ from tfrec_meta.models import (
     PopularityConfig,
     Recommender,
 )
+from tfrec_meta.reports.cold_start_page import write_cold_start_page
 from tfrec_meta.training import seed_everything
 
 SHOTS = (0, 1, 3, 5, 10, 20)
@@ -70,6 +68,28 @@ _FINE_TUNING = [
 ]
 _LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
 _log = logging.getLogger(__name__)
+
+
+class ColdStartReport(ShotCurves):
+    """k-shot curves that can be written as an HTML page."""
+
+    def write(self, path: Path | str, title: str = "Cold users") -> Path:
+        """Writes the HTML page, whole or not at all.
+
+        Returns:
+            The path.
+        """
+        return write_cold_start_page(
+            path,
+            title,
+            self.evaluations,
+            self.metric,
+            [self.conclusion(shots) for shots in self.shots],
+            protocol=self.protocol,
+            left_out=self.left_out,
+            settings=self.settings,
+            tuned=self.tuned,
+        )
 
 
 def evaluate_cold_start(
@@ -133,10 +153,10 @@ def evaluate_cold_start(
     ours = adapted(model)
     methods: dict[str, Iterable[tuple[str, Score]]] = {
         model.family: [("", ours)],
-        NO_ADAPTATION: [("", without_support(ours))],
+        Reference.NO_ADAPTATION: [("", without_support(ours))],
     }
     if isinstance(model, MetaLearned):
-        methods[FINE_TUNING] = _fine_tunings(model)
+        methods[Reference.FINE_TUNING] = _fine_tunings(model)
     for name in baselines:
         own = name if name not in methods else f"{name} (baseline)"
         methods[own] = _fitted(name, split.train, model, seed)

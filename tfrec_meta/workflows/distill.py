@@ -1,49 +1,92 @@
-"""Distillation from end to end: teachers are made, a student learns of them, all are compared."""
+"""Trains teachers and their student, and compares the student with and without a teacher."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.data import Interactions, Split
-from tfrec_meta.distillation import (
-    STUDENT,
-    TEACHER,
-    UNTAUGHT,
-    BertEncoder,
-    DistillationReport,
-    MeanTeacher,
+from tfrec_meta.distillation.comparison import (
+    DistillationComparison,
+    Role,
+    evaluate_slices,
     item_slices,
-    measured,
 )
+from tfrec_meta.distillation.teachers import MeanTeacher
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.models.base.contract import Teacher
+from tfrec_meta.reports import formats
+from tfrec_meta.reports.distillation_page import ModelResult, write_distillation_page
 from tfrec_meta.strategy import BERT, Strategy
 from tfrec_meta.workflows.train import TEXT_TUNING, fitted_features, text_teacher, train
 
 TUNED_BERT = "tuned_bert"
-_TAUGHT = {"two_tower": {"negatives": "full"}}  # what a student has that is given by name alone
+# Model settings of a student that is given by its family's name.
+_STUDENT_SETTINGS = {"two_tower": {"negatives": "full"}}
+
+
+class DistillationReport(DistillationComparison):
+    """The comparison of teacher and students, which can be written as an HTML page."""
+
+    def write(self, path: Path | str, title: str = "Distillation") -> Path:
+        """Writes the HTML page, whole or not at all.
+
+        Returns:
+            The path.
+        """
+        models = [
+            ModelResult(name, **vars(model), highlighted=name == Role.STUDENT)
+            for name, model in self.models.items()
+        ]
+        return write_distillation_page(
+            path,
+            title,
+            models,
+            metrics=self.metrics,
+            conclusions={items: self.conclusion(items) for items in self.slices},
+            tiles=self._tiles(),
+        )
+
+    def _tiles(self) -> list[tuple[str, str]]:
+        teacher, student = (self.models[name] for name in (Role.TEACHER, Role.STUDENT))
+        retained = [(formats.label(items), self.retained(items)) for items in self.slices]
+        return [
+            *(
+                (
+                    f"of the teacher's NDCG@{self.k}, {items}",
+                    "-" if math.isnan(share) else f"{share:.1%}",
+                )
+                for items, share in retained
+            ),
+            (
+                "of the teacher's parameters",
+                f"{student.parameters / max(teacher.parameters, 1):.2%}",
+            ),
+            ("times as fast per query", f"{teacher.milliseconds / student.milliseconds:,.1f}"),
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Distillation:
-    """A student and what it has of its teacher.
+    """A student and its comparison with its teacher.
 
     Attributes:
-        student: the fitted model.
-        teacher: who taught it.
-        untaught: the same student, trained without a teacher; None if that was not asked for.
-        report: all of them on the test events, by slice; None without test events. Prints as
-            tables; `report.write(path)` makes a page of it.
+        student: the fitted student.
+        teacher: the teacher; the mean of all teachers if there are several.
+        undistilled: the same student trained without a teacher; None without a comparison.
+        report: all of them evaluated on the test events, by slice; None without test events. It
+            prints as tables, and `report.write(path)` writes it as an HTML page.
     """
 
     student: Recommender
     teacher: Teacher
-    untaught: Recommender | None = None
+    undistilled: Recommender | None = None
     report: DistillationReport | None = None
 
 
@@ -60,44 +103,49 @@ def distill(
     resamples: int = 1000,
     progress: bool = True,
 ) -> Distillation:
-    """Trains a student on the events and on what a teacher says of the whole catalogue.
+    """Trains a student on the events and on a teacher's scores of the whole catalogue.
 
     Args:
-        data: training events, or a Split, whose train and validation parts are used, and by whose
-            test part all are judged.
-        teacher: a fitted model of any family or another `models.contract.Teacher`; or how one is
-            made, which is trained first on the same events: a Strategy, or a family's name; or
-            "bert", see `text_teacher`, or "tuned_bert", whose BERT learns from the events, too, by
-            `api.TEXT_TUNING`. Of several, the student learns their mean.
-        strategy: of the student, "two_tower" or "content_tower"; a Strategy needs `negatives`=
-            "full", and what its config calls `teacher_...` says how it listens.
-        compare: whether the same student is trained without its teacher as well, and all are
-            evaluated on the test events.
+        data: training events, or a Split. Of a Split, the train and validation parts are used for
+            training, and the models are evaluated on the test part.
+        teacher: a fitted model of any family, or another `models.base.contract.Teacher`. A Strategy
+            or a family's name is trained on the same events first. "bert" is a content tower on
+            frozen BERT vectors (see `text_teacher`); for "tuned_bert", the BERT is fine-tuned on
+            the events, too, by `workflows.train.TEXT_TUNING`. With several teachers the student
+            learns from their mean.
+        strategy: the student's strategy or family: "two_tower" or "content_tower". A Strategy needs
+            `negatives`="full"; the fields `teacher_...` of its model config set how the teacher's
+            scores enter the loss.
+        compare: whether to train the same student without a teacher as well, and to evaluate all
+            models on the test events.
         validation: events for early stopping.
-        folder: for the student's checkpoints, those of teachers that are made here and of the
-            untaught student below it, what a BERT makes of texts (`encodings`), and the page
-            `report.html`; the same call resumes what was killed.
-        features: a fitted spec; by default the strategy's, fitted on `data`, and if that declares
-            none, a fitted teacher's.
-        k: length of the lists that are judged.
+        folder: where the student's checkpoints, those of new teachers and of the undistilled
+            student, the BERT vectors (`encodings`) and the page `report.html` are written. The same
+            call resumes an interrupted training.
+        features: a fitted spec. By default the strategy's features, fitted on `data`; if it
+            declares none, those of the fitted teacher.
+        k: length of the lists in the evaluation.
         resamples: bootstrap draws for the intervals.
-        progress: whether to show it.
+        progress: whether to show progress.
 
     Raises:
-        ValueError: as `train`; if there is no teacher, or the student's family can't be taught.
+        ValueError: as `train`; if there is no teacher, or the student's family cannot learn from a
+            teacher.
     """
     if isinstance(strategy, str):
-        strategy = Strategy.from_dict({"family": strategy, "model": _TAUGHT.get(strategy, {})})
+        strategy = Strategy.from_dict(
+            {"family": strategy, "model": _STUDENT_SETTINGS.get(strategy, {})}
+        )
     FAMILIES[strategy.family].check_teachable(strategy.model)
     several = isinstance(teacher, Sequence) and not isinstance(teacher, str)
-    named: Any = teacher if several else [teacher]
+    sources: Any = teacher if several else [teacher]
     if features is None:
-        fitted = [one.spec for one in named if not isinstance(one, str | Strategy)]
+        fitted = [source.spec for source in sources if not isinstance(source, str | Strategy)]
         events = data.train if isinstance(data, Split) else data
         declared = strategy.features is not None or not fitted
         features = fitted_features(strategy, events) if declared else fitted[0]
 
-    def trained(strategy: Strategy | str, name: str, teacher: Teacher | None = None) -> Recommender:
+    def fit(strategy: Strategy | str, name: str, teacher: Teacher | None = None) -> Recommender:
         return train(
             data,
             strategy,
@@ -108,37 +156,37 @@ def distill(
             progress=progress,
         )
 
-    def made(one: Teacher | Strategy | str, place: int) -> Teacher:
-        name = f"teachers/{place}"
-        if one in (BERT, TUNED_BERT):
+    def make_teacher(source: Teacher | Strategy | str, index: int) -> Teacher:
+        name = f"teachers/{index}"
+        if source in (BERT, TUNED_BERT):
             return text_teacher(
                 data,
                 features,
                 encoder=BertEncoder(cache=None if folder is None else Path(folder) / "encodings"),
-                tuning=TEXT_TUNING if one == TUNED_BERT else None,
+                tuning=TEXT_TUNING if source == TUNED_BERT else None,
                 folder=None if folder is None else Path(folder) / name,
                 progress=progress,
             )
-        return trained(one, name) if isinstance(one, str | Strategy) else one
+        return fit(source, name) if isinstance(source, str | Strategy) else source
 
-    teachers = [made(one, place) for place, one in enumerate(named)]
-    heard = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers)
-    student = trained(strategy, "", heard)
+    teachers = [make_teacher(source, index) for index, source in enumerate(sources)]
+    final_teacher = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers)
+    student = fit(strategy, "", final_teacher)
     if not compare:
-        return Distillation(student, heard)
-    untaught = trained(strategy, "untaught")
+        return Distillation(student, final_teacher)
+    undistilled = fit(strategy, "undistilled")
     if not isinstance(data, Split) or not len(data.test):
-        return Distillation(student, heard, untaught)
-    asked = held_out(student.spec, data.past, data.test)
-    slices = item_slices(student.item_counts.numpy(), asked.relevant, k)
-    learners = {TEACHER: heard, STUDENT: student, UNTAUGHT: untaught}
-    found = DistillationReport(
+        return Distillation(student, final_teacher, undistilled)
+    events = held_out(student.spec, data.past, data.test)
+    slices = item_slices(student.item_counts.numpy(), events.relevant, k)
+    models = {Role.TEACHER: final_teacher, Role.STUDENT: student, Role.UNDISTILLED: undistilled}
+    report = DistillationReport(
         {
-            name: measured(learner, asked, slices, k, resamples)
-            for name, learner in learners.items()
+            role: evaluate_slices(model, events, slices, k, resamples)
+            for role, model in models.items()
         },
         k,
     )
     if folder is not None:
-        found.write(Path(folder) / "report.html")
-    return Distillation(student, heard, untaught, found)
+        report.write(Path(folder) / "report.html")
+    return Distillation(student, final_teacher, undistilled, report)

@@ -12,6 +12,7 @@ from tfrec_meta.data import Split, user_histories
 from tfrec_meta.evaluation import Evaluation
 from tfrec_meta.features.held_out import interaction_matrix
 from tfrec_meta.models import Recommender
+from tfrec_meta.reports.evaluation_page import write_evaluation_page
 from tfrec_meta.workflows.recommend import item_titles, recommend
 
 
@@ -40,8 +41,6 @@ def report(
     Returns:
         The path.
     """
-    from tfrec_meta.reports.evaluation_report import write_report
-
     if not len(users):
         asked = split.test.user_ids
         counts = np.diff(interaction_matrix(split.past, asked, model.spec.items).indptr)
@@ -60,7 +59,7 @@ def report(
         }
         for user, history, answer in zip(users, latest, answers, strict=True)
     ]
-    return write_report(
+    return write_evaluation_page(
         path,
         title=title or f"{model.family} on {split.data.name}",
         profile=split.data.profile(),

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from tfrec_meta.evaluation import full_catalogue
-from tfrec_meta.reports import evaluation_report as report
+from tfrec_meta.reports import evaluation_page as report
 
 pytest.importorskip("jinja2")
 
@@ -43,7 +43,7 @@ def page(evaluations):
 
 
 class Strict(html.parser.HTMLParser):
-    """Fails on tags that don't close in order."""
+    """Fails on tags that are not closed in order."""
 
     VOID = {"meta", "br", "link", "img"}
     EMPTY_IN_SVG = {"line", "polyline", "circle"}
@@ -65,7 +65,7 @@ class Strict(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(page):
+def test_page_is_well_formed_and_loads_nothing_from_the_network(page):
     parser = Strict()
     parser.feed(page)
     assert parser.open == []
@@ -75,15 +75,15 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(page):
     assert not re.search(r"https?://|url\(|@import", page)
 
 
-def test_it_shows_figures_with_intervals_ours_first_and_standing_out(page, evaluations):
+def test_page_shows_metrics_with_intervals_and_highlights_the_first_model(page, evaluations):
     ours = evaluations["two_tower"]["ndcg@2"]
     assert '<th scope="col" class="ours">two_tower</th><th scope="col">popularity</th>' in page
     interval = f"<small>{ours.low:.4f} to {ours.high:.4f}</small>"
     assert f'<td class="ours">{ours.value:.4f}{interval}</td><td>' in page
-    assert "3 items is ranked for each of 2 users" in page
+    assert "For each of 2 users, all 3 items of the catalogue are ranked" in page
 
 
-def test_it_shows_curves_profile_examples_config_and_notes(page):
+def test_page_shows_curves_profile_examples_settings_and_notes(page):
     for text in (
         *("A run", "100,000", "0.06305", "a, b", "none"),
         *("epoch 2: 7.25", "epoch 2: 0.25"),
@@ -93,13 +93,13 @@ def test_it_shows_curves_profile_examples_config_and_notes(page):
         assert text in page
 
 
-def test_what_is_not_given_is_left_out():
+def test_page_omits_sections_without_data():
     page = report.render("Bare")
-    for heading in ("How good", "What it recommends", "How it learned", "The data", "How it was"):
+    for heading in ("Quality", "Example", "Learning curves", "Data", "Settings"):
         assert heading not in page
 
 
-def test_what_comes_from_outside_is_escaped():
+def test_page_escapes_all_values():
     bad = "<script>alert(1)</script>"
     page = report.render(
         bad,
@@ -113,7 +113,7 @@ def test_what_comes_from_outside_is_escaped():
     assert page.count("&lt;script&gt;") >= 8
 
 
-def test_one_epoch_a_constant_curve_and_one_model_have_charts(evaluations):
+def test_page_draws_a_single_epoch_a_constant_curve_and_a_single_model(evaluations):
     page = report.render(
         "One",
         history=[{"epoch": 1, "loss": 0.0}],
@@ -123,23 +123,23 @@ def test_one_epoch_a_constant_curve_and_one_model_have_charts(evaluations):
     assert "nan" not in page
 
 
-def test_writing_makes_the_folder_replaces_the_file_and_leaves_nothing_else(tmp_path):
+def test_write_creates_the_folder_and_replaces_the_file_without_temporary_files(tmp_path):
     path = tmp_path / "new" / "report.html"
-    assert report.write_report(path, "First") == path
-    report.write_report(path, "Second")
+    assert report.write_evaluation_page(path, "First") == path
+    report.write_evaluation_page(path, "Second")
     assert "Second" in path.read_text("utf-8")
     assert os.listdir(path.parent) == ["report.html"]
     assert path.stat().st_mode & 0o444 & ~os.umask(os.umask(0o22))
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = report.write_report(tmp_path / "report.html", "Old")
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = report.write_evaluation_page(tmp_path / "report.html", "Old")
 
     def refuse(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="disk full"):
-        report.write_report(path, "New")
+        report.write_evaluation_page(path, "New")
     assert "Old" in path.read_text("utf-8")
     assert os.listdir(tmp_path) == ["report.html"]

@@ -1,0 +1,141 @@
+"""The HTML page of a run: metrics, example recommendations, learning curves, data and settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta.evaluation.protocol import Evaluation
+from tfrec_meta.reports import charts, formats, page
+
+_TILES = ("events", "users", "items", "catalogue", "density", "span_days")
+_NOT_A_CURVE = ("epoch", "step", "steps")
+_MEANINGS = {
+    "ndcg": "discounted gain of the relevant items among the first k, divided by that of the best "
+    "possible list",
+    "recall": "share of a user's relevant items that are among the first k",
+    "hr": "hit rate: share of users with at least one relevant item among the first k",
+    "precision": "share of the first k items that are relevant",
+    "map": "mean over users of the sum of the precision at each hit, divided by min(relevant, k)",
+    "mrr": "mean of 1/rank of the best relevant item, 0 if it is not among the first k",
+    "auc": "probability that a relevant item is ranked above an irrelevant one",
+    "coverage": "share of the catalogue that is recommended to at least one user",
+    "popularity_lift": "how much more popular the recommended items are than the users' own items; "
+    "0 means as popular, 1 means twice as popular",
+}
+
+
+def write_evaluation_page(path: Path | str, title: str, **parts: Any) -> Path:
+    """Writes the page of a run; sections without data are left out.
+
+    Args:
+        path: the .html file. Its folder is created if necessary, and the file is written whole or
+            not at all.
+        title: the heading.
+        **parts: see `render`.
+
+    Returns:
+        The path.
+    """
+    return page.write(path, render(title, **parts))
+
+
+def render(
+    title: str,
+    profile: Mapping[str, Any] | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    evaluations: Mapping[str, Evaluation] | None = None,
+    examples: Sequence[Mapping[str, Any]] = (),
+    config: Mapping[str, Any] | None = None,
+    notes: str | Sequence[str] = (),
+) -> str:
+    """Renders the page of a run.
+
+    Args:
+        title: the heading.
+        profile: facts about the data, from `Interactions.profile()`.
+        history: the learning curve, one dict per epoch: "epoch" and any numbers. Each number gets
+            a chart.
+        evaluations: by model. The first is highlighted; the others are baselines.
+        examples: dicts with "user", "history" (titles, latest first) and "recommendations"
+            (titles, or (title, score) pairs, best first).
+        config: the settings of the model; nested mappings are flattened.
+        notes: paragraphs at the top of the page.
+
+    Returns:
+        The HTML.
+    """
+    profile, evaluations = profile or {}, evaluations or {}
+    names = list(dict.fromkeys(name for e in evaluations.values() for name in e.metrics))
+    return page.render(
+        "evaluation.html",
+        title=title,
+        notes=[notes] if isinstance(notes, str) else list(notes),
+        model_names=list(evaluations),
+        metrics=[
+            {
+                "name": name,
+                "cells": [formats.estimate(e.metrics.get(name)) for e in evaluations.values()],
+            }
+            for name in names
+        ],
+        metric=names[0] if names else "",
+        forest=_forest(evaluations),
+        counts=next(iter(evaluations.values())).counts if evaluations else {},
+        meanings=[
+            (name, _MEANINGS[base])
+            for name in names
+            if (base := name.partition("@")[0]) in _MEANINGS
+        ],
+        examples=[_example(example) for example in examples],
+        charts=_charts(history),
+        tiles=[
+            (formats.label(key), formats.value(profile[key])) for key in _TILES if key in profile
+        ],
+        profile=[(formats.label(key), formats.value(value)) for key, value in profile.items()],
+        config=[(key, formats.value(value)) for key, value in formats.flatten(config or {})],
+    )
+
+
+def _example(example: Mapping[str, Any]) -> dict[str, Any]:
+    recommendations = []
+    for entry in example.get("recommendations", ()):
+        name, score = (entry, None) if isinstance(entry, str) else entry
+        recommendations.append((name, "" if score is None else f"{float(score):.3f}"))
+    return {
+        "user": f"User {example['user']}" if example.get("user") else "Unknown user",
+        "history": list(example.get("history", ())),
+        "recommendations": recommendations,
+    }
+
+
+def _forest(evaluations: Mapping[str, Evaluation]) -> dict[str, Any] | None:
+    """Lays out the first metric, one row per model; None without a finite estimate."""
+    metrics = [name for e in evaluations.values() for name in e.metrics]
+    rows = [
+        charts.ForestRow(
+            name, found.value, found.low, found.high, f"{name}: {found}", "mine" * (place == 0)
+        )
+        for place, (name, evaluation) in enumerate(evaluations.items())
+        if (found := evaluation.metrics.get(metrics[0])) is not None and math.isfinite(found.value)
+    ]
+    return charts.forest(rows, width=760.0) if rows else None
+
+
+def _charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Lays out one line chart for each number in the learning curve."""
+    names = dict.fromkeys(key for record in history for key in record if key not in _NOT_A_CURVE)
+    drawn = []
+    for name in names:
+        points = [
+            (float(record.get("epoch", place + 1)), float(value))
+            for place, record in enumerate(history)
+            if isinstance(value := record.get(name), (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+        ]
+        if points:
+            drawn.append(charts.epoch_chart(formats.label(name), points))
+    return drawn
