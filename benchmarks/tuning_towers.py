@@ -28,7 +28,6 @@ from benchmarks import record_studies, searches
 from benchmarks.arguments import environment
 from benchmarks.record_studies import EPOCHS, FAMILIES, SEED
 from tfrec_meta.evaluation import Objective
-from tfrec_meta.strategy import with_searched
 from tfrec_meta.tuning import StrategySpace
 from tfrec_meta.tuning.oracles import MetaBayesianOracle
 from tfrec_meta.tuning.studies.shipped import shipped_studies
@@ -90,7 +89,7 @@ class Trainer:
         """NDCG@10 on test rows of a strategy, as the search trained it."""
         model = tm.train(
             self.split,
-            with_searched(self.strategy, record),
+            self.strategy.with_changes(record),
             features=self.features,
             progress=False,
         )

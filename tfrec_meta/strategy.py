@@ -1,4 +1,4 @@
-"""A strategy: everything that decides how a model comes about."""
+"""A strategy: all decisions that make up a model, from its family to its training recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.models import FAMILIES, Composite
+from tfrec_meta.models import FAMILIES, Composite, Recommender
 from tfrec_meta.models.base.contract import read_config
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.training import TrainingConfig
@@ -17,26 +17,36 @@ TEACHERS = tuple(
     for name, family in FAMILIES.items()
     if not issubclass(family, (TrainableRecommender, Composite))
 )
-"""The families that a strategy may name as its teacher: solved from the data at once."""
+"""The families that a strategy may name as its teacher: those solved in closed form."""
 BERT = "bert"
-"""Another teacher that it may name: `text_teacher`."""
+"""Another teacher that a strategy may name: a text model, see `text_teacher`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """Everything that decides how a model comes about.
+    """All decisions that make up a model.
 
     Args:
-        family: a key of `tfrec_meta.models.FAMILIES`.
-        model: the family's config; its defaults when None.
-        training: the recipe; closed forms take only their data, ensembles and two-stage models
-            hand it to their members.
-        features: an unfitted FeatureSpec; inferred from the data's tables when None.
-        history_length: of the inferred spec.
-        teacher: a family that is solved at once, as "ease" or "ials", or "bert" (`text_teacher`):
-            fitted first, on the same data, it teaches the model its scores (see `train`). Only
-            "two_tower" and "content_tower" with `negatives`="full" and `loss`="softmax" learn from
-            one.
+        family: the model family, a key of `tfrec_meta.models.FAMILIES`.
+        model: the config of the family; None for its defaults.
+        training: the training recipe. Closed forms ignore most of it; ensembles and two-stage
+            models pass it on to their members.
+        features: an unfitted FeatureSpec; None to infer one from the tables of the data.
+        history_length: history length of the inferred spec.
+        teacher: a closed-form family, such as "ease" or "ials", or "bert" (see `text_teacher`). It
+            is fitted first, on the same data, and the model is distilled from its scores. Only
+            "two_tower" and "content_tower" with `negatives`="full" and `loss`="softmax" can learn
+            from a teacher.
+
+    Raises:
+        ValueError: for an unknown family or teacher, a config of another family, or a config that
+            cannot learn from a teacher.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> strategy = tm.Strategy("two_tower", tm.TwoTowerConfig(embedding_dim=16))
+        >>> tm.Strategy.from_dict(strategy.as_dict()) == strategy
+        True
     """
 
     family: str = "two_tower"
@@ -47,43 +57,79 @@ class Strategy:
     teacher: str | None = None
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"`family`={self.family!r}; known are {sorted(FAMILIES)}.")
-        wanted = FAMILIES[self.family].config_type
+        kind = _family(self.family).config_type
         if self.model is None:
-            object.__setattr__(self, "model", wanted())
-        if not isinstance(self.model, wanted):
-            raise ValueError(f"Family {self.family!r} takes a {wanted.__name__} as `model`.")
-        self.members()  # whatever is wrong with one of them shows now
+            object.__setattr__(self, "model", kind())
+        if not isinstance(self.model, kind):
+            raise ValueError(
+                f"`model` is a {type(self.model).__name__}, but family {self.family!r} takes a "
+                f"{kind.__name__}; use one, or another family."
+            )
+        self.members()  # raises if a member is not valid
         if self.teacher is not None:
             known = (*TEACHERS, BERT)
             if self.teacher not in known:
                 raise ValueError(
-                    f"`teacher`={self.teacher!r}; use one of {', '.join(known)}, or hand a fitted "
+                    f"`teacher`={self.teacher!r}; use one of {', '.join(known)}, or pass a fitted "
                     "model of any family to `train`."
                 )
             FAMILIES[self.family].check_teachable(self.model)
 
     def members(self) -> tuple[Strategy, ...]:
-        """How the models come about of which this one is made; none for most families.
+        """Returns the strategies of the member models; empty for most families.
 
-        A member's recipe is that of the whole, but for what it says itself; so are the features,
-        which are of one spec.
+        A member has the recipe of the whole model, except for the fields that it sets itself. All
+        members share one FeatureSpec.
 
         Raises:
-            ValueError: if one has a family, a field or a value that makes no sense, by name.
+            ValueError: if a member has an unknown family or field, or a value out of range.
         """
         if not issubclass(FAMILIES[self.family], Composite):
             return ()
-        recipe, whole = dataclasses.asdict(self.training), []
-        for member in self.model.members:
-            record = {"family": member.family, "model": member.model}
-            record["training"] = {**recipe, **member.training}
-            whole.append(Strategy.from_dict(record))
-        return tuple(whole)
+        recipe = dataclasses.asdict(self.training)
+        return tuple(
+            Strategy.from_dict(
+                {
+                    "family": member.family,
+                    "model": member.model,
+                    "training": {**recipe, **member.training},
+                }
+            )
+            for member in self.model.members
+        )
+
+    def with_changes(self, record: Mapping[str, Any]) -> Strategy:
+        """Returns this strategy with some fields replaced, for example by values that tuning found.
+
+        Args:
+            record: any of `family`, `teacher`, and parts of `model` and `training`, as `as_dict`
+                returns them. Another family starts from its default config, and without a teacher
+                unless `record` names one.
+
+        Raises:
+            ValueError: as `from_dict`.
+
+        Example:
+            >>> import tfrec_meta as tm
+            >>> tm.Strategy().with_changes({"training": {"epochs": 3}}).training.epochs
+            3
+        """
+        fields = self.as_dict()
+        family = record.get("family", self.family)
+        same = family == self.family
+        model = fields["model"] if same else {}
+        return Strategy.from_dict(
+            {
+                **fields,
+                "family": family,
+                "teacher": record.get("teacher", self.teacher if same else None),
+                "model": {**model, **record.get("model", {})},
+                "training": {**fields["training"], **record.get("training", {})},
+            }
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; `from_dict` takes them back."""
+        """Returns plain values, ready for JSON; `from_dict` reads them."""
         record = {"family": self.family, "history_length": self.history_length}
         record["model"] = dataclasses.asdict(self.model)
         record["training"] = dataclasses.asdict(self.training)
@@ -95,17 +141,15 @@ class Strategy:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Strategy:
-        """Reads what `as_dict` gave, or a part of it: what is left out has its default.
+        """Reads what `as_dict` returned, or a part of it; missing fields have their defaults.
 
         Raises:
-            ValueError: for a family, a field or a value that makes no sense, by name.
+            ValueError: for an unknown family or field, or a value out of range; names it.
         """
         family = record.get("family", "two_tower")
-        if family not in FAMILIES:
-            raise ValueError(f"`family`={family!r}; known are {sorted(FAMILIES)}.")
         return cls(
             family,
-            read_config(FAMILIES[family].config_type, record.get("model", {})),
+            read_config(_family(family).config_type, record.get("model", {})),
             read_config(TrainingConfig, record.get("training", {})),
             FeatureSpec.declared(record["features"]) if record.get("features") else None,
             history_length=record.get("history_length", 200),
@@ -113,24 +157,7 @@ class Strategy:
         )
 
 
-def with_searched(strategy: Strategy, record: Mapping[str, Any]) -> Strategy:
-    """A strategy, and over it what a search found.
-
-    Args:
-        strategy: what was not searched.
-        record: what `StrategySpace.strategy_record` gave. A teacher that it names, or None, takes
-            the place of the strategy's.
-    """
-    whole = strategy.as_dict()
-    family = record.get("family", strategy.family)
-    same = family == strategy.family
-    shape = whole["model"] if same else {}
-    return Strategy.from_dict(
-        {
-            **whole,
-            "family": family,
-            "teacher": record.get("teacher", strategy.teacher if same else None),
-            "model": {**shape, **record.get("model", {})},
-            "training": {**whole["training"], **record.get("training", {})},
-        }
-    )
+def _family(name: str) -> type[Recommender]:
+    if name not in FAMILIES:
+        raise ValueError(f"`family`={name!r}; use one of {', '.join(sorted(FAMILIES))}.")
+    return FAMILIES[name]

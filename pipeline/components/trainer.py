@@ -29,7 +29,7 @@ from tfrec_meta.models.base.contract import WarmStartError, read_config
 from tfrec_meta.pipeline import events, work_folders
 from tfrec_meta.pipeline.artifacts import MODEL, Catalogue
 from tfrec_meta.pipeline.config import PipelineConfig, TrainerConfig, as_json, from_json
-from tfrec_meta.strategy import Strategy, with_searched
+from tfrec_meta.strategy import Strategy
 from tfrec_meta.tuning import StrategySpace
 from tfrec_meta.workflows import train as workflow
 
@@ -109,7 +109,7 @@ def chosen_strategy(
     if "family" not in values:
         raise ValueError(f"The hyperparameters name no `family`, only {', '.join(values)}.")
     found = StrategySpace((values["family"],)).strategy_record(values)
-    return with_searched(strategy, found)
+    return strategy.with_changes(found)
 
 
 class TrainerSpec(standard.TrainerSpec):

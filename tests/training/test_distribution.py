@@ -1,4 +1,4 @@
-"""Several devices and machines: the same course as one process, for real, on loopback."""
+"""Distribution: real processes on loopback have the curve and weights of a single process."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def alone():
 
 @pytest.fixture
 def start():
-    """Starts a training as a process of its own, which ends with the test at the latest."""
+    """Starts a training in a process of its own, which ends with the test at the latest."""
     started = []
 
     def one(*arguments):
@@ -62,7 +62,7 @@ def result(process):
 
 
 def free_addresses(count):
-    """Of ports that nobody uses now; held together, so that they differ."""
+    """Returns addresses of free ports; the sockets are open together, so that the ports differ."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
@@ -85,7 +85,7 @@ def test_two_workers_have_the_curve_of_one_process_and_one_of_them_writes(alone,
     lines = (folder / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
     assert tf.train.latest_checkpoint(str(folder / "checkpoints")).endswith("ckpt-3")
-    # The same call again has nothing left to do, and says the same.
+    # The same call again finds a finished run, and returns the same curve.
     workers = [start("multi_worker", folder, cluster, ("worker", n)) for n in range(2)]
     for each in [result(worker) for worker in workers]:
         assert_alike(each, alone)
@@ -101,13 +101,13 @@ def test_one_worker_of_a_parameter_server_has_the_curve_of_one_process(alone, st
     cluster = {role: [address] for role, address in zip(roles, addresses, strict=True)}
     for role in ("worker", "ps"):
         start("parameter_server", "", cluster, (role, 0))
-    # Of several workers each would go at its own pace, and no two runs be alike.
+    # Several workers are asynchronous, so that no two runs would be the same.
     assert_alike(result(start("parameter_server", "", cluster, ("chief", 0))), alone)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_each_worker_takes_its_part_of_a_batch(axis):
-    """By hand: six rows for two workers of one replica each."""
+def test_each_worker_takes_its_part_of_a_batch_worked_by_hand(axis):
+    """Six rows for two workers with one replica each."""
 
     class TwoWorkers:
         num_replicas_in_sync = 2
@@ -117,22 +117,22 @@ def test_each_worker_takes_its_part_of_a_batch(axis):
 
     batch = {"item_id": tf.expand_dims(tf.range(6), 1 - axis)}
     batches = tf.data.Dataset.from_tensors(batch).repeat(2)
-    parts = distribution.shared(lambda: batches, TwoWorkers(), 6, axis)
+    parts = distribution.distribute_batches(lambda: batches, TwoWorkers(), 6, axis)
     taken = [[part["item_id"].numpy().ravel().tolist() for part in worker] for worker in parts]
     assert taken == [[[0, 1, 2]] * 2, [[3, 4, 5]] * 2]
 
 
-def test_rows_that_replicas_cannot_share_evenly_are_refused():
+def test_refuses_rows_that_cannot_be_divided_evenly():
     class Three:
         num_replicas_in_sync = 3
 
-    with pytest.raises(ValueError, match="64 rows can't be shared evenly by 3 replicas"):
-        distribution.shared(lambda: None, Three(), 64)
+    with pytest.raises(ValueError, match="64 rows cannot be divided evenly among 3 replicas"):
+        distribution.distribute_batches(lambda: None, Three(), 64)
 
 
 @pytest.mark.parametrize("given", [None, "", "[]", "{}", "not json"])
 @pytest.mark.parametrize("name", ["multi_worker", "parameter_server"])
-def test_a_cluster_that_is_not_named_is_asked_for(name, given, monkeypatch):
+def test_refuses_a_missing_or_invalid_cluster(name, given, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if given is not None:
         monkeypatch.setenv("TF_CONFIG", given)
@@ -140,16 +140,16 @@ def test_a_cluster_that_is_not_named_is_asked_for(name, given, monkeypatch):
         distribution.distribution_strategy(name)
 
 
-def test_what_several_devices_cannot_do_is_refused():
+def test_refuses_options_that_several_devices_do_not_support():
     with pytest.raises(ValueError, match="`distribute`='cloud'; use one of"):
         tm.TrainingConfig(distribute="cloud")
     with pytest.raises(ValueError, match=r"`adversarial_weight`=1 .*Use 0, or 'none'"):
         tm.TrainingConfig(distribute="mirrored", adversarial_weight=1)
 
 
-def test_a_model_of_another_scope_is_refused():
+def test_refuses_a_model_of_another_scope():
     data = tm.synthetic(20, 10, 60, seed=1)
     recipe = tm.TrainingConfig(epochs=1, batch_size=4, distribute="mirrored")
     model = TwoTower(tm.TwoTowerConfig(embedding_dim=2), tm.FeatureSpec().fit(data))
     with pytest.raises(ValueError, match="`distribute`='mirrored', but the model was made in"):
-        training.train(model, data, config=recipe)
+        training.fit(model, data, recipe)

@@ -1,4 +1,4 @@
-"""Warm start: what is known keeps its weights by token, what is new begins anew."""
+"""Warm starts: known tokens keep their weights, and new tokens get fresh ones."""
 
 import dataclasses
 
@@ -7,10 +7,9 @@ import pyarrow as pa
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta import training
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models import TwoTower, TwoTowerConfig
-from tfrec_meta.training import TrainingConfig, train
+from tfrec_meta.training import TrainingConfig, TrainingOptions, fit, seed_everything
 
 SHAPE = TwoTowerConfig(
     embedding_dim=8,
@@ -24,7 +23,7 @@ QUICK = TrainingConfig(epochs=2, batch_size=8, learning_rate=0.02, history="earl
 
 
 def span(users, items, genres, seed):
-    """Thirty events; how often each token occurs depends on its place in the list."""
+    """Returns thirty events; the frequency of a token depends on its position in the list."""
     draw = np.random.default_rng(seed)
     chosen = [draw.choice(tokens, 30, p=_falling(len(tokens))) for tokens in (users, items)]
     return tm.Interactions.from_arrays(
@@ -42,28 +41,28 @@ def _falling(n):
 
 
 FIRST = span(["u1", "u2", "u3"], ["a", "b", "c", "d"], ["x", "x", "y", "x"], seed=1)
-# New users and items, and what was rare is frequent; b has left.
+# New users and items; rare tokens are now frequent, and item b is gone.
 SECOND = span(["u9", "u3", "u2", "u1"], ["e", "d", "c", "a"], ["z", "z", "y", "y"], seed=2)
 SPEC = tm.FeatureSpec(user=(tm.Number("age"),), item=(tm.Category("genre"),), history_length=5)
-REORDERED = SPEC.fit(SECOND)  # on its own: the rows of known tokens are others
+REORDERED = SPEC.fit(SECOND)  # fitted on its own, so known tokens have other rows
 
 
 class Look(tf_keras.callbacks.Callback):
-    """What the weights are before the first step."""
+    """Records the weights before the first step."""
 
     def on_train_begin(self, logs=None):
         self.state = {v.name: v.numpy() for v in self.model.weights}
 
 
 def fresh(spec, shape=SHAPE, seed=3):
-    training.seed_everything(seed)
+    seed_everything(seed)
     return TwoTower(shape, spec)
 
 
 @pytest.fixture(scope="module")
 def earlier():
     model = fresh(SPEC.fit(FIRST), seed=1)
-    train(model, FIRST, config=QUICK, progress=False)
+    fit(model, FIRST, QUICK, TrainingOptions(progress=False))
     return model
 
 
@@ -72,10 +71,11 @@ def rows(vocabulary, *tokens):
 
 
 @pytest.mark.parametrize("spec", [SPEC.fit(FIRST).fit(SECOND), REORDERED], ids=["grown", "anew"])
-def test_known_tokens_keep_their_embeddings_to_the_bit_and_new_ones_their_own(earlier, spec):
+def test_known_tokens_keep_their_embeddings_exactly_and_new_ones_get_fresh_ones(earlier, spec):
     cold, model, look = fresh(spec), fresh(spec), Look()
     cold.prepare(SECOND)
-    train(model, SECOND, config=QUICK, progress=False, callbacks=[look], warm_start=earlier)
+    options = TrainingOptions(progress=False, callbacks=[look], warm_start=earlier)
+    fit(model, SECOND, QUICK, options)
     before = {name.split(":")[0]: value for name, value in look.state.items()}
     for table in ("item_embedding", "history_embedding", "item_bias"):
         old = getattr(earlier, table).numpy()
@@ -114,15 +114,15 @@ def test_categories_are_matched_by_token(earlier):
     assert rows(new, "y") != rows(old, "y")
     np.testing.assert_array_equal(table[rows(new, "y")], before[rows(old, "y")])
     assert np.abs(before[rows(old, "y")]).sum() > 0
-    assert not table[rows(new, "z")].any()  # new ones start at zero
+    assert not table[rows(new, "z")].any()  # new tokens start at zero
 
 
-def test_hashed_texts_keep_their_rows_whatever_the_vocabularies():
+def test_hashed_texts_keep_their_rows_with_other_vocabularies():
     hashed = tm.HashedText("genre", width=1, buckets=30)
     declared = tm.FeatureSpec(item=(hashed,), history_length=5)
     shape = TwoTowerConfig(embedding_dim=8)
     model = fresh(declared.fit(FIRST), shape)
-    train(model, FIRST, config=QUICK, progress=False)
+    fit(model, FIRST, QUICK, TrainingOptions(progress=False))
     later = warmed(model, declared.fit(SECOND), shape)
     table = later.item_sum.table_genre.numpy()
     assert table.any()
@@ -132,7 +132,7 @@ def test_hashed_texts_keep_their_rows_whatever_the_vocabularies():
     assert not anew.item_sum.table_genre.numpy().any()
 
 
-def test_dense_layers_and_encoder_are_taken_over(earlier):
+def test_copies_dense_layers_and_encoder(earlier):
     model = warmed(earlier, REORDERED)
     for part in ("query_layers", "item_layers", "history_encoder"):
         pairs = zip(getattr(model, part).weights, getattr(earlier, part).weights, strict=True)
@@ -140,7 +140,7 @@ def test_dense_layers_and_encoder_are_taken_over(earlier):
             np.testing.assert_array_equal(weight.numpy(), before.numpy())
 
 
-def test_where_shapes_differ_dense_layers_begin_anew(earlier):
+def test_dense_layers_of_other_shapes_start_fresh(earlier):
     shape = dataclasses.replace(SHAPE, hidden=(5,), encoder="gru")
     cold, model = fresh(REORDERED, shape), warmed(earlier, REORDERED, shape)
     for pair in zip(cold.query_layers.get_weights(), model.query_layers.get_weights(), strict=True):
@@ -155,7 +155,7 @@ def test_where_shapes_differ_dense_layers_begin_anew(earlier):
     )
 
 
-def test_a_number_on_another_scale_begins_anew(earlier):
+def test_a_number_on_another_scale_starts_fresh(earlier):
     grown = earlier.spec.fit(SECOND)  # keeps the scale
     assert grown.statistics == earlier.spec.statistics != REORDERED.statistics
     before = earlier.query_sum.table_age.numpy()
@@ -164,7 +164,7 @@ def test_a_number_on_another_scale_begins_anew(earlier):
     assert not warmed(earlier, REORDERED).query_sum.table_age.numpy().any()
 
 
-def test_counts_are_those_of_the_data_and_of_what_it_lacks_the_earlier_ones(earlier):
+def test_counts_are_those_of_the_new_data_or_else_of_the_earlier_model(earlier):
     spec = earlier.spec.fit(SECOND)
     model = warmed(earlier, spec)
     counted = dict(zip(spec.items.tokens.to_pylist(), model.item_counts.numpy(), strict=True))
@@ -181,12 +181,12 @@ def test_counts_are_those_of_the_data_and_of_what_it_lacks_the_earlier_ones(earl
     ("change", "message"),
     [({"embedding_dim": 4}, "`embedding_dim`=4 can't go on from 8")],
 )
-def test_another_shape_is_refused_with_the_value(earlier, change, message):
+def test_refuses_another_shape_and_names_the_value(earlier, change, message):
     with pytest.raises(ValueError, match=message):
         warmed(earlier, REORDERED, dataclasses.replace(SHAPE, **change))
 
 
-def test_another_family_is_refused(earlier):
+def test_refuses_another_family(earlier):
     popular = tm.train(FIRST, "popularity")
     with pytest.raises(ValueError, match="'two_tower' can't go on from a 'popularity'"):
         tm.train(FIRST, tm.Strategy(training=QUICK), progress=False, warm_start=popular)
@@ -194,14 +194,14 @@ def test_another_family_is_refused(earlier):
         tm.train(FIRST, "ease", warm_start=earlier)
 
 
-# By way of the library.
+# Through `tfrec_meta.train`.
 
 
 def strategy(**changes):
     return tm.Strategy("two_tower", SHAPE, dataclasses.replace(QUICK, **changes), SPEC)
 
 
-def test_a_fitted_spec_is_taken_as_it_is():
+def test_a_fitted_spec_is_used_unchanged():
     spec = SPEC.fit(FIRST)
     model = tm.train(SECOND, strategy(), progress=False, features=spec)
     assert model.spec is spec
@@ -210,14 +210,14 @@ def test_a_fitted_spec_is_taken_as_it_is():
         tm.train(SECOND, strategy(), progress=False, features=SPEC)
 
 
-def test_without_a_fitted_spec_the_earlier_one_grows(earlier):
+def test_without_a_fitted_spec_the_earlier_one_is_extended(earlier):
     model = tm.train(SECOND, strategy(), progress=False, warm_start=earlier)
     assert model.spec.items.tokens.to_pylist()[:4] == earlier.spec.items.tokens.to_pylist()
     assert model.spec.items.tokens.to_pylist()[4:] == ["e"]
     assert model.spec.statistics == earlier.spec.statistics
 
 
-def test_a_warm_start_that_was_saved_is_the_same(earlier, tmp_path):
+def test_a_saved_and_reloaded_warm_start_gives_the_same_weights(earlier, tmp_path):
     tm.save(earlier, tmp_path / "model")
     one = tm.train(SECOND, strategy(), progress=False, warm_start=earlier)
     other = tm.train(SECOND, strategy(), progress=False, warm_start=tm.load(tmp_path / "model"))
@@ -231,10 +231,11 @@ class Interrupt(tf_keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_warm_start_goes_on_and_ends_alike(earlier, tmp_path):
+def test_an_interrupted_warm_start_resumes_and_ends_with_the_same_weights(earlier, tmp_path):
     def go(warm_start=earlier, **options):
         model = fresh(REORDERED)
-        train(model, SECOND, config=QUICK, progress=False, warm_start=warm_start, **options)
+        options = TrainingOptions(progress=False, warm_start=warm_start, **options)
+        fit(model, SECOND, QUICK, options)
         return model.state()
 
     with pytest.raises(KeyboardInterrupt):

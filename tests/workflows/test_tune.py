@@ -11,7 +11,6 @@ import tfrec_meta as tm
 from tfrec_meta.data import split_leave_last_out, synthetic
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.metalearning import recommender
-from tfrec_meta.strategy import with_searched
 from tfrec_meta.tuning import StrategySpace, StudyStore, TrialStopped
 from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.studies import shipped as prior_studies
@@ -61,7 +60,7 @@ def test_a_study_tries_families_and_scores_them_by_the_full_catalogue(study):
 def test_the_best_strategy_trains_to_what_its_trial_reached(study):
     found, _ = study
     best = max(found.trials, key=lambda trial: trial[Objective.NDCG])
-    chosen = with_searched(QUICK, best["strategy"])
+    chosen = QUICK.with_changes(best["strategy"])
     assert chosen == found.best_strategy
     assert chosen.training.epochs == 2
     reports = []
@@ -244,11 +243,11 @@ def test_what_was_not_searched_stays():
         "model": {"embedding_dim": 16},
         "training": {"user_dropout": 0},
     }
-    chosen = with_searched(base, record)
+    chosen = base.with_changes(record)
     assert chosen.model == tm.TwoTowerConfig(normalise=False, embedding_dim=16)
     assert chosen.training == tm.TrainingConfig(epochs=5, seed=7, user_dropout=0)
     assert chosen.history_length == 20
-    other = with_searched(base, {"family": "ease", "model": {"l2": 3.0}, "training": {}})
+    other = base.with_changes({"family": "ease", "model": {"l2": 3.0}, "training": {}})
     assert other.model == type(other.model)(l2=3.0)
 
 
@@ -295,10 +294,10 @@ def test_a_teacher_that_makes_no_sense_is_refused():
 
 def test_what_a_search_says_of_a_teacher_takes_the_place_of_the_strategys():
     taught = {"family": "two_tower", "model": {}, "training": {}}
-    assert with_searched(TAUGHT, taught).teacher == "ease"
-    assert with_searched(TAUGHT, {**taught, "teacher": None}).teacher is None
-    assert with_searched(TAUGHT, {**taught, "teacher": "ials"}).teacher == "ials"
-    assert with_searched(TAUGHT, {"family": "ials"}).teacher is None
+    assert TAUGHT.with_changes(taught).teacher == "ease"
+    assert TAUGHT.with_changes({**taught, "teacher": None}).teacher is None
+    assert TAUGHT.with_changes({**taught, "teacher": "ials"}).teacher == "ials"
+    assert TAUGHT.with_changes({"family": "ials"}).teacher is None
 
 
 # What is remembered. Trials are scored by a formula: nothing of this is about training.

@@ -1,27 +1,19 @@
 """Trains models: the recipe, the loop, validation, optimizers and distribution."""
 
-from tfrec_meta.training.fitting import (
-    Curve,
-    OnEpoch,
-    OptimizerName,
-    TrainingConfig,
-    Validation,
-    digest_of_events,
-    fit,
-    seed_everything,
-    train,
-    write_whole,
-)
+from tfrec_meta.training.config import TrainingConfig
+from tfrec_meta.training.loop import fit, seed_everything
+from tfrec_meta.training.options import Curve, OnEpoch, TrainingOptions
+from tfrec_meta.training.run_identity import digest_of_events, write_whole
+from tfrec_meta.training.validation import Validation
 
 __all__ = [
     "Curve",
     "OnEpoch",
-    "OptimizerName",
     "TrainingConfig",
+    "TrainingOptions",
     "Validation",
     "digest_of_events",
     "fit",
     "seed_everything",
-    "train",
     "write_whole",
 ]

@@ -1,7 +1,7 @@
-"""Several devices and machines by `tf.distribute`: the strategy, and who does what of a step.
+"""Training on several devices and machines with `tf.distribute`.
 
-Every worker makes the same batches and takes its part of each, so that a step is that of one
-process with the same batch, whatever the number of replicas.
+Every worker makes the same batches and takes its part of each. A step is therefore the same as in
+one process with the same batch, for any number of replicas.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ Distribute = Literal["none", "mirrored", "multi_worker", "parameter_server"]
 
 
 def distribution_strategy(name: Distribute) -> tf.distribute.Strategy:
-    """The strategy in whose scope a model is to be made.
+    """Returns the strategy in whose scope a model has to be made.
 
-    The two of many machines read the cluster, and who this process is, from TF_CONFIG, as
-    TensorFlow always does, and have to begin before TensorFlow has computed anything. With
-    "parameter_server" this never returns in a worker's or a parameter server's process.
+    "multi_worker" and "parameter_server" read the cluster and the role of this process from the
+    environment variable TF_CONFIG, as usual in TensorFlow. They have to be set up before TensorFlow
+    computes anything. With "parameter_server", the call never returns in the process of a worker or
+    a parameter server.
 
     Args:
-        name: "none" for the one that is in scope, TensorFlow's default; "mirrored" for all GPUs of
-            this machine, or its logical CPUs without any; "multi_worker"; "parameter_server".
+        name: "none" returns the strategy in scope, TensorFlow's default. "mirrored" uses all GPUs
+            of this machine, or its logical CPUs if it has no GPU. "multi_worker" and
+            "parameter_server" use several machines.
 
     Raises:
-        ValueError: if TF_CONFIG is needed and is missing, or no JSON object with a cluster.
+        ValueError: if TF_CONFIG is needed but is missing, or is no JSON object with a cluster.
     """
-    return tf.distribute.get_strategy() if name == "none" else _made(name)
+    return tf.distribute.get_strategy() if name == "none" else _make_strategy(name)
 
 
-@functools.cache  # a process joins a cluster once
-def _made(name: str) -> tf.distribute.Strategy:
+@functools.cache  # a process can join a cluster only once
+def _make_strategy(name: str) -> tf.distribute.Strategy:
     if name == "mirrored":
         found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in found])
@@ -57,7 +59,7 @@ def _made(name: str) -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes what users read."""
+    """Returns whether this process writes checkpoints and logs: one of several does."""
     resolver = strategy.cluster_resolver
     if resolver is None or resolver.task_type in (None, "", "chief"):
         return True
@@ -65,26 +67,26 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "worker" and resolver.task_id == 0 and not has_chief
 
 
-def shared(
+def distribute_batches(
     make_batches: Callable[[], tf.data.Dataset],
     strategy: tf.distribute.Strategy,
     rows: int,
     axis: int = 0,
 ) -> Any:
-    """What `fit` takes: each replica's part of each batch.
+    """Returns the input of Keras's `fit`, in which each replica gets its part of each batch.
 
     Args:
-        make_batches: makes the batches, dicts of tensors; called where they are needed.
-        strategy: what the model was made in.
-        rows: of a batch.
-        axis: of the rows, in each tensor.
+        make_batches: makes the batches, dicts of tensors; called in the process that reads them.
+        strategy: the strategy in whose scope the model was made.
+        rows: rows per batch.
+        axis: the axis of the rows in each tensor.
 
     Raises:
-        ValueError: if the rows can't be shared evenly.
+        ValueError: if the rows cannot be divided evenly among the replicas.
     """
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         return tf_keras.utils.experimental.DatasetCreator(
-            # Workers go on at their own pace, each through batches of its own.
+            # Workers train asynchronously, each on its own batches.
             lambda context: (
                 make_batches()
                 .shard(context.num_input_pipelines, context.input_pipeline_id)
@@ -96,17 +98,17 @@ def shared(
         return make_batches()
     if rows % replicas:
         raise ValueError(
-            f"A batch of {rows} rows can't be shared evenly by {replicas} replicas. Make "
+            f"A batch of {rows} rows cannot be divided evenly among {replicas} replicas. Make "
             "`batch_size` a multiple of their number."
         )
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        here = replicas // context.num_input_pipelines
-        first = context.input_pipeline_id * here
+        per_worker = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * per_worker
 
         def parts(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return {
-                name: tf.stack(tf.split(value, replicas, axis)[first : first + here])
+                name: tf.stack(tf.split(value, replicas, axis)[first : first + per_worker])
                 for name, value in batch.items()
             }
 
@@ -115,21 +117,24 @@ def shared(
     return strategy.distribute_datasets_from_function(of_worker)
 
 
-def agreed(strategy: tf.distribute.Strategy, figures: Mapping[str, float]) -> dict[str, float]:
-    """The mean of what the workers measured, so that all decide alike; in one process, the same.
+def average_over_workers(
+    strategy: tf.distribute.Strategy, metrics: Mapping[str, float]
+) -> dict[str, float]:
+    """Returns the mean of the workers' metrics; in one process, the metrics unchanged.
 
-    Models are the same everywhere, but machines may round in other ways.
+    All workers have the same model, but machines may round differently. With the mean, all make the
+    same decisions.
     """
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return dict(figures)
+        return dict(metrics)
 
-    @tf.function  # collectives outside of a graph are slow, and TensorFlow says so each time
+    @tf.function  # collectives outside a graph are slow, and TensorFlow warns at each call
     def mean(own: tf.Tensor) -> tf.Tensor:
         of_replicas = strategy.run(tf.identity, [own])
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, of_replicas, axis=None)
 
-    result = mean(tf.constant(list(figures.values()), tf.float64)).numpy()
-    return dict(zip(figures, result.tolist(), strict=True))
+    result = mean(tf.constant(list(metrics.values()), tf.float64)).numpy()
+    return dict(zip(metrics, result.tolist(), strict=True))
 
 
 def _check_cluster(name: str) -> None:
@@ -141,6 +146,6 @@ def _check_cluster(name: str) -> None:
     if not isinstance(found, dict):
         raise ValueError(
             f"`distribute`={name!r} reads the cluster from TF_CONFIG, which is {given!r}. Set it "
-            'in each process, as {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
-            '"worker", "index": 0}}.'
+            'in each process, for example {"cluster": {"worker": ["host:port", ...]}, '
+            '"task": {"type": "worker", "index": 0}}.'
         )

@@ -1,4 +1,4 @@
-"""Makes and fits a model of any family, with its teacher and its members where it has them."""
+"""Makes and fits a model of any family, including its teacher and its members."""
 
 from __future__ import annotations
 
@@ -25,8 +25,22 @@ from tfrec_meta.models import (
 )
 from tfrec_meta.models.base.contract import Teacher
 from tfrec_meta.strategy import BERT, Strategy
-from tfrec_meta.training import OnEpoch, TrainingConfig
+from tfrec_meta.training import OnEpoch, TrainingConfig, TrainingOptions
 from tfrec_meta.training.distribution import distribution_strategy
+
+TEXT_TEACHER = Strategy(
+    "content_tower",
+    ContentTowerConfig(temperature=0.1, dropout=0.6),
+    TrainingConfig(epochs=15, batch_size=4096, learning_rate=0.003),
+)
+"""The default strategy of a text teacher. It did best on validation items of MovieLens-100K that
+were not in the training data."""
+TEXT_TUNING = FineTuningConfig(
+    "lora_everywhere", epochs=1, batch_size=128, max_steps=6, learning_rate=1e-3, dropout=0.1
+)
+"""A recipe to fine-tune the BERT of a text teacher: few steps with many users each. It takes one to
+two minutes. It did best on films of MovieLens-100K that were not in the training data: with more
+steps, the text vectors overfit to items with many events and describe new items less well."""
 
 
 def train(
@@ -44,30 +58,38 @@ def train(
     """Makes and fits a model.
 
     Args:
-        data: training events, in memory or streamed, or a Split, whose train and validation parts
-            are used.
-        strategy: how; a family name means that family with its defaults.
-        validation: events for early stopping; without them all epochs are run.
-        folder: for checkpoints and TensorBoard logs; the same call resumes what was killed.
-        progress: whether to show it.
-        features: a fitted spec, taken as it is; by default the strategy's is fitted on the data,
-            or with a warm start the earlier model's grows by what is new.
-        warm_start: an earlier model of the same family and shape, with whose weights training
-            begins: rows are matched by token, so that what is known keeps its embedding, wherever
-            its row is now, and what is new begins anew.
-        teacher: a fitted model, as an ensemble, or another `models.contract.Teacher`, whose scores
-            of the whole catalogue the new one is to learn beside the events: distillation, which
-            "two_tower" and "content_tower" with `negatives`="full" can. A strategy may have one of
-            its own, which is fitted first.
-        on_epoch: told of each epoch, with the model and that epoch's line of its curve; what it
-            raises ends the training. Of an ensemble or a two-stage model, of its members' epochs.
+        data: training events, in memory or streamed; or a Split, whose training and validation
+            parts are used.
+        strategy: the strategy, or the name of a family for its defaults.
+        validation: events for early stopping; None trains all epochs.
+        folder: folder for checkpoints and TensorBoard logs. The same call resumes a killed run.
+        progress: whether to show the progress.
+        features: a fitted FeatureSpec, used as it is. None fits the strategy's spec on the data, or
+            with a warm start extends the spec of the earlier model.
+        warm_start: an earlier model of the same family and shape, whose weights training starts
+            from. Rows are matched by token: known tokens keep their embeddings, in whatever row
+            they are now, and new tokens get fresh ones.
+        teacher: a fitted model, such as an ensemble, or another `Teacher` to distill from. The
+            model learns the teacher's scores of the whole catalogue in addition to the events.
+            Families "two_tower" and "content_tower" with `negatives`="full" support it. Not
+            together with a strategy that names a teacher of its own, which is fitted first.
+        on_epoch: called after each epoch with the model and that epoch's line of the curve; an
+            exception ends the training. For an ensemble or a two-stage model, it is called after
+            the epochs of its members.
 
     Returns:
-        The fitted model; its `curve` holds one dict an epoch.
+        The fitted model. Its `curve` holds one dict per epoch.
 
     Raises:
-        ValueError: if there are no events, `features` is not fitted, or the earlier model is of
-            another family or shape, or the model can't learn from that teacher, or has two.
+        ValueError: if there are no events, `features` is not fitted, the earlier model has another
+            family or shape, or the model cannot learn from the teacher or has two teachers.
+        TypeError: if `data` is none of the above.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> model = tm.train(tm.synthetic(users=20, items=10, interactions=100), "popularity")
+        >>> model.family
+        'popularity'
     """
     if isinstance(strategy, str):
         strategy = Strategy(strategy)
@@ -81,58 +103,48 @@ def train(
         data = data.train
     if not isinstance(data, Interactions | StreamedInteractions):
         raise TypeError(
-            f"`data` is a {type(data).__name__}; give Interactions, a Split, or what "
-            "`stream_interactions` gave."
+            f"`data` is a {type(data).__name__}; use Interactions, a Split, or the result of "
+            "`stream_interactions`."
         )
     if not len(data):
         raise ValueError("There are no events to train on. Check the split.")
-    distribution = distribution_strategy(
-        strategy.training.distribute
-    )  # first: TensorFlow may not have begun
+    options = TrainingOptions(validation, folder, progress, warm_start, teacher, on_epoch)
+    return _make_and_fit(data, strategy, features, options)
+
+
+def _make_and_fit(
+    data: Interactions | StreamedInteractions,
+    strategy: Strategy,
+    features: FeatureSpec | None,
+    options: TrainingOptions,
+) -> Recommender:
+    """Makes and fits a model, its teacher and its members; see `train`."""
+    # First of all: some distribution strategies have to begin before TensorFlow does.
+    distribution = distribution_strategy(strategy.training.distribute)
     training.seed_everything(strategy.training.seed)
     if features is None:
-        features = fitted_features(strategy, data, warm_start)
+        features = fitted_features(strategy, data, options.warm_start)
     if strategy.teacher is not None:
-        if strategy.teacher == BERT:
-            teacher = text_teacher(data, features, seed=strategy.training.seed, progress=False)
-        else:
-            of_teacher = Strategy(strategy.teacher, training=strategy.training)
-            teacher = train(data, of_teacher, progress=False, features=features)
-        training.seed_everything(strategy.training.seed)  # as with a teacher that was there before
+        teacher = _fitted_teacher(data, strategy, features)
+        options = dataclasses.replace(options, teacher=teacher)
+        # So that the model is the same as with a teacher that was fitted before.
+        training.seed_everything(strategy.training.seed)
     family: Any = FAMILIES[strategy.family]
     with distribution.scope():
         model: Recommender = family(strategy.model, features)
     if isinstance(model, Composite):
-        # Both refuse: better before the members take their time.
-        if warm_start is not None:
-            model.warm_start(warm_start)
-        if teacher is not None:
-            model.teach(teacher)
+        # Both raise: better before the members take their time.
+        if options.warm_start is not None:
+            model.warm_start(options.warm_start)
+        if options.teacher is not None:
+            model.teach(options.teacher)
         model.unite(
             [
-                train(
-                    data,
-                    member,
-                    validation=validation,
-                    folder=None if folder is None else Path(folder) / "members" / str(place),
-                    progress=progress,
-                    features=features,
-                    on_epoch=on_epoch,
-                )
-                for place, member in enumerate(strategy.members())
+                _make_and_fit(data, member, features, _options_of_member(options, number))
+                for number, member in enumerate(strategy.members())
             ]
         )
-    curve = training.fit(
-        model,
-        data,
-        validation,
-        strategy.training,
-        folder,
-        progress,
-        warm_start,
-        teacher,
-        on_epoch,
-    )
+    curve = training.fit(model, data, strategy.training, options)
     if isinstance(model, MetaLearned) and isinstance(data, Interactions):
         learn_to_adapt(model, data, strategy.training.seed)
     if isinstance(model, MetaRanker) and isinstance(data, Interactions):
@@ -142,19 +154,36 @@ def train(
     return model
 
 
-TEXT_TEACHER = Strategy(
-    "content_tower",
-    ContentTowerConfig(temperature=0.1, dropout=0.6),
-    TrainingConfig(epochs=15, batch_size=4096, learning_rate=0.003),
-)
-"""How a text teacher is trained: as did best on validation items of MovieLens-100K that training
-never met."""
-TEXT_TUNING = FineTuningConfig(
-    "lora_everywhere", epochs=1, batch_size=128, max_steps=6, learning_rate=1e-3, dropout=0.1
-)
-"""How its BERT is tuned on events, if it is: few steps of many users each, as did best on films of
-MovieLens-100K that training never met; it takes a minute or two. With more, the vectors of items
-that have events are fitted to these, and tell the tower too little of those that have none."""
+def _fitted_teacher(
+    data: Interactions | StreamedInteractions, strategy: Strategy, features: FeatureSpec
+) -> Recommender:
+    """The teacher that a strategy names, fitted on the same data."""
+    if strategy.teacher == BERT:
+        return text_teacher(data, features, seed=strategy.training.seed, progress=False)
+    teacher = Strategy(str(strategy.teacher), training=strategy.training)
+    return _make_and_fit(data, teacher, features, TrainingOptions(progress=False))
+
+
+def _options_of_member(options: TrainingOptions, number: int) -> TrainingOptions:
+    """The options for a member of an ensemble or of a two-stage model."""
+    folder = None if options.folder is None else Path(options.folder) / "members" / str(number)
+    return dataclasses.replace(options, folder=folder, warm_start=None, teacher=None)
+
+
+def fitted_features(
+    strategy: Strategy,
+    data: Interactions | StreamedInteractions,
+    warm_start: Recommender | None = None,
+) -> FeatureSpec:
+    """Fits the strategy's FeatureSpec, or one inferred from the data.
+
+    With a warm start whose spec has the same declaration, the earlier spec is extended by new
+    tokens, so that numbers keep their scale and tokens their rows.
+    """
+    declared = strategy.features or FeatureSpec.infer(data, strategy.history_length)
+    if warm_start is not None and warm_start.spec.declaration() == declared.declaration():
+        return warm_start.spec.fit(data)
+    return declared.fit(data)
 
 
 def text_teacher(
@@ -169,65 +198,57 @@ def text_teacher(
     folder: Path | str | None = None,
     progress: bool = True,
 ) -> Recommender:
-    """A content tower over what a BERT makes of the items' texts, in place of their words.
+    """Trains a content tower on BERT vectors of the items' texts, as a teacher for small models.
 
-    The vectors are made once, before training, which learns what to make of them. With `tuning`,
-    the BERT's own weights learn before that who chooses which texts together (`fine_tuned`).
+    The vectors are computed once, before the tower is trained on them. With `tuning`, the BERT is
+    first fine-tuned on the training events (see `fine_tuned`).
 
     Args:
-        data: training events, or a Split, whose train and validation parts are used.
-        features: fitted, of the students to come; all but the texts the teacher has as well.
-        encoder: of texts; by default the packaged MiniLM.
-        columns: of the items table, that make up a text; by default the texts among `features`.
-        strategy: of a "content_tower".
-        tuning: how the BERT is tuned on the training events, as `TEXT_TUNING`; None leaves it as it
-            is.
-        seed: of its training, in place of the strategy's.
-        folder: for checkpoints, those of the tuning in `bert` below it.
-        progress: whether to show it.
+        data: training events; or a Split, whose training and validation parts are used.
+        features: the fitted FeatureSpec of the future students. The teacher has the same features,
+            except that BERT vectors replace the texts.
+        encoder: the text encoder; None for the packaged MiniLM.
+        columns: columns of the items table that make up a text; empty for the text features.
+        strategy: the strategy of the content tower.
+        tuning: how to fine-tune the BERT, for example `TEXT_TUNING`; None leaves it unchanged.
+        seed: the training seed, instead of the strategy's.
+        folder: folder for checkpoints; those of the fine-tuning are in its sub-folder `bert`.
+        progress: whether to show the progress.
 
     Raises:
-        ValueError: if there are no texts, or the strategy is of another family.
-        TypeError: for streamed events.
-        FileNotFoundError, ImportError: without a checkpoint, see `BertEncoder`.
+        ValueError: if there are no texts, or the strategy has another family.
+        TypeError: if the events are streamed.
+        FileNotFoundError, ImportError: if there is no BERT checkpoint; see `BertEncoder`.
     """
     if strategy.family != "content_tower":
-        raise ValueError(f"`strategy` is of {strategy.family!r}; use one of a 'content_tower'.")
+        raise ValueError(
+            f"`strategy` has family {strategy.family!r}; use a strategy of 'content_tower'."
+        )
     if seed is not None:
         recipe = dataclasses.replace(strategy.training, seed=seed)
         strategy = dataclasses.replace(strategy, training=recipe)
     columns = columns or text_columns(features)
     if not columns:
         raise ValueError(
-            "There are no texts for a BERT to read: no feature of the items is a Text or a "
-            "HashedText. Declare one, or name `columns` of the items table."
+            "There are no texts for a BERT to read: no item feature is a Text or a HashedText. "
+            "Declare one, or name `columns` of the items table."
         )
     encoder = encoder or BertEncoder()
-    whole = data.data if isinstance(data, Split) else data
-    if isinstance(whole, StreamedInteractions):
-        raise TypeError("A BERT teacher reads events in memory, and these are streamed.")
+    events = data.data if isinstance(data, Split) else data
+    if isinstance(events, StreamedInteractions):
+        raise TypeError(
+            "A BERT teacher needs the events in memory, and these are streamed. Read them with "
+            "`read_interactions`."
+        )
     if tuning is not None:
-        events = data.train if isinstance(data, Split) else whole
-        below = None if folder is None else Path(folder) / "bert"
-        encoder = fine_tuned(encoder, events, features, columns, tuning, below, progress)
-    read = with_text_vectors(whole, encoder, columns, progress)
+        to_train = data.train if isinstance(data, Split) else events
+        checkpoints = None if folder is None else Path(folder) / "bert"
+        encoder = fine_tuned(encoder, to_train, features, columns, tuning, checkpoints, progress)
+    with_vectors = with_text_vectors(events, encoder, columns, progress)
     return train(
-        dataclasses.replace(data, data=read) if isinstance(data, Split) else read,
+        dataclasses.replace(data, data=with_vectors) if isinstance(data, Split) else with_vectors,
         strategy,
         folder=folder,
         features=teacher_features(features, encoder),
         progress=progress,
     )
-
-
-def fitted_features(
-    strategy: Strategy,
-    data: Interactions | StreamedInteractions,
-    warm_start: Recommender | None = None,
-) -> FeatureSpec:
-    """The strategy's features, or those that the data suggests, fitted; on a warm start the earlier
-    model's, grown by what is new, if they were declared alike."""
-    declared = strategy.features or FeatureSpec.infer(data, strategy.history_length)
-    if warm_start is not None and warm_start.spec.declaration() == declared.declaration():
-        return warm_start.spec.fit(data)  # so that numbers keep their scale
-    return declared.fit(data)

@@ -27,7 +27,7 @@ from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.reports.study_page import write_study_report
-from tfrec_meta.strategy import Strategy, with_searched
+from tfrec_meta.strategy import Strategy
 from tfrec_meta.tuning import (
     ORACLES,
     REMEMBERING,
@@ -207,7 +207,7 @@ def tune(
         )
         tuner.search()
         study = Study(
-            with_searched(strategy, tuner.best_strategy_record()),
+            strategy.with_changes(tuner.best_strategy_record()),
             tuple(tuner.trials()),
             tuner.objective,
             tuner.header,
@@ -345,7 +345,7 @@ def strategy_tuner(
         beliefs=beliefs,
         header=header,
         store=store,
-        whole_strategy=lambda record: with_searched(strategy, record).as_dict(),
+        whole_strategy=lambda record: strategy.with_changes(record).as_dict(),
     )
 
 
@@ -388,7 +388,7 @@ def trial_evaluator(
         ValueError: if no validation event has an item of the catalogue: all models would score 0.
     """
     asking = training.Validation(features, data, validation, strategy.training.seed)
-    if not asking.has_answers:
+    if not asking.has_relevant_items:
         raise ValueError(
             "No validation event has an item of the catalogue, so nothing can be chosen by it. "
             "Check the split."
@@ -397,7 +397,7 @@ def trial_evaluator(
     def evaluate_trial(
         record: Mapping[str, Any], epochs: int, folder: Path, report: Report
     ) -> dict[str, Any]:
-        chosen = with_searched(strategy, record)
+        chosen = strategy.with_changes(record)
         recipe = dataclasses.replace(chosen.training, epochs=epochs)
         chosen = dataclasses.replace(chosen, training=recipe)
         # A model holds itself in cycles; with those of earlier trials memory would run out.

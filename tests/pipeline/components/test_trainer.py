@@ -22,6 +22,7 @@ from tfrec_meta.pipeline import artifacts
 from tfrec_meta.pipeline.components import server_probe as trial_serving
 from tfrec_meta.pipeline.components import trainer
 from tfrec_meta.pipeline.config import TrainerConfig
+from tfrec_meta.training.session import TrainingSession
 from tfrec_meta.tuning import StrategySpace
 from tfrec_meta.workflows import train as workflow
 
@@ -201,7 +202,7 @@ def assert_same_model(one, other):
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
-        (training.fitting._Course, "on_epoch_begin", 2),  # in training
+        (TrainingSession, "on_epoch_begin", 2),  # in training
         (saved_model, "write_model", 1),  # trained, and written by half
     ],
 )
@@ -215,11 +216,11 @@ def test_killed_on_the_way_it_goes_on_to_the_same_weights(
             training_toys.train(config, given, tmp_path / "killed")
     (work,) = (tmp_path / "toy" / "work" / "training").iterdir()
     finished = len((work / "history.jsonl").read_text().splitlines())
-    assert finished == (1 if owner is training.fitting._Course else 3)
+    assert finished == (1 if owner is TrainingSession else 3)
     begun = []
-    real = training.fitting._Course.on_epoch_begin
+    real = TrainingSession.on_epoch_begin
     monkeypatch.setattr(
-        training.fitting._Course,
+        TrainingSession,
         "on_epoch_begin",
         lambda self, epoch, logs=None: (begun.append(epoch), real(self, epoch, logs)),
     )
@@ -255,7 +256,7 @@ def test_a_warm_start_keeps_known_embeddings_to_the_bit_before_training_goes_on(
     trained, second_span, tmp_path, monkeypatch
 ):
     at_start = {}
-    real = training.fitting._Course.on_epoch_begin
+    real = TrainingSession.on_epoch_begin
 
     def look(self, epoch, logs=None):
         if epoch == 0:
@@ -263,7 +264,7 @@ def test_a_warm_start_keeps_known_embeddings_to_the_bit_before_training_goes_on(
             at_start.update(users=self.trained.user_embedding.numpy())
         real(self, epoch, logs)
 
-    monkeypatch.setattr(training.fitting._Course, "on_epoch_begin", look)
+    monkeypatch.setattr(TrainingSession, "on_epoch_begin", look)
     config = settings(tmp_path, warm_start=True)
     given = {**second_span, "base_model": trained[0]["model"]}
     outputs = training_toys.train(config, given, tmp_path)

@@ -1,18 +1,20 @@
-"""Windows of users' events: which events predict which."""
+"""Training rows of windows: which events predict which."""
 
 import numpy as np
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.training.user_events import RowOptions
-from tfrec_meta.training.user_windows import UserWindows
+from tfrec_meta.training.rows.base import RowOptions
+from tfrec_meta.training.rows.windows import WindowRows
 
 PLAIN = RowOptions(epochs=3, batch_size=6, history_length=3, seed=1)
 
 
 def events(**counts):
-    """Users by name with that many events each, of items that say user and place, shuffled."""
-    rows = [(user, f"{user}{place}", place) for user, n in counts.items() for place in range(n)]
+    """Returns shuffled events: so many per user, with items named after user and position."""
+    rows = [
+        (user, f"{user}{position}", position) for user, n in counts.items() for position in range(n)
+    ]
     rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
     users, items, times = zip(*rows, strict=True)
     device = [item[-1] for item in items]
@@ -21,7 +23,7 @@ def events(**counts):
 
 def windows_of(data, spec=None, **options):
     spec = spec or tm.FeatureSpec(history_length=3).fit(data)
-    made = UserWindows.of(data, spec, RowOptions(**{**vars(PLAIN), **options}))
+    made = WindowRows.from_interactions(data, spec, RowOptions(**{**vars(PLAIN), **options}))
     batches = [{k: v.numpy() for k, v in batch.items()} for batch in made.batches(0)]
     return spec, made, batches
 
@@ -30,7 +32,7 @@ def decoded(spec, batches, name):
     return [spec.items.decode(row).tolist() for batch in batches for row in batch[name]]
 
 
-def test_a_short_history_is_one_window_by_hand():
+def test_a_short_history_is_one_window_worked_by_hand():
     spec, made, batches = windows_of(events(a=3), epochs=1)
     assert made.steps == 1
     assert decoded(spec, batches, "history") == [["a0", "a1", ""]]
@@ -38,11 +40,11 @@ def test_a_short_history_is_one_window_by_hand():
     assert spec.users.decode(batches[0]["user_id"]).tolist() == ["a"]
 
 
-def test_each_event_but_the_first_is_predicted_once_an_epoch_from_the_one_before():
+def test_each_event_except_the_first_is_predicted_once_per_epoch_from_the_one_before():
     counts = {"a": 9, "b": 2, "c": 4, "d": 5, "e": 1}
     spec, made, batches = windows_of(events(**counts), batch_size=3)
     histories, targets = (decoded(spec, batches, name) for name in ("history", "item_id"))
-    everything = sorted(f"{u}{place}" for u, n in counts.items() for place in range(1, n))
+    everything = sorted(f"{u}{position}" for u, n in counts.items() for position in range(1, n))
     for epoch in range(3):
         part = slice(epoch * made.steps, (epoch + 1) * made.steps)
         assert sorted(item for row in targets[part] for item in row if item) == everything
@@ -53,7 +55,7 @@ def test_each_event_but_the_first_is_predicted_once_an_epoch_from_the_one_before
         assert history == before + [""] * (3 - len(items))
 
 
-def test_borders_and_order_move_with_the_epoch_and_not_with_the_call():
+def test_borders_and_order_change_with_the_epoch_and_not_with_the_call():
     data = events(a=9, b=9, c=9)
     spec, made, batches = windows_of(data, epochs=4, batch_size=3)
     targets = decoded(spec, batches, "item_id")
@@ -64,7 +66,7 @@ def test_borders_and_order_move_with_the_epoch_and_not_with_the_call():
     assert decoded(spec, later, "item_id") == epochs[2] + epochs[3]
 
 
-def test_dropout_hides_inputs_and_users_and_no_target():
+def test_dropout_hides_inputs_and_users_but_no_targets():
     data = events(**{f"u{i}": 4 for i in range(200)})
     _, _, batches = windows_of(
         data, batch_size=600, epochs=1, history_dropout=0.5, user_dropout=0.25
@@ -74,13 +76,13 @@ def test_dropout_hides_inputs_and_users_and_no_target():
     assert (batches[0]["item_id"] > 0).all()
 
 
-def test_busy_users_can_weigh_less():
+def test_events_of_active_users_can_weigh_less():
     _, _, batches = windows_of(events(a=4, b=1), batch_size=3, user_balance=0.5, epochs=1)
-    # Four events of weight 1/2 and one of weight 1: 0.6 on average.
+    # Four events of weight 1/2 and one of weight 1 have a mean of 0.6.
     np.testing.assert_allclose(batches[0]["sample_weight"], [[0.5 / 0.6] * 3], rtol=1e-6)
 
 
-def test_context_is_that_of_the_event_that_is_predicted():
+def test_context_belongs_to_the_predicted_event():
     data = events(a=3)
     spec = tm.FeatureSpec(context=(tm.Category("device"),), history_length=3).fit(data)
     _, _, batches = windows_of(data, spec, epochs=1)
@@ -88,7 +90,7 @@ def test_context_is_that_of_the_event_that_is_predicted():
     assert device.decode(batches[0]["device"][0, :2, 0]).tolist() == ["1", "2"]
 
 
-def test_items_that_the_spec_does_not_know_are_left_out():
+def test_drops_items_that_are_not_in_the_spec():
     data = events(a=4)
     spec = tm.FeatureSpec(history_length=3).fit(
         data.take(np.flatnonzero(np.array(data.events["item_id"].to_pylist()) != "a1"))
@@ -98,18 +100,18 @@ def test_items_that_the_spec_does_not_know_are_left_out():
     assert decoded(spec, batches, "item_id") == [["a2", "a3", ""]]
 
 
-def test_users_of_one_event_alone_are_refused():
+def test_refuses_data_in_which_all_users_have_one_event():
     with pytest.raises(ValueError, match="two events"):
         windows_of(events(a=1, b=1))
 
 
-def test_the_digest_tells_data_apart():
+def test_the_digest_differs_between_data():
     digests = {windows_of(events(**counts))[1].digest for counts in ({"a": 3}, {"a": 4})}
     assert len(digests) == 2
     assert windows_of(events(a=3))[1].digest in digests
 
 
-def test_a_crop_is_a_run_of_the_window():
+def test_a_crop_keeps_a_run_of_the_window():
     spec, _, batches = windows_of(events(a=4), history_crop=1.0, epochs=40)
     seen = set()
     for history, target in zip(
@@ -117,15 +119,15 @@ def test_a_crop_is_a_run_of_the_window():
     ):
         n = len([item for item in target if item])
         assert n >= 1
-        places = [int(item[1:]) for item in history[:n]]
-        assert places == list(range(places[0], places[0] + n))
-        assert target[:n] == [f"a{place + 1}" for place in places]
+        positions = [int(item[1:]) for item in history[:n]]
+        assert positions == list(range(positions[0], positions[0] + n))
+        assert target[:n] == [f"a{position + 1}" for position in positions]
         assert history[n:] == target[n:] == [""] * (3 - n)
-        seen.add((places[0], n))
+        seen.add((positions[0], n))
     assert {(0, 3), (0, 1), (2, 1)} <= seen
 
 
-def test_reordering_never_shows_a_target_before_it_is_asked():
+def test_reordering_never_shows_a_target_in_advance():
     spec, _, batches = windows_of(events(a=4), history_reorder=1.0, epochs=40)
     orders = set()
     for history, target in zip(

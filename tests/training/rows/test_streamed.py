@@ -1,4 +1,4 @@
-"""Streamed training rows: the same rows as of events in memory, part by part."""
+"""Streamed training rows: the same rows as from events in memory, part by part."""
 
 import dataclasses
 
@@ -9,9 +9,10 @@ import pytest
 import tfrec_meta as tm
 from tfrec_meta.data import synthetic
 from tfrec_meta.features import Category, FeatureSpec
-from tfrec_meta.training.streamed_rows import StreamedRows
-from tfrec_meta.training.user_events import RowOptions, UserEvents
-from tfrec_meta.training.user_windows import UserWindows
+from tfrec_meta.training.rows.base import RowOptions
+from tfrec_meta.training.rows.events import EventRows
+from tfrec_meta.training.rows.streamed import StreamedRows
+from tfrec_meta.training.rows.windows import WindowRows
 
 EVENTS = synthetic(60, 40, 900, seed=3).events
 OPTIONS = RowOptions(epochs=2, batch_size=30, history_length=5, user_balance=0.5)
@@ -20,7 +21,7 @@ NAMES = ("user_id", "history", "item_id", "value", "device", "sample_weight")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The same events in two files."""
+    """All events, in two files."""
     folder = tmp_path_factory.mktemp("events")
     events = EVENTS.append_column("device", EVENTS["value"].cast("int32").cast("string"))
     for number, part in enumerate((events[:400], events[400:])):
@@ -48,20 +49,20 @@ def batches_of(rows, epoch=0):
 
 
 def listed(batches, names=NAMES):
-    """Rows of all batches as sorted tuples."""
+    """Returns the rows of all batches as sorted tuples."""
     columns = [np.concatenate([batch[name] for batch in batches]) for name in names]
     flat = [column.reshape(len(column), -1) for column in columns]
     return sorted(map(tuple, np.concatenate(flat, axis=1).astype(float).round(5).tolist()))
 
 
-def test_vocabularies_are_those_of_events_in_memory(spec, in_memory):
+def test_vocabularies_equal_those_of_events_in_memory(spec, in_memory):
     whole = FeatureSpec(context=(Category("device"),), history_length=5).fit(in_memory)
     assert whole.vocabularies == spec.vocabularies
 
 
-def test_an_epoch_has_the_rows_of_events_in_memory_each_once(streamed, in_memory, spec):
-    expected = UserEvents.of(in_memory, spec, OPTIONS)
-    rows = StreamedRows(UserEvents, streamed, spec, OPTIONS)
+def test_an_epoch_has_each_row_of_events_in_memory_once(streamed, in_memory, spec):
+    expected = EventRows.from_interactions(in_memory, spec, OPTIONS)
+    rows = StreamedRows(EventRows, streamed, spec, OPTIONS)
     assert rows.steps == expected.steps == 30
     batches = batches_of(rows)
     assert [batch["history"].shape for batch in batches] == [(30, 5)] * 60
@@ -71,9 +72,9 @@ def test_an_epoch_has_the_rows_of_events_in_memory_each_once(streamed, in_memory
     assert listed(batches[30:]) == expected
 
 
-def test_an_epoch_has_each_target_of_windows_once(streamed, in_memory, spec):
-    expected = UserWindows.of(in_memory, spec, OPTIONS)
-    rows = StreamedRows(UserWindows, streamed, spec, OPTIONS)
+def test_an_epoch_has_each_target_of_a_window_once(streamed, in_memory, spec):
+    expected = WindowRows.from_interactions(in_memory, spec, OPTIONS)
+    rows = StreamedRows(WindowRows, streamed, spec, OPTIONS)
     assert rows.steps == expected.steps
 
     def targets(batches):
@@ -83,12 +84,12 @@ def test_an_epoch_has_each_target_of_windows_once(streamed, in_memory, spec):
         return sorted(zip(user[item > 0], item[item > 0], weight[item > 0], strict=True))
 
     ours, theirs = (targets(batches_of(each)[: rows.steps]) for each in (rows, expected))
-    # The last, smaller batch is another one here and there.
+    # Each leaves out another last, smaller batch.
     assert len(set(ours) & set(theirs)) > 0.95 * len(theirs)
     assert len(set(ours)) == len(ours)
 
 
-@pytest.mark.parametrize("kind", [UserEvents, UserWindows])
+@pytest.mark.parametrize("kind", [EventRows, WindowRows])
 def test_batches_depend_on_the_seed_and_start_at_any_epoch(kind, streamed, spec):
     options = dataclasses.replace(OPTIONS, history_dropout=0.3, user_dropout=0.3)
     rows = StreamedRows(kind, streamed, spec, options)
@@ -104,12 +105,12 @@ def test_batches_depend_on_the_seed_and_start_at_any_epoch(kind, streamed, spec)
 
 def test_a_step_may_have_several_batches(streamed, spec):
     options = dataclasses.replace(OPTIONS, accumulation=4)
-    rows = StreamedRows(UserEvents, streamed, spec, options)
+    rows = StreamedRows(EventRows, streamed, spec, options)
     assert rows.steps == 7
     assert {batch["history"].shape for batch in batches_of(rows)} == {(4, 30, 5)}
 
 
-def test_events_of_no_known_item_teach_nothing(streamed):
+def test_refuses_events_without_a_known_item(streamed):
     spec = FeatureSpec(history_length=5).fit(tm.Interactions.from_arrays(["u"], ["unheard of"]))
     with pytest.raises(ValueError, match="No training event has an item of the FeatureSpec"):
-        StreamedRows(UserEvents, streamed, spec, OPTIONS)
+        StreamedRows(EventRows, streamed, spec, OPTIONS)

@@ -1,0 +1,243 @@
+"""Fits models of any family: by steps with early stopping and checkpoints, or in closed form."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.evaluation.objectives import Objective
+from tfrec_meta.keras import tf_keras
+from tfrec_meta.models.base.composite import Composite
+from tfrec_meta.models.base.contract import Recommender
+from tfrec_meta.models.base.step import StepOptions
+from tfrec_meta.models.base.trainable import TrainableRecommender
+from tfrec_meta.models.families.ensemble import Ensemble
+from tfrec_meta.models.families.two_tower import TwoTower
+from tfrec_meta.training.callbacks import EpochReport, ProgressBar
+from tfrec_meta.training.config import TrainingConfig
+from tfrec_meta.training.distribution import distribute_batches, distribution_strategy, is_chief
+from tfrec_meta.training.optimizer_choice import make_optimizer
+from tfrec_meta.training.options import Curve, TrainingOptions
+from tfrec_meta.training.rows.base import RowOptions, RowsInMemory, TrainingRows
+from tfrec_meta.training.rows.events import EventRows
+from tfrec_meta.training.rows.streamed import StreamedRows
+from tfrec_meta.training.rows.windows import WindowRows
+from tfrec_meta.training.run_identity import digest_of_events, digest_of_model
+from tfrec_meta.training.session import TrainingSession
+from tfrec_meta.training.validation import usable_validation
+
+
+def fit(
+    model: Recommender,
+    data: Interactions | StreamedInteractions,
+    config: TrainingConfig = TrainingConfig(),
+    options: TrainingOptions = TrainingOptions(),
+) -> Curve:
+    """Fits a model of any family in place: by steps or in closed form, whichever its family needs.
+
+    With `options.folder`, each epoch writes a checkpoint, TensorBoard logs and `history.jsonl`. The
+    same call after a kill resumes behind the last finished epoch and ends with the same weights.
+    A closed form needs only the data: it has no epochs, and ignores folder, callbacks and
+    `on_epoch`.
+
+    Args:
+        model: a newly made model.
+        data: the training events. The model learns nothing about unknown users and items in them.
+        config: the recipe.
+        options: validation, folder, warm start, teacher, and what follows the progress.
+
+    Returns:
+        The learning curve: one dict per epoch with `epoch`, `loss`, `seconds` and, with validation,
+        its metrics prefixed with "val_". Empty for closed forms.
+
+    Raises:
+        ValueError: if no event has a known item, the loss is not finite, the model was made outside
+            the distribution scope of the recipe or cannot learn from the teacher or warm start, an
+            ensemble is to choose its weights without validation events, or the folder holds a run
+            with other settings, data, features, warm start or teacher.
+        TypeError: if a closed form is given streamed events.
+    """
+    if isinstance(model, TrainableRecommender):
+        return _fit_by_steps(model, data, config, options)
+    if isinstance(data, StreamedInteractions) and not isinstance(model, Composite):
+        raise TypeError(
+            f"Family {model.family!r} is solved from all events together, and these are streamed. "
+            "Read them with `read_interactions`, or train a family that learns by steps."
+        )
+    if options.warm_start is not None:
+        model.warm_start(options.warm_start)
+    if options.teacher is not None:
+        model.teach(options.teacher)
+    model.fit(data)
+    if isinstance(model, Ensemble) and model.config.weights == "validation":
+        validation = usable_validation(options.validation, model.spec, data, config.seed)
+        if validation is None:
+            raise ValueError(
+                "`weights`='validation', but no validation event has an item of the catalogue. "
+                "Give `validation`, or set the weights."
+            )
+        model.choose_weights(lambda: validation.metrics(model)[Objective.NDCG])
+    return []
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow."""
+    tf_keras.utils.set_random_seed(seed)
+
+
+def training_rows(
+    data: Interactions | StreamedInteractions, model: TrainableRecommender, config: TrainingConfig
+) -> TrainingRows:
+    """Makes the training rows of a recipe for a model."""
+    length = min(config.history_length, model.spec.history_length)
+    windows = config.rows == "windows"
+    if windows and isinstance(model, TwoTower) and model.history_encoder is not None:
+        length = min(length, model.config.encoder_length)
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(RowOptions)}
+    options = RowOptions(**{**shared, "history_length": length})
+    kind: type[RowsInMemory] = WindowRows if windows else EventRows
+    if isinstance(data, StreamedInteractions):
+        return StreamedRows(kind, data, model.spec, options)
+    return kind.from_interactions(data, model.spec, options)
+
+
+def _fit_by_steps(
+    model: TrainableRecommender,
+    data: Interactions | StreamedInteractions,
+    config: TrainingConfig,
+    options: TrainingOptions,
+) -> Curve:
+    if config.history == "auto":
+        history: Any = "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
+        config = dataclasses.replace(config, history=history)
+    rows = training_rows(data, model, config)
+    _check_batches(rows, model, config)
+    model.prepare(data)
+    if options.warm_start is not None:
+        model.warm_start(options.warm_start)
+    if options.teacher is not None:
+        model.teach(options.teacher)
+    _check_distribution(model, data, config)
+    optimizer = _compile(model, config, rows.steps)
+    digests = {
+        "events": rows.digest,
+        "validation": digest_of_events(options.validation),
+        "warm_start": digest_of_model(options.warm_start),
+        "teacher": digest_of_model(options.teacher),
+    }
+    session = TrainingSession(model, optimizer, data, config, options, digests)
+    if session.epoch < config.epochs and not session.stopped:
+        batches, axis = partial(rows.batches, session.epoch), int(config.accumulation > 1)
+        with _bfloat16() if config.mixed_precision else contextlib.nullcontext():
+            model.fit(
+                distribute_batches(batches, model.distribute_strategy, rows.rows_of_batch, axis),
+                initial_epoch=session.epoch,
+                epochs=config.epochs,
+                steps_per_epoch=rows.steps,
+                callbacks=_callbacks(session, config, options, rows.steps),
+                verbose=0,
+            )
+    session.finish()
+    return session.curve
+
+
+def _compile(
+    model: TrainableRecommender, config: TrainingConfig, steps: int
+) -> tf_keras.optimizers.Optimizer:
+    """Compiles the model for a recipe with so many steps per epoch; returns its optimizer."""
+    model.step_options = StepOptions(
+        config.accumulation,
+        config.l2,
+        config.adversarial_weight,
+        config.adversarial_size,
+        config.jit_compile,
+    )
+    with model.distribute_strategy.scope():
+        optimizer = make_optimizer(config, config.epochs * steps, model)
+        model.compile(
+            optimizer=optimizer,
+            steps_per_execution=max(1, min(16, steps // 4)),
+            jit_compile=config.jit_compile,
+        )
+        optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _callbacks(
+    session: TrainingSession, config: TrainingConfig, options: TrainingOptions, steps: int
+) -> list[tf_keras.callbacks.Callback]:
+    """The callbacks in their order: validation first, and `on_epoch` once all others are done."""
+    callbacks: list[tf_keras.callbacks.Callback] = [session]
+    if is_chief(session.trained.distribute_strategy):
+        if options.folder is not None:
+            logs = Path(options.folder) / "tensorboard"
+            callbacks.append(tf_keras.callbacks.TensorBoard(str(logs)))
+        if options.progress:
+            callbacks.append(ProgressBar(config.epochs, steps))
+    callbacks += options.callbacks
+    if options.on_epoch is not None:
+        callbacks.append(EpochReport(session, options.on_epoch))
+    return callbacks
+
+
+def _check_batches(rows: TrainingRows, model: TrainableRecommender, config: TrainingConfig) -> None:
+    """Refuses rows of which no step, or no step that teaches anything, can be made."""
+    if not rows.steps:
+        raise ValueError(
+            f"`accumulation`={config.accumulation}, but an epoch has fewer batches of "
+            f"{config.batch_size} events. Lower one of the two."
+        )
+    if (
+        config.rows == "windows"
+        and isinstance(model, TwoTower)
+        and model.config.negatives == "in_batch"
+        and model.config.mask_positives
+        and not model.config.memory
+        and rows.rows_of_batch == 1
+    ):
+        raise ValueError(
+            f"`batch_size`={config.batch_size} is one window of one user, whose own items are not "
+            "used as negatives, so the loss would be 0. Use twice the window length, or more."
+        )
+
+
+def _check_distribution(
+    model: TrainableRecommender, data: Interactions | StreamedInteractions, config: TrainingConfig
+) -> None:
+    """Refuses what the chosen distribution cannot do."""
+    if config.distribute == "none":
+        return
+    if model.distribute_strategy is not distribution_strategy(config.distribute):
+        raise ValueError(
+            f"`distribute`={config.distribute!r}, but the model was made in another scope. Make it "
+            "within `distribution.distribution_strategy(...).scope()`, as `tfrec_meta.train` does."
+        )
+    if model.training_only():
+        raise ValueError(
+            f"`distribute`={config.distribute!r}, but the model keeps earlier batches in memory, "
+            "which replicas cannot share. Use `memory`=0 and another `logq` than 'streaming'."
+        )
+    if config.distribute == "parameter_server" and isinstance(data, StreamedInteractions):
+        raise ValueError(
+            "`distribute`='parameter_server' cannot read streamed events: only the coordinating "
+            "process has them. Use 'multi_worker', or read the events into memory."
+        )
+
+
+@contextlib.contextmanager
+def _bfloat16() -> Iterator[None]:
+    """TensorFlow's graph optimizer turns matrix products to bfloat16; variables stay float32."""
+    option = "auto_mixed_precision_onednn_bfloat16"
+    before = tf.config.optimizer.get_experimental_options().get(option, False)
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: before})
