@@ -13,7 +13,7 @@ from tfx.types import standard_artifacts
 
 import tfrec_meta as tm
 from tests.pipeline import conftest, training_toys
-from tfrec_meta import load, training
+from tfrec_meta import load
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.export import saved_model
 from tfrec_meta.features.transform import spec_of
