@@ -1,40 +1,45 @@
-"""Artifact types of ours; everything else that nodes exchange is a standard artifact of TFX."""
+"""The artifact types of this pipeline; all other artifacts are TFX's standard types."""
 
 from tfx.types import artifact
 
-MODEL = "model"  # below a Model artifact, beside the SavedModel: what `tfrec_meta.load` reads
-SPLIT_BY = "split_by"  # custom property of Histories' Examples: `SplitConfig.told`
+# Folder below a Model artifact, next to the SavedModel, that `tfrec_meta.load` reads.
+MODEL = "model"
+# Custom property of the Examples of Histories: `SplitConfig.identity`.
+SPLIT_IDENTITY = "split_identity"
 
 
 class AcceptedData(artifact.Artifact):
-    """What the data gate accepted, and so what later data is held to.
+    """The state of the data that the data gate accepted; later data is compared with it.
 
-    Below its uri, a folder a table (`interactions`, `users`, `items`) with `schema.pbtxt`,
-    `FeatureStats.pb` and, for the ids, `ids.parquet`.
+    The artifact's folder has one folder per table (`interactions`, `users`, `items`) with
+    `schema.pbtxt`, `FeatureStats.pb` and, for the ids, `ids.parquet`.
     """
 
     TYPE_NAME = "TfrecMetaAcceptedData"
 
 
-class ComparedSplits(artifact.Artifact):
-    """How far features moved from train to validation and test: `drift.json`."""
+class SplitComparison(artifact.Artifact):
+    """The drift of features from train to validation and test: `drift.json`."""
 
-    TYPE_NAME = "TfrecMetaComparedSplits"
+    TYPE_NAME = "TfrecMetaSplitComparison"
 
 
-class Catalogue(artifact.Artifact):
-    """Who and what there is: `items.parquet` and `users.parquet`, as far as there are tables."""
+class CatalogueTables(artifact.Artifact):
+    """All items and users with their attributes: `items.parquet` and `users.parquet`.
 
-    TYPE_NAME = "TfrecMetaCatalogue"
+    A table that the pipeline has no input for has no file.
+    """
+
+    TYPE_NAME = "TfrecMetaCatalogueTables"
 
 
 class SeenItems(artifact.Artifact):
-    """What every user did before the test events: `events.parquet`, as `Interactions.events`."""
+    """All events before the test split: `events.parquet`, with the columns of `Interactions`."""
 
     TYPE_NAME = "TfrecMetaSeenItems"
 
 
-class Verdict(artifact.Artifact):
-    """Why a model was blessed or not: `verdict.json`, and `verdict.html` for people."""
+class BlessingReport(artifact.Artifact):
+    """The reasons why a model was blessed or not: `verdict.json`, and `verdict.html` for people."""
 
-    TYPE_NAME = "TfrecMetaVerdict"
+    TYPE_NAME = "TfrecMetaBlessingReport"

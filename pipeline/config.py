@@ -1,66 +1,69 @@
-"""Everything that a run of the pipeline needs, in one frozen config; no TFX is imported here."""
+"""The frozen configuration of a pipeline. This module does not import TFX.
+
+Example:
+    >>> from tfrec_meta.pipeline.config import DataConfig, PipelineConfig, TableConfig
+    >>> events = TableConfig("lake/events/span-{SPAN}/*.parquet")
+    >>> config = PipelineConfig("films", DataConfig(events), serving="models/films")
+    >>> config.split.train
+    0.8
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from tfrec_meta import __version__
-from tfrec_meta.data.protocols import SplitProtocol
-
-_Config = TypeVar("_Config")
-
-VERSION = "version"  # key of the package's version in execution properties
-SPLITS = tuple(
-    protocol.value
-    for protocol in (SplitProtocol.TIME, SplitProtocol.LEAVE_LAST_OUT, SplitProtocol.COLD_USERS)
+from tfrec_meta.checks import (
+    Interval,
+    above,
+    between,
+    check,
+    check_fields,
+    not_empty,
+    one_of,
+    whole_number,
 )
-ORACLES = ("meta_bayesian", "meta_hyperband", "bayesian", "hyperband", "random", "grid")
+from tfrec_meta.data.protocols import SplitProtocol
+from tfrec_meta.pipeline.config_values import config_from, override, parse_yaml
 
-
-def _check(fits: bool, name: str, value: Any, use: str) -> None:
-    if not fits:
-        raise ValueError(f"`{name}`={value!r}; use {use}.")
-
-
-def _one_of(name: str, value: Any, known: Sequence[str]) -> None:
-    _check(value in known, name, value, " or ".join(map(repr, known)))
+# The protocols that Histories implements.
+_PROTOCOLS = (
+    SplitProtocol.TIME.value,
+    SplitProtocol.LEAVE_LAST_OUT.value,
+    SplitProtocol.COLD_USERS.value,
+)
+_DRIFT = Interval(0, 1, "a number above 0, up to 1", open_low=True)
+_SHARE = Interval(0, 1, "a share between 0 and 1", open_low=True, open_high=True)
+Drift = Annotated[float, _DRIFT]
+Share = Annotated[float, _SHARE]
 
 
 def _check_folder(name: str, value: str) -> None:
     if "://" in value:
         raise ValueError(
             f"`{name}`={value!r} is a URL; use a path in a file system that all workers share, "
-            "mounted if need be."
+            "mounted if necessary."
         )
-
-
-def _at_least(config: Any, **least: int) -> None:
-    for name, minimum in least.items():
-        value = getattr(config, name)
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-        _check(fits, name, value, f"a whole number, {minimum} or more")
 
 
 @dataclasses.dataclass(frozen=True)
 class TableConfig:
-    """Where one table lies.
+    """The files of one table.
 
     Args:
-        path: a file or a glob pattern; `{SPAN}` and `{VERSION}` in it stand for numbers, of which
-            a run takes the highest. A span is a whole snapshot of the table, not what was added
-            since the last one. Of CSV files (.csv, .tsv, with .gz too) and Parquet files, in a file
-            system that all workers share.
-        columns: our name -> the name in the files. `user_id`, `item_id`, `time` and `value` of the
-            interactions, `user_id` of the users, `item_id` of the items, wherever they are named
-            otherwise. Further columns keep their names.
-        lists: what parts the entries of one cell, by column of a CSV file, as {"genres": "|"}.
+        path: a file or a glob pattern, in a file system that all workers share. `{SPAN}` and
+            `{VERSION}` stand for numbers; a run uses the highest. A span is a complete snapshot of
+            the table, not an increment. Supported are Parquet (.parquet) and CSV files (.csv, .tsv,
+            optionally with .gz).
+        columns: this pipeline's column name -> the name in the files, for `user_id`, `item_id`,
+            `time` and `value` of the interactions, `user_id` of the users and `item_id` of the
+            items, if their names differ. Further columns keep their names.
+        lists: the separator of the entries of a cell, by column of a CSV file, such as
+            {"genres": "|"}.
     """
 
     path: str
@@ -69,32 +72,34 @@ class TableConfig:
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ValueError("`path` is empty; name a file or a pattern.")
+            raise ValueError("`path` is empty; use a file or a pattern.")
         _check_folder("path", self.path)
         if "{VERSION}" in self.path and "{SPAN}" not in self.path:
-            raise ValueError(f"`path`={self.path!r} has a {{VERSION}}, but no {{SPAN}}.")
+            raise ValueError(
+                f"`path`={self.path!r} has {{VERSION}} but not {{SPAN}}; add {{SPAN}}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """The three inputs, and what is demanded of them.
+    """The input tables and their validation.
 
     Args:
-        interactions: one row an event.
-        users: one row a user; None where nothing is known of them.
-        items: one row an item; None where nothing is known of them.
-        time_unit: of numeric times.
-        schemas: a folder of curated schemas, `<table>.pbtxt`; None keeps to those that were last
-            accepted, and infers them in the very first run.
-        max_drift: how far a feature may move between spans: the Jensen-Shannon divergence of
-            numbers, the largest change of a share (L-infinity) of categories, and of either the
-            change of the share of rows with a value.
-        drift: `max_drift` of single features, as {"users.age": 0.1}.
-        max_split_drift: how far values, context and users' attributes may move from train to
-            validation and to test, by the same measures; None compares no splits.
+        interactions: one row per event.
+        users: one row per user; None if there is no such table.
+        items: one row per item; None if there is no such table.
+        time_unit: the unit of numeric times.
+        schemas: a folder of curated schemas, `<table>.pbtxt`. None uses the schemas that were last
+            accepted; the first run infers them.
+        max_drift: the largest accepted drift of a feature between spans: the Jensen-Shannon
+            divergence of numbers, the largest change of a share (L-infinity) of categories, and for
+            both the change of the share of rows with a value.
+        drift: `max_drift` of single features, such as {"users.age": 0.1}.
+        max_split_drift: the largest accepted drift of values, context and user attributes from the
+            train split to validation and test, by the same measures; None skips the comparison.
         split_drift: `max_split_drift` of single features.
-        warn_new_ids: share of events with a user or an item new to the pipeline, over which the
-            gate warns; new ids are never an anomaly.
+        warn_new_ids: the gate warns if the share of events with a new user or item exceeds this
+            share; new ids are never an anomaly.
     """
 
     interactions: TableConfig
@@ -102,67 +107,64 @@ class DataConfig:
     items: TableConfig | None = None
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     schemas: str | None = None
-    max_drift: float = 0.3
+    max_drift: Drift = 0.3
     drift: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    max_split_drift: float | None = 0.3
+    max_split_drift: Drift | None = 0.3
     split_drift: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    warn_new_ids: float = 0.5
+    warn_new_ids: Annotated[float, between(0, 1)] = 0.5
 
     def __post_init__(self) -> None:
-        _one_of("time_unit", self.time_unit, ("s", "ms", "us", "ns"))
-        limits = [("max_drift", self.max_drift), *self.drift.items(), *self.split_drift.items()]
-        if self.max_split_drift is not None:
-            limits.append(("max_split_drift", self.max_split_drift))
-        for name, value in limits:
-            _check(0 < value <= 1, name, value, "a number above 0, up to 1")
-        _check(0 <= self.warn_new_ids <= 1, "warn_new_ids", self.warn_new_ids, "a share")
+        check_fields(self)
+        for feature, limit in (*self.drift.items(), *self.split_drift.items()):
+            check(feature, limit, _DRIFT)
 
     @property
     def tables(self) -> dict[str, TableConfig]:
-        """The tables that there are, by name."""
+        """The configured tables, by name."""
         found = {name: getattr(self, name) for name in ("interactions", "users", "items")}
         return {name: table for name, table in found.items() if table is not None}
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitConfig:
-    """How events become train, validation and test.
+    """The split of the events into train, validation and test.
 
     Args:
-        protocol: "time", "leave-last-out", or "cold-users", which holds out whole users, and
-            needs a users table.
-        train: share of the events (of the users, if cold).
-        validation: share of these; leave-last-out takes one event a user instead.
-        history_length: the latest earlier items of the user that each event carries.
-        partitions: into how many parts Beam divides the users; each must fit into memory.
+        protocol: "time", "leave-last-out", or "cold-users", which holds out all events of some
+            users and needs a users table.
+        train: share of the events (for "cold-users": of the users).
+        validation: share of the same; "leave-last-out" holds out one event per user instead.
+        history_length: the number of the user's latest earlier items that each event carries.
+        partitions: the number of parts into which Beam divides the users; each must fit into
+            memory.
     """
 
-    protocol: Literal["time", "leave-last-out", "cold-users"] = "time"
-    train: float = 0.8
-    validation: float = 0.1
-    history_length: int = 200
-    partitions: int = 16
+    protocol: Annotated[SplitProtocol, one_of(_PROTOCOLS)] = SplitProtocol.TIME
+    train: Share = 0.8
+    validation: Share = 0.1
+    history_length: Annotated[int, whole_number(1)] = 200
+    partitions: Annotated[int, whole_number(1)] = 16
 
     def __post_init__(self) -> None:
-        _one_of("protocol", self.protocol, SPLITS)
-        _check(0 < self.train < 1, "train", self.train, "a share between 0 and 1")
-        _check(0 < self.validation < 1, "validation", self.validation, "a share between 0 and 1")
+        check_fields(self)
+        object.__setattr__(self, "protocol", SplitProtocol(self.protocol))
         if self.train + self.validation >= 1:
             raise ValueError(
-                f"`train`={self.train} and `validation`={self.validation} leave nothing for the "
-                "test; keep their sum below 1."
+                f"`train`={self.train} and `validation`={self.validation} leave no events for "
+                "the test split; use shares with a sum below 1."
             )
-        _at_least(self, history_length=1, partitions=1)
 
-    def told(self, seed: int) -> str:
-        """What decides on the part that an event comes into, in words.
+    def identity(self, seed: int) -> str:
+        """Returns the settings that determine the split of an event, as JSON.
 
-        Where it is the same, what an earlier model learnt from is not among the test rows of today.
+        If they are equal, no event of a model's training data is in the test split of another run.
         """
-        if self.protocol == SplitProtocol.LEAVE_LAST_OUT:
-            return self.protocol
-        shares = f"{self.protocol}, train {self.train:g}, validation {self.validation:g}"
-        return f"{shares}, seed {seed}" if self.protocol == SplitProtocol.COLD_USERS else shares
+        settings: dict[str, Any] = {"protocol": self.protocol}
+        if self.protocol != SplitProtocol.LEAVE_LAST_OUT:
+            settings |= {"train": self.train, "validation": self.validation}
+        if self.protocol == SplitProtocol.COLD_USERS:
+            settings["seed"] = seed
+        return json.dumps(settings, sort_keys=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,39 +172,35 @@ class TunerConfig:
     """The search for a strategy.
 
     Args:
-        enabled: whether to search; otherwise the last best strategy is taken, if there is one.
+        enabled: whether to search; otherwise the best strategy of the last search is used, if any.
         oracle: "meta_bayesian" or "meta_hyperband", which learn from earlier runs; or KerasTuner's
-            own "bayesian", "hyperband", "random" or "grid".
-        trials: how many are tried at most; of a hyperband, `trials` limits the whole search, too.
+            "bayesian", "hyperband", "random" or "grid".
+        trials: the largest number of trials; for "hyperband" it limits the complete search too.
         families: keys of `tfrec_meta.models.FAMILIES` to choose from.
-        epochs: of one trial, at most.
-        fixed: hyperparameters that are not to be searched, by their names in the space.
-        trial_seconds: that a trial may take, else it counts as the worst; None for any.
-        store: the folder of the studies that runs learn from, which the search reads and adds to;
-            by default `studies` in the pipeline's own folder. What is in it is no input: it takes
-            no node out of the cache.
+        epochs: the largest number of epochs of a trial.
+        fixed: hyperparameters that are not searched, by their names in the search space.
+        trial_seconds: time limit of a trial; a trial that exceeds it is scored as the worst. None
+            sets no limit.
+        store: folder of the studies that the search reads and extends; by default `studies` in the
+            pipeline's folder. Its content is not an input of the node: it invalidates no cache
+            entry.
     """
 
     enabled: bool = True
     oracle: Literal[
         "meta_bayesian", "meta_hyperband", "bayesian", "hyperband", "random", "grid"
     ] = "meta_bayesian"
-    trials: int = 6
-    families: tuple[str, ...] = ("two_tower",)
-    epochs: int = 8
+    trials: Annotated[int, whole_number(1)] = 6
+    families: Annotated[tuple[str, ...], not_empty()] = ("two_tower",)
+    epochs: Annotated[int, whole_number(1)] = 8
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    trial_seconds: float | None = None
+    trial_seconds: Annotated[float, above(0)] | None = None
     store: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of("oracle", self.oracle, ORACLES)
-        _at_least(self, trials=1, epochs=1)
-        fits = self.trial_seconds is None or self.trial_seconds > 0
-        _check(fits, "trial_seconds", self.trial_seconds, "seconds above 0, or null")
+        check_fields(self)
         if self.store is not None:
             _check_folder("store", self.store)
-        if not self.families:
-            raise ValueError("`families` is empty; name at least one.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,9 +208,9 @@ class TrainerConfig:
     """The training of the candidate.
 
     Args:
-        strategy: what `tfrec_meta.Strategy.from_dict` takes; what the tuner found goes over it.
-        warm_start: whether training begins with the last blessed model's weights, rows matched by
-            token; only where families and shapes are alike.
+        strategy: the record for `tfrec_meta.Strategy.from_dict`; the tuner's result overrides it.
+        warm_start: whether training starts from the last blessed model's weights, with rows matched
+            by token; it needs the same family and shape.
         export: fields of `ExportConfig`.
     """
 
@@ -223,27 +221,27 @@ class TrainerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatorConfig:
-    """What a model needs to be blessed.
+    """The conditions for a blessing.
 
     Args:
-        k: length of the list.
-        confidence: of the paired bootstrap's intervals.
-        resamples: of the bootstrap.
-        new_user_events: users with at most so many earlier events are the slice "new users".
-        long_tail: share of the events that the slice "long-tail items" holds, rarest items first.
-        min_ndcg: the least NDCG@k on the whole.
-        min_recall: the least recall@k on the whole.
-        positive: an event of at least this value is a positive for AUC and calibration; None
-            leaves TFMA out.
-        min_auc: the least AUC of the ranking signature; None asks nothing of it.
-        slices: event and user columns by whose values TFMA slices.
+        k: length of the recommended list.
+        confidence: confidence level of the paired bootstrap's intervals.
+        resamples: number of bootstrap samples.
+        new_user_events: the slice "new users" has the users with at most this many earlier events.
+        long_tail: the share of the events in the slice "long-tail items", rarest items first.
+        min_ndcg: the smallest accepted NDCG@k over all users.
+        min_recall: the smallest accepted recall@k over all users.
+        positive: an event with at least this value is a positive for AUC and calibration; None
+            skips TFMA.
+        min_auc: the smallest accepted AUC of the ranking signature; None sets no condition.
+        slices: event and user columns; TFMA computes its metrics for each of their values.
     """
 
-    k: int = 10
-    confidence: float = 0.95
-    resamples: int = 1000
-    new_user_events: int = 10
-    long_tail: float = 0.2
+    k: Annotated[int, whole_number(1)] = 10
+    confidence: Annotated[float, Interval(0.5, 1, "0.5 up to below 1", open_high=True)] = 0.95
+    resamples: Annotated[int, whole_number(100)] = 1000
+    new_user_events: Annotated[int, whole_number(0)] = 10
+    long_tail: Share = 0.2
     min_ndcg: float = 0.0
     min_recall: float = 0.0
     positive: float | None = None
@@ -251,58 +249,57 @@ class EvaluatorConfig:
     slices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _at_least(self, k=1, resamples=100, new_user_events=0)
-        _check(0.5 <= self.confidence < 1, "confidence", self.confidence, "0.5 up to below 1")
-        _check(0 < self.long_tail < 1, "long_tail", self.long_tail, "a share between 0 and 1")
+        check_fields(self)
         if self.min_auc is not None and self.positive is None:
-            raise ValueError("`min_auc` needs `positive`, the value from which an event counts.")
+            raise ValueError(
+                "`min_auc` needs `positive`, the smallest value of a positive event; set it too."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class InfraValidatorConfig:
-    """The candidate is loaded and asked before it goes out.
+    """The test of the candidate in a server before it is pushed.
 
     Args:
-        server: "local", the product's own server in a process of its own, or "docker", TF Serving's
-            image by TFX's runner.
-        image: of "docker".
-        requests: sample requests that it has to answer, beside the warm-up.
-        seconds: for loading and answering together.
-        memory_mb: of the server's process.
+        server: "local" uses this package's server in a process of its own; "docker" uses TF
+            Serving's image through TFX's runner.
+        image: the image for "docker".
+        requests: number of sample requests, in addition to the warm-up requests.
+        seconds: time limit for loading and answering together.
+        memory_mb: memory limit of the server's process.
     """
 
     server: Literal["local", "docker"] = "local"
     image: str = "tensorflow/serving:latest"
-    requests: int = 20
-    seconds: int = 120
-    memory_mb: int = 8192
+    requests: Annotated[int, whole_number(1)] = 20
+    seconds: Annotated[int, whole_number(1)] = 120
+    memory_mb: Annotated[int, whole_number(256)] = 8192
 
     def __post_init__(self) -> None:
-        _one_of("server", self.server, ("local", "docker"))
-        _at_least(self, requests=1, seconds=1, memory_mb=256)
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """One pipeline.
+    """The configuration of one pipeline.
 
     Args:
-        name: of the pipeline, and of its folder below `root`.
-        data: the three inputs.
+        name: name of the pipeline, and of its folder below `root`.
+        data: the input tables.
         serving: the folder of the served model, which TF Serving watches; its name is the model's.
-        root: where runs, artifacts and metadata live; like `serving` a folder of a file system that
-            all workers share.
-        split: how events become train, validation and test.
-        tuner: the search.
+        root: folder of runs, artifacts and metadata; like `serving` in a file system that all
+            workers share.
+        split: the split of the events.
+        tuner: the search for a strategy.
         trainer: the training.
-        evaluator: the blessing.
-        infra_validator: the try-out.
-        materialize: whether Transform writes encoded examples, for trainers of your own.
-        cache: whether nodes whose inputs are unchanged are taken from an earlier run.
+        evaluator: the conditions for a blessing.
+        infra_validator: the test in a server.
+        materialize: whether Transform writes encoded examples, for other trainers.
+        cache: whether nodes with unchanged inputs are taken from an earlier run.
         metadata: "sqlite", or "mysql" or "postgresql" with host, port, database, user and password
             from TFREC_META_METADATA_HOST, _PORT, _DATABASE, _USER and _PASSWORD.
         beam: arguments for Beam, such as "--runner=FlinkRunner".
-        seed: of everything.
+        seed: the seed of all random numbers.
     """
 
     name: str
@@ -318,163 +315,57 @@ class PipelineConfig:
     cache: bool = True
     metadata: Literal["sqlite", "mysql", "postgresql"] = "sqlite"
     beam: tuple[str, ...] = ()
-    seed: int = 42
+    seed: Annotated[int, whole_number(0)] = 42
 
     def __post_init__(self) -> None:
-        # It names a folder, a DAG and metadata contexts.
+        # The name is used for a folder, a DAG and metadata contexts.
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
             raise ValueError(f"`name`={self.name!r}; use letters, digits, '_', '-' and '.'.")
         if not self.serving:
-            raise ValueError("`serving` is empty; name the folder that TF Serving watches.")
+            raise ValueError("`serving` is empty; use the folder that TF Serving watches.")
         _check_folder("serving", self.serving)
         _check_folder("root", self.root)
         if self.split.protocol == SplitProtocol.COLD_USERS and self.data.users is None:
             raise ValueError(
-                "`split.protocol`='cold-users' needs `data.users`: held-out users can be told "
-                "apart by their features only. Name such a table, or use another protocol."
+                "`split.protocol`='cold-users' needs `data.users`: a model distinguishes held-out "
+                "users by their features only. Set that table, or use another protocol."
             )
-        _one_of("metadata", self.metadata, ("sqlite", "mysql", "postgresql"))
-        _at_least(self, seed=0)
+        check_fields(self)
 
     @property
     def folder(self) -> Path:
-        """Where this pipeline keeps everything: artifacts, metadata, studies, run pages."""
+        """The folder of this pipeline's artifacts, metadata, studies and run pages."""
         return Path(self.root).absolute() / self.name
 
     @classmethod
     def read(cls, path: Path | str, overrides: Sequence[str] = ()) -> Self:
-        """Reads a YAML file; `overrides` such as "tuner.trials=3" go over it.
+        """Reads a YAML file; `overrides` such as "tuner.trials=3" take precedence.
 
-        Relative paths in the file are relative to the working directory, as on a command line.
+        Relative paths in the file are relative to the working directory.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: for a key or a value that makes no sense, by name.
+            FileNotFoundError: if the file does not exist.
+            ValueError: for an unknown setting or an invalid value; the message names it.
         """
-        record = _yaml(Path(path).read_text(encoding="utf-8"), str(path))
+        record = parse_yaml(Path(path).read_text(encoding="utf-8"), str(path))
         if not isinstance(record, dict):
-            raise ValueError(f"{path} holds no mapping of settings.")
-        for override in overrides:
-            key, equals, text = override.partition("=")
+            raise ValueError(f"{path} is not a mapping of settings; write key: value lines.")
+        for setting in overrides:
+            key, equals, text = setting.partition("=")
             if not equals:
-                raise ValueError(f"{override!r} is no setting; write key=value.")
-            _set(record, key.strip().split("."), _yaml(text, override))
+                raise ValueError(f"{setting!r} is not a setting; use key=value.")
+            override(record, key.strip().split("."), parse_yaml(text, setting))
         return cls.from_dict(record)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
-        """Reads plain values; what is left out has its default.
+        """Returns a config from plain values; missing settings have their defaults.
 
         Raises:
-            ValueError: for a key or a value that makes no sense, by name.
+            ValueError: for an unknown setting or an invalid value; the message names it.
         """
-        return _made(cls, record, "")
+        return config_from(cls, record)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, which `from_dict` takes back."""
+        """Returns plain values for `from_dict`."""
         return dataclasses.asdict(self)
-
-
-def as_json(config: Any) -> str:
-    """A part of the config as an execution property: the same text for the same values.
-
-    The package's version is a part of it, so that nothing of another one comes from the cache.
-    """
-    return json.dumps({VERSION: __version__, **dataclasses.asdict(config)}, sort_keys=True)
-
-
-def from_json(kind: type[_Config], text: str) -> _Config:
-    """Takes back what `as_json` gave."""
-    record = json.loads(text)
-    record.pop(VERSION)
-    return _made(kind, record, "")
-
-
-def _made(kind: type[_Config], record: Any, where: str) -> _Config:
-    """A config from plain values; nested ones too. `where` is the path to it, for messages."""
-    if not isinstance(record, Mapping):
-        raise ValueError(
-            f"`{where.rstrip('.') or kind.__name__}` is {record!r}; give a mapping of settings."
-        )
-    hints = typing.get_type_hints(kind)
-    unknown = [str(key) for key in record if key not in hints]
-    if unknown:
-        named = ", ".join(f"`{where}{key}`" for key in unknown)
-        raise ValueError(f"There is no setting {named}; there are {', '.join(hints)}.")
-    values: dict[str, Any] = {}
-    for key, value in record.items():
-        path = f"{where}{key}"
-        wanted = [t for t in (hints[key], *typing.get_args(hints[key])) if _is_config(t)]
-        if wanted and value is not None:
-            values[key] = _made(wanted[0], value, f"{path}.")
-        else:
-            values[key] = _checked(hints[key], value, path)
-    missing = [
-        field.name
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if field.name not in values
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ValueError(f"{', '.join(f'`{where}{name}`' for name in missing)} must be given.")
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise ValueError(
-            f"{where}{error}" if not where else f"In `{where[:-1]}`: {error}"
-        ) from None
-
-
-def _is_config(kind: Any) -> bool:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def _checked(kind: Any, value: Any, path: str) -> Any:
-    """A plain value of the wanted type; YAML gives lists for tuples and ints for floats."""
-    options = typing.get_args(kind) if typing.get_origin(kind) is not tuple else ()
-    origin = typing.get_origin(kind) or kind
-    if type(None) in options:
-        if value is None:
-            return None
-        (kind,) = (option for option in options if option is not type(None))
-        return _checked(kind, value, path)
-    if origin is typing.Literal:
-        return value  # the config itself says what there is
-    fits = {
-        str: lambda: isinstance(value, str),
-        bool: lambda: isinstance(value, bool),
-        int: lambda: isinstance(value, int) and not isinstance(value, bool),
-        float: lambda: (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        ),
-        tuple: lambda: isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),
-    }
-    words = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
-    if origin in fits and not fits[origin]():
-        raise ValueError(f"`{path}`={value!r}; give {words.get(origin, 'a list of texts')}.")
-    if origin not in fits and not isinstance(value, Mapping):
-        raise ValueError(f"`{path}`={value!r}; give a mapping.")
-    if origin is tuple:
-        return tuple(value)
-    return float(value) if origin is float else value
-
-
-def _yaml(text: str, source: str) -> Any:
-    import yaml  # a parser, not needed where a config is made in Python
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is no YAML: {error}") from error
-
-
-def _set(record: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    for depth, key in enumerate(keys[:-1]):
-        inner = record.setdefault(key, {})
-        if inner is None:
-            inner = record[key] = {}
-        if not isinstance(inner, dict):
-            raise ValueError(f"`{'.'.join(keys[: depth + 1])}` is {inner!r}, no group of settings.")
-        record = inner
-    record[keys[-1]] = value

@@ -1,4 +1,4 @@
-"""The rows of Histories as `Interactions` again, for whoever trains, tunes or judges in memory."""
+"""The rows of Histories as `Interactions`, for nodes that train, search or evaluate in memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.features import transform as names
 
-_ROWS_A_BATCH = 1 << 14
+_ROWS_PER_BATCH = 1 << 14
 
 
 def read_split(examples: Path | str, split: str) -> pa.Table:
-    """The events of one split of the Histories examples; see `read_files`.
+    """Returns the events of one split of the examples of Histories; see `read_files`.
 
     Args:
-        examples: the folder of the Examples artifact.
+        examples: folder of the Examples artifact.
         split: one of `EVENT_SPLITS`.
 
     Raises:
@@ -34,19 +34,21 @@ def read_split(examples: Path | str, split: str) -> pa.Table:
     folder = Path(examples) / f"Split-{split}"
     if not folder.is_dir():
         found = sorted(path.name.removeprefix("Split-") for path in Path(examples).glob("Split-*"))
-        raise FileNotFoundError(f"{examples} has no split {split!r}; it has {', '.join(found)}.")
+        raise FileNotFoundError(
+            f"{examples} has no split {split!r}; use one of {', '.join(found)}."
+        )
     return read_files([str(folder / "*")])
 
 
 def read_files(patterns: Iterable[str]) -> pa.Table:
-    """Events of TFRecord files of tf.Examples, without their histories.
+    """Returns the events of TFRecord files of tf.Examples, without their histories.
 
     Args:
-        patterns: of the files; hidden ones are left out. None at all gives no events.
+        patterns: glob patterns of the files, without hidden ones. No files give no events.
 
     Returns:
-        The columns of `Interactions.events`, in the order of files and rows, and any further
-        ones; a further column is a list where a row has several values.
+        The columns of `Interactions.events`, in the order of files and rows, and further ones; a
+        further column is a list column if a row has several values.
     """
     paths = sorted(
         path for pattern in patterns for path in glob.glob(pattern) if os.path.isfile(path)
@@ -63,33 +65,33 @@ def read_files(patterns: Iterable[str]) -> pa.Table:
 def record_batches(
     files: Iterable[str], columns: schema_pb2.Schema | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of TFRecord files of tf.Examples; each column a list a row.
+    """Yields the rows of TFRecord files of tf.Examples; each column has one list per row.
 
     Args:
-        files: compressed ones end with ".gz".
-        columns: the only ones to be decoded, with their types; None for whatever there is.
+        files: the files; compressed ones end with ".gz".
+        columns: the columns to decode, with their types; None decodes all.
     """
     import tensorflow as tf
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
     decoder = ExamplesToRecordBatchDecoder(columns.SerializeToString() if columns else None)
-    # One dataset for all, where they are alike: to make one takes longer than to read a small file.
+    # One dataset for all files of one compression: creating one takes longer than a small file.
     for compressed, alike in itertools.groupby(files, lambda file: file.endswith(".gz")):
         records = tf.data.TFRecordDataset(list(alike), "GZIP" if compressed else "")
-        for batch in records.batch(_ROWS_A_BATCH).as_numpy_iterator():
+        for batch in records.batch(_ROWS_PER_BATCH).as_numpy_iterator():
             yield decoder.DecodeBatch(batch.tolist())
 
 
 def interactions(events: pa.Table, catalogue: Path | str) -> Interactions:
-    """Events with what is known of users and items.
+    """Returns events with the attributes of users and items.
 
     Args:
-        events: what `read_split` gave, or the `events.parquet` of SeenItems.
-        catalogue: the folder of the Catalogue artifact.
+        events: from `read_split`, or the `events.parquet` of SeenItems.
+        catalogue: folder of the CatalogueTables artifact.
     """
     paths = {name: Path(catalogue) / f"{name}.parquet" for name in ("users", "items")}
     known = {name: pq.read_table(path) for name, path in paths.items() if path.is_file()}
-    if "users" in known:  # the rows carry these, too
+    if "users" in known:  # the rows have these columns too
         joined = set(known["users"].column_names) - set(names.EVENT_COLUMNS)
         events = events.drop_columns([name for name in events.column_names if name in joined])
     return Interactions(events, known.get("users"), known.get("items"))
@@ -101,7 +103,7 @@ def _without_history(batch: pa.RecordBatch) -> pa.Table:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """A list column as values, null where a row has none; as lists if a row has several."""
+    """Returns a list column as values, null for empty lists, unless a list has several values."""
     if pa.types.is_null(column.type):
         return column
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
@@ -109,7 +111,7 @@ def _plain(column: pa.Array) -> pa.Array:
     if pa.types.is_large_binary(values.type):
         values = values.cast(pa.string())  # Histories writes UTF-8 only
     if lengths.max(initial=0) <= 1:
-        place = np.cumsum(lengths) - 1
-        return values.take(pa.array(place, mask=lengths == 0))
+        position = np.cumsum(lengths) - 1
+        return values.take(pa.array(position, mask=lengths == 0))
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     return pa.ListArray.from_arrays(offsets, values, mask=pa.array(lengths == 0))

@@ -1,4 +1,4 @@
-"""The pipeline's graph: which node reads what. What a node does, the module of its name says."""
+"""The graph of the pipeline: which node reads the outputs of which."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tfrec_meta.pipeline.gates.data_gate import DataGate
 from tfrec_meta.pipeline.gates.drift import Limits
 from tfrec_meta.pipeline.gates.ranking_gate import RankingGate
 from tfrec_meta.pipeline.gates.split_gate import SplitGate
-from tfrec_meta.pipeline.runners import nodes
+from tfrec_meta.pipeline.metadata_store import metadata_connection
 
 
 def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
-    """The pipeline of `config`, for any of TFX's runners.
+    """Returns the pipeline of a config, for any of TFX's runners.
 
     Raises:
-        ValueError: for what only the parts can tell, such as an unknown family or a schema that the
-            curated folder lacks.
+        ValueError: for settings that only the nodes can check, such as an unknown family, or a
+            schema that is missing in the curated folder.
     """
     tables = config.data.tables
     examples, statistics, anomalies = {}, {}, {}
@@ -75,9 +75,9 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     )
     add(gate, "DataGate")
 
-    past = Histories(**examples, config=config.split, seed=config.seed)
-    past.add_upstream_node(gate)
-    rows = add(past, "Histories")
+    histories = Histories(**examples, config=config.split, seed=config.seed)
+    histories.add_upstream_node(gate)
+    rows = add(histories, "Histories")
     earlier = add(
         tfx.dsl.Resolver(
             strategy_class=LatestFromOtherData,
@@ -98,19 +98,19 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     )
     if config.data.max_split_drift is not None:
         limits = Limits(config.data.max_split_drift, config.data.split_drift)
-        alike = SplitGate(limits, rows["examples"], rows["schema"])
-        add(alike, "SplitGate")
-        transform.add_upstream_node(alike)  # what is refused leaves no vocabularies either
+        split_gate = SplitGate(limits, rows["examples"], rows["schema"])
+        add(split_gate, "SplitGate")
+        transform.add_upstream_node(split_gate)  # a refused split must not add to the vocabularies
     graph = add(transform, "Transform")["transform_graph"]
 
-    learnt = {
+    training_inputs = {
         "examples": rows["examples"],
         "transform_graph": graph,
         "catalogue": rows["catalogue"],
         "config": config,
     }
     if config.tuner.enabled:
-        best = add(Tuner(**learnt), "Tuner")["best_hyperparameters"]
+        best = add(Tuner(**training_inputs), "Tuner")["best_hyperparameters"]
     else:
         best = add(
             tfx.dsl.Resolver(
@@ -133,7 +133,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         base = add(resolver, "LastBase")["model"]
     model = add(
         Trainer(
-            **learnt,
+            **training_inputs,
             schema=rows["schema"],
             hyperparameters=best,
             base_model=base,
@@ -169,7 +169,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         ),
         "RankingGate",
     )
-    tried = add(
+    infra = add(
         infra_validator(model=model, examples=rows["examples"], config=config.infra_validator),
         "InfraValidator",
     )
@@ -177,7 +177,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         Pusher(
             model=model,
             model_blessing=verdict["blessing"],
-            infra_blessing=tried["blessing"],
+            infra_blessing=infra["blessing"],
             serving=config.serving,
         ),
         "Pusher",
@@ -187,6 +187,6 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         pipeline_root=str(config.folder / "artifacts"),
         components=components,
         enable_cache=config.cache,
-        metadata_connection_config=nodes.metadata_connection(config),
+        metadata_connection_config=metadata_connection(config),
         beam_pipeline_args=list(config.beam or IN_PROCESS),
     )

@@ -1,8 +1,8 @@
-"""Rows of the examples as requests: with the types that the exported signatures read.
+"""The rows of examples as requests, with the types that the exported signatures read.
 
-A tf.Example tells whole numbers from others. A column of whole numbers, such as an age, stands as
-int64 in the rows, while a signature reads numbers as floats and categories as text; the client
-refuses what TensorFlow's parser can't take, so a service sends floats and text, too.
+A tf.Example distinguishes integers from other numbers. A column of integers, such as an age, is
+int64 in the rows, while a signature reads numbers as floats and categories as text. A service sends
+floats and text too, since the client refuses other types.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfrec_meta.export import signatures as names
 
 
 def read_types(model: Path | str) -> dict[str, tf.DType]:
-    """What the signatures of a SavedModel read of a query, by name; {} if it can't be read."""
+    """Returns the input types of a SavedModel's queries, by name; {} if it can't be read."""
     try:
         record = saved_model_pb2.SavedModel.FromString(Path(model, "saved_model.pb").read_bytes())
     except (OSError, DecodeError):
@@ -32,7 +32,7 @@ def read_types(model: Path | str) -> dict[str, tf.DType]:
 
 
 def as_request(row: bytes, types: Mapping[str, tf.DType]) -> bytes:
-    """A serialised tf.Example with whole numbers as the floats or texts that `types` asks for."""
+    """Returns a serialised tf.Example whose integers have the types of the signature."""
     example = example_pb2.Example.FromString(row)
     features = example.features.feature
     changed = False

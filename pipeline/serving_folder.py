@@ -1,6 +1,6 @@
-"""The folder that TF Serving watches: a version appears whole, or not at all.
+"""The folder that TF Serving watches: a version appears complete, or not at all.
 
-No TFX is imported here, so that a push can be tried, and killed, in a quick process.
+This module does not import TFX, so that tests can run and kill pushes quickly.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 
 from tfrec_meta.export.signatures import version_of
 
-_WORK = ".push-"  # no version's name, so no server looks at it
+_WORK = ".push-"  # not a version's name, so servers ignore it
 _LOCK = ".push-lock"
 
 
 @dataclasses.dataclass(frozen=True)
 class Pushed:
-    """Where a model is served from.
+    """The result of a push.
 
     Attributes:
-        version: its number.
+        version: the version number.
         folder: `<serving>/<version>`.
-        is_new: false where the newest version already was this very model.
+        is_new: false if the newest version was this model already.
     """
 
     version: int
@@ -38,24 +38,26 @@ class Pushed:
 
 
 def push(model: Path | str, serving: Path | str) -> Pushed:
-    """Copies a SavedModel into a temporary sibling, then renames it to the next version.
+    """Copies a SavedModel into a temporary folder, then renames it to the next version.
 
-    What killed pushes left behind is removed. Several pushes at once get a number each; where the
-    file system knows locks they also wait for one another, so that one model is pushed once.
+    Leftovers of killed pushes are removed. Concurrent pushes get different numbers; if the file
+    system supports locks, they also wait for each other, so that one model is pushed once.
 
     Args:
         model: a folder with `saved_model.pb`.
-        serving: the folder of the served model's versions; made if need be.
+        serving: folder of the served model's versions; created if needed.
 
     Raises:
-        FileNotFoundError: if `model` holds no SavedModel.
+        FileNotFoundError: if `model` has no SavedModel.
     """
     model, serving = Path(model), Path(serving)
     if not (model / "saved_model.pb").is_file():
-        raise FileNotFoundError(f"{model} holds no saved_model.pb; there is nothing to push.")
+        raise FileNotFoundError(
+            f"{model} has no saved_model.pb, so it can't be pushed; export the model first."
+        )
     serving.mkdir(parents=True, exist_ok=True)
-    with _alone(serving) as alone:
-        if alone:  # otherwise they may be another's, who is at work
+    with _locked(serving) as locked:
+        if locked:  # otherwise another push may be using them
             for leftover in serving.glob(f"{_WORK}*/"):
                 shutil.rmtree(leftover, ignore_errors=True)
         newest = newest_version(serving)
@@ -71,30 +73,30 @@ def push(model: Path | str, serving: Path | str) -> Pushed:
 
 
 def newest_version(serving: Path | str) -> int:
-    """The highest version of a served model; 0 where there is none."""
+    """Returns the highest version of a served model; 0 if there is none."""
     serving = Path(serving)
     if not serving.is_dir():
         return 0
     found = {path.name: version_of(path.name) for path in serving.iterdir()}
-    # "007" is a version, too, but its folder is not where `str(version)` says.
+    # "007" is a version too, but its folder is not `str(version)`.
     return max((version or 0 for name, version in found.items() if name == str(version)), default=0)
 
 
 def digest(folder: Path | str) -> str:
-    """SHA-256 over the names and contents of all files below a folder, in hexadecimal."""
+    """Returns the SHA-256 of the names and contents of all files below a folder, in hexadecimal."""
     folder = Path(folder)
-    whole = hashlib.sha256()
+    total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with open(path, "rb") as file:
             content = hashlib.file_digest(file, "sha256").digest()
         name = path.relative_to(folder).as_posix().encode()
-        whole.update(len(name).to_bytes(8, "big") + name + content)
-    return whole.hexdigest()
+        total.update(len(name).to_bytes(8, "big") + name + content)
+    return total.hexdigest()
 
 
 @contextlib.contextmanager
-def _alone(serving: Path) -> Iterator[bool]:
-    """Holds the folder's lock; false where the file system has no locks. A kill lets go of it."""
+def _locked(serving: Path) -> Iterator[bool]:
+    """Locks the folder; yields false if the file system has no locks. A kill releases the lock."""
     with open(serving / _LOCK, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -105,10 +107,10 @@ def _alone(serving: Path) -> Iterator[bool]:
 
 
 def _copy(model: Path, work: Path) -> None:
-    """Copies contents, not permissions, and sees them through to the disk."""
+    """Copies contents without permissions, and flushes them to the disk."""
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(work, 0o777 & ~mask)  # mkdtemp's 0700 would lock the server's user out
+    os.chmod(work, 0o777 & ~mask)  # mkdtemp's 0700 would exclude the server's user
     for source in sorted(model.rglob("*")):
         target = work / source.relative_to(model)
         if source.is_dir():
@@ -130,7 +132,7 @@ def _publish(work: Path, serving: Path) -> int:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            continue  # another was faster
+            continue  # another push took the number
         _sync(serving)
         return version
 

@@ -1,4 +1,4 @@
-"""Folders that survive a kill: the same node on the same inputs finds its own again."""
+"""Work folders of nodes that survive a kill: the same node on the same inputs reuses its own."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tfrec_meta.pipeline.config import PipelineConfig
 Inputs = Mapping[str, list[types.Artifact]]
 
 
-def root(config: PipelineConfig) -> str:
-    """Where all nodes of a pipeline have theirs: the execution property `work`."""
+def work_root(config: PipelineConfig) -> str:
+    """Returns the folder of all work folders of a pipeline: the execution property `work`."""
     return str(config.folder / "work")
 
 
 @contextlib.contextmanager
-def held(kind: str, inputs: Inputs, exec_properties: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder of one node's work on these inputs, with these settings; not made yet.
+def locked_folder(kind: str, inputs: Inputs, exec_properties: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields the work folder of one node for these inputs and settings; it may not exist yet.
 
-    Nobody else has it meanwhile: a second run on the same data waits, and a kill lets go. Once the
-    block has ended well, the folder is removed.
+    The folder is locked: a second run on the same data waits, and a kill releases the lock. The
+    folder is removed when the block ends without an exception.
     """
     folder = _folder(kind, inputs, exec_properties)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside, not in it: what has finished leaves nothing there.
+    # Next to the folders, not among them: a finished node leaves nothing there.
     with open(folder.parents[1] / f".{kind}-{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
@@ -43,16 +43,16 @@ def held(kind: str, inputs: Inputs, exec_properties: Mapping[str, Any]) -> Itera
 
 
 def _folder(kind: str, inputs: Inputs, exec_properties: Mapping[str, Any]) -> Path:
-    told = {
+    identity = {
         "inputs": {key: [artifact.uri for artifact in given] for key, given in inputs.items()},
         "settings": exec_properties[standard.CUSTOM_CONFIG_KEY],
     }
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return Path(exec_properties["work"]) / kind / digest[:16]
 
 
-def told(folder: Path, inputs: Inputs, exec_properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The execution properties, whose `custom_config` has `folder` and `catalogue`, too."""
+def with_paths(folder: Path, inputs: Inputs, exec_properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the execution properties with `folder` and `catalogue` added to `custom_config`."""
     config = json_utils.loads(exec_properties[standard.CUSTOM_CONFIG_KEY])
     catalogue = artifact_utils.get_single_uri(inputs["catalogue"])
     config |= {"folder": str(folder), "catalogue": catalogue}
@@ -60,5 +60,5 @@ def told(folder: Path, inputs: Inputs, exec_properties: Mapping[str, Any]) -> di
 
 
 def remove(folder: Path) -> None:
-    """Clears up, so that the next attempt begins anew."""
+    """Removes a work folder, so that the next attempt starts from the beginning."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,17 +1,17 @@
-"""TFMA on the ranking signature: how well its scores part positives from the rest, by slice.
+"""TFMA on the ranking signature: how well its scores separate positives from negatives, by slice.
 
-The stock Evaluator component runs this: `eval_config` goes to it, and the name of this module as
-`module_path`, for `custom_extractors`.
+The stock Evaluator component runs this module: it gets `eval_config`, and the name of this module
+as `module_path`, for `custom_extractors`.
 
-A ranking score is no probability, and TFMA's metrics need one: its AUC counts at thresholds from 0
-to 1, its calibration divides the mean prediction by the mean label. So every score gets two
-readings, by what is known of all rows together:
+Ranking scores are not probabilities, but TFMA's metrics require them: its AUC counts at thresholds
+from 0 to 1, its calibration divides the mean prediction by the mean label. So every score has two
+transformations, from all rows together:
 
-    order        its place among all scores, (0, 1]; AUC and AUC-PR only look at the order
-    probability  a sigmoid of the score, fitted to the labels of all rows (Platt's scaling)
+    order        its rank among all scores, (0, 1]; AUC and AUC-PR depend on the order only
+    probability  a sigmoid of the score, fitted to the labels of all rows (Platt scaling)
 
-On the whole the calibration is therefore 1 by construction. What it tells is the slices: 1.2 there
-means that the scores promise 1.2 times as many positives as there are.
+Over all rows the calibration is therefore 1 by construction. It is informative on slices: 1.2 there
+means that the scores predict 1.2 times as many positives as there are.
 """
 
 from __future__ import annotations
@@ -39,23 +39,25 @@ SPLITS = ["test"]  # `example_splits` of the stock Evaluator
 ORDER, PROBABILITY = "order", "probability"
 NEW_USER = "new user"  # the slice's feature; its values are "yes" and "no"
 
-_MOST = 1 << 17  # scores kept for the fit: evenly spaced ones, by order
-# An extractor is told nothing but the EvalConfig, so its settings stand in names of features there.
+_MAX_SCORES = 1 << 17  # for the fit; more are thinned to evenly spaced ones
+# An extractor receives only the EvalConfig, so its settings are in names of features there.
 _LABEL = re.compile(rf"{transform.VALUE} >= (\S+)")
 _NEW_USER = re.compile(rf"{NEW_USER} \(at most (\d+) events\)")
 
 
 def eval_config(config: EvaluatorConfig) -> tfma.EvalConfig:
-    """What TFMA computes: AUC, AUC-PR, calibration and counts.
+    """Returns TFMA's configuration: AUC, AUC-PR, calibration and counts.
 
-    On the whole, for new users and for others, and by the values of each of `config.slices`. The
-    history says who is new: all that is known of the user's past when the event happens.
+    They are computed for all events, for new and other users, and for the values of each of
+    `config.slices`. Whether a user is new depends on the history, the events before the event.
 
     Raises:
         ValueError: if `config.positive` is not set.
     """
     if config.positive is None:
-        raise ValueError("`positive` is not set: TFMA needs the value from which an event counts.")
+        raise ValueError(
+            "`positive` is not set; TFMA needs the smallest value of a positive event. Set it."
+        )
     new_user = f"{NEW_USER} (at most {config.new_user_events} events)"
     slices = "".join(
         f"slicing_specs {{ feature_keys: {_quoted(key)} }}\n" for key in (new_user, *config.slices)
@@ -88,15 +90,15 @@ def eval_config(config: EvaluatorConfig) -> tfma.EvalConfig:
 
 
 def read_metrics(folder: str) -> dict[str, dict[str, float]]:
-    """What TFMA found: slice -> metric -> value.
+    """Returns TFMA's results: slice -> metric -> value.
 
     Args:
-        folder: a ModelEvaluation artifact's.
+        folder: the folder of a ModelEvaluation artifact.
 
     Returns:
-        Slices named "" (the whole) and "<column>=<value>"; metrics "auc",
-        "auc_precision_recall", "calibration", "mean_prediction", "mean_label", "example_count".
-        NaN where a metric is not defined, as the AUC of positives alone.
+        Slices named "" (all events) and "<column>=<value>"; metrics "auc", "auc_precision_recall",
+        "calibration", "mean_prediction", "mean_label", "example_count". NaN if a metric is
+        undefined, such as the AUC without negatives.
     """
     found: dict[str, dict[str, float]] = {}
     for keys, metrics in tfma.load_eval_result(folder).slicing_metrics:
@@ -112,7 +114,7 @@ def read_metrics(folder: str) -> dict[str, dict[str, float]]:
 def custom_extractors(
     eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any
 ) -> list[extractor.Extractor]:
-    """TFMA's extractors, and ours between them; the stock Evaluator calls this."""
+    """Returns TFMA's extractors with this module's; the stock Evaluator calls it."""
     stock = tfma.default_extractors(
         eval_shared_model=eval_shared_model,
         eval_config=eval_config,
@@ -126,7 +128,7 @@ def custom_extractors(
         extractor.Extractor("DeriveFeatures", _DeriveFeatures(eval_config)),
         extractor.Extractor("MakeRequests", _MakeRequests(_model_path(eval_shared_model))),
         *stock[after_features:after_predictions],
-        extractor.Extractor("ReadScores", _ReadScores()),
+        extractor.Extractor("TransformScores", _TransformScores()),
         *stock[after_predictions:],
     ]
 
@@ -137,11 +139,11 @@ def _quoted(text: str) -> str:
 
 @beam.ptransform_fn
 def _DeriveFeatures(extracts: beam.PCollection, config: tfma.EvalConfig) -> beam.PCollection:
-    """Adds the label and the slice of new users to the features."""
+    """Adds the label, and the slice of new users, to the features."""
     label = config.model_specs[0].label_key
     match = _LABEL.fullmatch(label)
     if match is None:
-        raise ValueError(f"`label_key`={label!r}; make the EvalConfig by `eval_config`.")
+        raise ValueError(f"`label_key`={label!r}; create the EvalConfig with `eval_config`.")
     keys = [key for spec in config.slicing_specs for key in spec.feature_keys]
     wanted = [(key, int(m[1])) for key in keys if (m := _NEW_USER.fullmatch(key))]
     return extracts | beam.Map(_with_derived, label, float(match[1]), wanted)
@@ -153,7 +155,7 @@ def _with_derived(
     result = dict(extracts)
     features = result[tfma.FEATURES_KEY] = dict(extracts[tfma.FEATURES_KEY])
     value = features[transform.VALUE]
-    # By a schema columns may come sparse; every event has its one value.
+    # With a schema, columns may be sparse; every event has one value.
     value = np.asarray(getattr(value, "values", value), np.float64).reshape(-1)
     features[label] = (value >= positive).astype(np.float32)[:, None]
     lengths = _lengths(features.get(transform.HISTORY), len(value))
@@ -170,7 +172,7 @@ def _model_path(eval_shared_model: Any) -> str:
 
 @beam.ptransform_fn
 def _MakeRequests(extracts: beam.PCollection, model: str) -> beam.PCollection:
-    """Gives the rows the types that the signature reads."""
+    """Converts the rows to the types that the signature reads."""
     return extracts | beam.Map(_with_requests, read_types(model))
 
 
@@ -182,7 +184,7 @@ def _with_requests(extracts: Mapping[str, Any], reads: Mapping[str, Any]) -> dic
 
 
 def _lengths(history: Any, rows: int) -> np.ndarray:
-    """Items of each row; TFMA gives ragged columns, and none where nobody has a history."""
+    """Returns the history length of each row; TFMA has no column if no row has a history."""
     if history is None:
         return np.zeros(rows, np.int64)
     if hasattr(history, "nested_row_splits"):
@@ -193,21 +195,21 @@ def _lengths(history: Any, rows: int) -> np.ndarray:
 
 
 @beam.ptransform_fn
-def _ReadScores(extracts: beam.PCollection) -> beam.PCollection:
-    """Turns scores into their two readings, by all rows together."""
-    reading = extracts | beam.Map(_scores_and_labels) | beam.CombineGlobally(_Fit())
-    return extracts | "Read" >> beam.Map(_read, beam.pvalue.AsSingleton(reading))
+def _TransformScores(extracts: beam.PCollection) -> beam.PCollection:
+    """Replaces scores by their two transformations, from all rows together."""
+    fit = extracts | beam.Map(_scores_and_labels) | beam.CombineGlobally(_Fit())
+    return extracts | "Transform" >> beam.Map(_transformed, beam.pvalue.AsSingleton(fit))
 
 
 def _scores_and_labels(extracts: Mapping[str, Any]) -> np.ndarray:
-    """float64 [rows, 2]."""
+    """Returns float64 [rows, 2]."""
     scores = _scores(extracts)
     labels = np.asarray(extracts[tfma.LABELS_KEY], np.float64).reshape(-1)
     return np.stack([scores, labels], axis=1)
 
 
 def _scores(extracts: Mapping[str, Any]) -> np.ndarray:
-    """float64 [rows]; a model of ratings or clicks has further outputs, by name."""
+    """Returns float64 [rows]; models of ratings or clicks have further outputs, by name."""
     predictions = extracts[tfma.PREDICTIONS_KEY]
     if isinstance(predictions, Mapping):
         predictions = predictions[names.SCORE]
@@ -215,7 +217,7 @@ def _scores(extracts: Mapping[str, Any]) -> np.ndarray:
 
 
 class _Fit(beam.CombineFn):
-    """Collects scores and labels, and fits the readings to them; many are thinned out evenly."""
+    """Collects scores and labels, thins out large numbers evenly, and fits the transformations."""
 
     def create_accumulator(self) -> list[np.ndarray]:
         return []
@@ -233,17 +235,17 @@ class _Fit(beam.CombineFn):
 
 
 def _thinned(parts: list[np.ndarray]) -> list[np.ndarray]:
-    if sum(map(len, parts)) <= _MOST:
+    if sum(map(len, parts)) <= _MAX_SCORES:
         return parts
-    whole = np.concatenate(parts)
-    return [whole[np.lexsort((whole[:, 1], whole[:, 0]))][::2]]
+    pairs = np.concatenate(parts)
+    return [pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))][::2]]
 
 
-def _read(extracts: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, Any]:
+def _transformed(extracts: Mapping[str, Any], fit: Mapping[str, Any]) -> dict[str, Any]:
     result = copy.copy(dict(extracts))
     scores = _scores(extracts)
-    slope, offset = reading["sigmoid"]
-    order = np.searchsorted(reading["sorted"], scores, side="right") / len(reading["sorted"])
+    slope, offset = fit["sigmoid"]
+    order = np.searchsorted(fit["sorted"], scores, side="right") / len(fit["sorted"])
     result[tfma.PREDICTIONS_KEY] = {
         ORDER: order[:, None],
         PROBABILITY: expit(slope * scores + offset)[:, None],
@@ -252,19 +254,20 @@ def _read(extracts: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, 
 
 
 def fitted_sigmoid(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Slope and offset for which sigmoid(slope * score + offset) is likeliest.
+    """Returns the maximum-likelihood slope and offset of sigmoid(slope * score + offset).
 
     Args:
         scores: float64 [n], finite.
         labels: float64 [n], 0 or 1.
 
     Returns:
-        (slope, offset); of labels that are all alike the slope is 0.
+        (slope, offset); the slope is 0 if all labels are equal.
 
-    Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
+    References:
+        Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
     """
     positives = float(labels.sum())
-    # His targets: one more of each, so that labels that are all alike give no infinite offset.
+    # Platt's targets: one more of each label, so that equal labels give a finite offset.
     prior = np.log((positives + 1) / (len(labels) - positives + 1))
     if not 0 < positives < len(labels) or np.ptp(scores) == 0:
         return 0.0, float(prior)
@@ -278,7 +281,7 @@ def fitted_sigmoid(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float
         gradient = np.array([(error * standard).mean(), error.mean()])
         return float(likelihood.mean()), gradient
 
-    # Bounded, since scores that part the labels without error have no likeliest slope.
+    # Bounded: scores that separate the labels perfectly have no finite best slope.
     found = optimize.minimize(
         loss, [0.0, prior], jac=True, bounds=[(-50, 50), (None, None)], method="L-BFGS-B"
     )

@@ -1,9 +1,9 @@
-"""Brings a table into the pipeline: one ExampleGen a table, Arrow all the way.
+"""ExampleGen: reads a table into the pipeline, by whole Arrow columns.
 
 The input is resolved as in TFX's own file-based ExampleGens: `{SPAN}` and `{VERSION}` in the
-pattern, of which the newest are taken, and a fingerprint of the files that the cache goes by. What
-differs is the executor: it reads whole columns, writes the shards itself, and no row is ever an
-element of a Beam collection. There is no split by hash: everything is in the split "all".
+pattern stand for numbers, of which the highest are used, and the cache compares a fingerprint of
+the files. The executor differs: it reads whole columns and writes the shards itself, so that no row
+is an element of a Beam collection. Examples are not split by a hash: all are in the split "all".
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import proto_utils
 
-from tfrec_meta.pipeline.config import DataConfig, TableConfig, as_json, from_json
+from tfrec_meta.pipeline.config import DataConfig, TableConfig
+from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.tables import (
     Source,
     Survey,
@@ -40,18 +41,18 @@ from tfrec_meta.pipeline.tables import (
     write,
 )
 
-# Arguments that keep Beam in this process: DirectRunner tries to fetch a runner called Prism from
-# the net first, and without an image named TFX packs itself up for remote workers, node by node.
+# Arguments that keep Beam in this process. DirectRunner would first try to download a runner called
+# Prism, and without an image TFX would package itself for remote workers, for every node.
 IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=in_process")
 SPLIT = "all"
-# Of the examples, JSON: column -> the first cell for which it is text and no numbers.
-NO_NUMBERS = "no_numbers"
+# Custom property of the examples, JSON: column -> the first cell that is not a number.
+NOT_NUMERIC = "not_numeric"
 
 
 class ExampleGenSpec(types.ComponentSpec):
-    """What `ExampleGen` takes and gives; `input_base` and `input_config` are what the driver reads.
+    """Inputs, outputs and parameters.
 
-    `config` is a `TableConfig` as JSON.
+    `config` is a `TableConfig` as JSON; the driver reads `input_base` and `input_config`.
     """
 
     PARAMETERS = {
@@ -66,7 +67,7 @@ class ExampleGenSpec(types.ComponentSpec):
 
 
 class Driver(driver.FileBasedDriver):
-    """TFX's resolution of span, version and fingerprint, with words for what is not there."""
+    """TFX's resolution of span, version and fingerprint, with clear errors."""
 
     def resolve_exec_properties(
         self,
@@ -74,10 +75,10 @@ class Driver(driver.FileBasedDriver):
         pipeline_info: data_types.PipelineInfo,
         component_info: data_types.ComponentInfo,
     ) -> dict[str, Any]:
-        """Fills in span, version and fingerprint.
+        """Adds span, version and fingerprint.
 
         Raises:
-            ValueError: no file fits the pattern, or what stands for span or version is no number.
+            ValueError: if no file matches the pattern, or a span or version is not a number.
         """
         config = from_json(TableConfig, exec_properties["config"])
         table = exec_properties["table"]
@@ -87,23 +88,23 @@ class Driver(driver.FileBasedDriver):
             )
         except ValueError as error:
             raise ValueError(
-                f"data.{table}.path={config.path!r} can't be resolved: {error}. {_way_out(table)}"
+                f"data.{table}.path={config.path!r} can't be resolved: {error}. {_advice(table)}"
             ) from error
         pattern, span = _resolved(resolved)
         if not any(map(_is_data, glob.glob(pattern))):
-            raise ValueError(_nothing(table, "no file", pattern, span))
+            raise ValueError(_empty(table, "no file", pattern, span))
         later = _later_span(config.path, span)
         if later is not None:
-            # TFX would fall back on an earlier span, and nobody would notice.
+            # TFX would silently fall back on an earlier span.
             raise ValueError(
-                f"{table}: {later} is a later span than {span}, but holds no file that fits "
-                f"data.{table}.path={config.path!r}. Put the data there, or remove the folder."
+                f"{table}: {later} is a later span than {span}, but has no file that matches "
+                f"data.{table}.path={config.path!r}. Add the data, or remove the folder."
             )
         return resolved
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Surveys all units of work, agrees on the columns' types, and writes one shard a unit."""
+    """Surveys all units of work, chooses the columns' types, and writes one shard per unit."""
 
     def Do(
         self,
@@ -114,8 +115,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the examples.
 
         Raises:
-            ValueError: the span has no row, an id column is missing, a file is damaged or of an
-                unknown format; the message names file, pattern and span.
+            ValueError: if the span has no rows, an id column is missing, or a file is damaged or
+                has an unknown format; the message names file, pattern and span.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         table = exec_properties["table"]
@@ -124,7 +125,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         pattern, span = _resolved(exec_properties)
         files = [Path(path) for path in sorted(glob.glob(pattern)) if _is_data(path)]
         if not files:
-            raise ValueError(_nothing(table, "no file", pattern, span))
+            raise ValueError(_empty(table, "no file", pattern, span))
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         examples.split_names = artifact_utils.encode_split_names([SPLIT])
         folder = artifact_utils.get_split_uri([examples], SPLIT)
@@ -141,23 +142,23 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 + (f"\nand {more} more" if more > 0 else "")
             )
         if not found.rows:
-            raise ValueError(_nothing(table, "no row", pattern, span))
-        for name, cell in found.no_numbers.items():
-            logging.warning("%s.%s is taken as text, since there is %s.", table, name, cell)
+            raise ValueError(_empty(table, "no rows", pattern, span))
+        for name, cell in found.not_numeric.items():
+            logging.warning("%s.%s is read as text because of %s.", table, name, cell)
         for name in config.columns:
             if name not in found.kinds:
                 logging.warning(
                     "%s has no column `%s` (for `%s`).", pattern, config.columns[name], name
                 )
-        examples.set_string_custom_property(NO_NUMBERS, json.dumps(dict(found.no_numbers)))
+        examples.set_string_custom_property(NOT_NUMERIC, json.dumps(dict(found.not_numeric)))
         examples.set_int_custom_property("rows", found.rows)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
 
     def _convert(self, units: list[Unit], source: Source, folder: str) -> Survey:
-        # Beside the shards, where every worker can write; TFX reads data_* only.
+        # In the folder of the shards, where every worker can write; TFX reads data_* only.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".survey-") as work:
-            told = os.path.join(work, "survey.json")
+            result = os.path.join(work, "survey.json")
             with self._make_beam_pipeline() as pipeline:
                 elements = pipeline | "Units" >> beam.Create(units) | beam.Reshuffle()
                 found = (
@@ -170,24 +171,24 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     | "Write" >> beam.Map(write, beam.pvalue.AsSingleton(found), source, folder)
                     | "Count" >> beam.CombineGlobally(merge)
                 )
-                _ = found | "Report" >> beam.Map(report, beam.pvalue.AsSingleton(written), told)
-            return read_report(told)
+                _ = found | "Report" >> beam.Map(report, beam.pvalue.AsSingleton(written), result)
+            return read_report(result)
 
 
 class ExampleGen(base_beam_component.BaseBeamComponent):
-    """The ExampleGen of one table.
+    """Reads one table.
 
     Args:
         table: "interactions", "users" or "items".
-        config: of the data; a relative path is relative to the working directory of now.
+        config: of the data; a relative path is relative to the current working directory.
 
     Raises:
-        ValueError: there is no such table.
+        ValueError: if the config has no such table.
 
-    Outputs: `examples`, standard Examples with the one split "all": ids are bytes, whole numbers
-    int64, other numbers float, text bytes, lists repeated values; a missing cell has no value.
-    `time` of the interactions is in Unix seconds, `value` float, unless cells of theirs are none:
-    then the column is bytes, for the schema's validation to name it.
+    Outputs: `examples`, standard Examples with the split "all". Ids are bytes, integers int64,
+    other numbers float, text bytes, lists repeated values; a missing cell has no value. `time` of
+    the interactions is in Unix seconds and `value` is float, unless a cell is not a number: then
+    the column is bytes, and the validation of the schema reports it.
     """
 
     SPEC_CLASS = ExampleGenSpec
@@ -198,7 +199,7 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
         if table not in config.tables:
             raise ValueError(f"`table`={table!r}; use one of {', '.join(config.tables)}.")
         path = Path(os.path.abspath(config.tables[table].path))
-        # From the first part that is a pattern on; the driver joins the two again.
+        # The pattern begins at the first part with a wildcard; the driver joins both again.
         parts = path.parts
         plain = next((i for i, part in enumerate(parts) if re.search(r"[*?\[{]", part)), None)
         plain = len(parts) - 1 if plain is None else plain
@@ -218,12 +219,12 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
 
 
 def _is_data(path: str) -> bool:
-    """False for folders and for what Spark and others leave beside data, such as _SUCCESS."""
+    """Returns false for folders and for files such as _SUCCESS that Spark writes next to data."""
     return os.path.isfile(path) and os.path.basename(path)[0] not in "._"
 
 
 def _resolved(exec_properties: dict[str, Any]) -> tuple[str, int]:
-    """The glob pattern with span and version filled in, and the span."""
+    """Returns the glob pattern with span and version filled in, and the span."""
     inputs = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties["input_config"], inputs)
     pattern = os.path.join(exec_properties["input_base"], inputs.splits[0].pattern)
@@ -231,7 +232,7 @@ def _resolved(exec_properties: dict[str, Any]) -> tuple[str, int]:
 
 
 def _later_span(path: str, span: int) -> str | None:
-    """A folder of a later span, where spans are folders."""
+    """Returns the folder of a later span, where spans are folders; None if there is none."""
     parts = Path(os.path.abspath(path)).parts
     for depth, part in enumerate(parts[:-1]):
         if not re.search(utils.SPAN_FULL_REGEX, part):
@@ -249,9 +250,9 @@ def _where(table: str, pattern: str, span: int) -> str:
     return f"{table}, span {span} ({pattern})"
 
 
-def _nothing(table: str, what: str, pattern: str, span: int) -> str:
-    return f"{_where(table, pattern, span)} holds {what}. {_way_out(table)}"
+def _empty(table: str, what: str, pattern: str, span: int) -> str:
+    return f"{_where(table, pattern, span)} has {what}. {_advice(table)}"
 
 
-def _way_out(table: str) -> str:
-    return f"Put the data there, or change data.{table}.path."
+def _advice(table: str) -> str:
+    return f"Add the data, or change data.{table}.path."

@@ -1,19 +1,18 @@
-"""Histories: each event with the user's strictly earlier events, and the split, by Beam.
+"""Histories: each event with the user's strictly earlier events, and the split, with Beam.
 
 Users are divided into partitions by a hash of their id, and each partition is one call of the
 in-memory algorithm of `tfrec_meta.data`. Beam keeps no order, so the rows of a partition are first
-sorted by user, time, item and value: whatever order they arrive in, the outcome is that of
-`Interactions` in that order.
+sorted by user, time, item and value: the result is that of `Interactions` in this order, whatever
+the order of arrival.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import glob
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from absl import logging
 from google.protobuf import text_format
@@ -32,103 +30,46 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from tfrec_meta.data import Interactions, histories, split_leave_last_out
-from tfrec_meta.data.events import RowCheck, tokens_of, typed_events
+from tfrec_meta.data import Interactions, histories
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.features import transform as names
-from tfrec_meta.pipeline.artifacts import SPLIT_BY, Catalogue, SeenItems
-from tfrec_meta.pipeline.config import SplitConfig, as_json, from_json
-from tfrec_meta.pipeline.tables import Kind
+from tfrec_meta.pipeline.artifacts import SPLIT_IDENTITY, CatalogueTables, SeenItems
+from tfrec_meta.pipeline.config import SplitConfig
+from tfrec_meta.pipeline.config_values import as_json, from_json
+from tfrec_meta.pipeline.history_rows import (
+    EVENT_COLUMNS,
+    KEYS,
+    TYPES,
+    RowSurvey,
+    by_partition,
+    check_columns,
+    clean_attributes,
+    clean_events,
+    deserialized,
+    event_columns,
+    first_values,
+    joined,
+    parts_of,
+    plain_lists,
+    prefixed,
+    serialized,
+    survey_of,
+    time_cuts,
+    with_values,
+    without_repeats,
+)
+from tfrec_meta.pipeline.table_columns import Kind
 
-# Of the examples: JSON, "<table>: <reason>" -> how many rows were left out.
+# Custom property of the examples: JSON, "<table>: <reason>" -> number of dropped rows.
 DROPPED = "dropped"
 
-_ROWS_A_BATCH = 1 << 15
-_ROWS_ENCODED = 1 << 12  # histories make rows long
+_ROWS_PER_BATCH = 1 << 15
+_ROWS_PER_ENCODING = 1 << 12  # fewer, since histories make rows long
 _COUNTERS = "tfrec_meta.histories"
-_KEYS = {"users": "user_id", "items": "item_id"}
-_TYPES = {
-    "int": (pa.int64(), schema_pb2.INT),
-    "float": (pa.float32(), schema_pb2.FLOAT),
-    "text": (pa.string(), schema_pb2.BYTES),
-}
-_EVENTS = {
-    names.USER_ID: Kind("text"),
-    names.ITEM_ID: Kind("text"),
-    names.TIME: Kind("int"),
-    names.VALUE: Kind("float"),
-    names.HISTORY: Kind("text", True),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Survey:
-    """What has to be known of all rows of a table before any is written.
-
-    Attributes:
-        kinds: of the columns whose type we do not decide.
-        rows: how many.
-        times: int64 [t], the different times in rising order.
-        counts: int64 [t], how many events have each.
-        valued: whether a row has a value, good or bad; of events only.
-    """
-
-    kinds: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
-    rows: int = 0
-    times: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
-    counts: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
-    valued: bool = False
-
-    def __add__(self, other: Survey) -> Survey:
-        kinds = dict(self.kinds)
-        for name, kind in other.kinds.items():
-            kinds[name] = kinds[name] | kind if name in kinds else kind
-        times, place = np.unique(np.concatenate([self.times, other.times]), return_inverse=True)
-        counts = np.zeros(len(times), np.int64)
-        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
-        return Survey(kinds, self.rows + other.rows, times, counts, self.valued or other.valued)
-
-
-def time_cuts(survey: Survey, config: SplitConfig) -> tuple[int, int]:
-    """The times at which validation and test begin, as `split_by_time` finds them."""
-    below = np.cumsum(survey.counts)
-    shares = (config.train, config.train + config.validation)
-    places = [min(round(share * survey.rows), survey.rows - 1) for share in shares]
-    first, second = survey.times[np.searchsorted(below, places, side="right")]
-    return int(first), int(second)
-
-
-def parts_of(
-    data: Interactions, config: SplitConfig, cuts: tuple[int, int] | None, seed: int
-) -> np.ndarray:
-    """The part of each event: 0 is train, 1 validation, 2 test.
-
-    Args:
-        data: all events of some users.
-        config: the protocol and its shares.
-        cuts: of the protocol "time".
-        seed: of "cold-users". Whether a user is held out depends on nothing but id and seed, so
-            that he stays where he is as data comes in; the shares are met on average.
-    """
-    parts = np.zeros(len(data), np.int8)
-    if config.protocol == SplitProtocol.TIME:
-        assert cuts is not None
-        times = data.events["time"].to_numpy()
-        parts[times >= cuts[0]] = 1
-        parts[times >= cuts[1]] = 2
-    elif config.protocol == SplitProtocol.LEAVE_LAST_OUT:
-        split = split_leave_last_out(data)
-        parts[split.validation_index] = 1
-        parts[split.test_index] = 2
-    else:
-        drawn = np.array([_hash(user, str(seed)) / 2**64 for user in data.user_ids])
-        part = (drawn >= config.train).astype(np.int8) + (drawn >= config.train + config.validation)
-        parts = part[data.user_codes].astype(np.int8)
-    return parts
 
 
 class HistoriesSpec(types.ComponentSpec):
-    """What `Histories` takes and gives; `config` is a `SplitConfig` as JSON."""
+    """Inputs, outputs and parameters; `config` is a `SplitConfig` as JSON."""
 
     PARAMETERS = {
         "config": component_spec.ExecutionParameter(type=str),
@@ -142,13 +83,13 @@ class HistoriesSpec(types.ComponentSpec):
     OUTPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
-        "catalogue": component_spec.ChannelParameter(type=Catalogue),
+        "catalogue": component_spec.ChannelParameter(type=CatalogueTables),
         "seen": component_spec.ChannelParameter(type=SeenItems),
     }
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Reads the tables, divides the users, writes a shard a partition and split."""
+    """Reads the tables, divides the users, and writes one shard per partition and split."""
 
     def Do(
         self,
@@ -156,11 +97,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes examples, schema, catalogue and seen.
+        """Writes examples, schema, catalogue and seen items.
 
         Raises:
-            ValueError: a part of the split would be empty, events lack the times that the protocol
-                needs, or a column of the users is called as one of the events.
+            ValueError: if a split has no events, events lack the times that the protocol needs, or
+                users and events have a column in common.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = from_json(SplitConfig, exec_properties["config"])
@@ -177,7 +118,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(splits)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
-        examples.set_string_custom_property(SPLIT_BY, config.told(exec_properties["seed"]))
+        examples.set_string_custom_property(
+            SPLIT_IDENTITY, config.identity(exec_properties["seed"])
+        )
         folders = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
         for folder in (*folders.values(), schema.uri, catalogue.uri, seen.uri):
             os.makedirs(folder, exist_ok=True)
@@ -200,30 +143,30 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         dropped = _dropped(result)
         examples.set_string_custom_property(DROPPED, json.dumps(dropped))
         for reason, count in dropped.items():
-            logging.warning("%s: %d rows were left out.", reason, count)
+            logging.warning("%s: %d rows were dropped.", reason, count)
         for split in names.EVENT_SPLITS:
             if not glob.glob(os.path.join(folders[split], "data_*")):
                 raise ValueError(
-                    f"{split} would be empty by the protocol {config.protocol!r}; change "
-                    "split.train and split.validation, take another protocol or bring more data."
+                    f"The protocol '{config.protocol}' leaves no events for {split}; change "
+                    "split.train and split.validation, use another protocol or add data."
                 )
 
 
 class Histories(base_beam_component.BaseBeamComponent):
-    """Each event with the items that the user met strictly before, split for training.
+    """Adds each user's strictly earlier items to each event, and splits the events.
 
     Args:
-        interactions: Examples with `user_id`, `item_id`, `time` (Unix seconds), `value`, and any
-            further columns, all of which become context.
+        interactions: Examples with `user_id`, `item_id`, `time` (Unix seconds), `value`, and
+            further columns, which become context.
         users: Examples with `user_id` and attributes.
         items: Examples with `item_id` and attributes.
-        config: protocol, shares, length of the histories.
-        seed: of the protocol "cold-users".
+        config: protocol, shares, and length of the histories.
+        seed: for the protocol "cold-users".
 
-    Outputs: `examples`, whose splits and columns `features.transform` names; the `schema` of them
-    all; `catalogue` and `seen`, as `artifacts` describes. A history may reach into earlier splits.
-    Events that are not to be understood and ids that stand twice in a table are left out and
-    counted in the examples' property `dropped`; `split_by` says how they were split.
+    Outputs: `examples`, with the splits and columns of `features.transform`; their `schema`;
+    `catalogue` and `seen`, see `artifacts`. A history may contain events of earlier splits. Invalid
+    events and repeated ids are dropped and counted in the examples' property `dropped`;
+    `split_identity` identifies the split.
     """
 
     SPEC_CLASS = HistoriesSpec
@@ -247,7 +190,7 @@ class Histories(base_beam_component.BaseBeamComponent):
                 seed=seed,
                 examples=types.Channel(type=standard_artifacts.Examples),
                 schema=types.Channel(type=standard_artifacts.Schema),
-                catalogue=types.Channel(type=Catalogue),
+                catalogue=types.Channel(type=CatalogueTables),
                 seen=types.Channel(type=SeenItems),
             )
         )
@@ -255,7 +198,7 @@ class Histories(base_beam_component.BaseBeamComponent):
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-    """What a worker needs: the config, and where things go."""
+    """The config and the output paths of the workers."""
 
     config: SplitConfig
     seed: int
@@ -279,7 +222,7 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], to: _Settin
         surveys[name] = (
             read.survey
             | f"Survey[{name}]" >> beam.CombineGlobally(_sums)
-            | f"Settle[{name}]" >> beam.Map(_settled, name)
+            | f"Settle[{name}]" >> beam.Map(_remaining, name)
         )
     known = {name: beam.pvalue.AsSingleton(survey) for name, survey in surveys.items()}
     by_user = {name: rows[name] for name in ("interactions", "users") if name in rows}
@@ -291,10 +234,10 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], to: _Settin
             "seen", "users"
         )
     )
-    _ = written.seen | "Seen" >> _Together(known["interactions"], to.seen, "interactions")
+    _ = written.seen | "Seen" >> _WriteParquet(known["interactions"], to.seen, "interactions")
     if "users" in rows:
         path = os.path.join(to.catalogue, "users.parquet")
-        _ = written.users | "Users" >> _Together(known["users"], path, "users")
+        _ = written.users | "Users" >> _WriteParquet(known["users"], path, "users")
     if "items" in rows:
         items = (
             rows["items"]
@@ -302,12 +245,12 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], to: _Settin
             | "WriteItems" >> beam.ParDo(_WriteItems(to), known["items"])
         )
         path = os.path.join(to.catalogue, "items.parquet")
-        _ = items | "Items" >> _Together(known["items"], path, "items")
+        _ = items | "Items" >> _WriteParquet(known["items"], path, "items")
     _ = pipeline | "Once" >> beam.Create([to.schema]) | "Schema" >> beam.Map(_write_schema, **known)
 
 
-class _Together(beam.PTransform):
-    """Writes one Parquet file of all tables of a collection."""
+class _WriteParquet(beam.PTransform):
+    """Writes all tables of a collection into one Parquet file."""
 
     def __init__(self, survey: Any, path: str, name: str):
         super().__init__()
@@ -321,10 +264,10 @@ class _Together(beam.PTransform):
 
 
 class _Read(beam.DoFn):
-    """A file becomes cleaned rows by partition, and two surveys.
+    """Reads a file into cleaned rows by partition, and two surveys.
 
-    The second is of the events of batches without any value, which are null until all files are
-    known: where others have values these are missing, and where none has each is 1.
+    The second survey covers the events of batches without any value. Their values are null until
+    all files are known: they are dropped if other events have values; otherwise each value is 1.
     """
 
     def __init__(self, table: str, partitions: int):
@@ -332,26 +275,28 @@ class _Read(beam.DoFn):
         self._partitions = partitions if table != "items" else 1
 
     def process(self, file: str) -> Iterator[Any]:
-        survey, valueless = Survey(), Survey()
+        survey, valueless = RowSurvey(), RowSurvey()
         for batch in _batches(file):
-            clean = _events if self._table == "interactions" else _attributes
+            clean = clean_events if self._table == "interactions" else clean_attributes
             table, dropped = clean(batch, self._table)
             for reason, count in dropped.items():
                 _count_dropped(self._table, reason, count)
             if self._table == "interactions" and names.VALUE not in batch.column_names:
-                valueless += _survey(table)
+                valueless += survey_of(table)
                 nulls = pa.nulls(table.num_rows, pa.float32())
                 place = table.column_names.index(names.VALUE)
                 table = table.set_column(place, names.VALUE, nulls)
             else:
-                survey += dataclasses.replace(_survey(table), valued=self._table == "interactions")
-            for partition, part in _divided(table, self._partitions, self._table):
-                yield partition, _packed(part)
+                survey += dataclasses.replace(
+                    survey_of(table), valued=self._table == "interactions"
+                )
+            for partition, part in by_partition(table, self._partitions, self._table):
+                yield partition, serialized(part)
         yield beam.pvalue.TaggedOutput("survey", (survey, valueless))
 
 
 class _Write(beam.DoFn):
-    """A partition of the users: the one call of the in-memory algorithm, and its shards."""
+    """Runs the in-memory algorithm on one partition of the users, and writes its shards."""
 
     def __init__(self, to: _Settings):
         self._to = to
@@ -359,8 +304,8 @@ class _Write(beam.DoFn):
     def process(
         self,
         gathered: tuple[int, Mapping[str, Iterable[bytes]]],
-        events_survey: Survey,
-        users_survey: Survey | None,
+        events_survey: RowSurvey,
+        users_survey: RowSurvey | None,
     ) -> Iterator[Any]:
         partition, parts = gathered
         to = self._to
@@ -368,14 +313,14 @@ class _Write(beam.DoFn):
         users = None
         packed_users = list(parts.get("users", ()))
         if packed_users and users_survey is not None:
-            users = _unique(_joined(packed_users, users_survey.kinds), "users")
-            _write_shard(_prefixed(users, names.user_column), to.folders["users"], shard)
-            yield beam.pvalue.TaggedOutput("users", _packed(users))
+            users = _unique(joined(packed_users, users_survey.kinds), "users")
+            _write_shard(prefixed(users, names.user_column), to.folders["users"], shard)
+            yield beam.pvalue.TaggedOutput("users", serialized(users))
         packed = list(parts.get("interactions", ()))
         if not packed:
             return
-        _check(events_survey, users_survey, to.config)
-        table = _with_values(_joined(packed, events_survey.kinds), events_survey.valued)
+        check_columns(events_survey, users_survey, to.config)
+        table = with_values(joined(packed, events_survey.kinds), events_survey.valued)
         if not table.num_rows:
             return
         keys = [names.USER_ID, names.TIME, names.ITEM_ID, names.VALUE]
@@ -386,28 +331,28 @@ class _Write(beam.DoFn):
             else None
         )
         split = parts_of(data, to.config, cuts, to.seed)
-        yield beam.pvalue.TaggedOutput("seen", _packed(data.events.filter(pa.array(split < 2))))
+        yield beam.pvalue.TaggedOutput("seen", serialized(data.events.filter(pa.array(split < 2))))
         past = histories(data)
         for number, name in enumerate(names.EVENT_SPLITS):
             chosen = np.flatnonzero(split == number)
             slices = (
-                _event_columns(data, past, chosen[i : i + _ROWS_ENCODED], users, to.config)
-                for i in range(0, len(chosen), _ROWS_ENCODED)
+                event_columns(data, past, chosen[i : i + _ROWS_PER_ENCODING], users, to.config)
+                for i in range(0, len(chosen), _ROWS_PER_ENCODING)
             )
-            _write_batches(slices, to.folders[name], shard)
+            _write_shard_batches(slices, to.folders[name], shard)
 
 
 class _WriteItems(beam.DoFn):
-    """The items table as examples."""
+    """Writes the items table as examples."""
 
     def __init__(self, to: _Settings):
         self._to = to
 
-    def process(self, gathered: tuple[int, Iterable[bytes]], survey: Survey) -> Iterator[bytes]:
-        items = _unique(_joined(list(gathered[1]), survey.kinds), "items")
+    def process(self, gathered: tuple[int, Iterable[bytes]], survey: RowSurvey) -> Iterator[bytes]:
+        items = _unique(joined(list(gathered[1]), survey.kinds), "items")
         shard = "data_tfrecord-00000-of-00001.gz"
-        _write_shard(_prefixed(items, names.item_column), self._to.folders["items"], shard)
-        yield _packed(items)
+        _write_shard(prefixed(items, names.item_column), self._to.folders["items"], shard)
+        yield serialized(items)
 
 
 def _files(artifacts: Sequence[types.Artifact]) -> list[str]:
@@ -420,112 +365,33 @@ def _files(artifacts: Sequence[types.Artifact]) -> list[str]:
 
 
 def _batches(file: str) -> Iterator[pa.Table]:
-    """Rows of a file of tf.Examples, each column a list a row."""
+    """Yields the rows of a file of tf.Examples, each column one list per row."""
     import tensorflow as tf
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
     decoder = ExamplesToRecordBatchDecoder()
     records = tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "")
-    for batch in records.batch(_ROWS_A_BATCH).as_numpy_iterator():
+    for batch in records.batch(_ROWS_PER_BATCH).as_numpy_iterator():
         decoded = decoder.DecodeBatch(batch.tolist())
         yield pa.table(
             {
-                name: _plain_lists(column, name)
+                name: plain_lists(column, name)
                 for name, column in zip(decoded.schema.names, decoded.columns, strict=True)
                 if not pa.types.is_null(column.type)
             }
         )
 
 
-def _plain_lists(column: pa.Array, name: str) -> pa.Array:
-    """A list column of int64, float32 or strings; of ids, bytes.
-
-    Bytes that are not UTF-8 are replaced, as `features.text` does, since no road could look them
-    up; ids of such bytes are left out instead.
-    """
-    kind = column.type.value_type
-    if not pa.types.is_large_binary(kind):
-        return column.cast(pa.list_(kind))
-    if name in _EVENTS:
-        return column.cast(pa.list_(pa.binary()))
-    try:
-        return column.cast(pa.list_(pa.string()))
-    except pa.ArrowInvalid:
-        cells = [cell.decode("utf-8", "replace") for cell in column.flatten().to_pylist()]
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-        return pa.ListArray.from_arrays(offsets, pa.array(cells), mask=column.is_null())
-
-
-def _events(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
-    check = RowCheck("drop")
-    for column in (names.USER_ID, names.ITEM_ID, names.TIME, names.VALUE):
-        if column in table.column_names:
-            place = table.column_names.index(column)
-            table = table.set_column(place, column, _scalars(table[column]))
-    table = _with_ids(table, (names.USER_ID, names.ITEM_ID))
-    typed = typed_events(table, check, source=name)
-    return typed, check.dropped
-
-
-def _attributes(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
-    key = _KEYS[name]
-    table = _with_ids(table, (key,))
-    tokens, unreadable = tokens_of(_scalars(table[key]), f"{name}, column `{key}`")
-    missing = pc.fill_null(pc.equal(tokens, ""), True).to_numpy(zero_copy_only=False) & ~unreadable
-    broken = pc.fill_null(pc.match_substring_regex(tokens, "[\r\n]"), False)
-    broken = broken.to_numpy(zero_copy_only=False)
-    bad = {"unreadable": unreadable, "missing": missing, "line break in": broken}
-    table = table.set_column(table.column_names.index(key), key, tokens)
-    kept = table.filter(pa.array(~(unreadable | missing | broken)))
-    return kept, {f"{why} {key}": int(rows.sum()) for why, rows in bad.items() if rows.any()}
-
-
-def _with_ids(table: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """A batch in which nobody has an id lacks the column."""
-    for key in keys:
-        if key not in table.column_names:
-            table = table.append_column(key, pa.nulls(table.num_rows, pa.string()))
-    return table
-
-
-def _scalars(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """The first value of each row's list; null where there is none."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if not (pa.types.is_list(column.type)):
-        return column
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    first = np.cumsum(lengths) - lengths
-    return column.flatten().take(pa.array(first, pa.int64(), mask=lengths == 0))
-
-
-def _survey(table: pa.Table) -> Survey:
-    kinds = {}
-    for field in table.schema:
-        if pa.types.is_list(field.type):
-            many = (pc.max(pc.list_value_length(table[field.name])).as_py() or 0) > 1
-            kinds[field.name] = Kind(_base(field.type.value_type), many)
-    if names.TIME not in table.column_names or table.schema.field(names.TIME).type != pa.int64():
-        return Survey(kinds, table.num_rows)
-    times = table[names.TIME].drop_null().to_numpy()
-    return Survey(kinds, table.num_rows, *np.unique(times, return_counts=True))
-
-
-def _base(kind: pa.DataType) -> str:
-    if pa.types.is_integer(kind):
-        return "int"
-    return "float" if pa.types.is_floating(kind) else "text"
-
-
-def _sums(surveys: Iterable[tuple[Survey, Survey]]) -> tuple[Survey, Survey]:
+def _sums(surveys: Iterable[tuple[RowSurvey, RowSurvey]]) -> tuple[RowSurvey, RowSurvey]:
     return reduce(
-        lambda one, other: (one[0] + other[0], one[1] + other[1]), surveys, (Survey(), Survey())
+        lambda one, other: (one[0] + other[0], one[1] + other[1]),
+        surveys,
+        (RowSurvey(), RowSurvey()),
     )
 
 
-def _settled(surveys: tuple[Survey, Survey], name: str) -> Survey:
-    """The survey of the rows that stay, by what is known of all; counts those that do not."""
+def _remaining(surveys: tuple[RowSurvey, RowSurvey], name: str) -> RowSurvey:
+    """Returns the survey of the remaining rows, and counts the dropped ones."""
     survey, valueless = surveys
     if not survey.valued:
         return survey + valueless
@@ -534,155 +400,20 @@ def _settled(surveys: tuple[Survey, Survey], name: str) -> Survey:
     return survey
 
 
-def _with_values(table: pa.Table, valued: bool) -> pa.Table:
-    """Events without a value are left out if others have one; else each has 1."""
-    column = table[names.VALUE]
-    if valued:
-        return table.filter(column.is_valid()).combine_chunks()
-    place = table.column_names.index(names.VALUE)
-    return table.set_column(place, names.VALUE, column.fill_null(1.0))
-
-
-def _check(events: Survey, users: Survey | None, config: SplitConfig) -> None:
-    untimed = events.rows - int(events.counts.sum())
-    if untimed and (config.protocol != SplitProtocol.COLD_USERS or untimed < events.rows):
-        raise ValueError(
-            f"{untimed:,} of {events.rows:,} events have no time, but a history by the protocol "
-            f"{config.protocol!r} needs the times of all; give each event one, or leave it out."
-        )
-    event_columns = {*_EVENTS, *events.kinds}
-    both = sorted(event_columns & set(users.kinds)) if users is not None else []
-    if both:
-        raise ValueError(
-            f"The users have a column `{both[0]}`, but so have the events, and both would stand in "
-            f"one example; rename it: data.users.columns."
-        )
-
-
-def _divided(table: pa.Table, partitions: int, name: str) -> Iterator[tuple[int, pa.Table]]:
-    if partitions == 1:
-        yield 0, table
-        return
-    coded = table[names.USER_ID].combine_chunks().dictionary_encode()
-    partition = np.array([_hash(user, "") % partitions for user in coded.dictionary.to_pylist()])
-    if not len(partition):
-        return
-    row_partition = partition[coded.indices.to_numpy()]
-    order = np.argsort(row_partition, kind="stable")
-    ends = np.cumsum(np.bincount(row_partition, minlength=partitions))
-    ordered = table.take(pa.array(order))
-    for number, end in enumerate(ends):
-        start = ends[number - 1] if number else 0
-        if end > start:
-            yield number, ordered.slice(start, end - start)
-
-
-def _hash(token: str, key: str) -> int:
-    """64 bits that no process, version or platform changes, unlike Python's own hash."""
-    digest = hashlib.blake2b(token.encode(), digest_size=8, key=key.encode()).digest()
-    return int.from_bytes(digest, "little")
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def _unpacked(packed: bytes) -> pa.Table:
-    return pa.ipc.open_stream(packed).read_all()
-
-
-def _joined(packed: Sequence[bytes], kinds: Mapping[str, Kind]) -> pa.Table:
-    """One table of all; columns whose type we do not decide as lists of the type agreed on."""
-    tables = []
-    for part in map(_unpacked, packed):
-        for place, field in enumerate(part.schema):
-            if field.name in kinds:
-                kind = pa.list_(_TYPES[kinds[field.name].base][0])
-                part = part.set_column(place, field.name, part[field.name].cast(kind, safe=False))
-        tables.append(part)
-    return pa.concat_tables(tables, promote_options="default").combine_chunks()
-
-
-def _unique(table: pa.Table, name: str) -> pa.Table:
-    """By id; of rows with one id, one stays, the same whatever order they came in."""
-    key = _KEYS[name]
-    table = table.sort_by(key).combine_chunks()
-    ids = table[key].to_numpy(zero_copy_only=False)
-    twice = np.zeros(len(ids), bool)
-    twice[1:] = ids[1:] == ids[:-1]
-    if not twice.any():
-        return table
-    _count_dropped(name, f"repeated {key}", int(twice.sum()))
-    alike = np.flatnonzero(twice | np.append(twice[1:], False))
-    rows = table.take(pa.array(alike)).to_pylist()
-    order = np.arange(len(ids))
-    by_row = sorted(range(len(rows)), key=lambda row: _sortable(rows[row], key))
-    order[alike] = alike[by_row]
-    return table.take(pa.array(order[~twice]))
-
-
-def _sortable(row: Mapping[str, Any], key: str) -> tuple[str, str]:
-    return row[key], json.dumps(row, sort_keys=True, default=str)
-
-
-def _event_columns(
-    data: Interactions,
-    past: Any,
-    rows: np.ndarray,
-    users: pa.Table | None,
-    config: SplitConfig,
-) -> dict[str, pa.Array]:
-    """The columns of some events' examples, a list a row each."""
-    taken = data.events.take(pa.array(rows)).combine_chunks()
-    columns = {name: _as_lists(taken[name]) for name in taken.column_names}
-    columns[names.HISTORY] = _history(data, past, rows, config.history_length)
-    if users is not None:
-        known = pc.index_in(taken[names.USER_ID].combine_chunks(), value_set=users["user_id"])
-        theirs = users.drop_columns(["user_id"]).take(known)
-        columns.update({name: _as_lists(theirs[name]) for name in theirs.column_names})
-    return columns
-
-
-def _history(data: Interactions, past: Any, rows: np.ndarray, length: int) -> pa.Array:
-    stop = past.stop[rows]
-    count = np.minimum(stop - past.start[rows], length)
-    offsets = np.concatenate([[0], np.cumsum(count)])
-    place = np.arange(offsets[-1]) + np.repeat(stop - count - offsets[:-1], count)
-    codes = pa.array(data.item_codes[past.order[place]])
-    items = pa.array(data.item_ids, pa.string()).cast(pa.binary()).take(codes)
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
-
-
-def _as_lists(column: pa.ChunkedArray) -> pa.Array:
-    """A list a row, null where there is nothing, text as bytes: what the encoder takes."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not pa.types.is_list(array.type):
-        present = array.is_valid().to_numpy(zero_copy_only=False)
-        offsets = pa.array(np.concatenate([[0], np.cumsum(present)]), pa.int32())
-        array = pa.ListArray.from_arrays(offsets, array.drop_null(), mask=pa.array(~present))
-    text = pa.types.is_string(array.type.value_type)
-    return array.cast(pa.list_(pa.binary())) if text else array
-
-
-def _prefixed(table: pa.Table, name_of: Callable[[str], str]) -> dict[str, pa.Array]:
-    return {name_of(name): _as_lists(table[name]) for name in table.column_names}
-
-
 def _write_shard(columns: dict[str, pa.Array], folder: str, name: str) -> None:
-    _write_batches([columns], folder, name)
+    _write_shard_batches([columns], folder, name)
 
 
-def _write_batches(batches: Iterable[dict[str, pa.Array]], folder: str, name: str) -> None:
-    """Writes a shard, which appears once it is whole; none if there is no row."""
+def _write_shard_batches(batches: Iterable[dict[str, pa.Array]], folder: str, name: str) -> None:
+    """Writes a shard, which appears when it is complete; none if there are no rows."""
     import tensorflow as tf
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
     encoder = RecordBatchToExamplesEncoder()
-    work = os.path.join(folder, f".{name}.{os.getpid()}")  # a retried worker may write it, too
-    # Level 1 takes a fifth of the time of the default, for a tenth more bytes.
+    work = os.path.join(
+        folder, f".{name}.{os.getpid()}"
+    )  # a retried worker may write the same shard
+    # Level 1 takes a fifth of the default level's time for a tenth more bytes.
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
     writer = None
     try:
@@ -697,26 +428,29 @@ def _write_batches(batches: Iterable[dict[str, pa.Array]], folder: str, name: st
         Path(work).unlink(missing_ok=True)
 
 
-def _write_parquet(packed: Sequence[bytes], survey: Survey, path: str, name: str) -> None:
-    """One table, columns that hold one value a row as values and not as lists."""
+def _write_parquet(packed: Sequence[bytes], survey: RowSurvey, path: str, name: str) -> None:
+    """Writes one table; columns with one value per row become plain columns."""
     if not packed:
         return
-    table = pa.concat_tables(map(_unpacked, packed), promote_options="default")
-    key = names.USER_ID if name == "interactions" else _KEYS[name]
+    table = pa.concat_tables(map(deserialized, packed), promote_options="default")
+    key = names.USER_ID if name == "interactions" else KEYS[name]
     order = [key, names.TIME, names.ITEM_ID, names.VALUE] if name == "interactions" else [key]
     table = table.sort_by([(column, "ascending") for column in order])
     for place, column in enumerate(table.column_names):
         if column in survey.kinds and not survey.kinds[column].many:
-            table = table.set_column(place, column, _scalars(table[column]))
+            table = table.set_column(place, column, first_values(table[column]))
     work = f"{path}.part"
     pq.write_table(table, work)
     os.replace(work, path)
 
 
 def _write_schema(
-    path: str, interactions: Survey, users: Survey | None = None, items: Survey | None = None
+    path: str,
+    interactions: RowSurvey,
+    users: RowSurvey | None = None,
+    items: RowSurvey | None = None,
 ) -> None:
-    kinds = {**_EVENTS, **interactions.kinds}
+    kinds = {**EVENT_COLUMNS, **interactions.kinds}
     for survey, key, name_of in (
         (users, "user_id", names.user_column),
         (items, "item_id", names.item_column),
@@ -726,10 +460,10 @@ def _write_schema(
             kinds.update({name_of(name): kind for name, kind in columns.items()})
     if users is not None:
         kinds.update(users.kinds)
-    # No presence and no shape: a row of one kind has no column of the others.
+    # Without presence and shape: a row of one table lacks the columns of the others.
     schema = schema_pb2.Schema(
         feature=[
-            schema_pb2.Feature(name=name, type=_TYPES[kind.base][1]) for name, kind in kinds.items()
+            schema_pb2.Feature(name=name, type=TYPES[kind.base][1]) for name, kind in kinds.items()
         ]
     )
     with open(f"{path}.part", "w", encoding="utf-8") as file:
@@ -737,12 +471,20 @@ def _write_schema(
     os.replace(f"{path}.part", path)
 
 
+def _unique(table: pa.Table, name: str) -> pa.Table:
+    """Returns the table with one row per id, and counts the removed rows."""
+    table, repeats = without_repeats(table, name)
+    if repeats:
+        _count_dropped(name, f"repeated {KEYS[name]}", repeats)
+    return table
+
+
 def _count_dropped(table: str, reason: str, count: int) -> None:
     beam.metrics.Metrics.counter(_COUNTERS, f"{table}: {reason}").inc(count)
 
 
 def _dropped(result: Any) -> dict[str, int]:
-    """What the workers counted."""
+    """Returns the counts of the workers."""
     found = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(_COUNTERS))
     counts: dict[str, int] = {}
     for counter in found["counters"]:

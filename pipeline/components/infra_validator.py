@@ -1,7 +1,8 @@
-"""InfraValidator: the candidate is loaded and asked by a real server before it goes out.
+"""InfraValidator: loads the candidate in a real server and sends requests before it is pushed.
 
-TFX's own knows Docker and Kubernetes only. By default ours starts the product's local server;
-`server="docker"` is the stock one with TF Serving's image. Both ask with the same requests.
+TFX's own component supports Docker and Kubernetes only. By default, this one starts the package's
+local server; `server="docker"` is the stock component with TF Serving's image. Both send the same
+requests.
 """
 
 from __future__ import annotations
@@ -23,23 +24,24 @@ from tfx.types import standard_component_specs as standard
 from tfx.utils import path_utils, proto_utils
 
 from tfrec_meta.export import signatures as names
-from tfrec_meta.pipeline import config as configs
-from tfrec_meta.pipeline.components import driver
-from tfrec_meta.pipeline.components.server_probe import Refused, try_out
+from tfrec_meta.pipeline import config_values
+from tfrec_meta.pipeline.components.answer_checks import Refused
+from tfrec_meta.pipeline.components.property_driver import PropertyDriver
+from tfrec_meta.pipeline.components.server_probe import probe
 from tfrec_meta.pipeline.config import InfraValidatorConfig
 from tfrec_meta.pipeline.request_rows import as_request, read_types
 
 SPLIT = "test"
-CANDIDATE = "candidate"  # the model's name at TF Serving's image
+CANDIDATE = "candidate"  # the model's name in TF Serving's image
 BLESSED, NOT_BLESSED = "INFRA_BLESSED", "INFRA_NOT_BLESSED"  # the stock executor's files
 
 
 def infra_validator(
     model: types.BaseChannel, examples: types.BaseChannel, config: InfraValidatorConfig
 ) -> base_component.BaseComponent:
-    """Ours, or the stock one with Docker; `outputs["blessing"]` either way.
+    """Returns this package's component, or the stock one for Docker; both output `blessing`.
 
-    The stock one knows no limit of memory, and its limit of time is for loading alone.
+    The stock component has no memory limit, and its time limit applies to loading only.
     """
     if config.server == "local":
         return InfraValidator(model=model, examples=examples, config=config)
@@ -72,7 +74,7 @@ def _image_and_tag(image: str) -> tuple[str, str]:
 
 
 class Executor(base_executor.BaseExecutor):
-    """Tries the candidate out by `trial_serving`."""
+    """Tests the candidate with `server_probe`."""
 
     def Do(
         self,
@@ -80,20 +82,20 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the blessing as the stock executor does, and `reason` in words.
+        """Writes the blessing in the format of the stock executor, and the reason in words.
 
-        A refusal raises nothing: the Pusher then does not push.
+        A refusal raises no exception: the Pusher then does not push.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        config = configs.from_json(InfraValidatorConfig, exec_properties["config"])
+        config = config_values.from_json(InfraValidatorConfig, exec_properties["config"])
         saved_model = _saved_model(input_dict)
         samples = _requests(input_dict, config.requests)
         try:
-            answered = try_out(saved_model, samples, config.seconds, config.memory_mb)
+            answered = probe(saved_model, samples, config.seconds, config.memory_mb)
         except Refused as refusal:
             blessed, reason = 0, f"Refused: {refusal}."
         else:
-            blessed, reason = 1, f"It loads, and answered {answered} requests."
+            blessed, reason = 1, f"It loads and answered {answered} requests."
         logging.info("InfraValidator: %s", reason)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         folder = Path(blessing.uri)
@@ -104,10 +106,11 @@ class Executor(base_executor.BaseExecutor):
 
 
 class DockerExecutor(stock.Executor):
-    """The stock one, with requests of ours.
+    """The stock executor, with this package's requests.
 
-    Its own are rows as they are, of which our signatures would refuse whole numbers; and it makes
-    them only for inputs whose rank the SavedModel fixes, which ours check in the graph instead.
+    The stock executor sends rows unchanged, with integers that the signatures refuse; and it builds
+    requests only for inputs whose rank the SavedModel fixes, while our signatures check the rank in
+    the graph.
     """
 
     def Do(
@@ -116,15 +119,16 @@ class DockerExecutor(stock.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """See the base class."""
-        told = dict(exec_properties)
+        """Runs the stock executor."""
+        properties = dict(exec_properties)
         spec = infra_validator_pb2.RequestSpec()
-        proto_utils.json_to_proto(told.pop(standard.REQUEST_SPEC_KEY), spec)  # so it makes none
-        self._asked = [_predict(row) for row in _requests(input_dict, spec.num_examples)]
-        super().Do(input_dict, output_dict, told)
+        # Without the key the stock executor builds no requests.
+        proto_utils.json_to_proto(properties.pop(standard.REQUEST_SPEC_KEY), spec)
+        self._samples = [_predict(row) for row in _requests(input_dict, spec.num_examples)]
+        super().Do(input_dict, output_dict, properties)
 
     def _ValidateWithRetry(self, *, requests: list[Any], **further: Any) -> bool:
-        return super()._ValidateWithRetry(requests=[*requests, *self._asked], **further)
+        return super()._ValidateWithRetry(requests=[*requests, *self._samples], **further)
 
 
 def _predict(row: bytes) -> predict_pb2.PredictRequest:
@@ -146,7 +150,7 @@ def _saved_model(inputs: dict[str, list[types.Artifact]]) -> str:
 
 
 def _requests(inputs: dict[str, list[types.Artifact]], count: int) -> list[bytes]:
-    """The first rows of the split, serialised, as the candidate reads them."""
+    """Returns the first rows of the split, serialised, with the types that the candidate reads."""
     split = Path(artifact_utils.get_split_uri(inputs["examples"], SPLIT))
     files = sorted(str(path) for path in split.iterdir() if path.is_file())
     compression = "GZIP" if all(name.endswith(".gz") for name in files) else ""
@@ -155,24 +159,24 @@ def _requests(inputs: dict[str, list[types.Artifact]], count: int) -> list[bytes
     return [as_request(row, reads) for row in itertools.islice(rows, count)]
 
 
-class Driver(driver.Driver):
-    """Adds how many candidates were refused so far: what was refused once is tried again.
+class Driver(PropertyDriver):
+    """Adds the number of refused candidates, so that a refused candidate is tested again.
 
-    A refusal may come from a busy machine, and from the cache it would come for ever.
+    A busy machine may cause a refusal; a cached refusal would last for ever.
     """
 
-    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See the base class."""
+    def further_properties(self, exec_properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the number of refused candidates."""
         with self._mlmd_connection as metadata:
             blessings = metadata.store.get_artifacts_by_type(
                 standard_artifacts.InfraBlessing.TYPE_NAME
             )
-        refused = [one for one in blessings if one.custom_properties["blessed"].int_value == 0]
+        refused = [each for each in blessings if each.custom_properties["blessed"].int_value == 0]
         return {"refused": len(refused)}
 
 
 class InfraValidatorSpec(types.ComponentSpec):
-    """What InfraValidator reads and writes."""
+    """Inputs, outputs and parameters; `config` is an `InfraValidatorConfig` as JSON."""
 
     PARAMETERS = {"config": component_spec.ExecutionParameter(type=str)}
     INPUTS = {
@@ -183,12 +187,14 @@ class InfraValidatorSpec(types.ComponentSpec):
 
 
 class InfraValidator(base_component.BaseComponent):
-    """Serves the candidate locally and asks it.
+    """Serves the candidate locally and sends requests.
 
     Args:
         model: the candidate.
-        examples: of Histories; rows of the split `test` are the sample requests.
+        examples: Examples of Histories; rows of the split `test` are the sample requests.
         config: limits.
+
+    Outputs: `blessing`, the standard InfraBlessing.
     """
 
     SPEC_CLASS = InfraValidatorSpec
@@ -202,7 +208,7 @@ class InfraValidator(base_component.BaseComponent):
             InfraValidatorSpec(
                 model=model,
                 examples=examples,
-                config=configs.as_json(config),
+                config=config_values.as_json(config),
                 blessing=types.Channel(type=standard_artifacts.InfraBlessing),
             )
         )

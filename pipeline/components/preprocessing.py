@@ -1,7 +1,7 @@
 """Transform, with the FeatureSpec as its `preprocessing_fn`.
 
-TFX's own component and executor, which learn of two further inputs: the graph whose vocabularies
-are to be grown, and the catalogue to infer features from where none are declared.
+These are TFX's component and executor with two further inputs: the graph whose vocabularies grow,
+and the catalogue to infer features from if none are declared.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from tfx.proto import transform_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils, proto_utils
 
-from tfrec_meta import (
-    __version__,
-)
+from tfrec_meta import __version__
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features import transform as features
-from tfrec_meta.pipeline.artifacts import Catalogue
-from tfrec_meta.pipeline.config import VERSION
+from tfrec_meta.pipeline.artifacts import CatalogueTables
+from tfrec_meta.pipeline.config_values import VERSION
 
 PREPROCESSING_FN = f"{__name__}.preprocessing_fn"
 
@@ -37,12 +35,12 @@ _ANALYSED = ("train", *features.TABLE_SPLITS)
 def preprocessing_fn(
     inputs: Mapping[str, tf.SparseTensor], custom_config: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
-    """What TensorFlow Transform calls.
+    """Encodes the columns; TensorFlow Transform calls it.
 
     Args:
-        inputs: the columns of the Histories examples.
-        custom_config: `declaration`, as `FeatureSpec.declaration` gives it, and `earlier`, the
-            folder of an earlier Transform graph, or None.
+        inputs: the columns of the examples of Histories.
+        custom_config: `declaration`, see `FeatureSpec.declaration`, and `earlier`, the folder of an
+            earlier Transform graph, or None.
     """
     spec = FeatureSpec.declared(custom_config["declaration"])
     if custom_config.get("earlier"):
@@ -51,12 +49,12 @@ def preprocessing_fn(
 
 
 class TransformSpec(types.ComponentSpec):
-    """TFX's, with the two further inputs."""
+    """TFX's specification with the two further inputs."""
 
     PARAMETERS = standard_component_specs.TransformSpec.PARAMETERS
     INPUTS = {
         **standard_component_specs.TransformSpec.INPUTS,
-        "catalogue": component_spec.ChannelParameter(type=Catalogue, optional=True),
+        "catalogue": component_spec.ChannelParameter(type=CatalogueTables, optional=True),
         "earlier": component_spec.ChannelParameter(
             type=standard_artifacts.TransformGraph, optional=True
         ),
@@ -65,7 +63,7 @@ class TransformSpec(types.ComponentSpec):
 
 
 class Executor(executor.Executor):
-    """TFX's, told which features there are and where earlier vocabularies lie."""
+    """TFX's executor with the declared features and the earlier vocabularies."""
 
     def Do(
         self,
@@ -73,15 +71,15 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes the Transform graph, and examples if there is an output for them.
+        """Writes the Transform graph, and examples if the component has that output.
 
         Raises:
-            ValueError: a declared feature has no column, or one of a type that it can't be made of.
+            ValueError: if a declared feature has no column, or a column of an unsuitable type.
         """
-        asked = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        settings = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         earlier = _uri(input_dict, "earlier")
         config: dict[str, Any] = {
-            "declaration": _declaration(asked, _uri(input_dict, "catalogue"), earlier)
+            "declaration": _declaration(settings, _uri(input_dict, "catalogue"), earlier)
         }
         if earlier is not None:
             config["earlier"] = earlier
@@ -104,16 +102,18 @@ class Executor(executor.Executor):
 
 
 class Transform(base_beam_component.BaseBeamComponent):
-    """Fits the FeatureSpec on train, users and items; `features.transform.spec_of` reads it back.
+    """Fits the FeatureSpec on train, users and items; `features.transform.spec_of` reads it.
 
     Args:
-        examples: of Histories.
-        schema: of Histories.
-        catalogue: of Histories; what features are inferred from where none are declared.
-        earlier: a Transform graph whose tokens keep their rows and whose numbers their statistics.
+        examples: Examples of Histories.
+        schema: Schema of Histories.
+        catalogue: CatalogueTables of Histories, from which features are inferred if none are
+            declared.
+        earlier: a Transform graph whose tokens keep their rows and whose numbers keep their
+            statistics.
         features: a `FeatureSpec.declaration()`; None infers one.
-        history_length: what is encoded of the history; it goes over that of `features`.
-        materialize: whether all splits are written encoded.
+        history_length: length of the encoded history; it overrides that of `features`.
+        materialize: whether to write all splits encoded.
 
     Outputs: `transform_graph`, and `transformed_examples` if materialised.
     """
@@ -137,7 +137,7 @@ class Transform(base_beam_component.BaseBeamComponent):
             transformed = types.Channel(type=standard_artifacts.Examples)
             transformed.matching_channel_name = "examples"
         super().__init__(
-            # Not by its name: TFX reloads this module when it looks for the function in it.
+            # Through self: TFX reloads this module to find the function, which renames the class.
             spec=self.SPEC_CLASS(
                 examples=examples,
                 schema=schema,
@@ -147,8 +147,8 @@ class Transform(base_beam_component.BaseBeamComponent):
                 transformed_examples=transformed,
                 preprocessing_fn=PREPROCESSING_FN,
                 force_tf_compat_v1=0,
-                # Every node's inputs have their statistics already, and a second pass costs more
-                # than all of the analysis.
+                # The inputs have statistics already, and a second pass would take longer than the
+                # complete analysis.
                 disable_statistics=1,
                 custom_config=json_utils.dumps(
                     {
@@ -162,12 +162,12 @@ class Transform(base_beam_component.BaseBeamComponent):
 
 
 def _declaration(
-    asked: Mapping[str, Any], catalogue: str | None, earlier: str | None
+    settings: Mapping[str, Any], catalogue: str | None, earlier: str | None
 ) -> dict[str, Any]:
-    """What was declared, else what the catalogue and the earlier graph suggest."""
-    length = asked["history_length"]
-    if asked["features"] is not None:
-        return {**json.loads(asked["features"]), "history_length": length}
+    """Returns the declared features, or those that catalogue and earlier graph suggest."""
+    length = settings["history_length"]
+    if settings["features"] is not None:
+        return {**json.loads(settings["features"]), "history_length": length}
     users = _table(catalogue, "users.parquet")
     items = _table(catalogue, "items.parquet")
     before = None if earlier is None else features.spec_of(earlier)

@@ -1,7 +1,7 @@
-"""Pusher: a model that both gates blessed becomes the next served version, whole or not at all.
+"""Pusher: publishes a model that both gates blessed as the next served version, atomically.
 
-The stock Pusher copies file by file into the version's folder, so that a kill leaves half a version
-there, and pushes a model again that is already served.
+The stock Pusher copies file by file into the version's folder, so that a kill leaves an incomplete
+version, and it pushes a model again that is served already.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
-from tfrec_meta.pipeline.components import driver
+from tfrec_meta.pipeline.components.property_driver import PropertyDriver
 from tfrec_meta.pipeline.serving_folder import Pushed, digest, newest_version, push
 
 RECORD = "push.json"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Pushes, or says why not."""
+    """Pushes the model, or records why not."""
 
     def Do(
         self,
@@ -36,10 +36,10 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """Pushes the model if it is blessed.
 
-        `pushed_model` gets the stock Pusher's custom properties `pushed` (1 or 0),
-        `pushed_destination` and `pushed_version`, and beside them `new_version` (0 where the newest
-        version already was this model) and `reason`, in words. Its folder has the same as
-        `push.json`; the model itself is not copied there a second time.
+        `pushed_model` has the stock Pusher's custom properties `pushed` (1 or 0),
+        `pushed_destination` and `pushed_version`, and in addition `new_version` (0 if the newest
+        version is this model already) and `reason`. Its folder has the same values in `push.json`,
+        but no second copy of the model.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
@@ -47,9 +47,9 @@ class Executor(base_executor.BaseExecutor):
         refusal = _refusal(input_dict)
         pushed = None
         if refusal:
-            left = newest_version(serving)
-            stays = f"version {left} stays served" if left else "nothing is served yet"
-            reason = f"Not pushed: {refusal}; {stays}."
+            newest = newest_version(serving)
+            served = f"version {newest} stays served" if newest else "no version is served yet"
+            reason = f"Not pushed: {refusal}; {served}."
         else:
             model = artifact_utils.get_single_instance(input_dict["model"])
             pushed = push(path_utils.serving_model_path(model.uri), serving)
@@ -59,26 +59,26 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _refusal(inputs: dict[str, list[types.Artifact]]) -> str:
-    """Why the model must not be pushed; "" if it may."""
+    """Returns why the model must not be pushed; "" if it may be pushed."""
     gates = (
         ("model_blessing", "the ranking gate", model_utils.is_model_blessed),
         ("infra_blessing", "InfraValidator", model_utils.is_infra_validated),
     )
-    against = []
+    reasons = []
     for name, gate, is_blessed in gates:
-        # No artifact is no blessing: a gate that failed has said nothing.
+        # A gate that failed has no output, which counts as no blessing.
         found = inputs.get(name) or []
         if not found:
-            against.append(f"{gate} has not judged it")
+            reasons.append(f"{gate} did not evaluate it")
         elif not is_blessed(artifact_utils.get_single_instance(found)):
-            against.append(f"{gate} did not bless it")
-    return " and ".join(against)
+            reasons.append(f"{gate} did not bless it")
+    return " and ".join(reasons)
 
 
 def _pushed_words(pushed: Pushed) -> str:
     if pushed.is_new:
         return f"Pushed as version {pushed.version}."
-    return f"Version {pushed.version}, the newest, already is this model; nothing new is pushed."
+    return f"Version {pushed.version} is this model already; no new version is pushed."
 
 
 def _record(artifact: types.Artifact, pushed: Pushed | None, reason: str) -> None:
@@ -97,18 +97,18 @@ def _record(artifact: types.Artifact, pushed: Pushed | None, reason: str) -> Non
     (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
-class Driver(driver.Driver):
-    """Adds what is served: if that was moved or lost, an earlier push tells nothing."""
+class Driver(PropertyDriver):
+    """Adds the served version and its digest: an earlier push is void if they changed."""
 
-    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See the base class."""
-        newest = newest_version(given["serving"])
-        content = digest(Path(given["serving"]) / str(newest)) if newest else ""
+    def further_properties(self, exec_properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the newest version and its digest."""
+        newest = newest_version(exec_properties["serving"])
+        content = digest(Path(exec_properties["serving"]) / str(newest)) if newest else ""
         return {"served": f"{newest} {content}".strip()}
 
 
 class PusherSpec(types.ComponentSpec):
-    """What the Pusher reads and writes."""
+    """Inputs, outputs and parameters; `serving` is the folder of the served model."""
 
     PARAMETERS = {"serving": component_spec.ExecutionParameter(type=str)}
     INPUTS = {
@@ -126,7 +126,9 @@ class Pusher(base_component.BaseComponent):
         model: the candidate.
         model_blessing: of the ranking gate.
         infra_blessing: of InfraValidator.
-        serving: the served model's folder; its versions are `<serving>/<version>`.
+        serving: folder of the served model; its versions are `<serving>/<version>`.
+
+    Outputs: `pushed_model`, the standard PushedModel.
     """
 
     SPEC_CLASS = PusherSpec

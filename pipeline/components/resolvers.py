@@ -1,7 +1,7 @@
-"""What a run takes from earlier ones.
+"""Resolvers: the artifacts of earlier runs that a run uses.
 
-TFX's cache goes by the ids of input artifacts. A resolver that returned whatever is newest would
-return what the last run made, and so make everything below it run again, for the same data.
+TFX's cache compares the ids of input artifacts. A resolver that returned the newest artifact would
+return an output of the previous run, and every node downstream would run again for the same data.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common import resolver
 
-from tfrec_meta.pipeline.artifacts import SPLIT_BY
+from tfrec_meta.pipeline.artifacts import SPLIT_IDENTITY
 
 
 class LatestFromOtherData(resolver.ResolverStrategy):
-    """The newest artifact that was not made from the current data, or nothing.
+    """Returns the newest artifact that was not made from the current data, or nothing.
 
         Resolver(
             strategy_class=LatestFromOtherData,
@@ -27,15 +27,15 @@ class LatestFromOtherData(resolver.ResolverStrategy):
             accepted=Channel(type=AcceptedData),
         ).with_id("LastAccepted")
 
-    Of the inputs, `candidate` is chosen from; all others are the current data. An artifact is made
-    from the current data if the execution that made it had all of the current artifacts among its
-    inputs (if some only, then another table has changed, and the artifact is earlier state for that
-    one). Inputs of inputs don't count: what was accepted in the second run was held to what the
-    first one accepted, but is not made of it. So the same data resolve to the same artifact however
-    often they are run, until other data have come in between.
+    The input `candidate` has the candidates; all other inputs are the current data. An artifact was
+    made from the current data if its execution had all current artifacts among its inputs. (With
+    only some of them, another table has changed, and the artifact is earlier state for that table.)
+    Inputs of inputs do not count: the state that the second run accepted was compared with that of
+    the first, but was not made from it. So the same data always resolves to the same artifact,
+    until a run on other data.
 
     Args:
-        candidate: key of the input to choose from; at most one artifact of it is returned.
+        candidate: key of the input to choose from; at most one of its artifacts is returned.
     """
 
     def __init__(self, candidate: str) -> None:
@@ -46,14 +46,15 @@ class LatestFromOtherData(resolver.ResolverStrategy):
         store: ml_metadata.MetadataStore,
         input_dict: dict[str, list[types.Artifact]],
     ) -> dict[str, list[types.Artifact]]:
-        """Gives back `input_dict` with at most one candidate.
+        """Returns `input_dict` with at most one candidate.
 
         Raises:
-            ValueError: `candidate` is none of the inputs.
+            ValueError: if `candidate` is not an input.
         """
         if self._candidate not in input_dict:
             raise ValueError(
-                f"`candidate`={self._candidate!r}, but the inputs are {', '.join(input_dict)}."
+                f"`candidate`={self._candidate!r} is not an input; use one of "
+                f"{', '.join(input_dict)}."
             )
         current = {
             artifact.id
@@ -67,7 +68,7 @@ class LatestFromOtherData(resolver.ResolverStrategy):
 
 
 class LastPushed(resolver.ResolverStrategy):
-    """The model that was pushed last, the one that is served; or nothing.
+    """Returns the model that was pushed last, which is the served one; or nothing.
 
         Resolver(
             strategy_class=LastPushed,
@@ -77,20 +78,20 @@ class LastPushed(resolver.ResolverStrategy):
             left_out=Channel(type=Model),
         ).with_id("LastBlessed")
 
-    What is pushed was blessed by the ranking gate and by InfraValidator. TFX's own
-    LatestBlessedModelStrategy asks for a ModelBlessing alone: a model that no server could load
-    would be the one that later ones are held to. And it takes the newest model, where an older one
-    may have been blessed and pushed again.
+    A pushed model was blessed by the ranking gate and by InfraValidator. TFX's own
+    LatestBlessedModelStrategy requires a ModelBlessing only: later models would be compared with a
+    model that no server could load. It also returns the newest model, although an older one may
+    have been blessed and pushed again.
 
-    A model whose examples were split otherwise than the current ones is passed over: it may have
-    learnt from what is the test now, as a baseline that no honest model can reach, or as a warm
-    start that hands its knowledge on. `left_out` is the newest of those, where it was pushed later
-    than the one that is given.
+    A model whose examples have another split than the current ones is skipped: its training data
+    may contain current test events, so that it would be an unreachable baseline, or would leak them
+    through a warm start. `left_out` is the newest skipped model if it was pushed after the returned
+    one.
 
     Args:
-        other_data: whether a model that was made from the current examples is passed over, too. So
-            a warm start is the same training however often the same data are run; one from the
-            model that is served would go on and on.
+        other_data: whether to skip a model that was made from the current examples too. A warm
+            start is then the same training in every run on the same data; from the served model it
+            would continue with each run.
     """
 
     def __init__(self, other_data: bool = False) -> None:
@@ -101,10 +102,10 @@ class LastPushed(resolver.ResolverStrategy):
         store: ml_metadata.MetadataStore,
         input_dict: dict[str, list[types.Artifact]],
     ) -> dict[str, list[types.Artifact]]:
-        """Gives back `input_dict` with at most one of each but the examples."""
+        """Returns `input_dict` with at most one artifact per key, except for the examples."""
         examples = input_dict["examples"]
         current = {artifact.id for artifact in examples}
-        split = _split_by(artifact.mlmd_artifact for artifact in examples)
+        split = _split_identities(artifact.mlmd_artifact for artifact in examples)
         models = {
             model.id: model
             for model in _newest_first(input_dict["model"])
@@ -115,23 +116,23 @@ class LastPushed(resolver.ResolverStrategy):
         for pushed in _newest_first(input_dict["pushed_model"]):
             if pushed.get_int_custom_property("pushed") != 1:
                 continue
-            for model in _taken(store, pushed.id) & models.keys():
-                learnt_from = store.get_artifacts_by_id(sorted(_taken(store, model)))
-                if _split_by(learnt_from) == split:
+            for model in _inputs_of(store, pushed.id) & models.keys():
+                sources = store.get_artifacts_by_id(sorted(_inputs_of(store, model)))
+                if _split_identities(sources) == split:
                     return {**found, "model": [models[model]], "pushed_model": [pushed]}
                 found["left_out"] = found["left_out"] or [models[model]]
         if self._other_data and found["left_out"]:
             logging.warning(
-                "No warm start: the model that was pushed last learnt from rows that were split "
-                "otherwise, and may have seen what is the test now."
+                "No warm start: the model that was pushed last was trained on another split, so it "
+                "may have seen events of this test split."
             )
         return found
 
 
 class LatestOrNothing(resolver.ResolverStrategy):
-    """The newest artifact of each channel; nothing where there is none.
+    """Returns the newest artifact of each channel, or nothing.
 
-    TFX's own LatestArtifactStrategy fails where there is none.
+    TFX's own LatestArtifactStrategy fails if there is none.
     """
 
     def resolve_artifacts(
@@ -139,46 +140,46 @@ class LatestOrNothing(resolver.ResolverStrategy):
         store: ml_metadata.MetadataStore,
         input_dict: dict[str, list[types.Artifact]],
     ) -> dict[str, list[types.Artifact]]:
-        """Gives back `input_dict` with at most one artifact for each key."""
+        """Returns `input_dict` with at most one artifact per key."""
         return {key: _newest_first(artifacts)[:1] for key, artifacts in input_dict.items()}
 
 
 def _newest_first(artifacts: Sequence[types.Artifact]) -> list[types.Artifact]:
     live = metadata_store_pb2.Artifact.LIVE
-    there = (artifact for artifact in artifacts if artifact.mlmd_artifact.state == live)
-    return sorted(there, key=lambda artifact: artifact.id, reverse=True)
+    existing = (artifact for artifact in artifacts if artifact.mlmd_artifact.state == live)
+    return sorted(existing, key=lambda artifact: artifact.id, reverse=True)
 
 
 def _made_from(store: ml_metadata.MetadataStore, artifact: int, current: set[int]) -> bool:
-    """Whether an execution that gave `artifact` took all of `current`."""
-    inputs = _taken_by_maker(store, artifact).values()
-    return bool(current) and any(current <= taken for taken in inputs)
+    """Returns whether an execution with output `artifact` had all of `current` as inputs."""
+    inputs = _inputs_by_execution(store, artifact).values()
+    return bool(current) and any(current <= each for each in inputs)
 
 
-def _split_by(artifacts: Iterable[metadata_store_pb2.Artifact]) -> set[str]:
-    """By what the examples among them were split."""
+def _split_identities(artifacts: Iterable[metadata_store_pb2.Artifact]) -> set[str]:
+    """Returns the split identities of the examples among the artifacts."""
     return {
-        artifact.custom_properties[SPLIT_BY].string_value
+        artifact.custom_properties[SPLIT_IDENTITY].string_value
         for artifact in artifacts
-        if SPLIT_BY in artifact.custom_properties
+        if SPLIT_IDENTITY in artifact.custom_properties
     }
 
 
-def _taken(store: ml_metadata.MetadataStore, artifact: int) -> set[int]:
-    """The inputs of all executions that gave `artifact`."""
-    return set().union(*_taken_by_maker(store, artifact).values())
+def _inputs_of(store: ml_metadata.MetadataStore, artifact: int) -> set[int]:
+    """Returns the inputs of all executions with output `artifact`."""
+    return set().union(*_inputs_by_execution(store, artifact).values())
 
 
-def _taken_by_maker(store: ml_metadata.MetadataStore, artifact: int) -> dict[int, set[int]]:
-    """Of each execution that gave `artifact`, the inputs."""
+def _inputs_by_execution(store: ml_metadata.MetadataStore, artifact: int) -> dict[int, set[int]]:
+    """Returns the inputs of each execution with output `artifact`."""
     event_type = metadata_store_pb2.Event
-    makers = [
+    executions = [
         event.execution_id
         for event in store.get_events_by_artifact_ids([artifact])
         if event.type in (event_type.OUTPUT, event_type.DECLARED_OUTPUT)
     ]
-    taken: dict[int, set[int]] = {maker: set() for maker in makers}
-    for event in store.get_events_by_execution_ids(makers):
+    inputs: dict[int, set[int]] = {execution: set() for execution in executions}
+    for event in store.get_events_by_execution_ids(executions):
         if event.type in (event_type.INPUT, event_type.DECLARED_INPUT):
-            taken[event.execution_id].add(event.artifact_id)
-    return taken
+            inputs[event.execution_id].add(event.artifact_id)
+    return inputs

@@ -1,6 +1,6 @@
-"""What the tables have to look like: curated, or last accepted; only a first run infers it.
+"""The schemas of the tables: curated, or last accepted; only the first run infers them.
 
-Never is a schema inferred from data that are then judged by it, once there is anything else.
+Once there is another schema, no schema is inferred from the data that is validated by it.
 """
 
 from __future__ import annotations
@@ -21,30 +21,29 @@ from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from tfrec_meta import (
-    __version__,
-)
+from tfrec_meta import __version__
 from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.components import driver
-from tfrec_meta.pipeline.config import VERSION, DataConfig
+from tfrec_meta.pipeline.components.property_driver import PropertyDriver
+from tfrec_meta.pipeline.config import DataConfig
+from tfrec_meta.pipeline.config_values import VERSION
 from tfrec_meta.pipeline.tables import IDS
 
 SCHEMA_FILE = "schema.pbtxt"
 
-# An inferred domain is closed only where a value has so many rows that a new one is a surprise.
+# An inferred domain is closed only if each value has so many rows that a new one is unlikely.
 _LARGEST_DOMAIN = 100
-_ROWS_A_VALUE = 10
+_ROWS_PER_VALUE = 10
 
 _Channel = component_spec.ChannelParameter
 _Parameter = component_spec.ExecutionParameter
 
 
 class SchemasSpec(types.ComponentSpec):
-    """What `Schemas` takes and gives.
+    """Inputs, outputs and parameters.
 
     `columns` is JSON, {table: {"named": ..., "lists": ...}}: the columns that the config names, and
-    those whose cells are split. `folder` has the curated schemas, "" if there are none; the driver
-    adds `digest`, of what is in it.
+    those whose cells are split. `folder` has the curated schemas; it is "" if there are none. The
+    driver adds `digest`, the digest of the folder's content.
     """
 
     PARAMETERS = {"columns": _Parameter(type=str), "folder": _Parameter(type=str)}
@@ -61,16 +60,16 @@ class SchemasSpec(types.ComponentSpec):
     }
 
 
-class Driver(driver.Driver):
-    """Adds `digest`, of the curated folder's content: an edit there is something new."""
+class Driver(PropertyDriver):
+    """Adds `digest`, the digest of the curated folder, so that the cache notices edits."""
 
-    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See the base class."""
-        return {"digest": _digest(given["folder"])}
+    def further_properties(self, exec_properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the digest."""
+        return {"digest": _digest(exec_properties["folder"])}
 
 
 class Executor(base_executor.BaseExecutor):
-    """Copies or infers each table's schema."""
+    """Copies or infers the schema of each table."""
 
     def Do(
         self,
@@ -78,12 +77,12 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Writes `schema.pbtxt` for each table that has statistics.
+        """Writes `schema.pbtxt` for each table with statistics.
 
         Raises:
-            FileNotFoundError: the curated folder, or a table's file in it, is not there.
-            ValueError: a curated file is no schema or lacks an id column; or a column that the
-                config names is not in the data that a schema is to be inferred from.
+            FileNotFoundError: if the curated folder or a table's file in it does not exist.
+            ValueError: if a curated file is not a schema or lacks an id column; or if a configured
+                column is missing in the data that a schema is inferred from.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         columns = json.loads(exec_properties["columns"])
@@ -108,9 +107,9 @@ class Executor(base_executor.BaseExecutor):
             artifact = artifact_utils.get_single_instance(output_dict[table])
             if inferred:
                 logging.warning(
-                    "The schema of %s is inferred from the data at hand, since none was accepted "
-                    "before and data.schemas is not set: whatever is wrong in this data counts as "
-                    "right from now on. Look at %s.",
+                    "The schema of %s was inferred from this data, since no earlier one was "
+                    "accepted and data.schemas is not set. Errors in this data would be accepted "
+                    "from now on: check %s.",
                     table,
                     Path(artifact.uri, SCHEMA_FILE),
                 )
@@ -119,15 +118,16 @@ class Executor(base_executor.BaseExecutor):
 
 
 class Schemas(base_component.BaseComponent):
-    """Chooses each table's schema.
+    """Chooses the schema of each table.
 
     Args:
-        config: of the data; a relative `schemas` is relative to the working directory of now.
-        statistics: of each table, by its name, from StatisticsGen.
-        accepted: what was last accepted of other data; may be empty when the pipeline runs.
+        config: of the data; a relative `schemas` is relative to the current working directory.
+        statistics: ExampleStatistics by table, from StatisticsGen.
+        accepted: the AcceptedData of the last run on other data; may be empty when the pipeline
+            runs.
 
-    Outputs: `interactions`, `users`, `items`: a Schema each, as far as there are statistics; its
-    custom property `inferred` is 1 if it was.
+    Outputs: `interactions`, `users`, `items`: a Schema for each table with statistics. Its custom
+    property `inferred` is 1 if it was inferred.
     """
 
     SPEC_CLASS = SchemasSpec
@@ -161,32 +161,32 @@ def infer(
     named: Mapping[str, str],
     lists: Sequence[str],
 ) -> schema_pb2.Schema:
-    """A schema that the given data fit, but for ids, times and values of a wrong type.
+    """Returns a schema that the data matches, except for wrong types of ids, times and values.
 
-    Ids are needed in every row; other columns have to be there, but a cell may be empty. Domains
-    are closed only for text of few values, each of them frequent.
+    Ids are required in every row; other columns must exist, but may have empty cells. Domains are
+    closed only for text with few values, each of them frequent.
 
     Args:
-        table: whose it is.
+        table: name of the table.
         statistics: of each split.
-        named: our name -> the file's, of columns that the config names.
+        named: this pipeline's column name -> the file's, for the columns that the config names.
         lists: columns whose cells are lists.
 
     Raises:
-        ValueError: a column that the config names is not in the data.
+        ValueError: if a column that the config names is missing in the data.
     """
     schema = tfdv.infer_schema(statistics[0], False, _LARGEST_DOMAIN)
     for more in statistics[1:]:
         schema = tfdv.update_schema(schema, more, False, _LARGEST_DOMAIN)
     known = {feature.name for feature in schema.feature}
     for name in IDS[table]:
-        if name not in known:  # in no row: the validation is to say so
+        if name not in known:  # present in no row, which the validation reports
             schema.feature.add(name=name)
     for ours, theirs in named.items():
         if ours not in known and ours not in IDS[table]:
             raise ValueError(
-                f"{table}.{ours}: the data have no column `{theirs}`, or nothing in it, which "
-                f"data.{table}.columns calls `{ours}`; name another, or take it out there."
+                f"{table}.{ours}: the data has no column `{theirs}`, or no values in it, which "
+                f"data.{table}.columns maps to `{ours}`; name another column or remove it there."
             )
     found = {
         feature.path.step[0]: feature
@@ -202,41 +202,41 @@ def infer(
 
 
 def curated(folder: Path, table: str) -> schema_pb2.Schema:
-    """The schema that people keep for a table.
+    """Returns the curated schema of a table.
 
     Raises:
-        FileNotFoundError: the folder or the file is not there.
-        ValueError: the file is no schema, or lacks an id column.
+        FileNotFoundError: if the folder or the file does not exist.
+        ValueError: if the file is not a schema, or lacks an id column.
     """
     path = folder / f"{table}.pbtxt"
     if not path.is_file():
-        what = f"holds no {path.name}" if folder.is_dir() else "is no folder"
+        what = f"has no {path.name}" if folder.is_dir() else "is not a folder"
         raise FileNotFoundError(
             f"data.schemas={str(folder)!r} {what}; every table needs its curated schema there. "
-            "Begin with the one that a run without data.schemas infers."
+            "Start with the one that a run without data.schemas infers."
         )
     schema = read_schema(path)
     names = [feature.name for feature in schema.feature]
     for name in IDS[table]:
         if name not in names:
-            raise ValueError(f"{path} says nothing of `{name}`, which {table} need; add it.")
+            raise ValueError(f"{path} has no `{name}`, which {table} need; add it.")
     return schema
 
 
 def read_schema(path: Path) -> schema_pb2.Schema:
-    """Reads a text protocol buffer.
+    """Reads a schema in the text format of protocol buffers.
 
     Raises:
-        ValueError: it is no schema.
+        ValueError: if the file is not a schema.
     """
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no schema: {error}. Mend the file.") from error
+        raise ValueError(f"{path} is not a schema: {error}. Fix the file.") from error
 
 
 def write_schema(schema: schema_pb2.Schema, path: Path) -> None:
-    """Writes a text protocol buffer."""
+    """Writes a schema in the text format of protocol buffers."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text_format.MessageToString(schema), encoding="utf-8")
 
@@ -244,7 +244,7 @@ def write_schema(schema: schema_pb2.Schema, path: Path) -> None:
 def load_statistics(
     artifact: types.Artifact,
 ) -> dict[str, statistics_pb2.DatasetFeatureStatisticsList]:
-    """The statistics of each split."""
+    """Returns the statistics of each split."""
     splits = artifact_utils.decode_split_names(artifact.split_names)
     return {
         split: stats_artifact_utils.load_statistics(artifact, split).proto() for split in splits
@@ -254,7 +254,7 @@ def load_statistics(
 def common_statistics(
     found: statistics_pb2.FeatureNameStatistics,
 ) -> statistics_pb2.CommonStatistics:
-    """What is counted of a feature of whatever type; nothing if it has no value at all."""
+    """Returns the counts of a feature of any type; empty ones if it has no values."""
     stats = found.WhichOneof("stats")
     return getattr(found, stats).common_stats if stats else statistics_pb2.CommonStatistics()
 
@@ -287,11 +287,11 @@ def _loosen(
 def _is_closed(found: statistics_pb2.FeatureNameStatistics | None) -> bool:
     if found is None or not found.string_stats.unique:
         return False
-    return common_statistics(found).num_non_missing >= _ROWS_A_VALUE * found.string_stats.unique
+    return common_statistics(found).num_non_missing >= _ROWS_PER_VALUE * found.string_stats.unique
 
 
 def _digest(folder: str) -> str:
-    """Of the names and contents of the schemas in a folder; "" where there is none."""
+    """Returns the digest of the names and contents of the schemas in a folder; "" without one."""
     if not folder:
         return ""
     total = hashlib.sha256()

@@ -1,13 +1,12 @@
-"""A candidate is served and asked, in a process of its own, before it goes out.
+"""Tests a candidate in a server, in a process of its own, before it is pushed.
 
-The product's local server loads it as TF Serving would; the warm-up requests and sample requests go
-over gRPC, and the answers are looked at. Whatever happens, the process is gone at the end.
+This package's local server loads the candidate as TF Serving would. Its warm-up requests and sample
+requests are sent over gRPC, and the answers are checked. The process is always ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
 import signal
@@ -21,58 +20,58 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from tfrec_meta.export import signatures as names
+from tfrec_meta.pipeline.components.answer_checks import (
+    Refused,
+    check_answer,
+    error_text,
+    read_catalogue,
+)
 from tfrec_meta.serving import Client
 from tfrec_meta.serving.protocol import names as protocol
 from tfrec_meta.serving.protocol import tensors
 from tfrec_meta.serving.protocol.errors import ServingError
 
 _NAME = "candidate"
-_LOOK = 0.05  # seconds between two looks at memory and clock
-# The server ends when its parent does, even by SIGKILL: its standard input is then closed.
+_INTERVAL = 0.05  # seconds between two checks of memory and time
+# The server ends with its parent, even after SIGKILL: its standard input closes.
 _SERVE = """
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
-from tfrec_meta.serving.server import serve
+from tfrec_meta.serving.server.server import serve
 serve(sys.argv[1], port=0)
 """
 COMMAND = (sys.executable, "-c", _SERVE)
 
 
-class Refused(Exception):
-    """Why the candidate must not go out."""
-
-
-def try_out(
+def probe(
     model: Path | str,
     examples: Sequence[bytes],
     seconds: float,
     memory_mb: int,
     command: Sequence[str] = COMMAND,
 ) -> int:
-    """Serves a SavedModel and asks it.
+    """Serves a SavedModel and sends requests.
 
     Args:
         model: a folder with `saved_model.pb`.
-        examples: serialised tf.Examples: the sample requests.
-        seconds: for loading and answering together.
-        memory_mb: of the server's process (its resident memory).
-        command: that serves the base folder given as its last argument and prints
-            `listening on HOST:PORT` once it answers.
+        examples: serialised tf.Examples for the sample requests.
+        seconds: time limit for loading and answering together.
+        memory_mb: limit of the resident memory of the server's process.
+        command: command that serves the base folder given as its last argument, and prints
+            `listening on HOST:PORT` when it accepts requests.
 
     Returns:
-        How many requests were answered well.
+        The number of valid answers.
 
     Raises:
-        Refused: in words, if it does not load, does not answer in time, needs too much memory, or
-            answers nonsense.
+        Refused: if the model does not load, does not answer in time, needs too much memory, or
+        returns
+            an invalid answer.
     """
     deadline = time.monotonic() + seconds
     model = Path(model)
@@ -80,15 +79,17 @@ def try_out(
         raise Refused("it has no saved_model.pb")
     with tempfile.TemporaryDirectory(prefix="tfrec-meta-trial-") as folder:
         base = Path(folder) / _NAME
-        # The server loads nothing from outside its base folder, so a link to it won't do.
+        # The server loads no files outside its base folder, so the folder itself can't be a link.
         shutil.copytree(model, base / "1", copy_function=_link_or_copy)
         log = Path(folder) / "log"
         with _Server([*command, str(base)], log, seconds, deadline, memory_mb) as server:
             try:
-                return _ask(server.address(), model, examples, deadline)
+                return _send_requests(server.address(), model, examples, deadline)
             except (ServingError, grpc.RpcError) as error:
-                # The guard knows better why the line went dead.
-                raise Refused(server.killed or f"it does not answer: {_said(error)}") from error
+                # If the guard ended the server, its reason is the cause.
+                raise Refused(
+                    server.killed or f"it does not answer: {error_text(error)}"
+                ) from error
             except Refused:
                 if server.killed:
                     raise Refused(server.killed) from None
@@ -102,15 +103,11 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _said(error: Exception) -> str:
-    return " ".join(str(getattr(error, "details", lambda: error)() or error).split())
-
-
 class _Server:
-    """A server's process, which a guard ends when time is up or memory runs out.
+    """The process of a server; a guard ends it when it exceeds its time or memory.
 
     Attributes:
-        killed: why the guard ended it; "" if it didn't.
+        killed: why the guard ended it; "" if it did not.
     """
 
     def __init__(
@@ -132,7 +129,7 @@ class _Server:
                 stderr=log,
                 text=True,
                 env=environment,
-                start_new_session=True,  # a group of its own, to be ended as a whole
+                start_new_session=True,  # a process group, to be ended together
             )
         self._guard = threading.Thread(target=self._watch, daemon=True)
         self._guard.start()
@@ -149,24 +146,24 @@ class _Server:
                     pipe.close()
 
     def address(self) -> str:
-        """host:port, once it answers.
+        """Returns host:port when the server accepts requests.
 
         Raises:
-            Refused: if it ended, or was ended, before.
+            Refused: if the server ended before.
         """
         for line in self._process.stdout or ():
             if line.startswith("listening on "):
                 self._listens = True
                 return line.split()[-1]
         self._process.wait()
-        raise Refused(self.killed or f"it does not load: {self._last_words()}")
+        raise Refused(self.killed or f"it does not load: {self._last_line()}")
 
     def _watch(self) -> None:
-        while not self._over.wait(_LOOK):
+        while not self._over.wait(_INTERVAL):
             if self._process.poll() is not None:
                 return
             if time.monotonic() > self._deadline:
-                late = "did not answer everything" if self._listens else "did not load"
+                late = "did not answer all requests" if self._listens else "did not load"
                 self.killed = f"it {late} within {self._seconds:g} seconds"
             elif (used := _resident_mb(self._process.pid)) > self._memory_mb:
                 self.killed = f"its server needs {used:,} MB, more than {self._memory_mb:,}"
@@ -175,11 +172,11 @@ class _Server:
                 return
 
     def _kill(self) -> None:
-        # Not waited for yet, so that its id can't be another's.
+        # The process was not waited for yet, so its id is not reused.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = self._log.read_text("utf-8", "replace").strip().splitlines()
         last = lines[-1] if lines else f"its server ended with status {self._process.returncode}"
         _, _, words = last.rpartition("ServerStartError: ")
@@ -189,62 +186,45 @@ class _Server:
 def _resident_mb(process: int) -> int:
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1])
-    except (OSError, IndexError):  # it has just ended
+    except (OSError, IndexError):  # the process has just ended
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
-# What is asked, and what is an answer.
-
-
-def _ask(address: str, model: Path, examples: Sequence[bytes], deadline: float) -> int:
-    """Replays warm-up and samples; the number of requests."""
-    catalogue = _catalogue(model)
+def _send_requests(address: str, model: Path, examples: Sequence[bytes], deadline: float) -> int:
+    """Sends warm-up and sample requests, checks the answers, and returns their number."""
+    catalogue = read_catalogue(model)
     with Client(address, model=_NAME, timeout=_left(deadline)) as client:
         known = client.metadata().signatures
         with _channel(address) as predict:
-            asked = 0
+            answered = 0
             for request in _requests(model, examples, known):
                 request.model_spec.name = _NAME
                 signature = request.model_spec.signature_name
                 if signature not in known:
-                    raise Refused(f"it has no signature `{signature}`, which a request asks for")
+                    raise Refused(f"it has no signature `{signature}`, which a request needs")
                 answer = predict(request, timeout=_left(deadline), wait_for_ready=True)
                 try:
                     outputs = {name: tensors.decode(t) for name, t in answer.outputs.items()}
                 except ValueError as error:
-                    raise Refused(f"`{signature}` can't be understood: {error}") from error
-                _check(signature, request, outputs, catalogue)
-                asked += 1
-    return asked
+                    raise Refused(
+                        f"the answer of `{signature}` can't be decoded: {error}"
+                    ) from error
+                check_answer(signature, request, outputs, catalogue)
+                answered += 1
+    return answered
 
 
 def _left(deadline: float) -> float:
-    """Seconds that a call may take: a little more than is left, so that the guard comes first."""
+    """Returns the remaining seconds and one more, so that the guard acts before the timeout."""
     return max(deadline - time.monotonic(), 0) + 1
-
-
-def _catalogue(model: Path) -> frozenset[bytes] | None:
-    """All ids that may be answered; None where the model doesn't say.
-
-    Raises:
-        Refused: the file says it in a way that can't be read.
-    """
-    path = model / names.EXTRA_ASSETS / names.CATALOGUE
-    if not path.is_file():
-        return None
-    try:
-        items = pq.read_table(path, columns=[names.ITEM_ID])[names.ITEM_ID].cast(pa.string())
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise Refused(f"its {names.CATALOGUE} can't be read: {_said(error)}") from error
-    return frozenset(item.encode() for item in items.drop_null().to_pylist())
 
 
 @contextlib.contextmanager
 def _channel(address: str) -> Iterator[Any]:
     options = [
         *protocol.channel_options(protocol.MAX_MESSAGE_BYTES),
-        ("grpc.enable_http_proxy", 0),  # not meant for this machine
+        ("grpc.enable_http_proxy", 0),  # proxies are not for this machine
     ]
     with grpc.insecure_channel(address, options) as channel:
         yield channel.unary_unary(
@@ -257,7 +237,7 @@ def _channel(address: str) -> Iterator[Any]:
 def _requests(
     model: Path, examples: Sequence[bytes], known: Mapping[str, Any]
 ) -> Iterator[predict_pb2.PredictRequest]:
-    """The warm-up; then all samples at once, and one by one, of each signature that takes them."""
+    """Yields the warm-up requests; then the samples for each signature, together and one by one."""
     path = model / names.EXTRA_ASSETS / names.WARM_UP_REQUESTS
     if path.is_file():
         try:
@@ -266,7 +246,7 @@ def _requests(
                 if entry.WhichOneof("log_type") == "predict_log":
                     yield entry.predict_log.request
         except (DecodeError, tf.errors.OpError) as error:
-            raise Refused(f"its warm-up requests can't be read: {_said(error)}") from error
+            raise Refused(f"its warm-up requests can't be read: {error_text(error)}") from error
     for signature in (names.SERVING_DEFAULT, names.RANK_EXAMPLES):
         if not examples or signature not in known:
             continue
@@ -275,121 +255,3 @@ def _requests(
             request.model_spec.signature_name = signature
             request.inputs[names.EXAMPLES].CopyFrom(tf.make_tensor_proto(list(batch)))
             yield request
-
-
-def _check(
-    signature: str,
-    request: predict_pb2.PredictRequest,
-    outputs: Mapping[str, np.ndarray],
-    catalogue: frozenset[bytes] | None,
-) -> None:
-    """Raises Refused for an answer that no client could use."""
-    rows = _row_count(signature, request)
-    for name, array in outputs.items():
-        if array.ndim == 0 or len(array) != rows:
-            raise Refused(
-                f"`{signature}` answers {rows} rows with `{name}` of shape {list(array.shape)}"
-            )
-    if names.SCORE in outputs:
-        score = outputs[names.SCORE]
-        if score.dtype.kind != "f":
-            raise Refused(f"`{signature}` answers with scores of type {score.dtype}")
-        blank = _blanks(signature, request, outputs, score)
-        # Past a row's own `k`, and for blank candidates, the contract has -inf.
-        if not np.isfinite(score[~blank]).all():
-            bad = score[~blank][~np.isfinite(score[~blank])][0]
-            raise Refused(f"`{signature}` answers with a score that is no number: {bad}")
-    if names.ITEM_ID in outputs:
-        _check_lists(signature, request, outputs[names.ITEM_ID], catalogue)
-
-
-def _row_count(signature: str, request: predict_pb2.PredictRequest) -> int:
-    """Rows that the request asks for.
-
-    Raises:
-        Refused: its inputs have none, so that no client could have sent it.
-    """
-    shapes = [tensor.tensor_shape.dim for tensor in request.inputs.values()]
-    if not shapes or not all(shapes):
-        lack = "inputs without rows" if shapes else "no inputs"
-        raise Refused(f"a warm-up request for `{signature}` has {lack}")
-    return max(shape[0].size for shape in shapes)
-
-
-def _blanks(
-    signature: str,
-    request: predict_pb2.PredictRequest,
-    outputs: Mapping[str, np.ndarray],
-    score: np.ndarray,
-) -> np.ndarray:
-    """Bool, shaped as the scores: places where there is no item to score."""
-    items = outputs.get(names.ITEM_ID)
-    if items is None and signature == names.RANK and names.ITEM_ID in request.inputs:
-        items = _input(request, names.ITEM_ID)
-    if items is None:
-        return np.zeros(score.shape, bool)
-    if items.shape != score.shape:
-        raise Refused(
-            f"`{signature}` answers with scores of shape {list(score.shape)} for items of shape "
-            f"{list(items.shape)}"
-        )
-    return items == names.PADDING.encode()
-
-
-def _check_lists(
-    signature: str,
-    request: predict_pb2.PredictRequest,
-    lists: np.ndarray,
-    catalogue: frozenset[bytes] | None,
-) -> None:
-    padding = names.PADDING.encode()
-    if lists.dtype != np.object_:
-        raise Refused(f"`{signature}` answers with items of type {lists.dtype}")
-    # Nothing is left to recommend to a user who met everything.
-    met = _met(request, len(lists))
-    open_rows = [not catalogue or not catalogue <= items for items in met]
-    if any(open_rows) and not (lists[open_rows] != padding).any():
-        raise Refused(f"`{signature}` recommends nothing to anyone")
-    for row in _by_row(lists):
-        items = [item for item in row if item != padding]
-        if len(set(items)) < len(items):
-            raise Refused(f"`{signature}` recommends an item twice in one list")
-        strangers = [] if catalogue is None else [i for i in items if i not in catalogue]
-        if strangers:
-            shown = strangers[0].decode("utf-8", "replace")
-            raise Refused(f"`{signature}` recommends {shown!r}, which its catalogue lacks")
-
-
-def _met(request: predict_pb2.PredictRequest, rows: int) -> list[frozenset[bytes]]:
-    """The items that each row of a request says to have been met already."""
-    met: list[set[bytes]] = [set() for _ in range(rows)]
-    own = [names.HISTORY, names.EXCLUDE]
-    if request.model_spec.signature_name == names.ADAPT:
-        own.append(names.ITEM_ID)  # the support set
-    for name in own:
-        if name in request.inputs:
-            array = _input(request, name)
-            for items, row in zip(met, _by_row(array), strict=False):
-                items.update(row)
-    if names.EXAMPLES in request.inputs:
-        for items, record in zip(met, _input(request, names.EXAMPLES), strict=False):
-            try:
-                features = tf.train.Example.FromString(record).features.feature
-            except DecodeError as error:
-                raise Refused(f"a request's `{names.EXAMPLES}` are no tf.Examples") from error
-            for name in (names.HISTORY, names.EXCLUDE):
-                if name in features:
-                    items.update(features[name].bytes_list.value)
-    return [frozenset(items) for items in met]
-
-
-def _by_row(array: np.ndarray) -> np.ndarray:
-    # By hand, since -1 can't be found for an array without elements.
-    return array.reshape(len(array), math.prod(array.shape[1:]))
-
-
-def _input(request: predict_pb2.PredictRequest, name: str) -> np.ndarray:
-    try:
-        return tensors.decode(request.inputs[name])
-    except ValueError as error:
-        raise Refused(f"a request's `{name}` can't be understood: {error}") from error

@@ -1,7 +1,7 @@
-"""Trainer: the candidate, trained in memory on the rows of Histories, encoded as Transform fitted.
+"""Trainer: trains the candidate in memory on the rows of Histories, encoded as fitted by Transform.
 
-A killed node goes on from its last finished epoch: what it needs for that lies in a work folder
-whose name tells inputs and settings from others, until the node has finished.
+A killed node continues from its last finished epoch: until the node has finished, its checkpoints
+are in a work folder whose name depends on inputs and settings.
 """
 
 from __future__ import annotations
@@ -27,30 +27,32 @@ from tfrec_meta.features.transform import spec_of
 from tfrec_meta.models import load_model
 from tfrec_meta.models.base.contract import WarmStartError, read_config
 from tfrec_meta.pipeline import events, work_folders
-from tfrec_meta.pipeline.artifacts import MODEL, Catalogue
-from tfrec_meta.pipeline.config import PipelineConfig, TrainerConfig, as_json, from_json
+from tfrec_meta.pipeline.artifacts import MODEL, CatalogueTables
+from tfrec_meta.pipeline.config import PipelineConfig, TrainerConfig
+from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.strategy import Strategy
 from tfrec_meta.tuning import StrategySpace
 from tfrec_meta.workflows import train as workflow
 
-STRATEGY = "strategy.json"  # of the model run
+STRATEGY = "strategy.json"  # in the model run
 RUN_FN = f"{__name__}.run_fn"
 
 _log = logging.getLogger(__name__)
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Trains a model on `train_files`, stopping by `eval_files`, and writes it.
+    """Trains a model on `train_files`, with early stopping by `eval_files`, and writes it.
 
-    Beside the SavedModel of `serving_model_dir` it leaves the folder `model`, which
-    `tfrec_meta.load` reads, and in `model_run_dir` the strategy, the curve and TensorBoard's logs.
+    Next to the SavedModel of `serving_model_dir` it writes the folder `model` for
+    `tfrec_meta.load`, and into `model_run_dir` the strategy, the training curve and TensorBoard's
+    logs.
 
     Args:
-        fn_args: TFX's; its `custom_config` holds `trainer` (a TrainerConfig as JSON), `seed`,
-            `name` of the served model, `catalogue` (its folder) and `folder` to work in.
+        fn_args: TFX's arguments. `custom_config` has `trainer` (a TrainerConfig as JSON), `seed`,
+            `name` (of the served model), `catalogue` (its folder) and `folder` (the work folder).
 
     Raises:
-        ValueError: for a strategy or hyperparameters that make no sense, or no events to train on.
+        ValueError: for an invalid strategy or hyperparameters, or no training events.
     """
     settings = fn_args.custom_config
     config = from_json(TrainerConfig, settings["trainer"])
@@ -72,11 +74,11 @@ def run_fn(fn_args: FnArgs) -> None:
     try:
         model = workflow.train(events_to_train, strategy, warm_start=earlier, **options)
     except WarmStartError as error:
-        _log.warning("A cold start: %s", error)
+        _log.warning("Cold start instead of a warm start: %s", error)
         model = workflow.train(events_to_train, strategy, **options)
     serving = Path(fn_args.serving_model_dir)
     model.save(serving.parent / MODEL, overwrite=True)
-    shutil.rmtree(serving, ignore_errors=True)  # of an attempt that was killed
+    shutil.rmtree(serving, ignore_errors=True)  # output of a killed attempt
     write_model(model, serving, settings["name"], export)
     run = Path(fn_args.model_run_dir)
     run.mkdir(parents=True, exist_ok=True)
@@ -91,15 +93,15 @@ def run_fn(fn_args: FnArgs) -> None:
 def chosen_strategy(
     record: Mapping[str, Any], seed: int, hyperparameters: Mapping[str, Any] | None = None
 ) -> Strategy:
-    """The strategy of the config, and over it what a search found.
+    """Returns the strategy of the config, overridden by the result of a search.
 
     Args:
-        record: of the config, for `Strategy.from_dict`.
-        seed: where the record has none.
-        hyperparameters: what TFX's Tuner wrote: `keras_tuner.HyperParameters` as a config.
+        record: strategy of the config, for `Strategy.from_dict`.
+        seed: seed of the training if the record has none.
+        hyperparameters: output of TFX's Tuner: the config of `keras_tuner.HyperParameters`.
 
     Raises:
-        ValueError: for what makes no sense, by name.
+        ValueError: for an invalid setting; the message names it.
     """
     training = {"seed": seed, **record.get("training", {})}
     strategy = Strategy.from_dict({**record, "training": training})
@@ -107,13 +109,15 @@ def chosen_strategy(
         return strategy
     values = hyperparameters["values"]
     if "family" not in values:
-        raise ValueError(f"The hyperparameters name no `family`, only {', '.join(values)}.")
+        raise ValueError(
+            f"The hyperparameters have no `family`, only {', '.join(values)}; use those of Tuner."
+        )
     found = StrategySpace((values["family"],)).strategy_record(values)
     return strategy.with_changes(found)
 
 
 class TrainerSpec(standard.TrainerSpec):
-    """TFX's, with the catalogue, and where to work."""
+    """TFX's specification with the catalogue and the work folder."""
 
     PARAMETERS = {
         **standard.TrainerSpec.PARAMETERS,
@@ -121,12 +125,12 @@ class TrainerSpec(standard.TrainerSpec):
     }
     INPUTS = {
         **standard.TrainerSpec.INPUTS,
-        "catalogue": component_spec.ChannelParameter(type=Catalogue),
+        "catalogue": component_spec.ChannelParameter(type=CatalogueTables),
     }
 
 
 class Executor(executor.GenericExecutor):
-    """TFX's, which tells `run_fn` of the catalogue and of a folder that survives a kill."""
+    """TFX's executor, with the catalogue and a work folder that survives a kill."""
 
     def Do(
         self,
@@ -134,23 +138,23 @@ class Executor(executor.GenericExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """See `run_fn`."""
-        with work_folders.held("training", input_dict, exec_properties) as folder:
-            told = work_folders.told(folder, input_dict, exec_properties)
-            super().Do(input_dict, output_dict, told)
+        """Runs `run_fn`."""
+        with work_folders.locked_folder("training", input_dict, exec_properties) as folder:
+            properties = work_folders.with_paths(folder, input_dict, exec_properties)
+            super().Do(input_dict, output_dict, properties)
 
 
 class Trainer(base_component.BaseComponent):
-    """Trains a strategy on the train split, stopping by the validation split.
+    """Trains a strategy on the train split, with early stopping by the validation split.
 
     Args:
-        examples: of Histories.
-        transform_graph: of Transform; the fitted FeatureSpec.
-        schema: of Histories.
-        catalogue: of Histories.
-        hyperparameters: what a search found; None or an empty channel leaves the config's strategy.
-        base_model: the model to go on from, if the config wants a warm start; may be empty.
-        config: of the pipeline.
+        examples: Examples of Histories.
+        transform_graph: of Transform, with the fitted FeatureSpec.
+        schema: Schema of Histories.
+        catalogue: CatalogueTables of Histories.
+        hyperparameters: result of a search; None or an empty channel uses the config's strategy.
+        base_model: the model to start from if the config has a warm start; may be empty.
+        config: the pipeline's config.
 
     Outputs: `model` (`Format-Serving`, and `model` for `tfrec_meta.load`) and `model_run`.
     """
@@ -169,10 +173,11 @@ class Trainer(base_component.BaseComponent):
         *,
         config: PipelineConfig,
     ) -> None:
-        chosen_strategy(config.trainer.strategy, config.seed)  # a mistake is better told now
+        # Reports invalid settings before the pipeline runs.
+        chosen_strategy(config.trainer.strategy, config.seed)
         read_config(ExportConfig, config.trainer.export)
         super().__init__(
-            # Not by its name: TFX reloads this module when it looks for the function in it.
+            # Through self: TFX reloads this module to find the function, which renames the class.
             spec=self.SPEC_CLASS(
                 examples=examples,
                 transform_graph=transform_graph,
@@ -183,7 +188,7 @@ class Trainer(base_component.BaseComponent):
                 train_args=trainer_pb2.TrainArgs(splits=["train"]),
                 eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
                 run_fn=RUN_FN,
-                work=work_folders.root(config),
+                work=work_folders.work_root(config),
                 custom_config=json_utils.dumps(
                     {
                         "trainer": as_json(config.trainer),

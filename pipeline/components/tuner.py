@@ -1,8 +1,8 @@
-"""Tuner: the search for a strategy, on the rows of Histories, encoded as Transform fitted.
+"""Tuner: the search for a strategy on the rows of Histories, encoded as fitted by Transform.
 
-A killed node goes on with the trials that are left: the study lies in a work folder whose name
-tells inputs and settings from others, until the node has finished. What all runs found is in a
-store that outlives them, so that the next search begins with it.
+A killed node continues with the remaining trials: until the node has finished, the study is in a
+work folder whose name depends on inputs and settings. The results of all runs are in a store, from
+which the next search learns.
 """
 
 from __future__ import annotations
@@ -22,33 +22,34 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.types import standard_component_specs as standard
 from tfx.utils import json_utils
 
-from tfrec_meta.data.protocols import SplitProtocol, ValidationProtocol
+from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline import events, work_folders
-from tfrec_meta.pipeline.artifacts import Catalogue
+from tfrec_meta.pipeline.artifacts import CatalogueTables
 from tfrec_meta.pipeline.components.trainer import chosen_strategy
-from tfrec_meta.pipeline.config import PipelineConfig, TunerConfig, as_json, from_json
+from tfrec_meta.pipeline.config import PipelineConfig, TunerConfig
+from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.tuning import AllTrialsFailed, StrategySpace, StudyStore
 from tfrec_meta.workflows import tune as strategy_search
 
-TRIALS = "trials.json"  # beside TFX's results: what `StrategyTuner.trials` gives
-REPORT = "report.html"  # and the page of the study
+TRIALS = "trials.json"  # next to TFX's results: the records of `StrategyTuner.trials`
+REPORT = "report.html"  # the page of the study
 _log = logging.getLogger(__name__)
 TUNER_FN = f"{__name__}.tuner_fn"
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """A tuner that trains on `train_files` and chooses by `eval_files`.
+    """Returns a tuner that trains on `train_files` and selects by `eval_files`.
 
-    Rows are read, and what is asked of them prepared, once for all trials.
+    The rows are read and prepared once for all trials.
 
     Args:
-        fn_args: TFX's; its `custom_config` holds `tuner` (a TunerConfig as JSON), `strategy` (as
-            JSON: what is not searched), `seed`, `store` (the folder of all studies), `protocol`
-            (of the validation), `catalogue` (its folder) and `folder` of the study.
+        fn_args: TFX's arguments. `custom_config` has `tuner` (a TunerConfig as JSON), `strategy`
+            (JSON: the part that is not searched), `seed`, `store` (folder of all studies),
+            `protocol` (of the validation), `catalogue` (its folder) and `folder` (of the study).
 
     Raises:
-        ValueError: for a space that makes no sense, or validation that nothing can be chosen by.
+        ValueError: for an invalid search space, or validation events that allow no selection.
     """
     settings = fn_args.custom_config
     config = from_json(TunerConfig, settings["tuner"])
@@ -76,7 +77,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
 
 
 class TunerSpec(standard.TunerSpec):
-    """TFX's, with the catalogue, and where to work."""
+    """TFX's specification with the catalogue and the work folder."""
 
     PARAMETERS = {
         **standard.TunerSpec.PARAMETERS,
@@ -84,7 +85,7 @@ class TunerSpec(standard.TunerSpec):
     }
     INPUTS = {
         **standard.TunerSpec.INPUTS,
-        "catalogue": component_spec.ChannelParameter(type=Catalogue),
+        "catalogue": component_spec.ChannelParameter(type=CatalogueTables),
     }
 
 
@@ -97,15 +98,17 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Searches, and writes TFX's results, and `trials.json` and `report.html` beside them.
+        """Searches, and writes TFX's results with `trials.json` and `report.html`.
 
         Raises:
-            AllTrialsFailed: with the cause; the next attempt begins anew.
+            AllTrialsFailed: with the cause; the next attempt starts from the beginning.
         """
-        with work_folders.held("studies", input_dict, exec_properties) as folder:
-            told = work_folders.told(folder, input_dict, exec_properties)
+        with work_folders.locked_folder("studies", input_dict, exec_properties) as folder:
+            properties = work_folders.with_paths(folder, input_dict, exec_properties)
             try:
-                tuner = executor.search(input_dict, told, str(folder), print_tuning_summary=False)
+                tuner = executor.search(
+                    input_dict, properties, str(folder), print_tuning_summary=False
+                )
             except AllTrialsFailed:
                 work_folders.remove(folder)
                 raise
@@ -115,21 +118,21 @@ class Executor(executor.Executor):
             (results / TRIALS).write_text(text, encoding="utf-8")
             try:
                 tuner.report(results / REPORT)
-            except Exception:  # what was found is worth more than its page
-                _log.warning("The page of the study can't be written.", exc_info=True)
+            except Exception:  # a missing page must not fail the node
+                _log.warning("The page of the study was not written.", exc_info=True)
 
 
 class Tuner(base_component.BaseComponent):
-    """Searches for the strategy that does best on the validation split.
+    """Searches for the strategy with the best result on the validation split.
 
     Args:
-        examples: of Histories.
-        transform_graph: of Transform; the fitted FeatureSpec.
-        catalogue: of Histories.
-        config: of the pipeline.
+        examples: Examples of Histories.
+        transform_graph: of Transform, with the fitted FeatureSpec.
+        catalogue: CatalogueTables of Histories.
+        config: the pipeline's config.
 
-    Outputs: `best_hyperparameters` and `tuner_results`, with `trials.json` and `report.html` in the
-    latter.
+    Outputs: `best_hyperparameters` and `tuner_results`; the latter has `trials.json` and
+    `report.html`.
     """
 
     SPEC_CLASS = TunerSpec
@@ -143,11 +146,11 @@ class Tuner(base_component.BaseComponent):
         *,
         config: PipelineConfig,
     ) -> None:
-        # A mistake is better told now than after an hour.
+        # Reports invalid settings before the pipeline runs.
         StrategySpace(config.tuner.families, config.tuner.fixed)
         chosen_strategy(config.trainer.strategy, config.seed)
         super().__init__(
-            # Not by its name: TFX reloads this module when it looks for the function in it.
+            # Through self: TFX reloads this module to find the function, which renames the class.
             spec=self.SPEC_CLASS(
                 examples=examples,
                 transform_graph=transform_graph,
@@ -155,15 +158,15 @@ class Tuner(base_component.BaseComponent):
                 train_args=trainer_pb2.TrainArgs(splits=["train"]),
                 eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
                 tuner_fn=TUNER_FN,
-                work=work_folders.root(config),
+                work=work_folders.work_root(config),
                 custom_config=json_utils.dumps(
                     {
                         "tuner": as_json(config.tuner),
                         "strategy": json.dumps(dict(config.trainer.strategy), sort_keys=True),
                         "seed": config.seed,
-                        # The place alone: what lies there must not count as an input.
+                        # The path only: the content of the store is not an input.
                         "store": str(config.tuner.store or config.folder / "studies"),
-                        "protocol": SplitProtocol(config.split.protocol).validation.value,
+                        "protocol": config.split.protocol.validation.value,
                     }
                 ),
                 best_hyperparameters=types.Channel(type=standard_artifacts.HyperParameters),

@@ -1,74 +1,103 @@
-"""May this model replace what is served? The rules of the ranking gate, and its words.
+"""The rules by which the ranking gate blesses a model, and the sentences that explain them.
 
-Two models and popularity are asked about the same users and held-out events; every item of the
-catalogue is ranked for every user, without the items of the past. Differences are judged by the
-paired bootstrap's interval, on the whole and on slices:
+The candidate, the last blessed model and popularity rank the complete catalogue for the same users
+and held-out events, without the items of the users' past. Differences are assessed by the interval
+of a paired bootstrap, for all users and on slices:
 
-Above popularity. On the whole: the interval of model minus popularity lies above 0. On a slice only
-users of whom the model knows something count, since it answers the others with popularity itself,
-by contract. There the model fails if the interval lies below 0, or if its mean is no higher than
-popularity's although the slice would have shown a gain as large as that on the whole (the
-interval's half-width is less than that gain). Otherwise there are too few users to tell, and the
-slice doesn't block: where a gain can't be seen it could not be seen in the next run either.
+Above popularity. For all users, the interval of model minus popularity must lie above 0. On a
+slice, only users with evidence count, since the model ranks by popularity for the others. There the
+model fails if the interval lies below 0, or if its mean is not above popularity's although the
+slice would have shown a gain as large as that over all users (the half-width of the interval is
+less than that gain). Otherwise the slice has too few users and does not block: a gain that can't be
+detected now could not be detected in the next run either.
 
-Not below the last blessed model. The model fails if the interval of model minus last blessed lies
-below 0, on the whole or on a slice: it is significantly worse.
+Not below the last blessed model. The model fails if the interval of model minus last blessed model
+lies below 0, for all users or on a slice: it is significantly worse.
 
-From very few users nothing is concluded: with n users no sign test is significant if 2 / 2^n is
-above 1 - confidence, and the bootstrap's interval is too narrow there. Values of one column share
-the error: each of m is judged at a confidence of 1 - (1 - confidence) / m.
-
-An item that a model doesn't know is never in its list: a miss, for either model.
+With very few users the result is inconclusive: with n users no sign test is significant if 2 / 2^n
+is above 1 - confidence, and the bootstrap's interval is too narrow. Values of one column share the
+error: each of m values has a confidence level of 1 - (1 - confidence) / m.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import tensorflow as tf
 
 from tfrec_meta.data import Interactions
-from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.evaluation.intervals import paired_difference
-from tfrec_meta.features.held_out import held_out, interaction_matrix, user_queries
 from tfrec_meta.models import Recommender
 from tfrec_meta.pipeline.config import EvaluatorConfig
+from tfrec_meta.pipeline.gates.user_metrics import (
+    ALL_USERS,
+    METRICS,
+    Slice,
+    fewest_users,
+    has_evidence,
+    long_tail_events,
+    metrics_of,
+    metrics_of_popularity,
+    slices_of,
+)
 
-WHOLE, NEW_USERS, LONG_TAIL = "the whole", "new users", "long-tail items"
-POPULARITY, LAST_BLESSED, LEAST = "popularity", "the last blessed model", "the least"
-_METRICS = ("ndcg", "recall")
-_SAID = 4  # reasons in one sentence
+_MAX_REASONS = 4  # in one sentence
 _SHOWN = {"ndcg": "NDCG", "recall": "recall", "auc": "AUC"}
 
-Outcome = Literal["passed", "failed", "open"]
+
+class Reference(enum.StrEnum):
+    """What a candidate is compared with. Reports store the value."""
+
+    POPULARITY = "popularity"
+    LAST_BLESSED = "last_blessed_model"
+    THRESHOLD = "threshold"
+
+    @property
+    def words(self) -> str:
+        """The reference in a sentence."""
+        return _REFERENCES[self]
+
+
+_REFERENCES = {
+    Reference.POPULARITY: "popularity",
+    Reference.LAST_BLESSED: "the last blessed model",
+    Reference.THRESHOLD: "the threshold",
+}
+
+
+class Outcome(enum.StrEnum):
+    """The outcome of a check. Reports store the value."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"  # too few users; does not block the model
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing that was asked of the model.
+    """One comparison of the model.
 
     Attributes:
-        slice: "the whole", "new users", "long-tail items", or "<column>=<value>".
+        slice: "all users", "new users", "long-tail items", or "<column>=<value>".
         metric: such as "ndcg@10".
-        against: "popularity", "the last blessed model", or "the least" (a threshold).
-        users: how many have a value of both.
+        against: the reference.
+        users: number of users with a value for both.
         model: the candidate's mean over them; None without users.
-        other: what it is compared with.
-        difference, low, high: mean of the paired differences and its interval, where it is one.
-        confidence: of the interval.
-        outcome: "passed", "failed", or "open": too few users to tell, which doesn't block.
-        words: the same in words.
+        other: the reference's mean, or the threshold.
+        difference, low, high: mean of the paired differences and its interval; None for a
+            threshold.
+        confidence: confidence level of the interval.
+        outcome: the outcome.
+        words: the result in a sentence, without the final period.
     """
 
     slice: str
     metric: str
-    against: str
+    against: Reference
     users: int
     model: float | None
     other: float | None
@@ -82,7 +111,14 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether the model is blessed, and why."""
+    """Whether the model is blessed, and why.
+
+    Attributes:
+        blessed: whether the model may be pushed.
+        words: the reasons, in a sentence.
+        checks: all comparisons.
+        notes: further remarks for people.
+    """
 
     blessed: bool
     words: str
@@ -90,24 +126,16 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Returns plain values for JSON."""
         return dataclasses.asdict(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Slice:
-    name: str
-    users: np.ndarray  # bool [u]
-    confidence: float
-    only_tail: bool = False
+def unchanged_model() -> Verdict:
+    """Returns the verdict for a candidate that is the last blessed model."""
+    return Verdict(True, "Blessed: this is the last blessed model itself, so nothing is compared.")
 
 
-def the_same_model() -> Verdict:
-    """The candidate is what was blessed last."""
-    return Verdict(True, "Blessed: this is the last blessed model itself, so there is no contest.")
-
-
-def judge(
+def evaluate_candidate(
     model: Recommender,
     baseline: Recommender | None,
     past: Interactions,
@@ -116,60 +144,61 @@ def judge(
     auc: float | None = None,
     seed: int = 42,
 ) -> Verdict:
-    """Compares the model with popularity, with the last blessed one, and with the thresholds.
+    """Compares the model with popularity, with the last blessed model, and with the thresholds.
 
     Args:
         model: the candidate.
-        baseline: the last blessed model; None in a first run.
-        past: what may be known: train and validation events, users and items.
-        test: the events that are to be found.
-        config: thresholds, and what the intervals are made of.
-        auc: of the ranking signature on the whole, as TFMA found it.
-        seed: of the bootstrap.
+        baseline: the last blessed model; None in the first run.
+        past: train and validation events, users and items.
+        test: the held-out events.
+        config: thresholds, slices, and options of the bootstrap.
+        auc: AUC of the ranking signature over all test events, computed by TFMA.
+        seed: seed of the bootstrap.
 
     Raises:
-        ValueError: if `config.slices` names a column that neither users nor events have.
+        ValueError: if `config.slices` has a column that neither users nor events have.
     """
     if not len(test):
-        return _refused("there are no test events to judge it by. Check the split.")
+        return _refused("there are no test events. Check the split.")
     users = test.user_ids
-    slices, notes = _slices(past, test, users, config)
-    tail = _long_tail(past, test, config.long_tail)
+    slices, notes = slices_of(past, test, users, config)
+    tail = long_tail_events(past, test, config.long_tail)
     try:
-        ours = _answers(model, past, test, users, tail, config.k)
-    except ValueError as error:  # NaN scores, above all
-        return _refused(f"it can't be ranked ({error}).")
-    popular = _popularity_answers(model, past, test, users, tail, config.k)
-    last = None if baseline is None else _answers(baseline, past, test, users, tail, config.k)
-    known = _has_evidence(model, past, users)
+        candidate = metrics_of(model, past, test, users, tail, config.k)
+    except ValueError as error:  # mostly NaN scores
+        return _refused(f"its scores can't be ranked ({error}).")
+    popular = metrics_of_popularity(model, past, test, users, tail, config.k)
+    last = None if baseline is None else metrics_of(baseline, past, test, users, tail, config.k)
+    known = has_evidence(model, past, users)
 
     checks: list[Check] = []
-    for metric in _METRICS:
+    for metric in METRICS:
         name, gain = f"{metric}@{config.k}", 0.0
         for part in slices:
-            a = np.where(part.users, ours[metric, part.only_tail], np.nan)
-            pair = _Pair(part, name, POPULARITY, config, seed)
+            a = np.where(part.users, candidate[metric, part.only_tail], np.nan)
+            pair = _Pair(part, name, Reference.POPULARITY, config, seed)
             b = popular[metric, part.only_tail]
-            if part.name == WHOLE:
-                check = pair.compare(a, b, _above_on_the_whole)
+            if part.name == ALL_USERS:
+                check = pair.compare(a, b, _above_for_all_users)
                 gain = check.difference or 0.0
             else:
                 check = pair.compare(np.where(known, a, np.nan), b, _above_on_a_slice(gain))
             checks.append(check)
             if last is not None:
-                pair = _Pair(part, name, LAST_BLESSED, config, seed)
+                pair = _Pair(part, name, Reference.LAST_BLESSED, config, seed)
                 checks.append(pair.compare(a, last[metric, part.only_tail], _not_below))
-        least = getattr(config, f"min_{metric}")
-        if least > 0:
-            mean = float(np.nanmean(ours[metric, False]))
-            checks.append(_threshold(name, mean, least, len(users)))
+        minimum = getattr(config, f"min_{metric}")
+        if minimum > 0:
+            mean = float(np.nanmean(candidate[metric, False]))
+            checks.append(_threshold(name, mean, minimum, len(users)))
     if config.min_auc is not None:
         checks.append(_threshold("auc", math.nan if auc is None else auc, config.min_auc, 0))
-    strangers = int((~known).sum())
-    if strangers:
+    unknown = int((~known).sum())
+    if unknown:
         notes.append(
-            f"Of {strangers:,} of the {len(users):,} test users the model knows nothing; it "
-            "answers them with popularity, and they don't count where a slice is held against it."
+            f"{unknown:,} of the {len(users):,} test users have no history that the model can use. "
+            "It ranks by popularity for them, so the comparisons with popularity on slices leave "
+            "them out."
         )
     return _verdict(checks, notes, baseline is not None)
 
@@ -178,184 +207,20 @@ def _refused(why: str) -> Verdict:
     return Verdict(False, f"Not blessed: {why}")
 
 
-def _verdict(checks: Sequence[Check], notes: Sequence[str], contested: bool) -> Verdict:
-    failed = [check.words for check in checks if check.outcome == "failed"]
+def _verdict(checks: Sequence[Check], notes: Sequence[str], has_baseline: bool) -> Verdict:
+    failed = [check.words for check in checks if check.outcome == Outcome.FAILED]
     if failed:
-        left = len(failed) - _SAID
-        more = f"; and {left} more" if left > 0 else ""
-        words = "Not blessed: " + "; ".join(failed[:_SAID]) + more + "."
+        further = len(failed) - _MAX_REASONS
+        more = f"; and {further} more" if further > 0 else ""
+        words = "Not blessed: " + "; ".join(failed[:_MAX_REASONS]) + more + "."
     else:
         words = "Blessed: " + checks[0].words
         words += (
-            ", and nothing is significantly below the last blessed model's." if contested else "."
+            ", and nothing is significantly below the last blessed model's."
+            if has_baseline
+            else "."
         )
     return Verdict(not failed, words, tuple(checks), tuple(notes))
-
-
-# Who is asked about what.
-
-
-def _slices(
-    past: Interactions, test: Interactions, users: np.ndarray, config: EvaluatorConfig
-) -> tuple[list[_Slice], list[str]]:
-    """The whole first; then the named ones, then one a value of users' columns."""
-    everyone = np.ones(len(users), bool)
-    counted = pc.value_counts(past.events["user_id"])
-    events = dict(zip(*(counted.field(i).to_pylist() for i in (0, 1)), strict=True))
-    is_new = np.array([events.get(user, 0) <= config.new_user_events for user in users])
-    slices = [
-        _Slice(WHOLE, everyone, config.confidence),
-        _Slice(NEW_USERS, is_new, config.confidence),
-        _Slice(LONG_TAIL, everyone, config.confidence, only_tail=True),
-    ]
-    notes: list[str] = []
-    for column in config.slices:
-        if past.users is None or column not in past.users.column_names:
-            if column in test.events.column_names:
-                continue  # TFMA slices by it; an event's column doesn't part users
-            raise ValueError(
-                f"`slices` names {column!r}, but neither users nor events have such a column; "
-                f"there are {_columns_of(past, test)}."
-            )
-        values = _values_of(past.users, column, users)
-        found = sorted({value for value in values if value is not None}, key=str)
-        fewest = fewest_users(config.confidence)
-        masks = {value: np.array([v == value for v in values]) for value in found}
-        large = {value: mask for value, mask in masks.items() if mask.sum() >= fewest}
-        shared = 1 - (1 - config.confidence) / max(len(large), 1)
-        slices += [_Slice(f"{column}={value}", mask, shared) for value, mask in large.items()]
-        if len(large) < len(masks):
-            notes.append(
-                f"{len(masks) - len(large):,} values of {column} have fewer than {fewest} test "
-                "users, too few to tell anything by."
-            )
-    return slices, notes
-
-
-def _columns_of(past: Interactions, test: Interactions) -> str:
-    users = [] if past.users is None else past.users.column_names
-    return ", ".join(dict.fromkeys([*users, *test.events.column_names]))
-
-
-def _values_of(table: pa.Table, column: str, users: np.ndarray) -> list[Any]:
-    rows = pc.index_in(pa.array(users, pa.string()), table["user_id"].combine_chunks())
-    values = table[column].take(rows).to_pylist()
-    return [str(value) if isinstance(value, list) else value for value in values]
-
-
-def _long_tail(past: Interactions, test: Interactions, share: float) -> Interactions:
-    """The test events of the rarest items that together hold `share` of the past events.
-
-    Items that the past lacks are the rarest of all. Items of equal count are in or out together.
-    """
-    counted = pc.value_counts(past.events["item_id"])
-    count = counted.field("counts").to_numpy(zero_copy_only=False)
-    order = np.argsort(count, kind="stable")
-    held = np.cumsum(count[order])
-    above = np.flatnonzero(held > share * count.sum())
-    limit = count[order[above[0]]] if len(above) else 1
-    head = counted.field("values").filter(pa.array(count >= limit))
-    is_tail = pc.invert(pc.is_in(test.events["item_id"], value_set=head))
-    return test.take(np.flatnonzero(is_tail.to_numpy(zero_copy_only=False)))
-
-
-_Answers = Mapping[tuple[str, bool], np.ndarray]
-"""(metric, whether only long-tail items are relevant) -> float64 [u], NaN for who has none."""
-
-
-def _answers(
-    model: Recommender,
-    past: Interactions,
-    test: Interactions,
-    users: np.ndarray,
-    tail: Interactions,
-    k: int,
-) -> _Answers:
-    queries = user_queries(model.spec, past, users)
-
-    def scores(rows: np.ndarray) -> np.ndarray:
-        return model.score({name: value[rows] for name, value in queries.items()})
-
-    return _measured(model, scores, past, test, users, tail, k)
-
-
-def _popularity_answers(
-    model: Recommender,
-    past: Interactions,
-    test: Interactions,
-    users: np.ndarray,
-    tail: Interactions,
-    k: int,
-) -> _Answers:
-    """The model's catalogue by how many users of the past touched each item."""
-    touched = interaction_matrix(past, past.user_ids, model.spec.items)
-    counts = np.asarray(touched.sum(axis=0), np.float32).ravel()
-
-    def scores(rows: np.ndarray) -> np.ndarray:
-        return np.tile(counts, (len(rows), 1))
-
-    return _measured(model, scores, past, test, users, tail, k)
-
-
-def _measured(
-    model: Recommender,
-    scores: Any,
-    past: Interactions,
-    test: Interactions,
-    users: np.ndarray,
-    tail: Interactions,
-    k: int,
-) -> _Answers:
-    width = model.spec.catalogue_size
-    found: dict[tuple[str, bool], np.ndarray] = {}
-    for only_tail, events in ((False, test), (True, tail)):
-        for metric in _METRICS:
-            found[metric, only_tail] = np.full(len(users), np.nan)
-        if not len(events):
-            continue
-        asked = held_out(model.spec, past, events, users)
-        relevant, seen, missing = asked.relevant, asked.seen, max(k - width, 0)
-        if missing:  # a catalogue that is shorter than the list: nothing stands in the rest of it
-            relevant, seen = (_widened(matrix, missing) for matrix in (relevant, seen))
-        result = full_catalogue(
-            _padded(scores, missing) if missing else scores,
-            relevant,
-            seen,
-            k=k,
-            metrics=_METRICS,
-            extra_relevant=asked.outside,
-            resamples=0,
-        )
-        for metric in _METRICS:
-            found[metric, only_tail][result.queries] = result.per_query[f"{metric}@{k}"]
-    return found
-
-
-def _widened(matrix: Any, columns: int) -> Any:
-    wide = matrix.copy()
-    wide.resize(matrix.shape[0], matrix.shape[1] + columns)
-    return wide
-
-
-def _padded(scores: Any, columns: int) -> Any:
-    def wide(rows: np.ndarray) -> np.ndarray:
-        block = np.asarray(scores(rows), np.float32)
-        return np.pad(block, ((0, 0), (0, columns)), constant_values=block.min() - 1)
-
-    return wide
-
-
-def _has_evidence(model: Recommender, past: Interactions, users: np.ndarray) -> np.ndarray:
-    queries = user_queries(model.spec, past, users)
-    return model.has_evidence({name: tf.constant(v) for name, v in queries.items()}).numpy()
-
-
-# The rules.
-
-
-def fewest_users(confidence: float) -> int:
-    """The least n for which a sign test of n users can be significant: 2 / 2^n <= 1 - c."""
-    return math.ceil(math.log2(2 / (1 - confidence)) - 1e-9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -364,49 +229,52 @@ class _Difference:
     low: float
     high: float
     is_tie: bool
-    enough: bool  # users to conclude anything
+    enough: bool  # users for a conclusion
 
 
-def _above_on_the_whole(difference: _Difference) -> Outcome:
-    return "passed" if difference.enough and difference.low > 0 else "failed"
+def _above_for_all_users(difference: _Difference) -> Outcome:
+    return Outcome.PASSED if difference.enough and difference.low > 0 else Outcome.FAILED
 
 
-def _above_on_a_slice(gain: float) -> Any:
+def _above_on_a_slice(gain: float) -> Rule:
     def rule(difference: _Difference) -> Outcome:
         if not difference.enough or difference.is_tie:
-            return "open"
+            return Outcome.INCONCLUSIVE
         if difference.low > 0:
-            return "passed"
+            return Outcome.PASSED
         would_have_shown = (difference.high - difference.low) / 2 < gain
         worse = difference.high < 0 or (difference.mean <= 0 and would_have_shown)
-        return "failed" if worse else "open"
+        return Outcome.FAILED if worse else Outcome.INCONCLUSIVE
 
     return rule
 
 
 def _not_below(difference: _Difference) -> Outcome:
     if not difference.enough:
-        return "open"
-    return "failed" if difference.high < 0 else "passed"
+        return Outcome.INCONCLUSIVE
+    return Outcome.FAILED if difference.high < 0 else Outcome.PASSED
+
+
+Rule = Callable[[_Difference], Outcome]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Pair:
-    part: _Slice
+    part: Slice
     metric: str
-    against: str
+    against: Reference
     config: EvaluatorConfig
     seed: int
 
-    def compare(self, ours: np.ndarray, theirs: np.ndarray, rule: Any) -> Check:
-        """Applies a rule to float64 [u] of both; NaN is left out in pairs."""
-        both = np.isfinite(ours) & np.isfinite(theirs)
+    def compare(self, candidate: np.ndarray, other: np.ndarray, rule: Rule) -> Check:
+        """Applies a rule to float64 [users] of both; users with a NaN are left out."""
+        both = np.isfinite(candidate) & np.isfinite(other)
         users, confidence = int(both.sum()), self.part.confidence
         if not users:
-            outcome: Outcome = "failed" if self.part.name == WHOLE else "open"
-            return self._check(0, None, None, None, outcome, "there is nobody to tell by")
-        a, b = ours[both], theirs[both]
-        # An interval's end needs some draws beyond it.
+            outcome = Outcome.FAILED if self.part.name == ALL_USERS else Outcome.INCONCLUSIVE
+            return self._check(0, None, None, None, outcome, "there are no such users")
+        a, b = candidate[both], other[both]
+        # The end of an interval needs some samples beyond it.
         resamples = max(self.config.resamples, math.ceil(40 / (1 - confidence)))
         found = paired_difference(a, b, self.metric, resamples, self.seed, confidence)
         enough = users >= fewest_users(confidence)
@@ -416,33 +284,33 @@ class _Pair:
         outcome = rule(difference)
         doubt = ""
         if not enough:
-            doubt = "too few to tell"
-        elif outcome == "open" and not difference.is_tie:
-            doubt = "which this slice is too small to tell"
-        elif outcome == "failed" and found.high >= 0:
-            doubt = "which is not surely above it"
+            doubt = "too few users for a conclusion"
+        elif outcome == Outcome.INCONCLUSIVE and not difference.is_tie:
+            doubt = "too few users to detect a difference"
+        elif outcome == Outcome.FAILED and found.high >= 0:
+            doubt = "not significantly above it"
         return self._check(users, float(a.mean()), float(b.mean()), difference, outcome, doubt)
 
     def _check(
         self,
         users: int,
-        ours: float | None,
-        theirs: float | None,
+        candidate: float | None,
+        other: float | None,
         difference: _Difference | None,
         outcome: Outcome,
         doubt: str,
     ) -> Check:
         name = shown_metric(self.metric)
-        words = name if self.part.name == WHOLE else f"{name} on {self.part.name}"
+        words = name if self.part.name == ALL_USERS else f"{name} on {self.part.name}"
         if difference is None:
-            words += f" can't be compared with {self.against}'s: {doubt}"
+            words += f" can't be compared with {self.against.words}'s: {doubt}"
         elif difference.is_tie:
-            words += f" is {self.against}'s for each of {users:,} users"
+            words += f" is {self.against.words}'s for each of {users:,} users"
             words += f", {doubt}" if doubt else ""
         else:
             way = "above" if difference.mean >= 0 else "below"
             words += (
-                f" is {abs(difference.mean):.4f} {way} {self.against}'s "
+                f" is {abs(difference.mean):.4f} {way} {self.against.words}'s "
                 f"({self.part.confidence * 100:.4g} % interval of the difference "
                 f"{difference.low:+.4f} to {difference.high:+.4f}, {users:,} users)"
             )
@@ -452,8 +320,8 @@ class _Pair:
             self.metric,
             self.against,
             users,
-            ours,
-            theirs,
+            candidate,
+            other,
             difference.mean if difference else None,
             difference.low if difference else None,
             difference.high if difference else None,
@@ -464,19 +332,36 @@ class _Pair:
 
 
 def shown_metric(metric: str) -> str:
-    """ "ndcg@10" as people write it."""
+    """Returns the name of a metric for people: "NDCG@10" for "ndcg@10"."""
     base, at, cut = metric.partition("@")
     return _SHOWN[base] + at + cut
 
 
-def _threshold(metric: str, value: float, least: float, users: int) -> Check:
+def _threshold(metric: str, value: float, minimum: float, users: int) -> Check:
     name = shown_metric(metric)
     if math.isnan(value):
-        words = f"{name} can't be computed on these test events; at least {least:g} is asked for"
-        return Check(
-            WHOLE, metric, LEAST, users, None, least, None, None, None, None, "failed", words
-        )
-    passed = value >= least
-    words = f"{name} is {value:.4f}, {'not ' if passed else ''}below the least of {least:g}"
-    outcome: Outcome = "passed" if passed else "failed"
-    return Check(WHOLE, metric, LEAST, users, value, least, None, None, None, None, outcome, words)
+        words = f"{name} can't be computed on these test events; at least {minimum:g} is required"
+        return _threshold_check(metric, users, None, minimum, Outcome.FAILED, words)
+    passed = value >= minimum
+    words = f"{name} is {value:.4f}, {'not ' if passed else ''}below the threshold of {minimum:g}"
+    outcome = Outcome.PASSED if passed else Outcome.FAILED
+    return _threshold_check(metric, users, value, minimum, outcome, words)
+
+
+def _threshold_check(
+    metric: str, users: int, value: float | None, minimum: float, outcome: Outcome, words: str
+) -> Check:
+    return Check(
+        slice=ALL_USERS,
+        metric=metric,
+        against=Reference.THRESHOLD,
+        users=users,
+        model=value,
+        other=minimum,
+        difference=None,
+        low=None,
+        high=None,
+        confidence=None,
+        outcome=outcome,
+        words=words,
+    )

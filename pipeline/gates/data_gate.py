@@ -1,7 +1,8 @@
-"""The gate for data: what it stops goes no further, and what it lets through is held to later.
+"""DataGate: stops a run whose data does not match its schemas, or moved too far.
 
-ExampleValidator only writes down what doesn't fit the schema, and compares neither spans nor
-splits. This node reads that, compares, and raises one error that names every feature and reason.
+ExampleValidator only records anomalies, and compares neither spans nor splits. This node reads the
+anomalies, compares, and raises one error that names every feature and reason. What it accepts is
+the reference for later runs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.components.example_gen import NO_NUMBERS
+from tfrec_meta.pipeline.components.example_gen import NOT_NUMERIC
 from tfrec_meta.pipeline.components.schemas import (
     SCHEMA_FILE,
     load_statistics,
@@ -46,7 +47,7 @@ _Channel = component_spec.ChannelParameter
 
 
 class DataGateSpec(types.ComponentSpec):
-    """What `DataGate` takes and gives; `config` is JSON of the limits, see `DataGate`."""
+    """Inputs, outputs and parameters; `config` has the limits as JSON, see `DataGate`."""
 
     PARAMETERS = {"config": component_spec.ExecutionParameter(type=str)}
     INPUTS = {
@@ -66,7 +67,7 @@ class DataGateSpec(types.ComponentSpec):
 
 
 class Executor(base_executor.BaseExecutor):
-    """Judges all tables, then writes what was accepted."""
+    """Checks all tables, then writes the accepted state."""
 
     def Do(
         self,
@@ -74,11 +75,11 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Lets the data through, or raises.
+        """Writes the accepted state, or stops the run.
 
         Raises:
-            ValueError: with a line for each problem, naming the feature and the reason, and how the
-                change could be accepted. Then nothing is written.
+            ValueError: if the data is not accepted; one line per problem names feature and reason,
+                and the last lines how to accept it. Nothing is written then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = json.loads(exec_properties["config"])
@@ -99,8 +100,8 @@ class Executor(base_executor.BaseExecutor):
             schema_paths[table] = Path(inputs["schema"].uri, SCHEMA_FILE)
             schemas[table] = read_schema(schema_paths[table])
             statistics[table] = load_statistics(inputs["statistics"])
-            cells = json.loads(inputs["examples"].get_string_custom_property(NO_NUMBERS) or "{}")
-            problems += _problems(table, inputs["anomalies"], statistics[table], cells)
+            cells = json.loads(inputs["examples"].get_string_custom_property(NOT_NUMERIC) or "{}")
+            problems += _anomalies(table, inputs["anomalies"], statistics[table], cells)
             before = earlier[0] / table / STATISTICS_FILE if earlier else None
             drifts += _drifts(
                 table,
@@ -121,15 +122,14 @@ class Executor(base_executor.BaseExecutor):
         for name, table in (("user_id", "users"), ("item_id", "items")):
             file = earlier[0] / table / IDS_FILE if earlier else None
             before_ids = pq.read_table(file)[name] if file and file.is_file() else None
-            known[table], share = _joined(ids[name], before_ids)
+            known[table], share = _known_ids(ids[name], before_ids)
             if share is None:
                 continue
             report[f"new_{table}"] = share
             accepted.set_float_custom_property(f"new_{table}", share)
             if share > config["warn_new_ids"]:
                 logging.warning(
-                    "%.1f %% of the events are of %s that the pipeline has not met before, over "
-                    "data.warn_new_ids=%g.",
+                    "%.1f %% of the events have new %s, more than data.warn_new_ids=%g.",
                     100 * share,
                     table,
                     config["warn_new_ids"],
@@ -142,19 +142,20 @@ class Executor(base_executor.BaseExecutor):
 
 
 class DataGate(base_component.BaseComponent):
-    """Stops a run whose data don't fit their schemas, or moved too far.
+    """Stops a run whose data does not match its schemas, or moved too far.
 
     Args:
-        config: of the data: `max_drift`, `drift`, `warn_new_ids` and `schemas` are looked at.
-        examples: of each table, by its name.
-        statistics: the same.
-        schemas: the same.
-        anomalies: the same, from ExampleValidator.
-        accepted: what was last accepted of other data; may be empty when the pipeline runs.
+        config: of the data; `max_drift`, `drift`, `warn_new_ids` and `schemas` are used.
+        examples: Examples by table.
+        statistics: ExampleStatistics by table.
+        schemas: Schema by table.
+        anomalies: ExampleAnomalies by table, from ExampleValidator.
+        accepted: the AcceptedData of the last run on other data; may be empty when the pipeline
+            runs.
 
-    Outputs: `accepted`, AcceptedData; its custom properties `new_users` and `new_items` are the
-    shares of events with a user or item that the pipeline had not met (absent in a first run),
-    `<table>_rows` the sizes. `anomalies.json` in it has the same, and how far each feature moved.
+    Outputs: `accepted`, AcceptedData. Its custom properties `new_users` and `new_items` are the
+    shares of events with a new user or item (absent in the first run), `<table>_rows` the number of
+    rows. Its file `anomalies.json` has the same values, and the drift of each feature.
     """
 
     SPEC_CLASS = DataGateSpec
@@ -197,19 +198,19 @@ class DataGate(base_component.BaseComponent):
 
 
 def read_ids(accepted: Path, table: str) -> pa.ChunkedArray:
-    """All ids of users or items that were accepted so far, from an AcceptedData's folder."""
+    """Returns all accepted ids of users or items, from an AcceptedData's folder."""
     return pq.read_table(accepted / table / IDS_FILE).column(0)
 
 
-def _problems(
+def _anomalies(
     table: str,
     anomalies: types.Artifact,
     statistics: Mapping[str, Statistics],
     cells: Mapping[str, str],
 ) -> Iterator[str]:
-    """What ExampleValidator found, in words.
+    """Yields the anomalies of ExampleValidator as sentences.
 
-    `cells` are the first cells of columns that were taken as text because of them.
+    `cells` has the first cell of each column that was read as text because of that cell.
     """
     splits = artifact_utils.decode_split_names(anomalies.split_names)
     for split in splits:
@@ -218,7 +219,7 @@ def _problems(
         found.ParseFromString((folder / "SchemaDiff.pb").read_bytes())
         where = f" (split {split})" if len(splits) > 1 else ""
         if found.data_missing or not statistics[split].datasets[0].num_examples:
-            yield f"{table}: no row{where}"
+            yield f"{table}: no rows{where}"
             continue
         for reason in found.dataset_anomaly_info.reason:
             yield f"{table}: {_lower(reason.description)}{where}"
@@ -235,9 +236,9 @@ def _words(reason: anomalies_pb2.AnomalyInfo.Reason, cell: str | None) -> str:
         expected, got = (name.replace("STRING", "BYTES") for name in types_of.groups())
         return f"expected {expected}, got {got}" + (f" ({cell})" if cell else "")
     if kind == anomalies_pb2.AnomalyInfo.SCHEMA_MISSING_COLUMN:
-        return "the column is gone, or empty in all rows"
+        return "the column is missing, or empty in all rows"
     if kind == anomalies_pb2.AnomalyInfo.SCHEMA_NEW_COLUMN:
-        return "a new column, which the schema doesn't have"
+        return "a new column that the schema does not have"
     if kind == anomalies_pb2.AnomalyInfo.ENUM_TYPE_UNEXPECTED_STRING_VALUES:
         values = text.removeprefix("Examples contain values missing from the schema:").strip()
         return f"values outside its domain: {values}"
@@ -257,17 +258,17 @@ def _drifts(
     before: Statistics | None,
     limits: Limits,
 ) -> Iterator[Drift]:
-    """How far features moved from what was accepted, and between the splits."""
-    # Ids are open, and time always moves.
-    passed_over = {*IDS[table], *(("time",) if table == "interactions" else ())}
+    """Yields the drift of features from the last accepted data, and between the splits."""
+    # Ids are an open set, and times always change.
+    ignored = {*IDS[table], *(("time",) if table == "interactions" else ())}
     features = {
         f"{table}.{feature.name}": feature
         for feature in schema.feature
-        if feature.name not in passed_over
+        if feature.name not in ignored
     }
     for split, now in splits.items():
         if before is not None:
-            against = "what was accepted before" + (f", split {split}" if len(splits) > 1 else "")
+            against = "the last accepted data" + (f", split {split}" if len(splits) > 1 else "")
             yield from drift.between(now, before, against, features, limits)
     yield from drift.between_splits(splits, features, limits)
 
@@ -278,8 +279,8 @@ def _refusal(
     schema_paths: Mapping[str, Path],
     folder: str | None,
 ) -> str:
-    lines = ["The data are not accepted:", *problems, *map(str, moved)]
-    lines.append("Mend the data; or, if the change is meant, accept it:")
+    lines = ["The data is not accepted:", *problems, *map(str, moved)]
+    lines.append("Fix the data. To accept the change,")
     if problems:
         tables = dict.fromkeys(re.split(r"[.:]", problem)[0] for problem in problems)
         if folder:
@@ -288,7 +289,7 @@ def _refusal(
         else:
             copies = ", ".join(f"{path} as {table}.pbtxt" for table, path in schema_paths.items())
             lines.append(
-                f"copy {copies} into a folder of yours, edit {', '.join(tables)} there, and set "
+                f"copy {copies} into a folder, edit {', '.join(tables)} there, and set "
                 "data.schemas to that folder."
             )
     if moved:
@@ -297,7 +298,7 @@ def _refusal(
 
 
 def _ids(examples: types.Artifact) -> dict[str, pa.ChunkedArray]:
-    """The ids of all events; the rest of the examples is not decoded."""
+    """Returns the ids of all events; other columns are not decoded."""
     wanted = schema_pb2.Schema()
     for name in IDS["interactions"]:
         wanted.feature.add(name=name, type=schema_pb2.BYTES)
@@ -311,8 +312,10 @@ def _ids(examples: types.Artifact) -> dict[str, pa.ChunkedArray]:
     return {name: pa.chunked_array(parts, pa.string()) for name, parts in chunks.items()}
 
 
-def _joined(ids: pa.ChunkedArray, before: pa.ChunkedArray | None) -> tuple[pa.Array, float | None]:
-    """All distinct ids up to now, earlier ones first, and the share of events with a new one."""
+def _known_ids(
+    ids: pa.ChunkedArray, before: pa.ChunkedArray | None
+) -> tuple[pa.Array, float | None]:
+    """Returns all ids so far, earlier ones first, and the share of events with a new id."""
     distinct = pc.unique(ids)
     if before is None:
         return distinct, None
@@ -331,7 +334,7 @@ def _write(
 ) -> None:
     for table, schema in schemas.items():
         write_schema(schema, folder / table / SCHEMA_FILE)
-        # Of several splits the largest: they have been compared with one another.
+        # The largest split stands for all: they have been compared with one another.
         largest = max(statistics[table].values(), key=lambda part: part.datasets[0].num_examples)
         (folder / table / STATISTICS_FILE).write_bytes(largest.SerializeToString())
     for table, ids in known.items():

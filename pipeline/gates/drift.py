@@ -1,4 +1,4 @@
-"""How far features moved, and how far they may: the same rules between spans and between splits."""
+"""The drift of features, and its limits: the same rules between spans and between splits."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _MEASURES = {
     anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "L-infinity of the shares",
     anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon divergence",
 }
-_FILLED = "change of the share of rows with a value"
+_PRESENT = "change of the share of rows with a value"
 
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """How far a feature moved.
+    """The drift of a feature.
 
     Attributes:
-        feature: as "users.age".
-        against: what it is compared with, in words.
+        feature: such as "users.age".
+        against: the reference, for messages.
         measure: "L-infinity of the shares", "Jensen-Shannon divergence", or "change of the share of
             rows with a value".
-        value: by it, 0 to 1.
-        limit: above which it is too much.
+        value: the drift by this measure, 0 to 1.
+        limit: the largest accepted drift.
     """
 
     feature: str
@@ -42,6 +42,7 @@ class Drift:
 
     @property
     def is_too_much(self) -> bool:
+        """Whether the drift exceeds its limit."""
         return self.value > self.limit
 
     def __str__(self) -> str:
@@ -53,19 +54,21 @@ class Drift:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How far features may move.
+    """The largest accepted drift.
 
     Args:
-        most: the Jensen-Shannon divergence of numbers, the largest change of a share (L-infinity)
-            of categories, the change of the share of rows with a value of either.
-        single: `most` of single features, as {"users.age": 0.1}.
+        default: limit of every feature: for the Jensen-Shannon divergence of numbers, the largest
+            change of a share (L-infinity) of categories, and for both the change of the share of
+            rows with a value.
+        single: limits of single features, such as {"users.age": 0.1}.
     """
 
-    most: float
+    default: float
     single: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def of(self, feature: str) -> float:
-        return self.single.get(feature, self.most)
+        """Returns the limit of a feature."""
+        return self.single.get(feature, self.default)
 
 
 def between(
@@ -75,14 +78,14 @@ def between(
     features: Mapping[str, schema_pb2.Feature],
     limits: Limits,
 ) -> Iterator[Drift]:
-    """How far features moved from statistics to others.
+    """Yields the drift of features from earlier statistics to new ones.
 
     Args:
-        now: of the rows that are judged.
-        before: of those that they are held to.
-        against: what these are, in words.
-        features: by the names that messages and `limits` have for them; no other is looked at.
-        limits: how far they may move.
+        now: statistics of the new rows.
+        before: statistics of the reference.
+        against: name of the reference, for messages.
+        features: features by their names in messages and in `limits`; others are ignored.
+        limits: the largest accepted drift.
     """
     if not now.datasets[0].num_examples:
         return
@@ -102,13 +105,13 @@ def between(
             measure = _MEASURES.get(measured.type, "distance")
             name = named[".".join(info.path.step)]
             yield Drift(name, against, measure, measured.value, measured.threshold)
-    # The measures above are of values alone: a column that nobody fills any more would be as ever.
-    filled, was_filled = _filled(now), _filled(before)
+    # The measures above ignore missing values: a column that became empty would not have moved.
+    present, was_present = _share_present(now), _share_present(before)
     for name, feature in features.items():
-        if feature.name in filled and feature.name in was_filled:
-            change = abs(filled[feature.name] - was_filled[feature.name])
+        if feature.name in present and feature.name in was_present:
+            change = abs(present[feature.name] - was_present[feature.name])
             if change > 0:
-                yield Drift(name, against, _FILLED, change, limits.of(name))
+                yield Drift(name, against, _PRESENT, change, limits.of(name))
 
 
 def between_splits(
@@ -116,7 +119,7 @@ def between_splits(
     features: Mapping[str, schema_pb2.Feature],
     limits: Limits,
 ) -> Iterator[Drift]:
-    """How far features moved from the first split to each other one; see `between`."""
+    """Yields the drift of features from the first split to each other one; see `between`."""
     first, *others = splits
     for split in others:
         against = f"the split {first}, split {split}"
@@ -124,15 +127,15 @@ def between_splits(
 
 
 def accepting(moved: Sequence[Drift], setting: str) -> str:
-    """The setting that lets through what moved too far, as `setting={"users.age": 0.42}`."""
-    most: dict[str, float] = {}
+    """Returns the setting that accepts the drifts, such as `setting={"users.age": 0.42}`."""
+    limits: dict[str, float] = {}
     for drift in moved:
-        most[drift.feature] = max(most.get(drift.feature, 0.0), _above(drift.value))
-    return f"{setting}={json.dumps(most)}"
+        limits[drift.feature] = max(limits.get(drift.feature, 0.0), _above(drift.value))
+    return f"{setting}={json.dumps(limits)}"
 
 
-def _filled(statistics: Statistics) -> dict[str, float]:
-    """Share of the rows that have a value, by column."""
+def _share_present(statistics: Statistics) -> dict[str, float]:
+    """Returns the share of rows with a value, by column."""
     found = statistics.datasets[0]
     return {
         feature.path.step[0]: common_statistics(feature).num_non_missing
@@ -142,5 +145,5 @@ def _filled(statistics: Statistics) -> dict[str, float]:
 
 
 def _above(value: float) -> float:
-    """A limit with two digits that lets `value` through."""
+    """Returns a limit with two digits that accepts `value`."""
     return min(1.0, int(value * 100 + 1) / 100)

@@ -1,7 +1,7 @@
-"""RankingGate: a model is blessed by how it ranks the whole catalogue, and the page says why.
+"""RankingGate: blesses a model by its ranking of the complete catalogue, and reports why.
 
-It stands where TFX's Evaluator would: its ModelBlessing is the standard one, which
-`LatestBlessedModelStrategy` and every Pusher understand. The rules are those of `judgement`.
+It takes the place of TFX's Evaluator: its ModelBlessing is the standard one, which
+`LatestBlessedModelStrategy` and every Pusher understand. The rules are in `blessing_rules`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta.models import load_model
-from tfrec_meta.pipeline import config as configs
-from tfrec_meta.pipeline import events
-from tfrec_meta.pipeline.artifacts import MODEL, Catalogue, SeenItems, Verdict
+from tfrec_meta.pipeline import config_values, events
+from tfrec_meta.pipeline.artifacts import MODEL, BlessingReport, CatalogueTables, SeenItems
 from tfrec_meta.pipeline.components import evaluator
 from tfrec_meta.pipeline.config import EvaluatorConfig
-from tfrec_meta.pipeline.gates.blessing_rules import Verdict as Judgement
-from tfrec_meta.pipeline.gates.blessing_rules import judge, the_same_model
+from tfrec_meta.pipeline.gates.blessing_rules import (
+    Verdict,
+    evaluate_candidate,
+    unchanged_model,
+)
 from tfrec_meta.pipeline.pages import verdict_page
 from tfrec_meta.pipeline.serving_folder import digest
 
@@ -33,7 +35,7 @@ SPLIT = "test"
 
 
 class Executor(base_executor.BaseExecutor):
-    """Judges the candidate on the test split."""
+    """Evaluates the candidate on the test split."""
 
     def Do(
         self,
@@ -43,32 +45,32 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """Writes the blessing, and the verdict as JSON and as a page.
 
-        `blessing` gets the stock Evaluator's file (BLESSED or NOT_BLESSED) and custom properties,
-        of which `blessing_message` is the verdict in words. A refusal raises nothing: what comes
-        after sees that the model is not blessed.
+        `blessing` has the stock Evaluator's file (BLESSED or NOT_BLESSED) and custom properties;
+        `blessing_message` is the verdict in a sentence. A refusal raises no exception: the nodes
+        downstream see that the model is not blessed.
 
         Raises:
-            ValueError: if `config.min_auc` is set and there is no TFMA evaluation, or for slices
-                by a column that there isn't.
+            ValueError: if `config.min_auc` is set without an evaluation of TFMA, or `config.slices`
+                has an unknown column.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        config = configs.from_json(EvaluatorConfig, exec_properties["config"])
+        config = config_values.from_json(EvaluatorConfig, exec_properties["config"])
         model = artifact_utils.get_single_instance(input_dict["model"])
         baseline = _optional(input_dict, "baseline_model")
         evaluation = _optional(input_dict, "evaluation")
         if config.min_auc is not None and evaluation is None:
             raise ValueError(
-                f"`min_auc`={config.min_auc}, but there is no evaluation of TFMA; "
-                "wire the Evaluator's to this node."
+                f"`min_auc`={config.min_auc}, but the node has no evaluation of TFMA; "
+                "connect the Evaluator's output."
             )
         signature = {} if evaluation is None else evaluator.read_metrics(evaluation.uri)
         if baseline is not None and _same(model, baseline):
-            verdict = the_same_model()
+            verdict = unchanged_model()
         else:
             seen = pq.read_table(_file(input_dict, "seen", "events.parquet"))
             catalogue = artifact_utils.get_single_uri(input_dict["catalogue"])
             examples = artifact_utils.get_single_uri(input_dict["examples"])
-            verdict = judge(
+            verdict = evaluate_candidate(
                 load_model(Path(model.uri) / MODEL),
                 None if baseline is None else load_model(Path(baseline.uri) / MODEL),
                 events.interactions(seen, catalogue),
@@ -79,7 +81,7 @@ class Executor(base_executor.BaseExecutor):
             )
         left_out = _optional(input_dict, "left_out")
         if left_out is not None:
-            words = f"{verdict.words} {_left_out(baseline is not None)}"
+            words = f"{verdict.words} {_why_left_out(baseline is not None)}"
             verdict = dataclasses.replace(verdict, words=words)
         logging.info(verdict.words)
         facts = {
@@ -94,17 +96,17 @@ class Executor(base_executor.BaseExecutor):
         _bless(blessing, verdict, model, baseline)
 
 
-def _left_out(older: bool) -> str:
-    """Why the model that was pushed last is not the one to be held to; whether an older one is."""
-    held_to = "An older one is the" if older else "There is no"
+def _why_left_out(has_older: bool) -> str:
+    """Explains why the model that was pushed last is not the baseline."""
+    compared = "The comparison uses an older" if has_older else "There is no"
     return (
-        f"{held_to} last blessed model to compare with: the one that was pushed last learnt from "
-        "rows that were split otherwise, and may have seen those that are asked about now."
+        f"{compared} last blessed model: the model that was pushed last was trained on another "
+        "split, so it may have seen events of this test split."
     )
 
 
 def _optional(inputs: dict[str, list[types.Artifact]], name: str) -> types.Artifact | None:
-    found = inputs.get(name)  # a resolver that found nothing gives an empty list
+    found = inputs.get(name)  # an empty list if a resolver found nothing
     return artifact_utils.get_single_instance(found) if found else None
 
 
@@ -113,7 +115,7 @@ def _file(inputs: dict[str, list[types.Artifact]], name: str, file: str) -> Path
 
 
 def _same(model: types.Artifact, baseline: types.Artifact) -> bool:
-    """One artifact, or the same weights, features and settings to the byte."""
+    """Returns whether both are one artifact, or have equal weights, features and settings."""
     if model.uri == baseline.uri:
         return True
     folders = [Path(each.uri) / MODEL for each in (model, baseline)]
@@ -121,7 +123,7 @@ def _same(model: types.Artifact, baseline: types.Artifact) -> bool:
 
 
 def _write(
-    folder: Path, verdict: Judgement, facts: dict[str, Any], signature: dict[str, dict[str, float]]
+    folder: Path, verdict: Verdict, facts: dict[str, Any], signature: dict[str, dict[str, float]]
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     record = {**verdict.as_dict(), **facts, "signature": signature}
@@ -132,7 +134,7 @@ def _write(
 
 
 def _without_nan(value: Any) -> Any:
-    """None for NaN, which JSON lacks."""
+    """Returns the value with None for NaN, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -142,11 +144,11 @@ def _without_nan(value: Any) -> Any:
 
 def _bless(
     blessing: types.Artifact,
-    verdict: Judgement,
+    verdict: Verdict,
     model: types.Artifact,
     baseline: types.Artifact | None,
 ) -> None:
-    """As the stock Evaluator does."""
+    """Writes the blessing in the format of the stock Evaluator."""
     folder = Path(blessing.uri)
     folder.mkdir(parents=True, exist_ok=True)
     name = constants.BLESSED_FILE_NAME if verdict.blessed else constants.NOT_BLESSED_FILE_NAME
@@ -170,7 +172,7 @@ def _bless(
 
 
 class RankingGateSpec(types.ComponentSpec):
-    """What the gate reads and writes."""
+    """Inputs, outputs and parameters; `config` is an `EvaluatorConfig` as JSON."""
 
     PARAMETERS = {
         "config": component_spec.ExecutionParameter(type=str),
@@ -178,7 +180,7 @@ class RankingGateSpec(types.ComponentSpec):
     }
     INPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
-        "catalogue": component_spec.ChannelParameter(type=Catalogue),
+        "catalogue": component_spec.ChannelParameter(type=CatalogueTables),
         "seen": component_spec.ChannelParameter(type=SeenItems),
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "baseline_model": component_spec.ChannelParameter(
@@ -191,24 +193,26 @@ class RankingGateSpec(types.ComponentSpec):
     }
     OUTPUTS = {
         "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
-        "verdict": component_spec.ChannelParameter(type=Verdict),
+        "verdict": component_spec.ChannelParameter(type=BlessingReport),
     }
 
 
 class RankingGate(base_component.BaseComponent):
-    """Blesses a model that ranks above popularity and not below the last blessed one.
+    """Blesses a model that ranks above popularity and not below the last blessed model.
 
     Args:
-        examples: of Histories; the split `test` is judged.
-        catalogue: of Histories.
-        seen: of Histories; what may be known, and is not recommended again.
-        model: the candidate, with `model/` as `tfrec_meta.save` writes it.
-        baseline_model: the last blessed one, if there is one.
-        left_out: the one that was pushed last, if it can't be the baseline for having learnt from
-            other splits.
+        examples: Examples of Histories; the split `test` is evaluated.
+        catalogue: CatalogueTables of Histories.
+        seen: SeenItems of Histories; these items are not recommended again.
+        model: the candidate, with a folder `model` for `tfrec_meta.load`.
+        baseline_model: the last blessed model, if any.
+        left_out: the model that was pushed last, if it can't be the baseline because it was trained
+            on another split.
         evaluation: of TFMA, for `config.min_auc` and for the page.
         config: thresholds and slices.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
+
+    Outputs: `blessing` and `verdict`, a BlessingReport.
     """
 
     SPEC_CLASS = RankingGateSpec
@@ -235,9 +239,9 @@ class RankingGate(base_component.BaseComponent):
                 baseline_model=baseline_model,
                 left_out=left_out,
                 evaluation=evaluation,
-                config=configs.as_json(config),
+                config=config_values.as_json(config),
                 seed=seed,
                 blessing=types.Channel(type=standard_artifacts.ModelBlessing),
-                verdict=types.Channel(type=Verdict),
+                verdict=types.Channel(type=BlessingReport),
             )
         )

@@ -1,8 +1,8 @@
-"""SplitGate: the rows that a model is judged by have to be like those that it learns from.
+"""SplitGate: stops a run whose validation or test split differs too much from the train split.
 
-DataGate sees the tables as they come in; train, validation and test are made later, by Histories.
-Where that goes wrong nothing else tells: the search chooses and the ranking gate blesses by rows
-that are of another kind.
+DataGate checks the tables as they come in; train, validation and test are created later, by
+Histories. No other node notices if the search and the ranking gate evaluate rows of another kind
+than those that the model was trained on.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta.features import transform as names
-from tfrec_meta.pipeline.artifacts import ComparedSplits
+from tfrec_meta.pipeline.artifacts import SplitComparison
 from tfrec_meta.pipeline.components.schemas import SCHEMA_FILE, read_schema
-from tfrec_meta.pipeline.config import as_json, from_json
+from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.events import record_batches
 from tfrec_meta.pipeline.gates import drift
 from tfrec_meta.pipeline.gates.drift import Limits, Statistics
@@ -33,34 +33,34 @@ DRIFT_FILE = "drift.json"
 
 
 def compared_features(schema: schema_pb2.Schema) -> dict[str, schema_pb2.Feature]:
-    """What is compared of the rows of Histories: "<table>.<column>" -> its feature.
+    """Returns the compared features of Histories: "<table>.<column>" -> feature.
 
-    Values, context and the users' attributes. Ids are open, histories are ids, and a split by time
-    parts the times; items are the same for all splits.
+    These are values, context and user attributes. Ids and histories are open sets, a split by time
+    separates the times, and all splits share the items.
 
     Args:
-        schema: of Histories, in which a column of the users table stands as `user/age`, too.
+        schema: of Histories, in which a column of the users table is also present as `user/age`.
     """
     known = {feature.name for feature in schema.feature}
     users = {name for name in known if names.user_column(name) in known}
-    passed_over = {names.USER_ID, names.ITEM_ID, names.TIME, names.HISTORY}
+    ignored = {names.USER_ID, names.ITEM_ID, names.TIME, names.HISTORY}
     of_tables = (names.user_column(""), names.item_column(""))
     return {
         f"{'users' if feature.name in users else 'interactions'}.{feature.name}": feature
         for feature in schema.feature
-        if feature.name not in passed_over and not feature.name.startswith(of_tables)
+        if feature.name not in ignored and not feature.name.startswith(of_tables)
     }
 
 
 class SplitGateSpec(types.ComponentSpec):
-    """What `SplitGate` takes and gives; `limits` is `Limits` as JSON."""
+    """Inputs, outputs and parameters; `limits` is `Limits` as JSON."""
 
     PARAMETERS = {"limits": component_spec.ExecutionParameter(type=str)}
     INPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema),
     }
-    OUTPUTS = {"compared": component_spec.ChannelParameter(type=ComparedSplits)}
+    OUTPUTS = {"compared": component_spec.ChannelParameter(type=SplitComparison)}
 
 
 class Executor(base_executor.BaseExecutor):
@@ -72,11 +72,11 @@ class Executor(base_executor.BaseExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Lets the splits through, and writes how far each feature moved; or raises.
+        """Writes the drift of each feature, or stops the run.
 
         Raises:
-            ValueError: with a line for each feature that moved too far, naming the split and by how
-                much, and how that could be accepted. Then nothing is written.
+            ValueError: if features moved too far; one line per feature names the split, the measure
+                and the value, and the last line how to accept it. Nothing is written then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         limits = from_json(Limits, exec_properties["limits"])
@@ -94,9 +94,9 @@ class Executor(base_executor.BaseExecutor):
             raise ValueError(
                 "\n".join(
                     [
-                        "The splits are not alike:",
+                        "The splits differ too much:",
                         *map(str, moved),
-                        "Mend the data, or split them otherwise; or, if that is meant, accept it:",
+                        "Fix the data or use another split. To accept the difference,",
                         f"set {drift.accepting(moved, 'data.split_drift')} for this run.",
                     ]
                 )
@@ -108,14 +108,14 @@ class Executor(base_executor.BaseExecutor):
 
 
 class SplitGate(base_component.BaseComponent):
-    """Stops a run whose validation or test rows are not like those that are learnt from.
+    """Stops a run whose validation or test rows differ too much from the train rows.
 
     Args:
-        limits: how far features may move from train.
-        examples: of Histories.
-        schema: of Histories.
+        limits: the largest accepted drift from train.
+        examples: Examples of Histories.
+        schema: Schema of Histories.
 
-    Outputs: `compared`, ComparedSplits.
+    Outputs: `compared`, a SplitComparison.
     """
 
     SPEC_CLASS = SplitGateSpec
@@ -129,14 +129,14 @@ class SplitGate(base_component.BaseComponent):
                 limits=as_json(limits),
                 examples=examples,
                 schema=schema,
-                compared=types.Channel(type=ComparedSplits),
+                compared=types.Channel(type=SplitComparison),
             )
         )
 
 
 def _statistics(folder: str, features: Mapping[str, schema_pb2.Feature]) -> Statistics:
-    """Of the given features alone: histories make rows long, and are not even decoded."""
+    """Returns statistics of the given features; histories, which are long, are not decoded."""
     columns = schema_pb2.Schema(feature=features.values())
     batches = list(record_batches(glob.glob(f"{folder}/*"), columns))
-    (whole,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
-    return stats_impl.generate_statistics_in_memory(whole)
+    (rows,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return stats_impl.generate_statistics_in_memory(rows)

@@ -1,8 +1,7 @@
-"""What a run has left: its graph, its nodes' records, and the artifacts that people want to see.
+"""Reads the folder of a run: its graph, the records of its nodes, and its config.
 
-No TFX and no TensorFlow: the graph is JSON, statistics and anomalies are small protobufs. What is
-missing or damaged is said in words, for a run may have failed anywhere, and old artifacts are
-deleted some day.
+This module imports neither TFX nor TensorFlow. Missing and damaged files are described in words,
+since a run may have failed anywhere, and old artifacts may have been deleted.
 """
 
 from __future__ import annotations
@@ -13,30 +12,21 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from tfrec_meta.evaluation.objectives import Objective
+from tfrec_meta.pipeline.run_folder import RECORDS, NodeState
+from tfrec_meta.pipeline.runners.worker_client import CONFIG, PIPELINE
 
-# With `NodeRecord`'s states (`nodes`, which imports TFX), and one for nodes without a record.
-State = Literal["ran", "cached", "skipped", "failed", "not reached"]
-STATES: tuple[State, ...] = ("ran", "cached", "skipped", "failed", "not reached")
-
-STATISTICS = "ExampleStatistics"
-ANOMALIES = "ExampleAnomalies"
-ACCEPTED = "TfrecMetaAcceptedData"
-COMPARED = "TfrecMetaComparedSplits"
-HYPERPARAMETERS = "HyperParameters"
-TUNER_RESULTS = "TunerResults"
-VERDICT = "TfrecMetaVerdict"
-BLESSING = "ModelBlessing"
-INFRA_BLESSING = "InfraBlessing"
-PUSHED = "PushedModel"
-SCHEMA = "Schema"
-OBJECTIVES = tuple(Objective)
+_FINISHED = (NodeState.RAN, NodeState.CACHED, NodeState.SKIPPED)
+_STORED = (*_FINISHED, NodeState.FAILED)
 
 
 class MissingError(Exception):
-    """What can't be shown, in words for the page."""
+    """Something can't be shown. The message describes it for the page."""
+
+
+class RemoteError(MissingError):
+    """An artifact that is on another file system. The message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,38 +41,39 @@ class Artifact:
 
     @property
     def folder(self) -> Path:
-        """Where its files are.
+        """The folder of its files.
 
         Raises:
-            MissingError: if they lie on another machine, or are gone.
+            RemoteError: if it is on another file system.
+            MissingError: if it does not exist.
         """
         if "://" in self.uri.removeprefix("file://"):
-            raise MissingError(f"It lies at {self.uri}, which is not read here.")
+            raise RemoteError(f"{self.uri} is on another file system.")
         path = Path(self.uri.removeprefix("file://"))
         if not self.uri or not path.exists():
-            raise MissingError(f"{self.uri or 'Its folder'} is gone: deleted since, or moved.")
+            raise MissingError(f"{self.uri or 'Its folder'} was deleted or moved.")
         return path
 
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A node of the graph, and what became of it.
+    """A node of the graph, and its outcome.
 
     Attributes:
-        id: as "Trainer".
+        id: such as "Trainer".
         upstream: ids of the nodes that it waits for.
-        state: of the last attempt.
-        began: of the last attempt, UTC; None if unknown.
-        seconds: of the last attempt.
+        state: outcome of the last attempt.
+        began: start of the last attempt, UTC; None if unknown.
+        seconds: duration of the last attempt.
         error: why it failed.
-        outputs: of the last attempt.
-        attempts: how often it was begun.
-        first: when the first attempt began.
+        outputs: outputs of the last attempt.
+        attempts: number of attempts.
+        first: start of the first attempt.
     """
 
     id: str
     upstream: tuple[str, ...] = ()
-    state: State = "not reached"
+    state: NodeState = NodeState.NOT_REACHED
     began: datetime.datetime | None = None
     seconds: float = 0.0
     error: str = ""
@@ -91,51 +82,51 @@ class Node:
     first: datetime.datetime | None = None
 
     def of_type(self, kind: str) -> Iterator[Artifact]:
-        """Its outputs of one artifact type."""
+        """Yields its outputs of one artifact type."""
         return (artifact for artifact in self.outputs if artifact.type == kind)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run's folder, read.
+    """The content of a run's folder.
 
     Attributes:
         folder: `<pipeline's folder>/runs/<run id>`.
-        pipeline: the pipeline's name; "" if unknown.
-        nodes: in the graph's order.
-        config: `PipelineConfig.as_dict()`; empty if it was not kept.
-        lacks: what of the folder could not be read, in words.
+        pipeline: name of the pipeline; "" if unknown.
+        nodes: in the order of the graph.
+        config: `PipelineConfig.as_dict()`; empty if the folder has none.
+        problems: descriptions of the files that could not be read.
     """
 
     folder: Path
     pipeline: str
     nodes: tuple[Node, ...]
     config: Mapping[str, Any]
-    lacks: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
+        """The run's id."""
         return self.folder.name
 
     @property
     def failed(self) -> tuple[Node, ...]:
         """The nodes whose last attempt failed."""
-        return tuple(node for node in self.nodes if node.state == "failed")
+        return tuple(node for node in self.nodes if node.state == NodeState.FAILED)
 
     @property
     def finished(self) -> bool:
-        """Whether every node came to its end."""
-        return bool(self.nodes) and all(
-            node.state in ("ran", "cached", "skipped") for node in self.nodes
-        )
+        """Whether every node finished."""
+        return bool(self.nodes) and all(node.state in _FINISHED for node in self.nodes)
 
     @property
     def began(self) -> datetime.datetime | None:
+        """When the first attempt began."""
         return min((node.first for node in self.nodes if node.first), default=None)
 
     @property
     def ended(self) -> datetime.datetime | None:
-        """When the last record was written."""
+        """When the last attempt ended."""
         ends = [
             node.began + datetime.timedelta(seconds=node.seconds)
             for node in self.nodes
@@ -145,14 +136,15 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Of all nodes' last attempts together."""
+        """Duration of the last attempts of all nodes together."""
         return sum(node.seconds for node in self.nodes)
 
     def node(self, name: str) -> Node | None:
+        """Returns a node by its id."""
         return next((node for node in self.nodes if node.id == name), None)
 
     def made(self, kind: str) -> tuple[Node, Artifact] | None:
-        """The last artifact of a type that a component made; what resolvers found is not made."""
+        """Returns the last artifact of a type that a component, not a resolver, wrote."""
         found = [
             (node, artifact)
             for node in self.nodes
@@ -163,39 +155,43 @@ class Run:
 
 
 def read_run(folder: Path | str) -> Run:
-    """Reads a run's folder, whatever there is of it.
+    """Reads a run's folder, as far as its files exist.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: if the folder does not exist.
     """
     folder = Path(folder).absolute()
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no run's folder {folder}.")
-    lacks = []
+        raise FileNotFoundError(f"{folder} is not a folder of a run.")
+    problems = []
     graph: dict[str, tuple[str, ...]] = {}
     name = folder.parents[1].name if folder.parent.name == "runs" else ""
     try:
-        ir = read_json(folder / "pipeline.json")
+        ir = read_json(folder / PIPELINE)
         graph, name = dict(_graph(ir)), str(ir.get("pipeline_info", {}).get("id") or name)
     except MissingError as error:
-        lacks.append(f"{error} The graph shows what ran, without arrows.")
+        problems.append(f"{error} The graph shows the nodes that ran, without arrows.")
     except (AttributeError, KeyError, TypeError):
-        lacks.append("pipeline.json is no compiled pipeline; the graph shows what ran.")
-    records = _records(folder / "nodes.jsonl")
+        problems.append(
+            "pipeline.json is not a compiled pipeline. The graph shows the nodes that ran."
+        )
+    records = _records(folder / RECORDS)
     nodes = [
         _node(node, graph.get(node, ()), records.get(node, ()))
         for node in dict.fromkeys([*graph, *records])
     ]
     try:
-        config = read_json(folder / "config.json")
+        config = read_json(folder / CONFIG)
     except MissingError as error:
         config = {}
-        lacks.append(f"{error} The run's settings are not shown.")
-    return Run(folder, name, tuple(nodes), config if isinstance(config, dict) else {}, tuple(lacks))
+        problems.append(f"{error} The run's settings are not shown.")
+    return Run(
+        folder, name, tuple(nodes), config if isinstance(config, dict) else {}, tuple(problems)
+    )
 
 
 def _graph(ir: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(id, upstream ids) of the nodes of TFX's intermediate representation as JSON."""
+    """Yields (id, upstream ids) of the nodes of TFX's intermediate representation as JSON."""
     for entry in ir["nodes"]:
         node = entry.get("pipeline_node") or entry["pipelineNode"]
         info = node.get("node_info") or node["nodeInfo"]
@@ -203,7 +199,7 @@ def _graph(ir: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _records(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Node -> its records, oldest first."""
+    """Returns the records of each node, oldest first."""
     found: dict[str, list[dict[str, Any]]] = {}
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -212,9 +208,9 @@ def _records(path: Path) -> dict[str, list[dict[str, Any]]]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:  # the end of a record that a kill cut off
+        except ValueError:  # a kill may leave an incomplete last line
             continue
-        if isinstance(record, dict) and record.get("state") in STATES and record.get("node"):
+        if isinstance(record, dict) and record.get("state") in _STORED and record.get("node"):
             found.setdefault(str(record["node"]), []).append(record)
     return found
 
@@ -226,9 +222,9 @@ def _node(name: str, upstream: tuple[str, ...], records: Sequence[Mapping[str, A
     return Node(
         id=name,
         upstream=upstream,
-        state=last["state"],
+        state=NodeState(last["state"]),
         began=_time(last.get("began")),
-        seconds=_number(last.get("seconds")) or 0.0,
+        seconds=number(last.get("seconds")) or 0.0,
         error=str(last.get("error") or ""),
         outputs=tuple(
             Artifact(
@@ -254,13 +250,14 @@ def _time(text: Any) -> datetime.datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """Returns a finite number as a float; None for any other value."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) else None
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's value.
+    """Returns the value of a JSON file.
 
     Raises:
         MissingError: if it can't be read.
@@ -268,194 +265,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise MissingError(f"{path.name} is not there.") from None
+        raise MissingError(f"{path.name} does not exist.") from None
     except ValueError:
         raise MissingError(f"{path.name} is damaged.") from None
-
-
-def read_statistics(artifact: Artifact) -> dict[str, Any]:
-    """Split -> `DatasetFeatureStatistics` of a StatisticsGen.
-
-    Raises:
-        MissingError: if they can't be read.
-    """
-    from tensorflow_metadata.proto.v0 import statistics_pb2
-
-    found = {}
-    for split, message in _of_splits(
-        artifact, "FeatureStats.pb", statistics_pb2.DatasetFeatureStatisticsList
-    ):
-        if message.datasets:
-            found[split] = message.datasets[0]
-    return found
-
-
-def read_anomalies(artifact: Artifact) -> dict[str, Any]:
-    """Split -> `Anomalies` of an ExampleValidator.
-
-    Raises:
-        MissingError: if they can't be read.
-    """
-    from tensorflow_metadata.proto.v0 import anomalies_pb2
-
-    return dict(_of_splits(artifact, "SchemaDiff.pb", anomalies_pb2.Anomalies))
-
-
-def _of_splits(artifact: Artifact, name: str, kind: Any) -> Iterator[tuple[str, Any]]:
-    from google.protobuf.message import DecodeError
-
-    paths = sorted(artifact.folder.glob(f"Split-*/{name}"))
-    if not paths:
-        raise MissingError(f"There is no {name} in {artifact.uri}.")
-    for path in paths:
-        message = kind()
-        try:
-            message.ParseFromString(path.read_bytes())
-        except (DecodeError, OSError):
-            raise MissingError(f"{path} is damaged.") from None
-        yield path.parent.name.removeprefix("Split-"), message
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One try of the tuner; `score` is None where it came to none."""
-
-    id: str
-    score: float | None
-    values: Mapping[str, Any]
-    error: str = ""
-    seconds: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """What the tuner found.
-
-    Attributes:
-        best: hyperparameters, by name.
-        trials: in the order in which they were begun.
-        best_trial: id of the best; "" if it is not known.
-        objective: what was optimised; "" if it is not known.
-        page: `report.html` of the study; None if there is none.
-    """
-
-    best: Mapping[str, Any]
-    trials: tuple[Trial, ...]
-    best_trial: str = ""
-    objective: str = ""
-    page: Path | None = None
-
-
-def read_search(node: Node) -> Search:
-    """The tuner's result, from TFX's files and the `trials.json` that may lie beside them.
-
-    The latter is what `StrategyTuner.trials` gives, and holds the trials that failed, too.
-
-    Raises:
-        MissingError: if there is nothing to be read.
-    """
-    best: Mapping[str, Any] = {}
-    records: list[Any] = []
-    told: list[Any] = []  # of trials that came to nothing, too
-    objective, page = "", None
-    reasons = []
-    for artifact in node.outputs:
-        try:
-            if artifact.type == HYPERPARAMETERS:
-                found = read_json(artifact.folder / "best_hyperparameters.txt")
-                best = found.get("values") or {}
-            elif artifact.type == TUNER_RESULTS:
-                records = list(read_json(artifact.folder / "tuner_results.json"))
-            if (path := artifact.folder / "report.html").exists():
-                page = path
-            if (path := artifact.folder / "trials.json").exists():
-                found = read_json(path)
-                told = [entry for entry in found if isinstance(entry, Mapping)]
-                objective = next((key for entry in told for key in entry if key in OBJECTIVES), "")
-        except MissingError as error:
-            reasons.append(str(error))
-    trials = tuple(_trial(record) for record in told or records if isinstance(record, Mapping))
-    if not best and not trials:
-        raise MissingError(" ".join(reasons) or "It left no result.")
-    # Both lists hold the best trial; TFX's own has it first.
-    same = [trial.id for trial in trials if best and _agrees(trial.values, best)]
-    ordered = sorted(trials, key=_order)
-    return Search(best, tuple(ordered), same[0] if same else "", objective, page)
-
-
-def _trial(record: Mapping[str, Any]) -> Trial:
-    """Of TFX's flat records, or of `StrategyTuner.trials`."""
-    values = record.get("values")
-    if not isinstance(values, Mapping):
-        values = {k: v for k, v in record.items() if k not in ("trial_id", "score")}
-    score = next((record[key] for key in ("score", *OBJECTIVES) if key in record), None)
-    error = str(record.get("error") or "")
-    return Trial(
-        id=str(record.get("trial_id", "")),
-        # A trial that failed has the worst score, for the oracle's sake.
-        score=None if error else _number(score),
-        values=values,
-        error=error,
-        seconds=_number(record.get("seconds")),
-    )
-
-
-def _agrees(values: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
-    shared = set(values) & set(best)
-    return bool(shared) and all(values[name] == best[name] for name in shared)
-
-
-def _order(trial: Trial) -> tuple[float, str]:
-    return (float(trial.id) if trial.id.isdecimal() else math.inf, trial.id)
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What the ranking gate said.
-
-    Attributes:
-        blessed: whether the model may be pushed.
-        words: why, sentence by sentence.
-        checks: what was asked of the model, as `judgement.Check`.
-        notes: what else is to be known.
-        signature: slice -> what TFMA found of the ranking signature there, as "auc".
-        page: `verdict.html`; None if there is none.
-    """
-
-    blessed: bool
-    words: tuple[str, ...]
-    checks: tuple[Mapping[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-    signature: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    page: Path | None = None
-
-
-def read_verdict(artifact: Artifact) -> Verdict:
-    """The ranking gate's verdict.
-
-    Raises:
-        MissingError: if it can't be read.
-    """
-    folder = artifact.folder
-    record = read_json(folder / "verdict.json")
-    if not isinstance(record, dict) or "blessed" not in record:
-        raise MissingError("verdict.json is damaged.")
-    page = folder / "verdict.html"
-    return Verdict(
-        blessed=bool(record["blessed"]),
-        words=_texts(record.get("words")),
-        checks=tuple(check for check in record.get("checks") or () if isinstance(check, dict)),
-        notes=_texts(record.get("notes")),
-        signature={
-            str(name): values
-            for name, values in (record.get("signature") or {}).items()
-            if isinstance(values, dict)
-        },
-        page=page if page.exists() else None,
-    )
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,) if value else ()
-    return tuple(map(str, value or ()))

@@ -1,4 +1,4 @@
-"""The ranking gate's verdict as a page for people; self-contained, and without any script."""
+"""The page of the ranking gate's verdict; self-contained, and without any script."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfrec_meta.pipeline.gates.blessing_rules import (
-    LAST_BLESSED,
-    LEAST,
-    POPULARITY,
-    WHOLE,
     Check,
+    Outcome,
+    Reference,
     Verdict,
     shown_metric,
 )
+from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
 from tfrec_meta.reports import charts, formats, page
 
-_OUTCOMES = {"passed": "passes", "failed": "blocks", "open": "can't tell"}
+_OUTCOMES = {
+    Outcome.PASSED: "passed",
+    Outcome.FAILED: "failed",
+    Outcome.INCONCLUSIVE: "inconclusive",
+}
 
 
 def render(
@@ -25,14 +28,16 @@ def render(
     facts: Mapping[str, Any],
     signature: Mapping[str, Mapping[str, float]] | None = None,
 ) -> str:
-    """The page.
+    """Returns the page.
 
     Args:
-        verdict: what was found.
-        facts: what was judged, and the settings: shown as they are, nested or not.
-        signature: what `evaluator.read_metrics` gave.
+        verdict: the verdict.
+        facts: the compared models and the settings, shown as they are, nested or not.
+        signature: the metrics of `evaluator.read_metrics`.
     """
-    reasons = [formats.sentence(c.words) + "." for c in verdict.checks if c.outcome == "failed"]
+    reasons = [
+        formats.sentence(c.words) + "." for c in verdict.checks if c.outcome == Outcome.FAILED
+    ]
     return page.render(
         "verdict.html",
         blessed=verdict.blessed,
@@ -60,8 +65,8 @@ def _row(check: Check) -> dict[str, str]:
     return {
         "slice": check.slice,
         "metric": shown_metric(check.metric),
-        "against": check.against,
-        "users": "-" if check.against == LEAST else f"{check.users:,}",
+        "against": check.against.words,
+        "users": "-" if check.against == Reference.THRESHOLD else f"{check.users:,}",
         "model": _number(check.model),
         "other": _number(check.other),
         "difference": _number(check.difference, "+.4f"),
@@ -74,7 +79,7 @@ def _row(check: Check) -> dict[str, str]:
 
 def _signature_row(name: str, values: Mapping[str, float]) -> dict[str, str]:
     return {
-        "slice": name or WHOLE,
+        "slice": name or ALL_USERS,
         "events": _number(values.get("example_count"), ",.0f"),
         "auc": _number(values.get("auc")),
         "auc_precision_recall": _number(values.get("auc_precision_recall")),
@@ -84,19 +89,19 @@ def _signature_row(name: str, values: Mapping[str, float]) -> dict[str, str]:
 
 
 def _groups(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """A figure a metric, for each of those whom the model is compared with."""
+    """Returns one figure per metric, for each reference model."""
     groups = []
-    for against in (POPULARITY, LAST_BLESSED):
+    for against in (Reference.POPULARITY, Reference.LAST_BLESSED):
         drawn = [c for c in checks if c.against == against and c.difference is not None]
         metrics = dict.fromkeys(check.metric for check in drawn)
         figures = [_figure([c for c in drawn if c.metric == metric]) for metric in metrics]
         if figures:
-            groups.append({"against": against, "figures": figures})
+            groups.append({"against": against.words, "figures": figures})
     return groups
 
 
 def _figure(checks: Sequence[Check]) -> dict[str, Any]:
-    """Lays out one forest plot: a row per slice, and a line at no difference."""
+    """Returns the geometry of one forest plot: one row per slice, and a line at difference 0."""
     rows = [
         charts.ForestRow(
             check.slice,
@@ -111,5 +116,5 @@ def _figure(checks: Sequence[Check]) -> dict[str, Any]:
     return {
         **charts.forest(rows, most_ticks=5, digits=3, reference=0.0),
         "metric": shown_metric(checks[0].metric),
-        "against": checks[0].against,
+        "against": checks[0].against.words,
     }

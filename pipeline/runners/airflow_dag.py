@@ -1,13 +1,13 @@
-"""The DAG file for Airflow 3.1 and later: a DAG a deployed pipeline, a task a node.
+"""The DAG file for Airflow 3.1 and later: one DAG per deployed pipeline, one task per node.
 
-Put it into a DAG folder; docs/airflow.md tells how, and which variables it reads. It imports
-neither TFX nor this package: the graph comes from `pipeline.json`, and the tasks hand their nodes
-to a worker in the environment with TFX.
+Copy it into a DAG folder; docs/airflow.md explains how, and describes the environment variables. It
+imports neither TFX nor this package: the graph comes from `pipeline.json`, and the tasks pass their
+nodes to a worker in the environment with TFX.
 
-A run begins with `begin`, which starts the run's warm worker, and ends with `end`, which stops it
-and writes the run's page, whatever became of the nodes. After the Pusher, `announce` emits the
-asset event `<pipeline>.pushed`; it is skipped where no new version was pushed. The DAG run's id is
-the pipeline's run id, so that a task that is tried again goes on with the same run.
+A run begins with `begin`, which starts the run's warm worker, and ends with `end`, which stops the
+worker and writes the run's page, also when nodes failed. After the Pusher, `announce` emits the
+asset event `<pipeline>.pushed`; it is skipped if no new version was pushed. The DAG run's id is the
+pipeline's run id, so that a retried task continues the same run.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ try:
 except ImportError:  # before Airflow 3.2
     from airflow.exceptions import AirflowException, AirflowSkipException
 
-PIPELINES = "TFREC_META_PIPELINES"  # deployed pipelines, or folders of them, parted by ":"
-SCHEDULE = "TFREC_META_SCHEDULE"  # of all, or with _<DAG> of one: a cron expression, or @daily
+PIPELINES = "TFREC_META_PIPELINES"  # deployed pipelines, or folders of them, separated by ":"
+SCHEDULE = "TFREC_META_SCHEDULE"  # for all DAGs, or with _<DAG> for one: cron, or @daily
 RETRIES = "TFREC_META_RETRIES"
 RETRY_SECONDS = "TFREC_META_RETRY_SECONDS"
 
-SETTINGS = "Settings of this run over the pipeline's config, as tuner.trials=3, one a line."
+SETTINGS = "Settings that override the config in this run, such as tuner.trials=3, one per line."
 
 
 class RunOperator(BaseOperator):
@@ -54,19 +54,17 @@ class RunOperator(BaseOperator):
         self.deployed = deployed
 
     def client(self) -> ModuleType:
-        """The worker's client, from where TFX is."""
+        """Imports the worker client from the environment with TFX."""
         path = deployment_of(Path(self.deployed))["client"]
         spec = importlib.util.spec_from_file_location("tfrec_meta_worker_client", path)
         if spec is None or spec.loader is None:
-            raise AirflowException(
-                f"There is no worker client at {path}; deploy the pipeline anew."
-            )
+            raise AirflowException(f"{path} does not exist; deploy the pipeline again.")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
 
     def run_folder(self, context: Any) -> Path:
-        """The run's folder, which is made if it isn't there yet."""
+        """Returns the run's folder, creating it if needed."""
         settings = context["params"].get("set") or []
         try:
             return Path(self.client().begin(self.deployed, context["run_id"], settings))
@@ -74,13 +72,13 @@ class RunOperator(BaseOperator):
             raise AirflowException(str(error)) from None
 
     def on_kill(self) -> None:
-        """Leaves the node, which so ends."""
+        """Closes the connection of the running node, which ends the node."""
         if self.running:
             raise SystemExit(143)
 
 
 class Begin(RunOperator):
-    """Makes the run's folder, and starts its worker."""
+    """Creates the run's folder, and starts its worker."""
 
     def execute(self, context: Any) -> str:
         run = self.run_folder(context)
@@ -90,7 +88,7 @@ class Begin(RunOperator):
 
 
 class Node(RunOperator):
-    """Runs one node, and shows its lines."""
+    """Runs one node, and logs its output."""
 
     def __init__(self, *, node: str, **further: Any) -> None:
         super().__init__(**further)
@@ -99,7 +97,7 @@ class Node(RunOperator):
     def execute(self, context: Any) -> None:
         run = self.run_folder(context)
         if context["ti"].try_number > 1:
-            self.client().start(run)  # should the worker have died; a second one leaves at once
+            self.client().start(run)  # if the worker died; a second worker ends immediately
         self.running = True
         try:
             status = self.client().run(run, self.node, self.log.info)
@@ -108,11 +106,11 @@ class Node(RunOperator):
         finally:
             self.running = False
         if status:
-            raise AirflowException(f"{self.node} failed, exit status {status}; why is said above.")
+            raise AirflowException(f"{self.node} failed, exit status {status}; see the log above.")
 
 
 class Announce(RunOperator):
-    """Succeeds, and so emits the event of its asset, if this run pushed a new version."""
+    """Succeeds, and emits the event of its asset, if this run pushed a new version."""
 
     def execute(self, context: Any) -> str:
         pushed = None
@@ -121,13 +119,15 @@ class Announce(RunOperator):
                 if artifact["type"] == "PushedModel" and record["state"] == "ran":
                     pushed = artifact["properties"]
         if pushed is None:
-            raise AirflowSkipException("The Pusher did not run: its push is an earlier run's.")
+            raise AirflowSkipException(
+                "The Pusher did not run: an earlier run pushed this version."
+            )
         if not pushed.get("new_version", pushed.get("pushed")):
             raise AirflowSkipException(pushed.get("reason") or "No new version was pushed.")
-        told = {key: pushed.get(key) for key in ("pushed_version", "pushed_destination")}
+        extra = {key: pushed.get(key) for key in ("pushed_version", "pushed_destination")}
         for asset in self.outlets:
-            context["outlet_events"][asset].extra.update(told, run_id=context["run_id"])
-        return str(told["pushed_version"])
+            context["outlet_events"][asset].extra.update(extra, run_id=context["run_id"])
+        return str(extra["pushed_version"])
 
 
 class End(RunOperator):
@@ -139,7 +139,7 @@ class End(RunOperator):
         deployment = deployment_of(run)
         command = [deployment.get("python") or sys.executable, "-m"]
         command += ["tfrec_meta.pipeline.pages.run_page", "--run", str(run)]
-        done = subprocess.run(
+        finished = subprocess.run(
             command,
             cwd=deployment.get("directory"),
             stdin=subprocess.DEVNULL,
@@ -147,57 +147,59 @@ class End(RunOperator):
             text=True,
             check=False,
         )
-        for line in (done.stdout + done.stderr).splitlines():
+        for line in (finished.stdout + finished.stderr).splitlines():
             self.log.info(line)
-        if done.returncode:
-            # The nodes have done what they were to do: a page is no reason to fail a run.
-            self.log.warning("The run's page was not written, exit status %d", done.returncode)
+        if finished.returncode:
+            # The nodes have finished: a missing page must not fail the run.
+            self.log.warning("The run's page was not written, exit status %d", finished.returncode)
 
 
 def deployment_of(folder: Path) -> dict[str, Any]:
-    """What `nodes.deploy` noted beside a pipeline."""
+    """Reads the deployment record of a pipeline."""
     record = json.loads((folder / "deployment.json").read_text(encoding="utf-8"))
-    assert isinstance(record, dict), f"{folder} holds no deployment"
+    assert isinstance(record, dict), f"{folder} contains no deployment; deploy the pipeline again"
     return record
 
 
 def records_of(run: Path) -> Iterator[dict[str, Any]]:
-    """The records of a run's nodes, oldest first."""
+    """Yields the records of a run's nodes, oldest first."""
     for line in (run / "nodes.jsonl").read_text(encoding="utf-8").splitlines():
         try:
             yield json.loads(line)
         except ValueError:
-            continue  # the end of a record that a kill cut off
+            continue  # a kill may leave an incomplete last line
 
 
 def deployed_pipelines() -> list[Path]:
-    """The folders with a `pipeline.json`, as the environment names them, or beside this file."""
+    """Returns the folders with a `pipeline.json`, from the environment or next to this file."""
     named = os.environ.get(PIPELINES) or str(Path(__file__).parent / "pipelines")
     found: list[Path] = []
-    for place in map(Path, named.split(os.pathsep)):
-        inside = [place] if (place / "pipeline.json").exists() else sorted(place.glob("*/"))
+    for path in map(Path, named.split(os.pathsep)):
+        inside = [path] if (path / "pipeline.json").exists() else sorted(path.glob("*/"))
         found += [folder for folder in inside if (folder / "pipeline.json").exists()]
     return found
 
 
 def dag_of(folder: Path) -> DAG:
-    """The DAG of one deployed pipeline."""
+    """Returns the DAG of one deployed pipeline."""
     pipeline = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))
     deployment = deployment_of(folder)
     name = pipeline["pipeline_info"]["id"]
     connection = pipeline["deployment_config"].get("metadata_connection_config", {})
     further = {}
     if "sqlite" in connection:
-        further["max_active_tasks"] = 1  # SQLite takes one writer
-    of_one = f"{SCHEDULE}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+        further["max_active_tasks"] = 1  # SQLite allows one writer
+    for_this_dag = f"{SCHEDULE}_{re.sub('[^A-Z0-9]', '_', name.upper())}"
     retries = os.environ.get(RETRIES) or deployment.get("retries")
     dag = DAG(
         dag_id=name,
-        description="From data to a served recommender, as TFX runs it",
-        schedule=os.environ.get(of_one) or os.environ.get(SCHEDULE) or deployment.get("schedule"),
+        description="From data to a served recommender, with TFX",
+        schedule=os.environ.get(for_this_dag)
+        or os.environ.get(SCHEDULE)
+        or deployment.get("schedule"),
         start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),  # noqa: UP017
         catchup=False,
-        max_active_runs=1,  # a run looks up what the one before it has left
+        max_active_runs=1,  # a run reads the results of the previous one
         params={
             "set": Param([], type="array", items={"type": "string"}, description=SETTINGS),
         },
@@ -229,7 +231,7 @@ def dag_of(folder: Path) -> DAG:
         for task in tasks.values():
             if not task.downstream_list:
                 task >> end
-        # A teardown: it runs whatever became of the nodes, and does not turn a failed run green.
+        # A teardown runs after failed nodes too, and does not mark a failed run as successful.
         begin.as_setup()
         end.as_teardown(setups=begin)
     return dag

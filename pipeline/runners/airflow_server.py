@@ -1,12 +1,13 @@
-"""Airflow 3 on this machine alone: scheduler, DAG processor, API server and UI, on loopback.
+"""Starts Airflow 3 on this machine: scheduler, DAG processor, API server and UI, on loopback.
 
     python -m tfrec_meta.pipeline.runners.airflow_server --config films.yaml
 
-compiles the pipeline, puts its DAG in place and serves until Ctrl-C, which ends all that was
-started, running nodes too. Everything that Airflow keeps is below `--home`. It is for trying out
-and for development; docs/airflow.md tells what a production Airflow needs.
+It compiles the pipeline, installs its DAG and serves until Ctrl-C, which ends every process that
+was started, including running nodes. Airflow's files are below `--home`. It is meant for
+development; docs/airflow.md describes what a production Airflow needs.
 
-The standard library only: Airflow has an environment of its own, which `make airflow` makes.
+This file uses the standard library only: Airflow has an environment of its own, which
+`make airflow` creates.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ HOST = "127.0.0.1"
 PORT = 8080
 USER = "admin"
 PARTS = {
-    # Nothing but the API server opens a port: it reads the tasks' logs from the disk.
+    # Only the API server opens a port: it reads the tasks' logs from the disk.
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "api-server": ("api-server", "--host", HOST),
@@ -41,7 +42,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class ServerError(Exception):
-    """Why Airflow is not to be had, with the way out."""
+    """Airflow can't run. The message names the reason and how to fix it."""
 
 
 class Server:
@@ -49,9 +50,9 @@ class Server:
 
     Args:
         airflow: the virtual environment with Airflow.
-        home: where it keeps its database, its logs and its DAG file; this user's alone.
-        pipelines: folders that `nodes.deploy` wrote, or folders of such.
-        port: of API and UI.
+        home: folder of its database, logs and DAG file; only this user may read it.
+        pipelines: folders that `compilation.deploy` wrote, or folders of such folders.
+        port: port of API and UI.
     """
 
     def __init__(
@@ -65,44 +66,44 @@ class Server:
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, seconds: float = 480.0) -> None:
-        """Returns as soon as all parts say that they are well.
+        """Starts all parts, and returns when they report that they are healthy.
 
         Raises:
-            ServerError: if one of them ends, or they are not well in time.
+            ServerError: if a part ends, or the parts are not healthy in time.
         """
         if not self.command.exists():
-            raise ServerError(f"There is no {self.command}; `make airflow` sets it up.")
+            raise ServerError(f"{self.command} does not exist; `make airflow` sets it up.")
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 trial.bind((HOST, self.port))
             except OSError:
                 raise ServerError(
-                    f"Port {self.port} is taken; give another: --port {self.port + 1}"
+                    f"Port {self.port} is in use; choose another: --port {self.port + 1}"
                 ) from None
-        self._lay_out()
-        # Whoever loses its parent comes to this process, which ends it.
+        self._write_files()
+        # Orphaned processes become children of this process, which ends them.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._run("db", "migrate")
         for name, arguments in PARTS.items():
             further = ["--port", str(self.port)] if name == "api-server" else []
             self._parts[name] = self._popen(name, [*arguments, *further])
         deadline = time.monotonic() + seconds
-        while not self._well():
+        while not self._is_healthy():
             for name, part in self._parts.items():
                 if part.poll() is not None:
                     raise ServerError(f"Airflow's {name} ended:\n{self._tail(name)}")
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"Airflow was not well after {seconds:.0f} s; see {self.home / 'logs'}."
+                    f"Airflow was not healthy after {seconds:.0f} s; see {self.home / 'logs'}."
                 )
             time.sleep(0.5)
 
     def wait(self) -> None:
-        """Until one of the parts ends.
+        """Waits until one of the parts ends.
 
         Raises:
-            ServerError: which of them did.
+            ServerError: names the part that ended.
         """
         while True:
             for name, part in self._parts.items():
@@ -112,26 +113,26 @@ class Server:
             time.sleep(0.5)
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Ends the parts, their tasks, the runs' workers and their nodes."""
-        for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
-            deadline = time.monotonic() + patience
+        """Ends the parts, their tasks, the workers of runs and their nodes."""
+        for number, wait in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
+            deadline = time.monotonic() + wait
             for pid in list(_descendants(os.getpid())):
                 _kill(pid, number)
             while time.monotonic() < deadline:
-                left = list(_descendants(os.getpid()))
+                remaining = list(_descendants(os.getpid()))
                 for part in self._parts.values():
                     part.poll()
                 _reap(set())
-                if not left:
+                if not remaining:
                     return
                 if number == signal.SIGKILL:
-                    for pid in left:
+                    for pid in remaining:
                         _kill(pid, number)
                 time.sleep(0.1)
 
     @property
     def password(self) -> str:
-        """Of the user `admin`."""
+        """The password of the user `admin`."""
         return str(json.loads(self._passwords.read_text(encoding="utf-8"))[USER])
 
     @property
@@ -139,20 +140,20 @@ class Server:
         return self.home / "passwords.json"
 
     def environment(self) -> dict[str, str]:
-        """What the parts run with; what is set of Airflow outside is left out."""
-        bends = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV")
-        kept = {
+        """Returns the parts' environment, without the Airflow settings of this process."""
+        removed = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV")
+        inherited = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith("AIRFLOW") and key not in bends
+            if not key.startswith("AIRFLOW") and key not in removed
         }
-        here = f"{HOST},localhost"
+        local = f"{HOST},localhost"
         proxies = {
-            name: ",".join(filter(None, [os.environ.get(name), here]))
+            name: ",".join(filter(None, [os.environ.get(name), local]))
             for name in ("no_proxy", "NO_PROXY")
         }
         return {
-            **kept,
+            **inherited,
             **proxies,
             "PATH": f"{self.command.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "AIRFLOW_HOME": str(self.home),
@@ -163,7 +164,7 @@ class Server:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._passwords),
-            # The tasks talk to the API server; by default they would look for port 8080.
+            # The tasks call the API server; their default is port 8080.
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.address}/execution/",
             "AIRFLOW__API__HOST": HOST,
             "AIRFLOW__API__PORT": str(self.port),
@@ -176,7 +177,7 @@ class Server:
             "TFREC_META_PIPELINES": os.pathsep.join(map(str, self.pipelines)),
         }
 
-    def _lay_out(self) -> None:
+    def _write_files(self) -> None:
         for folder in (self.home, self.home / "dags", self.home / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
@@ -201,7 +202,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for this process, which ends them in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which ends them
                 preexec_fn=_end_with_parent,
             )
 
@@ -209,7 +210,7 @@ class Server:
         text = (self.home / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         return "\n".join(f"  | {line}" for line in text.splitlines()[-20:])
 
-    def _well(self) -> bool:
+    def _is_healthy(self) -> bool:
         try:
             found = call(f"{self.address}/api/v2/monitor/health")
         except (OSError, ValueError):
@@ -223,10 +224,10 @@ class Server:
 def call(
     address: str, token: str | None = None, record: Any = None, method: str | None = None
 ) -> Any:
-    """Asks a JSON API; without a proxy, as it is on this machine.
+    """Calls a JSON API on this machine, without a proxy, and returns the decoded response.
 
     Raises:
-        urllib.error.URLError: if nobody answers, or not with success.
+        urllib.error.URLError: if the server does not respond, or responds with an error.
     """
     request = urllib.request.Request(address, method=method)
     request.add_header("Accept", "application/json")
@@ -245,14 +246,14 @@ def _end_with_parent() -> None:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """All processes below `pid`, but zombies."""
+    """Yields all processes below `pid`, without zombies."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
             except (OSError, ValueError):
-                continue  # it has just ended
+                continue  # the process has just ended
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(entry.name))
     waiting = [pid]
@@ -262,10 +263,10 @@ def _descendants(pid: int) -> Iterator[int]:
             waiting.append(child)
 
 
-def _reap(but: set[int]) -> None:
-    """Collects orphans that have come to this process and ended; `but` are Popen's to collect."""
+def _reap(except_for: set[int]) -> None:
+    """Collects ended orphans; the processes in `except_for` are collected by Popen."""
     for entry in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-        if int(entry) not in but:
+        if int(entry) not in except_for:
             try:
                 os.waitpid(int(entry), os.WNOHANG)
             except ChildProcessError:
@@ -280,16 +281,16 @@ def _kill(pid: int, number: int) -> None:
 
 
 def _compiled(config: Path, settings: Sequence[str], schedule: str | None, home: Path) -> Path:
-    """Compiles the pipeline of a config, by the runner, into a folder of its own."""
+    """Compiles the pipeline of a config, with the local runner, into a folder of its own."""
     folder = home.absolute() / "pipelines" / config.stem
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tfrec_meta.pipeline.runners.local_runner"]
     command += ["--config", str(config), "--compile", str(folder)]
     command += [part for setting in settings for part in ("--set", setting)]
     command += ["--schedule", schedule] if schedule else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
+    if compiled.returncode:
+        lines = [line for line in compiled.stderr.splitlines() if line.strip()]
         raise ServerError("The pipeline could not be compiled:\n" + "\n".join(lines[-20:]))
     return folder
 
@@ -299,24 +300,24 @@ def _interrupt(*_: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until Ctrl-C; 0 then, and 1 if Airflow did not start or ended by itself."""
+    """Serves until Ctrl-C and returns 0; returns 1 if Airflow did not start or ended by itself."""
     parser = argparse.ArgumentParser(
         prog="python -m tfrec_meta.pipeline.runners.airflow_server",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", type=Path, metavar="FILE", help="the pipeline, as YAML")
+    what.add_argument("--config", type=Path, metavar="FILE", help="the pipeline's YAML file")
     what.add_argument(
         "--pipelines", type=Path, nargs="+", metavar="FOLDER", help="compiled pipelines"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--schedule", help="a cron expression, or @daily; on demand if absent")
+    parser.add_argument("--schedule", help="a cron expression, or @daily; on demand by default")
     parser.add_argument("--home", type=Path, default=Path(".runs/airflow"))
     parser.add_argument("--airflow", type=Path, default=Path(".venv-airflow"))
     parser.add_argument("--port", type=int, default=PORT)
     options = parser.parse_args(arguments)
-    # Ctrl-C too: a shell that starts this in the background has it ignored.
+    # Ctrl-C too: a shell ignores it for processes that it starts in the background.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     server = None
@@ -330,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.start()
         print(
             f"Airflow: {server.address}  user: {USER}  password: {server.password}\n"
-            "Ctrl-C stops it, and whatever it runs.",
+            "Ctrl-C stops it, and everything that it runs.",
             flush=True,
         )
         server.wait()
@@ -341,8 +342,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Stopping ...", flush=True)
         return 0
     finally:
-        impatient = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in impatient}
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
         if server is not None:
             server.stop()
         for number, handler in before.items():

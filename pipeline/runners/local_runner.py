@@ -1,11 +1,11 @@
-"""The pipeline on one machine, without a server: node by node, in this process.
+"""Runs the pipeline on one machine without a server: node by node, in this process.
 
     python -m tfrec_meta.pipeline.runners.local_runner --config films.yaml
     python -m tfrec_meta.pipeline.runners.local_runner --config films.yaml --set tuner.trials=3
 
-Metadata is an SQLite file and Beam runs in-process, unless the config says otherwise. A run that
-was killed or failed is gone on with by starting it again: finished nodes come from the cache, a
-search and a training go on where they were.
+Metadata is stored in an SQLite file and Beam runs in this process, unless the config says
+otherwise. To continue a run that was killed or failed, start it again: finished nodes come from the
+cache, and a search or a training continues where it stopped.
 """
 
 from __future__ import annotations
@@ -19,24 +19,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import tfrec_meta
 from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.run_folder import LOG, NodeRecord, NodeState
+from tfrec_meta.pipeline.runners.worker_client import CONFIG
 
-if TYPE_CHECKING:
-    from tfrec_meta.pipeline.runners.nodes import NodeRecord
-
-# TensorFlow's own log would drown what there is to see here; what stops a run is raised anyhow.
+# Hides TensorFlow's C++ log below errors; errors that stop a run are raised as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-LOG = "log.txt"  # in the run's folder
-_PACKAGE = os.path.dirname(os.path.abspath(tfrec_meta.__file__))
-CONFIG = "config.json"  # in the run's folder
 _log = logging.getLogger(__name__)
-_TALKATIVE = ("Tuner", "Trainer")  # they show their own progress
+_SHOW_PROGRESS = ("Tuner", "Trainer")  # nodes that display a progress bar of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +38,12 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: with `log.txt`, `nodes.jsonl` and all else that `page` is made of.
+        folder: the run's folder, with `log.txt`, `nodes.jsonl` and the sources of `page`.
         page: the HTML page.
-        seconds: that its nodes took together.
-        cached: how many nodes came from an earlier run.
-        pushed: the version folder that TF Serving finds now; None where nothing was pushed.
-        verdict: why the candidate was blessed or not.
+        seconds: wall time of the run.
+        cached: number of nodes whose outputs come from an earlier run.
+        pushed: the new version folder for TF Serving; None if nothing was pushed.
+        verdict: the reasons why the candidate was blessed or not.
     """
 
     folder: Path
@@ -61,50 +55,50 @@ class Run:
 
 
 def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True) -> Run:
-    """Runs the pipeline to its end.
+    """Runs the complete pipeline.
 
     Args:
-        config: everything that it needs.
-        run_id: names the run's folder; the time by default. An id that has been used goes on with
-            that run.
-        progress: whether to print a line a node.
+        config: the pipeline's config.
+        run_id: name of the run's folder; the current time by default. A run id that exists already
+            continues that run.
+        progress: whether to print one line per node.
 
     Raises:
-        ValueError: if the data gate refuses the data, with feature and reason; and whatever else
-            stops a node. The run's page is written then, too.
+        ValueError: if the data gate refuses the data, with feature and reason.
+        Exception: any exception of a node. The run's page is written in that case too.
     """
     from tfrec_meta.pipeline import pipeline
     from tfrec_meta.pipeline.pages import run_page
-    from tfrec_meta.pipeline.runners import nodes
+    from tfrec_meta.pipeline.runners import compilation, logs, nodes
 
-    began = time.monotonic()  # when all is imported
+    began = time.monotonic()  # after the imports
     run_id = run_id or new_run_id()
-    ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
+    ir = compilation.compile_pipeline(pipeline.create_pipeline(config))
     folder = nodes.begin_run(ir, run_id, config.folder)
-    _keep_config(config, folder)
-    names = [node.pipeline_node.node_info.id for node in ir.nodes]
+    _write_config(config, folder)
+    names = compilation.node_ids(ir)
     cached, pushed = 0, None
     verdict: tuple[str, ...] = ()
-    with _logged(folder / LOG):
+    with logs.log_to(folder / LOG):
         try:
-            for place, name in enumerate(names, 1):
-                label = f"[{place:>2}/{len(names)}] {name:<24}"
+            for number, name in enumerate(names, 1):
+                label = f"[{number:>2}/{len(names)}] {name:<24}"
                 if progress:
-                    print(label, end="\n" if name in _TALKATIVE else "", flush=True)
-                done = nodes.run_node_in(folder, name)
-                cached += done.state == "cached"
+                    print(label, end="\n" if name in _SHOW_PROGRESS else "", flush=True)
+                record = nodes.run_node_in(folder, name)
+                cached += record.state == NodeState.CACHED
                 if progress:
-                    again = label if name in _TALKATIVE else ""
-                    print(f"{again}{done.state:<8}{done.seconds:>6.1f} s", flush=True)
+                    again = label if name in _SHOW_PROGRESS else ""
+                    print(f"{again}{record.state:<8}{record.seconds:>6.1f} s", flush=True)
                 if name == "RankingGate":
-                    verdict = _verdict(done)
+                    verdict = _verdict(record)
                 if name == "Pusher":
-                    pushed = _pushed(done)
+                    pushed = _pushed(record)
         except BaseException:
             if progress:
                 print("failed", flush=True)
             _log.exception("%s failed", name)
-            with contextlib.suppress(Exception):  # the node's own error is what is to be told
+            with contextlib.suppress(Exception):  # report the node's error, not the page's
                 run_page.write_run_page(folder)
             raise
         page = run_page.write_run_page(folder)
@@ -112,7 +106,7 @@ def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True
 
 
 def new_run_id() -> str:
-    """The time, to the microsecond."""
+    """Returns the current time, to the microsecond."""
     return datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S.%f")
 
 
@@ -120,8 +114,12 @@ def _as_text(config: PipelineConfig) -> str:
     return json.dumps(config.as_dict(), indent=1)
 
 
-def _keep_config(config: PipelineConfig, folder: Path) -> None:
-    """Writes the config beside the run, for its page; a run goes on with its own only."""
+def _write_config(config: PipelineConfig, folder: Path) -> None:
+    """Writes the config into the run's folder, for its page.
+
+    Raises:
+        ValueError: if the run began with another config.
+    """
     path = folder / CONFIG
     text = _as_text(config)
     if path.is_file() and path.read_text(encoding="utf-8") != text:
@@ -138,37 +136,8 @@ def _verdict(record: NodeRecord) -> tuple[str, ...]:
 
 def _pushed(record: NodeRecord) -> Path | None:
     (artifact,) = record.outputs["pushed_model"]
-    said = artifact["properties"]
-    return Path(said["pushed_destination"]) if said.get("new_version") else None
-
-
-@contextlib.contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """What TFX, Beam and TensorFlow log goes into a file; warnings of ours are shown, too."""
-    from absl import logging as absl_logging
-
-    root = logging.getLogger()
-    file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    shown = logging.StreamHandler()
-    shown.setFormatter(logging.Formatter("\n  %(message)s"))
-    shown.setLevel(logging.WARNING)
-    # By the file: ours speak through absl's logger, too, as TFX's do.
-    shown.addFilter(lambda record: record.pathname.startswith(_PACKAGE) and not record.exc_info)
-    before, level = root.handlers[:], root.level
-    root.handlers[:] = [file, shown]
-    absl_level = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.INFO)
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        root.handlers[:] = before
-        root.setLevel(level)
-        absl_logging.set_verbosity(absl_level)
-        file.close()
+    properties = artifact["properties"]
+    return Path(properties["pushed_destination"]) if properties.get("new_version") else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,26 +146,26 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="the pipeline, as YAML")
+    parser.add_argument("--config", required=True, metavar="FILE", help="the pipeline's YAML file")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting that goes over the file's, as tuner.trials=3; may be repeated",
+        help="a setting that overrides the file's, such as tuner.trials=3; may be repeated",
     )
-    parser.add_argument("--run-id", help="names the run's folder; the time by default")
+    parser.add_argument("--run-id", help="name of the run's folder; the current time by default")
     parser.add_argument(
         "--compile",
         metavar="FOLDER",
-        help="only lay the compiled pipeline out there, for Airflow (docs/airflow.md)",
+        help="only write the compiled pipeline into FOLDER, for Airflow (docs/airflow.md)",
     )
     parser.add_argument("--schedule", help="with --compile: a cron expression, or @daily")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0 if the run came to its end, whether or not a model was pushed."""
+    """Runs the command; returns 0 if the run finished, whether or not a model was pushed."""
     options = _parser().parse_args(arguments)
     try:
         config = PipelineConfig.read(options.config, options.set)
@@ -205,10 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.compile:
         from tfrec_meta.pipeline import pipeline
-        from tfrec_meta.pipeline.runners import nodes
+        from tfrec_meta.pipeline.runners import compilation
 
-        ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
-        folder = nodes.deploy(
+        ir = compilation.compile_pipeline(pipeline.create_pipeline(config))
+        folder = compilation.deploy(
             ir,
             options.compile,
             pipeline_folder=config.folder,
@@ -222,17 +191,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("Importing TFX ...", flush=True)
     run_id = options.run_id or new_run_id()
     try:
-        done = run(config, run_id)
+        finished = run(config, run_id)
     except Exception as error:
         print(f"\nerror: {type(error).__name__}: {error}", file=sys.stderr)
         log = config.folder / "runs" / run_id / LOG
         if log.is_file():
             print(f"More in {log} and {log.with_name('index.html')}.", file=sys.stderr)
         return 1
-    for line in done.verdict:
+    for line in finished.verdict:
         print(line)
-    print(f"Pushed: {done.pushed}" if done.pushed else "Nothing new was pushed.")
-    print(f"{done.seconds:.0f} s, {done.cached} nodes from the cache. The run's page: {done.page}")
+    print(f"Pushed: {finished.pushed}" if finished.pushed else "No new version was pushed.")
+    print(
+        f"{finished.seconds:.0f} s, {finished.cached} nodes from the cache. "
+        f"The run's page: {finished.page}"
+    )
     return 0
 
 

@@ -1,17 +1,17 @@
-"""The warm worker of one run: it imports TFX once, then forks a process per node.
+"""The warm worker of one run: imports TFX once, then forks a process per node.
 
     python -m tfrec_meta.pipeline.runners.worker serve --run .runs/movies/runs/1
 
-It listens on `worker.sock` in the run's folder, for this user alone, and speaks JSON lines
-(`worker_client` is the other side): {"node": "Trainer"} runs a node, and is answered with
-{"started": process id}, a {"line": ...} for each line that it prints, and {"exit": status};
-{"stop": true} ends the worker. A client that goes away takes its node with it. The worker ends by
-itself when its run is over, or when nothing has been asked of it for a while.
+It listens on `worker.sock` in the run's folder, which only its user may open. The protocol is JSON
+lines; `worker_client` is the other side. {"node": "Trainer"} runs a node; the replies are
+{"started": process id}, one {"line": ...} per printed line, and {"exit": status}. {"stop": true}
+ends the worker. If a client closes its connection, its node ends. The worker ends when its run has
+finished, or after a time without requests.
 
-Forking after the imports is safe as long as none of them has begun to compute: TensorFlow's
-runtime, gRPC and Beam start their threads with the first operation, channel or pipeline, which is
-the child's. The worker looks, and refuses to fork where TensorFlow has begun; clients then run
-their nodes in processes of their own.
+Forking after the imports is safe as long as no import has executed a TensorFlow operation:
+TensorFlow's runtime, gRPC and Beam start their threads with the first operation, channel or
+pipeline, which happens in the child. The worker checks this, and ends if TensorFlow has started;
+clients then run their nodes in processes of their own.
 """
 
 import argparse
@@ -35,46 +35,47 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.pipeline.runners.worker_client import GRACE, SOCKET
+from tfrec_meta.pipeline.run_folder import NodeState, read_records
+from tfrec_meta.pipeline.runners.worker_client import GRACE, PIPELINE, SOCKET
 
 IDLE_MINUTES = 15.0
 _PR_SET_PDEATHSIG = 1
-_MUCH = 1 << 20  # bytes that may wait for a client before its node has to
+_MAX_WAITING = 1 << 20  # bytes buffered for a client before its node has to wait
 
 
 @dataclasses.dataclass(eq=False)
 class _Client:
-    """A connection, with what came in and what is to go out."""
+    """A connection, with its received data and the data waiting to be sent."""
 
     socket: socket.socket
     received: bytes = b""
     waiting: bytes = b""
     node: "_Node | None" = None
-    last: bool = False  # to be closed once all is out
+    last: bool = False  # close the connection when everything is sent
 
 
 @dataclasses.dataclass(eq=False)
 class _Node:
-    """A node's process, its group's leader."""
+    """A node's process, which leads its process group."""
 
     name: str
     pid: int
-    ended: int  # a descriptor of the process, readable when it has ended
-    output: int  # the reading end of its standard output and error
+    ended: int  # descriptor of the process, readable when it has ended
+    output: int  # reading end of its standard output and error
     client: _Client | None
     text: bytes = b""
-    silent: bool = False  # it has closed its output
+    silent: bool = False  # the process has closed its output
     kill_at: float | None = None
 
 
 class Worker:
-    """Serves one run until it is told to stop, idle or done.
+    """Serves one run until it is stopped, idle, or finished.
 
     Args:
-        run: the run's folder, which `nodes.begin_run` made.
-        idle: seconds without a request, after which it ends.
-        prepare: takes the run's folder, imports, and returns what runs a node: it takes the
-            arguments of `nodes.main`, and returns the exit status.
+        run: the run's folder, which `nodes.begin_run` created.
+        idle: seconds without a request after which it ends.
+        prepare: takes the run's folder, imports modules, and returns the function that runs a node.
+            That function takes the arguments of `nodes.main` and returns the exit status.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Worker:
     ) -> None:
         self.run = Path(run).absolute()
         self.idle = idle
-        self._prepare = prepare or _imported
+        self._prepare = prepare or _import_nodes
         self._selector = selectors.DefaultSelector()
         self._clients: set[_Client] = set()
         self._nodes: set[_Node] = set()
@@ -93,16 +94,16 @@ class Worker:
         self._runner: Callable[[Sequence[str]], int] | None = None
 
     def serve(self) -> int:
-        """Returns when the worker has ended; 0, also where another serves this run already."""
+        """Returns 0 when the worker has ended, also if another one serves this run already."""
         with open(self.run / "worker.lock", "w") as self._lock:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
-                _note("another worker serves this run")
+                _log("another worker serves this run")
                 return 0
-            # Listening before the imports: clients wait instead of running nodes on their own.
+            # Listens before the imports, so that clients wait instead of starting processes.
             with self._listen() as self._listener:
                 try:
                     self._runner = self._prepare(self.run)
@@ -118,7 +119,9 @@ class Worker:
         self._stopping = True
 
     def _listen(self) -> socket.socket:
-        (self.run / SOCKET).unlink(missing_ok=True)  # the lock is ours: nobody listens there
+        (self.run / SOCKET).unlink(
+            missing_ok=True
+        )  # this worker has the lock: nobody listens there
         listener = socket.socket(socket.AF_UNIX)
         folder = os.open(self.run, os.O_RDONLY | os.O_DIRECTORY)
         mask = os.umask(0o177)
@@ -142,12 +145,12 @@ class Worker:
                 if node.kill_at is not None and now > node.kill_at:
                     _kill(node, signal.SIGKILL)
             if not (self.run / SOCKET).exists():
-                _note("the run's folder is gone")
+                _log("the run's folder was removed")
                 return
             if self._nodes or self._clients:
                 quiet_since = now
             elif now - quiet_since > self.idle:
-                _note(f"nothing to do for {self.idle:.0f} s")
+                _log(f"no request for {self.idle:.0f} s")
                 return
 
     def _end(self) -> None:
@@ -216,9 +219,9 @@ class Worker:
             elif isinstance(node, str) and client.node is None:
                 self._start(client, node)
             else:
-                raise ValueError("neither a node nor a stop")
+                raise ValueError("send a node or a stop")
         except (ValueError, AttributeError) as error:
-            self._send(client, {"line": f"the worker does not understand: {error}"})
+            self._send(client, {"line": f"invalid request: {error}"})
             self._send(client, {"exit": 2}, last=True)
 
     def _send(self, client: _Client | None, message: dict[str, Any], last: bool = False) -> None:
@@ -241,10 +244,10 @@ class Worker:
             return
         self._watch(client)
         if client.node is not None:
-            self._listen_to(client.node, len(client.waiting) < _MUCH)
+            self._listen_to(client.node, len(client.waiting) < _MAX_WAITING)
 
     def _forget(self, client: _Client) -> None:
-        """Closes a connection; the node that still runs for it ends."""
+        """Closes a connection, and ends the node that still runs for it."""
         self._clients.discard(client)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(client.socket)
@@ -254,7 +257,7 @@ class Worker:
             node.client = None
             node.kill_at = time.monotonic() + GRACE
             self._listen_to(node, True)
-            _note(f"{node.name}: its client went away")
+            _log(f"{node.name}: its client closed the connection")
             _kill(node, signal.SIGTERM)
 
     # --- Nodes ---------------------------------------------------------------------------------
@@ -266,7 +269,7 @@ class Worker:
         parent = os.getpid()
         pid = os.fork()
         if not pid:
-            self._become(name, its_end, parent)  # does not return
+            self._run_in_child(name, its_end, parent)  # does not return
         os.close(its_end)
         os.set_blocking(output, False)
         node = _Node(name, pid, os.pidfd_open(pid), output, client)
@@ -276,12 +279,12 @@ class Worker:
         self._listen_to(node, True)
         self._send(client, {"started": pid})
 
-    def _become(self, name: str, output: int, parent: int) -> None:
-        """In the child: runs the node, and ends the process."""
+    def _run_in_child(self, name: str, output: int, parent: int) -> None:
+        """Runs the node in the forked child, and ends the process."""
         status = 1
         try:
             os.setsid()
-            # Should the worker be killed, its nodes are, too.
+            # If the worker is killed, its nodes are killed too.
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
@@ -292,7 +295,7 @@ class Worker:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.close(output)
-            # What is the worker's: a copy that stays open would keep others waiting.
+            # Closes the worker's descriptors: an open copy would keep others waiting.
             self._selector.close()
             self._listener.close()
             os.close(self._lock.fileno())
@@ -324,15 +327,15 @@ class Worker:
             self._selector.unregister(node.output)
 
     def _read(self, node: _Node) -> bool:
-        """Passes on what the node has printed; returns whether there may be more."""
-        if node not in self._nodes:  # it has ended among the same events
+        """Sends the node's output to its client; returns whether there may be more."""
+        if node not in self._nodes:  # ended in the same batch of events
             return False
         try:
             data = os.read(node.output, 65536)
         except BlockingIOError:
             return False
         if not data:
-            node.silent = True  # it may still run
+            node.silent = True  # the process may still run
             self._listen_to(node, False)
             return False
         *lines, node.text = (node.text + data).split(b"\n")
@@ -346,7 +349,7 @@ class Worker:
     def _ended(self, node: _Node) -> None:
         _, code = os.waitpid(node.pid, 0)
         status = os.waitstatus_to_exitcode(code)
-        _kill(node, signal.SIGKILL)  # what it has left running
+        _kill(node, signal.SIGKILL)  # processes that the node left running
         while self._read(node):
             pass
         self._nodes.discard(node)
@@ -360,9 +363,9 @@ class Worker:
         if status < 0:
             self._send(node.client, {"line": f"{node.name} was killed by signal {-status}"})
         self._send(node.client, {"exit": status if status >= 0 else 128 - status}, last=True)
-        _note(f"{node.name}: exit status {status}")
-        if not status and not self._nodes and _is_over(self.run):
-            _note("the run is over")
+        _log(f"{node.name}: exit status {status}")
+        if not status and not self._nodes and _has_finished(self.run):
+            _log("the run has finished")
             self._flush_all()
             self._stopping = True
 
@@ -373,21 +376,20 @@ class Worker:
                 client.socket.sendall(client.waiting)
 
 
-def _imported(run: Path) -> Any:
-    """Imports TFX and whatever the run's nodes run; returns what runs a node.
+def _import_nodes(run: Path) -> Any:
+    """Imports TFX and the executors of the run's nodes; returns the function that runs a node.
 
     Raises:
-        RuntimeError: if TensorFlow has begun to compute, after which forking is unsafe.
+        RuntimeError: if TensorFlow has executed an operation, after which forking is unsafe.
     """
     started = time.monotonic()
     from tensorflow.python.eager import context
     from tfx.orchestration.local import runner_utils
 
     from tfrec_meta.pipeline.runners import nodes
+    from tfrec_meta.pipeline.runners.compilation import read_pipeline
 
-    deployment = runner_utils.extract_local_deployment_config(
-        nodes.read_pipeline(run / nodes.PIPELINE)
-    )
+    deployment = runner_utils.extract_local_deployment_config(read_pipeline(run / PIPELINE))
     for spec in (*deployment.executor_specs.values(), *deployment.custom_driver_specs.values()):
         kind = spec.WhichOneof("spec")
         inner = getattr(spec, kind)
@@ -398,25 +400,22 @@ def _imported(run: Path) -> Any:
             importlib.import_module(path.rpartition(".")[0])
     if context._context is not None and context._context._context_handle is not None:
         raise RuntimeError(
-            "TensorFlow has begun to compute while modules were imported; the worker can't fork."
+            "TensorFlow executed an operation during the imports, so the worker can't fork. "
+            "Move the operation out of the module's import."
         )
     gc.collect()
-    gc.freeze()  # or the children's collections would copy all that they share
-    _note(f"ready after {time.monotonic() - started:.1f} s")
+    gc.freeze()  # otherwise the children's garbage collection copies the shared memory
+    _log(f"ready after {time.monotonic() - started:.1f} s")
     return nodes.main
 
 
-def _is_over(run: Path) -> bool:
-    """Whether every node of the run has ended well."""
+def _has_finished(run: Path) -> bool:
+    """Returns whether every node of the run has finished successfully."""
     with contextlib.suppress(OSError, ValueError):
-        pipeline = json.loads((run / "pipeline.json").read_text(encoding="utf-8"))
-        left = {node["pipeline_node"]["node_info"]["id"] for node in pipeline["nodes"]}
-        for line in (run / "nodes.jsonl").read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                record = json.loads(line)
-                if record["state"] != "failed":
-                    left.discard(record["node"])
-        return not left
+        pipeline = json.loads((run / PIPELINE).read_text(encoding="utf-8"))
+        open_nodes = {node["pipeline_node"]["node_info"]["id"] for node in pipeline["nodes"]}
+        finished = (one.node for one in read_records(run) if one.state != NodeState.FAILED)
+        return open_nodes <= set(finished)
     return False
 
 
@@ -425,12 +424,12 @@ def _kill(node: _Node, number: int) -> None:
         os.killpg(node.pid, number)
 
 
-def _note(text: str) -> None:
+def _log(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} worker {os.getpid()}: {text}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves a run."""
+    """Runs the command: `serve` serves a run."""
     parser = argparse.ArgumentParser(prog="python -m tfrec_meta.pipeline.runners.worker")
     parser.add_argument("action", choices=("serve",))
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")

@@ -1,14 +1,15 @@
-"""Hands a node of a run to the run's warm worker, or runs it in a process of its own.
+"""Passes a node of a run to the run's warm worker, or runs it in a process of its own.
 
-The standard library only, on any Python from 3.10 on, as one file: a scheduler's Python runs it,
-which has neither TFX nor this package.
+This file uses the standard library only, for any Python from 3.10 on: it runs in the Python of a
+scheduler, which has neither TFX nor this package.
 
     python worker_client.py start --run .runs/movies/runs/1
     python worker_client.py run --run .runs/movies/runs/1 --node Trainer
     python worker_client.py stop --run .runs/movies/runs/1
 
-However the client ends, its node ends with it: the worker sees the connection close; a process of
-its own stands under a guard that sees a pipe close. Nothing but JSON lines goes over the socket.
+When the client ends, for whatever reason, its node ends too: the worker notices the closed
+connection, and a process of its own runs under a guard that notices a closed pipe. Only JSON lines
+are sent through the socket.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ PIPELINE = "pipeline.json"
 DEPLOYMENT = "deployment.json"
 CONFIG = "config.json"
 GRACE = 3.0  # seconds from SIGTERM to SIGKILL
-# What one run may set: how it learns and judges, never where it reads or writes, nor what it
-# executes. Whoever may trigger a run may do no more than that.
+# Settings that one run may override: training and evaluation, but neither paths nor programs, since
+# users who may trigger a run need not be trusted with those.
 GROUPS = ("split", "tuner", "trainer", "evaluator", "data.drift", "data.split_drift")
-PLACES = ("tuner.store",)  # of these groups, where something is read or written
+PATHS = ("tuner.store",)  # exceptions within the groups
 SINGLE = (
     "data.drift",
     "data.max_drift",
@@ -54,33 +55,29 @@ SINGLE = (
 )
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 
 def begin(deployed: Path | str, run_id: str, settings: Sequence[str] = ()) -> Path:
-    """Makes a run's folder from what `nodes.deploy` laid out.
+    """Creates the folder of a run from a deployed pipeline.
 
-    A run that has begun already keeps the pipeline that it has, so that a retry goes on with it.
+    A run that has begun keeps its pipeline, so that a retry continues with it.
 
     Args:
         deployed: the folder with `pipeline.json` and `deployment.json`.
-        run_id: of the run; it names the folder.
-        settings: what goes over the config in this run, as "tuner.trials=3", of what `GROUPS` and
-            `SINGLE` name: the pipeline is then compiled anew, which takes an import of TFX.
+        run_id: the run's id, which names the folder.
+        settings: settings that override the config in this run, such as "tuner.trials=3"; see
+            `GROUPS` and `SINGLE`. The pipeline is then compiled again, which imports TFX.
 
     Returns:
         `<the pipeline's folder>/runs/<run id>`.
 
     Raises:
-        ValueError: if the run id can't name a folder, or the settings make no sense or may not be
-            set by one run.
+        ValueError: if the run id is not a valid folder name, or the settings are invalid or not
+            allowed for one run.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.~:+-]*", run_id):
-        raise ValueError(
-            f"The run id {run_id!r} can't name a folder; use letters, digits and '_.~:+-', "
-            "beginning with a letter or a digit."
-        )
+    check_run_id(run_id)
     for setting in settings:
         _check_setting(setting)
     deployed = Path(deployed)
@@ -93,7 +90,10 @@ def begin(deployed: Path | str, run_id: str, settings: Sequence[str] = ()) -> Pa
         _copy(deployed, run)
         return run
     if not deployment.get("config"):
-        raise ValueError("This pipeline was deployed without its config: it takes no settings.")
+        raise ValueError(
+            "This pipeline was deployed without its config, so a run can't override settings. "
+            "Deploy it with its config."
+        )
     with tempfile.TemporaryDirectory(prefix=".compiled.", dir=run) as compiled:
         command = [_python(deployed, None), "-m", "tfrec_meta.pipeline.runners.local_runner"]
         command += ["--config", deployment["config"], "--compile", compiled]
@@ -109,27 +109,40 @@ def begin(deployed: Path | str, run_id: str, settings: Sequence[str] = ()) -> Pa
         )
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
-            said = next(
+            message = next(
                 (line for line in lines if line.startswith("error: ")), "\n".join(lines[-20:])
             )
-            raise ValueError(f"The settings {list(settings)} do not do: {said}")
+            raise ValueError(f"The settings {list(settings)} are invalid: {message}")
         _copy(Path(compiled), run)
     return run
+
+
+def check_run_id(run_id: str) -> None:
+    """Checks that a run id is a valid folder name.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.~:+-]*", run_id):
+        raise ValueError(
+            f"The run id {run_id!r} is not a valid folder name; use letters, digits and "
+            "'_.~:+-', beginning with a letter or a digit."
+        )
 
 
 def _check_setting(setting: str) -> None:
     key = setting.partition("=")[0].strip()
     is_free = key in SINGLE or key.startswith(tuple(f"{group}." for group in GROUPS))
-    if not is_free or any(key == place or key.startswith(f"{place}.") for place in PLACES):
+    if not is_free or any(key == path or key.startswith(f"{path}.") for path in PATHS):
         allowed = ", ".join((*(f"{group}.…" for group in GROUPS), *SINGLE))
         raise ValueError(
-            f"One run may not set {key!r}; it may set {allowed}. "
-            "Change the config and deploy the pipeline anew."
+            f"A run may not set {key!r}; it may set {allowed}. "
+            "Change the config and deploy the pipeline again."
         )
 
 
 def _copy(deployed: Path, run: Path) -> None:
-    """The pipeline last: with it the run has begun."""
+    """Copies the deployment; `pipeline.json` comes last, as it marks the run as begun."""
     for name in (DEPLOYMENT, CONFIG, PIPELINE):
         if (deployed / name).exists():
             temporary = run / f".{name}.{os.getpid()}"
@@ -138,10 +151,11 @@ def _copy(deployed: Path, run: Path) -> None:
 
 
 def start(run: Path | str, python: str | None = None, *options: str) -> int:
-    """Starts the run's worker, in a session of its own; returns its process id.
+    """Starts the run's worker in a session of its own, and returns its process id.
 
-    It takes nodes at once, and runs them as soon as it has imported TFX. What it says itself is in
-    `worker.log` in the run's folder. Where there is a worker already, the new one ends by itself.
+    The worker accepts nodes immediately, and runs them when it has imported TFX. Its own messages
+    are in `worker.log` in the run's folder. If the run has a worker already, the new one ends by
+    itself.
     """
     run = Path(run)
     command = [_python(run, python), "-m", "tfrec_meta.pipeline.runners.worker", "serve"]
@@ -156,7 +170,8 @@ def start(run: Path | str, python: str | None = None, *options: str) -> int:
             stderr=log,
             start_new_session=True,
         )
-    # Or the first nodes would find no worker yet. It listens before it imports.
+    # Waits until the worker listens, which it does before its imports; otherwise the first nodes
+    # would find no worker.
     deadline = time.monotonic() + 15
     while process.poll() is None and time.monotonic() < deadline:
         connection = _connect(run)
@@ -168,7 +183,7 @@ def start(run: Path | str, python: str | None = None, *options: str) -> int:
 
 
 def stop(run: Path | str, seconds: float = 20.0) -> bool:
-    """Ends the run's worker and whatever it runs; returns whether there was one."""
+    """Ends the run's worker and its nodes; returns whether there was a worker."""
     connection = _connect(Path(run))
     if connection is None:
         return False
@@ -180,7 +195,7 @@ def stop(run: Path | str, seconds: float = 20.0) -> bool:
         with contextlib.suppress(OSError):
             connection.sendall(b'{"stop": true}\n')
         if not _closed(connection, seconds / 2):
-            # Still importing. As it comes from the kernel, this is the worker's own process id.
+            # The worker is still importing. The kernel reported its process id, so it is right.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             _closed(connection, seconds / 2)
@@ -188,30 +203,30 @@ def stop(run: Path | str, seconds: float = 20.0) -> bool:
 
 
 def run(
-    run: Path | str, node: str, say: Callable[[str], None] = _say, python: str | None = None
+    run: Path | str, node: str, show: Callable[[str], None] = _print, python: str | None = None
 ) -> int:
-    """Runs a node, and returns its exit status, 0 if all is well.
+    """Runs a node, and returns its exit status, which is 0 on success.
 
     Args:
         run: the run's folder.
-        node: its id.
-        say: gets each line that the node prints.
-        python: of the environment with TFX; what the run's deployment names if None.
+        node: the node's id.
+        show: receives each line that the node prints.
+        python: Python of the environment with TFX; None uses the run's deployment.
 
     Raises:
-        ConnectionError: the worker died while the node ran.
+        ConnectionError: if the worker died while the node ran.
     """
     run = Path(run)
-    for status in _by_worker(run, node, say):
+    for status in _in_worker(run, node, show):
         return status
-    return _by_itself(run, node, say, python)
+    return _in_own_process(run, node, show, python)
 
 
-def _by_worker(run: Path, node: str, say: Callable[[str], None]) -> Iterator[int]:
-    """Yields the exit status, or nothing where no worker took the node."""
+def _in_worker(run: Path, node: str, show: Callable[[str], None]) -> Iterator[int]:
+    """Yields the exit status, or nothing if no worker accepted the node."""
     connection = _connect(run)
     if connection is None:
-        say(f"{node}: no worker; a process of its own")
+        show(f"{node}: no worker; it runs in a process of its own")
         return
     with connection, connection.makefile("r", encoding="utf-8") as answers:
         started = False
@@ -220,7 +235,7 @@ def _by_worker(run: Path, node: str, say: Callable[[str], None]) -> Iterator[int
             for text in answers:
                 answer = json.loads(text)
                 if "line" in answer:
-                    say(answer["line"])
+                    show(answer["line"])
                 elif "started" in answer:
                     started = True
                 elif "exit" in answer:
@@ -228,20 +243,22 @@ def _by_worker(run: Path, node: str, say: Callable[[str], None]) -> Iterator[int
                     return
         except (OSError, ValueError) as error:
             if started:
-                raise ConnectionError(f"{node}: lost the worker: {error}") from error
+                raise ConnectionError(
+                    f"{node}: lost the connection to the worker: {error}"
+                ) from error
         if started:
             raise ConnectionError(f"{node}: the worker died while the node ran; see worker.log")
-    say(f"{node}: the worker ended before it began; a process of its own")
+    show(f"{node}: the worker ended before the node started; it runs in a process of its own")
 
 
-def _by_itself(run: Path, node: str, say: Callable[[str], None], python: str | None) -> int:
+def _in_own_process(run: Path, node: str, show: Callable[[str], None], python: str | None) -> int:
     command = [_python(run, python), "-u", "-m", "tfrec_meta.pipeline.runners.nodes", "run"]
     command += ["--run", str(run.absolute()), "--node", node]
     guard = subprocess.Popen(
         [sys.executable, "-I", os.path.abspath(__file__), "guard", *command],
         cwd=_directory(run),
         env=_environment(),
-        stdin=subprocess.PIPE,  # never written to: its end is ours
+        stdin=subprocess.PIPE,  # never written to; the guard ends when it closes
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -250,7 +267,7 @@ def _by_itself(run: Path, node: str, say: Callable[[str], None], python: str | N
     assert guard.stdout is not None
     try:
         for line in guard.stdout:
-            say(line.decode("utf-8", "replace").rstrip("\n"))
+            show(line.decode("utf-8", "replace").rstrip("\n"))
         return guard.wait()
     finally:
         guard.stdin.close()
@@ -262,11 +279,11 @@ def _by_itself(run: Path, node: str, say: Callable[[str], None], python: str | N
 
 
 def guard(command: Sequence[str]) -> int:
-    """Runs a command that ends, with all of its group, when standard input closes.
+    """Runs a command that ends, with its process group, when standard input closes.
 
-    Not with PR_SET_PDEATHSIG: that would end the command, but not what it has started.
+    PR_SET_PDEATHSIG would end the command, but not the processes that it started.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it sends that to its own group
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it sends SIGTERM to its own group
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_default_signals)
     ended = os.pidfd_open(child.pid)
     ready, _, _ = select.select([sys.stdin, ended], [], [])
@@ -283,10 +300,10 @@ def _default_signals() -> None:
 
 
 def _connect(run: Path) -> socket.socket | None:
-    """A connection to the run's worker, if one listens on this machine."""
+    """Returns a connection to the run's worker, or None if none listens on this machine."""
     connection = socket.socket(socket.AF_UNIX)
     try:
-        # Through the folder's descriptor: an address holds 107 bytes, and paths are longer.
+        # Through the folder's descriptor: the address of a socket has at most 107 bytes.
         folder = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
         try:
             connection.connect(f"/proc/self/fd/{folder}/{SOCKET}")
@@ -299,7 +316,7 @@ def _connect(run: Path) -> socket.socket | None:
 
 
 def _closed(connection: socket.socket, seconds: float) -> bool:
-    """Whether the other side closes the connection within the time."""
+    """Returns whether the other side closes the connection within the time."""
     connection.settimeout(seconds)
     try:
         while connection.recv(4096):
@@ -328,9 +345,9 @@ def _directory(run: Path) -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing that would bend another interpreter, as a scheduler's settings may."""
-    bends = ("PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-    return {key: value for key, value in os.environ.items() if key not in bends}
+    """Returns the environment without variables that would misdirect another Python."""
+    removed = ("PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    return {key: value for key, value in os.environ.items() if key not in removed}
 
 
 def _kill_group(group: int, number: int) -> None:
@@ -343,15 +360,15 @@ def _interrupted(number: int, frame: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`run`, `start` or `stop`."""
+    """Runs the command: `run`, `start` or `stop`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["guard"]:
         return guard(given[1:])
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("action", choices=("run", "start", "stop"))
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--node", help="of `run`")
-    parser.add_argument("--python", help="of the environment with TFX; the deployment's if absent")
+    parser.add_argument("--node", help="with `run`: the node's id")
+    parser.add_argument("--python", help="Python with TFX; the deployment's by default")
     options = parser.parse_args(given)
     if options.action == "start":
         start(options.run, options.python)
@@ -360,7 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stop(options.run)
         return 0
     if not options.node:
-        parser.error("`run` needs --node")
+        parser.error("`run` needs --node; name a node of the pipeline")
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         return run(options.run, options.node, python=options.python)

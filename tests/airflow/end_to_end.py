@@ -30,14 +30,14 @@ COMPILE = """
 import sys
 from pathlib import Path
 from tests.pipeline import toy_nodes
-from tfrec_meta.pipeline.runners import nodes
+from tfrec_meta.pipeline.runners import compilation
 
 folder = Path(sys.argv[1])
 for number, name in ((21, "toy"), (-1, "refused")):
     place = folder / name
     place.mkdir()
-    ir = nodes.compile_pipeline(toy_nodes.create(place, number, name))
-    nodes.deploy(ir, folder / "pipelines" / name, pipeline_folder=place / name, retries=2)
+    ir = compilation.compile_pipeline(toy_nodes.create(place, number, name))
+    compilation.deploy(ir, folder / "pipelines" / name, pipeline_folder=place / name, retries=2)
 """
 
 # Seconds to wait at most, several times what a busy machine of two cores has needed: they only tell

@@ -1,4 +1,4 @@
-"""Opens a page in headless Chromium and tells what it saw."""
+"""Opens a page in headless Chromium and returns what it displays."""
 
 import dataclasses
 import importlib.util
@@ -15,7 +15,7 @@ _SPEC = importlib.util.spec_from_file_location(
 bootstrap = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(bootstrap)
 
-# Pages of ours have no script; a copy gets one, which measures.
+# The pages have no script; a copy gets one, which measures them.
 _PROBE = """<script>
 const wide = document.documentElement;
 wide.dataset.seen = [wide.scrollWidth, wide.clientWidth].join(" ");
@@ -24,13 +24,13 @@ wide.dataset.seen = [wide.scrollWidth, wide.clientWidth].join(" ");
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What a browser made of a page.
+    """A page as a browser displays it.
 
     Attributes:
         title: of the page.
         dom: its elements, as HTML.
-        text: what is on it, white space closed up.
-        console: what the page said on the console, and what it failed to load.
+        text: its text, with white space collapsed.
+        console: messages on the console, and resources that failed to load.
         overflow: by how many pixels it is wider than the window.
     """
 
@@ -47,17 +47,17 @@ def look(path: Path, width: int, folder: Path) -> Seen:
     Args:
         path: the HTML file.
         width: of the window, in pixels.
-        folder: an empty one, for the browser.
+        folder: an empty folder for the browser.
     """
     command = bootstrap.find_browser()
     if command is None:
         pytest.skip(
-            "No browser is there to look at pages: run `make browser`, install Chromium, or name "
-            "one: CHROME=/path/to/chromium."
+            "No browser is installed: run `make browser`, install Chromium, or set "
+            "CHROME=/path/to/chromium."
         )
     text = path.read_text("utf-8")
     assert text.count("</body>") == 1
-    copy = path.with_name(f".seen-{width}.html")  # beside it, for its relative links
+    copy = path.with_name(f".seen-{width}.html")  # in the same folder, for its relative links
     copy.write_text(text.replace("</body>", _PROBE), "utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
     options += ["--enable-logging=stderr", f"--window-size={width},1000", "--hide-scrollbars"]
@@ -72,7 +72,7 @@ def look(path: Path, width: int, folder: Path) -> Seen:
     assert done.returncode == 0, done.stderr[-2000:]
     dom = done.stdout
     measured = re.search(r'data-seen="(\d+) (\d+)"', dom)
-    assert measured, f"the page did not come to its end: {dom[:500]} {done.stderr[-2000:]}"
+    assert measured, f"the page did not load completely: {dom[:500]} {done.stderr[-2000:]}"
     body = re.sub(r"(?s)<(style|script)\b.*?</\1>", " ", dom)
     return Seen(
         title=unescape(re.search(r"(?s)<title>(.*?)</title>", dom).group(1)),

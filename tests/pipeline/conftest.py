@@ -14,7 +14,8 @@ from tfx.types import Artifact, artifact_utils, standard_artifacts
 
 from tfrec_meta.pipeline import artifacts
 from tfrec_meta.pipeline.components import histories, preprocessing
-from tfrec_meta.pipeline.config import SplitConfig, TableConfig, as_json
+from tfrec_meta.pipeline.config import SplitConfig, TableConfig
+from tfrec_meta.pipeline.config_values import as_json
 
 # In this process: the default runner would first try to fetch another one from the net, and without
 # an image TFX would package itself for workers elsewhere, which takes seconds.
@@ -80,7 +81,7 @@ def run_histories(
     kinds = {
         "examples": standard_artifacts.Examples,
         "schema": standard_artifacts.Schema,
-        "catalogue": artifacts.Catalogue,
+        "catalogue": artifacts.CatalogueTables,
         "seen": artifacts.SeenItems,
     }
     outputs = {name: make_artifact(kind, folder / name) for name, kind in kinds.items()}

@@ -1,4 +1,4 @@
-"""A worker whose nodes are small scripts, for tests: no TFX, so that it starts at once."""
+"""A worker for tests whose nodes are small scripts; without TFX, so that it starts quickly."""
 
 import runpy
 import sys

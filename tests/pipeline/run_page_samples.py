@@ -1,4 +1,4 @@
-"""Runs of a pipeline as they are left on disk, made by hand: no TFX runs for them."""
+"""Folders of runs, written by hand, without running TFX."""
 
 import json
 from pathlib import Path
@@ -36,10 +36,10 @@ VERDICT = (
     "+0.0502, 943 users), and nothing is below the last blessed model's."
 )
 ERROR = """\
-ValueError: The data are not accepted:
+ValueError: The data is not accepted:
 interactions.rating: unexpectedly high value: 7.5
-users.age: drift, Jensen-Shannon divergence against what was accepted before is 0.41, above 0.3
-Mend the data; or, if the change is meant, accept it:
+users.age: drift, Jensen-Shannon divergence against the last accepted data is 0.41, above 0.3
+Fix the data. To accept the change,
 set data.drift={"users.age": 0.42} for this run."""
 
 
@@ -123,11 +123,11 @@ def _outputs(folder: Path, node, options):
             {"feature": "users.age", "measure": "Jensen-Shannon divergence", "value": 0.0421},
             {"feature": "items.genres", "measure": "L-infinity of the shares", "value": 0.25},
         ]
-        told = {"drift": [d | {"against": "what was accepted before", "limit": 0.3} for d in drift]}
-        (folder / "accepted/anomalies.json").write_text(json.dumps(told | shares))
+        report = {"drift": [d | {"against": "the last accepted data", "limit": 0.3} for d in drift]}
+        (folder / "accepted/anomalies.json").write_text(json.dumps(report | shares))
         return made
     if node == "SplitGate":
-        made = artifact("compared", "TfrecMetaComparedSplits")
+        made = artifact("compared", "TfrecMetaSplitComparison")
         moved = {"feature": "users.gender", "against": "the split train, split test"}
         moved |= {"measure": "L-infinity of the shares", "value": 0.15, "limit": 0.3}
         (folder / "compared/drift.json").write_text(json.dumps({"drift": [moved]}))
@@ -152,7 +152,7 @@ def _outputs(folder: Path, node, options):
         return made
     if node == "RankingGate":
         blessed = options.get("blessed", True)
-        made = artifact("verdict", "TfrecMetaVerdict")
+        made = artifact("verdict", "TfrecMetaBlessingReport")
         made |= artifact("blessing", "ModelBlessing", blessed=int(blessed))
         (folder / "verdict/verdict.json").write_text(json.dumps(verdict(blessed)))
         (folder / "verdict/verdict.html").write_text("<!doctype html><title>Verdict</title>")
@@ -181,7 +181,7 @@ def write_proto(path: Path, message) -> None:
 
 
 def statistics(node):
-    """Of 1,000 rows: ids, a number with a quarter missing, times, and a column without values."""
+    """Statistics of 1,000 rows: ids, a number with missing values, times, and an empty column."""
     found = statistics_pb2.DatasetFeatureStatisticsList()
     table = found.datasets.add(name="all", num_examples=1000)
     ident = table.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
@@ -221,11 +221,11 @@ def anomalies():
 
 
 def verdict(blessed=True):
-    """As `judgement.Verdict.as_dict`, with what RankingGate adds."""
+    """The file of a verdict: `blessing_rules.Verdict.as_dict` and the facts of RankingGate."""
     failed = {
         "slice": "new users",
         "metric": "recall@10",
-        "against": "the last blessed model",
+        "against": "last_blessed_model",
         "users": 120,
         "model": 0.1,
         "other": 0.15,
@@ -237,7 +237,7 @@ def verdict(blessed=True):
         "words": "recall@10 on new users is 0.0500 below the last blessed model's",
     }
     passed = failed | {
-        "slice": "the whole",
+        "slice": "all users",
         "metric": "ndcg@10",
         "against": "popularity",
         "users": 943,
@@ -249,12 +249,18 @@ def verdict(blessed=True):
         "outcome": "passed",
         "words": "",
     }
-    still = failed | {"outcome": "open", "users": 0, "model": None, "low": None, "high": None}
+    still = failed | {
+        "outcome": "inconclusive",
+        "users": 0,
+        "model": None,
+        "low": None,
+        "high": None,
+    }
     words = VERDICT if blessed else "Not blessed: " + failed["words"] + "."
     return {
         "blessed": blessed,
         "words": words,
         "checks": [passed, failed, still | {"other": None, "difference": None}],
-        "notes": ["Of 12 of the 943 test users the model knows nothing."],
+        "notes": ["12 of the 943 test users have no history that the model can use."],
         "signature": {"": {"auc": 0.7512, "calibration": 1.02, "example_count": 5000}},
     }

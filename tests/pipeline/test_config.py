@@ -1,11 +1,11 @@
-"""The config: read from YAML, overridden by words of a command line, checked by name."""
+"""The config: read from YAML, overridden on the command line, checked with the path."""
 
 import dataclasses
 import json
 
 import pytest
 
-from tfrec_meta.pipeline import config as configs
+from tfrec_meta.pipeline import config_values
 from tfrec_meta.pipeline.config import (
     DataConfig,
     PipelineConfig,
@@ -40,7 +40,7 @@ def file(tmp_path):
     return path
 
 
-def test_yaml_becomes_typed_values(file):
+def test_reads_yaml_as_typed_values(file):
     config = PipelineConfig.read(file)
     assert config.data.interactions.columns == {"user_id": "who", "item_id": "what"}
     assert config.data.users is None
@@ -51,14 +51,14 @@ def test_yaml_becomes_typed_values(file):
     assert isinstance(config.evaluator.min_ndcg, float)
 
 
-def test_what_is_left_out_has_its_default():
+def test_missing_settings_have_their_defaults():
     config = PipelineConfig.from_dict(LEAST)
     assert config == PipelineConfig(
         "films", DataConfig(TableConfig("events/*.parquet")), serving="models/films"
     )
 
 
-def test_overrides_go_over_the_file(file):
+def test_overrides_take_precedence_over_the_file(file):
     config = PipelineConfig.read(
         file, ["tuner.trials=9", "data.users.path=users.csv", "trainer.strategy.model.hidden=[8]"]
     )
@@ -68,43 +68,43 @@ def test_overrides_go_over_the_file(file):
     assert config.trainer.strategy == {"model": {"hidden": [8]}}
 
 
-def test_it_comes_back_from_plain_values(file):
+def test_round_trips_through_plain_values(file):
     config = PipelineConfig.read(file)
     assert PipelineConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
-def test_a_part_comes_back_from_an_execution_property():
+def test_a_part_round_trips_through_an_execution_property():
     part = TunerConfig(trials=2, fixed={"model/embedding_dim": 8})
-    text = configs.as_json(part)
-    assert configs.from_json(TunerConfig, text) == part
-    assert text == configs.as_json(dataclasses.replace(part))
+    text = config_values.as_json(part)
+    assert config_values.from_json(TunerConfig, text) == part
+    assert text == config_values.as_json(dataclasses.replace(part))
 
 
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"nmae": "x"}, "no setting `nmae`"),
-        ({"tuner": {"trails": 3}}, "no setting `tuner.trails`"),
-        ({"tuner": {"trials": "three"}}, "`tuner.trials`='three'; give a whole number"),
-        ({"tuner": {"trials": True}}, "`tuner.trials`=True; give a whole number"),
+        ({"nmae": "x"}, "Unknown setting `nmae`"),
+        ({"tuner": {"trails": 3}}, "Unknown setting `tuner.trails`"),
+        ({"tuner": {"trials": "three"}}, "`tuner.trials`='three'; use a whole number"),
+        ({"tuner": {"trials": True}}, "`tuner.trials`=True; use a whole number"),
         ({"tuner": {"trials": 0}}, "In `tuner`: `trials`=0; use a whole number, 1 or more"),
-        ({"tuner": {"families": "two_tower"}}, "`tuner.families`='two_tower'; give a list"),
-        ({"tuner": {"families": []}}, "`families` is empty"),
-        ({"tuner": {"oracle": "gut"}}, "`oracle`='gut'; use 'meta_bayesian'"),
-        ({"tuner": {"trial_seconds": 0}}, "`trial_seconds`=0.0; use seconds above 0"),
+        ({"tuner": {"families": "two_tower"}}, "`tuner.families`='two_tower'; use a list"),
+        ({"tuner": {"families": []}}, "In `tuner`: `families`=(); use at least one value"),
+        ({"tuner": {"oracle": "gut"}}, "`oracle`='gut'; use one of 'meta_bayesian'"),
+        ({"tuner": {"trial_seconds": 0}}, "`trial_seconds`=0.0; use a number above 0"),
         ({"tuner": {"store": "gs://studies"}}, "`store`='gs://studies' is a URL; use a path in"),
-        ({"tuner": 3}, "`tuner` is 3; give a mapping"),
+        ({"tuner": 3}, "`tuner`=3; use a mapping"),
         ({"name": "a/b"}, "`name`='a/b'; use letters"),
         ({"name": ""}, "`name`=''; use letters"),
         ({"serving": ""}, "`serving` is empty"),
-        ({"serving": 3}, "`serving`=3; give a text"),
-        ({"metadata": "oracle"}, "`metadata`='oracle'; use 'sqlite'"),
+        ({"serving": 3}, "`serving`=3; use a string"),
+        ({"metadata": "oracle"}, "`metadata`='oracle'; use one of 'sqlite'"),
         ({"serving": "gs://models/films"}, "`serving`='gs://models/films' is a URL; use a path in"),
         ({"root": "hdfs://runs"}, "`root`='hdfs://runs' is a URL"),
         ({"seed": -1}, "`seed`=-1"),
-        ({"data": {}}, "`data.interactions` must be given"),
+        ({"data": {}}, "`data.interactions` must be set"),
         ({"data": {"interactions": {"path": ""}}}, "In `data.interactions`: `path` is empty"),
-        ({"data": {"interactions": {"path": "v{VERSION}/*"}}}, "no {SPAN}"),
+        ({"data": {"interactions": {"path": "v{VERSION}/*"}}}, "not {SPAN}"),
         (
             {"data": {"interactions": {"path": "s3://lake/{SPAN}/*.csv"}}},
             "In `data.interactions`: `path`='s3://lake/{SPAN}/*.csv' is a URL; use a path in a "
@@ -123,9 +123,9 @@ def test_a_part_comes_back_from_an_execution_property():
         ({"split": {"protocol": "random"}}, "`protocol`='random'"),
         (
             {"split": {"protocol": "cold-users"}},
-            "`split.protocol`='cold-users' needs `data.users`: held-out users can be told apart",
+            "`split.protocol`='cold-users' needs `data.users`: a model distinguishes held-out",
         ),
-        ({"split": {"train": 0.9, "validation": 0.2}}, "leave nothing for the test"),
+        ({"split": {"train": 0.9, "validation": 0.2}}, "leave no events for the test"),
         ({"split": {"partitions": 0}}, "`partitions`=0"),
         ({"evaluator": {"min_auc": 0.6}}, "`min_auc` needs `positive`"),
         ({"evaluator": {"confidence": 1}}, "`confidence`=1"),
@@ -133,56 +133,60 @@ def test_a_part_comes_back_from_an_execution_property():
         ({"infra_validator": {"memory_mb": 10}}, "`memory_mb`=10"),
     ],
 )
-def test_what_makes_no_sense_is_named(change, words):
+def test_refuses_an_invalid_setting_and_names_it(change, words):
     with pytest.raises(ValueError) as error:
         PipelineConfig.from_dict(LEAST | change)
     assert words in str(error.value)
 
 
-def test_cold_users_do_with_a_table_of_users():
+def test_accepts_cold_users_with_a_users_table():
     data = LEAST["data"] | {"users": {"path": "users.csv"}}
     config = PipelineConfig.from_dict(LEAST | {"data": data, "split": {"protocol": "cold-users"}})
     assert config.split.protocol == "cold-users"
 
 
-def test_splits_need_not_be_compared(file):
+def test_the_comparison_of_splits_can_be_disabled(file):
     assert PipelineConfig.read(file).data.max_split_drift == 0.3
     assert PipelineConfig.read(file, ["data.max_split_drift=null"]).data.max_split_drift is None
 
 
-def test_what_parts_the_events_is_told_and_nothing_else():
-    assert SplitConfig().told(seed=1) == "time, train 0.8, validation 0.1"
+def test_the_identity_of_a_split_has_the_settings_that_determine_it_and_no_others():
+    time = {"protocol": "time", "train": 0.8, "validation": 0.1}
+    assert json.loads(SplitConfig().identity(seed=1)) == time
     last = SplitConfig(protocol="leave-last-out", train=0.5, history_length=9, partitions=3)
-    assert last.told(seed=1) == SplitConfig(protocol="leave-last-out").told(seed=2)
+    assert last.identity(seed=1) == SplitConfig(protocol="leave-last-out").identity(seed=2)
+    assert json.loads(last.identity(seed=1)) == {"protocol": "leave-last-out"}
     cold = SplitConfig(protocol="cold-users", train=0.75)
-    assert cold.told(seed=7) == "cold-users, train 0.75, validation 0.1, seed 7"
+    expected = {"protocol": "cold-users", "train": 0.75, "validation": 0.1, "seed": 7}
+    assert json.loads(cold.identity(seed=7)) == expected
 
 
-def test_a_missing_part_is_named():
-    with pytest.raises(ValueError, match="`data`, `serving` must be given"):
+def test_names_missing_settings():
+    with pytest.raises(ValueError, match="`data`, `serving` must be set"):
         PipelineConfig.from_dict({"name": "films"})
 
 
 @pytest.mark.parametrize(
-    "text, words", [("a: [", "is no YAML"), ("- a", "holds no mapping"), ("", "holds no mapping")]
+    "text, words",
+    [("a: [", "is not valid YAML"), ("- a", "is not a mapping"), ("", "is not a mapping")],
 )
-def test_a_damaged_file_is_named(tmp_path, text, words):
+def test_refuses_a_damaged_file(tmp_path, text, words):
     path = tmp_path / "films.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=words):
         PipelineConfig.read(path)
 
 
-def test_yaml_cannot_make_objects(tmp_path):
+def test_yaml_can_not_create_objects(tmp_path):
     path = tmp_path / "films.yaml"
     path.write_text("name: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(ValueError, match="is no YAML"):
+    with pytest.raises(ValueError, match="is not valid YAML"):
         PipelineConfig.read(path)
 
 
 @pytest.mark.parametrize("override", ["tuner.trials", "name.first=x", "tuner.trials=[3"])
-def test_a_bad_override_is_refused(file, override):
-    with pytest.raises(ValueError, match=r"name|no setting|YAML|=value"):
+def test_refuses_an_invalid_override(file, override):
+    with pytest.raises(ValueError, match=r"name|Unknown setting|YAML|=value"):
         PipelineConfig.read(file, [override])
 
 

@@ -1,4 +1,4 @@
-"""From files to accepted data, node by node as a runner launches them."""
+"""From files to accepted data, with TFX's launcher node by node."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tfrec_meta.pipeline.gates.data_gate import DataGate
 
 
 class DataIn:
-    """The first half of the pipeline, of interactions alone."""
+    """The first half of the pipeline, with interactions only."""
 
     def __init__(self, root: Path):
         self.root, self.runs, self.curated = root, 0, None
@@ -64,7 +64,7 @@ class DataIn:
         )
 
     def run(self) -> list[str]:
-        """One run; which nodes were not taken from the cache."""
+        """Runs it; returns the nodes that did not come from the cache."""
         self.runs += 1
         ir = compiler.Compiler().compile(self._pipeline())
         run_id = {"pipeline-run-id": f"run-{self.runs}"}
@@ -98,21 +98,21 @@ def test_from_files_to_accepted_data(tmp_path):
     data = DataIn(tmp_path)
     data.span(1, [n % 5 + 1 for n in range(50)])
     assert data.run()[-1] == "DataGate"
-    assert data.run() == ["LastAccepted"]  # the same again: a resolver has no cache
+    assert data.run() == ["LastAccepted"]  # the same data: only a resolver has no cache
 
     data.span(2, ["4", "abc"])
     with pytest.raises(
         Exception, match=r"interactions\.value: expected FLOAT, got BYTES \(.*'abc'"
     ):
         data.run()
-    assert len(data.accepted()) == 1  # nothing of a run that was stopped is visible
+    assert len(data.accepted()) == 1  # a stopped run has no visible output
     assert [path.name for path in data.accepted()[0].parent.iterdir()] == [data.accepted()[0].name]
 
     (tmp_path / "span-2" / "log.csv").unlink()
     (tmp_path / "span-2").rmdir()
     assert data.run() == ["LastAccepted"]
 
-    # Curated schemas count as soon as they are there, and whenever they are edited.
+    # Curated schemas apply as soon as they exist, and after each edit.
     curated = tmp_path / "curated"
     curated.mkdir()
     text = (data.accepted()[0] / "interactions" / "schema.pbtxt").read_text()

@@ -1,4 +1,4 @@
-"""Rows of Histories as `Interactions` again."""
+"""The rows of Histories as `Interactions`."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,7 +51,7 @@ def examples(tmp_path):
     return tmp_path
 
 
-def test_columns_have_their_types_and_histories_are_left_out(examples):
+def test_reads_typed_columns_without_histories(examples):
     table = events.read_split(examples, "train")
     assert table.to_pydict() == {
         "user_id": ["u1", "u2", "ü3"],
@@ -66,23 +66,23 @@ def test_columns_have_their_types_and_histories_are_left_out(examples):
     assert table.schema.field("value").type == pa.float32()
 
 
-def test_files_that_are_not_compressed_are_read_too(tmp_path):
+def test_reads_uncompressed_files(tmp_path):
     write(tmp_path / "rows", ROWS[:1], compression="")
     assert events.read_files([str(tmp_path / "rows")])["user_id"].to_pylist() == ["u1"]
 
 
-def test_a_split_without_a_row_is_empty(examples):
+def test_a_split_without_files_is_empty(examples):
     table = events.read_split(examples, "validation")
     assert table.num_rows == 0
     assert len(events.interactions(table, examples)) == 0
 
 
-def test_a_split_that_there_is_not_is_named(examples):
-    with pytest.raises(FileNotFoundError, match="no split 'test'; it has train, validation"):
+def test_refuses_an_unknown_split(examples):
+    with pytest.raises(FileNotFoundError, match="no split 'test'; use one of train, validation"):
         events.read_split(examples, "test")
 
 
-def test_interactions_have_the_catalogue_and_no_column_of_the_user(examples, tmp_path):
+def test_interactions_have_the_catalogue_and_no_user_columns(examples, tmp_path):
     folder = tmp_path / "catalogue"
     folder.mkdir()
     pq.write_table(pa.table({"user_id": ["u1"], "age": [31]}), folder / "users.parquet")
@@ -92,7 +92,7 @@ def test_interactions_have_the_catalogue_and_no_column_of_the_user(examples, tmp
     assert data.items is None
 
 
-def test_what_histories_wrote_comes_back(toy_histories, toy_tables):
+def test_reads_the_output_of_histories(toy_histories, toy_tables):
     made = {
         split: events.interactions(
             events.read_split(toy_histories["examples"].uri, split),

@@ -20,16 +20,13 @@ from tfx.utils import proto_utils
 import tfrec_meta as tm
 from tests.pipeline import browser, conftest, gate_toys
 from tfrec_meta.data import split_leave_last_out
-from tfrec_meta.pipeline import artifacts
-from tfrec_meta.pipeline import config as configs
+from tfrec_meta.pipeline import artifacts, config_values
 from tfrec_meta.pipeline.components import (
     evaluator,
     infra_validator,
     pusher,
 )
-from tfrec_meta.pipeline.components import (
-    server_probe as trial_serving,
-)
+from tfrec_meta.pipeline.components.answer_checks import Refused
 from tfrec_meta.pipeline.config import EvaluatorConfig, InfraValidatorConfig, SplitConfig
 from tfrec_meta.pipeline.gates import ranking_gate
 from tfrec_meta.pipeline.request_rows import as_request, read_types
@@ -114,12 +111,12 @@ def run_gate(
         inputs[name] = [artifact] if artifact else []
     outputs = {
         "blessing": conftest.make_artifact(standard_artifacts.ModelBlessing, folder / "blessing"),
-        "verdict": conftest.make_artifact(artifacts.Verdict, folder / "verdict"),
+        "verdict": conftest.make_artifact(artifacts.BlessingReport, folder / "verdict"),
     }
     ranking_gate.Executor().Do(
         inputs,
         {name: [artifact] for name, artifact in outputs.items()},
-        {"config": configs.as_json(config), "seed": 42},
+        {"config": config_values.as_json(config), "seed": 42},
     )
     return outputs
 
@@ -251,7 +248,7 @@ def test_the_verdict_has_every_number(first, good):
     assert verdict["model"] == good.uri
     assert verdict["last_blessed_model"] is None
     assert verdict["settings"]["k"] == 5
-    assert {"the whole", "new users", "long-tail items", "taste=t0"} <= {
+    assert {"all users", "new users", "long-tail items", "taste=t0"} <= {
         check["slice"] for check in verdict["checks"]
     }
     assert 0 < verdict["signature"][""]["auc"] < 1
@@ -282,9 +279,9 @@ def test_the_last_blessed_model_itself_passes_without_a_contest(
     histories, good, tmp_path, monkeypatch
 ):
     def no_contest(*_):
-        raise AssertionError("it was judged")
+        raise AssertionError("it was evaluated")
 
-    monkeypatch.setattr(ranking_gate, "judge", no_contest)
+    monkeypatch.setattr(ranking_gate, "evaluate_candidate", no_contest)
     copy = conftest.make_artifact(standard_artifacts.Model, tmp_path / "copy")
     shutil.copytree(Path(good.uri) / "model", tmp_path / "copy" / "model")
     for number, model in enumerate((good, copy)):
@@ -298,20 +295,20 @@ def test_a_model_of_other_splits_that_is_left_out_is_told_in_words(histories, go
     words = verdict_of(outputs)["words"]
     assert words.startswith("Blessed: ")
     assert words.endswith(
-        " There is no last blessed model to compare with: the one that was pushed last learnt from "
-        "rows that were split otherwise, and may have seen those that are asked about now."
+        " There is no last blessed model: the model that was pushed last was trained on another "
+        "split, so it may have seen events of this test split."
     )
     assert outputs["blessing"].get_string_custom_property("blessing_message") == words
     assert verdict_of(outputs)["left_out"] == bad.uri
     outputs = run_gate(histories, tmp_path / "older", good, baseline=good, left_out=bad)
     words = verdict_of(outputs)["words"]
     assert "last blessed model itself" in words
-    assert " An older one is the last blessed model to compare with: " in words
+    assert " The comparison uses an older last blessed model: " in words
 
 
 def test_a_least_auc_without_an_evaluation_is_a_mistake_in_the_wiring(histories, good, tmp_path):
     config = EvaluatorConfig(k=5, positive=4.0, min_auc=0.5)
-    with pytest.raises(ValueError, match=r"`min_auc`=0\.5, but there is no evaluation"):
+    with pytest.raises(ValueError, match=r"`min_auc`=0\.5, but the node has no evaluation"):
         run_gate(histories, tmp_path, good, config=config)
 
 
@@ -322,13 +319,13 @@ def test_the_components_can_be_wired():
     model, examples = channel(standard_artifacts.Model), channel(standard_artifacts.Examples)
     gate = ranking_gate.RankingGate(
         examples=examples,
-        catalogue=channel(artifacts.Catalogue),
+        catalogue=channel(artifacts.CatalogueTables),
         seen=channel(artifacts.SeenItems),
         model=model,
         config=CONFIG,
         seed=3,
     )
-    assert configs.from_json(EvaluatorConfig, gate.exec_properties["config"]) == CONFIG
+    assert config_values.from_json(EvaluatorConfig, gate.exec_properties["config"]) == CONFIG
     tried = infra_validator.infra_validator(model, examples, InfraValidatorConfig())
     assert isinstance(tried, infra_validator.InfraValidator)
     pushed = pusher.Pusher(model, gate.outputs["blessing"], tried.outputs["blessing"], "models/x")
@@ -365,7 +362,7 @@ def run_infra_validator(histories, model, folder):
     infra_validator.Executor().Do(
         {"model": [model], "examples": [histories["examples"]]},
         {"blessing": [blessing]},
-        {"config": configs.as_json(config)},
+        {"config": config_values.as_json(config)},
     )
     return blessing
 
@@ -379,11 +376,11 @@ def test_a_model_that_answered_gets_a_standard_infra_blessing(
         asked.update(model=model, examples=examples, limits=(seconds, memory_mb))
         return 12
 
-    monkeypatch.setattr(infra_validator, "try_out", answered)
+    monkeypatch.setattr(infra_validator, "probe", answered)
     blessing = run_infra_validator(histories, good, tmp_path)
     assert files(blessing) == ["INFRA_BLESSED"]
     assert blessing.get_int_custom_property("blessed") == 1
-    assert blessing.get_string_custom_property("reason") == ("It loads, and answered 12 requests.")
+    assert blessing.get_string_custom_property("reason") == ("It loads and answered 12 requests.")
     assert asked["model"] == f"{good.uri}/Format-Serving"
     assert asked["limits"] == (77, 1234)
     users = {
@@ -397,9 +394,9 @@ def test_a_refused_model_gets_no_infra_blessing_and_no_error(
     histories, good, tmp_path, monkeypatch
 ):
     def refuses(*_):
-        raise trial_serving.Refused("it does not load: no graph")
+        raise Refused("it does not load: no graph")
 
-    monkeypatch.setattr(infra_validator, "try_out", refuses)
+    monkeypatch.setattr(infra_validator, "probe", refuses)
     blessing = run_infra_validator(histories, good, tmp_path)
     assert files(blessing) == ["INFRA_NOT_BLESSED"]
     assert blessing.get_int_custom_property("blessed") == 0
@@ -532,8 +529,8 @@ def test_a_degraded_model_leaves_the_last_good_one_served(good, bad, first, seco
     [
         (REFUSED, REFUSED, "the ranking gate did not bless it and InfraValidator did not bless it"),
         (BLESSED, REFUSED, "InfraValidator did not bless it"),
-        (BLESSED, None, "InfraValidator has not judged it"),
-        (None, BLESSED, "the ranking gate has not judged it"),
+        (BLESSED, None, "InfraValidator did not evaluate it"),
+        (None, BLESSED, "the ranking gate did not evaluate it"),
     ],
 )
 def test_without_both_blessings_nothing_is_pushed(good, tmp_path, ranked, tried, reason):
@@ -546,6 +543,6 @@ def test_without_both_blessings_nothing_is_pushed(good, tmp_path, ranked, tried,
     )
     assert pushed.get_int_custom_property("pushed") == 0
     found = pushed.get_string_custom_property("reason")
-    assert found == f"Not pushed: {reason}; nothing is served yet."
+    assert found == f"Not pushed: {reason}; no version is served yet."
     assert not (tmp_path / "films").exists()
     assert json.loads(Path(pushed.uri, "push.json").read_text())["reason"] == found

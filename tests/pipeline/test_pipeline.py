@@ -18,8 +18,10 @@ from tests.pipeline.gate_toys import tastes_split, with_shuffled_items
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline import pipeline
 from tfrec_meta.pipeline.components import infra_validator
+from tfrec_meta.pipeline.components.answer_checks import Refused
 from tfrec_meta.pipeline.config import PipelineConfig
-from tfrec_meta.pipeline.runners import local_runner, nodes, worker_client
+from tfrec_meta.pipeline.run_folder import LOG, read_records
+from tfrec_meta.pipeline.runners import compilation, local_runner, logs, nodes, worker_client
 from tfrec_meta.pipeline.serving_folder import digest, newest_version
 from tfrec_meta.workflows import train as workflow
 
@@ -66,11 +68,11 @@ class Shop:
 
 
 def states(run: local_runner.Run) -> dict[str, str]:
-    return {record.node: record.state for record in nodes.read_records(run.folder)}
+    return {record.node: record.state for record in read_records(run.folder)}
 
 
 def artifact(run: local_runner.Run, node: str, key: str) -> dict:
-    (record,) = (one for one in nodes.read_records(run.folder) if one.node == node)
+    (record,) = (one for one in read_records(run.folder) if one.node == node)
     (found,) = record.outputs[key]
     return found
 
@@ -216,8 +218,8 @@ def test_a_second_span_is_told_apart_by_new_ids_and_starts_warm(first, later, sh
     assert gate["new_items"] > 0
     base = artifact(later, "LastBase", "model")
     assert base["id"] == artifact(first, "Trainer", "model")["id"]
-    log = (later.folder / local_runner.LOG).read_text(encoding="utf-8")
-    assert "A cold start" not in log
+    log = (later.folder / LOG).read_text(encoding="utf-8")
+    assert "Cold start" not in log
     assert artifact(later, "LastBlessed", "model")["id"] == base["id"]
     assert later.verdict[0].startswith("Blessed")
     assert later.pushed == Path(shop.config().serving) / "2"
@@ -227,7 +229,7 @@ def test_data_of_a_wrong_type_stop_the_run_and_push_nothing(refused, shop, later
     error, folder = refused
     assert "interactions.value" in error
     assert newest_version(shop.config().serving) == 2
-    records = {record.node: record for record in nodes.read_records(folder)}
+    records = {record.node: record for record in read_records(folder)}
     assert records["DataGate"].state == "failed"
     assert "Trainer" not in records
     assert "interactions.value" in (folder / "index.html").read_text(encoding="utf-8")
@@ -238,18 +240,18 @@ def test_a_run_leaves_a_page_and_a_log(first):
     assert first.page == first.folder / "index.html"
     for words in ("InteractionsGen", "Blessed", "RankingGate"):
         assert words in page
-    assert (first.folder / local_runner.LOG).stat().st_size > 1000
+    assert (first.folder / LOG).stat().st_size > 1000
 
 
 def test_a_first_run_warns_that_schemas_are_inferred(shop, capsys):
     config = shop.config("warned", data=alone(shop))
-    ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
+    ir = compilation.compile_pipeline(pipeline.create_pipeline(config))
     run = nodes.begin_run(ir, "run", config.folder)
-    with local_runner._logged(run / local_runner.LOG):
+    with logs.log_to(run / LOG):
         for node in ("InteractionsGen", "InteractionsStatistics", "LastAccepted", "Schemas"):
             nodes.run_node_in(run, node)
     shown = capsys.readouterr().err
-    assert "The schema of interactions is inferred" in shown
+    assert "The schema of interactions was inferred" in shown
     assert "execution" not in shown.lower()  # what TFX says is in the log alone
 
 
@@ -308,7 +310,7 @@ def test_a_degraded_model_is_neither_blessed_nor_pushed_and_the_last_good_one_st
     assert "the ranking gate did not bless it; version 1 stays served" in said
     assert [path.name for path in Path(config.serving).glob("[0-9]*")] == ["1"]
     assert digest(small_first.pushed) == served
-    assert "was not blessed, and is not pushed" in run.page.read_text(encoding="utf-8")
+    assert "The model was not blessed, so it was not pushed" in run.page.read_text(encoding="utf-8")
 
 
 def test_a_model_that_has_seen_the_test_of_another_split_is_no_baseline(small, small_first):
@@ -317,7 +319,7 @@ def test_a_model_that_has_seen_the_test_of_another_split_is_no_baseline(small, s
     assert not run_has_baseline(run)
     left_out = artifact(run, "LastBlessed", "left_out")
     assert left_out["id"] == artifact(small_first, "Trainer", "model")["id"]
-    assert "There is no last blessed model to compare with: the one that was" in run.verdict[0]
+    assert "There is no last blessed model: the model that was pushed last" in run.verdict[0]
 
 
 def test_splits_that_are_not_alike_stop_the_run_ahead_of_all_that_learns(shop, tmp_path):
@@ -331,12 +333,12 @@ def test_splits_that_are_not_alike_stop_the_run_ahead_of_all_that_learns(shop, t
     pq.write_table(events.append_column("device", pa.array(device)), tmp_path / "events.parquet")
     data = {"interactions": {"path": str(tmp_path / "events.parquet")}}
     config = shop.config("drifted", data=data)
-    with pytest.raises(ValueError, match="The splits are not alike") as error:
+    with pytest.raises(ValueError, match="The splits differ too much") as error:
         local_runner.run(config, "run", progress=False)
     assert "interactions.device: drift, L-infinity of the shares against the split train, " in str(
         error.value
     )
-    records = nodes.read_records(config.folder / "runs" / "run")
+    records = read_records(config.folder / "runs" / "run")
     assert [(one.node, one.state) for one in records][-1] == ("SplitGate", "failed")
     assert not {"Transform", "Tuner", "Trainer", "Pusher"} & {one.node for one in records}
     page = (config.folder / "runs" / "run" / "index.html").read_text(encoding="utf-8")
@@ -346,7 +348,7 @@ def test_splits_that_are_not_alike_stop_the_run_ahead_of_all_that_learns(shop, t
 
 def test_splits_are_not_compared_where_there_is_no_limit(shop):
     config = shop.config("uncompared", data=alone(shop) | {"max_split_drift": None})
-    ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
+    ir = compilation.compile_pipeline(pipeline.create_pipeline(config))
     assert "SplitGate" not in [node.pipeline_node.node_info.id for node in ir.nodes]
 
 
@@ -376,9 +378,9 @@ def test_interactions_alone_will_do_with_numbers_as_ids_and_a_refusal_is_tried_a
             "evaluator": {"resamples": 200},
         }
     )
-    refuse = infra_validator.Refused("the machine is too busy")
+    refuse = Refused("the machine is too busy")
     with monkeypatch.context() as patch:
-        patch.setattr(infra_validator, "try_out", lambda *_: (_ for _ in ()).throw(refuse))
+        patch.setattr(infra_validator, "probe", lambda *_: (_ for _ in ()).throw(refuse))
         run = local_runner.run(config, progress=False)
     assert run.verdict[0].startswith("Blessed")
     assert run.pushed is None
@@ -404,7 +406,7 @@ def test_interactions_alone_will_do_with_numbers_as_ids_and_a_refusal_is_tried_a
 
 def run_has_baseline(run: local_runner.Run) -> bool:
     """Whether there was a last blessed model to compare with."""
-    (record,) = (one for one in nodes.read_records(run.folder) if one.node == "LastBlessed")
+    (record,) = (one for one in read_records(run.folder) if one.node == "LastBlessed")
     return bool(record.outputs.get("model"))
 
 
@@ -417,7 +419,7 @@ def test_the_command_says_what_is_wrong_with_a_config(tmp_path, capsys):
     path = tmp_path / "shop.yaml"
     path.write_text("name: shop\nserving: x\n")
     assert local_runner.main(["--config", str(path)]) == 2
-    assert "`data` must be given" in capsys.readouterr().err
+    assert "`data` must be set" in capsys.readouterr().err
     assert local_runner.main(["--config", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
 
@@ -429,7 +431,7 @@ def test_killed_in_tuner_and_trainer_it_goes_on_from_finished_trials_and_epochs(
         data={"interactions": {"path": str(shop.folder / "span-1" / "interactions.parquet")}},
         evaluator={"resamples": 200},
     )
-    ir = nodes.compile_pipeline(pipeline.create_pipeline(config))
+    ir = compilation.compile_pipeline(pipeline.create_pipeline(config))
     run = nodes.begin_run(ir, "run", config.folder)
     names = [node.pipeline_node.node_info.id for node in ir.nodes]
     worker_client.start(run)
@@ -455,7 +457,7 @@ def test_killed_in_tuner_and_trainer_it_goes_on_from_finished_trials_and_epochs(
             assert worker_client.run(run, name) == 0
     finally:
         worker_client.stop(run)
-    records = {record.node: record for record in nodes.read_records(run)}
+    records = {record.node: record for record in read_records(run)}
     results = Path(records["Tuner"].outputs["tuner_results"][0]["uri"])
     told = json.loads((results / "trials.json").read_text())
     assert len(told) == 2

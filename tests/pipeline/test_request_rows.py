@@ -1,4 +1,4 @@
-"""Whole numbers become what a signature reads; everything else stays as it is."""
+"""Integers get the types of the signature; other values are unchanged."""
 
 import pytest
 import tensorflow as tf
@@ -19,7 +19,7 @@ def row() -> bytes:
     return example.SerializeToString()
 
 
-def test_whole_numbers_become_floats_or_text(row):
+def test_converts_integers_to_floats_or_text(row):
     reads = {"age": tf.float32, "year": tf.string, "user_id": tf.string, "gone": tf.float32}
     feature = tf.train.Example.FromString(as_request(row, reads)).features.feature
     assert list(feature["age"].float_list.value) == [41.0]
@@ -29,11 +29,11 @@ def test_whole_numbers_become_floats_or_text(row):
     assert list(feature["user_id"].bytes_list.value) == [b"u1"]
 
 
-def test_a_row_that_fits_stays_to_the_byte(row):
+def test_returns_a_suitable_row_unchanged(row):
     assert as_request(row, {"user_id": tf.string, "value": tf.float32}) is row
 
 
-def test_the_types_are_those_of_the_signature(tmp_path):
+def test_reads_the_types_of_the_signature(tmp_path):
     @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, name="age")])
     def recommend(age):
         return {"score": age}
@@ -44,7 +44,7 @@ def test_the_types_are_those_of_the_signature(tmp_path):
     assert read_types(tmp_path) == {"age": tf.float32}
 
 
-def test_a_model_that_cannot_be_read_asks_for_nothing(tmp_path):
+def test_a_model_that_can_not_be_read_has_no_types(tmp_path):
     assert read_types(tmp_path) == {}
     (tmp_path / "saved_model.pb").write_bytes(b"\xff no SavedModel")
     assert read_types(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""A push is whole or not at all; killed and simultaneous ones do no harm."""
+"""A push is atomic, also when it is killed or concurrent."""
 
 import errno
 import os
@@ -51,7 +51,7 @@ def test_the_first_push_is_version_1_with_every_file(model, tmp_path):
     assert (pushed.folder / "assets.extra").is_dir()
 
 
-def test_a_pushed_version_can_be_read_by_the_servers_user(model, tmp_path):
+def test_the_servers_user_can_read_a_pushed_version(model, tmp_path):
     mask = os.umask(0o022)
     try:
         folder = push(model, tmp_path / "films").folder
@@ -60,39 +60,39 @@ def test_a_pushed_version_can_be_read_by_the_servers_user(model, tmp_path):
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
-def test_the_next_push_counts_on_from_the_newest_number(model, tmp_path):
+def test_the_next_version_follows_the_highest_number(model, tmp_path):
     make_model(tmp_path / "films" / "9", b"other")
     make_model(tmp_path / "films" / "10", b"another")
     assert push(model, tmp_path / "films").version == 11
 
 
-def test_the_model_that_is_newest_already_is_not_pushed_again(model, tmp_path):
+def test_does_not_push_the_newest_model_again(model, tmp_path):
     push(model, tmp_path / "films")
     again = push(model, tmp_path / "films")
     assert (again.version, again.is_new) == (1, False)
     assert versions(tmp_path / "films") == ["1"]
 
 
-def test_an_older_model_is_pushed_again_above_the_newest(model, tmp_path):
+def test_pushes_an_older_model_again_as_a_new_version(model, tmp_path):
     other = make_model(tmp_path / "other", b"other")
     pushed = [push(each, tmp_path / "films").version for each in (model, other, model)]
     assert pushed == [1, 2, 3]
 
 
-def test_a_folder_without_a_saved_model_is_refused(tmp_path):
+def test_refuses_a_folder_without_a_saved_model(tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"holds no saved_model\.pb"):
+    with pytest.raises(FileNotFoundError, match=r"has no saved_model\.pb"):
         push(tmp_path / "model", tmp_path / "films")
     assert not (tmp_path / "films").exists()
 
 
-def test_what_a_killed_push_left_is_removed(model, tmp_path):
+def test_removes_leftovers_of_killed_pushes(model, tmp_path):
     make_model(tmp_path / "films" / ".push-abc", b"half")
     push(model, tmp_path / "films")
     assert not list((tmp_path / "films").glob(".push-*/"))
 
 
-def test_a_number_that_another_took_meanwhile_is_passed_over(model, tmp_path, monkeypatch):
+def test_skips_a_number_that_another_push_took(model, tmp_path, monkeypatch):
     rename = os.rename
 
     def beaten(source, target):
@@ -104,7 +104,7 @@ def test_a_number_that_another_took_meanwhile_is_passed_over(model, tmp_path, mo
     assert push(model, tmp_path / "films").version == 2
 
 
-def test_without_locks_others_at_work_are_left_alone(model, tmp_path, monkeypatch):
+def test_keeps_other_pushes_files_without_locks(model, tmp_path, monkeypatch):
     def no_locks(file, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -114,7 +114,7 @@ def test_without_locks_others_at_work_are_left_alone(model, tmp_path, monkeypatc
     assert theirs.is_dir()
 
 
-def test_pushes_at_once_get_a_version_each(tmp_path):
+def test_concurrent_pushes_get_different_versions(tmp_path):
     models = [make_model(tmp_path / f"model{n}", str(n).encode()) for n in range(8)]
     found = []
     threads = [
@@ -130,7 +130,7 @@ def test_pushes_at_once_get_a_version_each(tmp_path):
     assert pushed == {str(n).encode() for n in range(8)}
 
 
-def test_the_digest_knows_names_and_contents(tmp_path):
+def test_the_digest_depends_on_names_and_contents(tmp_path):
     one = make_model(tmp_path / "one", b"graph")
     assert digest(one) == digest(make_model(tmp_path / "two", b"graph"))
     assert digest(one) != digest(make_model(tmp_path / "three", b"other"))
@@ -138,14 +138,14 @@ def test_the_digest_knows_names_and_contents(tmp_path):
     assert digest(one) != digest(tmp_path / "two")
 
 
-def test_a_version_is_what_its_own_number_says(tmp_path):
+def test_ignores_folders_that_are_not_versions(tmp_path):
     for name in ("3", "007", "0", "latest", "-4"):
         (tmp_path / name).mkdir()
     assert newest_version(tmp_path) == 3
     assert newest_version(tmp_path / "nowhere") == 0
 
 
-def test_a_push_killed_at_any_moment_shows_no_half_version(tmp_path):
+def test_a_killed_push_leaves_no_incomplete_version(tmp_path):
     model = make_model(tmp_path / "model", b"graph")
     for part in range(200):
         (model / "variables" / f"part-{part}").write_bytes(os.urandom(20_000))
@@ -163,7 +163,7 @@ def test_a_push_killed_at_any_moment_shows_no_half_version(tmp_path):
         for name in versions(serving):
             seen += 1
             assert contents(serving / name) == whole
-        if seen:  # it was faster than the kill
+        if seen:  # the push was faster than the kill
             break
     subprocess.run([sys.executable, "-c", PUSH, str(model), str(serving)], cwd=ROOT, check=True)
     assert versions(serving) == ["1"]

@@ -1,8 +1,8 @@
-"""A pipeline of three tiny nodes, for tests of whatever runs pipelines: Count -> Double -> Push.
+"""A pipeline of three small nodes, for tests of runners: Count -> Double -> Push.
 
-They are told what to do through files in a folder: `<node>.fail` makes a node fail, with its text
-as the error; `<node>.wait` makes it wait until that file is gone. Each run of an executor adds a
-line to `<node>.ran`.
+Files in a folder control them: `<node>.fail` makes a node fail, with its text as the error;
+`<node>.wait` makes it wait until that file is removed. Each run of an executor appends a line to
+`<node>.ran`.
 """
 
 import os
@@ -14,14 +14,14 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.orchestration import pipeline
 from tfx.types.standard_artifacts import Examples, Model, PushedModel
 
+from tfrec_meta.pipeline import metadata_store
 from tfrec_meta.pipeline.config import PipelineConfig
-from tfrec_meta.pipeline.runners import nodes
 
 NODES = ("Count", "Double", "Push")
 
 
 def act(node: str, folder: str) -> None:
-    """What every node does first."""
+    """Runs at the start of every node."""
     with open(Path(folder, f"{node}.ran"), "a") as ran:
         ran.write(f"{os.getpid()}\n")
     print(f"{node} says hello", flush=True)
@@ -63,7 +63,7 @@ def Push(
 
 
 def create(folder: Path, number: int = 21, name: str = "toy") -> pipeline.Pipeline:
-    """The pipeline, with metadata and artifacts below `folder`."""
+    """Returns the pipeline, with metadata and artifacts below `folder`."""
     config = PipelineConfig.from_dict(
         {
             "name": name,
@@ -80,5 +80,5 @@ def create(folder: Path, number: int = 21, name: str = "toy") -> pipeline.Pipeli
         pipeline_root=str(config.folder),
         components=[count, double, push],
         enable_cache=True,
-        metadata_connection_config=nodes.metadata_connection(config),
+        metadata_connection_config=metadata_store.metadata_connection(config),
     )

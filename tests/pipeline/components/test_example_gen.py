@@ -1,4 +1,4 @@
-"""Tables into examples: types, spans, and what is said when something is wrong."""
+"""Tables as examples: types, spans, and error messages."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from tfx.types import standard_artifacts
 
 from tfrec_meta.pipeline.components.example_gen import (
     IN_PROCESS,
-    NO_NUMBERS,
+    NOT_NUMERIC,
     Driver,
     ExampleGen,
     Executor,
@@ -25,19 +25,19 @@ from tfrec_meta.pipeline.tables import merge, read_report, report, survey, write
 
 
 class WithoutBeam(Executor):
-    """Takes the units one after the other, in this process: the same work, in less time."""
+    """Processes the units one by one in this process, which takes less time."""
 
     def _convert(self, units, source, folder):
         found = merge(survey(unit, source) for unit in units)
         written = merge(write(unit, found, source, folder) for unit in units)
         report(found, written, f"{folder}/.report")
-        told = read_report(f"{folder}/.report")
+        result = read_report(f"{folder}/.report")
         Path(folder, ".report").unlink()
-        return told
+        return result
 
 
 def generate(folder: Path, table: str, config: TableConfig, time_unit="s", kind=WithoutBeam):
-    """Resolves the input and runs the executor, as the launcher does; gives the examples."""
+    """Resolves the input and runs the executor, as the launcher does; returns the examples."""
     others = {} if table == "interactions" else {"interactions": TableConfig("none.csv")}
     data = DataConfig(**{table: config, **others}, time_unit=time_unit)
     component = ExampleGen(table, data)
@@ -58,7 +58,7 @@ def generate(folder: Path, table: str, config: TableConfig, time_unit="s", kind=
 
 
 def rows_of(examples) -> list[dict[str, list]]:
-    """The rows, each {column: values}, missing cells left out, in the order of the shards."""
+    """Returns the rows, each {column: values} without missing cells, in the order of shards."""
     folder = Path(examples.uri, "Split-all")
     assert all(path.name.startswith("data_tfrecord-") for path in folder.iterdir())
     files = [str(path) for path in sorted(folder.iterdir())]
@@ -84,7 +84,7 @@ def generated(tmp_path, table, files, time_unit="s", kind=WithoutBeam, **setting
     return generate(tmp_path / "out", table, config, time_unit, kind)
 
 
-def test_cells_of_csv_are_whole_numbers_numbers_or_text_and_empty_ones_are_missing(tmp_path):
+def test_csv_cells_are_integers_numbers_or_text_and_empty_ones_are_missing(tmp_path):
     examples = generated(
         tmp_path,
         "users",
@@ -98,7 +98,7 @@ def test_cells_of_csv_are_whole_numbers_numbers_or_text_and_empty_ones_are_missi
     assert examples.get_int_custom_property("rows") == 2
 
 
-def test_types_are_agreed_over_all_files(tmp_path):
+def test_uses_one_type_per_column_for_all_files(tmp_path):
     examples = generated(
         tmp_path,
         "users",
@@ -116,7 +116,7 @@ def test_types_are_agreed_over_all_files(tmp_path):
     ]
 
 
-def test_columns_are_renamed_and_cells_are_split(tmp_path):
+def test_renames_columns_and_splits_cells(tmp_path):
     examples = generated(
         tmp_path,
         "items",
@@ -132,12 +132,12 @@ def test_columns_are_renamed_and_cells_are_split(tmp_path):
     ]
 
 
-def test_what_other_programs_leave_beside_the_data_is_no_data(tmp_path):
+def test_ignores_files_that_are_not_data(tmp_path):
     files = {"day/_SUCCESS": "", "day/.part.crc": "x", "day/part-0.csv": "user_id\na\n"}
     assert rows_of(generated(tmp_path, "users", files, pattern="day/*")) == [{"user_id": [b"a"]}]
 
 
-def test_gzipped_files_are_read(tmp_path):
+def test_reads_gzipped_files(tmp_path):
     path = tmp_path / "users.csv.gz"
     path.write_bytes(gzip.compress(b"user_id,age\na,1\n"))
     examples = generate(tmp_path / "out", "users", TableConfig(str(path)))
@@ -148,43 +148,43 @@ def test_gzipped_files_are_read(tmp_path):
     "cells, unit, seconds",
     [
         (["10", "25"], "s", [10, 25]),
-        (["1999", "-1"], "ms", [1, -1]),  # floor: half a second before 1970 lies in second -1
+        (["1999", "-1"], "ms", [1, -1]),  # floor: half a second before 1970 is in second -1
         (["1970-01-01", "1970-01-02T00:00:05"], "s", [0, 86405]),
         (["1970-01-01T01:00:00+01:00", "1970-01-01T00:00:09Z"], "s", [0, 9]),
     ],
 )
-def test_times_become_unix_seconds(tmp_path, cells, unit, seconds):
+def test_converts_times_to_unix_seconds(tmp_path, cells, unit, seconds):
     text = "user_id,item_id,time\n" + "".join(f"u,i,{cell}\n" for cell in cells)
     rows = rows_of(generated(tmp_path, "interactions", {"log.csv": text}, unit))
     assert [row["time"] for row in rows] == [[second] for second in seconds]
 
 
-def test_whole_values_are_floats_for_the_next_span_may_have_halves(tmp_path):
+def test_integer_values_become_floats(tmp_path):
     rows = rows_of(generated(tmp_path, "interactions", {"log.csv": "user_id,item_id,value\n1,2,4"}))
     assert rows == [{"user_id": [b"1"], "item_id": [b"2"], "value": [4.0]}]
     assert isinstance(rows[0]["value"][0], float)
 
 
-def test_a_cell_of_a_wrong_type_comes_through_and_is_remembered(tmp_path):
+def test_keeps_a_cell_of_a_wrong_type_and_records_it(tmp_path):
     text = "user_id,item_id,time,value\n1,2,5,4\n1,3,6,abc\n"
     examples = generated(tmp_path, "interactions", {"log.csv": text, "more.csv": text})
     assert [row["value"] for row in rows_of(examples)] == [[b"4"], [b"abc"]] * 2
-    cells = json.loads(examples.get_string_custom_property(NO_NUMBERS))
+    cells = json.loads(examples.get_string_custom_property(NOT_NUMERIC))
     assert cells == {"value": f"{tmp_path}/log.csv, row 2 (line 3): 'abc'"}
 
 
-def test_a_cell_that_is_no_time_comes_through(tmp_path):
+def test_keeps_a_cell_that_is_not_a_time_and_records_it(tmp_path):
     text = "user_id,item_id,time\n1,2,5\n1,3,soon\n"
     examples = generated(tmp_path, "interactions", {"log.csv": text})
     assert [row["time"] for row in rows_of(examples)] == [[b"5"], [b"soon"]]
-    cells = json.loads(examples.get_string_custom_property(NO_NUMBERS))
+    cells = json.loads(examples.get_string_custom_property(NOT_NUMERIC))
     assert cells["time"].endswith("log.csv, row 2 (line 3): 'soon'")
 
 
-def test_parquet_of_all_types(tmp_path):
+def test_reads_parquet_columns_of_all_types(tmp_path):
     table = pa.table(
         {
-            "item_id": pa.array([1.0, 2.0, 3.0]),  # pandas makes such of ids
+            "item_id": pa.array([1.0, 2.0, 3.0]),  # as pandas writes ids with missing values
             "kind": pa.array(["a", "b", None]).dictionary_encode(),
             "tags": pa.array([["x", None, "y"], [], None]),
             "vector": pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.float64(), 2)),
@@ -223,7 +223,7 @@ def test_parquet_of_all_types(tmp_path):
     ]
 
 
-def test_parquet_files_whose_types_differ_are_brought_together(tmp_path):
+def test_combines_parquet_files_of_different_types(tmp_path):
     def write(name, **columns):
         pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
 
@@ -238,8 +238,8 @@ def test_parquet_files_whose_types_differ_are_brought_together(tmp_path):
     ]
 
 
-def test_each_row_group_is_a_unit_and_no_row_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfrec_meta.pipeline.tables._ROWS_A_UNIT", 100)
+def test_divides_a_parquet_file_into_units_without_losing_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfrec_meta.pipeline.tables._ROWS_PER_UNIT", 100)
     users = [f"u{n}" for n in range(1000)]
     table = pa.table({"user_id": users, "item_id": users, "value": np.arange(1000) / 2})
     pq.write_table(table, tmp_path / "log.parquet", row_group_size=50)
@@ -251,7 +251,7 @@ def test_each_row_group_is_a_unit_and_no_row_is_lost(tmp_path, monkeypatch):
     assert [row["value"][0] for row in rows] == [n / 2 for n in range(1000)]
 
 
-def test_the_newest_span_and_version_are_taken_as_numbers(tmp_path):
+def test_uses_the_highest_span_and_version_by_number(tmp_path):
     files = {
         "span-9/v1/users.csv": "user_id\nold\n",
         "span-10/v2/users.csv": "user_id\nolder\n",
@@ -264,43 +264,43 @@ def test_the_newest_span_and_version_are_taken_as_numbers(tmp_path):
     assert examples.get_string_custom_property("input_fingerprint").startswith("split:all,num")
 
 
-def test_a_span_whose_folder_is_empty_is_no_reason_to_take_the_one_before(tmp_path):
+def test_refuses_a_later_span_without_files(tmp_path):
     (tmp_path / "span-2").mkdir()
-    with pytest.raises(ValueError, match=r"users: .*/span-2 is a later span than 1, but holds no"):
+    with pytest.raises(ValueError, match=r"users: .*/span-2 is a later span than 1, but has no"):
         generated(tmp_path, "users", {"span-1/a.csv": "user_id\na\n"}, pattern="span-{SPAN}/*.csv")
 
 
-def test_no_file_and_no_row_name_pattern_span_and_the_way_out(tmp_path):
-    with pytest.raises(ValueError, match=r"users, span 0 \(.*/\*\.csv\) holds no file.*\.path"):
+def test_errors_for_missing_files_and_rows_name_pattern_and_span(tmp_path):
+    with pytest.raises(ValueError, match=r"users, span 0 \(.*/\*\.csv\) has no file.*\.path"):
         generated(tmp_path, "users", {})
     with pytest.raises(ValueError, match=r"users\.path='.*\{SPAN\}\.csv' can't be resolved"):
         generated(tmp_path, "users", {}, pattern="{SPAN}.csv")
-    with pytest.raises(ValueError, match=r"users, span 3 \(.*/3\.csv\) holds no row\. Put"):
+    with pytest.raises(ValueError, match=r"users, span 3 \(.*/3\.csv\) has no rows\. Add"):
         generated(tmp_path, "users", {"3.csv": "user_id,age\n"}, pattern="{SPAN}.csv")
     pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), tmp_path / "none.parquet")
-    with pytest.raises(ValueError, match=r"none\.parquet\) holds no row"):
+    with pytest.raises(ValueError, match=r"none\.parquet\) has no rows"):
         generated(tmp_path, "users", {}, pattern="none.parquet")
 
 
 @pytest.mark.parametrize(
     "name, text, message",
     [
-        ("a.csv", "user,age\n1,2\n", r"a\.csv has no column `user_id` .*user, age; say which"),
+        ("a.csv", "user,age\n1,2\n", r"a\.csv has no column `user_id` .*user, age\. Name the"),
         ("a.csv", "user_id,age\n1,2,3\n", r"a\.csv, row 1 \(line 2\): 3 cells instead of 2"),
         ("a.csv", "", r"a\.csv is empty"),
-        ("a.csv", "user_id,age,age\n1,2,3\n", r"column `age` is there more than once"),
+        ("a.csv", "user_id,age,age\n1,2,3\n", r"several columns `age`"),
         ("a.parquet", "PAR1 and no more", r"a\.parquet is cut off or damaged"),
         ("a.csv.gz", "not packed", r"a\.csv\.gz is damaged"),
         ("a.json", "{}", r"a\.json does not end in \.parquet, \.csv"),
     ],
 )
-def test_files_that_cant_be_read_are_named(tmp_path, name, text, message):
+def test_names_files_that_can_not_be_read(tmp_path, name, text, message):
     with pytest.raises(ValueError, match=r"users, span 0 \(.*\) can't be read:\n.*" + message):
         generated(tmp_path, "users", {name: text}, pattern="a.*")
     assert not list((tmp_path / "out").rglob("data_tfrecord*"))
 
 
-def test_errors_come_through_beam_as_they_are(tmp_path):
+def test_reports_errors_of_beams_workers_unchanged(tmp_path):
     files = {"a.csv": "user_id\nu\n", "b.csv": "user\nu\n"}
     with pytest.raises(
         ValueError, match=r"can't be read:\n\S*/b\.csv has no column `user_id`[^\n]*$"
@@ -308,25 +308,25 @@ def test_errors_come_through_beam_as_they_are(tmp_path):
         generated(tmp_path, "users", files, kind=Executor)
 
 
-def test_types_without_a_place_in_an_example_are_named(tmp_path):
+def test_refuses_types_that_an_example_can_not_represent(tmp_path):
     table = pa.table({"user_id": ["a"], "where": [{"x": 1}]})
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"column `where` is of type struct.*leave it out"):
         generated(tmp_path, "users", {}, pattern="a.parquet")
 
 
-def test_what_arrow_cannot_do_is_said_with_the_file(tmp_path):
+def test_errors_of_arrow_name_the_file(tmp_path):
     halves = pa.array([1.0, 2.0]).cast(pa.float16())
     pq.write_table(pa.table({"user_id": halves}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"a\.parquet: .*halffloat.*; write the column as another"):
         generated(tmp_path, "users", {}, pattern="a.parquet")
 
 
-def test_a_column_beside_one_renamed_to_its_name_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="column `user_id` beside `uid`"):
+def test_refuses_two_columns_of_one_name(tmp_path):
+    with pytest.raises(ValueError, match=r"column `user_id`, but data\.users\.columns maps `uid`"):
         generated(tmp_path, "users", {"a.csv": "user_id,uid\n1,2\n"}, columns={"user_id": "uid"})
 
 
-def test_a_table_that_the_config_lacks_is_named():
+def test_refuses_a_table_without_a_config():
     with pytest.raises(ValueError, match="`table`='users'; use one of interactions"):
         ExampleGen("users", DataConfig(TableConfig("i.csv")))

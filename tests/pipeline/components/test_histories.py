@@ -1,4 +1,4 @@
-"""Histories by Beam is the in-memory algorithm, on the rows in their sorted order."""
+"""Histories with Beam equals the in-memory algorithm on sorted rows."""
 
 import json
 from collections import Counter
@@ -16,14 +16,15 @@ from tfx.types import Channel, artifact_utils, standard_artifacts
 from tests.pipeline import conftest
 from tfrec_meta.data import Interactions, histories, split_by_time, split_leave_last_out
 from tfrec_meta.pipeline.components import histories as module
-from tfrec_meta.pipeline.components.histories import DROPPED, Histories, Survey, parts_of, time_cuts
+from tfrec_meta.pipeline.components.histories import DROPPED, Histories
 from tfrec_meta.pipeline.config import SplitConfig
+from tfrec_meta.pipeline.history_rows import RowSurvey, parts_of, time_cuts
 
 LENGTH = 5
 
 
 def rows_of(examples, split):
-    """The rows of a split, a dict of lists each, text as str."""
+    """Returns the rows of a split as dicts of lists, with text as str."""
     folder = Path(artifact_utils.get_split_uri([examples], split))
     files = sorted(map(str, folder.glob("data_*")))
     rows = []
@@ -39,7 +40,7 @@ def rows_of(examples, split):
 
 
 def events_of(examples, split):
-    """(user, item, time, value, history) of the events of a split, counted."""
+    """Counts (user, item, time, value, history) of the events of a split."""
     return Counter(
         (
             row["user_id"][0],
@@ -53,14 +54,14 @@ def events_of(examples, split):
 
 
 def in_memory(table):
-    """The events in the order that Histories gives them."""
+    """Returns the events in the order of Histories."""
     keys = ["user_id", "time", "item_id", "value"]
     table = table.sort_by([(key, "ascending") for key in keys])
     return Interactions.from_arrays(**{key: table[key] for key in keys})
 
 
 def expected(data, rows):
-    """As `events_of`, by the in-memory algorithm."""
+    """Returns the result of `events_of` with the in-memory algorithm."""
     window = histories(data).window(rows, LENGTH)
     events = data.events.to_pylist()
     return Counter(
@@ -80,7 +81,7 @@ def make(table, folder, **config):
 
 
 @pytest.mark.parametrize("seed, partitions", [(1, 1), (2, 4), (3, 16)])
-def test_the_split_by_time_is_the_one_in_memory(tmp_path, seed, partitions):
+def test_splits_by_time_as_in_memory(tmp_path, seed, partitions):
     table = conftest.toy_interactions(300, 12, 9, seed)  # many ties, many repeated items
     made = make(table, tmp_path, partitions=partitions)
     data = in_memory(table)
@@ -93,7 +94,7 @@ def test_the_split_by_time_is_the_one_in_memory(tmp_path, seed, partitions):
     )
 
 
-def test_leave_last_out_is_the_one_in_memory(tmp_path):
+def test_leaves_the_last_out_as_in_memory(tmp_path):
     table = conftest.toy_interactions(120, 30, 9)  # some users have too few events
     made = make(table, tmp_path, protocol="leave-last-out", partitions=4)
     data = in_memory(table)
@@ -102,7 +103,7 @@ def test_leave_last_out_is_the_one_in_memory(tmp_path):
         assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
 
 
-def test_cold_users_are_held_out_whole(tmp_path):
+def test_holds_out_all_events_of_cold_users(tmp_path):
     table = conftest.toy_interactions(400, 40, 9)
     made = make(table, tmp_path, protocol="cold-users", train=0.6, validation=0.2, partitions=4)
     parts = [
@@ -110,10 +111,10 @@ def test_cold_users_are_held_out_whole(tmp_path):
         for name in ("train", "validation", "test")
     ]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 40
-    assert 14 <= len(parts[0]) <= 34  # 24, give or take three deviations
+    assert 14 <= len(parts[0]) <= 34  # 24 within three standard deviations
 
 
-def test_the_seed_says_which_users_are_cold_and_nothing_else_does():
+def test_only_the_seed_determines_which_users_are_cold():
     config = SplitConfig("cold-users", 0.6, 0.2)
     few, many = (in_memory(conftest.toy_interactions(rows, 40, 9)) for rows in (300, 600))
 
@@ -125,7 +126,7 @@ def test_the_seed_says_which_users_are_cold_and_nothing_else_does():
     assert drawn(few, 1) != drawn(few, 2)
 
 
-def test_no_history_holds_what_came_at_the_events_time_or_later(toy_tables, toy_histories):
+def test_histories_have_strictly_earlier_events_only(toy_tables, toy_histories):
     table = toy_tables.interactions
     times = {}
     for row in table.to_pylist():
@@ -139,7 +140,7 @@ def test_no_history_holds_what_came_at_the_events_time_or_later(toy_tables, toy_
     assert longest == conftest.HISTORY_LENGTH
 
 
-def test_events_carry_their_context_and_their_user(toy_tables, toy_histories):
+def test_events_have_their_context_and_user_attributes(toy_tables, toy_histories):
     users = {row["user_id"]: row for row in toy_tables.users.to_pylist()}
     devices = Counter()
     for split in ("train", "validation", "test"):
@@ -151,7 +152,7 @@ def test_events_carry_their_context_and_their_user(toy_tables, toy_histories):
     assert devices == Counter(toy_tables.interactions["device"].to_pylist())
 
 
-def test_tables_become_splits_of_their_own_and_the_catalogue(toy_tables, toy_histories):
+def test_writes_tables_as_splits_and_as_the_catalogue(toy_tables, toy_histories):
     for split, key, name in (("users", "user_id", "user"), ("items", "item_id", "item")):
         table = getattr(toy_tables, split).sort_by(key)
         rows = sorted(rows_of(toy_histories["examples"], split), key=lambda r: r[f"{name}/{key}"])
@@ -169,7 +170,7 @@ def test_tables_become_splits_of_their_own_and_the_catalogue(toy_tables, toy_his
     )
 
 
-def test_the_schema_names_every_column_once(toy_histories):
+def test_the_schema_has_every_column_once(toy_histories):
     text = (Path(toy_histories["schema"].uri) / "schema.pbtxt").read_text()
     schema = text_format.Parse(text, schema_pb2.Schema())
     types = {feature.name: schema_pb2.FeatureType.Name(feature.type) for feature in schema.feature}
@@ -183,7 +184,7 @@ def test_the_schema_names_every_column_once(toy_histories):
     assert len(types) == len(schema.feature)
 
 
-def test_what_is_no_id_and_what_stands_twice_is_left_out_and_counted(tmp_path):
+def test_drops_and_counts_invalid_and_repeated_ids(tmp_path):
     events = conftest.toy_interactions(60, 5, 5).drop_columns(["device"])
     bad = pa.table(
         {
@@ -215,7 +216,7 @@ def test_what_is_no_id_and_what_stands_twice_is_left_out_and_counted(tmp_path):
         "users: repeated user_id": 1,
     }
     items = pq.read_table(Path(made["catalogue"].uri) / "items.parquet")
-    # Of two rows with one id, the one that is first by its values.
+    # Of two rows with one id, the first by its values is kept.
     assert items.to_pylist() == [
         {"item_id": "i1", "title": "a"},
         {"item_id": "i2", "title": "d"},
@@ -230,10 +231,8 @@ def without_values(table, which):
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_an_event_without_a_value_is_left_out_whatever_stands_beside_it(
-    tmp_path, monkeypatch, batch
-):
-    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+def test_drops_an_event_without_a_value_in_any_batch(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(60, 6, 9)
     made = make(without_values(table, lambda row: row < 20 or row == 35), tmp_path, partitions=2)
     dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
@@ -244,7 +243,7 @@ def test_an_event_without_a_value_is_left_out_whatever_stands_beside_it(
         assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
 
 
-def test_a_file_without_the_column_of_values_lacks_values_where_another_has_them(tmp_path):
+def test_drops_events_of_a_file_without_values_if_others_have_values(tmp_path):
     table = conftest.toy_interactions(60, 6, 9).drop_columns(["device"])
     parts = {"one": table[:40], "two": table[40:].drop_columns(["value"])}
     examples = {"interactions": conftest.write_examples(parts, tmp_path)}
@@ -256,8 +255,8 @@ def test_a_file_without_the_column_of_values_lacks_values_where_another_has_them
 
 
 @pytest.mark.parametrize("batch", [7, 1000])
-def test_where_no_event_has_a_value_each_is_one(tmp_path, monkeypatch, batch):
-    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+def test_every_value_is_one_if_no_event_has_a_value(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(60, 6, 9).drop_columns(["value"])
     made = make(table, tmp_path, partitions=2)
     assert json.loads(made["examples"].get_string_custom_property(DROPPED)) == {}
@@ -271,8 +270,8 @@ def test_where_no_event_has_a_value_each_is_one(tmp_path, monkeypatch, batch):
 
 
 @pytest.mark.parametrize("batch", [1, 1000])
-def test_an_event_without_a_time_has_none_whatever_stands_beside_it(tmp_path, monkeypatch, batch):
-    monkeypatch.setattr(module, "_ROWS_A_BATCH", batch)
+def test_refuses_an_event_without_a_time_in_any_batch(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(30, 5, 5)
     times = [None, None, *table["time"].to_pylist()[2:]]
     table = table.set_column(2, "time", pa.array(times, pa.int64()))
@@ -281,7 +280,7 @@ def test_an_event_without_a_time_has_none_whatever_stands_beside_it(tmp_path, mo
 
 
 @pytest.mark.parametrize("protocol", ["time", "leave-last-out"])
-def test_events_without_times_are_refused_where_they_are_needed(tmp_path, protocol):
+def test_refuses_events_without_times_if_the_protocol_needs_them(tmp_path, protocol):
     table = conftest.toy_interactions(30, 5, 5)
     times = [None, None, *table["time"].to_pylist()[2:]]
     table = table.set_column(2, "time", pa.array(times, pa.int64()))
@@ -289,14 +288,14 @@ def test_events_without_times_are_refused_where_they_are_needed(tmp_path, protoc
         make(table, tmp_path, protocol=protocol)
 
 
-def test_a_part_without_events_is_refused(tmp_path):
+def test_refuses_a_split_without_events(tmp_path):
     table = conftest.toy_interactions(40, 40, 5)
     table = table.set_column(2, "time", pa.array([7] * 40))
-    with pytest.raises(ValueError, match="train would be empty by the protocol 'time'"):
+    with pytest.raises(ValueError, match="The protocol 'time' leaves no events for train"):
         make(table, tmp_path)
 
 
-def test_a_column_that_events_and_users_share_is_refused(tmp_path):
+def test_refuses_a_column_that_events_and_users_share(tmp_path):
     tables = {
         "interactions": conftest.toy_interactions(40, 4, 5),
         "users": pa.table({"user_id": ["u1"], "device": ["phone"]}),
@@ -305,33 +304,33 @@ def test_a_column_that_events_and_users_share_is_refused(tmp_path):
     for name, table in tables.items():
         (tmp_path / name).mkdir()
         examples[name] = conftest.write_examples(table, tmp_path / name)
-    with pytest.raises(ValueError, match="The users have a column `device`, but so have the eve"):
+    with pytest.raises(ValueError, match="Both users and events have a column `device`"):
         conftest.run_histories(examples, tmp_path)
 
 
-def test_without_tables_there_are_no_splits_of_them(tmp_path):
+def test_has_no_splits_of_tables_without_tables(tmp_path):
     made = make(conftest.toy_interactions(60, 5, 5), tmp_path)
     splits = artifact_utils.decode_split_names(made["examples"].split_names)
     assert splits == ["train", "validation", "test"]
     assert not list(Path(made["catalogue"].uri).iterdir())
 
 
-def test_time_cuts_fall_where_split_by_time_has_them():
-    # Ten events; 0.5 of them lie below the sixth time, 0.8 below the ninth.
-    survey = Survey({}, 10, np.array([1, 2, 5, 9]), np.array([4, 1, 3, 2]))
+def test_time_cuts_equal_those_of_split_by_time():
+    # Ten events; 0.5 of them are before the sixth, 0.8 before the ninth.
+    survey = RowSurvey({}, 10, np.array([1, 2, 5, 9]), np.array([4, 1, 3, 2]))
     assert time_cuts(survey, SplitConfig(train=0.5, validation=0.3)) == (5, 9)
 
 
-def test_surveys_add_up_in_any_order():
-    one = Survey({}, 3, np.array([1, 4]), np.array([2, 1]))
-    other = Survey({}, 2, np.array([0, 4]), np.array([1, 1]))
+def test_adds_surveys_in_any_order():
+    one = RowSurvey({}, 3, np.array([1, 4]), np.array([2, 1]))
+    other = RowSurvey({}, 2, np.array([0, 4]), np.array([1, 1]))
     for both in (one + other, other + one):
         assert both.rows == 5
         assert both.times.tolist() == [0, 1, 4]
         assert both.counts.tolist() == [1, 2, 2]
 
 
-def test_the_component_has_channels_for_the_tables_that_there_are():
+def test_the_component_has_channels_for_the_given_tables():
     examples = Channel(type=standard_artifacts.Examples)
     component = Histories(examples, items=examples, config=SplitConfig(), seed=1)
     assert set(component.inputs) == {"interactions", "items"}

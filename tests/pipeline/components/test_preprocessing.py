@@ -1,4 +1,4 @@
-"""One encoding: what the FeatureSpec does in memory, Transform does, tensor by tensor."""
+"""Transform encodes the same tensors as the FeatureSpec in memory."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tfrec_meta.pipeline.config import SplitConfig
 
 WILD = ["电影", "🎬👩‍👩‍👧", " blanks ", "ΟΔΥΣΣΕΥΣ", "İstanbul", "quote\"'\\", "0", "é", "e\u0301"]
 ODD = [*WILD, "", None, "line\nbreak", "carriage\rreturn", "long " * 500]
-LISTED = [token for token in ODD if token is not None]  # no tf.Example holds a null in a list
+LISTED = [token for token in ODD if token is not None]  # a tf.Example has no null in lists
 NUMBERS = [1.5, -2.0, None, float("nan"), float("inf"), 1e300, 3e38, 0.0, 17.0, 18.25]
 LENGTH = 12
 SPLIT = SplitConfig(history_length=LENGTH, partitions=2)
@@ -50,7 +50,7 @@ def some(rng, values, size):
 
 
 def wild_tables(users=40, items=60, rows=1_000, seed=0):
-    """1,000 events; a tenth of the users and items is in no table, later items in no past."""
+    """1,000 events; a tenth of users and items is in no table, and items appear over time."""
     rng = np.random.default_rng(seed)
     user_ids = [f"{WILD[i % len(WILD)]}{i}" for i in range(users)]
     item_ids = [f"{WILD[i % len(WILD)]} {i}" for i in range(items)]
@@ -131,7 +131,7 @@ def in_memory(tables):
 
 @pytest.fixture(scope="module")
 def wild(tmp_path_factory):
-    """The tables, what is fitted in memory, and what the pipeline makes of them."""
+    """The tables, the results in memory, and those of the pipeline."""
     tables = wild_tables()
     split = split_by_time(in_memory(tables), SPLIT.train, SPLIT.validation)
     spec = SPEC.fit(split.train)
@@ -140,7 +140,7 @@ def wild(tmp_path_factory):
 
 
 def read_back(outputs, split):
-    """The transformed rows of a split, an array a tensor."""
+    """Returns the transformed rows of a split, one array per tensor."""
     graph = tft.TFTransformOutput(outputs["transform_graph"].uri)
     folder = Path(artifact_utils.get_split_uri([outputs["transformed_examples"]], split))
     records = tf.data.TFRecordDataset(sorted(map(str, folder.glob("*"))), "GZIP")
@@ -162,7 +162,7 @@ def assert_same(encoded, found, sort_by):
             np.testing.assert_array_equal(got, values[order], err_msg=name)
 
 
-def test_what_transform_fits_is_what_is_fitted_in_memory(wild):
+def test_fits_the_same_spec_as_in_memory(wild):
     _, _, spec, _, outputs = wild
     found = spec_of(outputs["transform_graph"].uri)
     assert found == spec  # vocabularies and, to the last digit, statistics
@@ -171,7 +171,7 @@ def test_what_transform_fits_is_what_is_fitted_in_memory(wild):
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_events_are_encoded_alike_in_memory_and_by_transform(wild, split):
+def test_encodes_events_as_in_memory(wild, split):
     tables, parts, spec, _, outputs = wild
     data, rows = parts.data, getattr(parts, f"{split}_index")
     window = histories(data).window(rows, LENGTH)
@@ -195,7 +195,7 @@ def test_events_are_encoded_alike_in_memory_and_by_transform(wild, split):
 
 
 @pytest.mark.parametrize("split, side", [("users", "user"), ("items", "item")])
-def test_tables_are_encoded_alike_in_memory_and_by_transform(wild, split, side):
+def test_encodes_tables_as_in_memory(wild, split, side):
     tables, _, spec, _, outputs = wild
     table, key = tables[split], f"{side}_id"
     where = "query" if side == "user" else "item"
@@ -210,9 +210,9 @@ def test_tables_are_encoded_alike_in_memory_and_by_transform(wild, split, side):
         assert not found[name].any(), f"{name} is of no {side}"
 
 
-def test_a_later_span_keeps_rows_and_scales_and_appends_what_is_new(wild, tmp_path):
+def test_a_later_span_keeps_rows_and_scales_and_appends_new_tokens(wild, tmp_path):
     _, _, spec, _, outputs = wild
-    # Other frequencies, more users and more items, from the end of the list first.
+    # Other frequencies, and more users and items, frequent ones at the end of the list.
     later = wild_tables(users=50, items=75, seed=1)
     ids = pa.array(later["interactions"]["item_id"].to_pylist()[::-1])
     later["interactions"] = later["interactions"].set_column(1, "item_id", ids)
@@ -229,7 +229,7 @@ def test_a_later_span_keeps_rows_and_scales_and_appends_what_is_new(wild, tmp_pa
     assert SPEC.fit(split.train).items != grown.items
 
 
-def test_without_a_declaration_features_are_inferred_from_the_catalogue(
+def test_infers_features_from_the_catalogue_without_a_declaration(
     toy_tables, toy_histories, toy_transform
 ):
     seen = pq.read_table(Path(toy_histories["seen"].uri) / "events.parquet")
@@ -251,21 +251,19 @@ def test_without_a_declaration_features_are_inferred_from_the_catalogue(
     ],
     ids=["no column", "text", "fractions"],
 )
-def test_a_feature_that_the_data_can_not_give_is_refused(
-    toy_histories, tmp_path, features, message
-):
+def test_refuses_a_feature_without_suitable_data(toy_histories, tmp_path, features, message):
     with pytest.raises(ValueError, match=message):
         conftest.run_transform(
             toy_histories, tmp_path, features=FeatureSpec(**features).declaration()
         )
 
 
-def test_a_graph_of_another_make_holds_no_spec(tmp_path):
+def test_refuses_a_graph_without_a_spec(tmp_path):
     with pytest.raises(ValueError, match="holds no FeatureSpec; run Transform again"):
         spec_of(tmp_path)
 
 
-def test_the_component_gives_examples_only_if_it_is_to_write_them():
+def test_outputs_examples_only_if_materialized():
     examples = Channel(type=standard_artifacts.Examples)
     schema = Channel(type=standard_artifacts.Schema)
     plain = Transform(examples, schema)

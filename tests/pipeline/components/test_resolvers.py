@@ -1,4 +1,4 @@
-"""Earlier state: what is newest and not made from the current data, in a real metadata store."""
+"""Resolvers of earlier artifacts, in a real metadata store."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import component_spec, standard_artifacts
 
-from tfrec_meta.pipeline.artifacts import SPLIT_BY, AcceptedData
+from tfrec_meta.pipeline.artifacts import SPLIT_IDENTITY, AcceptedData
 from tfrec_meta.pipeline.components.resolvers import (
     LastPushed,
     LatestFromOtherData,
@@ -25,7 +25,7 @@ Event = metadata_store_pb2.Event
 
 
 class Lineage:
-    """A metadata store in memory, with artifacts and who made them from what."""
+    """A metadata store in memory, with artifacts and the executions that made them."""
 
     def __init__(self):
         config = metadata_store_pb2.ConnectionConfig()
@@ -34,10 +34,12 @@ class Lineage:
         kind = metadata_store_pb2.ExecutionType(name="Gate")
         self._execution_type = self.store.put_execution_type(kind)
 
-    def artifact(self, kind=AcceptedData, state=metadata_store_pb2.Artifact.LIVE, split_by=None):
+    def artifact(
+        self, kind=AcceptedData, state=metadata_store_pb2.Artifact.LIVE, split_identity=None
+    ):
         artifact = kind()
-        if split_by:
-            artifact.set_string_custom_property(SPLIT_BY, split_by)
+        if split_identity:
+            artifact.set_string_custom_property(SPLIT_IDENTITY, split_identity)
         mlmd_type = artifact.artifact_type
         mlmd_type.id = self.store.put_artifact_type(mlmd_type)
         artifact.type_id = mlmd_type.id
@@ -70,13 +72,13 @@ def statistics(lineage):
     return lineage.artifact(standard_artifacts.ExampleStatistics)
 
 
-def test_the_newest_of_other_data_is_taken_and_what_the_current_data_gave_is_not(lineage):
+def test_returns_the_newest_artifact_of_other_data(lineage):
     first, second, third = (statistics(lineage) for _ in range(3))
     one = lineage.made(lineage.artifact(), first)
     two = lineage.made(lineage.artifact(), second, one)
     assert lineage.resolve([one, two], current=third) == [two.id]
     assert lineage.resolve([one, two], current=second) == [one.id]
-    # That `two` was held to `one` doesn't make it the first data's own.
+    # `two` was compared with `one`, but not made from the first data.
     assert lineage.resolve([one, two], current=first) == [two.id]
     assert lineage.resolve([one], current=first) == []
     assert lineage.resolve([], current=first) == []
@@ -84,7 +86,7 @@ def test_the_newest_of_other_data_is_taken_and_what_the_current_data_gave_is_not
 
 def rows(lineage, split="leave-last-out"):
     """Examples as Histories makes them."""
-    return lineage.artifact(standard_artifacts.Examples, split_by=split)
+    return lineage.artifact(standard_artifacts.Examples, split_identity=split)
 
 
 def model_of(lineage, examples):
@@ -92,7 +94,7 @@ def model_of(lineage, examples):
 
 
 def last_pushed(lineage, models, pushes, examples, **options):
-    """Ids of the model that is found, and of the one that is left out."""
+    """Returns the ids of the found model, and of the one that is left out."""
     inputs = {"examples": [examples], "model": models, "pushed_model": pushes, "left_out": models}
     found = LastPushed(**options).resolve_artifacts(lineage.store, inputs)
     assert found["examples"] == [examples]
@@ -106,7 +108,7 @@ def push(lineage, model, pushed=1):
     return lineage.made(artifact, model)
 
 
-def test_the_last_pushed_model_is_the_last_blessed_one_though_not_the_newest(lineage):
+def test_returns_the_last_pushed_model_even_if_it_is_not_the_newest(lineage):
     today = rows(lineage)
     first, second, third = models = [model_of(lineage, today) for _ in range(3)]
     pushes = [push(lineage, first), push(lineage, second), push(lineage, third, pushed=0)]
@@ -117,7 +119,7 @@ def test_the_last_pushed_model_is_the_last_blessed_one_though_not_the_newest(lin
     assert last_pushed(lineage, [], [], today) == [[], []]
 
 
-def test_a_warm_start_begins_with_the_last_pushed_model_of_other_data(lineage):
+def test_a_warm_start_uses_the_last_pushed_model_of_other_data(lineage):
     spans = [rows(lineage) for _ in range(3)]
     models = [model_of(lineage, span) for span in spans]
     pushes = [push(lineage, model, n != 1) for n, model in enumerate(models)]
@@ -130,7 +132,7 @@ def test_a_warm_start_begins_with_the_last_pushed_model_of_other_data(lineage):
     assert base(models[:1], pushes[:1], spans[0]) == [[], []]
 
 
-def test_a_model_of_other_splits_is_left_out_and_said_to_be(lineage, caplog):
+def test_leaves_out_a_model_of_another_split_and_logs_it(lineage, caplog):
     by_time, last_out = rows(lineage, "time, train 0.8, validation 0.1"), rows(lineage)
     older, newer = models = [model_of(lineage, by_time), model_of(lineage, last_out)]
     pushes = [push(lineage, model) for model in models]
@@ -140,40 +142,44 @@ def test_a_model_of_other_splits_is_left_out_and_said_to_be(lineage, caplog):
     assert last_pushed(lineage, models, pushes, by_less) == [[], [newer.id]]
     assert "No warm start" not in caplog.text
     assert last_pushed(lineage, models, pushes, by_less, other_data=True) == [[], [newer.id]]
-    assert "No warm start: the model that was pushed last learnt from rows that were" in caplog.text
+    assert (
+        "No warm start: the model that was pushed last was trained on another split" in caplog.text
+    )
 
 
-def test_what_is_not_known_to_be_split_alike_is_left_out(lineage):
+def test_leaves_out_a_model_of_an_unknown_split(lineage):
     model = model_of(lineage, lineage.artifact(standard_artifacts.Examples))
     assert last_pushed(lineage, [model], [push(lineage, model)], rows(lineage)) == [[], [model.id]]
 
 
-def test_made_from_one_unchanged_table_only_is_earlier_state_for_the_other(lineage):
+def test_an_artifact_of_one_unchanged_table_is_earlier_state_for_the_other(lineage):
     events, items, new_items = (statistics(lineage) for _ in range(3))
     one = lineage.made(lineage.artifact(), events, items)
     assert lineage.resolve([one], current=events, items=new_items) == [one.id]
     assert lineage.resolve([one], current=events, items=items) == []
 
 
-def test_a_resolver_that_passed_an_artifact_on_did_not_make_it(lineage):
+def test_a_resolver_does_not_count_as_the_maker_of_an_artifact(lineage):
     first, second = statistics(lineage), statistics(lineage)
     one = lineage.made(lineage.artifact(), first)
     lineage.made(one, second, event=Event.INTERNAL_OUTPUT)
     assert lineage.resolve([one], current=second) == [one.id]
 
 
-def test_what_was_deleted_is_not_taken(lineage):
+def test_ignores_deleted_artifacts(lineage):
     deleted = metadata_store_pb2.Artifact.DELETED
     one, two = lineage.artifact(), lineage.artifact(state=deleted)
     assert lineage.resolve([one, two], current=statistics(lineage)) == [one.id]
 
 
-def test_a_candidate_that_is_no_input_is_named(lineage):
-    with pytest.raises(ValueError, match=r"`candidate`='accepted', but .* current"):
+def test_refuses_a_candidate_that_is_not_an_input(lineage):
+    with pytest.raises(
+        ValueError, match=r"`candidate`='accepted' is not an input; use one of current"
+    ):
         LatestFromOtherData("accepted").resolve_artifacts(lineage.store, {"current": []})
 
 
-def test_the_last_one_or_nothing(lineage):
+def test_returns_the_latest_artifact_or_nothing(lineage):
     one, two = lineage.artifact(), lineage.artifact()
     found = LatestOrNothing().resolve_artifacts(lineage.store, {"a": [two, one], "b": []})
     assert found == {"a": [two], "b": []}
@@ -217,7 +223,7 @@ class Gate(base_component.BaseComponent):
 
 
 def run(root: Path, content: str, number: int) -> tuple[str, bool]:
-    """One run, node by node; what the gate wrote, and whether it was taken from the cache."""
+    """Runs the pipeline; returns the gate's output, and whether it came from the cache."""
     data = Data(
         DataSpec(content=content, data=types.Channel(type=standard_artifacts.Examples))
     ).with_id("Data")
@@ -265,7 +271,7 @@ def run(root: Path, content: str, number: int) -> tuple[str, bool]:
     return Path(artifact.uri, "data").read_text(), cached
 
 
-def test_in_a_pipeline_nothing_is_a_good_answer_and_the_same_data_come_from_the_cache(tmp_path):
+def test_in_a_pipeline_the_first_run_resolves_to_nothing_and_the_same_data_is_cached(tmp_path):
     assert run(tmp_path, "a", 1) == ("a", False)
     assert run(tmp_path, "a", 2) == ("a", True)
     assert run(tmp_path, "b", 3) == ("b<a", False)

@@ -1,4 +1,4 @@
-"""Trainer: artifacts, hyperparameters, warm start over a second span, and going on after a kill."""
+"""Trainer: artifacts, hyperparameters, warm starts, and continuing after a kill."""
 
 import dataclasses
 import json
@@ -19,8 +19,7 @@ from tfrec_meta.export import saved_model
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.metalearning import recommender
 from tfrec_meta.pipeline import artifacts
-from tfrec_meta.pipeline.components import server_probe as trial_serving
-from tfrec_meta.pipeline.components import trainer
+from tfrec_meta.pipeline.components import server_probe, trainer
 from tfrec_meta.pipeline.config import TrainerConfig
 from tfrec_meta.training.session import TrainingSession
 from tfrec_meta.tuning import StrategySpace
@@ -48,7 +47,7 @@ def model_of(outputs):
     return load(Path(outputs["model"].uri) / artifacts.MODEL)
 
 
-def test_it_leaves_a_savedmodel_and_beside_it_a_model_to_load(trained, given):
+def test_writes_a_savedmodel_and_a_model_to_load(trained, given):
     outputs, _ = trained
     serving = Path(outputs["model"].uri) / "Format-Serving"
     assert (serving / "assets.extra" / "tf_serving_warmup_requests").is_file()
@@ -64,22 +63,22 @@ def test_it_leaves_a_savedmodel_and_beside_it_a_model_to_load(trained, given):
     assert found == list(model.spec.items.decode(np.argsort(-scores)[:10] + 1))
 
 
-def test_the_run_has_strategy_curve_and_logs(trained):
+def test_writes_strategy_curve_and_logs(trained):
     run = Path(trained[0]["model_run"].uri)
     strategy = tm.Strategy.from_dict(json.loads((run / trainer.STRATEGY).read_text()))
     assert strategy.model.embedding_dim == 8
     assert strategy.training.epochs == 3
     lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert 1 <= len(lines) <= 3
-    assert 0 < lines[0][Objective.NDCG] < 1  # validation was there
+    assert 0 < lines[0][Objective.NDCG] < 1  # computed on the validation split
     assert list((run / "tensorboard").rglob("events.out.tfevents.*"))
 
 
-def test_the_work_folder_is_gone_when_it_has_finished(trained):
+def test_removes_the_work_folder_when_finished(trained):
     assert not list((trained[1] / "toy" / "work" / "training").iterdir())
 
 
-def test_only_what_matters_is_an_execution_property(given, tmp_path):
+def test_execution_properties_have_the_relevant_settings_only(given, tmp_path):
     def made(**changes):
         config = dataclasses.replace(settings(tmp_path), **changes)
         return training_toys.properties(training_toys.component(trainer.Trainer, config, **given))
@@ -97,7 +96,7 @@ def hyperparameters(folder, values):
     return artifact
 
 
-def test_what_the_tuner_found_goes_over_the_configs_strategy(given, tmp_path):
+def test_hyperparameters_override_the_configs_strategy(given, tmp_path):
     best = hyperparameters(tmp_path, {"two_tower/embedding_dim": 16})
     outputs = training_toys.train(settings(tmp_path), {**given, "hyperparameters": best}, tmp_path)
     strategy = json.loads((Path(outputs["model_run"].uri) / trainer.STRATEGY).read_text())
@@ -106,7 +105,7 @@ def test_what_the_tuner_found_goes_over_the_configs_strategy(given, tmp_path):
     assert strategy["training"]["batch_size"] == 512  # of the space's default
 
 
-def test_a_strategy_that_names_a_teacher_is_taught(given, tmp_path):
+def test_trains_with_the_strategys_teacher(given, tmp_path):
     plain = {**training_toys.STRATEGY, "model": {"embedding_dim": 8, "negatives": "full"}}
     models = {}
     for name, strategy in (("plain", plain), ("taught", {**plain, "teacher": "ials"})):
@@ -119,10 +118,10 @@ def test_a_strategy_that_names_a_teacher_is_taught(given, tmp_path):
     assert any(np.abs(one[key] - other[key]).max() > 1e-4 for key in one)
 
 
-def test_a_meta_learned_model_learns_from_episodes_and_is_tried_out_by_its_adapt(
+def test_a_meta_learned_model_is_trained_on_episodes_and_its_adapt_is_probed(
     given, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(recommender, "FEWEST_TASKS", 10)  # the toys have 60 users
+    monkeypatch.setattr(recommender, "FEWEST_TASKS", 10)  # the toy data has 60 users
     shape = {"embedding_dim": 6, "shots": 4, "folds": 2, "steps": 4, "iterations": 2}
     config = settings(
         tmp_path,
@@ -134,7 +133,7 @@ def test_a_meta_learned_model_learns_from_episodes_and_is_tried_out_by_its_adapt
     untaught = type(model)(model.config, model.spec)
     assert np.abs(model.gains.numpy() - untaught.gains.numpy()).max() > 1e-3
     serving = Path(outputs["model"].uri) / "Format-Serving"
-    asked = [r.model_spec.signature_name for r in trial_serving._requests(serving, [], {})]
+    asked = [r.model_spec.signature_name for r in server_probe._requests(serving, [], {})]
     assert "adapt" in asked  # by InfraValidator
     adapt = tf.saved_model.load(str(serving)).signatures["adapt"]
     first, second = model.spec.items.tokens[:2].to_pylist()
@@ -150,12 +149,12 @@ def test_a_meta_learned_model_learns_from_episodes_and_is_tried_out_by_its_adapt
     assert answer["support_used"].numpy() == expected.support_used == 2
 
 
-def test_hyperparameters_of_someone_else_are_refused():
-    with pytest.raises(ValueError, match="name no `family`, only units"):
+def test_refuses_hyperparameters_without_a_family():
+    with pytest.raises(ValueError, match="have no `family`, only units"):
         trainer.chosen_strategy({}, 1, {"values": {"units": 3}})
 
 
-def test_the_seed_is_the_pipelines_unless_the_strategy_has_its_own():
+def test_uses_the_pipelines_seed_unless_the_strategy_has_one():
     assert trainer.chosen_strategy({}, 7).training.seed == 7
     assert trainer.chosen_strategy({"training": {"seed": 1}}, 7).training.seed == 1
 
@@ -168,7 +167,7 @@ def test_the_seed_is_the_pipelines_unless_the_strategy_has_its_own():
         ({"export": {"max": 3}}, "ExportConfig has no max"),
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused_before_anything_runs(given, options, message):
+def test_refuses_an_invalid_config_before_anything_runs(given, options, message):
     with pytest.raises(ValueError, match=message):
         training_toys.component(trainer.Trainer, settings("unused", **options), **given)
 
@@ -177,11 +176,11 @@ def test_a_config_that_makes_no_sense_is_refused_before_anything_runs(given, opt
 
 
 class Kill(BaseException):
-    """Stands in for SIGKILL: nothing of ours catches it."""
+    """Simulates SIGKILL: no code catches it."""
 
 
 def killed(monkeypatch, owner, name, *, call=1):
-    """Makes the call of that number of a function the last thing that happens."""
+    """Replaces a function so that its call number `call` simulates a kill."""
     real, count = getattr(owner, name), 0
 
     def dying(*args, **kwargs):
@@ -203,10 +202,10 @@ def assert_same_model(one, other):
     ("owner", "name", "call"),
     [
         (TrainingSession, "on_epoch_begin", 2),  # in training
-        (saved_model, "write_model", 1),  # trained, and written by half
+        (saved_model, "write_model", 1),  # trained, and partly written
     ],
 )
-def test_killed_on_the_way_it_goes_on_to_the_same_weights(
+def test_continues_after_a_kill_to_the_same_weights(
     given, trained, tmp_path, monkeypatch, owner, name, call
 ):
     config = settings(tmp_path)
@@ -232,7 +231,7 @@ def test_killed_on_the_way_it_goes_on_to_the_same_weights(
 
 @pytest.fixture(scope="module")
 def second_span(given, tmp_path_factory):
-    """The same pipeline a day later: new users, new items, and what was rare is frequent."""
+    """The data a day later: new users, new items, and rare items became frequent."""
     folder = tmp_path_factory.mktemp("second_span")
     rows = conftest.toy_interactions(600, 70, 90, seed=9)
     item = pa.array([f"i{89 - int(token.as_py()[1:])}" for token in rows["item_id"]])
@@ -252,7 +251,7 @@ def second_span(given, tmp_path_factory):
     return {**inputs, "schema": made["schema"]}
 
 
-def test_a_warm_start_keeps_known_embeddings_to_the_bit_before_training_goes_on(
+def test_a_warm_start_begins_with_the_exact_embeddings_of_known_tokens(
     trained, second_span, tmp_path, monkeypatch
 ):
     at_start = {}
@@ -281,7 +280,7 @@ def test_a_warm_start_keeps_known_embeddings_to_the_bit_before_training_goes_on(
     assert not np.array_equal(moved, at_start["items"])
 
 
-def test_without_the_wish_or_an_earlier_model_training_begins_anew(
+def test_starts_cold_unless_the_config_and_a_base_model_allow_a_warm_start(
     trained, given, tmp_path, monkeypatch
 ):
     begun = []
@@ -301,12 +300,12 @@ def test_without_the_wish_or_an_earlier_model_training_begins_anew(
     assert [model is None for model in begun] == [True, True, False]
 
 
-def test_a_base_model_of_another_shape_is_a_logged_cold_start(trained, given, tmp_path, caplog):
+def test_logs_a_cold_start_for_a_base_model_of_another_shape(trained, given, tmp_path, caplog):
     strategy = {"model": {"embedding_dim": 4}, "training": {"epochs": 1, "batch_size": 64}}
     config = settings(tmp_path, strategy=strategy, warm_start=True)
     with caplog.at_level(logging.WARNING, "tfrec_meta.pipeline.components.trainer"):
         outputs = training_toys.train(
             config, {**given, "base_model": trained[0]["model"]}, tmp_path
         )
-    assert "cold start: `embedding_dim`=4 can't go on from 8" in caplog.text
+    assert "Cold start instead of a warm start: `embedding_dim`=4 can't go on from 8" in caplog.text
     assert model_of(outputs).config.embedding_dim == 4

@@ -1,4 +1,4 @@
-"""Tuner as a node: TFX's results, trials beside them, and going on after a kill."""
+"""Tuner: TFX's results, the records of trials, and continuing after a kill."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def best_of(outputs):
     return json.loads(path.read_text())
 
 
-def test_it_writes_tfxs_files_and_the_trials(tuned):
+def test_writes_tfxs_files_and_the_trials(tuned):
     outputs, _ = tuned
     trials = trials_of(outputs)
     assert len(trials) == 3
@@ -59,18 +59,18 @@ def test_it_writes_tfxs_files_and_the_trials(tuned):
     assert table[0]["two_tower/embedding_dim"] == 8
 
 
-def test_trainer_makes_the_strategy_of_what_it_found(tuned):
+def test_trainer_uses_the_hyperparameters(tuned):
     strategy = trainer.chosen_strategy(training_toys.STRATEGY, 42, best_of(tuned[0]))
     assert strategy.model.embedding_dim == 8
     assert strategy.model.user_id == best_of(tuned[0])["values"]["two_tower/user_id"]
-    assert strategy.training.epochs == 3  # the config's; a trial's budget is no part of it
+    assert strategy.training.epochs == 3  # the config's; the budget of a trial is not a part of it
 
 
-def test_the_study_is_gone_when_it_has_finished(tuned):
+def test_removes_the_study_when_finished(tuned):
     assert not list((tuned[1] / "toy" / "work" / "studies").iterdir())
 
 
-def test_what_a_run_found_is_remembered_and_shown(tuned):
+def test_stores_and_reports_the_study(tuned):
     outputs, folder = tuned
     (study,) = StudyStore(folder / "toy" / "studies").studies()
     assert study.protocol == "time"
@@ -82,12 +82,12 @@ def test_what_a_run_found_is_remembered_and_shown(tuned):
     }
     strategy = Strategy.from_dict(study.ranked()[0]["strategy"])
     assert strategy.model.embedding_dim == 8
-    assert strategy.training.epochs == 3  # the whole strategy, with what was not searched
+    assert strategy.training.epochs == 3  # the complete strategy
     page = Path(outputs["tuner_results"].uri) / tuner.REPORT
     assert "val_ndcg@10" in page.read_text()
 
 
-def test_the_store_is_a_place_and_no_input_that_would_break_the_cache(given, tmp_path):
+def test_the_content_of_the_store_does_not_invalidate_the_cache(given, tmp_path):
     properties = training_toys.properties(
         training_toys.component(tuner.Tuner, settings(tmp_path), **given)
     )
@@ -100,7 +100,7 @@ def test_the_store_is_a_place_and_no_input_that_would_break_the_cache(given, tmp
     assert '"/srv/all' in training_toys.properties(own)["custom_config"].replace("\\", "")
 
 
-def test_by_default_a_run_learns_from_the_store_it_is_given(given, tmp_path, monkeypatch):
+def test_the_default_oracle_reads_the_configured_store(given, tmp_path, monkeypatch):
     recalled = []
     monkeypatch.setattr(
         strategy_search, "recall", lambda *asked: recalled.append(asked) or Memory()
@@ -115,10 +115,10 @@ def test_by_default_a_run_learns_from_the_store_it_is_given(given, tmp_path, mon
 
 
 class Kill(BaseException):
-    """Stands in for SIGKILL: nothing of ours catches it."""
+    """Simulates SIGKILL: no code catches it."""
 
 
-def test_killed_in_a_trial_it_goes_on_with_those_that_are_left(given, tuned, tmp_path, monkeypatch):
+def test_continues_after_a_kill_with_the_remaining_trials(given, tuned, tmp_path, monkeypatch):
     real, calls = strategy_search.train, []
 
     def dying(*args, **kwargs):
@@ -131,13 +131,13 @@ def test_killed_in_a_trial_it_goes_on_with_those_that_are_left(given, tuned, tmp
     with pytest.raises(Kill):
         training_toys.tune(settings(tmp_path), given, tmp_path / "killed")
     outputs = training_toys.tune(settings(tmp_path), given, tmp_path / "again")
-    assert len(calls) == 4  # the first, the one that was killed, that again, and the third
+    assert len(calls) == 4  # the first, the killed one, the same again, and the third
     keys = ("trial_id", Objective.NDCG, "values")
     found, whole = ([{k: t[k] for k in keys} for t in trials_of(o)] for o in (outputs, tuned[0]))
     assert found == whole
 
 
-def test_if_all_trials_fail_the_node_does_and_begins_anew(given, tmp_path, monkeypatch):
+def test_fails_if_all_trials_fail_and_then_starts_again(given, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(strategy_search, "train", lambda *_, **__: 1 / 0)
         with pytest.raises(AllTrialsFailed, match="ZeroDivisionError"):
@@ -153,6 +153,6 @@ def test_if_all_trials_fail_the_node_does_and_begins_anew(given, tmp_path, monke
         ({"fixed": {"embedding_dim": 8}}, "embedding_dim"),
     ],
 )
-def test_a_space_that_makes_no_sense_is_refused_before_anything_runs(given, options, message):
+def test_refuses_an_invalid_space_before_anything_runs(given, options, message):
     with pytest.raises(ValueError, match=message):
         training_toys.component(tuner.Tuner, settings("unused", **options), **given)

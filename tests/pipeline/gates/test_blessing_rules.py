@@ -1,4 +1,4 @@
-"""The rules of the ranking gate, on models whose worth is known."""
+"""The rules of the ranking gate, on models of known quality."""
 
 import dataclasses
 import json
@@ -13,8 +13,9 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.pipeline.config import EvaluatorConfig
-from tfrec_meta.pipeline.gates import blessing_rules as judgement
-from tfrec_meta.pipeline.gates.blessing_rules import LAST_BLESSED, POPULARITY, WHOLE, judge
+from tfrec_meta.pipeline.gates import blessing_rules, user_metrics
+from tfrec_meta.pipeline.gates.blessing_rules import Outcome, Reference, evaluate_candidate
+from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
 
 CONFIG = EvaluatorConfig(k=5, new_user_events=2)
 
@@ -39,10 +40,10 @@ def model(saved):
 @pytest.fixture(scope="module")
 def first_verdict(model, split):
     config = dataclasses.replace(CONFIG, slices=("taste",))
-    return judge(model, None, split.past, split.test, config)
+    return evaluate_candidate(model, None, split.past, split.test, config)
 
 
-def check_of(verdict, slice_name=WHOLE, metric="ndcg@5", against=POPULARITY):
+def check_of(verdict, slice_name=ALL_USERS, metric="ndcg@5", against=Reference.POPULARITY):
     (found,) = (
         check
         for check in verdict.checks
@@ -51,13 +52,13 @@ def check_of(verdict, slice_name=WHOLE, metric="ndcg@5", against=POPULARITY):
     return found
 
 
-def test_a_model_that_learned_the_tastes_is_blessed(first_verdict):
+def test_blesses_a_model_that_learned_the_tastes(first_verdict):
     assert first_verdict.blessed
     assert first_verdict.words.startswith("Blessed: NDCG@5 is 0.")
     assert "above popularity's (95 % interval of the difference +0." in first_verdict.words
 
 
-def test_the_figures_are_those_of_the_librarys_protocol(first_verdict, model, split):
+def test_the_metrics_equal_those_of_evaluate(first_verdict, model, split):
     expected = tm.evaluate(model, split, k=5, baselines=["popularity"])
     for metric in ("ndcg@5", "recall@5"):
         check = check_of(first_verdict, metric=metric)
@@ -67,10 +68,10 @@ def test_the_figures_are_those_of_the_librarys_protocol(first_verdict, model, sp
         assert check.users == gate_toys.USERS
 
 
-def test_every_named_slice_is_held_against_popularity(first_verdict):
+def test_compares_every_slice_with_popularity(first_verdict):
     slices = dict.fromkeys(check.slice for check in first_verdict.checks)
     tastes = [f"taste=t{n}" for n in range(4)]
-    assert list(slices) == [WHOLE, "new users", "long-tail items", *tastes]
+    assert list(slices) == [ALL_USERS, "new users", "long-tail items", *tastes]
     assert check_of(first_verdict, "new users").users == 40
     assert [check_of(first_verdict, name).users for name in tastes] == [40] * 4
 
@@ -80,49 +81,51 @@ def test_values_of_a_column_share_the_error(first_verdict):
     assert check_of(first_verdict, "new users").confidence == 0.95
 
 
-def test_a_degraded_model_is_refused_by_popularity_and_by_the_last_blessed(saved, model, split):
-    verdict = judge(gate_toys.degraded(saved), model, split.past, split.test, CONFIG)
+def test_refuses_a_degraded_model_compared_with_popularity_and_the_last_blessed_model(
+    saved, model, split
+):
+    verdict = evaluate_candidate(gate_toys.degraded(saved), model, split.past, split.test, CONFIG)
     assert not verdict.blessed
-    for against in (POPULARITY, LAST_BLESSED):
+    for against in (Reference.POPULARITY, Reference.LAST_BLESSED):
         check = check_of(verdict, against=against)
-        assert check.outcome == "failed"
+        assert check.outcome == Outcome.FAILED
     assert check.high < 0
     assert "below the last blessed model's (95 % interval" in check.words
     assert verdict.words.startswith("Not blessed: NDCG@5 is ")
     assert verdict.words.endswith(" more.")
 
 
-def test_a_degraded_last_blessed_model_is_replaced(saved, model, split):
-    verdict = judge(model, gate_toys.degraded(saved), split.past, split.test, CONFIG)
+def test_blesses_a_model_that_is_better_than_a_degraded_last_blessed_model(saved, model, split):
+    verdict = evaluate_candidate(model, gate_toys.degraded(saved), split.past, split.test, CONFIG)
     assert verdict.blessed
     assert verdict.words.endswith("and nothing is significantly below the last blessed model's.")
-    assert check_of(verdict, against=LAST_BLESSED).low > 0
+    assert check_of(verdict, against=Reference.LAST_BLESSED).low > 0
 
 
 def test_a_model_is_not_below_itself(model, split):
-    verdict = judge(model, model, split.past, split.test, CONFIG)
+    verdict = evaluate_candidate(model, model, split.past, split.test, CONFIG)
     assert verdict.blessed
-    assert check_of(verdict, against=LAST_BLESSED).words == (
+    assert check_of(verdict, against=Reference.LAST_BLESSED).words == (
         "NDCG@5 is the last blessed model's for each of 160 users"
     )
 
 
 def test_popularity_is_not_above_itself(split):
     same = tm.train(split.train, "popularity", progress=False)
-    verdict = judge(same, None, split.past, split.test, CONFIG)
+    verdict = evaluate_candidate(same, None, split.past, split.test, CONFIG)
     assert not verdict.blessed
-    assert check_of(verdict).outcome == "failed"
+    assert check_of(verdict).outcome == Outcome.FAILED
 
 
-def test_an_older_vocabulary_misses_what_it_lacks(model, split):
-    """The last blessed model has met half of the items: relevant ones of the others are misses."""
+def test_items_outside_an_older_vocabulary_count_as_misses(model, split):
+    """The last blessed model knows half of the items; relevant others are misses."""
     known = np.array([int(i[1:]) < 24 for i in split.train.events["item_id"].to_pylist()])
     items = split.train.items.slice(0, 24)
     older = Interactions(split.train.take(np.flatnonzero(known)).events, split.train.users, items)
     baseline = tm.train(older, gate_toys.STRATEGY, progress=False)
     assert baseline.spec.catalogue_size == 24
-    verdict = judge(model, baseline, split.past, split.test, CONFIG)
-    check = check_of(verdict, metric="recall@5", against=LAST_BLESSED)
+    verdict = evaluate_candidate(model, baseline, split.past, split.test, CONFIG)
+    check = check_of(verdict, metric="recall@5", against=Reference.LAST_BLESSED)
     assert check.users == gate_toys.USERS
     asked = held_out(baseline.spec, split.past, split.test)
     alone = full_catalogue(
@@ -138,96 +141,100 @@ def test_an_older_vocabulary_misses_what_it_lacks(model, split):
     assert verdict.blessed
 
 
-def test_a_catalogue_shorter_than_the_list_is_judged(model, split):
+def test_evaluates_a_catalogue_that_is_shorter_than_the_list(model, split):
     config = dataclasses.replace(CONFIG, k=60)
-    verdict = judge(model, None, split.past, split.test, config)
+    verdict = evaluate_candidate(model, None, split.past, split.test, config)
     check = check_of(verdict, metric="recall@60")
-    assert check.model == 1.0  # every item is on the list, so that recall tells nothing apart
+    assert check.model == 1.0  # every item is in the list
     assert check.other == 1.0
     assert not verdict.blessed
 
 
 @pytest.mark.parametrize("setting, metric", [("min_ndcg", "ndcg@5"), ("min_recall", "recall@5")])
-def test_a_threshold_is_held(model, split, first_verdict, setting, metric):
+def test_applies_a_threshold(model, split, first_verdict, setting, metric):
     reached = check_of(first_verdict, metric=metric).model
     enough, too_much = (
-        judge(model, None, split.past, split.test, dataclasses.replace(CONFIG, **{setting: least}))
+        evaluate_candidate(
+            model, None, split.past, split.test, dataclasses.replace(CONFIG, **{setting: least})
+        )
         for least in (reached - 1e-6, reached + 1e-6)
     )
     assert enough.blessed
     assert not too_much.blessed
-    assert f"below the least of {reached + 1e-6:g}" in too_much.words
+    assert f"below the threshold of {reached + 1e-6:g}" in too_much.words
 
 
 @pytest.mark.parametrize(
     "auc, blessed, words",
     [
-        (0.6, True, "AUC is 0.6000, not below the least of 0.6"),
-        (0.59, False, "AUC is 0.5900, below the least of 0.6"),
+        (0.6, True, "AUC is 0.6000, not below the threshold of 0.6"),
+        (0.59, False, "AUC is 0.5900, below the threshold of 0.6"),
         (float("nan"), False, "AUC can't be computed on these test events"),
     ],
 )
-def test_the_ranking_signatures_auc_is_held_to_its_threshold(model, split, auc, blessed, words):
+def test_applies_the_threshold_of_the_auc(model, split, auc, blessed, words):
     config = dataclasses.replace(CONFIG, positive=4.0, min_auc=0.6)
-    verdict = judge(model, None, split.past, split.test, config, auc)
+    verdict = evaluate_candidate(model, None, split.past, split.test, config, auc)
     assert verdict.blessed == blessed
-    assert words in check_of(verdict, metric="auc", against=judgement.LEAST).words
+    assert words in check_of(verdict, metric="auc", against=Reference.THRESHOLD).words
 
 
-def test_no_test_events_is_no_blessing(model, split):
-    verdict = judge(model, None, split.past, split.test.take(np.array([], np.int64)), CONFIG)
-    assert verdict.words == (
-        "Not blessed: there are no test events to judge it by. Check the split."
+def test_refuses_without_test_events(model, split):
+    verdict = evaluate_candidate(
+        model, None, split.past, split.test.take(np.array([], np.int64)), CONFIG
     )
+    assert verdict.words == ("Not blessed: there are no test events. Check the split.")
 
 
-def test_scores_that_are_no_numbers_are_no_blessing(saved, split):
+def test_refuses_a_model_with_nan_scores(saved, split):
     broken = tm.load(saved)
     broken.item_factors[3].assign(np.full(broken.item_factors.shape[1], np.nan))
-    verdict = judge(broken, None, split.past, split.test, CONFIG)
+    verdict = evaluate_candidate(broken, None, split.past, split.test, CONFIG)
     assert not verdict.blessed
-    assert "it can't be ranked" in verdict.words
+    assert "its scores can't be ranked" in verdict.words
 
 
-def test_a_slice_by_an_unknown_column_is_named(model, split):
+def test_refuses_slices_by_an_unknown_column(model, split):
     config = dataclasses.replace(CONFIG, slices=("tsate",))
-    with pytest.raises(ValueError, match=r"names 'tsate'.*there are user_id, taste, age"):
-        judge(model, None, split.past, split.test, config)
+    with pytest.raises(
+        ValueError, match=r"`slices`='tsate' is not a column.*use one of user_id, taste, age"
+    ):
+        evaluate_candidate(model, None, split.past, split.test, config)
 
 
-def test_values_with_too_few_users_are_counted_not_judged(model, split):
+def test_leaves_out_values_with_too_few_users_and_counts_them(model, split):
     config = dataclasses.replace(CONFIG, slices=("age", "value"))
-    verdict = judge(model, None, split.past, split.test, config)
+    verdict = evaluate_candidate(model, None, split.past, split.test, config)
     assert not [check for check in verdict.checks if check.slice.startswith("age")]
     assert "160 values of age have fewer than 6 test users" in verdict.notes[0]
 
 
-def test_users_of_whom_nothing_is_known_do_not_count_on_a_slice(model, split):
-    """Ten strangers get popularity by contract: nothing is to be gained or lost there."""
-    strangers = Interactions.from_arrays(
+def test_users_without_history_do_not_count_on_a_slice(model, split):
+    """The model ranks by popularity for ten users without history: they show no difference."""
+    unknown = Interactions.from_arrays(
         [f"x{n}" for n in range(10)], ["i0"] * 10, [9_999_999] * 10, [1.0] * 10
     )
 
     events = pa.concat_tables(
-        [split.test.events, strangers.events.select(split.test.events.column_names)]
+        [split.test.events, unknown.events.select(split.test.events.column_names)]
     )
     test = Interactions(events, split.test.users, split.test.items)
-    verdict = judge(model, model, split.past, test, CONFIG)
+    verdict = evaluate_candidate(model, model, split.past, test, CONFIG)
     assert check_of(verdict).users == gate_toys.USERS + 10
     assert check_of(verdict, "new users").users == 40
-    assert check_of(verdict, "new users", against=LAST_BLESSED).users == 50
-    assert verdict.notes[0].startswith("Of 10 of the 170 test users the model knows nothing")
+    assert check_of(verdict, "new users", against=Reference.LAST_BLESSED).users == 50
+    assert verdict.notes[0].startswith("10 of the 170 test users have no history")
 
 
-def test_the_long_tail_is_the_rarest_items_that_hold_the_share():
-    """Of 10 events a has 5, b 3, c 1 and d 1: the rarest that hold up to 0.2 are c and d."""
+def test_the_long_tail_has_the_rarest_items_up_to_the_share():
+    """Of 10 events a has 5, b 3, c 1 and d 1: the rarest items with up to 0.2 are c and d."""
     past = Interactions.from_arrays(range(10), list("aaaaabbbcd"))
     test = Interactions.from_arrays(range(5), list("abcde"))
     tail = {
-        share: judgement._long_tail(past, test, share).events["item_id"].to_pylist()
+        share: user_metrics.long_tail_events(past, test, share).events["item_id"].to_pylist()
         for share in (0.1, 0.2, 0.4, 0.5)
     }
-    # With 0.1 neither fits without the other; e is in, since the past lacks it.
+    # With 0.1 neither c nor d fits without the other; e has no past events.
     assert tail == {
         0.1: ["e"],
         0.2: ["c", "d", "e"],
@@ -237,56 +244,56 @@ def test_the_long_tail_is_the_rarest_items_that_hold_the_share():
 
 
 @pytest.mark.parametrize("confidence, users", [(0.5, 2), (0.9, 5), (0.95, 6), (0.99, 8)])
-def test_the_fewest_users_are_those_of_a_sign_test(confidence, users):
+def test_fewest_users_is_that_of_a_sign_test(confidence, users):
     """2 / 2^6 is 0.031, 2 / 2^5 is 0.0625."""
-    assert judgement.fewest_users(confidence) == users
+    assert user_metrics.fewest_users(confidence) == users
 
 
 def difference(mean, low, high, is_tie=False, enough=True):
-    return judgement._Difference(mean, low, high, is_tie, enough)
+    return blessing_rules._Difference(mean, low, high, is_tie, enough)
 
 
 @pytest.mark.parametrize(
     "found, outcome",
     [
-        (difference(0.02, 0.01, 0.03), "passed"),
-        (difference(-0.02, -0.03, -0.01), "failed"),
-        (difference(0.01, -0.02, 0.04), "open"),
-        (difference(-0.01, -0.02, 0.01), "failed"),  # a gain of 0.05 would have shown
-        (difference(-0.01, -0.07, 0.05), "open"),  # and here it would not
-        (difference(0.0, 0.0, 0.0, is_tie=True), "open"),
-        (difference(-0.02, -0.03, -0.01, enough=False), "open"),
+        (difference(0.02, 0.01, 0.03), Outcome.PASSED),
+        (difference(-0.02, -0.03, -0.01), Outcome.FAILED),
+        (difference(0.01, -0.02, 0.04), Outcome.INCONCLUSIVE),
+        (difference(-0.01, -0.02, 0.01), Outcome.FAILED),  # a gain of 0.05 would be detected
+        (difference(-0.01, -0.07, 0.05), Outcome.INCONCLUSIVE),  # here it would not
+        (difference(0.0, 0.0, 0.0, is_tie=True), Outcome.INCONCLUSIVE),
+        (difference(-0.02, -0.03, -0.01, enough=False), Outcome.INCONCLUSIVE),
     ],
 )
-def test_on_a_slice_what_cannot_be_told_does_not_block(found, outcome):
-    assert judgement._above_on_a_slice(0.05)(found) == outcome
+def test_on_a_slice_an_inconclusive_result_does_not_block(found, outcome):
+    assert blessing_rules._above_on_a_slice(0.05)(found) == outcome
 
 
 @pytest.mark.parametrize(
     "found, outcome",
     [
-        (difference(0.02, 0.01, 0.03), "passed"),
-        (difference(0.02, 0.0, 0.04), "failed"),
-        (difference(0.02, 0.01, 0.03, enough=False), "failed"),
+        (difference(0.02, 0.01, 0.03), Outcome.PASSED),
+        (difference(0.02, 0.0, 0.04), Outcome.FAILED),
+        (difference(0.02, 0.01, 0.03, enough=False), Outcome.FAILED),
     ],
 )
-def test_on_the_whole_the_gain_has_to_be_sure(found, outcome):
-    assert judgement._above_on_the_whole(found) == outcome
+def test_over_all_users_the_gain_must_be_significant(found, outcome):
+    assert blessing_rules._above_for_all_users(found) == outcome
 
 
 @pytest.mark.parametrize(
     "found, outcome",
     [
-        (difference(-0.02, -0.04, 0.0), "passed"),
-        (difference(-0.02, -0.04, -0.001), "failed"),
-        (difference(-0.02, -0.03, -0.01, enough=False), "open"),
+        (difference(-0.02, -0.04, 0.0), Outcome.PASSED),
+        (difference(-0.02, -0.04, -0.001), Outcome.FAILED),
+        (difference(-0.02, -0.03, -0.01, enough=False), Outcome.INCONCLUSIVE),
     ],
 )
-def test_below_the_last_blessed_is_significantly_below(found, outcome):
-    assert judgement._not_below(found) == outcome
+def test_only_a_significant_loss_to_the_last_blessed_model_fails(found, outcome):
+    assert blessing_rules._not_below(found) == outcome
 
 
-def test_a_verdict_is_plain_values(first_verdict):
+def test_a_verdict_converts_to_plain_values(first_verdict):
     record = json.loads(json.dumps(first_verdict.as_dict()))
     assert record["blessed"] is True
-    assert record["checks"][0]["slice"] == WHOLE
+    assert record["checks"][0]["slice"] == ALL_USERS

@@ -1,4 +1,4 @@
-"""Schemas, and the gate: what stops a run, in which words, and what is let through."""
+"""Schemas and DataGate: what stops a run, with which message, and what is accepted."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.components.example_gen import NO_NUMBERS, SPLIT
+from tfrec_meta.pipeline.components.example_gen import NOT_NUMERIC, SPLIT
 from tfrec_meta.pipeline.components.schemas import Driver, Schemas, infer, read_schema
 from tfrec_meta.pipeline.components.schemas import Executor as SchemasExecutor
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
@@ -33,7 +33,7 @@ DATA = DataConfig(
 
 
 def tables(users=USERS):
-    """Sixty users of two kinds, each with ten events of six items; the same whenever asked."""
+    """Sixty users of two kinds, each with ten events of six items; the same on every call."""
     ids = [f"u{n}" for n in range(users)]
     events = [
         (user, f"i{(n + k) % 6}", k % 5 + 1, 1000 + n)
@@ -64,7 +64,7 @@ def tables(users=USERS):
 
 
 class Run:
-    """The nodes from examples to the gate, as one run of the pipeline calls them."""
+    """The nodes from examples to the gate, as a run of the pipeline calls them."""
 
     def __init__(self, folder: Path, data=None, config=DATA, accepted=None):
         self.folder, self.config = folder, config
@@ -81,7 +81,7 @@ class Run:
         return artifact
 
     def _examples(self, name, table):
-        """What the ExampleGen writes, without Beam."""
+        """Writes the output of ExampleGen, without Beam."""
         self.folder.mkdir(parents=True, exist_ok=True)
         pa_csv.write_csv(table, self.folder / f"{name}.csv")
         source = Source(name, TableConfig(name, lists={"genres": "|"} if name == "items" else {}))
@@ -92,11 +92,11 @@ class Run:
         found = survey(unit, source)
         assert not found.errors
         write(unit, found, source, str(folder))
-        artifact.set_string_custom_property(NO_NUMBERS, json.dumps(dict(found.no_numbers)))
+        artifact.set_string_custom_property(NOT_NUMERIC, json.dumps(dict(found.not_numeric)))
         return artifact
 
     def _statistics(self, name):
-        """What StatisticsGen writes, without Beam."""
+        """Writes the output of StatisticsGen, without Beam."""
         artifact = self._artifact(standard_artifacts.ExampleStatistics, f"{name}/statistics")
         files = [str(f) for f in Path(self.examples[name].uri, f"Split-{SPLIT}").iterdir()]
         records = list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
@@ -164,12 +164,12 @@ class Run:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """What a first run accepted."""
+    """The data that a first run accepted."""
     return Run(tmp_path_factory.mktemp("first")).gate()
 
 
 def changed(name, **columns):
-    """The tables, with whole columns of one of them changed, or taken out by None."""
+    """The tables with columns of one of them replaced, or removed by None."""
     data = tables()
     for column, values in columns.items():
         if column in data[name].column_names:
@@ -180,18 +180,18 @@ def changed(name, **columns):
 
 
 def refused(run) -> str:
-    with pytest.raises(ValueError, match="The data are not accepted") as error:
+    with pytest.raises(ValueError, match="The data is not accepted") as error:
         run.gate()
     assert not Path(run.folder, "accepted").exists()
     return str(error.value)
 
 
-def test_a_first_run_infers_and_says_so(tmp_path, caplog):
+def test_a_first_run_infers_schemas_and_warns(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "absl")
     schemas = Run(tmp_path).schemas()
     for name, artifact in schemas.items():
         assert artifact.get_int_custom_property("inferred") == 1
-        assert f"The schema of {name} is inferred from the data at hand" in caplog.text
+        assert f"The schema of {name} was inferred from this data" in caplog.text
     schema = {
         (name, feature.name): feature
         for name, artifact in schemas.items()
@@ -204,14 +204,14 @@ def test_a_first_run_infers_and_says_so(tmp_path, caplog):
         assert not schema[key].domain
     assert schema["interactions", "value"].type == schema_pb2.FLOAT
     assert schema["interactions", "time"].type == schema_pb2.INT
-    # Thirty rows a value make a domain; six titles of six items, or lists, do not.
+    # Thirty rows per value make a domain; six titles of six items, or lists, do not.
     assert schema["users", "sex"].domain == "sex"
     assert not schema["items", "title"].domain
     assert not schema["items", "genres"].domain
     assert schema["items", "genres"].value_count.max == 0
 
 
-def test_what_was_accepted_is_the_next_schema_and_nothing_is_inferred(tmp_path, first):
+def test_reuses_the_accepted_schema_without_inference(tmp_path, first):
     run = Run(tmp_path, changed("users", sex=["x"] * USERS), accepted=first)
     schema = run.schemas()["users"]
     assert schema.get_int_custom_property("inferred") == 0
@@ -232,14 +232,14 @@ def with_schemas(folder):
     return DataConfig(DATA.interactions, DATA.users, DATA.items, schemas=str(folder))
 
 
-def test_curated_schemas_win_and_their_domains_hold(tmp_path, first):
+def test_curated_schemas_take_precedence_and_their_domains_apply(tmp_path, first):
     config = with_schemas(curated_folder(tmp_path, first))
     text = refused(Run(tmp_path / "run", config=config, accepted=first))
     assert "users.sex: values outside its domain: m (~50%)" in text
     assert f"edit {tmp_path}/curated/users.pbtxt." in text
 
 
-def test_an_edited_curated_folder_is_noticed_by_the_cache(tmp_path, first):
+def test_an_edit_in_the_curated_folder_invalidates_the_cache(tmp_path, first):
     folder = curated_folder(tmp_path, first)
     statistics = {"interactions": types.Channel(type=standard_artifacts.ExampleStatistics)}
     component = Schemas(with_schemas(folder), statistics)
@@ -254,31 +254,31 @@ def test_an_edited_curated_folder_is_noticed_by_the_cache(tmp_path, first):
     assert digest() != before
 
 
-def test_curated_folders_that_lack_something_are_named(tmp_path, first):
+def test_refuses_an_incomplete_curated_folder(tmp_path, first):
     folder = curated_folder(tmp_path, first)
     run = Run(tmp_path / "run", config=with_schemas(folder))
     (folder / "items.pbtxt").write_text('feature { name: "title" }')
-    with pytest.raises(ValueError, match=r"items\.pbtxt says nothing of `item_id`"):
+    with pytest.raises(ValueError, match=r"items\.pbtxt has no `item_id`"):
         run.schemas()
     (folder / "items.pbtxt").write_text("no schema")
-    with pytest.raises(ValueError, match=r"items\.pbtxt is no schema: .* Mend the file"):
+    with pytest.raises(ValueError, match=r"items\.pbtxt is not a schema: .* Fix the file"):
         run.schemas()
     (folder / "items.pbtxt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"curated' holds no items\.pbtxt; every table"):
+    with pytest.raises(FileNotFoundError, match=r"curated' has no items\.pbtxt; every table"):
         run.schemas()
     run.config = with_schemas(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="nowhere' is no folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere' is not a folder"):
         run.schemas()
 
 
-def test_a_column_that_the_config_names_and_the_first_data_lack_is_named(tmp_path):
+def test_refuses_a_configured_column_that_the_first_data_lacks(tmp_path):
     found = Run(tmp_path).statistics["interactions"]
     path = Path(found.uri, f"Split-{SPLIT}", "FeatureStats.pb")
-    with pytest.raises(ValueError, match=r"interactions\.position: the data have no column `rank`"):
+    with pytest.raises(ValueError, match=r"interactions\.position: the data has no column `rank`"):
         infer("interactions", [tfdv.load_stats_binary(str(path))], {"position": "rank"}, [])
 
 
-def test_accepted_data_hold_schema_statistics_and_ids(first):
+def test_accepted_data_has_schema_statistics_and_ids(first):
     folder = Path(first.uri)
     for name in DATA.tables:
         assert (folder / name / "schema.pbtxt").is_file()
@@ -289,7 +289,7 @@ def test_accepted_data_hold_schema_statistics_and_ids(first):
     assert not first.has_custom_property("new_users")  # nothing to compare with
 
 
-def test_a_cell_of_a_wrong_type_is_named_with_its_row(tmp_path, first):
+def test_names_the_row_of_a_cell_of_a_wrong_type(tmp_path, first):
     values = ["4"] * (10 * USERS)
     values[6] = "abc"
     run = Run(tmp_path, changed("interactions", value=values), accepted=first)
@@ -300,43 +300,43 @@ def test_a_cell_of_a_wrong_type_is_named_with_its_row(tmp_path, first):
     assert f"copy {tmp_path}/interactions/schema/schema.pbtxt as interactions.pbtxt" in text
 
 
-def test_even_a_first_run_wants_numbers_for_values(tmp_path):
+def test_a_first_run_requires_numeric_values(tmp_path):
     run = Run(tmp_path, changed("interactions", value=["good"] * (10 * USERS)))
     assert "interactions.value: expected FLOAT, got BYTES (" in refused(run)
 
 
-def test_a_value_outside_a_closed_domain_is_named(tmp_path, first):
+def test_names_a_value_outside_a_closed_domain(tmp_path, first):
     sexes = ["m", "f"] * (USERS // 2 - 1) + ["x", "x"]
     text = refused(Run(tmp_path, changed("users", sex=sexes), accepted=first))
     assert "users.sex: values outside its domain: x (~3%)" in text
 
 
-def test_every_problem_is_listed_at_once(tmp_path, first):
+def test_lists_every_problem(tmp_path, first):
     data = changed("users", age=None, height=[1.8] * USERS)
     data["items"] = data["items"].drop_columns(["title"])
     text = refused(Run(tmp_path, data, accepted=first))
-    assert "users.age: the column is gone, or empty in all rows" in text
-    assert "users.height: a new column, which the schema doesn't have" in text
-    assert "items.title: the column is gone" in text
+    assert "users.age: the column is missing, or empty in all rows" in text
+    assert "users.height: a new column that the schema does not have" in text
+    assert "items.title: the column is missing" in text
     assert "edit users, items there" in text
 
 
-def test_missing_ids_are_named(tmp_path, first):
+def test_names_missing_ids(tmp_path, first):
     users = ["", *[f"u{n % USERS}" for n in range(10 * USERS - 1)]]
     text = refused(Run(tmp_path, changed("interactions", user_id=users), accepted=first))
     assert "interactions.user_id: cells are missing: " in text
 
 
-def test_an_empty_table_is_named(tmp_path, first):
+def test_names_an_empty_table(tmp_path, first):
     data = tables()
     data["users"] = data["users"].slice(0, 0)
-    assert "\nusers: no row\n" in refused(Run(tmp_path, data, accepted=first))
+    assert "\nusers: no rows\n" in refused(Run(tmp_path, data, accepted=first))
 
 
-def test_drift_over_its_limit_is_named_and_can_be_accepted(tmp_path, first):
+def test_names_drift_above_its_limit_and_how_to_accept_it(tmp_path, first):
     data = changed("users", age=[20 + n % 30 + 40 for n in range(USERS)])
     text = refused(Run(tmp_path / "a", data, accepted=first))
-    assert "users.age: drift, Jensen-Shannon divergence against what was accepted before is" in text
+    assert "users.age: drift, Jensen-Shannon divergence against the last accepted data is" in text
     assert "above 0.3" in text
     limits = json.loads(text.partition("data.drift=")[2].partition(" for this run")[0])
     assert list(limits) == ["users.age"]
@@ -347,15 +347,15 @@ def test_drift_over_its_limit_is_named_and_can_be_accepted(tmp_path, first):
     assert 0.3 < age["value"] <= age["limit"] == limits["users.age"]
 
 
-def test_shares_of_categories_drift_by_their_largest_change(tmp_path, first):
+def test_measures_the_drift_of_categories_by_their_largest_change(tmp_path, first):
     sexes = ["m"] * (USERS * 9 // 10) + ["f"] * (USERS // 10)
     text = refused(Run(tmp_path, changed("users", sex=sexes), accepted=first))
-    # Half of them were "m"; now nine in ten.
-    line = "L-infinity of the shares against what was accepted before is 0.400, above 0.3"
+    # Half of the users were "m"; now nine in ten.
+    line = "L-infinity of the shares against the last accepted data is 0.400, above 0.3"
     assert f"users.sex: drift, {line}" in text
 
 
-def test_times_move_and_ids_are_new_without_being_anomalies(tmp_path, first, caplog):
+def test_new_times_and_new_ids_are_not_anomalies(tmp_path, first, caplog):
     caplog.set_level(logging.WARNING, "absl")
     data = tables()
     events = data["interactions"]
@@ -366,17 +366,17 @@ def test_times_move_and_ids_are_new_without_being_anomalies(tmp_path, first, cap
     accepted = Run(tmp_path / "a", data, accepted=first).gate()
     assert accepted.get_float_custom_property("new_users") == 0.25
     assert accepted.get_float_custom_property("new_items") == 0.0
-    assert "not met before" not in caplog.text
-    # What was once met stays known, in its place.
+    assert "of the events have new" not in caplog.text
+    # Accepted ids stay known, in their order.
     ids = read_ids(Path(accepted.uri), "users").to_pylist()
     assert ids[:USERS] == read_ids(Path(first.uri), "users").to_pylist()
     assert set(ids[USERS:]) == {f"u{n}" for n in range(USERS, USERS + USERS // 4)}
     config = DataConfig(DATA.interactions, DATA.users, DATA.items, warn_new_ids=0.2)
     Run(tmp_path / "b", data, config, first).gate()
-    assert "25.0 % of the events are of users that the pipeline has not met before" in caplog.text
+    assert "25.0 % of the events have new users" in caplog.text
 
 
-def test_splits_of_one_artifact_are_compared(tmp_path, first):
+def test_compares_the_splits_of_one_artifact(tmp_path, first):
     run = Run(tmp_path / "a")
     other = Run(tmp_path / "b", changed("users", age=[70 + n % 30 for n in range(USERS)]))
     Path(other.statistics["users"].uri, f"Split-{SPLIT}").rename(
@@ -390,7 +390,7 @@ def test_splits_of_one_artifact_are_compared(tmp_path, first):
         run.gate(schemas)
 
 
-def test_tables_may_be_absent(tmp_path):
+def test_users_and_items_are_optional(tmp_path):
     data = {"interactions": tables()["interactions"]}
     run = Run(tmp_path, data, DataConfig(TableConfig("i.csv")))
     accepted = run.gate()

@@ -1,4 +1,4 @@
-"""How far features moved: the measures, worked by hand."""
+"""The drift of features: measures worked by hand."""
 
 import json
 
@@ -16,7 +16,7 @@ FEATURES = {
 
 
 def statistics(sex=("m", "f"), age=(20, 40)):
-    """Of a row a value, None for none."""
+    """Statistics of one value per row; None is a missing value."""
     columns = {
         "sex": pa.array([[s] if s else None for s in sex], pa.list_(pa.string())),
         "age": pa.array([[a] if a else None for a in age], pa.list_(pa.int64())),
@@ -29,12 +29,12 @@ def moved(now, before, limits=Limits(0.3)):  # noqa: B008  (frozen)
     return {(drift.feature, drift.measure): drift.value for drift in found if drift.value}
 
 
-def test_nothing_moves_from_itself():
+def test_equal_statistics_have_no_drift():
     assert moved(statistics(), statistics()) == {}
 
 
-def test_shares_move_by_the_largest_change_and_numbers_by_the_divergence():
-    # Of four "m" was two and is three; no age is as before, which is as far as can be.
+def test_measures_shares_by_the_largest_change_and_numbers_by_the_divergence():
+    # Two of four were "m" and now three are; no age is as before, the largest divergence.
     before = statistics(["m", "m", "f", "f"], [20, 20, 21, 21])
     now = statistics(["m", "m", "m", "f"], [60, 60, 61, 61])
     found = moved(now, before)
@@ -42,14 +42,14 @@ def test_shares_move_by_the_largest_change_and_numbers_by_the_divergence():
     assert found["users.age", "Jensen-Shannon divergence"] == pytest.approx(1.0)
 
 
-def test_a_column_that_fewer_rows_fill_has_moved_though_its_values_have_not():
+def test_measures_the_change_of_the_share_of_rows_with_a_value():
     before = statistics(["m", "f", "m", "f"], [20, 40, 20, 40])
     now = statistics(["m", "f", None, None], [None] * 4)
     measure = "change of the share of rows with a value"
     assert moved(now, before) == {("users.sex", measure): 0.5, ("users.age", measure): 1.0}
 
 
-def test_a_feature_has_its_own_limit_or_the_one_of_all():
+def test_a_feature_has_its_own_limit_or_the_default():
     before, now = statistics(["m", "f"]), statistics(["m", None])
     limits = Limits(0.3, {"users.sex": 0.5})
     found = [d for d in between(now, before, "before", FEATURES, limits) if d.value == 0.5]
@@ -57,7 +57,7 @@ def test_a_feature_has_its_own_limit_or_the_one_of_all():
     assert Limits(0.3, {"users.sex": 0.5}).of("users.age") == 0.3
 
 
-def test_other_splits_are_compared_with_the_first():
+def test_compares_other_splits_with_the_first():
     splits = {"train": statistics(), "validation": statistics(["m"] * 2), "test": statistics()}
     found = [drift for drift in between_splits(splits, FEATURES, Limits(0.3)) if drift.value]
     assert [str(drift) for drift in found] == [
@@ -66,7 +66,7 @@ def test_other_splits_are_compared_with_the_first():
     ]
 
 
-def test_what_accepts_a_drift_lets_it_through_by_its_largest_value():
+def test_the_accepting_setting_exceeds_the_largest_drift_of_a_feature():
     drifts = [Drift("users.age", "x", "y", value, 0.3) for value in (0.412, 0.351)]
     text = accepting([*drifts, Drift("users.sex", "x", "y", 1.0, 0.3)], "data.drift")
     assert text == 'data.drift={"users.age": 0.42, "users.sex": 1.0}'

@@ -1,4 +1,4 @@
-"""The splits of Histories against one another: what stops a run, and what is let through."""
+"""SplitGate: which differences between the splits stop a run."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tfx.types import channel_utils
 
 from tests.pipeline import conftest
-from tfrec_meta.pipeline.artifacts import ComparedSplits
+from tfrec_meta.pipeline.artifacts import SplitComparison
 from tfrec_meta.pipeline.components.schemas import read_schema
 from tfrec_meta.pipeline.config import SplitConfig
 from tfrec_meta.pipeline.gates.drift import Limits
@@ -19,7 +19,7 @@ TIME = SplitConfig(protocol="time", history_length=5, partitions=2)
 
 
 def tables(device=lambda _: "tv"):
-    """Users with ten events each, one every day; the last two days are validation and test."""
+    """Users with one event on each of ten days; the last two are validation and test."""
     rows = range(USERS * EVENTS)
     users, days = [row % USERS for row in rows], [row // USERS for row in rows]
     events = {
@@ -49,12 +49,12 @@ def histories(folder: Path, **columns):
     return conftest.run_histories(inputs, folder / "histories", TIME)
 
 
-def judged(made, folder: Path, limits=Limits(0.3)):  # noqa: B008  (frozen)
-    """What the node writes."""
+def run_gate(made, folder: Path, limits=Limits(0.3)):  # noqa: B008  (frozen)
+    """Runs the node; returns the drifts that it wrote."""
     inputs = {name: made[name] for name in ("examples", "schema")}
     channels = {name: channel_utils.as_channel([artifact]) for name, artifact in inputs.items()}
     component = SplitGate(limits, **channels)
-    compared = conftest.make_artifact(ComparedSplits, folder / "compared")
+    compared = conftest.make_artifact(SplitComparison, folder / "compared")
     Executor().Do(
         {name: [artifact] for name, artifact in inputs.items()},
         {"compared": [compared]},
@@ -70,13 +70,13 @@ def alike(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory):
-    """On the last day, which is the test, everybody has come to use a phone."""
+    """On the last day, which is the test split, everybody uses a phone."""
     return histories(
         tmp_path_factory.mktemp("moved"), device=lambda day: "phone" if day == 9 else "tv"
     )
 
 
-def test_values_context_and_users_attributes_are_compared_and_nothing_else(alike):
+def test_compares_values_context_and_user_attributes_only(alike):
     schema = read_schema(Path(alike["schema"].uri, "schema.pbtxt"))
     assert set(compared_features(schema)) == {
         "interactions.value",
@@ -85,8 +85,8 @@ def test_values_context_and_users_attributes_are_compared_and_nothing_else(alike
     }
 
 
-def test_splits_that_are_alike_are_let_through_and_what_was_measured_is_kept(alike, tmp_path):
-    found = judged(alike, tmp_path)
+def test_accepts_similar_splits_and_records_the_drift(alike, tmp_path):
+    found = run_gate(alike, tmp_path)
     assert {row["feature"] for row in found} == {
         "interactions.value",
         "interactions.device",
@@ -100,9 +100,9 @@ def test_splits_that_are_alike_are_let_through_and_what_was_measured_is_kept(ali
     assert max(row["value"] for row in found) < 0.1
 
 
-def test_a_split_that_drifted_is_refused_by_feature_split_and_reason(moved, tmp_path):
-    with pytest.raises(ValueError, match="The splits are not alike") as error:
-        judged(moved, tmp_path)
+def test_refuses_a_drifted_split_and_names_feature_split_and_measure(moved, tmp_path):
+    with pytest.raises(ValueError, match="The splits differ too much") as error:
+        run_gate(moved, tmp_path)
     text = str(error.value)
     line = "drift, L-infinity of the shares against the split train, split test is 1.000, above 0.3"
     assert f"\ninteractions.device: {line}\n" in text
@@ -112,13 +112,13 @@ def test_a_split_that_drifted_is_refused_by_feature_split_and_reason(moved, tmp_
     assert not Path(tmp_path, "compared", "drift.json").exists()
 
 
-def test_a_drift_that_is_meant_can_be_accepted(moved, tmp_path):
-    found = judged(moved, tmp_path, Limits(0.3, {"interactions.device": 1.0}))
+def test_a_drift_can_be_accepted(moved, tmp_path):
+    found = run_gate(moved, tmp_path, Limits(0.3, {"interactions.device": 1.0}))
     assert 1.0 in [row["value"] for row in found]
-    assert judged(moved, tmp_path, Limits(1.0)) == [row | {"limit": 1.0} for row in found]
+    assert run_gate(moved, tmp_path, Limits(1.0)) == [row | {"limit": 1.0} for row in found]
 
 
-def test_a_column_that_is_empty_in_the_test_is_told(tmp_path):
+def test_refuses_a_column_that_is_empty_in_the_test_split(tmp_path):
     made = histories(tmp_path, device=lambda day: None if day == 9 else "tv")
     with pytest.raises(ValueError, match=r"interactions\.device: drift, change of the share of"):
-        judged(made, tmp_path)
+        run_gate(made, tmp_path)

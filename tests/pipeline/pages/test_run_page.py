@@ -1,3 +1,5 @@
+"""The page of a run, and the list of runs."""
+
 import html.parser
 import json
 import os
@@ -10,8 +12,7 @@ import pytest
 
 from tests.pipeline import browser, run_page_samples
 from tests.pipeline.run_page_samples import GRAPH, VERDICT, make_run
-from tfrec_meta.pipeline.pages import run_page
-from tfrec_meta.pipeline.pages import run_records as run_reading
+from tfrec_meta.pipeline.pages import artifact_files, page_text, run_page, run_records
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +27,7 @@ def written(folder):
 
 
 class Outline(html.parser.HTMLParser):
-    """Fails on tags that don't close in order; keeps ids, links, headings and tags."""
+    """Collects ids, links and tags; fails on tags that do not close in order."""
 
     VOID = {"meta", "br", "link", "img"}
 
@@ -56,7 +57,7 @@ class Outline(html.parser.HTMLParser):
 # --- The page ----------------------------------------------------------------------------------
 
 
-def test_a_whole_run_shows_every_part(runs):
+def test_shows_every_part_of_a_finished_run(runs):
     text = written(make_run(runs, cached=("UsersGen",)))
     assert "<title>Run 2026-11-22-101500 of films</title>" in text
     assert "Finished. Pushed as version 3." in text
@@ -78,7 +79,7 @@ def test_a_whole_run_shows_every_part(runs):
     assert "<dt>tfrec-meta</dt>" in text
 
 
-def test_statistics_are_worked_from_the_artifacts(runs):
+def test_shows_statistics_from_the_artifacts(runs):
     text = written(make_run(runs))
     assert "1,000 rows" in text
     assert "mean 3.53, from 1 to 5, median 4" in text
@@ -91,23 +92,23 @@ def test_statistics_are_worked_from_the_artifacts(runs):
     # Counts 50, 100, 200, 300, 100 in a box 26 high: the highest fills it, the first a sixth.
     assert 'height="26.0"' in text
     assert 'height="4.33"' in text
-    assert "No anomalies: the data is as its schema says." in text
+    assert "No anomalies: the data matches its schema." in text
 
 
-def test_the_gates_drift_and_share_of_new_ids_are_shown(runs):
+def test_shows_drift_and_shares_of_new_ids(runs):
     text = written(make_run(runs))
-    assert "12.5 % of the events are of users not met before." in text
-    assert "50.0 % of the events are of items not met before." in text
+    assert "12.5 % of the events have new users." in text
+    assert "50.0 % of the events have new items." in text
     # What has used up most of its limit comes first: 0.25 of 0.3 is 83.3 %.
     assert text.index("items.genres</th>") < text.index("users.age</th>")
     assert '<td>0.250</td><td>0.3</td><td class="bar"><i style="width:83.3%">' in text
 
 
-def test_the_drift_between_splits_is_shown_where_they_are_compared(runs):
+def test_shows_the_drift_between_splits_if_they_are_compared(runs):
     folder = make_run(runs)
     text = written(folder)
     assert "SplitGate accepted the splits." in text
-    row = text[text.index("How far each feature of the splits moved") :]
+    row = text[text.index("Drift of each feature of the splits") :]
     assert 'users.gender</th><td class="text">the split train, split test</td>' in row
     assert '<td>0.150</td><td>0.3</td><td class="bar"><i style="width:50.0%">' in row
     (folder / "pipeline.json").unlink()  # of a pipeline without SplitGate
@@ -117,35 +118,35 @@ def test_the_drift_between_splits_is_shown_where_they_are_compared(runs):
     assert "the splits" not in written(folder)
 
 
-def test_splits_that_were_refused_are_told_at_the_top_and_in_their_place(runs):
+def test_shows_refused_splits_at_the_top_and_in_the_section_of_data(runs):
     text = written(make_run(runs, fails_at="SplitGate"))
     assert "Failed at SplitGate; 9 nodes were not reached and nothing was pushed." in text
     assert "DataGate accepted the data." in text
-    assert "SplitGate refused the splits, or failed; why stands at the top." in text
+    assert "SplitGate refused the splits, or failed; see the error above." in text
 
 
-def test_a_schema_that_was_inferred_is_said_to_be_so(runs):
+def test_marks_an_inferred_schema(runs):
     text = written(make_run(runs))
-    told = "Its schema was inferred from these very rows"
-    assert text.count(told) == 1
-    assert text.index('id="table-Users"') < text.index(told) < text.index('id="table-Items"')
+    remark = "Its schema was inferred from these rows"
+    assert text.count(remark) == 1
+    assert text.index('id="table-Users"') < text.index(remark) < text.index('id="table-Items"')
 
 
-def test_trials_stand_in_order_and_the_best_is_marked(runs):
-    run = run_reading.read_run(make_run(runs))
-    found = run_reading.read_search(run.node("Tuner"))
+def test_lists_trials_in_order_and_marks_the_best(runs):
+    run = run_records.read_run(make_run(runs))
+    found = artifact_files.read_search(run.node("Tuner"))
     assert [trial.id for trial in found.trials] == ["0", "1", "2", "3", "4", "5"]
     assert found.best_trial == "1"
     text = run_page.render(run)
     assert '<th scope="row">1 (best)</th><td>0.3100</td><td>64</td>' in text
     assert "learning_rate</dt><dd>0.01</dd>" in text
-    # What all trials share is no column.
+    # Hyperparameters that all trials share have no column.
     assert '<th scope="col">dim</th></tr>' in text
 
 
-def test_a_list_of_trials_beside_the_results_says_more(runs):
+def test_shows_failed_trials_from_the_records_of_trials(runs):
     folder = make_run(runs)
-    run = run_reading.read_run(folder)
+    run = run_records.read_run(folder)
     beside = next(run.node("Tuner").of_type("HyperParameters")).folder / "trials.json"
     failed = {"trial_id": "0", "val_ndcg@10": 0.0, "error": "OverflowError: too much"}
     trials = [
@@ -153,16 +154,16 @@ def test_a_list_of_trials_beside_the_results_says_more(runs):
         {"trial_id": "1", "val_ndcg@10": 0.3, "error": None, "values": {"dim": 64}},
     ]
     beside.write_text(json.dumps(trials))
-    assert "The study's own page" not in written(folder)
+    assert "The page of the study" not in written(folder)
     (beside.parent / "report.html").write_text("<html>")
     text = written(folder)
-    assert "report.html\">The study's own page</a>" in text
+    assert 'report.html">The page of the study</a>' in text
     assert '<th scope="col">val_ndcg@10</th><th scope="col">time</th>' in text
     assert "0</th><td>failed<small>OverflowError: too much</small></td><td>2.0 s</td>" in text
     assert "1 (best)</th><td>0.3000</td>" in text
 
 
-def test_a_failed_run_says_why_at_the_top(runs):
+def test_shows_why_a_run_failed_at_the_top(runs):
     text = written(make_run(runs, fails_at="DataGate", anomalous=True))
     assert "Failed at DataGate; 11 nodes were not reached and nothing was pushed." in text
     why = "interactions.rating: unexpectedly high value: 7.5</p>"
@@ -172,31 +173,33 @@ def test_a_failed_run_says_why_at_the_top(runs):
     assert "Trainer: not reached" in text
     assert "1 anomaly." in text
     assert "Unexpectedly high value: 7.5" in text
-    assert "DataGate refused the data, or failed; why stands at the top." in text
+    assert "DataGate refused the data, or failed; see the error above." in text
     assert "Nothing was pushed: the Pusher was not reached." in text
-    assert "The ranking gate was not reached, so nothing was judged." in text
+    assert "The ranking gate was not reached, so no model was evaluated." in text
     assert "The Tuner was not reached." in text
 
 
-def test_a_model_that_was_not_blessed_is_said_to_be_so(runs):
+def test_shows_that_a_model_was_not_blessed(runs):
     text = written(make_run(runs, blessed=False))
-    assert "Finished; the model was not blessed, and is not pushed." in text
+    assert "Finished. The model was not blessed, so it was not pushed." in text
     assert "Not blessed: recall@10 on new users is 0.0500 below" in text
     assert "version 2 stays served" in text
 
 
-def test_a_run_under_way_tells_how_far_it_is(runs):
+def test_shows_the_progress_of_an_unfinished_run(runs):
     text = written(make_run(runs, reached=9))
     assert "Not finished: 9 of 23 nodes done." in text
-    assert "last news" in text
+    assert "last record" in text
 
 
-def test_a_second_attempt_counts_and_the_first_begin_stays(runs):
+def test_counts_attempts_from_the_first_start(runs):
     folder = make_run(runs, fails_at="Schemas")
     retry = {"node": "Schemas", "state": "ran", "began": "2026-11-22T11:00:00+00:00", "seconds": 2}
     with open(folder / "nodes.jsonl", "a") as records:
-        records.write(json.dumps(retry) + "\n" + '{"node": "UsersVal')  # and one cut off by a kill
-    run = run_reading.read_run(folder)
+        records.write(
+            json.dumps(retry) + "\n" + '{"node": "UsersVal'
+        )  # and an incomplete line after a kill
+    run = run_records.read_run(folder)
     assert run.node("Schemas").state == "ran"
     assert run.node("Schemas").attempts == 2
     assert (run.ended - run.began).total_seconds() == 45 * 60 + 2 - 0.5
@@ -204,13 +207,13 @@ def test_a_second_attempt_counts_and_the_first_begin_stays(runs):
     assert not run.failed
 
 
-def test_what_a_cached_push_was_is_not_pushed_anew(runs):
+def test_a_cached_push_is_not_a_new_version(runs):
     text = written(make_run(runs, cached=("Pusher",)))
-    assert "Version 3 was pushed by an earlier run; nothing new is pushed." in text
+    assert "Version 3 was pushed by an earlier run; no new version is pushed." in text
     assert "version 3, as before" in (runs / "index.html").read_text("utf-8")
 
 
-def test_everything_strange_is_escaped(runs):
+def test_escapes_html_in_values(runs):
     folder = make_run(runs)
     (folder / "config.json").write_text(json.dumps({"name": "<script>alert(2)</script>"}))
     text = written(folder)
@@ -218,7 +221,7 @@ def test_everything_strange_is_escaped(runs):
     assert text.count("&lt;script&gt;") == 4
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_closes_its_tags(runs):
+def test_the_page_is_self_contained_and_closes_its_tags(runs):
     for options in ({}, {"fails_at": "DataGate", "anomalous": True}):
         folder = make_run(runs, f"run-{len(options)}", **options)
         outline = Outline(written(folder))
@@ -233,7 +236,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_closes_its_tags(runs):
                 assert (folder / target).exists()
 
 
-def test_readers_find_headings_captions_and_names(runs):
+def test_the_page_has_headings_captions_and_accessible_names(runs):
     outline = Outline(written(make_run(runs, anomalous=True)))
     tags = [tag for tag, _ in outline.tags]
     assert tags.count("h1") == 1
@@ -251,16 +254,16 @@ def test_readers_find_headings_captions_and_names(runs):
 # --- What is missing or damaged ----------------------------------------------------------------
 
 
-def test_deleted_artifacts_are_said_to_be_gone(runs):
+def test_reports_deleted_artifacts(runs):
     folder = make_run(runs)
     shutil.rmtree(runs.parent / "artifacts")
     text = written(folder)
-    assert text.count("is gone: deleted since, or moved.") > 22
-    assert "Blessed; why can&#39;t be shown:" in text
+    assert text.count("was deleted or moved.") > 22
+    assert "Blessed; the reasons can&#39;t be shown:" in text
     assert "No result of a search:" in text
 
 
-def test_damaged_files_are_said_to_be_damaged(runs):
+def test_reports_damaged_files(runs):
     folder = make_run(runs)
     for path in (runs.parent / "artifacts").rglob("*"):
         if path.is_file():
@@ -271,7 +274,7 @@ def test_damaged_files_are_said_to_be_damaged(runs):
     assert "FeatureStats.pb is damaged." in text
     assert "SchemaDiff.pb is damaged." in text
     assert "verdict.json is damaged." in text
-    assert "pipeline.json is damaged. The graph shows what ran, without arrows." in text
+    assert "pipeline.json is damaged. The graph shows the nodes that ran, without arrows." in text
 
 
 @pytest.mark.parametrize(
@@ -283,7 +286,7 @@ def test_damaged_files_are_said_to_be_damaged(runs):
         ("nodes.jsonl", '{"node": "A", "state": "ran", "began": "?", "seconds": null}\n'),
     ],
 )
-def test_foreign_content_is_no_reason_to_fail(runs, name, content):
+def test_accepts_unexpected_content(runs, name, content):
     folder = make_run(runs)
     (folder / name).write_text(content)
     assert "<h1>" in written(folder)
@@ -299,7 +302,7 @@ def test_foreign_content_is_no_reason_to_fail(runs, name, content):
         {"blessed": True, "words": "Fine.", "checks": [{"model": "much", "users": None}]},
     ],
 )
-def test_any_verdict_can_be_shown(runs, verdict):
+def test_shows_any_verdict(runs, verdict):
     folder = make_run(runs)
     for path in (runs.parent / "artifacts").rglob("verdict.json"):
         path.write_text(json.dumps(verdict))
@@ -309,22 +312,22 @@ def test_any_verdict_can_be_shown(runs, verdict):
 def test_an_empty_folder_has_a_page(runs):
     (runs / "1").mkdir(parents=True)
     text = written(runs / "1")
-    assert "Nothing has run yet." in text
+    assert "No node has run yet." in text
     assert "There are no nodes yet." in text
-    assert "pipeline.json is not there." in text
+    assert "pipeline.json does not exist." in text
 
 
-def test_no_folder_is_an_error_with_its_name(runs, capsys):
-    with pytest.raises(FileNotFoundError, match=r"There is no run's folder .*nowhere"):
+def test_refuses_a_missing_folder(runs, capsys):
+    with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder of a run"):
         run_page.write_run_page(runs / "nowhere")
     assert run_page.main(["--run", str(runs / "nowhere")]) == 1
-    assert "error: There is no run's folder" in capsys.readouterr().err
+    assert "is not a folder of a run" in capsys.readouterr().err
 
 
 # --- The list, and the command -----------------------------------------------------------------
 
 
-def test_the_list_has_every_run_the_newest_first(runs):
+def test_lists_every_run_newest_first(runs):
     make_run(runs, "first", hour=10, cached=("UsersGen", "ItemsGen"))
     make_run(runs, "second", hour=11, fails_at="DataGate")
     written(make_run(runs, "third", hour=12, blessed=False))
@@ -340,7 +343,7 @@ def test_the_list_has_every_run_the_newest_first(runs):
     assert Outline(text).tags
 
 
-def test_pages_are_replaced_whole(runs):
+def test_replaces_pages_atomically(runs):
     folder = make_run(runs)
     written(folder)
     written(folder)
@@ -353,7 +356,7 @@ def test_pages_are_replaced_whole(runs):
     assert sorted(os.listdir(runs)) == [folder.name, "index.html"]
 
 
-def test_the_command_writes_the_page_and_is_quick(runs):
+def test_the_command_writes_the_page_without_importing_tensorflow(runs):
     folder = make_run(runs)
     code = (
         "import sys, time; from tfrec_meta.pipeline.pages import run_page\n"
@@ -373,7 +376,7 @@ def test_the_command_writes_the_page_and_is_quick(runs):
     assert float(seconds) < 5
 
 
-def test_the_list_alone_can_be_written(runs, capsys):
+def test_the_command_writes_the_list_only(runs, capsys):
     make_run(runs)
     assert run_page.main(["--runs", str(runs)]) == 0
     assert capsys.readouterr().out.strip() == str(runs / "index.html")
@@ -395,8 +398,8 @@ def test_help_has_examples(capsys):
         (3700, "1 h 01 min"),
     ],
 )
-def test_durations_are_short(seconds, expected):
-    assert run_page._duration(seconds) == expected
+def test_shows_short_durations(seconds, expected):
+    assert page_text.duration(seconds) == expected
 
 
 # --- In a browser ------------------------------------------------------------------------------
@@ -412,7 +415,7 @@ def test_a_browser_shows_the_run(runs, tmp_path, width, fails_at):
     assert seen.overflow == 0
     assert seen.dom.count('<g class="node ') == len(GRAPH) == 23
     if fails_at:
-        assert "Why DataGate failed The data are not accepted: (ValueError) inter" in seen.text
+        assert "Why DataGate failed The data is not accepted: (ValueError) inter" in seen.text
         assert "Histories: not reached" in seen.text
     else:
         assert VERDICT in seen.text
@@ -429,12 +432,21 @@ def test_a_browser_shows_the_list_of_runs(runs, tmp_path, width):
 
 @pytest.mark.parametrize("width", [1280, 800])
 def test_a_browser_shows_the_verdict(tmp_path, width):
-    from tfrec_meta.pipeline.gates import blessing_rules as judgement
+    from tfrec_meta.pipeline.gates import blessing_rules
     from tfrec_meta.pipeline.pages import verdict_page
 
     record = run_page_samples.verdict(blessed=False)
-    checks = tuple(judgement.Check(**check) for check in record["checks"])
-    verdict = judgement.Verdict(False, record["words"], checks, tuple(record["notes"]))
+    checks = tuple(
+        blessing_rules.Check(
+            **check
+            | {
+                "against": blessing_rules.Reference(check["against"]),
+                "outcome": blessing_rules.Outcome(check["outcome"]),
+            }
+        )
+        for check in record["checks"]
+    )
+    verdict = blessing_rules.Verdict(False, record["words"], checks, tuple(record["notes"]))
     path = tmp_path / "verdict.html"
     path.write_text(verdict_page.render(verdict, {"model": "/srv/model"}, record["signature"]))
     seen = browser.look(path, width, tmp_path / "browser")
@@ -444,7 +456,7 @@ def test_a_browser_shows_the_verdict(tmp_path, width):
     assert "0.7512" in seen.text
 
 
-def test_a_page_that_complains_or_is_too_wide_is_noticed(tmp_path):
+def test_notices_console_errors_and_overflow(tmp_path):
     path = tmp_path / "bad.html"
     path.write_text(
         "<!doctype html><title>Bad</title><body><div style='width:2000px'>wide</div>"
@@ -455,7 +467,7 @@ def test_a_page_that_complains_or_is_too_wide_is_noticed(tmp_path):
     assert any("oh no" in line for line in seen.console)
 
 
-def test_without_a_browser_the_skip_says_how_to_get_one(tmp_path, monkeypatch):
+def test_skips_without_a_browser_and_says_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.setattr(browser.bootstrap, "find_browser", lambda: None)
     with pytest.raises(pytest.skip.Exception, match="run `make browser`, install Chromium, or"):
         browser.look(tmp_path / "page.html", 800, tmp_path)

@@ -1,4 +1,4 @@
-"""The DAG file's own part, against a stand-in for Airflow; tests/airflow has the real one."""
+"""The DAG file with a stand-in for Airflow; tests/airflow uses a real Airflow."""
 
 import ast
 import importlib.util
@@ -19,7 +19,7 @@ FILE = ROOT / "pipeline" / "runners" / "airflow_dag.py"
 
 
 class Operator:
-    """As much of Airflow's BaseOperator as the file uses."""
+    """The parts of Airflow's BaseOperator that the file uses."""
 
     def __init__(self, *, task_id, retries=None, outlets=()):
         self.task_id, self.retries, self.outlets = task_id, retries, list(outlets)
@@ -73,7 +73,7 @@ class SkippedError(FailedError):
 
 @pytest.fixture
 def parse(monkeypatch):
-    """A function that executes the file, and returns it as a module."""
+    """Returns a function that executes the file and returns it as a module."""
     sdk = ModuleType("airflow.sdk")
     sdk.DAG, sdk.BaseOperator = Dag, Operator
     sdk.Asset = lambda name, uri: (name, uri)
@@ -98,7 +98,7 @@ def parse(monkeypatch):
 
 
 def deploy(folder, name, connection, nodes, **deployment):
-    """A compiled pipeline: `nodes` are (id, upstream, output type)."""
+    """Writes a deployed pipeline; `nodes` are (id, upstream, output type)."""
     record = {
         "pipeline_info": {"id": name},
         "deployment_config": {"metadata_connection_config": {connection: {}}},
@@ -113,14 +113,14 @@ def deploy(folder, name, connection, nodes, **deployment):
             for node, upstream, kind in nodes
         ],
     }
-    place = folder / name
-    place.mkdir(parents=True)
-    (place / "pipeline.json").write_text(json.dumps(record))
+    deployed = folder / name
+    deployed.mkdir(parents=True)
+    (deployed / "pipeline.json").write_text(json.dumps(record))
     client = str(ROOT / "pipeline" / "runners" / "worker_client.py")
-    (place / "deployment.json").write_text(
+    (deployed / "deployment.json").write_text(
         json.dumps({"folder": str(folder / "home"), "client": client, **deployment})
     )
-    return place
+    return deployed
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def films(tmp_path):
     return tmp_path
 
 
-def test_it_imports_neither_tfx_nor_this_package():
+def test_imports_neither_tfx_nor_this_package():
     imported = set()
     for node in ast.walk(ast.parse(FILE.read_text())):
         if isinstance(node, ast.Import):
@@ -160,7 +160,9 @@ def test_each_node_is_a_task_between_begin_and_end(parse, films):
     assert (dag.tasks["begin"].role, dag.tasks["end"].role) == ("setup", "teardown of begin")
 
 
-def test_schedule_retries_and_width_come_from_deployment_and_environment(parse, films, monkeypatch):
+def test_reads_schedule_retries_and_concurrency_from_deployment_and_environment(
+    parse, films, monkeypatch
+):
     arguments = parse(films).dag_films.arguments
     assert (arguments["schedule"], arguments["default_args"]["retries"]) == ("@daily", 3)
     assert (arguments["max_active_runs"], arguments["max_active_tasks"]) == (1, 1)
@@ -179,12 +181,12 @@ def test_a_damaged_pipeline_does_not_hide_the_others(parse, films, caplog):
     assert "No DAG could be made of" in caplog.text
 
 
-def test_parsing_takes_under_a_second_with_many_pipelines(parse, tmp_path):
+def test_parses_many_pipelines_in_under_a_second(parse, tmp_path):
     nodes = [(f"Node{i}", [f"Node{i - 1}"] if i else [], "Examples") for i in range(30)]
     for number in range(20):
         place = deploy(tmp_path, f"p{number}", "sqlite", nodes)
         record = json.loads((place / "pipeline.json").read_text())
-        record["filling"] = "x" * 300_000  # about what a pipeline of ours takes
+        record["filling"] = "x" * 300_000  # about the size of a real pipeline
         (place / "pipeline.json").write_text(json.dumps(record))
     started = time.process_time()
     module = parse(tmp_path)
@@ -197,7 +199,7 @@ def test_parsing_takes_under_a_second_with_many_pipelines(parse, tmp_path):
 
 @pytest.fixture
 def task(parse, films):
-    """(task's name -> task, a run's context, the run's folder)."""
+    """Returns the tasks by name, a run's context, and the run's folder."""
     dag = parse(films).dag_films
     context = {
         "run_id": "r1",
@@ -217,7 +219,7 @@ def push(run, state, **properties):
     (run / "nodes.jsonl").write_text(json.dumps(record) + '\n{"node": "Tra')
 
 
-def test_a_new_version_is_announced_with_where_it_is(task):
+def test_announces_a_new_version_and_its_folder(task):
     tasks, context, run = task
     push(run, "ran", pushed=1, new_version=1, pushed_version="7", pushed_destination="/served/7")
     assert tasks["announce"].execute(context) == "7"
@@ -234,21 +236,21 @@ def test_a_new_version_is_announced_with_where_it_is(task):
     [
         ("ran", {"pushed": 0, "reason": "Not pushed: not blessed."}, "not blessed"),
         ("ran", {"pushed": 1, "new_version": 0, "reason": "It is served."}, "It is served"),
-        ("cached", {"pushed": 1, "new_version": 1}, "an earlier run's"),
+        ("cached", {"pushed": 1, "new_version": 1}, "an earlier run pushed"),
     ],
 )
-def test_nothing_is_announced_where_no_new_version_was_pushed(task, state, properties, why):
+def test_announces_nothing_without_a_new_version(task, state, properties, why):
     tasks, context, run = task
     push(run, state, **properties)
     with pytest.raises(SkippedError, match=why):
         tasks["announce"].execute(context)
 
 
-def test_a_nodes_status_is_its_tasks(task, monkeypatch, caplog):
+def test_a_failed_node_fails_its_task(task, monkeypatch, caplog):
     tasks, context, run = task
     caplog.set_level(logging.INFO)
     python = run.parents[2] / "python"
-    python.write_text("#!/bin/sh\necho the node says why\nexit 3\n")
+    python.write_text("#!/bin/sh\necho the reason\nexit 3\n")
     python.chmod(0o755)
     record = json.loads((run.parents[2] / "films" / "deployment.json").read_text())
     (run.parents[2] / "films" / "deployment.json").write_text(
@@ -256,34 +258,34 @@ def test_a_nodes_status_is_its_tasks(task, monkeypatch, caplog):
     )
     with pytest.raises(FailedError, match="Trainer failed, exit status 3"):
         tasks["Trainer"].execute(context)
-    assert "the node says why" in caplog.text
+    assert "the reason" in caplog.text
     assert not tasks["Trainer"].running
 
 
-def test_a_task_that_is_tried_again_starts_a_worker_should_it_have_died(task, monkeypatch):
+def test_a_retried_task_starts_a_worker(task, monkeypatch):
     tasks, context, run = task
-    asked = []
+    calls = []
     client = SimpleNamespace(
-        begin=lambda *_: run, start=asked.append, run=lambda run, node, say: asked.append(node) or 0
+        begin=lambda *_: run, start=calls.append, run=lambda run, node, say: calls.append(node) or 0
     )
     monkeypatch.setattr(type(tasks["Trainer"]), "client", lambda self: client)
     tasks["Trainer"].execute(context)
     tasks["Trainer"].execute({**context, "ti": SimpleNamespace(try_number=2)})
-    assert asked == ["Trainer", run, "Trainer"]
+    assert calls == ["Trainer", run, "Trainer"]
 
 
-def test_settings_or_run_ids_that_make_no_sense_fail_the_task(task):
+def test_invalid_settings_and_run_ids_fail_the_task(task):
     tasks, context, _ = task
     with pytest.raises(FailedError, match="deployed without its config"):
         tasks["begin"].execute({**context, "params": {"set": ["tuner.trials=3"]}})
-    with pytest.raises(FailedError, match="can't name a folder"):
+    with pytest.raises(FailedError, match="not a valid folder name"):
         tasks["begin"].execute({**context, "run_id": ".."})
 
 
 # --- The server --------------------------------------------------------------------------------
 
 
-def test_a_port_that_is_taken_and_a_missing_airflow_are_told(tmp_path, capsys):
+def test_reports_a_port_in_use_and_a_missing_airflow(tmp_path, capsys):
     command = ["--pipelines", str(tmp_path), "--home", str(tmp_path / "home")]
     assert airflow_server.main([*command, "--airflow", str(tmp_path / "none")]) == 1
     assert "`make airflow` sets it up" in capsys.readouterr().err
@@ -295,11 +297,11 @@ def test_a_port_that_is_taken_and_a_missing_airflow_are_told(tmp_path, capsys):
         port = other.getsockname()[1]
         command += ["--airflow", str(tmp_path), "--port", str(port)]
         assert airflow_server.main(command) == 1
-    assert f"Port {port} is taken; give another" in capsys.readouterr().err
+    assert f"Port {port} is in use; choose another" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
 
 
-def test_settings_of_airflow_outside_are_left_out(tmp_path, monkeypatch):
+def test_ignores_airflow_settings_of_the_calling_process(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "mysql://production")
     monkeypatch.setenv("TFREC_META_METADATA_USER", "recsys")
     found = airflow_server.Server(tmp_path, tmp_path / "h", [tmp_path], 8123).environment()

@@ -1,4 +1,4 @@
-"""The warm worker and its client: what a node prints, how it ends, and who is ended with it."""
+"""The warm worker and its client: output, exit statuses, and which processes end together."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tfrec_meta.pipeline.runners import worker_client
 ROOT = Path(__file__).parents[3]
 CLIENT = ROOT / "pipeline" / "runners" / "worker_client.py"
 FOREVER = "import os; (run / 'pid').write_text(str(os.getpid())); wait(60)"
-# A node that starts a process of its own.
+# A node that starts a child process.
 FAMILY = """
 import os, subprocess
 child = subprocess.Popen(["sleep", "60"])
@@ -36,7 +36,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def serve(run):
-    """Starts a worker of fake nodes; all that it has started is gone afterwards."""
+    """Starts a worker of fake nodes; afterwards all started processes are gone."""
     started = []
 
     def start(idle=60.0, **nodes):
@@ -58,8 +58,8 @@ def serve(run):
         process.stdout.close()
 
 
-def ask(run, node):
-    """(exit status, the lines that the node printed)."""
+def run_node(run, node):
+    """Returns the exit status, and the lines that the node printed."""
     lines = []
     return worker_client.run(run, node, lines.append), lines
 
@@ -67,7 +67,7 @@ def ask(run, node):
 def until(condition, seconds=15):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
@@ -84,12 +84,12 @@ def pids(run):
 
 
 def client(run, node, **further):
-    """The client as a scheduler starts it: a file, without this package."""
+    """Starts the client as a scheduler does: as a file, without this package."""
     command = [sys.executable, "-I", str(CLIENT), "run", "--run", str(run), "--node", node]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **further)
 
 
-def test_a_nodes_lines_and_status_come_back(serve, run):
+def test_returns_a_nodes_output_and_status(serve, run):
     serve(
         Good="import sys; print('one'); print('two', file=sys.stderr); print('three', end='')",
         Bad="raise ArithmeticError('no such number')",
@@ -97,16 +97,16 @@ def test_a_nodes_lines_and_status_come_back(serve, run):
         Killed="import os; os.kill(os.getpid(), 9)",
         Many="for i in range(50000): print(i, 'x' * 50)",
     )
-    assert ask(run, "Good") == (0, ["one", "two", "three"])
-    status, lines = ask(run, "Bad")
+    assert run_node(run, "Good") == (0, ["one", "two", "three"])
+    status, lines = run_node(run, "Bad")
     assert (status, lines[-1]) == (1, "ArithmeticError: no such number")
-    assert ask(run, "Leaving") == (7, [])
-    assert ask(run, "Killed") == (137, ["Killed was killed by signal 9"])
-    status, lines = ask(run, "Many")
+    assert run_node(run, "Leaving") == (7, [])
+    assert run_node(run, "Killed") == (137, ["Killed was killed by signal 9"])
+    status, lines = run_node(run, "Many")
     assert [int(line.split()[0]) for line in lines] == list(range(50000))
 
 
-def test_nodes_run_side_by_side_and_in_sessions_of_their_own(serve, run):
+def test_nodes_run_concurrently_in_sessions_of_their_own(serve, run):
     code = """
 import os
 (run / "NAME").touch()
@@ -121,7 +121,7 @@ print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())
         assert process.returncode == 0
 
 
-def test_the_socket_is_the_users_alone(serve, run):
+def test_only_the_user_may_open_the_socket(serve, run):
     serve()
     assert stat.S_IMODE((run / "worker.sock").stat().st_mode) == 0o600
 
@@ -129,11 +129,11 @@ def test_the_socket_is_the_users_alone(serve, run):
 def test_nodes_wait_while_the_worker_imports(serve, run):
     (run / "slow").write_text("0.5")
     serve(Good="print('done')")
-    assert ask(run, "Good") == (0, ["done"])
+    assert run_node(run, "Good") == (0, ["done"])
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_client_that_is_killed_takes_the_node_and_its_children_along(serve, run, how):
+def test_killing_a_client_ends_its_node_and_the_nodes_children(serve, run, how):
     serve(Family=FAMILY, Good="print('done')")
     process = client(run, "Family")
     family = pids(run)
@@ -142,7 +142,7 @@ def test_a_client_that_is_killed_takes_the_node_and_its_children_along(serve, ru
     process.wait(15)
     process.stdout.close()
     until(lambda: not any(map(alive, family)))
-    assert ask(run, "Good") == (0, ["done"])  # the worker itself goes on
+    assert run_node(run, "Good") == (0, ["done"])  # the worker continues
 
 
 def test_a_node_that_ignores_sigterm_is_killed(serve, run):
@@ -154,13 +154,13 @@ def test_a_node_that_ignores_sigterm_is_killed(serve, run):
     until(lambda: not alive(node))
 
 
-def test_what_a_node_leaves_running_ends_with_it(serve, run):
+def test_processes_that_a_node_leaves_running_end_with_it(serve, run):
     serve(Family=FAMILY.replace("wait(60)", "print('done')"))
-    assert ask(run, "Family") == (0, ["done"])
+    assert run_node(run, "Family") == (0, ["done"])
     until(lambda: not any(map(alive, pids(run))))
 
 
-def test_a_worker_that_is_killed_takes_its_nodes_along_and_the_client_fails(serve, run):
+def test_killing_the_worker_ends_its_nodes_and_the_client_fails(serve, run):
     worker = serve(Forever=FOREVER)
     process = client(run, "Forever", stderr=subprocess.PIPE)
     (node,) = pids(run)
@@ -187,16 +187,16 @@ def test_stop_ends_the_worker_and_its_nodes(serve, run):
 def test_a_worker_that_still_imports_can_be_stopped(serve, run):
     (run / "slow").write_text("60")
     worker = serve()
-    # Its socket is there a moment before it listens.
+    # The socket exists a moment before the worker listens.
     until(lambda: worker_client.stop(run, seconds=1))
     assert worker.wait(15) == -signal.SIGTERM
 
 
 def test_an_idle_worker_ends_by_itself(serve, run):
     worker = serve(idle=0.2, Short="wait(1); print('done')")
-    assert ask(run, "Short") == (0, ["done"])  # working is not idling
+    assert run_node(run, "Short") == (0, ["done"])  # running a node is not idling
     assert worker.wait(15) == 0
-    assert "nothing to do" in worker.stdout.read()
+    assert "no request for" in worker.stdout.read()
 
 
 def test_the_worker_ends_with_its_run(serve, run):
@@ -204,51 +204,53 @@ def test_the_worker_ends_with_its_run(serve, run):
     record = {"nodes": [{"pipeline_node": {"node_info": {"id": name}}} for name in ids]}
     (run / "pipeline.json").write_text(json.dumps(record))
     code = (
-        "import json; f = open(run / 'nodes.jsonl', 'a');"
-        "f.write(json.dumps({'node': 'NAME', 'state': 'STATE'}) + '\\n'); f.close()"
+        "from tfrec_meta.pipeline.run_folder import NodeRecord, append_record\n"
+        "append_record(run, NodeRecord('NAME', 'STATE', '2026-11-22T10:00:00+00:00', 1.0))"
     )
     nodes = {name: code.replace("NAME", name).replace("STATE", "ran") for name in ids}
     worker = serve(Early=code.replace("NAME", "B").replace("STATE", "failed"), **nodes)
     for name in ("A", "Early"):
-        assert ask(run, name) == (0, [])
+        assert run_node(run, name) == (0, [])
         assert worker.poll() is None
-    assert ask(run, "B") == (0, [])
+    assert run_node(run, "B") == (0, [])
     assert worker.wait(15) == 0
-    assert "the run is over" in worker.stdout.read()
+    assert "the run has finished" in worker.stdout.read()
 
 
-def test_a_second_worker_leaves_the_run_to_the_first(serve, run):
+def test_a_second_worker_of_a_run_ends(serve, run):
     first = serve(Good="print('done')")
     second = serve()
     assert second.wait(15) == 0
     assert "another worker serves this run" in second.stdout.read()
     assert first.poll() is None
-    assert ask(run, "Good") == (0, ["done"])
+    assert run_node(run, "Good") == (0, ["done"])
 
 
-def test_a_message_that_makes_no_sense_is_answered_and_harms_nothing(serve, run):
+def test_an_invalid_message_gets_an_error_and_the_worker_continues(serve, run):
     serve(Good="print('done')")
     for nonsense in (b"{]\n", b"[1]\n", b'{"node": 3}\n', b"\xff\n"):
         connection = worker_client._connect(run)
         connection.sendall(nonsense)
         with connection, connection.makefile() as answers:
             said = [json.loads(line) for line in answers]
-        assert "does not understand" in said[0]["line"]
+        assert "invalid request" in said[0]["line"]
         assert said[-1] == {"exit": 2}
     with worker_client._connect(run) as connection:
-        connection.sendall(b"x" * 200_000)  # no end of line in sight: it hangs up
+        connection.sendall(
+            b"x" * 200_000
+        )  # without an end of line, the worker closes the connection
         assert worker_client._closed(connection, 10)
-    assert ask(run, "Good") == (0, ["done"])
+    assert run_node(run, "Good") == (0, ["done"])
 
 
 # --- Without a worker --------------------------------------------------------------------------
 
 
 @pytest.fixture
-def alone(run):
-    """The run's deployment names a Python that pretends to have TFX; returns what it shall do."""
+def own_process(run):
+    """Deploys a fake Python with TFX for the run; returns a function that sets its code."""
 
-    def pretend(code):
+    def fake_python(code):
         fake = run / "python"
         fake.write_text(f"#!{sys.executable}\nimport pathlib, sys, time\n{code}")
         fake.chmod(0o755)
@@ -256,41 +258,41 @@ def alone(run):
             json.dumps({"python": str(fake), "directory": str(run.parent)})
         )
 
-    return pretend
+    return fake_python
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_without_a_worker_a_node_has_a_process_of_its_own(alone, run, stale):
+def test_without_a_worker_a_node_runs_in_a_process_of_its_own(own_process, run, stale):
     if stale:
         with socket.socket(socket.AF_UNIX) as listener:
             before = os.getcwd()
             os.chdir(run)
             listener.bind("worker.sock")
             os.chdir(before)
-    alone("import os; print(*sys.argv[1:]); print(os.getcwd(), file=sys.stderr); sys.exit(3)")
-    status, lines = ask(run, "Trainer")
+    own_process("import os; print(*sys.argv[1:]); print(os.getcwd(), file=sys.stderr); sys.exit(3)")
+    status, lines = run_node(run, "Trainer")
     assert status == 3
-    assert lines[0] == "Trainer: no worker; a process of its own"
-    # Of two streams, which on a busy machine may come in either order.
+    assert lines[0] == "Trainer: no worker; it runs in a process of its own"
+    # Two streams, whose lines may arrive in either order.
     said, where = sorted(lines[1:], key=lambda line: line == str(run.parent))
     assert said.split()[:4] == ["-u", "-m", "tfrec_meta.pipeline.runners.nodes", "run"]
     assert said.split()[-2:] == ["--node", "Trainer"]
     assert where == str(run.parent)
 
 
-def test_a_worker_that_can_not_start_leaves_the_node_to_itself(alone, serve, run):
-    alone("print('alone')")
+def test_a_node_runs_in_a_process_of_its_own_if_the_worker_fails_to_start(own_process, serve, run):
+    own_process("print('alone')")
     (run / "slow").write_text("0.3")
     (run / "broken").touch()
     serve()
-    status, lines = ask(run, "Trainer")
+    status, lines = run_node(run, "Trainer")
     assert (status, lines[-1]) == (0, "alone")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_a_killed_client_takes_that_process_and_its_children_along(alone, run, how):
+def test_killing_a_client_ends_its_process_and_the_processs_children(own_process, run, how):
     family = FAMILY.replace("run /", "pathlib.Path(RUN) /").replace("wait(60)", "time.sleep(60)")
-    alone(family.replace("RUN", repr(str(run))))
+    own_process(family.replace("RUN", repr(str(run))))
     process = client(run, "Trainer")
     family = pids(run)
     assert all(map(alive, family))
@@ -299,7 +301,7 @@ def test_a_killed_client_takes_that_process_and_its_children_along(alone, run, h
     until(lambda: not any(map(alive, family)))
 
 
-def test_the_client_needs_neither_this_package_nor_tfx():
+def test_the_client_imports_neither_this_package_nor_tfx():
     code = "import sys; sys.path.insert(0, sys.argv[1]); import worker_client; print(*sys.modules)"
     command = [sys.executable, "-S", "-I", "-c", code, str(CLIENT.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -320,7 +322,7 @@ def deployed(tmp_path):
 
 @pytest.fixture
 def compiling(deployed, tmp_path):
-    """A pipeline deployed with its config, and its deployment; what compiles notes its words."""
+    """A pipeline deployed with its config, and a fake compiler that records its arguments."""
     fake = tmp_path / "python"
     fake.write_text(
         f"#!{sys.executable} -S\nimport json, sys, pathlib\n"
@@ -344,8 +346,8 @@ def test_a_run_begins_with_a_copy_of_the_pipeline_and_keeps_it(deployed, tmp_pat
 
 
 @pytest.mark.parametrize("run_id", ["..", "../x", "a/b", "", ".x"])
-def test_a_run_id_that_names_no_folder_is_refused(deployed, run_id):
-    with pytest.raises(ValueError, match="can't name a folder"):
+def test_refuses_a_run_id_that_is_not_a_valid_folder_name(deployed, run_id):
+    with pytest.raises(ValueError, match="not a valid folder name"):
         worker_client.begin(deployed, run_id)
 
 
@@ -366,7 +368,7 @@ def test_a_run_id_that_names_no_folder_is_refused(deployed, run_id):
         "infra_validator={image: mine}",
         "infra_validator.image=mine",
         "infra_validator.server=docker",
-        "tuner={trials: 3}",  # by its parts only
+        "tuner={trials: 3}",  # only its parts may be set
         "tuner.store=/etc",
         "tuner.store.x=/etc",
         "tuners.trials=3",
@@ -376,7 +378,9 @@ def test_a_run_id_that_names_no_folder_is_refused(deployed, run_id):
         "",
     ],
 )
-def test_what_one_run_may_not_set_is_named_before_anything_is_written(deployed, tmp_path, setting):
+def test_refuses_a_setting_that_a_run_may_not_set_before_writing_anything(
+    deployed, tmp_path, setting
+):
     record = {"folder": str(tmp_path / "films"), "config": "/films.yaml", "python": "/no/python"}
     (deployed / "deployment.json").write_text(json.dumps(record))
     with pytest.raises(ValueError) as error:
@@ -387,7 +391,7 @@ def test_what_one_run_may_not_set_is_named_before_anything_is_written(deployed, 
     assert not (tmp_path / "films").exists()
 
 
-def test_what_the_pipeline_was_deployed_with_may_be_anything(compiling):
+def test_the_deployment_may_set_anything(compiling):
     deployed, record = compiling
     (deployed / "deployment.json").write_text(json.dumps({**record, "settings": ["serving=/srv"]}))
     run = worker_client.begin(deployed, "r1", ["seed=2"])
@@ -415,17 +419,17 @@ def test_what_the_pipeline_was_deployed_with_may_be_anything(compiling):
         " seed = 2",
     ],
 )
-def test_what_one_run_may_set_reaches_the_compiler(compiling, setting):
+def test_passes_the_settings_of_a_run_to_the_compiler(compiling, setting):
     run = worker_client.begin(compiling[0], "r1", [setting])
     assert json.loads((run / "pipeline.json").read_text())[-2:] == ["--set", setting]
 
 
-def test_settings_need_the_config(deployed):
+def test_settings_require_a_deployed_config(deployed):
     with pytest.raises(ValueError, match="without its config"):
         worker_client.begin(deployed, "r1", ["tuner.trials=3"])
 
 
-def test_settings_compile_the_pipeline_anew_for_this_run(compiling):
+def test_settings_compile_the_pipeline_for_this_run(compiling):
     deployed, record = compiling
     (deployed / "deployment.json").write_text(json.dumps({**record, "settings": ["seed=1"]}))
     with pytest.raises(ValueError, match="`trials` is no number"):

@@ -1,4 +1,4 @@
-"""What an executor reads beside its inputs, as execution properties, so that the cache notices."""
+"""A TFX driver that adds execution properties, so that the cache notices further inputs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 
 
-class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
-    """A driver that adds `properties`, which are looked up when the node is about to run.
+class PropertyDriver(base_driver.BaseDriver, portable_driver.BaseDriver, abc.ABC):
+    """Adds execution properties that are computed when the node is about to run.
 
-    Components demand the older class, the launcher calls `run` of the newer one.
+    TFX's cache compares input artifacts and execution properties. State that an executor reads in
+    addition to its inputs must therefore be a property. Components require the older base class;
+    the launcher calls `run` of the newer one.
     """
 
     def __init__(self, metadata_handle: metadata.Metadata) -> None:
@@ -24,12 +26,12 @@ class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
         portable_driver.BaseDriver.__init__(self, metadata_handle)
 
     @abc.abstractmethod
-    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What to add to the execution properties `given`."""
+    def further_properties(self, exec_properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the properties to add to `exec_properties`."""
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Called by the launcher."""
+        """Adds the properties; called by the launcher."""
         output = driver_output_pb2.DriverOutput()
-        for name, value in self.properties(execution_info.exec_properties).items():
+        for name, value in self.further_properties(execution_info.exec_properties).items():
             data_types_utils.set_metadata_value(output.exec_properties[name], value)
         return output

@@ -1,0 +1,157 @@
+"""Converts configs from and to plain values, YAML, and execution properties."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from tfrec_meta import __version__
+
+VERSION = "version"  # key of the package's version in execution properties
+
+_Config = TypeVar("_Config")
+_TYPES = {
+    str: "a string",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    tuple: "a list of strings",
+}
+
+
+def as_json(config: Any) -> str:
+    """Returns a part of the config as an execution property: equal text for equal values.
+
+    It includes the package's version, so that no result of another version comes from the cache.
+    """
+    return json.dumps({VERSION: __version__, **dataclasses.asdict(config)}, sort_keys=True)
+
+
+def from_json(kind: type[_Config], text: str) -> _Config:
+    """Returns the config of `as_json`."""
+    record = json.loads(text)
+    record.pop(VERSION)
+    return config_from(kind, record)
+
+
+def config_from(kind: type[_Config], record: Any, prefix: str = "") -> _Config:
+    """Returns a config, with its nested configs, from plain values.
+
+    Args:
+        kind: the dataclass.
+        record: values by field name; missing fields have their defaults.
+        prefix: path of the config, such as "data.", for error messages.
+
+    Raises:
+        ValueError: for an unknown or missing field, or an invalid value; the message has the path.
+    """
+    if not isinstance(record, Mapping):
+        raise ValueError(
+            f"`{prefix.rstrip('.') or kind.__name__}`={record!r}; use a mapping of settings."
+        )
+    hints = typing.get_type_hints(kind)
+    unknown = [str(key) for key in record if key not in hints]
+    if unknown:
+        named = ", ".join(f"`{prefix}{key}`" for key in unknown)
+        raise ValueError(f"Unknown setting {named}; use one of {', '.join(hints)}.")
+    values: dict[str, Any] = {}
+    for key, value in record.items():
+        path = f"{prefix}{key}"
+        nested = [t for t in (hints[key], *typing.get_args(hints[key])) if _is_config(t)]
+        if nested and value is not None:
+            values[key] = config_from(nested[0], value, f"{path}.")
+        else:
+            values[key] = _typed(hints[key], value, path)
+    missing = [
+        field.name
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{', '.join(f'`{prefix}{name}`' for name in missing)} must be set.")
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"In `{prefix[:-1]}`: {error}" if prefix else str(error)) from None
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Returns the plain values of a YAML text.
+
+    Args:
+        text: the text.
+        source: names the text in the error message.
+
+    Raises:
+        ValueError: if the text is not YAML.
+    """
+    import yaml  # optional: configs that are created in Python need no parser
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not valid YAML: {error}") from error
+
+
+def override(record: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Sets a nested value in plain values.
+
+    Raises:
+        ValueError: if the keys lead through a value that is not a mapping.
+    """
+    for depth, key in enumerate(keys[:-1]):
+        inner = record.setdefault(key, {})
+        if inner is None:
+            inner = record[key] = {}
+        if not isinstance(inner, dict):
+            raise ValueError(
+                f"`{'.'.join(keys[: depth + 1])}`={inner!r} is not a group of settings; set it "
+                "as a whole."
+            )
+        record = inner
+    record[keys[-1]] = value
+
+
+def _is_config(kind: Any) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
+def _typed(kind: Any, value: Any, path: str) -> Any:
+    """Returns a plain value as the type of its field.
+
+    YAML has lists for tuples, integers for floats, and strings for enums.
+    """
+    options = typing.get_args(kind) if typing.get_origin(kind) is not tuple else ()
+    origin = typing.get_origin(kind) or kind
+    if type(None) in options:
+        if value is None:
+            return None
+        (kind,) = (option for option in options if option is not type(None))
+        return _typed(kind, value, path)
+    if origin is typing.Literal:
+        return value  # the config checks it
+    if isinstance(origin, type) and issubclass(origin, enum.Enum):
+        return origin(value) if value in list(origin) else value  # the config checks it
+    fits = {
+        str: lambda: isinstance(value, str),
+        bool: lambda: isinstance(value, bool),
+        int: lambda: isinstance(value, int) and not isinstance(value, bool),
+        float: lambda: (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        ),
+        tuple: lambda: isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),
+    }
+    if origin in fits and not fits[origin]():
+        raise ValueError(f"`{path}`={value!r}; use {_TYPES[origin]}.")
+    if origin not in fits and not isinstance(value, Mapping):
+        raise ValueError(f"`{path}`={value!r}; use a mapping.")
+    if origin is tuple:
+        return tuple(value)
+    return float(value) if origin is float else value

@@ -1,0 +1,337 @@
+"""The rows of Histories: cleaning, partitions of users, splits, and the columns of examples.
+
+All functions work on Arrow tables in memory. Beam's workers load this module; it imports neither
+TFX nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from tfrec_meta.data import Interactions, split_leave_last_out
+from tfrec_meta.data.events import RowCheck, tokens_of, typed_events
+from tfrec_meta.data.protocols import SplitProtocol
+from tfrec_meta.features import transform as names
+from tfrec_meta.pipeline.config import SplitConfig
+from tfrec_meta.pipeline.table_columns import Kind
+
+KEYS = {"users": "user_id", "items": "item_id"}
+TYPES = {
+    "int": (pa.int64(), schema_pb2.INT),
+    "float": (pa.float32(), schema_pb2.FLOAT),
+    "text": (pa.string(), schema_pb2.BYTES),
+}
+EVENT_COLUMNS = {
+    names.USER_ID: Kind("text"),
+    names.ITEM_ID: Kind("text"),
+    names.TIME: Kind("int"),
+    names.VALUE: Kind("float"),
+    names.HISTORY: Kind("text", True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSurvey:
+    """The facts about all rows of a table that are needed before any row is written.
+
+    Attributes:
+        kinds: types of the columns that the data determines.
+        rows: number of rows.
+        times: int64 [t], the distinct times in rising order.
+        counts: int64 [t], number of events at each time.
+        valued: whether any row of events has a value, valid or not.
+    """
+
+    kinds: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
+    rows: int = 0
+    times: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    counts: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    valued: bool = False
+
+    def __add__(self, other: RowSurvey) -> RowSurvey:
+        kinds = dict(self.kinds)
+        for name, kind in other.kinds.items():
+            kinds[name] = kinds[name] | kind if name in kinds else kind
+        times, place = np.unique(np.concatenate([self.times, other.times]), return_inverse=True)
+        counts = np.zeros(len(times), np.int64)
+        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
+        return RowSurvey(kinds, self.rows + other.rows, times, counts, self.valued or other.valued)
+
+
+def time_cuts(survey: RowSurvey, config: SplitConfig) -> tuple[int, int]:
+    """Returns the times at which validation and test begin, as in `split_by_time`."""
+    below = np.cumsum(survey.counts)
+    shares = (config.train, config.train + config.validation)
+    places = [min(round(share * survey.rows), survey.rows - 1) for share in shares]
+    first, second = survey.times[np.searchsorted(below, places, side="right")]
+    return int(first), int(second)
+
+
+def parts_of(
+    data: Interactions, config: SplitConfig, cuts: tuple[int, int] | None, seed: int
+) -> np.ndarray:
+    """Returns the part of each event: 0 is train, 1 validation, 2 test.
+
+    Args:
+        data: all events of some users.
+        config: the protocol and its shares.
+        cuts: for the protocol "time", see `time_cuts`.
+        seed: for "cold-users". Whether a user is held out depends on id and seed only, so that it
+            does not change as data is added; the shares are met on average.
+    """
+    parts = np.zeros(len(data), np.int8)
+    if config.protocol == SplitProtocol.TIME:
+        assert cuts is not None
+        times = data.events["time"].to_numpy()
+        parts[times >= cuts[0]] = 1
+        parts[times >= cuts[1]] = 2
+    elif config.protocol == SplitProtocol.LEAVE_LAST_OUT:
+        split = split_leave_last_out(data)
+        parts[split.validation_index] = 1
+        parts[split.test_index] = 2
+    else:
+        drawn = np.array([_hash(user, str(seed)) / 2**64 for user in data.user_ids])
+        part = (drawn >= config.train).astype(np.int8) + (drawn >= config.train + config.validation)
+        parts = part[data.user_codes].astype(np.int8)
+    return parts
+
+
+def check_columns(events: RowSurvey, users: RowSurvey | None, config: SplitConfig) -> None:
+    """Checks that the events have the times they need, and no column in common with the users.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    untimed = events.rows - int(events.counts.sum())
+    if untimed and (config.protocol != SplitProtocol.COLD_USERS or untimed < events.rows):
+        raise ValueError(
+            f"{untimed:,} of {events.rows:,} events have no time, which the protocol "
+            f"'{config.protocol}' needs; add the times or remove these events."
+        )
+    event_columns = {*EVENT_COLUMNS, *events.kinds}
+    both = sorted(event_columns & set(users.kinds)) if users is not None else []
+    if both:
+        raise ValueError(
+            f"Both users and events have a column `{both[0]}`, and an example would have both; "
+            "rename it: data.users.columns."
+        )
+
+
+def clean_events(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
+    """Returns the valid events with typed columns, and the number of dropped rows by reason."""
+    check = RowCheck("drop")
+    for column in (names.USER_ID, names.ITEM_ID, names.TIME, names.VALUE):
+        if column in table.column_names:
+            place = table.column_names.index(column)
+            table = table.set_column(place, column, first_values(table[column]))
+    table = _with_ids(table, (names.USER_ID, names.ITEM_ID))
+    typed = typed_events(table, check, source=name)
+    return typed, check.dropped
+
+
+def clean_attributes(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
+    """Returns the rows with a valid id, and the number of dropped rows by reason."""
+    key = KEYS[name]
+    table = _with_ids(table, (key,))
+    tokens, unreadable = tokens_of(first_values(table[key]), f"{name}, column `{key}`")
+    missing = pc.fill_null(pc.equal(tokens, ""), True).to_numpy(zero_copy_only=False) & ~unreadable
+    broken = pc.fill_null(pc.match_substring_regex(tokens, "[\r\n]"), False)
+    broken = broken.to_numpy(zero_copy_only=False)
+    bad = {"unreadable": unreadable, "missing": missing, "line break in": broken}
+    table = table.set_column(table.column_names.index(key), key, tokens)
+    kept = table.filter(pa.array(~(unreadable | missing | broken)))
+    return kept, {f"{why} {key}": int(rows.sum()) for why, rows in bad.items() if rows.any()}
+
+
+def _with_ids(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Adds columns of ids that the batch lacks, which happens if no row of it has an id."""
+    for key in keys:
+        if key not in table.column_names:
+            table = table.append_column(key, pa.nulls(table.num_rows, pa.string()))
+    return table
+
+
+def plain_lists(column: pa.Array, name: str) -> pa.Array:
+    """Returns a list column as int64, float32 or strings; as bytes for ids.
+
+    Bytes that are not UTF-8 are replaced, as in `features.text`, since no lookup could find them.
+    Ids with such bytes are dropped instead.
+    """
+    kind = column.type.value_type
+    if not pa.types.is_large_binary(kind):
+        return column.cast(pa.list_(kind))
+    if name in EVENT_COLUMNS:
+        return column.cast(pa.list_(pa.binary()))
+    try:
+        return column.cast(pa.list_(pa.string()))
+    except pa.ArrowInvalid:
+        cells = [cell.decode("utf-8", "replace") for cell in column.flatten().to_pylist()]
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, pa.array(cells), mask=column.is_null())
+
+
+def first_values(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Returns the first value of each row's list; null where there is none."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if not (pa.types.is_list(column.type)):
+        return column
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    first = np.cumsum(lengths) - lengths
+    return column.flatten().take(pa.array(first, pa.int64(), mask=lengths == 0))
+
+
+def survey_of(table: pa.Table) -> RowSurvey:
+    """Returns the survey of a cleaned table."""
+    kinds = {}
+    for field in table.schema:
+        if pa.types.is_list(field.type):
+            many = (pc.max(pc.list_value_length(table[field.name])).as_py() or 0) > 1
+            kinds[field.name] = Kind(_base(field.type.value_type), many)
+    if names.TIME not in table.column_names or table.schema.field(names.TIME).type != pa.int64():
+        return RowSurvey(kinds, table.num_rows)
+    times = table[names.TIME].drop_null().to_numpy()
+    return RowSurvey(kinds, table.num_rows, *np.unique(times, return_counts=True))
+
+
+def _base(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind):
+        return "int"
+    return "float" if pa.types.is_floating(kind) else "text"
+
+
+def with_values(table: pa.Table, valued: bool) -> pa.Table:
+    """Drops events without a value if any event has one; otherwise each value is 1."""
+    column = table[names.VALUE]
+    if valued:
+        return table.filter(column.is_valid()).combine_chunks()
+    place = table.column_names.index(names.VALUE)
+    return table.set_column(place, names.VALUE, column.fill_null(1.0))
+
+
+def by_partition(table: pa.Table, partitions: int, name: str) -> Iterator[tuple[int, pa.Table]]:
+    """Yields each partition of the users that has rows, with its rows."""
+    if partitions == 1:
+        yield 0, table
+        return
+    coded = table[names.USER_ID].combine_chunks().dictionary_encode()
+    partition = np.array([_hash(user, "") % partitions for user in coded.dictionary.to_pylist()])
+    if not len(partition):
+        return
+    row_partition = partition[coded.indices.to_numpy()]
+    order = np.argsort(row_partition, kind="stable")
+    ends = np.cumsum(np.bincount(row_partition, minlength=partitions))
+    ordered = table.take(pa.array(order))
+    for number, end in enumerate(ends):
+        start = ends[number - 1] if number else 0
+        if end > start:
+            yield number, ordered.slice(start, end - start)
+
+
+def _hash(token: str, key: str) -> int:
+    """Returns 64 bits that are the same in every process, version and platform."""
+    digest = hashlib.blake2b(token.encode(), digest_size=8, key=key.encode()).digest()
+    return int.from_bytes(digest, "little")
+
+
+def serialized(table: pa.Table) -> bytes:
+    """Returns a table as bytes, for Beam."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def deserialized(packed: bytes) -> pa.Table:
+    """Returns the table of `serialized`."""
+    return pa.ipc.open_stream(packed).read_all()
+
+
+def joined(packed: Sequence[bytes], kinds: Mapping[str, Kind]) -> pa.Table:
+    """Returns one table of all; columns of data-dependent type become lists of the common type."""
+    tables = []
+    for part in map(deserialized, packed):
+        for place, field in enumerate(part.schema):
+            if field.name in kinds:
+                kind = pa.list_(TYPES[kinds[field.name].base][0])
+                part = part.set_column(place, field.name, part[field.name].cast(kind, safe=False))
+        tables.append(part)
+    return pa.concat_tables(tables, promote_options="default").combine_chunks()
+
+
+def without_repeats(table: pa.Table, name: str) -> tuple[pa.Table, int]:
+    """Returns the table with one row per id, sorted by id, and the number of removed rows.
+
+    Which of several rows with one id is kept does not depend on their order.
+    """
+    key = KEYS[name]
+    table = table.sort_by(key).combine_chunks()
+    ids = table[key].to_numpy(zero_copy_only=False)
+    twice = np.zeros(len(ids), bool)
+    twice[1:] = ids[1:] == ids[:-1]
+    if not twice.any():
+        return table, 0
+    alike = np.flatnonzero(twice | np.append(twice[1:], False))
+    rows = table.take(pa.array(alike)).to_pylist()
+    order = np.arange(len(ids))
+    by_row = sorted(range(len(rows)), key=lambda row: _sortable(rows[row], key))
+    order[alike] = alike[by_row]
+    return table.take(pa.array(order[~twice])), int(twice.sum())
+
+
+def _sortable(row: Mapping[str, Any], key: str) -> tuple[str, str]:
+    return row[key], json.dumps(row, sort_keys=True, default=str)
+
+
+def event_columns(
+    data: Interactions,
+    past: Any,
+    rows: np.ndarray,
+    users: pa.Table | None,
+    config: SplitConfig,
+) -> dict[str, pa.Array]:
+    """Returns the columns of the examples of some events, one list per row."""
+    taken = data.events.take(pa.array(rows)).combine_chunks()
+    columns = {name: _as_lists(taken[name]) for name in taken.column_names}
+    columns[names.HISTORY] = _history(data, past, rows, config.history_length)
+    if users is not None:
+        known = pc.index_in(taken[names.USER_ID].combine_chunks(), value_set=users["user_id"])
+        theirs = users.drop_columns(["user_id"]).take(known)
+        columns.update({name: _as_lists(theirs[name]) for name in theirs.column_names})
+    return columns
+
+
+def _history(data: Interactions, past: Any, rows: np.ndarray, length: int) -> pa.Array:
+    stop = past.stop[rows]
+    count = np.minimum(stop - past.start[rows], length)
+    offsets = np.concatenate([[0], np.cumsum(count)])
+    place = np.arange(offsets[-1]) + np.repeat(stop - count - offsets[:-1], count)
+    codes = pa.array(data.item_codes[past.order[place]])
+    items = pa.array(data.item_ids, pa.string()).cast(pa.binary()).take(codes)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
+
+
+def _as_lists(column: pa.ChunkedArray) -> pa.Array:
+    """Returns one list per row, null where there is no value, and text as bytes."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not pa.types.is_list(array.type):
+        present = array.is_valid().to_numpy(zero_copy_only=False)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(present)]), pa.int32())
+        array = pa.ListArray.from_arrays(offsets, array.drop_null(), mask=pa.array(~present))
+    text = pa.types.is_string(array.type.value_type)
+    return array.cast(pa.list_(pa.binary())) if text else array
+
+
+def prefixed(table: pa.Table, name_of: Callable[[str], str]) -> dict[str, pa.Array]:
+    """Returns the columns of the examples of users or items, by their names in examples."""
+    return {name_of(name): _as_lists(table[name]) for name in table.column_names}

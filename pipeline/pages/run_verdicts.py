@@ -1,0 +1,140 @@
+"""The verdicts on the page of a run: ranking gate, InfraValidator and Pusher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfrec_meta.pipeline.pages import artifact_files, page_text
+from tfrec_meta.pipeline.pages.run_records import MissingError, Run
+from tfrec_meta.pipeline.run_folder import NodeState
+from tfrec_meta.reports import formats
+
+
+def blessed(run: Run) -> str:
+    """Returns "blessed", "not blessed", or "" if no model was evaluated."""
+    verdict = run.made(artifact_files.VERDICT)
+    if verdict is not None:
+        try:
+            return "blessed" if artifact_files.read_verdict(verdict[1]).blessed else "not blessed"
+        except MissingError:
+            pass
+    blessing = run.made(artifact_files.BLESSING)
+    if blessing is None or "blessed" not in blessing[1].properties:
+        return ""
+    return "blessed" if blessing[1].properties["blessed"] else "not blessed"
+
+
+def ranking(run: Run) -> dict[str, Any]:
+    """Returns the verdict of the ranking gate."""
+    is_blessed = blessed(run)
+    shown: dict[str, Any] = {
+        "state": {"blessed": "good", "not blessed": "bad"}.get(is_blessed, "open"),
+        "words": (),
+        "notes": (),
+        "checks": [],
+        "signature": [],
+        "link": "",
+    }
+    verdict = run.made(artifact_files.VERDICT)
+    if verdict is None:
+        node = run.node("RankingGate")
+        shown["words"] = (
+            f"The ranking gate {page_text.why_no_output(node)}, so no model was evaluated.",
+        )
+        return shown
+    try:
+        found = artifact_files.read_verdict(verdict[1])
+    except MissingError as error:
+        shown["words"] = (
+            f"{is_blessed.capitalize() or 'Unknown'}; the reasons can't be shown: {error}",
+        )
+        return shown
+    shown.update(
+        words=found.words or (is_blessed.capitalize() + ".",),
+        notes=found.notes,
+        checks=[_check(check) for check in found.checks],
+        signature=[
+            {
+                "slice": name or "all users",
+                "events": page_text.figure(values, "example_count", ",.0f"),
+                "auc": page_text.figure(values, "auc"),
+                "calibration": page_text.figure(values, "calibration", ".3f"),
+            }
+            for name, values in found.signature.items()
+        ],
+        link=page_text.relative_link(found.page, run.folder) if found.page else "",
+    )
+    return shown
+
+
+def _check(check: Mapping[str, Any]) -> dict[str, str]:
+    low, high = page_text.figure(check, "low", "+.4f"), page_text.figure(check, "high", "+.4f")
+    outcome = str(check.get("outcome") or "")
+    return {
+        "slice": str(check.get("slice") or ""),
+        "metric": str(check.get("metric") or ""),
+        "against": _reference(check.get("against")),
+        "model": page_text.figure(check, "model"),
+        "other": page_text.figure(check, "other"),
+        "difference": page_text.figure(check, "difference", "+.4f"),
+        "interval": "" if "–" in (low, high) else f"{low} to {high}",
+        "users": formats.value(check.get("users")) if check.get("users") else "–",
+        "outcome": {"inconclusive": "too few users"}.get(outcome, outcome),
+        "kind": {"passed": "good", "failed": "bad"}.get(outcome, "open"),
+    }
+
+
+def _reference(value: Any) -> str:
+    """Returns a reference in words; files of other versions may have other values."""
+    return str(value or "").replace("_", " ")
+
+
+def infra(run: Run) -> dict[str, str]:
+    """Returns the verdict of InfraValidator."""
+    made = run.made(artifact_files.INFRA_BLESSING)
+    if made is None:
+        node = run.node("InfraValidator")
+        return {"state": "open", "words": f"InfraValidator {page_text.why_no_output(node)}."}
+    properties = made[1].properties
+    is_blessed = properties.get("blessed")
+    reason = next((str(properties[n]) for n in ("reason", "words") if properties.get(n)), "")
+    if is_blessed is None:
+        return {"state": "open", "words": reason or "InfraValidator wrote no result."}
+    words = (
+        "Blessed: the candidate loaded and answered requests."
+        if is_blessed
+        else "Not blessed: the candidate could not be served."
+    )
+    return {"state": "good" if is_blessed else "bad", "words": reason or words}
+
+
+def push(run: Run) -> dict[str, Any]:
+    """Returns the result of the push; `short` is for the list of runs, "" if nothing was pushed."""
+    made = run.made(artifact_files.PUSHED)
+    if made is None:
+        node = run.node("Pusher")
+        why = f"the Pusher {page_text.why_no_output(node)}"
+        return {
+            "state": "open",
+            "pushed": False,
+            "short": "",
+            "words": f"Nothing was pushed: {why}.",
+            "destination": "",
+        }
+    properties = made[1].properties
+    version = str(properties.get("pushed_version") or "")
+    pushed = bool(properties.get("pushed"))
+    new = pushed and properties.get("new_version", 1) and made[0].state != NodeState.CACHED
+    words = str(properties.get("reason") or "")
+    if not words:
+        words = f"Pushed as version {version}." if pushed else "Nothing was pushed."
+    if pushed and made[0].state == NodeState.CACHED:
+        words = f"Version {version} was pushed by an earlier run; no new version is pushed."
+    return {
+        "state": "good" if pushed else "bad",
+        "pushed": pushed,
+        "short": f"version {version}" + ("" if new else ", as before") if pushed else "",
+        "words": words,
+        "destination": str(properties.get("pushed_destination") or ""),
+    }

@@ -1,0 +1,131 @@
+"""The types of table columns, and columns as the features of tf.Examples.
+
+This module imports neither TFX nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfrec_meta.data.events import TimeUnit, times_of
+
+_BASES = ("none", "int", "float", "text")  # each can represent the ones before
+_TYPES = {"int": pa.int64(), "float": pa.float32(), "text": pa.string()}
+
+
+class Kind(NamedTuple):
+    """The type of a column: nothing, integers, numbers or text; one value or a list per row."""
+
+    base: str
+    many: bool = False
+
+    def __or__(self, other: Kind) -> Kind:
+        return Kind(max(self.base, other.base, key=_BASES.index), self.many or other.many)
+
+
+def kind_of(column: pa.Array, known: str | None, where: str) -> Kind:
+    """Returns the type of a column.
+
+    Args:
+        column: the column, from `tables._column`.
+        known: the narrowest type so far, if text is to be parsed as numbers; None keeps text as
+            text.
+        where: names the column in errors.
+
+    Raises:
+        TypeError: for a type that a tf.Example can't represent.
+    """
+    many = is_list(column.type)
+    kind = column.type.value_type if many else column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_null(kind):
+        return Kind("none", many)
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        return Kind("int", many)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return Kind("float", many)
+    if is_text(kind):
+        return Kind("text" if known is None else _text_base(column, known), many)
+    raise TypeError(
+        f"{where} is of type {column.type}, which a tf.Example can't represent; leave it out, or "
+        "write it as numbers, text or lists of these."
+    )
+
+
+def _text_base(column: pa.Array, known: str) -> str:
+    """Returns the narrowest base, `known` at least, as which all cells can be parsed."""
+    values = (column.flatten() if is_list(column.type) else column).drop_null()
+    if not len(values):
+        return known
+    for base in ("int", "float"):
+        if _BASES.index(base) >= _BASES.index(known):
+            try:
+                values.cast(pa.int64() if base == "int" else pa.float64())
+                return base
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                continue
+    return "text"
+
+
+def first_text(column: pa.Array, name: str, time_unit: TimeUnit) -> int:
+    """Returns the first row that is not a time or a number; the first non-null row if all are."""
+    if name == "time":
+        _, bad = times_of(pa.table({"time": column}), "", time_unit)
+        return int(bad.argmax())
+    start, stop = 0, len(column)
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        try:
+            column.slice(start, middle - start).cast(pa.float64())
+            start = middle
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            stop = middle
+    return start
+
+
+def as_feature(column: pa.Array, base: str, where: str) -> pa.ListArray:
+    """Returns one list of values per row, null where there are none, for the tf.Example encoder.
+
+    Raises:
+        ValueError: if a value can't be converted.
+    """
+    rows = len(column)
+    if is_list(column.type):
+        parents = pc.list_parent_indices(column).to_numpy()
+        values = column.flatten()
+    else:
+        parents, values = np.arange(rows), column
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    try:
+        if base == "float" and is_text(values.type):
+            values = values.cast(pa.float64())
+        if base != "text" or not is_text(values.type):  # bytes need not be UTF-8
+            # An unsafe cast, so that integers above 2**24 may become floats.
+            values = values.cast(_TYPES[base], safe=base != "float")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(f"{where}: {error}. Fix the file.") from error
+    present = values.is_valid()
+    if base == "float":
+        present = pc.and_(present, pc.invert(pc.fill_null(pc.is_nan(values), False)))
+    counts = np.bincount(parents[present.to_numpy(zero_copy_only=False)], minlength=rows)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    values = values.filter(present)
+    if base == "text":
+        values = values.cast(pa.binary())
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(counts == 0))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    is_of = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(fits(kind) for fits in is_of)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    is_of = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+    return any(fits(kind) for fits in is_of)
