@@ -5,8 +5,9 @@
 Of each data set below, made or public, `TRIALS` strategies of the default space of four families
 are trained and scored on validation: the default, half of the others spread over the space, the
 rest where the surrogate without any memory expects most. One that takes too long counts as bad.
-They are written into tfrec_meta/tuning/shipped_studies, a store that `shipped_studies` reads. A
-killed run goes on with the trials that are left; finished trials are in .runs/record_studies.
+They are written into tfrec_meta/tuning/studies/shipped_studies, a store that `shipped_studies`
+reads. A killed run goes on with the trials that are left; finished trials are in
+.runs/record_studies.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from tfrec_meta import training
 from tfrec_meta.data import ValidationProtocol
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.tuning import SPACE_VERSION, OutOfTime, StrategySpace, StudyStore
-from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.oracles.meta_bayesian import MetaBayesianOracle
 from tfrec_meta.tuning.studies.data_profile import data_profile
+from tfrec_meta.tuning.studies.records import SCHEMA
 from tfrec_meta.tuning.studies.shipped import FOLDER
 from tfrec_meta.workflows import tune as strategy_search
 from tfrec_meta.workflows.train import fitted_features
@@ -75,7 +77,7 @@ def header(name: str, data: tm.Interactions, space: StrategySpace) -> dict[str, 
     return {
         "kind": "study",
         "study_id": f"shipped-{name}",
-        "schema": 1,
+        "schema": SCHEMA,
         "space": space.hyperparameters().get_config()["space"],
         "space_version": SPACE_VERSION,
         "objective": Objective.NDCG.value,

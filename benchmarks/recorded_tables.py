@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
 
-from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, key
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_key
 
 OBJECTIVE, ABSENT = "objective", "(none)"
 _LONGEST_CHOICE = 64
@@ -81,7 +81,7 @@ class RecordedTable:
 
     def __post_init__(self) -> None:
         self.sign = 1.0 if self.direction == "max" else -1.0
-        self._row = {key(codes): row for row, codes in enumerate(self.codes)}
+        self._row = {point_key(codes): row for row, codes in enumerate(self.codes)}
         self._tree: cKDTree | None = None
         self._best = (self.sign * self.objective).max()
         self._median = float(np.median(self.sign * self.objective))
@@ -113,7 +113,7 @@ class RecordedTable:
 
     def value(self, codes: np.ndarray) -> float:
         """The objective at a point, or at the nearest row."""
-        row = self._row.get(key(codes))
+        row = self._row.get(point_key(codes))
         if row is None:
             if self._tree is None:
                 self._tree = cKDTree(self.encoding.features(self.codes))

@@ -21,9 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.arguments import environment
-from tfrec_meta.tuning.oracles import MetaBayesianOracle
-from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, key
-from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate, normal_scores
+from tfrec_meta.tuning.oracles.meta_bayesian import MetaBayesianOracle
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_key
+from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate, PriorStudy, normal_scores
 
 PLACES = (25, 100, 400)
 AROUND = 5  # suggestions on either side of a place
@@ -62,7 +62,7 @@ def options(trials: int) -> dict[str, Any]:
 
 def ours(memory: MetaSurrogate | None, trials: int) -> tuple[list[float], int]:
     """Seconds of each suggestion, and how many points came twice."""
-    oracle = MetaBayesianOracle(**options(trials), memory=memory)
+    oracle = MetaBayesianOracle(**options(trials), meta_surrogate=memory)
     oracle.verbose = 0
     encoding, generator = SpaceEncoding(space()), np.random.default_rng(0)
     seconds: list[float] = []
@@ -82,7 +82,7 @@ def ours(memory: MetaSurrogate | None, trials: int) -> tuple[list[float], int]:
             trial = oracle.create_trial("tuner")
             codes = encoding.codes(trial.hyperparameters.values)
             assert codes is not None
-            seen.append(key(codes))
+            seen.append(point_key(codes))
             value = score(encoding.features(codes[None])[0], generator)
             finished(oracle, trial, value)
     return seconds, len(seen) - len(set(seen))
@@ -121,7 +121,7 @@ def memory_of(studies: int) -> MetaSurrogate | None:
     for place in range(studies):
         codes = encoding.sample(200, generator)
         values = np.array([score(row, generator) for row in encoding.features(codes)])
-        earlier.append(EarlierStudy(str(place), codes, normal_scores(values)))
+        earlier.append(PriorStudy(str(place), codes, normal_scores(values)))
     return MetaSurrogate.train(earlier, encoding)
 
 

@@ -29,36 +29,37 @@ from benchmarks.arguments import environment
 from tfrec_meta.distillation import BertEncoder
 from tfrec_meta.tuning import StrategySpace, StudyRecord
 from tfrec_meta.tuning.studies.shipped import shipped_studies
-from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, key
+from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_key
 from tfrec_meta.tuning.surrogates.learning_curves import is_hopeless
-from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate, affinities
+from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate, PriorStudy
 from tfrec_meta.tuning.surrogates.mixed_surrogate import MixedSurrogate, diverse_best
+from tfrec_meta.tuning.surrogates.similarity import similarity_weights
 
 AFTER = (2, 3, 5, 10)
 INITIAL, TITLES = 4, 200
 
 
 def search(
-    study: EarlierStudy,
+    study: PriorStudy,
     encoding: SpaceEncoding,
     memory: MetaSurrogate | None,
-    beliefs: np.ndarray | None,
+    weights: np.ndarray | None,
     trials: int,
     seed: int,
 ) -> list[int]:
     """Rows of a study's points, in the order in which they are tried."""
     generator = np.random.default_rng(seed)
     codes, scores = study.codes, study.scores
-    default = key(encoding.default())
-    order = [next((row for row, code in enumerate(codes) if key(code) == default), 0)]
-    surrogate = MixedSurrogate(encoding, memory, beliefs)
+    default = point_key(encoding.default())
+    order = [next((row for row, code in enumerate(codes) if point_key(code) == default), 0)]
+    surrogate = MixedSurrogate(encoding, memory, weights)
     features = encoding.features(codes)
     while len(order) < min(trials, len(codes)):
         left = np.setdiff1d(np.arange(len(codes)), order)
         if len(order) <= INITIAL and memory is not None:
             share = np.full(len(memory.studies), 1 / len(memory.studies))
             expected = memory.predict(features[left])
-            chosen = diverse_best(expected, 1, share if beliefs is None else beliefs)[0]
+            chosen = diverse_best(expected, 1, share if weights is None else weights)[0]
         elif len(order) <= INITIAL:
             chosen = int(generator.integers(len(left)))
         else:
@@ -78,18 +79,18 @@ def text_embedding(name: str, encoder: BertEncoder) -> list[float] | None:
     return [float(value) for value in encoder.encode(list(sample)).mean(axis=0)]
 
 
-def epochs_saved(record: StudyRecord, order: Sequence[int], read: EarlierStudy) -> dict[str, float]:
+def epochs_saved(record: StudyRecord, order: Sequence[int], read: PriorStudy) -> dict[str, float]:
     """What stopping hopeless trials saves of the epochs, and what the best of them loses."""
     encoding = SpaceEncoding(StrategySpace(record_studies.FAMILIES).hyperparameters())
     by_point = {}
     for trial in record.trials:
         codes = encoding.codes(trial["values"])
         if codes is not None:
-            by_point[key(codes)] = trial
+            by_point[point_key(codes)] = trial
     finished: list[Sequence[float]] = []
     best, whole, used, without = 0.0, 0, 0, 0.0
     for row in order:
-        trial = by_point[key(read.codes[row])]
+        trial = by_point[point_key(read.codes[row])]
         curve = trial["curve"]
         if trial["value"] is None:
             continue
@@ -118,7 +119,7 @@ def main() -> None:
     seeds = 1 if chosen.quick else chosen.seeds
     if chosen.quick:
         records = records[:3]
-    read = {r.study_id: EarlierStudy.read(r, encoding) for r in records}
+    read = {r.study_id: PriorStudy.read(r, encoding) for r in records}
     texts: dict[str, list[float] | None] = {}
     if not chosen.quick:
         encoder = BertEncoder()
@@ -128,7 +129,7 @@ def main() -> None:
     for record in records:
         study = read[record.study_id]
         others = [
-            EarlierStudy(s.name, s.codes, s.scores, s.profile, texts.get(s.name))
+            PriorStudy(s.name, s.codes, s.scores, s.profile, texts.get(s.name))
             for name, s in read.items()
             if s is not None and name != record.study_id
         ]
@@ -139,20 +140,20 @@ def main() -> None:
         variants: dict[str, tuple[MetaSurrogate | None, np.ndarray | None]] = {
             "none": (None, None),
             "memory": (memory, None),
-            "profile": (memory, affinities(memory, record.profile)),
-            "text": (memory, affinities(memory, None, text)),
-            "both": (memory, affinities(memory, record.profile, text)),
+            "profile": (memory, similarity_weights(memory, record.profile)),
+            "text": (memory, similarity_weights(memory, None, text)),
+            "both": (memory, similarity_weights(memory, record.profile, text)),
         }
         top, middle = study.scores.max(), np.median(study.scores)
-        for name, (known, beliefs) in variants.items():
+        for name, (known, weights) in variants.items():
             found = []
             for seed in range(seeds):
-                order = search(study, encoding, known, beliefs, max(AFTER), seed)
+                order = search(study, encoding, known, weights, max(AFTER), seed)
                 reached = np.maximum.accumulate(study.scores[order])
                 found.append((top - reached) / (top - middle))
             regrets.setdefault(name, []).append(np.mean(found, axis=0))
             if name == "memory":
-                order = search(study, encoding, known, beliefs, 2 * max(AFTER), 0)
+                order = search(study, encoding, known, weights, 2 * max(AFTER), 0)
                 saved.append(epochs_saved(record, order, study))
     result: dict[str, Any] = {}
     reference = np.array(regrets["memory"])

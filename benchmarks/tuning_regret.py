@@ -35,9 +35,10 @@ from tqdm import tqdm
 from benchmarks import searches
 from benchmarks.arguments import environment
 from benchmarks.recorded_tables import OBJECTIVE, RecordedTable, read_tables, write_package_tables
-from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.oracles.meta_bayesian import MetaBayesianOracle
+from tfrec_meta.tuning.studies.records import SCHEMA
 from tfrec_meta.tuning.studies.store import StudyStore
-from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate
+from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate, PriorStudy
 
 BUDGETS = (5, 10, 20, 50)
 TRIALS = 50
@@ -62,7 +63,7 @@ def written_store(
             {
                 "kind": "study",
                 "study_id": table.name,
-                "schema": 1,
+                "schema": SCHEMA,
                 "space": declared,
                 "space_version": 1,
                 "objective": OBJECTIVE,
@@ -98,7 +99,7 @@ def memories(
     encoding = tables[0].encoding
     with tempfile.TemporaryDirectory() as folder:
         store = written_store(Path(folder), space, tables, shuffle)
-        read = {s.study_id: EarlierStudy.read(s, encoding) for s in store.studies()}
+        read = {s.study_id: PriorStudy.read(s, encoding) for s in store.studies()}
     found: dict[str, MetaSurrogate | None] = {}
     for table in tables:
         others = [study for name, study in read.items() if name != table.name and study is not None]
@@ -190,7 +191,7 @@ def main() -> None:
         def run(table: RecordedTable, seed: int) -> list[float]:
             told = searches.options(space, table.direction, TRIALS, seed)
             remembered = known[table.name] if known else None
-            oracle = MetaBayesianOracle(**told, memory=remembered)
+            oracle = MetaBayesianOracle(**told, meta_surrogate=remembered)
             return filled(searches.by_oracle(oracle, table.of_values, TRIALS))
 
         return run

@@ -29,10 +29,10 @@ from benchmarks.arguments import environment
 from benchmarks.record_studies import EPOCHS, FAMILIES, SEED
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.tuning import StrategySpace
-from tfrec_meta.tuning.oracles import MetaBayesianOracle
+from tfrec_meta.tuning.oracles.meta_bayesian import MetaBayesianOracle
 from tfrec_meta.tuning.studies.shipped import shipped_studies
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
-from tfrec_meta.tuning.surrogates.meta_surrogate import EarlierStudy, MetaSurrogate
+from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate, PriorStudy
 from tfrec_meta.workflows import tune as strategy_search
 from tfrec_meta.workflows.train import fitted_features
 
@@ -120,7 +120,7 @@ def main() -> None:
         study
         for record in shipped
         if record.data["name"] not in SOURCES
-        if (study := EarlierStudy.read(record, encoding)) is not None
+        if (study := PriorStudy.read(record, encoding)) is not None
     ]
     memory = MetaSurrogate.train(earlier, encoding)
     ours, theirs, seeds = (3, 3, 1) if chosen.quick else (OURS, THEIRS, chosen.seeds)
@@ -138,7 +138,7 @@ def main() -> None:
 
             methods = {
                 f"ours_{ours}": lambda ask, told=told: searches.by_oracle(
-                    MetaBayesianOracle(**told, memory=memory), ask, ours
+                    MetaBayesianOracle(**told, meta_surrogate=memory), ask, ours
                 ),
                 f"no_memory_{ours}": lambda ask, told=told: searches.by_oracle(
                     MetaBayesianOracle(**told), ask, ours

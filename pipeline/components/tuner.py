@@ -29,7 +29,13 @@ from tfrec_meta.pipeline.artifacts import CatalogueTables
 from tfrec_meta.pipeline.components.trainer import chosen_strategy
 from tfrec_meta.pipeline.config import PipelineConfig, TunerConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
-from tfrec_meta.tuning import AllTrialsFailed, StrategySpace, StudyStore
+from tfrec_meta.tuning import (
+    AllTrialsFailed,
+    SearchOptions,
+    StrategySpace,
+    StudyStore,
+    TransferOptions,
+)
 from tfrec_meta.workflows import tune as strategy_search
 
 TRIALS = "trials.json"  # next to TFX's results: the records of `StrategyTuner.trials`
@@ -59,19 +65,19 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         for files in (fn_args.train_files, fn_args.eval_files)
     )
     tuner = strategy_search.strategy_tuner(
-        train,
-        validation,
+        strategy_search.SearchEvents(train, validation, ValidationProtocol(settings["protocol"])),
         strategy,
         spec_of(fn_args.transform_graph_path),
         StrategySpace(config.families, config.fixed),
         settings["folder"],
-        oracle=config.oracle,
-        trials=config.trials,
-        epochs=config.epochs,
-        seed=settings["seed"],
-        store=StudyStore(settings["store"]),
-        protocol=ValidationProtocol(settings["protocol"]),
-        trial_seconds=config.trial_seconds,
+        SearchOptions(
+            oracle=config.oracle,
+            trials=config.trials,
+            epochs=config.epochs,
+            seed=settings["seed"],
+            trial_seconds=config.trial_seconds,
+        ),
+        TransferOptions(StudyStore(settings["store"]), use_prior_studies=True),
     )
     return TunerFnResult(tuner=tuner, fit_kwargs={})
 
@@ -117,7 +123,7 @@ class Executor(executor.Executor):
             text = json.dumps(tuner.trials(), indent=1)
             (results / TRIALS).write_text(text, encoding="utf-8")
             try:
-                tuner.report(results / REPORT)
+                strategy_search.write_report(tuner, results / REPORT)
             except Exception:  # a missing page must not fail the node
                 _log.warning("The page of the study was not written.", exc_info=True)
 

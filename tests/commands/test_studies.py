@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from tests.tuning.study_toys import SPACE, failed, study, trial
+from tests.tuning.store_samples import SPACE, failed, study, trial
 from tfrec_meta.commands import main as cli
 from tfrec_meta.tuning.studies.store import StudyStore
 

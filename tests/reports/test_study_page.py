@@ -1,4 +1,4 @@
-"""The page of a study: what stands on it, and that nothing that a record holds breaks it."""
+"""The page of a study: its contents, and that no record breaks it."""
 
 import ast
 import html.parser
@@ -22,7 +22,7 @@ DEFAULT = default_values(SPACE)
 
 
 class Outline(html.parser.HTMLParser):
-    """Fails on tags that don't close in order; keeps tags, ids and the targets of links."""
+    """Fails on tags that are not closed in order; collects tags, ids and link targets."""
 
     VOID = {"meta"}
 
@@ -51,10 +51,10 @@ def of_class(text, name):
     return [tag for tag, attrs in Outline(text).tags if name in attrs.get("class", "").split()]
 
 
-# --- What stands on it -------------------------------------------------------------------------
+# Contents.
 
 
-def test_a_whole_study_shows_every_part(tmp_path):
+def test_a_complete_study_shows_every_part(tmp_path):
     head, trials = study()
     path = tmp_path / "deep" / "study.html"
     assert study_page.write_study_report(path, head, trials, surrogate, suggestions(trials)) == path
@@ -68,11 +68,11 @@ def test_a_whole_study_shows_every_part(tmp_path):
     assert text.count("tm.Strategy.from_dict(") == 1
     assert "stopped early" in text
     assert "timed out" in text
-    for wanting in ("Not estimated", "No trial recorded a curve", "No earlier study"):
-        assert wanting not in text
+    for missing in ("Not estimated", "No trial recorded a curve", "no suggestions of prior"):
+        assert missing not in text
 
 
-def test_the_page_needs_no_script_and_nothing_from_elsewhere():
+def test_the_page_needs_no_scripts_and_no_external_resources():
     head, trials = study(5)
     text = study_page.render(head, trials)
     assert "<script" not in text
@@ -87,23 +87,21 @@ def test_the_summary_compares_the_best_with_the_default():
     ]
     text = study_page.render(header(), trials)
     assert "The highest val_ndcg@10 is 0.2500, of trial 0001" in text
-    assert "the default came to 0.2000 (+25.0 %)." in text
+    assert "the default has 0.2000 (+25.0 %)." in text
     for value, name in (("0.2500", "best val_ndcg@10"), ("2", "completed"), ("1", "failed")):
         assert f"<b>{value}</b><span>{name}</span>" in text
     assert "<b>17</b><span>epochs</span>" in text
     assert "<b>2 min</b><span>in trials</span>" in text  # 150 s
 
 
-def test_an_error_is_best_where_it_is_least():
+def test_the_lowest_error_is_the_best():
     trials = [trial(0, DEFAULT, 1.0, suggested_by="default"), trial(1, DEFAULT, 0.9)]
     text = study_page.render(header(objective="val_rmse", direction="min"), trials)
-    assert (
-        "The lowest val_rmse is 0.9000, of trial 0001; the default came to 1.0000 (-10.0 %)" in text
-    )
+    assert "The lowest val_rmse is 0.9000, of trial 0001; the default has 1.0000 (-10.0 %)" in text
     assert '<tr class="best"><th scope="row">0001</th><td>0.9000</td><td>1</td>' in text
 
 
-def test_a_trial_shows_what_differs_and_holds_everything():
+def test_a_trial_shows_its_changes_and_all_values():
     values = {**DEFAULT, "two_tower/training/learning_rate": 0.02}
     text = study_page.render(header(), [trial(0, values, 0.3, seconds=3.25, budget=4)])
     row = text[text.index('id="trials"') : text.index('id="best"')]
@@ -116,7 +114,7 @@ def test_a_trial_shows_what_differs_and_holds_everything():
     assert "<td>4</td><td>3.2</td>" in row
 
 
-def test_the_snippet_is_python_with_the_strategy():
+def test_the_snippet_is_python_code_with_the_strategy():
     record = {"family": "ials", "model": {"embedding_dim": 64, "l2": 8.5}, "training": {}}
     text = study_page.render(header(), [trial(0, DEFAULT, 0.3, strategy=record)])
     snippet = html.unescape(re.search(r"(?s)<pre>(.*?)</pre>", text).group(1))
@@ -128,7 +126,7 @@ def test_the_snippet_is_python_with_the_strategy():
     assert ast.literal_eval(call.args[0]) == record
 
 
-def test_the_snippet_runs_with_what_our_space_records(monkeypatch):
+def test_the_snippet_runs_with_records_of_a_strategy_space(monkeypatch):
     trained = []
     monkeypatch.setattr(tm, "train", lambda data, strategy: trained.append(strategy), raising=False)
     values = {"two_tower/embedding_dim": 128, "two_tower/training/learning_rate": 0.01}
@@ -143,22 +141,22 @@ def test_the_snippet_runs_with_what_our_space_records(monkeypatch):
 def test_a_record_without_a_strategy_has_no_snippet():
     text = study_page.render(header(source="keras_tuner"), [trial(0, DEFAULT, 0.3)])
     assert "<pre>" not in text
-    assert "names no strategy of ours" in text
+    assert "has no strategy of tfrec-meta" in text
 
 
-def test_without_a_surrogate_the_page_says_why_importance_is_missing():
+def test_without_a_surrogate_the_page_explains_why_importance_is_missing():
     head, trials = study(4)
-    assert "this search had none, or too few trials" in study_page.render(head, trials)
+    assert "This search had none, or too few trials" in study_page.render(head, trials)
 
 
-def test_a_surrogate_that_sees_no_difference_is_told():
+def test_a_constant_surrogate_has_no_important_hyperparameter():
     def constant(points):
         return [0.3] * len(points), [0.01] * len(points)
 
-    assert "None that stands out" in study_page.render(*study(4), constant)
+    assert "No hyperparameter stands out" in study_page.render(*study(4), constant)
 
 
-def test_the_most_important_comes_first_with_its_dependence():
+def test_the_most_important_hyperparameter_comes_first():
     head, trials = study()
     text = study_page.render(head, trials, surrogate)
     part = text[text.index('id="importance"') : text.index('id="curves"')]
@@ -167,32 +165,33 @@ def test_the_most_important_comes_first_with_its_dependence():
     assert part.count("<figcaption") >= 4
 
 
-def test_what_the_prior_suggested_stands_beside_what_won():
+def test_prior_suggestions_are_shown_with_the_best_trial():
     head, trials = study()
     best = max(trials, key=lambda t: t["value"] or 0)
     assert best["trial_id"] == "0021"
     text = study_page.render(head, trials, prior=suggestions(trials))
     assert (
-        "Earlier studies suggested 4, of which 3 were tried. The best trial, 0021, was none" in text
+        "Prior studies suggested 4 points; 3 of them were tried. The best trial, 0021, is not among"
+        in text
     )
     part = text[text.index('id="prior"') : text.index('id="trials"')]
-    assert part.count('<th scope="row">') == 5  # and the winner
+    assert part.count('<th scope="row">') == 5  # four suggestions and the best trial
     assert '<th scope="row">1</th><td>0.3000</td><td>0001</td>' in part
     assert '<th scope="row">4</th><td>–</td><td>not tried</td><td></td>' in part
 
 
-def test_a_prior_that_won_is_said_to_have():
+def test_a_prior_suggestion_may_be_the_best_trial():
     head, trials = study()
     best = max(trials, key=lambda t: t["value"] or 0)
     text = study_page.render(head, trials, prior=[{"values": best["values"], "expected": 0.31}])
-    assert "was number 1 of them" in text
-    assert text.count('<tr class="best">') == 2  # there, and among all trials
+    assert "is number 1 of them" in text
+    assert text.count('<tr class="best">') == 2  # in both tables
 
 
-# --- The figures -------------------------------------------------------------------------------
+# Figures.
 
 
-def test_history_adds_up_what_trials_cost_and_keeps_the_best():
+def test_history_accumulates_costs_and_keeps_the_best():
     trials = [
         trial(0, DEFAULT, 0.1, budget=2),
         trial(1, DEFAULT, None, budget=1),
@@ -203,7 +202,7 @@ def test_history_adds_up_what_trials_cost_and_keeps_the_best():
     # 0 to 8 epochs from 56 to 428: 2, 3, 7 and 8 of 8.
     assert [p["x"] for p in plot["points"]] == [149.0, 195.5, 381.5, 428.0]
     assert [p["status"] for p in plot["points"]] == ["completed", "failed", "completed", "stopped"]
-    # 0.1 to 0.3 from 232 up to 12, and the line steps where the best does.
+    # 0.1 to 0.3 from 232 up to 12; the line steps where the best value changes.
     assert plot["best"] == "149,232 381.5,232 381.5,12 428,12 428,12 428,12"
     assert plot["default"] == 232.0
 
@@ -216,14 +215,14 @@ def test_history_of_errors_goes_down():
     assert plot["default"] is None
 
 
-def test_one_very_bad_trial_does_not_flatten_the_others():
+def test_one_very_bad_trial_does_not_compress_the_scale():
     trials = [trial(n, DEFAULT, v) for n, v in enumerate([0.9, 0.95, 1.0, 0.92, 800.0])]
     plot = charts.history(trials, "min", None, lambda t: 1.0, "epochs")
     assert plot["beyond"] == 1
     assert float(plot["y_ticks"][-1]["label"]) < 1.5
 
 
-def test_colours_go_by_rank_and_equals_share_one():
+def test_colours_go_by_rank_and_equal_values_share_one():
     trials = [trial(n, DEFAULT, v) for n, v in enumerate([0.1, None, 0.3, 0.2, 0.3])]
     # Three distinct values over levels 0 to 7: 0, 3.5 (rounded to 4) and 7.
     assert charts.ranks(trials, "max") == {0: 0, 2: 7, 3: 4, 4: 7}
@@ -236,29 +235,29 @@ def test_a_logarithmic_range_has_a_logarithmic_axis():
     rate = known["two_tower/training/learning_rate"]
     values = [{"two_tower/training/learning_rate": v} for v in (5e-4, 5e-3, 5e-2)]
     trials = [trial(n, v, 0.1 * n) for n, v in enumerate(values)]
-    plot = charts.parallel(trials, values, [rate], "val_ndcg@10", "max")
-    # A line of two points each: the objective, and below it the rate.
+    plot = charts.parallel_coordinates(trials, values, [rate], "val_ndcg@10", "max")
+    # Each line has two points: the objective, and below it the rate.
     ends = sorted(float(line["points"].split()[1].split(",")[0]) for line in plot["lines"])
     assert ends[1] - ends[0] == pytest.approx(ends[2] - ends[1], abs=0.11)
     assert ends[0] == pytest.approx(plot["left"], abs=0.06)
-    assert plot["lines"][-1]["best"]  # drawn over the others
+    assert plot["lines"][-1]["best"]  # drawn above the others
 
 
-def test_what_does_not_apply_runs_at_the_side():
+def test_lines_of_inactive_hyperparameters_pass_at_the_side():
     _, trials = study()
     values = [t["values"] for t in trials]
     shown = [parameters(SPACE)["ials/iterations"]]
-    plot = charts.parallel(trials, values, shown, "val_ndcg@10", "max")
+    plot = charts.parallel_coordinates(trials, values, shown, "val_ndcg@10", "max")
     away = sum(line["points"].endswith(f"{plot['away']:g},62") for line in plot["lines"])
     assert away == sum("ials/iterations" not in value for value in values)
     assert plot["has_gaps"]
 
 
-def test_values_beyond_the_space_lengthen_its_axis():
+def test_values_outside_the_space_extend_the_axis():
     iterations = parameters(SPACE)["ials/iterations"]  # 5 to 30
     values = [{"ials/iterations": v} for v in (5, 55)]
     trials = [trial(n, v, 0.1 * n) for n, v in enumerate(values)]
-    plot = charts.parallel(trials, values, [iterations], "val_ndcg@10", "max")
+    plot = charts.parallel_coordinates(trials, values, [iterations], "val_ndcg@10", "max")
     ends = sorted(float(line["points"].split()[1].split(",")[0]) for line in plot["lines"])
     assert ends == [plot["left"], plot["right"]]
 
@@ -276,19 +275,19 @@ def test_dependences_share_a_scale_and_mark_the_best():
     assert other["best"] is None
 
 
-def test_predictions_are_compared_with_what_was_found():
+def test_predictions_are_compared_with_observed_values():
     expected = [{"mean": 0.2, "std": 0.02}, {"mean": 0.3, "std": 0.01}, None]
     trials = [
         trial(n, DEFAULT, value, expected=e)
         for n, (value, e) in enumerate(zip([0.21, 0.35, 0.4], expected, strict=True))
     ]
-    plot = charts.predicted_and_found(trials, "max")
+    plot = charts.predicted_and_observed(trials, "max")
     assert (plot["count"], plot["inside"]) == (2, 1)
-    assert plot["off"] == "0.0300"  # of 0.01 and 0.05
-    assert charts.predicted_and_found(trials[2:], "max") is None
+    assert plot["error"] == "0.0300"  # the mean of 0.01 and 0.05
+    assert charts.predicted_and_observed(trials[2:], "max") is None
 
 
-# --- What else records may hold ----------------------------------------------------------------
+# Unusual records.
 
 
 def test_a_study_without_trials_has_a_page():
@@ -303,17 +302,17 @@ def test_one_trial_is_enough():
     assert "There is nothing to compare" in text
 
 
-def test_a_study_in_which_all_failed_shows_the_errors():
+def test_a_study_whose_trials_all_failed_shows_the_errors():
     trials = [trial(n, DEFAULT, None, error=f"ValueError: cause {n}") for n in range(3)]
     text = study_page.render(header(), trials, None, [{"values": DEFAULT, "expected": 0.2}])
     Outline(text)
-    assert "No trial came to a value of val_ndcg@10." in text
+    assert "No trial has a value of val_ndcg@10." in text
     assert "ValueError: cause 2" in text
     assert "nan" not in text
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, -5.0, 1e-30, 1e300])
-def test_a_constant_objective_has_its_page(value):
+def test_a_constant_objective_has_a_page(value):
     points = random_points(SPACE, 5)
     trials = [trial(n, p, value, curve=[value] * 3) for n, p in enumerate(points)]
     text = study_page.render(header(), trials)
@@ -321,14 +320,14 @@ def test_a_constant_objective_has_its_page(value):
     assert "nan" not in text
 
 
-def test_values_that_are_no_numbers_count_as_none():
+def test_values_that_are_not_finite_count_as_missing():
     trials = [trial(0, DEFAULT, 0.3), trial(1, DEFAULT, math.nan, curve=[math.inf])]
     text = study_page.render(header(), trials)
     Outline(text)
     assert "nan" not in text
 
 
-def test_a_large_study_has_a_page_in_a_moment():
+def test_a_large_study_has_a_page():
     space = [
         hp(
             "Float",
@@ -385,7 +384,7 @@ def test_hostile_text_stays_text(tmp_path):
     assert "{{ 7 * 7 }}" in text
 
 
-def test_hostile_names_are_escaped_in_figures_of_a_surrogate():
+def test_hostile_names_are_escaped_in_figures():
     head, trials = hostile_study()
 
     def by_rate(points):
@@ -397,7 +396,7 @@ def test_hostile_names_are_escaped_in_figures_of_a_surrogate():
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_within_the_window(tmp_path, width):
+def test_a_browser_shows_the_page_within_the_window(tmp_path, width):
     head, trials = study()
     page = study_page.write_study_report(
         tmp_path / "study.html", head, trials, surrogate, suggestions(trials)

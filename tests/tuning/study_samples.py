@@ -1,4 +1,4 @@
-"""Made-up studies for the tests of what shows them."""
+"""Synthetic studies, for the tests of pages, tables and logs."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from tfrec_meta.tuning.surrogates.importance import random_points
 
 
 def hp(kind, name, conditions=None, **config):
-    """An entry of a space, as KerasTuner writes it; conditions as {parent: values}."""
+    """Returns an entry of a space, as KerasTuner writes it; conditions are {parent: values}."""
     parents = [
         {"class_name": "Parent", "config": {"name": parent, "values": values}}
         for parent, values in (conditions or {}).items()
@@ -54,7 +54,7 @@ def header(space=SPACE, **changes):
     record = {
         "kind": "study",
         "study_id": "movies-7f3a",
-        "schema": 1,
+        "schema": 2,
         "space": space,
         "space_version": 1,
         "objective": "val_ndcg@10",
@@ -94,29 +94,34 @@ def trial(number, values, value, **changes):
     return {**record, **changes}
 
 
-def goodness(values):
-    """A smooth objective over `SPACE`: best near a learning rate of 0.02 and 128 dimensions."""
+def true_objective(values):
+    """Returns a smooth objective over `SPACE`, best near learning rate 0.02 and 128 dimensions."""
     if values["family"] == "ials":
         return 0.24 + 0.02 * math.log2(values["ials/embedding_dim"] / 32)
-    away = math.log10(values["two_tower/training/learning_rate"] / 0.02)
+    distance = math.log10(values["two_tower/training/learning_rate"] / 0.02)
     loss = {"softmax": 0.03, "bpr": 0.0, "binary_cross_entropy": 0.015}[values["two_tower/loss"]]
     size = 0.015 * math.log2(values["two_tower/embedding_dim"] / 16)
-    return 0.25 - 0.06 * away**2 + loss + size - values.get("two_tower/label_smoothing", 0) * 0.05
+    return (
+        0.25 - 0.06 * distance**2 + loss + size - values.get("two_tower/label_smoothing", 0) * 0.05
+    )
 
 
 def surrogate(points):
-    return [goodness(point) for point in points], [0.01] * len(points)
+    return [true_objective(point) for point in points], [0.01] * len(points)
 
 
 def study(count=30, seed=1):
-    """A header and trials of all kinds, the default first."""
+    """Returns a header and trials with all statuses, the default first."""
     points = [default_values(SPACE), *random_points(SPACE, count, seed)]
     trials = []
     for number, values in enumerate(points[:count]):
-        value = goodness(values) + 0.004 * math.sin(17 * number)
+        value = true_objective(values) + 0.004 * math.sin(17 * number)
         curve = [value * (1 - 0.6 * math.exp(-0.6 * epoch)) for epoch in range(1, 9)]
         record = trial(number, values, value, curve=curve, seconds=20 + 9 * math.sin(number))
-        record["expected"] = {"mean": goodness(values) + 0.01 * math.cos(number), "std": 0.012}
+        record["expected"] = {
+            "mean": true_objective(values) + 0.01 * math.cos(number),
+            "std": 0.012,
+        }
         if number == 0:
             record |= {"suggested_by": "default", "expected": None}
         elif number < 4:
@@ -141,10 +146,10 @@ def study(count=30, seed=1):
 
 
 def suggestions(trials):
-    """A prior of which all but the last were tried."""
+    """Returns suggestions of prior studies; all but the last were tried."""
     tried = [
-        {"values": record["values"], "expected": 0.3 - 0.01 * place}
-        for place, record in enumerate(trials[1:4])
+        {"values": record["values"], "expected": 0.3 - 0.01 * rank}
+        for rank, record in enumerate(trials[1:4])
     ]
     other = {**trials[0]["values"], "two_tower/embedding_dim": 16, "two_tower/loss": "bpr"}
     return [*tried, {"values": other, "expected": None}]

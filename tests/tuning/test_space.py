@@ -1,4 +1,4 @@
-"""The strategy space over families, what is fixed in it, and what its values mean."""
+"""The strategy space over families, its fixed values, and their meaning."""
 
 import pytest
 
@@ -14,13 +14,13 @@ def names(space):
     return [parameter.name for parameter in space.hyperparameters().space]
 
 
-def test_public_names_are_there_and_others_are_answered_with_them():
+def test_public_names_exist_and_unknown_names_are_refused():
     assert all(hasattr(tuning, name) for name in tuning.__all__)
     with pytest.raises(AttributeError, match=r"no public name 'Tuner'; it has .*StrategySpace"):
         _ = tuning.Tuner
 
 
-def test_the_defaults_are_the_default_strategy():
+def test_default_values_give_the_default_strategy():
     space = StrategySpace(ALL)
     record = space.strategy_record(space.hyperparameters().values)
     assert tm.Strategy.from_dict(record) == tm.Strategy()
@@ -33,7 +33,7 @@ def test_the_first_family_is_the_default():
     assert StrategySpace(("ials", "ease")).strategy_record({})["family"] == "ials"
 
 
-def test_only_what_the_chosen_family_and_encoder_have_is_active():
+def test_only_hyperparameters_of_the_chosen_family_are_active():
     space = StrategySpace(("two_tower", "ials"))
     hp = space.hyperparameters()
     assert hp.values["two_tower/embedding_dim"] == 64
@@ -47,7 +47,7 @@ def test_names_in_the_space_are_distinct():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_any_values_make_a_strategy(seed):
+def test_random_values_give_valid_strategies(seed):
     space = StrategySpace(ALL)
     hp = space.hyperparameters()
     values = {p.name: p.random_sample(seed + i) for i, p in enumerate(hp.space)}
@@ -60,7 +60,7 @@ def test_values_become_parts_of_a_strategy():
             "two_tower/embedding_dim": 16,
             "two_tower/encoder": "gru",
             "two_tower/training/learning_rate": 0.01,
-            "tuner/epochs": 3,  # a hyperband's own note
+            "tuner/epochs": 3,  # added by Hyperband
         }
     )
     assert record["family"] == "two_tower"
@@ -69,10 +69,10 @@ def test_values_become_parts_of_a_strategy():
     assert "encoder_heads" not in record["model"]
     assert record["training"]["learning_rate"] == 0.01
     assert record["training"]["rows"] == "windows"
-    assert "epochs" not in record["training"]  # the budget is no part of it
+    assert "epochs" not in record["training"]  # the budget is not part of a strategy
 
 
-def test_what_is_fixed_is_not_searched_and_decides_what_else_is():
+def test_fixed_values_are_not_searched_and_activate_their_children():
     fixed = {"two_tower/encoder": "gru", "two_tower/training/learning_rate": 0.123}
     space = StrategySpace(fixed=fixed)
     kinds = {p.name: type(p).__name__ for p in space.hyperparameters().space}
@@ -82,12 +82,12 @@ def test_what_is_fixed_is_not_searched_and_decides_what_else_is():
     assert values["two_tower/encoder"] == "gru"
     assert values["two_tower/encoder_layers"] == 2
     record = space.strategy_record(values)
-    assert record["training"]["learning_rate"] == 0.123  # outside of what is searched
+    assert record["training"]["learning_rate"] == 0.123  # outside the searched range
     assert record["model"]["encoder"] == "gru"
     assert space.strategy_record({}) == record
 
 
-def test_what_a_run_without_the_fixed_values_hands_on_means_the_same():
+def test_values_mean_the_same_without_the_fixed_values():
     space = StrategySpace(fixed={"two_tower/training/batch_size": 100})
     values = space.hyperparameters().values
     assert StrategySpace().strategy_record(values) == space.strategy_record(values)
@@ -99,28 +99,28 @@ def test_what_a_run_without_the_fixed_values_hands_on_means_the_same():
         ({"families": ()}, "is empty"),
         ({"families": ("oracle_bones",)}, "oracle_bones.*two_tower"),
         ({"fixed": {"embedding_dim": 8}}, "embedding_dim.*two_tower/embedding_dim"),
-        ({"fixed": {"family": "ease"}}, "none of `families`"),
+        ({"fixed": {"family": "ease"}}, r"`fixed` has family='ease'; use one of \('two_tower',\)"),
         ({"fixed": {"two_tower/embedding_dim": 0}}, "`fixed`.*`embedding_dim`=0"),
         ({"fixed": {"two_tower/training/user_dropout": 2}}, "`fixed`.*`user_dropout`=2"),
         ({"fixed": {"two_tower/temperature": "hot"}}, "`fixed`.*hot"),
     ],
 )
-def test_a_space_that_makes_no_sense_is_refused_by_name(options, message):
+def test_an_invalid_space_is_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
         StrategySpace(**options)
 
 
-def test_a_value_that_the_space_lacks_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"no \['two_tower/colour'\]"):
+def test_an_unknown_hyperparameter_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"`values` has \['two_tower/colour'\]; use any of "):
         StrategySpace().strategy_record({"two_tower/colour": "red"})
 
 
 def narrow(hp):
-    """Somebody's own space of iALS."""
+    """A user's own space of iALS."""
     return {"model": {"embedding_dim": hp.Choice("size", [4, 8]), "l2": 3.0}}
 
 
-def test_a_function_of_ones_own_declares_a_family():
+def test_a_user_function_declares_a_family():
     space = StrategySpace(("ials", "ease"), {"ials/size": 8}, declare={"ials": narrow})
     assert [name for name in names(space) if name.startswith("ials/")] == ["ials/size"]
     record = space.strategy_record({})
@@ -132,18 +132,18 @@ def test_a_function_of_ones_own_declares_a_family():
 @pytest.mark.parametrize(
     ("declare", "message"),
     [
-        ({"ease": narrow}, r"`declare` names \['ease'\], none of `families`"),
-        ({"ials": lambda hp: None}, r"The space of 'ials' gave None\. Return parts"),
-        ({"ials": lambda hp: {"modell": {}}}, r"The space of 'ials' gave \{'modell'"),
+        ({"ease": narrow}, r"`declare` has \['ease'\]; use any of `families`"),
+        ({"ials": lambda hp: None}, r"The space of 'ials' returned None\. Return parts"),
+        ({"ials": lambda hp: {"modell": {}}}, r"The space of 'ials' returned \{'modell'"),
         ({"ials": lambda hp: {"model": {"size": 4}}}, r"the space of 'ials': .*size"),
     ],
 )
-def test_a_function_that_declares_no_strategy_is_refused(declare, message):
+def test_a_function_that_returns_no_strategy_is_refused(declare, message):
     with pytest.raises(ValueError, match=message):
         StrategySpace(("ials",), declare=declare)
 
 
-def test_a_teacher_is_searched_only_where_one_can_be_learned_from():
+def test_a_teacher_is_searched_only_where_the_model_can_use_one():
     space = StrategySpace()
     taught = {
         "two_tower/loss": "softmax",

@@ -1,4 +1,4 @@
-"""The tuner: oracles by name, budgets, failing trials, and going on after a kill."""
+"""The tuner: oracles by name, budgets, failed trials, and continuing after a kill."""
 
 import json
 import os
@@ -13,14 +13,19 @@ import pytest
 
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.tuning import (
+    ORACLES,
     AllTrialsFailed,
+    SearchOptions,
     StrategySpace,
     StrategyTuner,
+    StudyDescription,
     TrialStopped,
     tuner,
 )
+from tfrec_meta.tuning.oracles import durable
+from tfrec_meta.tuning.studies import identity
 
-# Few enough for a grid to end: 2 * 5 dimensions of ease and ials.
+# A small grid: 2 * 5 dimensions of ease and ials.
 SPACE = StrategySpace(
     ("low_rank_ease", "ials"),
     {
@@ -31,36 +36,36 @@ SPACE = StrategySpace(
         "ials/iterations": 15,
     },
 )
-ORACLES = tuple(tuner.ORACLES)
+ORACLE_NAMES = tuple(ORACLES)
 
 
 def score(record, epochs, folder, report):
-    """Best at 128 dimensions of ials; more epochs are better."""
+    """Has its maximum at 128 dimensions of ials; more epochs are better."""
     base = 0.6 if record["family"] == "ials" else 0.5
-    away = abs(record["model"]["embedding_dim"] - 128)
-    return {Objective.NDCG: base - away / 1000 + epochs / 10_000}
+    distance = abs(record["model"]["embedding_dim"] - 128)
+    return {Objective.NDCG: base - distance / 1000 + epochs / 10_000}
 
 
 class Kill(BaseException):
-    """Stands in for SIGKILL: nothing of ours catches it."""
+    """Replaces SIGKILL: the package does not catch it."""
 
 
 def die(*_):
     raise Kill
 
 
-def made(folder, evaluate=score, **options):
-    options = {"trials": 4, "epochs": 4, "progress": False, **options}
-    return StrategyTuner(evaluate, options.pop("space", SPACE), folder, **options)
+def build(folder, evaluate=score, space=SPACE, study=None, **options):
+    options = SearchOptions(**{"trials": 4, "epochs": 4, "progress": False, **options})
+    return StrategyTuner(evaluate, space, folder, options, study or StudyDescription())
 
 
 def strategies(study):
     return [(trial["strategy"], trial["epochs"]) for trial in study.trials()]
 
 
-@pytest.mark.parametrize("oracle", ORACLES)
+@pytest.mark.parametrize("oracle", ORACLE_NAMES)
 def test_the_first_trial_is_the_default_and_the_best_is_found(tmp_path, oracle):
-    study = made(tmp_path, oracle=oracle, trials=6)
+    study = build(tmp_path, oracle=oracle, trials=6)
     study.search()
     trials = study.trials()
     assert len(trials) == 6
@@ -68,29 +73,29 @@ def test_the_first_trial_is_the_default_and_the_best_is_found(tmp_path, oracle):
     best = max(trials, key=lambda trial: trial[Objective.NDCG])
     assert study.best_strategy_record() == best["strategy"]
     assert study.oracle.get_best_trials(1)[0].score == best[Objective.NDCG]
-    assert isinstance(study.oracle, tuner.ORACLES[oracle])
+    assert isinstance(study.oracle, ORACLES[oracle])
 
 
-def test_an_error_is_searched_for_its_least(tmp_path):
+def test_an_error_is_minimised(tmp_path):
     def error(record, epochs, folder, report):
         if record["family"] == "ials":
-            raise RuntimeError("no such thing")
+            raise RuntimeError("no such model")
         return {"val_rmse": 1.0 + abs(record["model"]["embedding_dim"] - 128) / 1000}
 
-    study = made(tmp_path, error, oracle="random", trials=8, objective="val_rmse")
+    study = build(tmp_path, error, oracle="random", trials=8, study=StudyDescription("val_rmse"))
     study.search()
     trials = study.trials()
     best = min((trial for trial in trials if not trial["error"]), key=lambda t: t["val_rmse"])
     assert study.best_strategy_record() == best["strategy"]
-    assert tuner.best_of(trials, "val_rmse")["val_rmse"] == best["val_rmse"]
+    assert tuner.best_outcome(trials, "val_rmse")["val_rmse"] == best["val_rmse"]
     assert any(trial["error"] for trial in trials)
 
 
-@pytest.mark.parametrize("oracle", ORACLES)
-def test_the_same_seed_tries_the_same(tmp_path, oracle):
+@pytest.mark.parametrize("oracle", ORACLE_NAMES)
+def test_the_same_seed_gives_the_same_trials(tmp_path, oracle):
     found = []
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-        study = made(tmp_path / name, oracle=oracle, seed=seed)
+        study = build(tmp_path / name, oracle=oracle, seed=seed)
         study.search()
         found.append(strategies(study))
     assert found[0] == found[1]
@@ -99,7 +104,7 @@ def test_the_same_seed_tries_the_same(tmp_path, oracle):
 
 
 def test_hyperband_gives_most_trials_few_epochs(tmp_path):
-    study = made(tmp_path, oracle="hyperband", trials=7, epochs=9)
+    study = build(tmp_path, oracle="hyperband", trials=7, epochs=9)
     study.search()
     budgets = [trial["epochs"] for trial in study.trials()]
     assert budgets[0] == 1  # 9 / 3 / 3
@@ -107,17 +112,17 @@ def test_hyperband_gives_most_trials_few_epochs(tmp_path):
     assert len(budgets) == 7
 
 
-def test_a_grid_ends_with_its_space(tmp_path):
+def test_a_grid_search_ends_with_its_space(tmp_path):
     space = StrategySpace(("low_rank_ease",), {"low_rank_ease/l2": 500.0})
-    study = made(tmp_path, oracle="grid", trials=50, space=space)
+    study = build(tmp_path, oracle="grid", trials=50, space=space)
     study.search()
     dims = [trial["strategy"]["model"]["embedding_dim"] for trial in study.trials()]
     assert dims[0] == 64
     assert sorted(dims) == [16, 32, 64, 128, 256]
 
 
-def test_what_a_trial_gives_is_kept(tmp_path):
-    study = made(tmp_path, lambda *_: {Objective.NDCG: 0.25, "curve": [1, 2]}, trials=1)
+def test_the_results_of_a_trial_are_saved(tmp_path):
+    study = build(tmp_path, lambda *_: {Objective.NDCG: 0.25, "curve": [1, 2]}, trials=1)
     study.search()
     (trial,) = study.trials()
     assert trial["curve"] == [1, 2]
@@ -132,54 +137,59 @@ def test_what_a_trial_gives_is_kept(tmp_path):
     assert json.loads(json.dumps(study.trials())) == study.trials()
 
 
-# Failing trials.
+# Failed trials.
 
 
-@pytest.mark.parametrize("oracle", ORACLES)
-def test_a_trial_that_raises_or_gives_nan_counts_as_bad_and_the_search_goes_on(tmp_path, oracle):
+@pytest.mark.parametrize("oracle", ORACLE_NAMES)
+def test_a_trial_that_raises_or_returns_nan_counts_as_bad_and_the_search_goes_on(tmp_path, oracle):
     calls = []
 
     def fails(*given):
         calls.append(given)
-        if len(calls) in (1, 2, 3, 5):  # KerasTuner itself would give up at the third in a row
-            raise RuntimeError("out of paper")
+        if len(calls) in (1, 2, 3, 5):  # KerasTuner itself would end at the third in a row
+            raise RuntimeError("out of memory")
         return {Objective.NDCG: float("nan")} if len(calls) == 4 else score(*given)
 
-    study = made(tmp_path, fails, oracle=oracle, trials=7)
+    study = build(tmp_path, fails, oracle=oracle, trials=7)
     study.search()
     trials = study.trials()
     assert [trial[Objective.NDCG] > 0 for trial in trials] == [False] * 5 + [True] * 2
-    assert trials[0]["error"] == "RuntimeError: out of paper"
+    assert trials[0]["error"] == "RuntimeError: out of memory"
     assert trials[3]["error"] == f"its {Objective.NDCG} is nan"
     assert [trial["status"] for trial in trials] == ["failed"] * 5 + ["completed"] * 2
     assert study.oracle.get_best_trials(1)[0].trial_id in {t["trial_id"] for t in trials[5:]}
     assert study.oracle.get_trial(trials[0]["trial_id"]).message == trials[0]["error"]
 
 
-def test_if_all_trials_fail_it_says_so_with_the_cause(tmp_path):
+def test_a_search_without_a_successful_trial_raises_with_the_cause(tmp_path):
     def fails(*_):
-        raise RuntimeError("out of paper")
+        raise RuntimeError("out of memory")
 
-    with pytest.raises(AllTrialsFailed, match=f"All 2 trials failed.*out of paper.*{tmp_path}"):
-        made(tmp_path, fails, trials=2).search()
-
-
-def test_a_bad_call_names_the_value():
-    with pytest.raises(ValueError, match="`oracle`='delphi'"):
-        made("unused", oracle="delphi")
-    with pytest.raises(ValueError, match="`trials`=0"):
-        made("unused", trials=0)
-    with pytest.raises(ValueError, match="`trial_seconds`=0"):
-        made("unused", trial_seconds=0)
-    with pytest.raises(ValueError, match="`lease_seconds`=-1"):
-        made("unused", lease_seconds=-1)
+    with pytest.raises(AllTrialsFailed, match=f"All 2 trials failed.*out of memory.*{tmp_path}"):
+        build(tmp_path, fails, trials=2).search()
 
 
-# Trials that take too long, or lead nowhere.
+def test_invalid_options_are_refused_by_name():
+    for name, value in (
+        ("oracle", "delphi"),
+        ("trials", 0),
+        ("epochs", 0),
+        ("trial_seconds", 0),
+        ("lease_seconds", -1),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}`={value!r}; use "):
+            SearchOptions(**{name: value})
+    with pytest.raises(ValueError, match="val_map"):
+        StudyDescription("val_map")
+    with pytest.raises(ValueError, match="every second Tuesday"):
+        StudyDescription(protocol="every second Tuesday")
+
+
+# Slow and hopeless trials.
 
 
 def reporting(values, seconds=0.0):
-    """Reports these, one an epoch of that length, and comes to the last."""
+    """Reports the values, one per epoch of this length, and returns the last."""
 
     def evaluate(record, epochs, folder, report):
         for epoch, value in enumerate(values, 1):
@@ -195,11 +205,11 @@ def by_turns(*evaluators):
     return lambda *given: next(turns)(*given)
 
 
-@pytest.mark.parametrize("oracle", ORACLES)
-def test_a_trial_that_takes_too_long_ends_after_its_epoch_and_counts_as_the_worst(tmp_path, oracle):
+@pytest.mark.parametrize("oracle", ORACLE_NAMES)
+def test_a_slow_trial_ends_after_its_epoch_and_counts_as_the_worst(tmp_path, oracle):
     slow = reporting([0.7, 0.8, 0.9], seconds=0.2)
     evaluate = by_turns(slow, reporting([0.1, 0.2]), slow)
-    study = made(tmp_path, evaluate, oracle=oracle, trials=3, trial_seconds=0.3)
+    study = build(tmp_path, evaluate, oracle=oracle, trials=3, trial_seconds=0.3)
     study.search()
     late, good, _ = study.trials()
     assert [trial["status"] for trial in study.trials()] == ["timed_out", "completed", "timed_out"]
@@ -211,71 +221,71 @@ def test_a_trial_that_takes_too_long_ends_after_its_epoch_and_counts_as_the_wors
     assert study.best_strategy_record() == good["strategy"]
 
 
-def test_a_trial_that_reports_nothing_is_judged_by_its_time_at_its_end(tmp_path):
+def test_a_trial_without_reports_is_checked_at_its_end(tmp_path):
     def silent(*_):
         time.sleep(0.2)
         return {Objective.NDCG: 0.9}
 
-    study = made(tmp_path, by_turns(silent, score), trials=2, trial_seconds=0.1)
+    study = build(tmp_path, by_turns(silent, score), trials=2, trial_seconds=0.1)
     study.search()
     assert [trial["status"] for trial in study.trials()] == ["timed_out", "completed"]
 
 
-def test_without_a_limit_no_trial_is_late(tmp_path):
-    study = made(tmp_path, reporting([0.1], seconds=0.1), trials=1)
+def test_without_a_limit_no_trial_times_out(tmp_path):
+    study = build(tmp_path, reporting([0.1], seconds=0.1), trials=1)
     study.search()
     assert study.trials()[0]["status"] == "completed"
 
 
-def stops(study, rule):
-    """Gives the study's oracle that rule; what it was asked."""
-    asked = []
+def stop_by(study, rule):
+    """Sets the rule by which the oracle stops trials; returns the calls."""
+    calls = []
 
     def should_stop(trial_id, curve):
-        asked.append((trial_id, curve))
+        calls.append((trial_id, curve))
         return rule(curve)
 
     study.oracle.should_stop = should_stop
-    return asked
+    return calls
 
 
 @pytest.mark.parametrize(
     ("objective", "values", "best"),
     [("val_ndcg@10", [0.3, 0.1, 0.2, 0.9], 0.3), ("val_rmse", [1.5, 1.25, 1.75, 0.1], 1.25)],
 )
-def test_a_trial_that_its_oracle_stops_counts_by_its_best_so_far(tmp_path, objective, values, best):
+def test_a_stopped_trial_has_its_best_value_so_far(tmp_path, objective, values, best):
     def evaluate(record, epochs, folder, report):
         for epoch, value in enumerate(values, 1):
             report(epoch, value)
         return {objective: values[-1]}
 
-    study = made(tmp_path, evaluate, trials=1, objective=objective)
-    asked = stops(study, lambda curve: len(curve) == 3)
+    study = build(tmp_path, evaluate, trials=1, study=StudyDescription(objective))
+    calls = stop_by(study, lambda curve: len(curve) == 3)
     study.search()
     (trial,) = study.trials()
     assert trial["status"] == "stopped"
     assert trial["error"] is None
     assert trial[objective] == best
     assert trial["reports"] == values[:3]
-    assert asked == [(trial["trial_id"], tuple(values[:n])) for n in (1, 2, 3)]
+    assert calls == [(trial["trial_id"], tuple(values[:n])) for n in (1, 2, 3)]
     assert study.oracle.get_best_trials(1)[0].score == best
     assert study.best_strategy_record() == trial["strategy"]
 
 
-def test_a_trial_that_gives_up_before_it_has_a_value_failed(tmp_path):
+def test_a_trial_stopped_before_any_value_failed(tmp_path):
     def give_up(*_):
         raise TrialStopped("no use")
 
-    study = made(tmp_path, by_turns(give_up, score), trials=2)
+    study = build(tmp_path, by_turns(give_up, score), trials=2)
     study.search()
     assert [trial["status"] for trial in study.trials()] == ["failed", "completed"]
-    assert study.trials()[0]["error"] == "no use, without a value"
+    assert study.trials()[0]["error"] == "no use, before any value was reported"
 
 
-def test_late_and_stopped_trials_are_neither_lost_nor_repeated(tmp_path):
+def test_timed_out_and_stopped_trials_are_neither_lost_nor_repeated(tmp_path):
     slow = reporting([0.5, 0.6], seconds=0.2)
-    study = made(tmp_path, by_turns(slow, reporting([0.1, 0.1]), die), trial_seconds=0.3)
-    stops(study, lambda curve: curve == (0.1, 0.1))
+    study = build(tmp_path, by_turns(slow, reporting([0.1, 0.1]), die), trial_seconds=0.3)
+    stop_by(study, lambda curve: curve == (0.1, 0.1))
     with pytest.raises(Kill):
         study.search()
     before = study.trials()
@@ -286,34 +296,34 @@ def test_late_and_stopped_trials_are_neither_lost_nor_repeated(tmp_path):
         calls.append(given)
         return score(*given)
 
-    again = made(tmp_path, counting)  # a limit may change: what has ended stays
+    again = build(tmp_path, counting)  # a changed limit does not change ended trials
     again.search()
     assert len(calls) == 2
     assert again.trials()[:2] == before
     assert [trial["status"] for trial in again.trials()[2:]] == ["completed"] * 2
 
 
-def test_if_all_trials_are_late_it_says_so(tmp_path):
+def test_a_search_whose_trials_all_time_out_raises(tmp_path):
     with pytest.raises(AllTrialsFailed, match=r"All 2 trials failed.*`trial_seconds`=0\.1"):
-        made(tmp_path, reporting([1.0], seconds=0.2), trials=2, trial_seconds=0.1).search()
+        build(tmp_path, reporting([1.0], seconds=0.2), trials=2, trial_seconds=0.1).search()
 
 
-def test_lines_tell_how_a_trial_ended(tmp_path, capsys):
+def test_lines_show_how_a_trial_ended(tmp_path, capsys):
     slow = reporting([0.5], seconds=0.2)
     evaluate = by_turns(slow, reporting([0.1]))
-    study = made(tmp_path, evaluate, trials=2, trial_seconds=0.1, progress=True)
-    stops(study, lambda curve: True)
+    study = build(tmp_path, evaluate, trials=2, trial_seconds=0.1, progress=True)
+    stop_by(study, lambda curve: True)
     study.search()
     first, second, *_ = capsys.readouterr().err.strip().splitlines()
-    assert "(timed out: It took 0.2 s" in first
+    assert "(timed out: The trial took 0.2 s" in first
     assert second.endswith("s (stopped early)")
 
 
-# What TFX and people see.
+# Output for TFX and for users.
 
 
-def test_what_tfx_asks_of_a_tuner(tmp_path, capsys):
-    study = made(tmp_path)
+def test_methods_that_tfx_calls_work(tmp_path, capsys):
+    study = build(tmp_path)
     study.search_space_summary()
     study.search()
     study.results_summary()
@@ -323,8 +333,8 @@ def test_what_tfx_asks_of_a_tuner(tmp_path, capsys):
     assert len(study.oracle.get_best_trials(study.oracle.max_trials)) == 4
 
 
-def test_lines_tell_of_progress_where_there_is_no_terminal(tmp_path, capsys):
-    made(tmp_path, progress=True, trials=2).search()
+def test_progress_is_one_line_per_trial_without_a_terminal(tmp_path, capsys):
+    build(tmp_path, progress=True, trials=2).search()
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.strip().splitlines()
@@ -332,14 +342,14 @@ def test_lines_tell_of_progress_where_there_is_no_terminal(tmp_path, capsys):
     assert lines[0].startswith(f"trial 1/2: {Objective.NDCG} 0.4364, best 0.4364, 0.0 s")
 
 
-# Going on.
+# Continuing.
 
 
-TRIALS = 3  # of each search that is killed
+TRIALS = 3  # of each killed search
 
 
 def killed_at_write(folder, number, monkeypatch, evaluate, oracle):
-    """Runs until just before the file of that number is written; whether it came to that."""
+    """Runs a search until just before this write; returns whether it got there."""
     write, count = tuner.write_whole, 0
 
     def counting(path, text):
@@ -350,17 +360,20 @@ def killed_at_write(folder, number, monkeypatch, evaluate, oracle):
         write(path, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tuner, "write_whole", counting)
+        for module in (tuner, durable, identity):
+            patch.setattr(module, "write_whole", counting)
         try:
-            made(folder, evaluate, oracle=oracle, trials=TRIALS).search()
+            build(folder, evaluate, oracle=oracle, trials=TRIALS).search()
         except Kill:
             return True
     return False
 
 
-@pytest.mark.parametrize("oracle", ORACLES)
-def test_killed_at_any_write_it_goes_on_without_losing_or_repeating(tmp_path, oracle, monkeypatch):
-    whole = made(tmp_path / "whole", oracle=oracle, trials=TRIALS)
+@pytest.mark.parametrize("oracle", ORACLE_NAMES)
+def test_a_search_killed_at_any_write_continues_without_loss_or_repetition(
+    tmp_path, oracle, monkeypatch
+):
+    whole = build(tmp_path / "whole", oracle=oracle, trials=TRIALS)
     whole.search()
     number = 0
     while True:
@@ -373,48 +386,52 @@ def test_killed_at_any_write_it_goes_on_without_losing_or_repeating(tmp_path, or
 
         if not killed_at_write(folder, number, monkeypatch, evaluate, oracle):
             break
-        study = made(folder, evaluate, oracle=oracle, trials=TRIALS)
+        study = build(folder, evaluate, oracle=oracle, trials=TRIALS)
         known = len(list(folder.glob("trial_*/outcome.json")))
         before = len(calls)
         study.search()
         assert strategies(study) == strategies(whole), number
         assert len(calls) == before + TRIALS - known, number
         assert sorted(study.oracle.end_order) == sorted(whole.oracle.end_order)
-    assert number > 20  # writes of a search, each of which was the last once
+    assert number > 20  # each write of a search was the last one once
 
 
-def test_a_search_that_has_ended_is_only_read(tmp_path):
-    made(tmp_path).search()
-    again = made(tmp_path, evaluate=None)
+def test_an_ended_search_is_only_read(tmp_path):
+    build(tmp_path).search()
+    again = build(tmp_path, evaluate=None)
     again.search()
     assert len(again.trials()) == 4
 
 
-def test_a_search_is_extended_by_more_trials(tmp_path):
-    made(tmp_path, trials=2).search()
-    study = made(tmp_path, trials=5)
+def test_more_trials_extend_a_search(tmp_path):
+    build(tmp_path, trials=2).search()
+    study = build(tmp_path, trials=5)
     study.search()
     assert len(study.trials()) == 5
-    longer = made(tmp_path / "longer", trials=5)
+    longer = build(tmp_path / "longer", trials=5)
     longer.search()
     assert strategies(study) == strategies(longer)
 
 
-def test_a_study_of_something_else_is_refused_with_what_differs(tmp_path):
-    made(tmp_path, about={"data": "this"}).search()
+def test_another_study_in_the_folder_is_refused_with_the_differences(tmp_path):
+    this = StudyDescription(identity={"data": "this"})
+    build(tmp_path, study=this).search()
     for options, message in (
         ({"oracle": "random"}, r"another oracle \('meta_bayesian', now 'random'\)\."),
-        ({"about": {"data": "that"}}, r"another data\."),
-        ({"objective": "val_auc"}, r"another objective \('val_ndcg@10', now 'val_auc'\)\."),
+        ({"study": StudyDescription(identity={"data": "that"})}, r"another data\."),
+        (
+            {"study": StudyDescription("val_auc", identity={"data": "this"})},
+            r"another objective \('val_ndcg@10', now 'val_auc'\)\.",
+        ),
         ({"space": StrategySpace()}, r"another space \(added: two_tower/.*; removed: .*ials/"),
         ({"epochs": 5, "seed": 7}, r"another epochs \(4, now 5\), another seed \(42, now 7\)\."),
     ):
         with pytest.raises(ValueError, match=message):
-            made(tmp_path, **{"about": {"data": "this"}, **options})
+            build(tmp_path, **{"study": this, **options})
 
 
-def test_a_search_killed_by_the_system_goes_on(tmp_path):
-    """SIGKILL in a process of its own: nothing gets the chance to tidy up."""
+def test_a_search_continues_after_sigkill(tmp_path):
+    """SIGKILL in another process, which cannot clean up."""
     script = f"""
         import importlib.util, os, signal
         spec = importlib.util.spec_from_file_location("test_tuner", {__file__!r})
@@ -428,7 +445,7 @@ def test_a_search_killed_by_the_system_goes_on(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return t.score(*given)
 
-        t.made({str(tmp_path / "study")!r}, kill).search()
+        t.build({str(tmp_path / "study")!r}, kill).search()
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
@@ -445,10 +462,10 @@ def test_a_search_killed_by_the_system_goes_on(tmp_path):
         calls.append(given)
         return score(*given)
 
-    study = made(tmp_path / "study", counting)
+    study = build(tmp_path / "study", counting)
     assert len(study.trials()) == 2
     study.search()
-    whole = made(tmp_path / "whole")
+    whole = build(tmp_path / "whole")
     whole.search()
     assert len(calls) == 2
     assert strategies(study) == strategies(whole)
@@ -456,17 +473,20 @@ def test_a_search_killed_by_the_system_goes_on(tmp_path):
 
 def test_a_failed_trial_is_never_the_best():
     failed = {"val_rmse": 1e3, "error": "ValueError: no"}
-    assert tuner.best_of([failed, {"val_rmse": 5e4, "error": None}], "val_rmse")["val_rmse"] == 5e4
-    assert tuner.best_of([failed], "val_rmse") is failed
+    assert (
+        tuner.best_outcome([failed, {"val_rmse": 5e4, "error": None}], "val_rmse")["val_rmse"]
+        == 5e4
+    )
+    assert tuner.best_outcome([failed], "val_rmse") is failed
 
 
-# With the surrogate: after the default and four more trials.
+# The surrogate suggests after the default and four more trials.
 
 WIDE = StrategySpace(("ials",), {"ials/iterations": 15})
 
 
 def smooth(record, epochs, folder, report):
-    """Best at 64 dimensions and a small penalty."""
+    """Has its maximum at 64 dimensions and a small penalty."""
     model = record["model"]
     value = 0.5 - abs(model["embedding_dim"] - 64) / 1000 - abs(model["l2"] - 5.0) / 500
     value -= abs(model["unseen_weight"] - 0.2) / 10
@@ -479,9 +499,9 @@ def smooth(record, epochs, folder, report):
     ("oracle", "epochs", "killed"),
     [("meta_bayesian", 4, [(6, 13), (12,)]), ("meta_hyperband", 9, [(6, 13)])],
 )
-def test_what_a_surrogate_suggests_does_not_depend_on_kills(tmp_path, oracle, epochs, killed):
+def test_suggestions_of_a_surrogate_do_not_depend_on_kills(tmp_path, oracle, epochs, killed):
     options = {"oracle": oracle, "space": WIDE, "trials": 15, "epochs": epochs}
-    whole = made(tmp_path / "whole", smooth, **options)
+    whole = build(tmp_path / "whole", smooth, **options)
     whole.search()
     assert len(whole.trials()) == 15
     for kills in killed:
@@ -495,16 +515,16 @@ def test_what_a_surrogate_suggests_does_not_depend_on_kills(tmp_path, oracle, ep
 
         for _ in kills:
             with pytest.raises(Kill):
-                made(folder, dying, **options).search()
-        study = made(folder, dying, **options)
+                build(folder, dying, **options).search()
+        study = build(folder, dying, **options)
         study.search()
         assert strategies(study) == strategies(whole)
-        told = [(t["suggested_by"], t["expected"]) for t in study.trials()]
-        assert told == [(t["suggested_by"], t["expected"]) for t in whole.trials()]
+        sources = [(t["suggested_by"], t["expected"]) for t in study.trials()]
+        assert sources == [(t["suggested_by"], t["expected"]) for t in whole.trials()]
 
 
-def test_a_trial_tells_who_suggested_it_and_what_was_expected(tmp_path):
-    study = made(tmp_path, smooth, space=WIDE, trials=7)
+def test_a_trial_records_its_source_and_prediction(tmp_path):
+    study = build(tmp_path, smooth, space=WIDE, trials=7)
     study.search()
     by = [trial["suggested_by"] for trial in study.trials()]
     assert by == ["default", *["random"] * 4, "surrogate", "surrogate"]
@@ -514,8 +534,8 @@ def test_a_trial_tells_who_suggested_it_and_what_was_expected(tmp_path):
     assert study.trials()[1]["expected"] is None
     mean, deviation = study.surrogate([trial["values"] for trial in study.trials()])
     assert len(mean) == len(deviation) == 7
-    stock = made(tmp_path / "stock", oracle="random", trials=2)
+    stock = build(tmp_path / "stock", oracle="random", trials=2)
     stock.search()
     assert [trial["suggested_by"] for trial in stock.trials()] == ["default", None]
     assert stock.surrogate is None
-    assert stock.prior() == []
+    assert stock.prior_suggestions() == []

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tfrec_meta.tuning.studies.store import StudyRecord, StudyStore
+    from tfrec_meta.tuning.studies.records import StudyRecord
+    from tfrec_meta.tuning.studies.store import StudyStore
 
 Answer = Mapping[str, Any]
 
@@ -164,7 +165,7 @@ def _prune(options: argparse.Namespace) -> Answer:
     studies = _chosen(store, options.studies)
     if options.older_than is not None:
         until = datetime.now(UTC) - options.older_than
-        studies = [study for study in studies if study.touched() < until]
+        studies = [study for study in studies if study.last_updated() < until]
     if keep is not None:
         studies = [study for study in studies if _surplus(study, keep)]
     trials = sum(len(study.trials if keep is None else _surplus(study, keep)) for study in studies)
@@ -232,8 +233,9 @@ def _agreed(what: str) -> bool:
 
 def _read(path: Path, options: argparse.Namespace) -> Iterable[tuple[dict[str, Any], list[Any]]]:
     """Headers and trials of whatever is there."""
-    from tfrec_meta.tuning.studies.imported import read_keras_tuner, read_tfx
+    from tfrec_meta.tuning.studies.keras_tuner_import import read_keras_tuner
     from tfrec_meta.tuning.studies.store import StudyStore
+    from tfrec_meta.tuning.studies.tfx_import import read_tfx
 
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
@@ -249,11 +251,12 @@ def _read(path: Path, options: argparse.Namespace) -> Iterable[tuple[dict[str, A
 
 
 def _read_export(path: Path) -> list[tuple[dict[str, Any], list[Any]]]:
-    from tfrec_meta.tuning.studies.store import fault_of
+    from tfrec_meta.tuning.studies.migration import migrated
+    from tfrec_meta.tuning.studies.records import record_problem
 
     try:
         studies = json.loads(path.read_text(encoding="utf-8"))["studies"]
-        found = [({**study}, list(study["trials"])) for study in studies]
+        found = [(migrated(study), list(study["trials"])) for study in studies]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no JSON that `tfrec-meta studies export` wrote; Parquet and CSV are for "
@@ -262,7 +265,9 @@ def _read_export(path: Path) -> list[tuple[dict[str, Any], list[Any]]]:
     for header, trials in found:
         del header["trials"]
         for record in (header, *trials):
-            fault = fault_of(record) if isinstance(record, dict) else f"{record!r} is no object"
+            fault = (
+                record_problem(record) if isinstance(record, dict) else f"{record!r} is no object"
+            )
             if fault is None and record["study_id"] != header["study_id"]:
                 fault = f"`study_id`={record['study_id']!r} in study {header['study_id']!r}"
             if fault is not None:

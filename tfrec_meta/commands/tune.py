@@ -58,7 +58,7 @@ def tune(options: argparse.Namespace) -> Answer:
         store=options.store,
         remember=not options.no_memory,
         description=options.description,
-        nearness=names(options.nearness),
+        similarity=names(options.similarity),
         seed=run.settings["seed"] if options.seed is None else options.seed,
         trial_seconds=options.trial_seconds,
     )
@@ -204,9 +204,9 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--description", default="", metavar="TEXT", help="of the data, for the store"
     )
     group.add_argument(
-        "--nearness",
+        "--similarity",
         metavar="NAMES",
-        help="profile, texts or both, with commas: by which earlier studies are believed the more "
-        "(default: all alike)",
+        help="profile, texts or both, separated by commas: weight prior studies by the similarity "
+        "of their data (default: equal weights)",
     )
     add_data_options(one, sources=False)

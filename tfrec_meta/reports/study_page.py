@@ -1,8 +1,7 @@
-"""The HTML page of one study: what was tried, what it came to, and what made the difference."""
+"""The HTML page of one study: its trials, their results, and what made the difference."""
 
 from __future__ import annotations
 
-import datetime
 import math
 import pprint
 from collections.abc import Mapping, Sequence
@@ -11,20 +10,20 @@ from typing import Any
 
 from tfrec_meta.reports import formats, page
 from tfrec_meta.reports import study_charts as charts
-from tfrec_meta.reports.study_charts import cut, number
+from tfrec_meta.reports.study_axes import cut, number
 from tfrec_meta.tuning.studies.trial_records import (
     Parameter,
     active_values,
     best_trial,
+    changed_values,
     default_values,
-    differing,
-    objective_of,
+    objective_value,
     parameters,
-    same,
+    same_value,
 )
 from tfrec_meta.tuning.surrogates.importance import Surrogate, importance, partial_dependence
 
-_STATUSES = {
+_STATUS_LABELS = {
     "completed": "completed",
     "stopped": "stopped early",
     "failed": "failed",
@@ -43,22 +42,21 @@ def write_study_report(
     surrogate: Surrogate | None = None,
     prior: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Writes the page of a study: one file, without scripts, and nothing from the network.
+    """Writes the page of a study: one file without scripts and without external resources.
 
     Args:
-        path: the .html file; its folder is made if need be, and the file appears whole or not
-            at all.
+        path: the .html file, written atomically; its folder is created if it does not exist.
         header: the study's record.
         trials: records of its trials, in the order in which they ended.
         surrogate: of the objective, for the importance of hyperparameters; see `Surrogate`.
-        prior: what earlier studies suggested, the most promising first: dicts with "values" and
-            "expected", the objective that was expected of them, or None.
+        prior: suggestions of prior studies, best first: dicts with "values" and "expected", the
+            predicted objective, or None.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the surrogate doesn't give two finite numbers a point.
+        ValueError: if the surrogate does not return two finite numbers for each point.
     """
     return page.write(path, render(header, trials, surrogate, prior))
 
@@ -69,7 +67,7 @@ def render(
     surrogate: Surrogate | None = None,
     prior: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The page that `write_study_report` writes, as a string."""
+    """Returns the page that `write_study_report` writes, as a string."""
     space, direction = header["space"], header["direction"]
     known = parameters(space)
     values = [_plain_values(active_values(space, trial["values"])) for trial in trials]
@@ -81,14 +79,13 @@ def render(
     text = page.render(
         "study.html",
         title=f"Study of {_data_name(header)}",
-        written=f"Written {datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC",
         objective=header["objective"],
-        words=_summary(header, trials, best, default),
+        summary=_summary(header, trials, best, default),
         tiles=_tiles(header, trials, best, default),
         facts=_facts(header),
         levels=charts.LEVELS,
         histories=_histories(trials, direction, default, unit),
-        parallel=charts.parallel(trials, values, shown, header["objective"], direction),
+        parallel=charts.parallel_coordinates(trials, values, shown, header["objective"], direction),
         constant=[
             (known[name].short, name, formats.value(value)) for name, value in constant.items()
         ],
@@ -96,13 +93,13 @@ def render(
         **_surrogate_part(surrogate, space, known, best_values),
         curves=charts.curves(trials, direction, unit),
         prior=_prior_rows(header, known, trials, best, prior),
-        prior_words=_prior_words(space, trials, best, prior),
-        predicted=charts.predicted_and_found(trials, direction),
+        prior_summary=_prior_summary(space, trials, best, prior),
+        predicted=charts.predicted_and_observed(trials, direction),
         unit=unit,
         rows=_rows(header, known, trials, best),
         best=None if best is None else _best(header, known, best, best_values),
     )
-    # A lone surrogate, which JSON can hold, would not be written as UTF-8.
+    # Lone surrogates, which JSON can hold, cannot be written as UTF-8.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -115,14 +112,14 @@ def _cost(trials: Sequence[Mapping[str, Any]], key: str) -> float:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Formats seconds with a fitting unit."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Strings, finite numbers and booleans as they are; whatever else a record holds as text."""
+    """Keeps strings, finite numbers and booleans, and converts all other values to text."""
     return {
         name: value
         if isinstance(value, (str, bool))
@@ -136,30 +133,32 @@ def _default_trial(
     space: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
     named = [trial for trial in trials if trial.get("suggested_by") == "default"]
-    alike = [trial for trial in trials if _alike(space, trial["values"], default_values(space))]
-    return next(iter(named + alike), None)
+    equal = [
+        trial for trial in trials if _same_point(space, trial["values"], default_values(space))
+    ]
+    return next(iter(named + equal), None)
 
 
-def _alike(
+def _same_point(
     space: Sequence[Mapping[str, Any]], one: Mapping[str, Any], other: Mapping[str, Any]
 ) -> bool:
-    """Whether two sets of values mean the same."""
+    """Returns whether two sets of values are the same point of the space."""
     one, other = active_values(space, one), active_values(space, other)
-    return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    return one.keys() == other.keys() and all(same_value(one[name], other[name]) for name in one)
 
 
 def _varied(
     known: Mapping[str, Parameter], values: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Parameter], dict[str, Any]]:
-    """The hyperparameters of which trials had several values, and those that all had alike."""
-    shown, constant = [], {}
+    """Returns the hyperparameters with several values, and the constant ones with their value."""
+    varied, constant = [], {}
     for name, parameter in known.items():
-        taken = [value[name] for value in values if name in value]
-        if any(not same(value, taken[0]) for value in taken):
-            shown.append(parameter)
-        elif taken:
-            constant[name] = taken[0]
-    return shown, constant
+        found = [value[name] for value in values if name in value]
+        if any(not same_value(value, found[0]) for value in found):
+            varied.append(parameter)
+        elif found:
+            constant[name] = found[0]
+    return varied, constant
 
 
 def _summary(
@@ -172,19 +171,19 @@ def _summary(
     if not trials:
         return "No trial has ended."
     if best is None:
-        return f"No trial came to a value of {objective}."
-    least = "lowest" if header["direction"] == "min" else "highest"
-    value = objective_of(best)
+        return f"No trial has a value of {objective}."
+    extreme = "lowest" if header["direction"] == "min" else "highest"
+    value = objective_value(best)
     assert value is not None
-    words = f"The {least} {objective} is {number(value)}, of trial {best['trial_id']}"
-    base = objective_of(default) if default is not None else None
+    text = f"The {extreme} {objective} is {number(value)}, of trial {best['trial_id']}"
+    base = objective_value(default) if default is not None else None
     if default is best:
-        words += ", which is the default"
+        text += ", which is the default"
     elif base is not None:
-        words += f"; the default came to {number(base)}"
+        text += f"; the default has {number(base)}"
         if base:
-            words += f" ({(value - base) / abs(base):+.1%})".replace("%", " %")
-    return words + "."
+            text += f" ({(value - base) / abs(base):+.1%})".replace("%", " %")
+    return text + "."
 
 
 def _tiles(
@@ -193,16 +192,14 @@ def _tiles(
     best: Mapping[str, Any] | None,
     default: Mapping[str, Any] | None,
 ) -> list[tuple[str, str]]:
-    """(value, name) of the facts at the top."""
-    count = dict.fromkeys(_STATUSES, 0)
+    """Returns (name, value) of the figures at the top."""
+    count = dict.fromkeys(_STATUS_LABELS, 0)
     for trial in trials:
         count[trial.get("status", "failed")] = count.get(trial.get("status", "failed"), 0) + 1
-    tiles = [(number(objective_of(best) if best else None), f"best {header['objective']}")]
-    tiles += [
-        (f"{number_of:,}", _STATUSES.get(status, status)) for status, number_of in count.items()
-    ]
-    tiles.append((f"{_cost(trials, 'budget'):,.0f}", str(header.get("budget_unit") or "budget")))
-    tiles.append((_duration(_cost(trials, "seconds")), "in trials"))
+    tiles = [(f"best {header['objective']}", number(objective_value(best) if best else None))]
+    tiles += [(_STATUS_LABELS.get(status, status), f"{total:,}") for status, total in count.items()]
+    tiles.append((str(header.get("budget_unit") or "budget"), f"{_cost(trials, 'budget'):,.0f}"))
+    tiles.append(("in trials", _duration(_cost(trials, "seconds"))))
     return tiles
 
 
@@ -212,10 +209,10 @@ def _facts(header: Mapping[str, Any]) -> list[tuple[str, str]]:
         "data": ", ".join(str(p) for p in (data.get("name"), data.get("description")) if p),
         "oracle": header.get("oracle"),
         "validation": header.get("protocol"),
-        "a full trial": f"{header.get('budget')} {header.get('budget_unit') or ''}",
+        "full trial": f"{header.get('budget')} {header.get('budget_unit') or ''}",
         "seed": header.get("seed"),
-        "begun": header.get("created"),
-        "made by": header.get("source"),
+        "created": header.get("created"),
+        "source": header.get("source"),
         "study": header.get("study_id"),
         "data fingerprint": data.get("fingerprint"),
     }
@@ -228,8 +225,8 @@ def _histories(
     default: Mapping[str, Any] | None,
     unit: str,
 ) -> list[dict[str, Any]]:
-    """The history by budget, and by time, as far as they are known."""
-    base = objective_of(default) if default is not None else None
+    """Returns the charts of the history, by budget and by time, if these are recorded."""
+    base = objective_value(default) if default is not None else None
     found = []
     if _cost(trials, "budget"):
         found.append(
@@ -237,15 +234,8 @@ def _histories(
         )
     seconds = _cost(trials, "seconds")
     if seconds or not found:
-        part, name = next(
-            (part, name)
-            for part, name, least in (
-                (3600, "hours", 7200),
-                (60, "minutes", 180),
-                (1, "seconds", 0),
-            )
-            if seconds >= least
-        )
+        units = ((3600, "hours", 7200), (60, "minutes", 180), (1, "seconds", 0))
+        part, name = next((part, name) for part, name, least in units if seconds >= least)
         found.append(
             charts.history(
                 trials, direction, base, lambda t: float(t.get("seconds") or 0) / part, name
@@ -261,22 +251,24 @@ def _surrogate_part(
     best: Mapping[str, Any],
 ) -> dict[str, Any]:
     if surrogate is None:
-        return {"bars": [], "together": "", "dependences": []}
+        return {"bars": [], "interactions": "", "dependences": []}
     shares = importance(surrogate, space)
-    told = {name: share for name, share in list(shares.items())[:_MOST_BARS] if share >= 5e-4}
+    shown = {name: share for name, share in list(shares.items())[:_MOST_BARS] if share >= 5e-4}
     found = {
-        name: partial_dependence(surrogate, space, name) for name in list(told)[:_MOST_DEPENDENCES]
+        name: partial_dependence(surrogate, space, name) for name in list(shown)[:_MOST_DEPENDENCES]
     }
     alone = min(sum(shares.values()), 1.0)
     return {
-        "bars": charts.bars(told, known),
-        "together": f"{1 - alone:.0%}".replace("%", " %"),
+        "bars": charts.bars(shown, known),
+        "interactions": f"{1 - alone:.0%}".replace("%", " %"),
         "dependences": charts.dependences(found, known, best),
     }
 
 
-def _told(known: Mapping[str, Parameter], values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(short name, name, value) of hyperparameters."""
+def _labelled(
+    known: Mapping[str, Parameter], values: Mapping[str, Any]
+) -> list[tuple[str, str, str]]:
+    """Returns (short name, name, value) of hyperparameters."""
     return [
         (known[name].short, name, formats.value(value))
         for name, value in _plain_values(values).items()
@@ -292,16 +284,16 @@ def _prior_rows(
 ) -> list[dict[str, Any]]:
     space = header["space"]
     rows = []
-    for place, suggestion in enumerate(prior[:_MOST_PRIOR]):
+    for rank, suggestion in enumerate(prior[:_MOST_PRIOR], start=1):
         tried = _trial_with(space, trials, suggestion["values"])
         rows.append(
             {
-                "rank": str(place + 1),
+                "rank": str(rank),
                 "expected": number(suggestion.get("expected")),
                 "trial": "not tried" if tried is None else str(tried["trial_id"]),
-                "value": "" if tried is None else number(objective_of(tried)),
+                "value": "" if tried is None else number(objective_value(tried)),
                 "won": tried is not None and tried is best,
-                "differs": _told(known, differing(space, suggestion["values"])),
+                "differs": _labelled(known, changed_values(space, suggestion["values"])),
             }
         )
     if prior and best is not None and not any(row["won"] for row in rows):
@@ -311,31 +303,31 @@ def _prior_rows(
                 "rank": "–",
                 "expected": number(expected),
                 "trial": str(best["trial_id"]),
-                "value": number(objective_of(best)),
+                "value": number(objective_value(best)),
                 "won": True,
-                "differs": _told(known, differing(space, best["values"])),
+                "differs": _labelled(known, changed_values(space, best["values"])),
             }
         )
     return rows
 
 
-def _prior_words(
+def _prior_summary(
     space: Sequence[Mapping[str, Any]],
     trials: Sequence[Mapping[str, Any]],
     best: Mapping[str, Any] | None,
     prior: Sequence[Mapping[str, Any]],
 ) -> str:
     if not prior:
-        return "No earlier study suggested anything to this one."
+        return "There are no suggestions of prior studies."
     tried = [_trial_with(space, trials, suggestion["values"]) for suggestion in prior]
     count = sum(trial is not None for trial in tried)
-    words = f"Earlier studies suggested {len(prior)}, of which {count} were tried. "
+    text = f"Prior studies suggested {len(prior)} points; {count} of them were tried. "
     if best is None:
-        return words + "No trial came to a value."
-    won = next((place for place, trial in enumerate(tried) if trial is best), None)
-    if won is None:
-        return words + f"The best trial, {best['trial_id']}, was none of them."
-    return words + f"The best trial, {best['trial_id']}, was number {won + 1} of them."
+        return text + "No trial has a value."
+    rank = next((rank for rank, trial in enumerate(tried, start=1) if trial is best), None)
+    if rank is None:
+        return text + f"The best trial, {best['trial_id']}, is not among them."
+    return text + f"The best trial, {best['trial_id']}, is number {rank} of them."
 
 
 def _trial_with(
@@ -343,7 +335,7 @@ def _trial_with(
     trials: Sequence[Mapping[str, Any]],
     values: Mapping[str, Any],
 ) -> Mapping[str, Any] | None:
-    return next((trial for trial in trials if _alike(space, trial["values"], values)), None)
+    return next((trial for trial in trials if _same_point(space, trial["values"], values)), None)
 
 
 def _rows(
@@ -355,27 +347,27 @@ def _rows(
     space = header["space"]
     sign = 1 if header["direction"] == "min" else -1
     scored = sorted(
-        (sign * value, place)
-        for place, trial in enumerate(trials)
-        if (value := objective_of(trial)) is not None
+        (sign * value, row)
+        for row, trial in enumerate(trials)
+        if (value := objective_value(trial)) is not None
     )
-    rank = {place: str(index + 1) for index, (_, place) in enumerate(scored)}
+    ranks = {row: str(rank) for rank, (_, row) in enumerate(scored, start=1)}
     return [
         {
             "id": str(trial["trial_id"]),
             "best": trial is best,
-            "value": number(objective_of(trial)),
-            "rank": rank.get(place, "–"),
+            "value": number(objective_value(trial)),
+            "rank": ranks.get(row, "–"),
             "status": trial.get("status") or "failed",
-            "says": _STATUSES.get(trial.get("status", ""), str(trial.get("status"))),
+            "label": _STATUS_LABELS.get(trial.get("status", ""), str(trial.get("status"))),
             "budget": formats.value(trial.get("budget") or 0),
             "seconds": f"{trial.get('seconds') or 0:.1f}",
             "by": trial.get("suggested_by") or "",
             "error": cut(str(trial.get("error") or ""), _LONGEST_ERROR),
-            "differs": _told(known, differing(space, trial["values"])),
-            "all": _told(known, active_values(space, trial["values"])),
+            "differs": _labelled(known, changed_values(space, trial["values"])),
+            "all": _labelled(known, active_values(space, trial["values"])),
         }
-        for place, trial in enumerate(trials)
+        for row, trial in enumerate(trials)
     ]
 
 
@@ -388,12 +380,12 @@ def _best(
     default = default_values(header["space"])
     return {
         "id": best["trial_id"],
-        "value": number(objective_of(best)),
+        "value": number(objective_value(best)),
         "values": [
             {
                 "name": name,
                 "value": formats.value(value),
-                "changed": not same(value, default.get(name, known[name].default)),
+                "changed": not same_value(value, default.get(name, known[name].default)),
                 "default": formats.value(default.get(name, known[name].default)),
             }
             for name, value in values.items()
@@ -403,7 +395,7 @@ def _best(
 
 
 def _snippet(strategy: Mapping[str, Any] | None) -> str:
-    """Python that trains the strategy; empty where the record has none, as of imported studies."""
+    """Returns Python code that trains the strategy; empty if the record has none."""
     if not strategy:
         return ""
     record = pprint.pformat(dict(strategy), width=88, sort_dicts=False)
@@ -411,5 +403,5 @@ def _snippet(strategy: Mapping[str, Any] | None) -> str:
     return (
         "import tfrec_meta as tm\n\n"
         f"strategy = tm.Strategy.from_dict(\n    {inner}\n)\n"
-        "model = tm.train(split.train, strategy)  # `split` as the study's: tm.split_by_user(...)\n"
+        "model = tm.train(split.train, strategy)  # `split`: the split of the study\n"
     )

@@ -1,6 +1,6 @@
-"""The search for a strategy: its space, KerasTuner's oracles over it, and what studies remember.
+"""The search for a strategy: its space, oracles, studies, and what they learn from each other.
 
-Names are loaded when they are first used: the memory of studies is read without TensorFlow.
+Names are loaded at their first use, so that the store of studies is read without TensorFlow.
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "ORACLES": "tuner",
+    "ORACLES": "oracles.registry",
     "SPACE_VERSION": "space",
+    "TRANSFER_ORACLES": "oracles.registry",
     "AllTrialsFailed": "tuner",
     "ChiefFailed": "distributed.chief",
-    "EvaluateTrial": "tuner",
-    "Memory": "memory",
-    "OutOfTime": "display.trial_report",
-    "REMEMBERING": "tuner",
-    "Report": "display.trial_report",
+    "EvaluateTrial": "trial_runner",
+    "OutOfTime": "trial_report",
+    "PriorStudies": "prior_studies",
+    "Report": "trial_report",
+    "SearchOptions": "options",
+    "Similarity": "surrogates.similarity",
     "StrategySpace": "space",
     "StrategyTuner": "tuner",
-    "StudyRecord": "studies.store",
+    "StudyDescription": "studies.description",
+    "StudyRecord": "studies.records",
     "StudyStore": "studies.store",
-    "TrialStopped": "display.trial_report",
-    "best_of": "tuner",
-    "read_keras_tuner": "studies.imported",
-    "read_tfx": "studies.imported",
-    "recall": "memory",
+    "TransferOptions": "options",
+    "TrialStatus": "studies.records",
+    "TrialStopped": "trial_report",
+    "read_keras_tuner": "studies.keras_tuner_import",
+    "read_tfx": "studies.tfx_import",
     "studies_folder": "studies.store",
-    "study_header": "studies.log",
 }
 
 __all__ = sorted(_HOME)

@@ -1,4 +1,4 @@
-"""The strategy space: which family, and under it what the family itself declares."""
+"""The strategy space: the model family, and the hyperparameters that each family declares."""
 
 from __future__ import annotations
 
@@ -14,34 +14,41 @@ from tfrec_meta.training import TrainingConfig
 
 FAMILY = "family"
 SPACE_VERSION = 1
-"""Kept with each study. Raise it when a hyperparameter keeps its name but not its meaning, or a
-default outside of the space changes what a strategy scores: studies of another version are then no
-longer learned from. A name that comes or goes needs no new version."""
+"""Recorded with each study; searches learn only from studies of the same version.
+
+Raise it when a hyperparameter keeps its name but changes its meaning, or when a default outside of
+the space changes the scores of strategies. Added or removed names need no new version."""
 OWN_VERSION = 0
-"""Of a space in which somebody's own function declares a family: what its names mean is not known,
-and only studies of such spaces are learned from."""
+"""The version of spaces with a user's own function. The meaning of their names is unknown, so
+searches in such spaces learn only from each other."""
 
 Declare = Callable[[Any], Mapping[str, Any]]
-"""declare(hp): as a family's `search_space` (see `models.contract`)."""
+"""declare(hp): like a family's `search_space` (see `models.base.contract`)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StrategySpace:
-    """Conditional hyperparameters over model family, and below it its config and recipe.
+    """Conditional hyperparameters of the model family, and of each family's config and recipe.
 
-    What a family declares in `search_space` stands below its name: `two_tower/embedding_dim`,
-    `two_tower/training/learning_rate`. `family` itself is one of them.
+    `family` is a hyperparameter. The hyperparameters that a family declares in `search_space` have
+    the family's name as prefix: `two_tower/embedding_dim`, `two_tower/training/learning_rate`.
 
     Args:
         families: keys of `FAMILIES` to choose from; the first is the default.
-        fixed: hyperparameters that are not to be searched, by their names in the space; a value
-            may lie outside of the range that is searched.
-        declare: by family, a function that stands in for its `search_space`. Its hyperparameters
-            may have any names, and it need not search the whole family.
+        fixed: hyperparameters that are not searched, by their names in the space; a value may lie
+            outside the searched range.
+        declare: by family, a function that replaces its `search_space`. Its hyperparameters may
+            have any names, and it may leave parts of the family at their defaults.
 
     Raises:
         ValueError: for an unknown family or hyperparameter, a value that its config refuses, or a
-            function that gives no parts of a strategy.
+            function that does not return parts of a strategy.
+
+    Example:
+        >>> from tfrec_meta.tuning import StrategySpace
+        >>> space = StrategySpace(("ials", "ease"), fixed={"ials/iterations": 15})
+        >>> space.strategy_record({"family": "ease"})["family"]
+        'ease'
     """
 
     families: tuple[str, ...] = ("two_tower",)
@@ -51,35 +58,37 @@ class StrategySpace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "families", tuple(self.families))
         if not self.families:
-            raise ValueError("`families` is empty; name at least one.")
+            raise ValueError("`families` is empty; use at least one family.")
         unknown = [family for family in self.families if family not in FAMILIES]
         if unknown:
-            raise ValueError(f"`families` names {unknown}; known are {sorted(FAMILIES)}.")
+            raise ValueError(f"`families` has {unknown}; use any of {sorted(FAMILIES)}.")
         others = sorted(set(self.declare) - set(self.families))
         if others:
-            raise ValueError(f"`declare` names {others}, none of `families`={self.families}.")
+            raise ValueError(f"`declare` has {others}; use any of `families`={self.families}.")
         names = [parameter.name for parameter in self._declared().space]
-        strange = sorted(set(self.fixed) - set(names))
-        if strange:
-            raise ValueError(f"`fixed` names {strange}; the space has {', '.join(names)}.")
+        unknown = sorted(set(self.fixed) - set(names))
+        if unknown:
+            raise ValueError(f"`fixed` has {unknown}; use any of {', '.join(names)}.")
         if self.fixed.get(FAMILY, self.families[0]) not in self.families:
-            raise ValueError(f"`fixed` has {FAMILY}={self.fixed[FAMILY]!r}, none of `families`.")
+            raise ValueError(
+                f"`fixed` has {FAMILY}={self.fixed[FAMILY]!r}; use one of {self.families}."
+            )
         for family in self.families:
             record = self.strategy_record({FAMILY: family})
             try:
                 read_config(FAMILIES[family].config_type, record["model"])
                 read_config(TrainingConfig, record["training"])
             except ValueError as error:
-                told = f"`fixed`={dict(self.fixed)}" if self.fixed else f"the space of {family!r}"
-                raise ValueError(f"{told}: {error}") from error
+                source = f"`fixed`={dict(self.fixed)}" if self.fixed else f"the space of {family!r}"
+                raise ValueError(f"{source}: {error}") from error
 
     @property
     def version(self) -> int:
-        """What a study of this space has as its `space_version`."""
+        """The `space_version` of studies of this space."""
         return OWN_VERSION if self.declare else SPACE_VERSION
 
     def hyperparameters(self) -> keras_tuner.HyperParameters:
-        """All that is searched, and what is fixed, with the values of the default strategy."""
+        """Returns all searched and fixed hyperparameters, with the default strategy's values."""
         config = self._declared().get_config()
         for parameter in config["space"]:
             name = parameter["config"]["name"]
@@ -92,31 +101,31 @@ class StrategySpace:
                 }
         space = keras_tuner.HyperParameters.from_config({**config, "values": {}}).space
         hp = keras_tuner.HyperParameters()
-        # One by one, parents first: whether a parameter has a value depends on its parent's.
+        # Parents come first: whether a parameter is active depends on its parent's value.
         hp.merge(space)
         return hp
 
     def strategy_record(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What these values of hyperparameters mean, for `Strategy.from_dict`.
+        """Converts hyperparameters into a part of a strategy, for `Strategy.from_dict`.
 
         Args:
-            values: by name in the space; what is left out has its default. Names that begin with
-                "tuner/" are an oracle's own notes.
+            values: by name in the space; missing values have their defaults. Names that start with
+                "tuner/" belong to an oracle and are ignored.
 
         Returns:
-            `family`, and in `model` and `training` the fields that were searched, no others; where
-            one was searched, `teacher`, too.
+            `family`; `model` and `training` with the searched fields only; and `teacher` if it was
+            searched.
 
         Raises:
-            ValueError: for a name that the space lacks.
+            ValueError: for a name that is not in the space.
         """
         hp = keras_tuner.HyperParameters()
         hp.values = {**self.fixed, **values}
         parts = self._declare(hp)
         known = {parameter.name for parameter in hp.space}
-        strange = [n for n in values if n not in known and not n.startswith("tuner/")]
-        if strange:
-            raise ValueError(f"The space has no {strange}; it has {', '.join(sorted(known))}.")
+        unknown = [n for n in values if n not in known and not n.startswith("tuner/")]
+        if unknown:
+            raise ValueError(f"`values` has {unknown}; use any of {', '.join(sorted(known))}.")
         return parts
 
     def _declared(self) -> keras_tuner.HyperParameters:
@@ -125,7 +134,7 @@ class StrategySpace:
         return hp
 
     def _declare(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
-        """Declares everything, and gives the parts of the family that is chosen."""
+        """Declares all hyperparameters, and returns the parts of the chosen family's strategy."""
         several = len(self.families) > 1
         chosen = hp.Choice(FAMILY, list(self.families)) if several else self.families[0]
         if not several:
@@ -151,6 +160,6 @@ def _check_parts(family: str, parts: Any) -> None:
     fits = isinstance(parts, Mapping) and not set(parts) - set(known)
     if not fits or not all(isinstance(parts.get(name, {}), Mapping) for name in known[:2]):
         raise ValueError(
-            f"The space of {family!r} gave {parts!r}. Return parts of a strategy, as "
+            f"The space of {family!r} returned {parts!r}. Return parts of a strategy, such as "
             "{'model': {'embedding_dim': hp.Choice(...)}, 'training': {...}}."
         )

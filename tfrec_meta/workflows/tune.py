@@ -1,4 +1,4 @@
-"""The search for a strategy: `tune`, and what a tuner of a pipeline is made of."""
+"""The search for a strategy: `tune`, and the tuner that pipelines use."""
 
 from __future__ import annotations
 
@@ -6,49 +6,34 @@ import contextlib
 import dataclasses
 import gc
 import logging
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta import (
-    training,
-)
-from tfrec_meta.data import (
-    Interactions,
-    Split,
-    ValidationProtocol,
-    split_by_user,
-    split_leave_last_out,
-)
+from tfrec_meta import training
+from tfrec_meta.data import Interactions, Split, split_by_user, split_leave_last_out
+from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.distillation import data_embedding
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.reports.study_page import write_study_report
 from tfrec_meta.strategy import Strategy
-from tfrec_meta.tuning import (
-    ORACLES,
-    REMEMBERING,
-    EvaluateTrial,
-    Memory,
-    Report,
-    StrategySpace,
-    StrategyTuner,
-    StudyStore,
-    best_of,
-    recall,
-    study_header,
-)
 from tfrec_meta.tuning.display.hparams_log import write_hparams
 from tfrec_meta.tuning.distributed import workers
+from tfrec_meta.tuning.options import SearchOptions, TransferOptions
+from tfrec_meta.tuning.space import StrategySpace
 from tfrec_meta.tuning.studies.data_profile import data_profile
+from tfrec_meta.tuning.studies.description import StudyDescription
+from tfrec_meta.tuning.studies.store import StudyStore
 from tfrec_meta.tuning.surrogates.importance import Surrogate
-from tfrec_meta.tuning.surrogates.meta_surrogate import affinities
+from tfrec_meta.tuning.surrogates.similarity import Similarity
+from tfrec_meta.tuning.trial_report import Report
+from tfrec_meta.tuning.trial_runner import EvaluateTrial, best_outcome
+from tfrec_meta.tuning.tuner import StrategyTuner
 from tfrec_meta.workflows.train import fitted_features, train
 
-NEARNESS = ("profile", "texts")
 _log = logging.getLogger(__name__)
 
 
@@ -57,19 +42,19 @@ class Study:
     """The trials of one search.
 
     Attributes:
-        best_strategy: what did best on validation; `train` takes it.
-        trials: one dict a trial, in their order: `trial_id`, the objective, `status` ("completed",
-            "failed", "timed_out" or "stopped"), `error` (None if all went well), `seconds`,
-            `ended`, `epochs`, `seed`, `values` of the hyperparameters, `strategy` (the parts that
-            were searched), `suggested_by` ("default", "prior", "surrogate", "random" or None),
-            `expected` (`mean` and `std` of what a surrogate expected), `reports` (the objective
-            after each epoch), and of those that were trained by steps to their end `curve`.
+        best_strategy: the strategy with the best validation objective; pass it to `train`.
+        trials: one dict per trial, in the order of their starts: `trial_id`, the objective,
+            `status` ("completed", "failed", "timed_out" or "stopped"), `error` (None for a
+            successful trial), `seconds`, `ended`, `epochs`, `seed`, `values` of the
+            hyperparameters, `strategy` (the searched parts), `suggested_by` ("default", "prior",
+            "surrogate", "random" or None), `expected` (the predicted `mean` and `std`), `reports`
+            (the objective after each epoch), and, for models trained by gradient steps, `curve`.
         objective: the validation metric of the search.
-        header: what the memory of studies knows of this one, by its `study_id`.
-        records: the trials as that memory has them.
-        prior: what earlier studies suggested, the best first: dicts with `values`.
+        header: the study's header in the store, with its `study_id`.
+        records: the trials' records in the store.
+        prior_suggestions: the suggestions of prior studies, best first: dicts with `values`.
         surrogate: predicts the objective of N sets of values: means and standard deviations; None
-            of KerasTuner's oracles.
+            for KerasTuner's oracles.
     """
 
     best_strategy: Strategy
@@ -79,16 +64,18 @@ class Study:
     records: tuple[Mapping[str, Any], ...] = dataclasses.field(
         default=(), repr=False, compare=False
     )
-    prior: tuple[Mapping[str, Any], ...] = dataclasses.field(default=(), repr=False, compare=False)
+    prior_suggestions: tuple[Mapping[str, Any], ...] = dataclasses.field(
+        default=(), repr=False, compare=False
+    )
     surrogate: Surrogate | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def best_value(self) -> float:
-        """The best trial's objective, on validation."""
-        return best_of(self.trials, self.objective)[self.objective]
+        """The best trial's objective on validation."""
+        return best_outcome(self.trials, self.objective)[self.objective]
 
     def report(self, path: Path | str) -> Path:
-        """Writes the study's HTML page: what was tried, what came of it, what made the difference.
+        """Writes the study's HTML page: the trials, their results, and what made the difference.
 
         Args:
             path: the .html file.
@@ -96,10 +83,12 @@ class Study:
         Returns:
             The path.
         """
-        return write_study_report(path, self.header, self.records, self.surrogate, self.prior)
+        return write_study_report(
+            path, self.header, self.records, self.surrogate, self.prior_suggestions
+        )
 
     def __str__(self) -> str:
-        best = best_of(self.trials, self.objective)
+        best = best_outcome(self.trials, self.objective)
         figure = f"{self.objective} {self.best_value:.4f}"
         return f"{len(self.trials)} trials, best {figure}: {best['values']}"
 
@@ -118,92 +107,103 @@ def tune(
     store: StudyStore | Path | str | None = None,
     remember: bool = True,
     description: str = "",
-    nearness: Sequence[str] = (),
+    similarity: Sequence[str] = (),
     seed: int = 42,
     progress: bool = True,
     trial_seconds: float | None = None,
 ) -> Study:
-    """Searches for the strategy that does best on validation, by NDCG@10 of the full catalogue.
+    """Searches for the strategy with the best NDCG@10 over the full catalogue on validation.
 
-    A strategy whose model is made for ratings or clicks is searched by their RMSE or AUC. The first
-    trial is the default strategy; the next ones are what did best in earlier studies of the same
-    kind, and then what a surrogate that knows these and the new trials promises most of. A trial
-    that fails counts as bad, and the search goes on.
+    For models of ratings or clicks, the objective is their RMSE or AUC. The first trial is the
+    default strategy. The next trials are the best points of comparable prior studies. After them, a
+    surrogate of prior studies and own trials suggests the trials with the highest expected
+    improvement. A failed trial counts as the worst, and the search goes on.
 
     Args:
         data: training events, or a Split, whose train and validation parts are used; never its
-            test part. Where there is no validation, a tenth of the training events is held out,
-            as the data allows: at random of a random part, else each user's last event.
-        trials: how many strategies are tried.
-        strategy: what is not searched: features, epochs of a trial, patience, seed of training.
+            test part. Without validation events, a tenth of the users' events is held out at random
+            if the training events are a random part, else each user's last event.
+        trials: the number of strategies to try.
+        strategy: the fixed part: features, epochs of a trial, patience, seed of the training.
         families: keys of `tfrec_meta.models.FAMILIES` to choose from; the strategy's by default.
-        oracle: "meta_bayesian" or "meta_hyperband", which remember; or KerasTuner's "bayesian",
-            "hyperband", "random" or "grid".
-        fixed: hyperparameters that are not searched, as {"two_tower/embedding_dim": 64}.
-        space: of your own: a StrategySpace, or a function of KerasTuner's `hp` that stands in for
-            the `search_space` of the strategy's family, as
+        oracle: "meta_bayesian" or "meta_hyperband", which learn from prior studies; or KerasTuner's
+            "bayesian", "hyperband", "random" or "grid".
+        fixed: hyperparameters that are not searched, such as {"two_tower/embedding_dim": 64}.
+        space: a space of your own: a StrategySpace, or a function of KerasTuner's `hp` that
+            replaces the `search_space` of the strategy's family, such as
             `lambda hp: {"model": {"embedding_dim": hp.Choice("embedding_dim", [16, 64])}}`.
         validation: events to choose by.
-        folder: where the study lives; the same call goes on with it after a kill, and with more
-            `trials` extends it. When the search has ended `report.html` and `tensorboard` are
-            there, too. Without one, nothing is kept but what the store remembers.
+        folder: of the study. After a kill, the same call continues the study, and a call with more
+            `trials` extends it. When the search ends, `report.html` and `tensorboard` are written
+            there. Without a folder, the study is only recorded in the store.
         store: of all studies, or its folder; by default $TFREC_META_STUDIES, else `studies` in the
-            user's data folder. One that is damaged or can't be written stops no search.
-        remember: whether earlier studies are read and this one is written; without it nothing is
-            known but the studies that come with the package.
+            user's data folder. A store that is damaged or read-only does not stop a search.
+        remember: whether the store's studies are read and this one is written. Without it, only the
+            studies of the package are prior studies.
         description: of the data in words, for the store.
-        nearness: by what earlier studies are believed the more before there are trials: "profile",
-            the nearness of their data's counts and shapes, and "texts", that of what a BERT makes
-            of the description and of items' texts (which the store keeps then; it takes some
-            seconds). By default all are believed alike, which did as well.
+        similarity: how prior studies are weighted: "profile", by the similarity of counts and
+            shapes of their data, and "texts", by BERT embeddings of the description and of items'
+            texts (which takes some seconds; the store keeps the embedding). By default all studies
+            have equal weights, which gave results as good.
         seed: of the search.
-        progress: whether to show it.
-        trial_seconds: that a trial may take, else it counts as the worst; looked at after each
-            epoch.
+        progress: whether to show progress.
+        trial_seconds: the time limit of a trial in seconds, checked after each epoch. A trial that
+            exceeds it counts as the worst.
+
+    Returns:
+        The study.
 
     Raises:
-        ValueError: for a family, a hyperparameter or an oracle that there is not, data that nothing
-            can be chosen by, a `folder` with a study of something else, or none to share among a
-            chief and its workers.
+        ValueError: for an unknown family, hyperparameter or oracle, for validation events that no
+            model can predict, for a `folder` with another study, or for a distributed search
+            without a `folder`.
+        TypeError: for `data` or a `space` of another type.
         RuntimeError: if every trial failed.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> data = tm.synthetic(users=40, items=30, interactions=500, seed=1)
+        >>> study = tm.tune(
+        ...     data,
+        ...     trials=2,
+        ...     strategy=tm.Strategy("popularity"),
+        ...     families=["popularity", "ease"],
+        ...     oracle="random",
+        ...     remember=False,
+        ...     progress=False,
+        ... )
+        >>> len(study.trials), study.trials[0]["suggested_by"]
+        (2, 'default')
     """
-    protocol = ValidationProtocol.GIVEN
-    if isinstance(data, Split):
-        if validation is None:
-            validation, protocol = data.validation, data.protocol.validation
-        data = data.train
-    if not isinstance(data, Interactions):
-        raise TypeError(
-            f"`data` is a {type(data).__name__}, but a search goes through the events many times; "
-            "give Interactions or a Split, as of a sample of the users."
-        )
-    if validation is None or not len(validation):
-        split = _hold_out(data, seed)
-        data, validation, protocol = split.train, split.test, split.protocol.validation
-    features = fitted_features(strategy, data)
+    events = _search_events(data, validation, description, seed)
+    features = fitted_features(strategy, events.train)
     with contextlib.ExitStack() as stack:
-        keeps = folder is not None
+        is_temporary = folder is None
         if folder is None:
             if workers.role() != "alone":
-                raise ValueError("`folder`=None, but a chief and its workers share one. Name it.")
+                raise ValueError(
+                    "`folder`=None, but a chief and its workers share a folder; use a path."
+                )
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-meta-study-"))
         tuner = strategy_tuner(
-            data,
-            validation,
+            events,
             strategy,
             features,
-            _space_of(space, strategy, families, fixed),
+            _strategy_space(space, strategy, families, fixed),
             folder,
-            oracle=oracle,
-            trials=trials,
-            epochs=strategy.training.epochs,
-            seed=seed,
-            progress=progress,
-            trial_seconds=trial_seconds,
-            store=_store_of(store) if remember else None,
-            protocol=protocol,
-            description=description,
-            nearness=nearness,
+            SearchOptions(
+                oracle=oracle,
+                trials=trials,
+                epochs=strategy.training.epochs,
+                seed=seed,
+                trial_seconds=trial_seconds,
+                progress=progress,
+            ),
+            TransferOptions(
+                store=_study_store(store) if remember else None,
+                use_prior_studies=True,
+                similarity=similarity,
+            ),
         )
         tuner.search()
         study = Study(
@@ -212,15 +212,60 @@ def tune(
             tuner.objective,
             tuner.header,
             tuple(tuner.records()),
-            tuple(tuner.prior()),
+            tuple(tuner.prior_suggestions()),
             tuner.surrogate,
         )
-        if keeps and tuner.role != "worker":
-            _leave_pages(study, Path(folder))
+        if not is_temporary and tuner.role != "worker":
+            _write_pages(study, Path(folder))
         return study
 
 
-def _space_of(
+@dataclasses.dataclass(frozen=True)
+class SearchEvents:
+    """The events of a search.
+
+    Attributes:
+        train: training events.
+        validation: events that the models must predict.
+        protocol: how the validation events were held out. The search learns only from prior studies
+            with the same protocol.
+        description: of the data in words.
+    """
+
+    train: Interactions
+    validation: Interactions
+    protocol: ValidationProtocol = ValidationProtocol.GIVEN
+    description: str = ""
+
+
+def _search_events(
+    data: Interactions | Split, validation: Interactions | None, description: str, seed: int
+) -> SearchEvents:
+    """Returns the events of a search; holds out validation events if there are none."""
+    protocol = ValidationProtocol.GIVEN
+    if isinstance(data, Split):
+        if validation is None:
+            validation, protocol = data.validation, data.protocol.validation
+        data = data.train
+    if not isinstance(data, Interactions):
+        raise TypeError(
+            f"`data` is a {type(data).__name__}, but a search reads the events many times; use "
+            "Interactions or a Split, such as a sample of the users."
+        )
+    if validation is None or not len(validation):
+        split = _hold_out(data, seed)
+        data, validation, protocol = split.train, split.test, split.protocol.validation
+    return SearchEvents(data, validation, protocol, description)
+
+
+def _hold_out(data: Interactions, seed: int) -> Split:
+    """Returns a split whose test part serves as validation events."""
+    if data.sampled or data.times is None:
+        return split_by_user(data, train=0.9, seed=seed)
+    return split_leave_last_out(data, validation=False)
+
+
+def _strategy_space(
     space: StrategySpace | Callable[[Any], Mapping[str, Any]] | None,
     strategy: Strategy,
     families: Sequence[str] | None,
@@ -228,124 +273,94 @@ def _space_of(
 ) -> StrategySpace:
     if isinstance(space, StrategySpace):
         if families is not None or fixed is not None:
-            raise ValueError("`space` has `families` and `fixed` of its own. Leave these out.")
+            raise ValueError(
+                "`space` is a StrategySpace, which has `families` and `fixed` of its own. Leave "
+                "these out."
+            )
         return space
     if space is not None and not callable(space):
-        raise TypeError(f"`space` is a {type(space).__name__}; give a StrategySpace or a function.")
+        raise TypeError(f"`space` is a {type(space).__name__}; use a StrategySpace or a function.")
     declare = {} if space is None else {strategy.family: space}
     return StrategySpace(tuple(families or (strategy.family,)), fixed or {}, declare)
 
 
-def _store_of(store: StudyStore | Path | str | None) -> StudyStore:
+def _study_store(store: StudyStore | Path | str | None) -> StudyStore:
     return store if isinstance(store, StudyStore) else StudyStore(store)
 
 
-def _leave_pages(study: Study, folder: Path) -> None:
+def _write_pages(study: Study, folder: Path) -> None:
     try:
         study.report(folder / "report.html")
         write_hparams(folder / "tensorboard", study.header, study.records)
-    except Exception:  # what was found is worth more than its pages
-        _log.warning("The pages of the study in %s can't be written.", folder, exc_info=True)
+    except Exception:  # the results must not be lost because of their page
+        _log.warning("The report of the study in %s cannot be written.", folder, exc_info=True)
 
 
 def strategy_tuner(
-    data: Interactions,
-    validation: Interactions,
+    events: SearchEvents,
     strategy: Strategy,
     features: FeatureSpec,
     space: StrategySpace,
     folder: Path | str,
-    *,
-    oracle: str,
-    trials: int,
-    epochs: int,
-    seed: int,
-    store: StudyStore | None,
-    protocol: ValidationProtocol,
-    description: str = "",
-    nearness: Sequence[str] = (),
-    trial_seconds: float | None = None,
-    progress: bool = True,
+    options: SearchOptions,
+    transfer: TransferOptions,
 ) -> StrategyTuner:
-    """A search that is ready to begin or to go on, with what it remembers; of `tune` and pipelines.
+    """Returns a tuner that is ready to start or continue a search; for `tune` and pipelines.
 
     Args:
-        data: training events.
-        validation: what is to be found.
-        strategy: what is not searched.
+        events: training and validation events.
+        strategy: the fixed part.
         features: a fitted spec.
-        space: what is searched.
+        space: the search space.
         folder: of the study.
-        oracle: a key of `tfrec_meta.tuning.ORACLES`.
-        trials: how many are tried.
-        epochs: of one trial, at most.
-        seed: of the search.
-        store: read by an oracle that remembers, and written by all; None for neither.
-        protocol: how the validation events were held out. The search learns only from earlier
-            studies with the same protocol.
-        description: of the data in words.
-        nearness: by what earlier studies are weighed, see `tune`.
-        trial_seconds: that a trial may take.
-        progress: whether to show it.
+        options: how the search runs.
+        transfer: the use of prior studies.
 
     Raises:
         ValueError: as `tune`.
     """
-    objective = search_objective(strategy, space.families)
-    if oracle not in ORACLES:
-        raise ValueError(f"`oracle`={oracle!r}; use one of {', '.join(ORACLES)}.")
-    strange = sorted(set(nearness) - set(NEARNESS))
-    if strange:
-        raise ValueError(f"`nearness` has {', '.join(strange)}; use any of {', '.join(NEARNESS)}.")
-    fingerprint = training.digest_of_events(data)
-    profile = data_profile(data)
-    texts = data_embedding(data, description) if "texts" in nearness else None
-    hyperparameters = space.hyperparameters()
-    header = study_header(
-        folder,
-        hyperparameters.get_config()["space"],
-        space_version=space.version,
-        objective=objective,
-        direction=objective.direction,
-        oracle=oracle,
-        epochs=epochs,
-        seed=seed,
-        protocol=protocol,
-        data={"name": data.name, "fingerprint": fingerprint, "description": description},
-        profile=profile,
-        text_embedding=texts,
-    )
-    memory, beliefs = Memory(), None
-    # A worker asks its chief, who remembers.
-    if oracle in REMEMBERING and workers.role() != "worker":
-        beside = Path(folder) if store is None else store.folder
-        memory = recall(header, hyperparameters, store, beside / "surrogates")
-        if progress:
-            print(memory, file=sys.stderr, flush=True)
-        if nearness and memory.surrogate is not None:
-            near = profile if "profile" in nearness else None
-            beliefs = affinities(memory.surrogate, near, texts)
-    return StrategyTuner(
-        trial_evaluator(data, validation, strategy, features),
-        space,
-        folder,
-        oracle=oracle,
-        trials=trials,
-        epochs=epochs,
-        seed=seed,
-        progress=progress,
-        objective=objective,
-        trial_seconds=trial_seconds,
-        about={
-            "data": fingerprint,
-            "validation": training.digest_of_events(validation),
+    train_digest = training.digest_of_events(events.train)
+    data = {
+        "name": events.train.name,
+        "fingerprint": train_digest,
+        "description": events.description,
+    }
+    uses_texts = Similarity.TEXTS in transfer.similarity
+    study = StudyDescription(
+        objective=search_objective(strategy, space.families),
+        protocol=events.protocol,
+        data=data,
+        profile=data_profile(events.train),
+        text_embedding=data_embedding(events.train, events.description) if uses_texts else None,
+        identity={
+            "data": train_digest,
+            "validation": training.digest_of_events(events.validation),
             "strategy": strategy.as_dict(),
         },
-        memory=memory.surrogate,
-        beliefs=beliefs,
-        header=header,
-        store=store,
-        whole_strategy=lambda record: strategy.with_changes(record).as_dict(),
+    )
+    return StrategyTuner(
+        trial_evaluator(events.train, events.validation, strategy, features),
+        space,
+        folder,
+        options,
+        study,
+        transfer,
+        lambda record: strategy.with_changes(record).as_dict(),
+    )
+
+
+def write_report(tuner: StrategyTuner, path: Path | str) -> Path:
+    """Writes the HTML page of a tuner's study, at any time.
+
+    Args:
+        tuner: of the study.
+        path: the .html file.
+
+    Returns:
+        The path.
+    """
+    return write_study_report(
+        path, tuner.header, tuner.records(), tuner.surrogate, tuner.prior_suggestions()
     )
 
 
@@ -374,23 +389,23 @@ def search_objective(strategy: Strategy, families: Sequence[str]) -> Objective:
 def trial_evaluator(
     data: Interactions, validation: Interactions, strategy: Strategy, features: FeatureSpec
 ) -> EvaluateTrial:
-    """What a tuner calls for each trial: trains a strategy and scores it on validation.
+    """Returns the function that a tuner calls for each trial: it trains and scores a strategy.
 
-    Data, features and the questions of the validation are prepared once.
+    Data, features and validation queries are prepared only once.
 
     Args:
         data: training events.
-        validation: what is to be found.
-        strategy: what a trial doesn't say.
+        validation: events that the models must predict.
+        strategy: the fixed part.
         features: a fitted spec.
 
     Raises:
         ValueError: if no validation event has an item of the catalogue: all models would score 0.
     """
-    asking = training.Validation(features, data, validation, strategy.training.seed)
-    if not asking.has_relevant_items:
+    validator = training.Validation(features, data, validation, strategy.training.seed)
+    if not validator.has_relevant_items:
         raise ValueError(
-            "No validation event has an item of the catalogue, so nothing can be chosen by it. "
+            "No validation event has an item of the catalogue, so no model can be chosen by them. "
             "Check the split."
         )
 
@@ -400,33 +415,24 @@ def trial_evaluator(
         chosen = strategy.with_changes(record)
         recipe = dataclasses.replace(chosen.training, epochs=epochs)
         chosen = dataclasses.replace(chosen, training=recipe)
-        # A model holds itself in cycles; with those of earlier trials memory would run out.
+        # Models contain reference cycles; without a collection, memory would run out.
         gc.collect()
-        whole = not chosen.members()  # theirs are not figures of the trial
+        is_composite = bool(chosen.members())  # its members' figures are not those of the trial
 
         def on_epoch(model: Recommender, line: Mapping[str, float]) -> None:
-            report(int(line["epoch"]), line[model.objective] if whole else None)
+            report(int(line["epoch"]), None if is_composite else line[model.objective])
 
         model = train(
             data,
             chosen,
-            validation=asking,
+            validation=validator,
             features=features,
             progress=False,
             on_epoch=on_epoch,
         )
-        curve = list(model.curve)
-        best = max(
-            curve or [asking.metrics(model)],
-            key=lambda line: model.objective.score(line[model.objective]),
-        )
-        return {model.objective: best[model.objective], "curve": curve}
+        objective, curve = model.objective, list(model.curve)
+        lines = curve or [validator.metrics(model)]
+        best = max(lines, key=lambda line: objective.score(line[objective]))
+        return {objective.value: best[objective], "curve": curve}
 
     return evaluate_trial
-
-
-def _hold_out(data: Interactions, seed: int) -> Split:
-    """What is left to train on, and as the test part what to choose by."""
-    if data.sampled or data.times is None:
-        return split_by_user(data, train=0.9, seed=seed)
-    return split_leave_last_out(data, validation=False)

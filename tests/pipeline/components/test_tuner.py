@@ -10,7 +10,8 @@ from tfrec_meta import Strategy
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.pipeline.components import trainer, tuner
 from tfrec_meta.pipeline.config import TrainerConfig, TunerConfig
-from tfrec_meta.tuning import AllTrialsFailed, Memory, StudyStore
+from tfrec_meta.tuning import AllTrialsFailed, PriorStudies, StudyStore
+from tfrec_meta.tuning import tuner as study_tuner
 from tfrec_meta.workflows import tune as strategy_search
 
 FIXED = {"two_tower/embedding_dim": 8, "two_tower/encoder": "mean"}
@@ -101,13 +102,13 @@ def test_the_content_of_the_store_does_not_invalidate_the_cache(given, tmp_path)
 
 
 def test_the_default_oracle_reads_the_configured_store(given, tmp_path, monkeypatch):
-    recalled = []
+    loaded = []
     monkeypatch.setattr(
-        strategy_search, "recall", lambda *asked: recalled.append(asked) or Memory()
+        study_tuner, "load_prior_studies", lambda *given: loaded.append(given) or PriorStudies()
     )
     config = settings(tmp_path, trials=1, oracle="meta_bayesian", store=str(tmp_path / "all"))
     outputs = training_toys.tune(config, given, tmp_path / "out")
-    ((header, _, store, _),) = recalled
+    ((header, _, store, _),) = loaded
     assert header["protocol"] == "time"
     assert store.folder == tmp_path / "all"
     assert trials_of(outputs)[0]["suggested_by"] == "default"

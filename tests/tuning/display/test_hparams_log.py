@@ -1,4 +1,4 @@
-"""What TensorBoard finds, read back from the event files."""
+"""TensorBoard's HParams, read back from the event files."""
 
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ DEFAULT = default_values(SPACE)
 
 
 def read(run):
-    """Scalars as {tag: [(step, value)]}, and what the HParams plugin finds, by tag."""
+    """Returns scalars as {tag: [(step, value)]}, and the data of the HParams plugin by tag."""
     (path,) = run.glob("*tfevents*")
     scalars, plugin = {}, {}
     for event in EventFileLoader(str(path)).Load():
@@ -51,7 +51,7 @@ def files(folder):
     return {path: path.stat().st_mtime_ns for path in sorted(Path(folder).rglob("*"))}
 
 
-def test_a_trial_is_a_run_with_its_values_result_and_curve(tmp_path):
+def test_a_trial_is_a_run_with_its_values_objective_and_curve(tmp_path):
     values = {**DEFAULT, "two_tower/hidden_layer": True, "ials/iterations": 9}
     record = trial(7, values, 0.25, curve=[0.125, 0.25, 0.1875], budget=3, seconds=12.5)
     run = log_trial(tmp_path, header(), record)
@@ -75,14 +75,14 @@ def test_a_trial_is_a_run_with_its_values_result_and_curve(tmp_path):
     assert ended(run).status == api_pb2.STATUS_SUCCESS
 
 
-def test_a_failed_trial_has_no_result_and_is_said_to_have_failed(tmp_path):
+def test_a_failed_trial_has_no_value_and_the_status_failure(tmp_path):
     run = log_trial(tmp_path, header(), trial(0, DEFAULT, None, curve=[0.5, math.nan]))
     scalars, _ = read(run)
     assert scalars == {"curve/val_ndcg@10": [(1, 0.5)], "seconds": [(0, 12.5)]}
     assert ended(run).status == api_pb2.STATUS_FAILURE
 
 
-def test_the_experiment_has_the_space_as_domains_and_the_objective(tmp_path):
+def test_the_experiment_has_domains_and_the_objective(tmp_path):
     write_hparams(tmp_path, header(), [])
     found = experiment(tmp_path)
     infos = {info.name: info for info in found.hparam_infos}
@@ -109,7 +109,7 @@ def test_the_experiment_has_the_space_as_domains_and_the_objective(tmp_path):
     assert infos["two_tower/hidden_layer"].type == api_pb2.DATA_TYPE_BOOL
 
 
-def test_ranges_with_steps_are_lists_unless_they_are_long(tmp_path):
+def test_short_ranges_with_steps_are_lists(tmp_path):
     space = [
         hp("Int", "by_two", min_value=2, max_value=32, step=2, sampling="log"),
         hp("Int", "by_ten", min_value=10, max_value=35, step=10),
@@ -126,7 +126,7 @@ def test_ranges_with_steps_are_lists_unless_they_are_long(tmp_path):
     assert infos["mixed"].WhichOneof("domain") is None
 
 
-def test_a_whole_study_is_written_once(tmp_path):
+def test_a_study_is_written_once(tmp_path):
     head, trials = study(6)
     assert write_hparams(tmp_path / "logs", head, trials) == tmp_path / "logs"
     before = files(tmp_path)
@@ -137,7 +137,7 @@ def test_a_whole_study_is_written_once(tmp_path):
     assert files(tmp_path) == before
 
 
-def test_a_trial_that_ran_again_is_written_anew(tmp_path):
+def test_a_changed_trial_is_written_again(tmp_path):
     log_trial(tmp_path, header(), trial(0, DEFAULT, None))
     run = log_trial(tmp_path, header(), trial(0, DEFAULT, 0.25, budget=8))
     assert read(run)[0]["val_ndcg@10"] == [(8, 0.25)]
@@ -145,21 +145,21 @@ def test_a_trial_that_ran_again_is_written_anew(tmp_path):
 
 
 @pytest.mark.parametrize("value", [None, [1, 2], {"a": 1}])
-def test_a_value_that_tensorboard_has_no_type_for_is_refused(tmp_path, value):
-    with pytest.raises(ValueError, match=r"Trial 0000 has family=.* str, float, int and bool only"):
+def test_a_value_of_an_unsupported_type_is_refused(tmp_path, value):
+    with pytest.raises(ValueError, match=r"Trial 0000 has family=.*Use str, float, int or bool"):
         log_trial(tmp_path, header(), trial(0, {"family": value}, 0.3))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["..", "../../up", "/etc/x", "a b\n", "."])
-def test_no_name_of_a_trial_leads_out_of_the_folder(tmp_path, name):
+def test_no_trial_id_leaves_the_folder(tmp_path, name):
     run = log_trial(tmp_path / "logs", header(), trial(0, DEFAULT, 0.3, trial_id=name))
     assert run.parent == tmp_path / "logs"
     assert run.resolve().parent == (tmp_path / "logs").resolve()
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
-def test_a_failure_while_writing_leaves_nothing_half_written(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_partial_run(tmp_path, monkeypatch):
     log_trial(tmp_path, header(), trial(0, DEFAULT, 0.25))
     before = files(tmp_path)
 
@@ -174,7 +174,7 @@ def test_a_failure_while_writing_leaves_nothing_half_written(tmp_path, monkeypat
     assert read(tmp_path / "trial-0000")[0]["val_ndcg@10"] == [(8, 0.25)]
 
 
-def test_tensorboard_itself_lists_the_trials(tmp_path):
+def test_tensorboard_lists_the_trials(tmp_path):
     from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
     from tensorboard.context import RequestContext
     from tensorboard.plugins import base_plugin
@@ -187,14 +187,14 @@ def test_tensorboard_itself_lists_the_trials(tmp_path):
     multiplexer.Reload()
     provider = data_provider.MultiplexerDataProvider(multiplexer, str(tmp_path))
     context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
-    asked = api_pb2.ListSessionGroupsRequest(
+    query = api_pb2.ListSessionGroupsRequest(
         start_index=0,
         slice_size=10,
         allowed_statuses=[api_pb2.STATUS_SUCCESS],
         col_params=[api_pb2.ColParams(metric=api_pb2.MetricName(tag="val_ndcg@10"))],
     )
     request = RequestContext()
-    handler = list_session_groups.Handler(request, context, "", asked)
+    handler = list_session_groups.Handler(request, context, "", query)
     found = {group.name: group.metric_values[0].value for group in handler.run().session_groups}
     assert found == pytest.approx(
         {t["trial_id"]: t["value"] for t in trials if t["value"] is not None}, rel=1e-5

@@ -1,4 +1,4 @@
-"""The display of a search, on a terminal and elsewhere."""
+"""The display of a search, on a terminal and in other streams."""
 
 import io
 import logging
@@ -24,7 +24,7 @@ class Clock:
 
 
 def on_terminal(trials, total=10, width=120, head=None, done=(), seconds=0.0):
-    """The last picture of the table, and what was printed below it."""
+    """Returns the last frame of the table, and the text printed below it."""
     out, clock = io.StringIO(), Clock()
     display = SearchDisplay(
         head or header(), total, done=done, stream=out, terminal=True, width=width, clock=clock
@@ -33,11 +33,11 @@ def on_terminal(trials, total=10, width=120, head=None, done=(), seconds=0.0):
         for record in trials:
             clock.now += seconds
             display.trial_ended(record)
-    pictures = re.split(r"(?:\x1b\[2K(?:\x1b\[1A)?)+", out.getvalue())
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", pictures[-1])
+    frames = re.split(r"(?:\x1b\[2K(?:\x1b\[1A)?)+", out.getvalue())
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", frames[-1])
 
 
-def elsewhere(trials, total=10, **options):
+def in_a_file(trials, total=10, **options):
     out = io.StringIO()
     with SearchDisplay(options.pop("head", header()), total, stream=out, **options) as display:
         for record in trials:
@@ -45,7 +45,7 @@ def elsewhere(trials, total=10, **options):
     return out.getvalue().splitlines()
 
 
-def test_elsewhere_there_is_one_line_a_trial_and_the_best_in_the_end():
+def test_a_file_gets_one_line_per_trial_and_the_best_trial():
     trials = [
         trial(0, DEFAULT, 0.25, seconds=1.25),
         trial(1, LARGE, 0.3, seconds=2.0),
@@ -53,7 +53,7 @@ def test_elsewhere_there_is_one_line_a_trial_and_the_best_in_the_end():
         trial(3, DEFAULT, None, status="timed_out", error="longer than 60 s", seconds=60.0),
         trial(4, DEFAULT, 0.1, status="stopped", seconds=0.5),
     ]
-    assert elsewhere(trials) == [
+    assert in_a_file(trials) == [
         "trial 1/10: val_ndcg@10 0.2500, best 0.2500, 1.2 s",
         "trial 2/10: val_ndcg@10 0.3000, best 0.3000, 2.0 s",
         "trial 3/10: val_ndcg@10 none, best 0.3000, 0.5 s (failed: ValueError: no such thing)",
@@ -65,29 +65,29 @@ def test_elsewhere_there_is_one_line_a_trial_and_the_best_in_the_end():
     ]
 
 
-def test_errors_are_searched_for_their_least():
+def test_errors_are_minimised():
     head = header(objective="val_rmse", direction="min")
-    lines = elsewhere([trial(0, DEFAULT, 0.9), trial(1, LARGE, 1.0)], head=head)
+    lines = in_a_file([trial(0, DEFAULT, 0.9), trial(1, LARGE, 1.0)], head=head)
     assert lines[1].startswith("trial 2/10: val_rmse 1.0000, best 0.9000")
     assert lines[2:] == ["best of 2 trials: 0000, val_rmse 0.9000", "  the default hyperparameters"]
 
 
-def test_a_search_that_goes_on_counts_what_ended_before():
-    lines = elsewhere([trial(1, DEFAULT, 0.2)], done=[trial(0, LARGE, 0.3)])
+def test_a_continued_search_counts_earlier_trials():
+    lines = in_a_file([trial(1, DEFAULT, 0.2)], done=[trial(0, LARGE, 0.3)])
     assert lines[0] == "trial 2/10: val_ndcg@10 0.2000, best 0.3000, 12.5 s"
 
 
-def test_a_trial_that_is_told_again_takes_its_place():
-    lines = elsewhere([trial(0, DEFAULT, None), trial(0, DEFAULT, 0.2)])
+def test_a_repeated_trial_replaces_its_record():
+    lines = in_a_file([trial(0, DEFAULT, None), trial(0, DEFAULT, 0.2)])
     assert lines[1].startswith("trial 1/10: val_ndcg@10 0.2000")
 
 
-def test_if_all_failed_there_is_no_best():
-    assert elsewhere([trial(0, DEFAULT, None)])[-1] == "None of 1 trials came to a value."
+def test_failed_trials_have_no_best():
+    assert in_a_file([trial(0, DEFAULT, None)])[-1] == "None of 1 trials has a value."
 
 
-def test_without_trials_nothing_is_said():
-    assert elsewhere([]) == []
+def test_without_trials_nothing_is_printed():
+    assert in_a_file([]) == []
 
 
 def test_the_table_shows_the_last_trials_the_best_one_and_a_bar():
@@ -103,8 +103,10 @@ def test_the_table_shows_the_last_trials_the_best_one_and_a_bar():
         "best",
         "seconds",
         "status",
-        "what",
-        "differs",
+        "changes",
+        "from",
+        "the",
+        "default",
     ]
     numbers = [line.split()[0] for line in lines[1:10]]
     assert numbers == ["0001", *(f"{n:04d}" for n in range(4, 12))]  # the best, then the last 8
@@ -116,15 +118,15 @@ def test_the_table_shows_the_last_trials_the_best_one_and_a_bar():
     assert "ValueError: no such thing" in lines[9]
     # 12 trials in 6 minutes: the other 8 take 4.
     assert lines[10].startswith("val_ndcg@10, trial 12/20 ━")
-    assert lines[10].rstrip().endswith("6:00 passed, about 4:00 left")
+    assert lines[10].rstrip().endswith("6:00 elapsed, about 4:00 left")
     assert lines[11] == "best of 12 trials: 0001, val_ndcg@10 0.3000"
     assert lines[12] == "  two_tower/embedding_dim = 128 (default 64)"
 
 
-def test_what_ended_before_does_not_count_for_the_time_that_is_left():
+def test_earlier_trials_do_not_change_the_estimate_of_the_remaining_time():
     done = [trial(n, DEFAULT, 0.2) for n in range(6)]
     picture = on_terminal([trial(6, DEFAULT, 0.2)], total=8, done=done, seconds=3600.0)
-    assert "1:00:00 passed, about 1:00:00 left" in picture
+    assert "1:00:00 elapsed, about 1:00:00 left" in picture
 
 
 def test_before_the_first_trial_there_is_no_estimate():
@@ -138,10 +140,10 @@ def test_no_line_is_wider_than_the_terminal(width):
     picture = on_terminal(trials, width=width)
     table = picture.split("best of")[0]
     assert max(len(line.rstrip()) for line in table.splitlines()) <= width
-    assert len(table.splitlines()) == 5  # a heading, a line a trial, and the bar
+    assert len(table.splitlines()) == 5  # a header, a line per trial, and the bar
 
 
-def test_many_differences_are_counted():
+def test_many_changes_are_counted():
     space_values = {
         "family": "two_tower",
         "two_tower/embedding_dim": 16,
@@ -156,11 +158,11 @@ def test_many_differences_are_counted():
     )
 
 
-def test_logs_go_above_the_table_and_come_back_to_their_stream(monkeypatch):
+def test_logs_appear_above_the_table_and_return_to_their_stream(monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr("sys.stderr", out)
     handler = logging.StreamHandler()
-    logger = logging.getLogger("a training of ours")
+    logger = logging.getLogger("a training")
     logger.addHandler(handler)
     try:
         with SearchDisplay(header(), 2, terminal=True, width=80) as display:
@@ -172,7 +174,7 @@ def test_logs_go_above_the_table_and_come_back_to_their_stream(monkeypatch):
     finally:
         logger.removeHandler(handler)
     text = out.getvalue()
-    # It was written where the table had been erased, which was drawn anew below it.
+    # The line replaces the erased table, which is drawn again below it.
     assert re.search(r"\x1b\[2Ka warning\n", text)
 
 
@@ -180,7 +182,7 @@ HOSTILE = "[red]\x1b[2J\x07\r\nsecond [/nothing]\ud800"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_text_from_records_moves_no_cursor_and_is_no_markup(terminal):
+def test_text_of_records_is_neither_control_characters_nor_markup(terminal):
     out = io.StringIO()
     record = trial(0, DEFAULT, None, trial_id=HOSTILE, error=HOSTILE, suggested_by=HOSTILE)
     with SearchDisplay(header(objective=HOSTILE), 1, stream=out, terminal=terminal, width=300) as d:
@@ -193,7 +195,7 @@ def test_text_from_records_moves_no_cursor_and_is_no_markup(terminal):
     out.getvalue().encode("utf-8")
 
 
-def test_a_stream_that_knows_ascii_only_gets_ascii():
+def test_an_ascii_stream_gets_ascii():
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     with SearchDisplay(header(), 1, stream=out) as display:
@@ -202,7 +204,7 @@ def test_a_stream_that_knows_ascii_only_gets_ascii():
     assert b"ValueError: ??" in raw.getvalue()
 
 
-def test_a_search_that_is_interrupted_leaves_the_terminal_in_order():
+def test_an_interrupted_search_restores_the_terminal():
     out = io.StringIO()
     display = SearchDisplay(header(), 2, stream=out, terminal=True, width=80)
 

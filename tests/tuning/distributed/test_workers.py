@@ -1,4 +1,4 @@
-"""One search in several processes: roles, the launcher, leases, and a real run with a kill."""
+"""Distributed search: roles, the launcher, leases, and a real run with a killed worker."""
 
 import json
 import os
@@ -13,19 +13,20 @@ from collections import Counter
 import pytest
 
 from tfrec_meta.evaluation import Objective
-from tfrec_meta.tuning import ChiefFailed, StrategySpace, StrategyTuner
+from tfrec_meta.tuning import ChiefFailed, SearchOptions, StrategySpace, StrategyTuner
 from tfrec_meta.tuning.distributed import workers
-from tfrec_meta.tuning.distributed.chief import DEATHS, Chief, OracleOfChief, study_token
+from tfrec_meta.tuning.distributed.chief import MAX_WORKER_DEATHS, Chief, study_token
+from tfrec_meta.tuning.distributed.remote_oracle import RemoteOracle
 
 ADDRESSES = {workers.ID: "chief", workers.ADDRESS: "127.0.0.1", workers.PORT: "1"}
 
 
-# Who is who.
+# Roles.
 
 
-def test_the_environment_says_who_a_process_is():
+def test_the_environment_sets_the_role_of_a_process():
     assert workers.role({}) == "alone"
-    assert workers.role({workers.ID: "of another program"}) == "alone"
+    assert workers.role({workers.ID: "another program"}) == "alone"
     for name, role in (("chief", "chief"), ("worker-0", "worker"), ("tuner7", "worker")):
         variables = workers.environment(name, 8000)
         assert variables == {
@@ -39,13 +40,13 @@ def test_the_environment_says_who_a_process_is():
 
 
 @pytest.mark.parametrize("missing", list(ADDRESSES))
-def test_half_an_environment_is_refused_by_what_is_missing(missing):
+def test_an_incomplete_environment_is_refused_with_the_missing_variables(missing):
     variables = {**ADDRESSES, missing: ""}
-    with pytest.raises(ValueError, match=f"^{missing} are not set.*127.0.0.1"):
+    with pytest.raises(ValueError, match=f"^{missing} not set; .*127.0.0.1"):
         workers.role(variables)
 
 
-# The launcher, with scripts that search nothing.
+# The launcher, with scripts that do not search.
 
 
 def launched(tmp_path, script, count=2):
@@ -65,7 +66,7 @@ def names(tmp_path):
     return sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".py")
 
 
-def test_a_chief_and_its_workers_are_run_until_the_chief_ends(tmp_path):
+def test_a_chief_and_its_workers_run_until_the_chief_ends(tmp_path):
     wait = """
         while len(list(folder.iterdir())) < 5:
             time.sleep(0.01)
@@ -75,7 +76,7 @@ def test_a_chief_and_its_workers_are_run_until_the_chief_ends(tmp_path):
     assert names(tmp_path) == ["chief", "worker-0", "worker-1", "worker-2"]
 
 
-def test_a_worker_that_dies_is_replaced(tmp_path, capfd):
+def test_a_dead_worker_is_replaced(tmp_path, capfd):
     die_once = """
         if name == "worker-0":
             sys.exit(3)
@@ -84,10 +85,10 @@ def test_a_worker_that_dies_is_replaced(tmp_path, capfd):
         """
     assert launched(tmp_path, die_once) == 0
     assert names(tmp_path) == ["chief", "worker-0", "worker-1", "worker-2"]
-    assert "A worker ended with 3; worker-2 takes its place." in capfd.readouterr().err
+    assert "A worker ended with exit status 3; worker-2 replaces it." in capfd.readouterr().err
 
 
-def test_if_all_workers_die_so_does_the_chief(tmp_path, capfd):
+def test_the_chief_ends_if_all_workers_die(tmp_path, capfd):
     die = """
         if name != "chief":
             sys.exit(3)
@@ -97,7 +98,7 @@ def test_if_all_workers_die_so_does_the_chief(tmp_path, capfd):
     assert launched(tmp_path, die, count=1) == 1
     assert time.monotonic() - began < 20
     assert names(tmp_path) == ["chief", *(f"worker-{n}" for n in range(4))]
-    assert "too many" in capfd.readouterr().err
+    assert "too many workers have ended" in capfd.readouterr().err
 
 
 def test_a_launch_without_workers_is_refused():
@@ -115,20 +116,21 @@ def score(record, epochs, folder, report):
     return {Objective.NDCG: record["model"]["embedding_dim"] / 1000}
 
 
-def made(folder, **options):
+def build(folder, **options):
+    evaluate = options.pop("evaluate", score)
     options = {"trials": 3, "oracle": "random", "progress": False, **options}
-    return StrategyTuner(options.pop("evaluate", score), SPACE, folder, **options)
+    return StrategyTuner(evaluate, SPACE, folder, SearchOptions(**options))
 
 
 class Running:
-    """A chief of the study in that folder, in a thread."""
+    """A chief of the study in a folder, in a thread."""
 
     def __init__(self, folder, **options):
-        self.study = made(folder, **options)
+        self.study = build(folder, **options)
         self.study.save()
         self.address = f"127.0.0.1:{workers._free_port()}"
         self.error = None
-        self.chief = Chief(self.study.oracle, "token", self.study._give_up, LEASE)
+        self.chief = Chief(self.study.oracle, "token", self.study._fail_trial, LEASE)
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
 
@@ -139,23 +141,23 @@ class Running:
             self.error = error
 
     def client(self, name="w", has_ended=lambda: False, token="token"):
-        client = OracleOfChief(self.study.oracle, token, self.address, name, has_ended, LEASE)
-        client.worker = name  # two of one process
+        client = RemoteOracle(self.study.oracle, token, self.address, name, has_ended, LEASE)
+        client.worker = name  # a name for each of several clients of one process
         return client
 
-    def end(self):
+    def wait(self):
         self.thread.join(20)
         assert not self.thread.is_alive()
 
 
-def created(client, seconds=10):
-    """The next trial of a client, which may have to wait for it."""
+def next_trial(client, seconds=10):
+    """Returns the next trial of a client, or the end of the search; waits for it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         trial = client.create_trial("")
         if trial.status != "IDLE":
             return trial
-    raise AssertionError("nothing to do")
+    raise AssertionError("no trial in time")
 
 
 def finish(client, trial, value=0.5):
@@ -164,196 +166,200 @@ def finish(client, trial, value=0.5):
     client.end_trial(trial)
 
 
-def test_trials_go_to_those_who_ask_with_their_values_as_they_are(tmp_path):
-    alone = made(tmp_path / "alone")
+def test_workers_get_different_trials_with_exact_values(tmp_path):
+    alone = build(tmp_path / "alone")
     alone.search()
     running = Running(tmp_path / "study")
     one, two = running.client("one"), running.client("two")
-    first, second = created(one), created(two)
+    first, second = next_trial(one), next_trial(two)
     assert first.trial_id != second.trial_id
     finish(one, first, 0.1)
     finish(two, second, 0.2)
-    third = created(one)
+    third = next_trial(one)
     values = [trial.hyperparameters.values for trial in (first, second, third)]
     assert values == [trial["values"] for trial in alone.trials()]
-    assert two.create_trial("").status == "IDLE"  # the third may come back
+    assert two.create_trial("").status == "IDLE"  # the third may be requeued
     finish(one, third, 0.3)
-    assert created(two).status == created(one).status == "STOPPED"
-    running.end()
+    assert next_trial(two).status == next_trial(one).status == "STOPPED"
+    running.wait()
     oracle = running.study.oracle
     assert [oracle.trials[name].score for name in oracle.start_order] == [0.1, 0.2, 0.3]
     assert oracle.get_best_trials(1)[0].trial_id == third.trial_id
 
 
-def test_the_trial_of_a_silent_worker_is_given_to_the_next(tmp_path):
+def test_another_worker_gets_the_trial_of_a_silent_worker(tmp_path):
     running = Running(tmp_path, trials=1)
     dead, live = running.client("dead"), running.client("live")
-    lost = created(dead)
+    lost = next_trial(dead)
     dead.close()
-    trial = created(live)
+    trial = next_trial(live)
     assert trial.trial_id == lost.trial_id
     assert trial.hyperparameters.values == lost.hyperparameters.values
     finish(live, trial)
-    assert created(live).status == "STOPPED"
-    running.end()
+    assert next_trial(live).status == "STOPPED"
+    running.wait()
 
 
-def test_a_worker_that_works_for_long_keeps_its_trial(tmp_path):
+def test_a_slow_worker_keeps_its_trial(tmp_path):
     running = Running(tmp_path, trials=1)
     slow, other = running.client("slow"), running.client("other")
-    trial = created(slow)
+    trial = next_trial(slow)
     until = time.monotonic() + 3 * LEASE
     while time.monotonic() < until:
         assert other.create_trial("").status == "IDLE"
     finish(slow, trial)
-    assert created(slow).status == created(other).status == "STOPPED"
-    running.end()
+    assert next_trial(slow).status == next_trial(other).status == "STOPPED"
+    running.wait()
 
 
-def test_of_two_results_of_one_trial_the_first_counts(tmp_path):
+def test_the_first_of_two_results_of_a_trial_counts(tmp_path):
     running = Running(tmp_path, trials=1)
     late, live = running.client("late"), running.client("live")
-    lost = created(late)
-    late._closed.set()  # no sign of life, but it is not dead
-    trial = created(live)
+    lost = next_trial(late)
+    late._closed.set()  # no heartbeats, but it is alive
+    trial = next_trial(live)
     finish(live, trial, 0.2)
     finish(late, lost, 0.9)
-    assert created(live).status == "STOPPED"
-    running.end()
+    assert next_trial(live).status == "STOPPED"
+    running.wait()
     oracle = running.study.oracle
     assert oracle.end_order == [trial.trial_id]
     assert oracle.trials[trial.trial_id].score == 0.2
 
 
-def test_a_trial_that_kills_its_workers_counts_as_failed(tmp_path):
+def test_a_trial_that_kills_its_workers_fails(tmp_path):
     running = Running(tmp_path, trials=1)
-    for number in range(DEATHS):
+    for number in range(MAX_WORKER_DEATHS):
         victim = running.client(f"victim-{number}")
-        created(victim)
+        next_trial(victim)
         victim.close()
     last = running.client("last")
-    created(last)
+    next_trial(last)
     (trial,) = running.study.trials()
     assert trial["status"] == "failed"
     assert trial["error"] == "2 workers died while they ran it"
     assert trial[Objective.NDCG] == 0
-    outcome = running.study.run_trial(last.get_trial(trial["trial_id"]))  # is only read
+    outcome = running.study.run_trial(last.get_trial(trial["trial_id"]))  # only reads the outcome
     assert outcome == {Objective.NDCG: 0}
     finish(last, last.get_trial(trial["trial_id"]), 0.0)
-    assert created(last).status == "STOPPED"
-    running.end()
+    assert next_trial(last).status == "STOPPED"
+    running.wait()
 
 
-def test_a_worker_asks_the_chiefs_oracle_whether_to_stop(tmp_path):
+def test_a_worker_stops_trials_by_the_chiefs_oracle(tmp_path):
     running = Running(tmp_path, trials=1)
     client = running.client()
-    trial = created(client)
-    assert client.should_stop(trial.trial_id, (0.1,)) is False  # an oracle without that
+    trial = next_trial(client)
+    assert client.should_stop(trial.trial_id, (0.1,)) is False  # KerasTuner's oracles stop no trial
     running.study.oracle.should_stop = lambda trial_id, curve: (
         (trial_id, curve) == (trial.trial_id, (0.1, 1 / 3))
     )
     assert client.should_stop(trial.trial_id, (0.1, 1 / 3)) is True
     assert client.should_stop(trial.trial_id, (0.1, 0.3)) is False
     finish(client, trial)
-    assert created(client).status == "STOPPED"
-    running.end()
+    assert next_trial(client).status == "STOPPED"
+    running.wait()
 
 
-def test_a_new_chief_leaves_its_predecessors_workers_their_trials(tmp_path):
-    before = made(tmp_path, trials=2)
+def test_a_restarted_chief_waits_for_the_workers_of_the_previous_one(tmp_path):
+    before = build(tmp_path, trials=2)
     one = before.oracle.create_trial("one")
     two = before.oracle.create_trial("two")
     before.save()
     running = Running(tmp_path, trials=2)
     client = running.client("one")
-    client._trial_id = one.trial_id  # it was running that when the chief died
+    client._trial_id = one.trial_id  # it ran this trial when the chief died
     other = running.client("three")
-    taken = created(other)
-    assert taken.trial_id == two.trial_id  # of one who is not heard of any more
+    taken = next_trial(other)
+    assert taken.trial_id == two.trial_id  # of a worker without heartbeats
     assert other.create_trial("").trial_id == two.trial_id
     finish(other, taken)
     finish(client, one)
-    assert created(client).status == created(other).status == "STOPPED"
-    running.end()
+    assert next_trial(client).status == next_trial(other).status == "STOPPED"
+    running.wait()
 
 
 def test_an_error_of_the_oracle_ends_the_chief_and_its_workers(tmp_path):
     running = Running(tmp_path)
 
     def broken(*_):
-        raise ZeroDivisionError("the oracle is out")
+        raise ZeroDivisionError("the oracle is broken")
 
     running.study.oracle.populate_space = broken
     client = running.client()
-    with pytest.raises(ChiefFailed, match="the oracle is out"):
+    with pytest.raises(ChiefFailed, match="the oracle is broken"):
         client.create_trial("")
-    with pytest.raises(ChiefFailed, match="the oracle is out"):  # at once
+    with pytest.raises(ChiefFailed, match="the oracle is broken"):  # without a second call
         client.get_trial("0")
-    running.end()
-    assert "the oracle is out" in str(running.error)
+    running.wait()
+    assert "the oracle is broken" in str(running.error)
 
 
 def test_a_second_chief_at_the_same_address_is_refused(tmp_path):
     running = Running(tmp_path, trials=1)
     client = running.client()
     client.wait()
-    second = made(tmp_path / "second")
-    with pytest.raises(ChiefFailed, match=f"Can't listen at {running.address}"):
-        Chief(second.oracle, "token", second._give_up, LEASE).serve(running.address, lambda: None)
-    finish(client, created(client))
-    assert created(client).status == "STOPPED"
-    running.end()
+    second = build(tmp_path / "second")
+    with pytest.raises(ChiefFailed, match=f"cannot listen at {running.address}"):
+        Chief(second.oracle, "token", second._fail_trial, LEASE).serve(
+            running.address, lambda: None
+        )
+    finish(client, next_trial(client))
+    assert next_trial(client).status == "STOPPED"
+    running.wait()
 
 
-def test_who_does_not_know_the_studys_token_is_refused(tmp_path):
+def test_a_client_without_the_token_is_refused(tmp_path):
     running = Running(tmp_path, trials=1)
     stranger = running.client("stranger", token="guessed")
     with pytest.raises(ChiefFailed, match="chief of another study"):
         stranger.create_trial("")
     assert not running.study.oracle.trials
     client = running.client()
-    finish(client, created(client))
-    assert created(client).status == "STOPPED"
-    running.end()
+    finish(client, next_trial(client))
+    assert next_trial(client).status == "STOPPED"
+    running.wait()
 
 
-def test_the_token_is_made_once_and_is_its_owners_alone(tmp_path, monkeypatch):
-    token = study_token(tmp_path, begin=True)
+def test_the_token_is_created_once_and_private(tmp_path, monkeypatch):
+    token = study_token(tmp_path, create=True)
     assert len(token) == 64
-    assert study_token(tmp_path, begin=True) == study_token(tmp_path, begin=False) == token
+    assert study_token(tmp_path, create=True) == study_token(tmp_path, create=False) == token
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
-    monkeypatch.setattr("tfrec_meta.tuning.distributed.chief._PATIENCE_SECONDS", 0.1)
-    with pytest.raises(ChiefFailed, match=r"No chief began in .*see the same folder"):
-        study_token(tmp_path / "elsewhere", begin=False)
+    monkeypatch.setattr("tfrec_meta.tuning.distributed.chief.PATIENCE_SECONDS", 0.1)
+    with pytest.raises(ChiefFailed, match=r"No chief started in .*see the same folder"):
+        study_token(tmp_path / "elsewhere", create=False)
 
 
-def test_a_worker_whose_chief_is_gone_ends_if_the_study_has(tmp_path):
-    study = made(tmp_path)
+def test_a_worker_without_a_chief_ends_if_the_study_has_ended(tmp_path):
+    study = build(tmp_path)
     address = f"127.0.0.1:{workers._free_port()}"
-    client = OracleOfChief(study.oracle, "token", address, "w", lambda: True, LEASE)
+    client = RemoteOracle(study.oracle, "token", address, "w", lambda: True, LEASE)
     client.wait()
     assert client.create_trial("").status == "STOPPED"
     client.close()
 
 
-def test_a_worker_waits_for_its_chief_no_longer_than_its_patience(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfrec_meta.tuning.distributed.chief._PATIENCE_SECONDS", 0.5)
-    study = made(tmp_path)
+def test_a_worker_waits_for_its_chief_for_a_limited_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfrec_meta.tuning.distributed.chief.PATIENCE_SECONDS", 0.5)
+    study = build(tmp_path)
     address = f"127.0.0.1:{workers._free_port()}"
-    client = OracleOfChief(study.oracle, "token", address, "w", lambda: False, LEASE)
-    with pytest.raises(ChiefFailed, match=f"{address} failed, or did not answer for 0.5 s"):
+    client = RemoteOracle(study.oracle, "token", address, "w", lambda: False, LEASE)
+    with pytest.raises(ChiefFailed, match=f"{address} failed, or did not respond within 0.5 s"):
         client.create_trial("")
     client.close()
 
 
-# Processes of their own.
+# Several processes.
 
 TRIALS = 6
 SEARCH = """
     import os, sys, time
     from pathlib import Path
     from tfrec_meta.evaluation import Objective
-    from tfrec_meta.tuning import StrategySpace, StrategyTuner, StudyStore
+    from tfrec_meta.tuning import (
+        SearchOptions, StrategySpace, StrategyTuner, StudyStore, TransferOptions
+    )
 
     folder = Path(sys.argv[1])
 
@@ -367,10 +373,10 @@ SEARCH = """
             time.sleep(300)
         return {Objective.NDCG: record["model"]["embedding_dim"] / 1000, "ran_by": os.getpid()}
 
+    options = SearchOptions(oracle="random", trials=int(sys.argv[2]), lease_seconds=3.0)
+    transfer = TransferOptions(StudyStore(folder / "store"))
     study = StrategyTuner(
-        evaluate, StrategySpace(("ials",)), folder / "study",
-        oracle="random", trials=int(sys.argv[2]), lease_seconds=3.0,
-        store=StudyStore(folder / "store"),
+        evaluate, StrategySpace(("ials",)), folder / "study", options, transfer=transfer
     )
     study.search()
     print(len(study.trials()), study.best_strategy_record()["model"]["embedding_dim"])
@@ -379,7 +385,7 @@ SEARCH = """
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """A chief and two workers, one of them killed in its trial; their files and what they said."""
+    """A search by a chief and two workers, one of them killed during its trial."""
     folder = tmp_path_factory.mktemp("distributed")
     script = folder / "search.py"
     script.write_text(textwrap.dedent(SEARCH))
@@ -414,16 +420,16 @@ def killed(tmp_path_factory):
             child.kill()
         for log in logs.values():
             log.close()
-    said = {name: (folder / name).read_text() for name in processes}
-    return folder, victim, name, {n: child.returncode for n, child in processes.items()}, said
+    output = {name: (folder / name).read_text() for name in processes}
+    return folder, victim, name, {n: child.returncode for n, child in processes.items()}, output
 
 
 @pytest.mark.timeout(400)
-def test_a_search_of_a_chief_and_two_workers_survives_the_kill_of_one(killed):
-    folder, victim, name, codes, said = killed
+def test_a_distributed_search_survives_a_killed_worker(killed):
+    folder, victim, name, codes, output = killed
     expected = {"chief": 0, "worker-0": 0, "worker-1": 0, name: -signal.SIGKILL}
-    assert codes == expected, said
-    study = made(folder / "study", trials=TRIALS, lease_seconds=3.0)
+    assert codes == expected, output
+    study = build(folder / "study", trials=TRIALS, lease_seconds=3.0)
     trials = study.trials()
     assert len(trials) == TRIALS
     assert all(trial["status"] == "completed" for trial in trials)
@@ -431,7 +437,7 @@ def test_a_search_of_a_chief_and_two_workers_survives_the_kill_of_one(killed):
     assert len(study.oracle.end_order) == TRIALS
 
 
-def test_only_the_trial_that_was_killed_ran_twice(killed):
+def test_only_the_interrupted_trial_ran_twice(killed):
     folder, victim, *_ = killed
     runs = [line.split() for line in (folder / "runs").read_text().splitlines()]
     count = Counter(trial for trial, _ in runs)
@@ -441,9 +447,9 @@ def test_only_the_trial_that_was_killed_ran_twice(killed):
     assert first == victim != second
 
 
-def test_together_they_try_what_one_alone_does_and_score_it_the_same(killed, tmp_path):
+def test_a_distributed_random_search_equals_a_local_one(killed, tmp_path):
     folder, *_ = killed
-    alone, together = made(tmp_path, trials=TRIALS), made(folder / "study", trials=TRIALS)
+    alone, together = build(tmp_path, trials=TRIALS), build(folder / "study", trials=TRIALS)
     alone.search()
     for one, other in zip(alone.trials(), together.trials(), strict=True):
         assert (one["values"], one[Objective.NDCG]) == (other["values"], other[Objective.NDCG])
@@ -454,34 +460,34 @@ def test_together_they_try_what_one_alone_does_and_score_it_the_same(killed, tmp
     assert scores[0] == scores[1]
 
 
-def test_all_of_them_know_the_result_and_the_chief_tells_of_progress(killed):
-    _, _, name, _, said = killed
-    (last,) = {text.splitlines()[-1] for who, text in said.items() if who != name}
+def test_all_processes_have_the_result_and_the_chief_shows_progress(killed):
+    _, _, name, _, output = killed
+    (last,) = {text.splitlines()[-1] for process, text in output.items() if process != name}
     assert last.startswith(f"{TRIALS} ")
-    lines = [line for line in said["chief"].splitlines() if line.startswith("trial ")]
+    lines = [line for line in output["chief"].splitlines() if line.startswith("trial ")]
     assert len(lines) == TRIALS
     assert lines[-1].startswith(f"trial {TRIALS}/{TRIALS}: {Objective.NDCG} ")
 
 
-def test_the_chief_alone_remembers_each_trial_once(killed):
+def test_only_the_chief_writes_each_trial_to_the_store(killed):
     lines = (killed[0] / "store" / "studies.jsonl").read_text().splitlines()
     ids = [json.loads(line).get("trial_id") for line in lines]
     assert sorted(ids, key=str) == ["0", "1", "2", "3", "4", "5", None]
 
 
-def test_what_has_ended_is_only_read_by_a_chief_and_by_a_worker(killed, monkeypatch):
+def test_an_ended_study_is_only_read_by_chief_and_workers(killed, monkeypatch):
     folder, *_ = killed
     for name in ("chief", "worker-9"):
         for variable, value in workers.environment(name, workers._free_port()).items():
             monkeypatch.setenv(variable, value)
-        study = made(folder / "study", trials=TRIALS, evaluate=None)
+        study = build(folder / "study", trials=TRIALS, evaluate=None)
         study.search()
         assert len(study.trials()) == TRIALS
 
 
-def test_a_worker_of_another_search_is_refused(killed, monkeypatch):
+def test_a_worker_of_another_study_is_refused(killed, monkeypatch):
     folder, *_ = killed
     for variable, value in workers.environment("worker-9", 1).items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=r"another seed \(42, now 7\)"):
-        made(folder / "study", trials=TRIALS, seed=7).search()
+        build(folder / "study", trials=TRIALS, seed=7).search()

@@ -1,4 +1,4 @@
-"""What the surrogate knows of a data set, worked by hand."""
+"""Profiles of small data sets, worked by hand."""
 
 import math
 
@@ -22,7 +22,7 @@ def approx(value):
     return pytest.approx(value, abs=1e-12)
 
 
-def test_every_field_of_a_small_data_set():
+def test_every_field_matches_a_value_worked_by_hand():
     # a has 6 events and b 2; x has 5, y 3, and z none.
     found = data_profile(
         made(
@@ -60,32 +60,32 @@ def test_every_field_of_a_small_data_set():
     [
         ([1, 0], [1, 0], 0.0),
         ([1, 0], [0, 1], 1.0),
-        # Entropy of (3/4, 1/4) less half of that of (1/2, 1/2), which is 1 bit.
+        # Entropy of (3/4, 1/4) minus half of the entropy of (1/2, 1/2), which is 1 bit.
         ([1, 0], [0.5, 0.5], 2 - 0.75 * math.log2(3) - 0.5),
     ],
 )
-def test_the_distance_of_two_distributions(one, other, bits):
+def test_distances_match_values_worked_by_hand(one, other, bits):
     found = jensen_shannon_distance(np.array(one, float), np.array(other, float))
     assert found == approx(math.sqrt(bits))
 
 
-def test_items_that_changed_wholly_drifted_by_1_whatever_the_order_of_rows():
+def test_drift_is_1_if_all_items_change():
     times = [9, 1, 8, 2, 7, 3]
     assert data_profile(made("abcabc", "yxyxyx", time=times))["drift"] == 1.0
 
 
-def test_without_times_or_at_one_moment_nothing_drifts():
+def test_drift_is_0_without_distinct_times():
     assert data_profile(made("abc", "xyz"))["drift"] == 0.0
     assert data_profile(made("abc", "xyz", time=[5, 5, 5]))["drift"] == 0.0
     assert data_profile(made("a", "x", time=[5]))["drift"] == 0.0
 
 
-def test_events_without_a_time_do_not_count_for_the_drift():
+def test_drift_ignores_events_without_a_time():
     data = made("abcd", "xzxx", time=[1, None, 2, 3])
     assert data_profile(data)["drift"] == 0.0
 
 
-def test_equal_values_say_nothing():
+def test_equal_values_count_as_no_values():
     found = data_profile(made("abc", "xyz", value=[4, 4, 4]))
     assert (found["has_values"], found["value_mean"], found["value_spread"]) == (0.0, 0.0, 0.0)
 

@@ -1,4 +1,4 @@
-"""The memory of studies: what is written is read again, whatever happens to writer and file."""
+"""The store of studies: written records are read, whatever happens to writers and files."""
 
 import json
 import logging
@@ -14,21 +14,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tuning.study_toys import failed, study, trial
-from tfrec_meta.tuning.studies.store import COMPARED, StudyStore, studies_folder
+from tests.tuning.store_samples import failed, study, trial
+from tfrec_meta.tuning.studies.records import COMPARED
+from tfrec_meta.tuning.studies.store import StudyStore, studies_folder
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def store(tmp_path) -> StudyStore:
-    store = StudyStore(tmp_path / "memory")
+    store = StudyStore(tmp_path / "store")
     store.append_study(study())
     return store
 
 
 def read(store: StudyStore) -> dict[str, list[dict]]:
-    """As a new process sees it: study id -> trials."""
+    """Study id -> trials, read by a new store object."""
     return {one.study_id: list(one.trials) for one in StudyStore(store.folder).studies()}
 
 
@@ -42,18 +43,18 @@ def add_line(store: StudyStore, line: bytes) -> None:
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen:
-    """A process of its own that may use the store and the toys."""
+    """Starts a process with the store and the samples."""
     head = "import os, sys, time\nsys.path[:0] = ['.']\n"
     head += "from tfrec_meta.tuning.studies.store import StudyStore\n"
-    head += "from tests.tuning.study_toys import study, trial\n"
+    head += "from tests.tuning.store_samples import study, trial\n"
     command = [sys.executable, "-c", head + code, *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-# --- What is written is read -----------------------------------------------------------------
+# Writing and reading.
 
 
-def test_a_study_and_its_trials_are_read_as_they_were_written(store):
+def test_a_study_and_its_trials_are_read_as_written(store):
     store.append_trial(trial("0"))
     store.append_trial(failed("1"))
     (found,) = StudyStore(store.folder).studies()
@@ -62,7 +63,7 @@ def test_a_study_and_its_trials_are_read_as_they_were_written(store):
     assert len(store.path.read_bytes().splitlines()) == 3
 
 
-def test_a_store_where_nothing_was_written_is_empty_and_makes_no_folder(tmp_path):
+def test_an_unused_store_is_empty_and_creates_no_folder(tmp_path):
     store = StudyStore(tmp_path / "nothing")
     assert store.studies() == []
     assert store.compact() == 0
@@ -75,12 +76,12 @@ def test_the_last_record_of_a_study_and_of_a_trial_counts(store):
     store.append_trial(trial("1", value=0.2))
     store.append_trial(trial("0", value=0.3))
     store.append_study(study(budget=16))
-    two, one = store.studies()  # in the order in which they were last written
+    two, one = store.studies()  # in the order of their last headers
     assert (two.study_id, one.study_id, one.budget) == ("two", "one", 16)
     assert [(t["trial_id"], t["value"]) for t in one.trials] == [("1", 0.2), ("0", 0.3)]
 
 
-def test_a_header_and_its_trials_are_written_at_once(tmp_path):
+def test_a_header_and_its_trials_are_written_together(tmp_path):
     store = StudyStore(tmp_path)
     with pytest.raises(ValueError, match="`seconds`=-1"):
         store.append_study(study(), [trial("0"), trial("1", seconds=-1)])
@@ -89,13 +90,13 @@ def test_a_header_and_its_trials_are_written_at_once(tmp_path):
     assert ids(store) == {"one": ["0", "1"]}
 
 
-def test_fields_that_this_version_does_not_know_are_kept(store):
+def test_unknown_fields_are_kept(store):
     store.append_trial(trial(colour="blue"))
     store.compact()
     assert read(store)["one"][0]["colour"] == "blue"
 
 
-def test_trials_are_ranked_by_the_direction_and_those_without_a_value_are_left_out(store):
+def test_trials_with_a_value_are_ranked_by_the_direction(store):
     for name, value in (("0", 0.2), ("1", 0.3), ("2", 0.3)):
         store.append_trial(trial(name, value=value))
     store.append_trial(failed("3"))
@@ -104,14 +105,14 @@ def test_trials_are_ranked_by_the_direction_and_those_without_a_value_are_left_o
     assert [t["trial_id"] for t in store.study("one").ranked()] == ["0", "1", "2"]
 
 
-def test_a_study_was_touched_when_its_last_trial_ended(store):
-    assert store.study("one").touched().isoformat() == "2026-01-31T12:00:00+00:00"
+def test_a_study_was_last_updated_when_its_last_trial_ended(store):
+    assert store.study("one").last_updated().isoformat() == "2026-01-31T12:00:00+00:00"
     store.append_trial(trial("0", ended="2026-02-02T08:00:00Z"))
     store.append_trial(trial("1", ended="2026-02-01T08:00:00Z"))
-    assert store.study("one").touched().isoformat() == "2026-02-02T08:00:00+00:00"
+    assert store.study("one").last_updated().isoformat() == "2026-02-02T08:00:00+00:00"
 
 
-def test_the_folder_is_the_given_one_or_the_environments_or_the_users(monkeypatch, tmp_path):
+def test_the_folder_is_given_or_from_the_environment_or_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("TFREC_META_STUDIES", str(tmp_path / "from_environment"))
     assert StudyStore(tmp_path / "given").folder == tmp_path / "given"
     assert StudyStore().folder == tmp_path / "from_environment"
@@ -120,24 +121,28 @@ def test_the_folder_is_the_given_one_or_the_environments_or_the_users(monkeypatc
     assert studies_folder() == tmp_path / "tfrec-meta" / "studies"
 
 
-# --- Finding, comparing, removing ------------------------------------------------------------
+# Finding, comparing, removing.
 
 
-def test_a_study_is_found_by_a_beginning_of_its_id_that_no_other_has(tmp_path):
+def test_a_study_is_found_by_a_unique_start_of_its_id(tmp_path):
     store = StudyStore(tmp_path)
     for name in ("abc1", "abd2", "abc"):
         store.append_study(study(name))
     assert store.study("abd").study_id == "abd2"
-    assert store.study("abc").study_id == "abc"  # the whole id, though it begins another
-    with pytest.raises(ValueError, match=r"'ab' begins 3 studies: abc1, abd2, abc\. Say more"):
+    assert (
+        store.study("abc").study_id == "abc"
+    )  # a complete id wins, although another id starts with it
+    with pytest.raises(
+        ValueError, match=r"3 studies start with 'ab': abc1, abd2, abc\. Use a longer"
+    ):
         store.study("ab")
     for unknown in ("x", ""):
-        with pytest.raises(ValueError, match=rf"no study '{unknown}'; it has abc1, abd2, abc\."):
+        with pytest.raises(ValueError, match=rf"no study '{unknown}'; use .*: abc1, abd2, abc\."):
             store.study(unknown)
 
 
-def test_that_there_is_no_study_at_all_is_said(tmp_path):
-    with pytest.raises(ValueError, match=r"no study 'x'; it has none\."):
+def test_an_empty_store_has_no_study_to_find(tmp_path):
+    with pytest.raises(ValueError, match=r"no study 'x'; use the id of a study: none\."):
         StudyStore(tmp_path).study("x")
 
 
@@ -151,20 +156,20 @@ def test_that_there_is_no_study_at_all_is_said(tmp_path):
         ("budget_unit", "steps"),
     ],
 )
-def test_studies_that_measure_something_else_are_not_comparable(store, field, other):
+def test_studies_with_another_measure_are_not_comparable(store, field, other):
     assert field in COMPARED
     new = study("new")
     assert [one.study_id for one in store.comparable(new)] == ["one"]
     assert store.comparable({**new, field: other}) == []
 
 
-def test_a_study_is_not_compared_with_itself_but_with_one_of_the_same_data(store):
+def test_a_study_is_comparable_with_another_study_of_the_same_data(store):
     store.append_study(study("again", oracle="random"))
     (found,) = store.comparable(study())
     assert (found.study_id, found.data["fingerprint"]) == ("again", "f1")
 
 
-def test_what_was_removed_is_gone_and_may_be_written_anew(store):
+def test_removed_records_are_gone_and_may_be_written_again(store):
     store.append_study(study("two"), [trial(name, "two") for name in "0123"])
     store.append_trial(trial("0"))
     store.remove("tw", "0")
@@ -177,14 +182,14 @@ def test_what_was_removed_is_gone_and_may_be_written_anew(store):
     assert ids(store) == {"one": ["0"], "two": ["0"]}
 
 
-def test_what_there_is_not_is_not_removed(store):
+def test_removing_an_unknown_study_or_trial_is_refused(store):
     with pytest.raises(ValueError, match="no study 'three'"):
         store.remove("three")
     with pytest.raises(ValueError, match="Study one has no trial '7', '8'"):
         store.remove("one", ["7", "8"])
 
 
-def test_compaction_leaves_what_is_read_and_frees_the_rest(store):
+def test_compaction_drops_replaced_and_removed_lines(store):
     store.append_study(study("gone"), [trial("0", "gone")])
     for value in (0.1, 0.2, 0.3):
         store.append_trial(trial("0", value=value))
@@ -192,7 +197,7 @@ def test_compaction_leaves_what_is_read_and_frees_the_rest(store):
     store.remove("one", "1")
     store.remove("gone")
     before = read(store)
-    # A study and its trial, two values that were replaced, a trial, and two removals.
+    # A study and its trial, two replaced values, a removed trial, and two removals.
     assert store.compact() == 7
     assert read(store) == before == {"one": [trial("0", value=0.3)]}
     assert len(store.path.read_bytes().splitlines()) == 2
@@ -200,118 +205,9 @@ def test_compaction_leaves_what_is_read_and_frees_the_rest(store):
     assert sorted(path.name for path in store.folder.iterdir()) == ["studies.jsonl", "studies.lock"]
 
 
-# --- Records that make no sense --------------------------------------------------------------
+# Damaged files.
 
 NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    "field, value",
-    [
-        ("study_id", ""),
-        ("study_id", 3),
-        ("schema", 0),
-        ("schema", 2),
-        ("space", {}),
-        ("space", [{"class_name": "Float"}]),
-        ("space", [{"class_name": "Float", "config": {"default": 1}}]),
-        ("space_version", 1.0),
-        ("objective", None),
-        ("direction", "up"),
-        ("protocol", ""),
-        ("budget_unit", 1),
-        ("budget", True),
-        ("budget", -1),
-        ("oracle", None),
-        ("seed", "42"),
-        ("created", "yesterday"),
-        ("created", "2026-01-31T12:00:00"),
-        ("created", "2026-01-31T12:00:00+02:00"),
-        ("created", 1738324800),
-        ("source", ""),
-        ("data", {"name": "toy"}),
-        ("data", {"name": "toy", "fingerprint": None, "description": ""}),
-        ("profile", {"log_users": NAN}),
-        ("profile", {"log_users": "many"}),
-        ("profile", [1.0]),
-        ("text_embedding", [0.1, None]),
-        ("text_embedding", [float("inf")]),
-        ("kind", "trial"),
-        ("kind", ["study"]),
-        ("further", object()),
-        ("further", [NAN]),
-    ],
-)
-def test_a_header_that_makes_no_sense_is_refused_by_its_field(tmp_path, field, value):
-    store = StudyStore(tmp_path)
-    with pytest.raises(ValueError, match=rf"`{field}`|a trial without"):
-        store.append_study(study(**{field: value}))
-    assert not store.path.exists()
-
-
-@pytest.mark.parametrize(
-    "field, value",
-    [
-        ("study_id", None),
-        ("trial_id", 0),
-        ("values", []),
-        ("values", {"ials/l2": [1]}),
-        ("values", {"ials/l2": NAN}),
-        ("values", {"ials/l2": None}),
-        ("strategy", "ials"),
-        ("strategy", {"l2": NAN}),
-        ("value", "0.5"),
-        ("value", NAN),
-        ("value", -float("inf")),
-        ("value", True),
-        ("value", None),
-        ("status", "done"),
-        ("status", "failed"),
-        ("error", 5),
-        ("curve", None),
-        ("curve", [0.1, NAN]),
-        ("budget", 1.5),
-        ("seconds", -0.1),
-        ("seconds", None),
-        ("seed", 1.5),
-        ("ended", None),
-        ("suggested_by", ""),
-        ("expected", {"mean": 1.0}),
-        ("expected", {"mean": 1.0, "std": -0.1}),
-        ("expected", [1.0, 0.1]),
-        ("kind", "study"),
-        ("kind", "removed"),
-    ],
-)
-def test_a_trial_that_makes_no_sense_is_refused_by_its_field(store, field, value):
-    with pytest.raises(ValueError, match=rf"`{field}`|a study without|; use 'trial'"):
-        store.append_trial(trial(**{field: value}))
-    assert ids(store) == {"one": []}
-
-
-@pytest.mark.parametrize("field", study().keys())
-def test_a_field_that_a_header_lacks_is_named(tmp_path, field):
-    record = study()
-    del record[field]
-    with pytest.raises(ValueError, match=rf"without `{field}`|`kind`=None"):
-        StudyStore(tmp_path).append_study(record)
-
-
-@pytest.mark.parametrize("field", trial().keys())
-def test_a_field_that_a_trial_lacks_is_named(tmp_path, field):
-    record = trial()
-    del record[field]
-    with pytest.raises(ValueError, match=rf"without `{field}`|`kind`=None"):
-        StudyStore(tmp_path).append_trial(record)
-
-
-def test_a_trial_that_ran_out_of_time_may_have_a_value_or_none(store):
-    store.append_trial(trial("0", status="timed_out"))
-    store.append_trial(trial("1", status="timed_out", value=None, error="after 60 s"))
-    assert ids(store) == {"one": ["0", "1"]}
-
-
-# --- Files that something happened to --------------------------------------------------------
 
 DAMAGED = {
     "half a line": json.dumps(trial()).encode()[:57],
@@ -331,7 +227,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("line", DAMAGED.values(), ids=DAMAGED.keys())
-def test_a_damaged_line_is_set_aside_with_one_warning(store, line, caplog):
+def test_an_invalid_line_is_left_out_with_one_warning(store, line, caplog):
     store.append_trial(trial("0"))
     add_line(store, line + b"\n")
     store.append_trial(trial("1"))
@@ -339,7 +235,7 @@ def test_a_damaged_line_is_set_aside_with_one_warning(store, line, caplog):
         for _ in range(3):
             assert [t["trial_id"] for t in store.study("one").trials] == ["0", "1"]
     (message,) = caplog.messages
-    assert message.startswith(f"{store.path}: 1 damaged line(s) left out, the first is line 3: ")
+    assert message.startswith(f"{store.path}: 1 invalid line(s) left out. The first is line 3: ")
     assert line in store.path.read_bytes()
     assert store.compact() == 1
     assert (store.folder / "damaged.jsonl").read_bytes() == line + b"\n"
@@ -348,14 +244,14 @@ def test_a_damaged_line_is_set_aside_with_one_warning(store, line, caplog):
     assert not caplog.messages
 
 
-def test_after_a_half_line_the_next_record_begins_a_new_one(store, caplog):
+def test_a_record_after_half_a_line_starts_a_new_line(store, caplog):
     add_line(store, json.dumps(trial("0")).encode()[:-9])
     store.append_trial(trial("1"))
     assert ids(store) == {"one": ["1"]}
     assert "line 2: not JSON" in caplog.messages[0]
 
 
-def test_a_line_of_which_only_the_end_is_missing_counts(store, caplog):
+def test_a_line_without_its_line_break_counts(store, caplog):
     add_line(store, json.dumps(trial("0")).encode())
     assert ids(store) == {"one": ["0"]}
     store.append_trial(trial("1"))
@@ -363,54 +259,54 @@ def test_a_line_of_which_only_the_end_is_missing_counts(store, caplog):
     assert not caplog.messages
 
 
-def test_cut_off_at_any_byte_the_whole_lines_before_are_read(store):
+def test_a_file_truncated_anywhere_keeps_its_complete_lines(store):
     store.append_trial(trial("0"))
     whole = store.path.read_bytes()
     first = whole.index(b"\n") + 1
     for size in [*range(0, len(whole), 7), len(whole) - 1]:
         store.path.write_bytes(whole[:size])
         store.append_trial(trial("2"))
-        cut = ["0"] if size >= len(whole) - 1 else []
-        assert ids(store) == ({"one": [*cut, "2"]} if size >= first - 1 else {})
+        kept = ["0"] if size >= len(whole) - 1 else []
+        assert ids(store) == ({"one": [*kept, "2"]} if size >= first - 1 else {})
 
 
-def test_studies_of_a_newer_version_are_left_out_and_kept(store, caplog):
-    newer = {"kind": "study", "study_id": "new", "schema": 3, "shape": "other"}
+def test_studies_of_a_newer_version_are_left_out_and_kept_in_the_file(store, caplog):
+    newer = {"kind": "study", "study_id": "new", "schema": 4, "shape": "other"}
     of_it = {"kind": "trial", "study_id": "new", "result": [1, 2]}
-    note = {"kind": "note", "study_id": "one", "schema": 2, "text": "unheard of"}
+    note = {"kind": "note", "study_id": "one", "schema": 3, "text": "unknown"}
     lines = [json.dumps(one).encode() for one in (newer, of_it, note)]
     add_line(store, b"\n".join(lines) + b"\n")
     store.append_trial(trial("0"))
     with caplog.at_level(logging.WARNING):
         assert ids(store) == {"one": ["0"]}
     assert caplog.messages == [
-        f"{store.path}: 3 line(s) of schema 2, 3 left out; this version reads 1. Upgrade "
-        "tfrec-meta to use them."
+        f"{store.path}: 3 line(s) of schema 3, 4 left out; this version reads schemas up to 2. "
+        "Upgrade tfrec-meta to use them."
     ]
     assert store.compact() == 0
     assert all(line in store.path.read_bytes().splitlines() for line in lines)
 
 
-def test_a_study_that_a_newer_version_took_over_is_left_out_whole(store):
+def test_a_study_continued_by_a_newer_version_is_left_out_completely(store):
     store.append_trial(trial("0"))
-    add_line(store, json.dumps(study(schema=2)).encode() + b"\n")
+    add_line(store, json.dumps(study(schema=3)).encode() + b"\n")
     store.append_trial(trial("1"))
     assert ids(store) == {}
     assert store.compact() == 0
     assert len(store.path.read_bytes().splitlines()) == 4
 
 
-def test_trials_without_a_header_are_seen_once_it_is_written_again(tmp_path, caplog):
+def test_trials_without_a_header_appear_with_the_header(tmp_path, caplog):
     store = StudyStore(tmp_path)
     store.append_trial(trial("0"))
     assert store.studies() == []
-    assert caplog.messages == [f"{store.path}: 1 trial(s) of unknown studies left out."]
+    assert caplog.messages == [f"{store.path}: 1 trial(s) of studies without a header left out."]
     store.compact()
     store.append_study(study())
     assert ids(store) == {"one": ["0"]}
 
 
-def test_a_disk_that_takes_only_a_part_is_an_error_and_leaves_no_half_line(store, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_no_half_line(store, monkeypatch):
     before, write = store.path.read_bytes(), os.write
     monkeypatch.setattr(os, "write", lambda file, text: write(file, text[:20]))
     with pytest.raises(OSError, match="20 of"):
@@ -418,7 +314,7 @@ def test_a_disk_that_takes_only_a_part_is_an_error_and_leaves_no_half_line(store
     assert store.path.read_bytes() == before
 
 
-def test_a_folder_that_may_only_be_read_is_read(store, monkeypatch):
+def test_a_read_only_folder_is_read(store, monkeypatch):
     def refused(*args, **kwargs):
         raise PermissionError(13, "no")
 
@@ -428,7 +324,7 @@ def test_a_folder_that_may_only_be_read_is_read(store, monkeypatch):
         store.append_trial(trial("0"))
 
 
-def test_a_lock_that_is_held_for_too_long_is_said(store, monkeypatch):
+def test_a_lock_held_for_too_long_is_an_error(store, monkeypatch):
     monkeypatch.setattr("tfrec_meta.tuning.studies.store._PATIENCE", 0.05)
     with (
         store._locked(),
@@ -437,10 +333,10 @@ def test_a_lock_that_is_held_for_too_long_is_said(store, monkeypatch):
         StudyStore(store.folder).append_trial(trial("0"))
 
 
-# --- Several processes -----------------------------------------------------------------------
+# Several processes.
 
 
-def test_processes_that_append_and_one_that_compacts_lose_nothing(store):
+def test_concurrent_writers_and_a_compaction_lose_nothing(store):
     writer = (
         "store, me = StudyStore(sys.argv[1]), sys.argv[2]\n"
         "store.append_study(study(me))\n"
@@ -457,14 +353,14 @@ def test_processes_that_append_and_one_that_compacts_lose_nothing(store):
     assert found == dict.fromkeys("abc", wanted)
 
 
-def test_threads_of_one_process_lose_nothing(store):
+def test_concurrent_threads_lose_nothing(store):
     names = [str(number) for number in range(40)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: store.append_trial(trial(name)), names))
     assert sorted(ids(store)["one"]) == sorted(names)
 
 
-def test_killed_while_it_writes_all_that_it_had_written_is_there(store):
+def test_a_killed_writer_loses_no_written_record(store):
     code = (
         "store = StudyStore(sys.argv[1])\n"
         "for number in range(10**6):\n"
@@ -477,14 +373,14 @@ def test_killed_while_it_writes_all_that_it_had_written_is_there(store):
         assert process.stdout.readline() == "0\n"
         time.sleep(wait)
         os.kill(process.pid, signal.SIGKILL)
-        told = [0, *map(int, process.communicate()[0].split())]
+        written = [0, *map(int, process.communicate()[0].split())]
         found = ids(store)["one"]
-        assert set(map(str, told)) <= set(found)
+        assert set(map(str, written)) <= set(found)
         store.append_trial(trial("after"))  # the lock died with the process
         assert "after" in ids(store)["one"]
 
 
-def test_killed_in_its_line_it_loses_that_one_alone(store):
+def test_a_writer_killed_within_a_line_loses_only_that_line(store):
     code = (
         "import signal\n"
         "store, write = StudyStore(sys.argv[1]), os.write\n"
@@ -501,7 +397,7 @@ def test_killed_in_its_line_it_loses_that_one_alone(store):
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
-def test_a_compaction_that_is_killed_leaves_the_file_as_it_was(store, moment):
+def test_a_killed_compaction_does_not_change_the_file(store, moment):
     store.append_trial(trial("0"))
     store.append_trial(trial("0"))
     before = store.path.read_bytes()
@@ -522,7 +418,7 @@ def test_tensorflow_is_not_loaded():
     assert start(code).communicate()[0] == "[]\n"
 
 
-def test_a_large_memory_is_read_quickly(tmp_path):
+def test_a_large_store_is_read_quickly(tmp_path):
     store = StudyStore(tmp_path)
     store.append_study(study())
     line = json.dumps(trial("NUMBER", strategy=None)).encode()
@@ -530,10 +426,10 @@ def test_a_large_memory_is_read_quickly(tmp_path):
         file.writelines(line.replace(b"NUMBER", b"%d" % n) + b"\n" for n in range(60_000))
     began = time.process_time()
     assert len(store.study("one").trials) == 60_000
-    assert time.process_time() - began < 4  # 1 to 2 where nothing else runs
+    assert time.process_time() - began < 4  # seconds of CPU time; 1 to 2 on an idle machine
 
 
-# --- Any history of it is as a dict would have it --------------------------------------------
+# Random histories against a dict.
 
 NAMES = st.sampled_from(["a", "b", "ab"])
 STEPS = st.lists(
@@ -551,7 +447,7 @@ STEPS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
-def test_any_history_reads_as_a_dict_has_it(tmp_path_factory, steps):
+def test_any_history_matches_a_dict(tmp_path_factory, steps):
     store = StudyStore(tmp_path_factory.mktemp("history"))
     headers: dict = {}
     trials: dict = {}

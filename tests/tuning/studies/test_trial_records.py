@@ -1,3 +1,5 @@
+"""Hyperparameters, active values and best trials of records."""
+
 import math
 
 import pytest
@@ -20,10 +22,12 @@ def test_a_space_is_read_by_name_with_defaults_and_ranges():
     assert known["ials/iterations"].whole
     assert known["two_tower/hidden_layer"].choices == (False, True)
     assert known["two_tower/training/rows"].choices == ("windows",)
-    assert known["two_tower/loss"].default == "softmax"  # none is declared: the first
+    assert (
+        known["two_tower/loss"].default == "softmax"
+    )  # no default is declared, so the first value
 
 
-def test_one_name_under_two_conditions_is_one_hyperparameter():
+def test_entries_with_one_name_are_merged():
     space = [
         hp("Boolean", "deep", default=False),
         hp("Int", "units", {"deep": [False]}, min_value=1, max_value=4),
@@ -34,18 +38,18 @@ def test_one_name_under_two_conditions_is_one_hyperparameter():
     assert records.default_values(space) == {"deep": False, "units": 1}
 
 
-def test_names_are_shortened_to_the_end_that_no_other_has():
+def test_names_are_shortened_to_a_unique_end():
     names = ["a/size", "b/size", "a/training/rate", "family", "rate/family"]
     assert records.short_names(names) == {
         "a/size": "a/size",
         "b/size": "b/size",
         "a/training/rate": "rate",
-        "family": "family",  # "family" is also the end of another: no shorter one is left
+        "family": "family",  # "family" is also the end of another name, and has no shorter end
         "rate/family": "rate/family",
     }
 
 
-def test_values_whose_conditions_do_not_hold_are_left_out():
+def test_inactive_values_are_left_out():
     values = {
         "family": "ials",
         "ials/iterations": 9,
@@ -55,19 +59,19 @@ def test_values_whose_conditions_do_not_hold_are_left_out():
     assert records.active_values(SPACE, values) == {"family": "ials", "ials/iterations": 9}
 
 
-def test_a_parent_that_was_not_recorded_counts_with_its_default():
+def test_a_missing_parent_has_its_default():
     values = {"two_tower/label_smoothing": 0.1, "ials/iterations": 9}
     assert records.active_values(SPACE, values) == {"two_tower/label_smoothing": 0.1}
 
 
-def test_what_differs_from_the_default_is_told():
+def test_changed_values_differ_from_the_default():
     values = {
         **records.default_values(SPACE),
         "two_tower/embedding_dim": 128,
-        "two_tower/training/learning_rate": 0.005 * (1 + 1e-12),  # rounding is no difference
+        "two_tower/training/learning_rate": 0.005 * (1 + 1e-12),  # equal up to rounding
     }
-    assert records.differing(SPACE, values) == {"two_tower/embedding_dim": 128}
-    assert records.differing(SPACE, values, other=values) == {}
+    assert records.changed_values(SPACE, values) == {"two_tower/embedding_dim": 128}
+    assert records.changed_values(SPACE, values, other=values) == {}
 
 
 @pytest.mark.parametrize(
@@ -81,17 +85,17 @@ def test_what_differs_from_the_default_is_told():
         ("bpr", "bpr", True),
     ],
 )
-def test_values_are_the_same_up_to_rounding_and_of_their_kind(one, other, expected):
-    assert records.same(one, other) is expected
+def test_same_value_ignores_rounding_but_not_types(one, other, expected):
+    assert records.same_value(one, other) is expected
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "0.3", True])
-def test_what_is_no_number_is_no_objective(value):
-    assert records.objective_of({**trial(0, {}, None), "value": value}) is None
+def test_an_objective_must_be_a_finite_number(value):
+    assert records.objective_value({**trial(0, {}, None), "value": value}) is None
 
 
 @pytest.mark.parametrize("direction, best", [("max", "0001"), ("min", "0000")])
-def test_the_best_trial_is_the_first_of_the_best(direction, best):
+def test_the_best_trial_is_the_first_of_equal_trials(direction, best):
     trials = [trial(n, {}, value) for n, value in enumerate([0.1, 0.3, None, 0.3, 0.1])]
     assert records.best_trial(trials, direction)["trial_id"] == best
     assert records.best_trial(trials[2:3], direction) is None

@@ -1,4 +1,4 @@
-"""Codes and features worked by hand, and properties of spaces that are drawn."""
+"""Codes and features worked by hand, and properties of random spaces."""
 
 import contextlib
 import itertools
@@ -14,10 +14,10 @@ from tfrec_meta.tuning.surrogates.encoding import (
     INACTIVE,
     Dimension,
     SpaceEncoding,
-    key,
-    keys,
-    unseen,
-    weights_of,
+    feature_scales,
+    point_key,
+    point_keys,
+    untried,
 )
 
 
@@ -66,7 +66,7 @@ def family_space():
         (lambda hp: hp.Float("x", 0.0, 1.0), None),
     ],
 )
-def test_values_are_those_that_the_space_declares(declare, values):
+def test_values_match_the_declaration(declare, values):
     found = dimension(declare)
     if values is None:
         assert found.values is None
@@ -77,7 +77,7 @@ def test_values_are_those_that_the_space_declares(declare, values):
         assert {type(value) for value in found.values} == {type(values[0])}
 
 
-def test_no_value_of_a_stepped_range_lies_beyond_it():
+def test_values_of_a_stepped_range_stay_within_it():
     assert max(dimension(lambda hp: hp.Float("x", 0.0, 0.3, step=0.05)).values) == 0.3
 
 
@@ -98,7 +98,7 @@ def test_no_value_of_a_stepped_range_lies_beyond_it():
         (lambda hp: hp.Fixed("x", 7), 7, 0.0),
     ],
 )
-def test_codes_by_hand(declare, value, code):
+def test_codes_match_values_worked_by_hand(declare, value, code):
     found = dimension(declare)
     assert found.code(value) == pytest.approx(code)
     assert found.value(code) == pytest.approx(value)
@@ -110,18 +110,18 @@ def test_codes_by_hand(declare, value, code):
         (lambda hp: hp.Float("x", 1.0, 100.0, sampling="log"), 0.0, 1.0),
         (lambda hp: hp.Float("x", 1.0, 100.0, sampling="log"), math.inf, 100.0),
         (lambda hp: hp.Float("x", 1.0, 100.0, sampling="reverse_log"), 1e9, 100.0),
-        (lambda hp: hp.Choice("x", [16, 64]), 33, 64),  # in the middle by logarithm
+        (lambda hp: hp.Choice("x", [16, 64]), 33, 64),  # 32 is the middle on the logarithmic scale
         (lambda hp: hp.Choice("x", [16, 64]), 31, 16),
         (lambda hp: hp.Choice("x", [16, 64]), -3, 16),
         (lambda hp: hp.Choice("x", [16, 64]), math.inf, 64),
         (lambda hp: hp.Int("x", -3, 3), 0.4, 0),
         (lambda hp: hp.Float("x", 0.0, 0.5, step=0.1), 0.26, 0.3),
-        (lambda hp: hp.Boolean("x"), 1, True),  # as another tool may have written it
+        (lambda hp: hp.Boolean("x"), 1, True),  # written by another tool
         (lambda hp: hp.Int("x", 0, 3), True, 1),
         (lambda hp: hp.Int("x", 0, 3), 2.0, 2),
     ],
 )
-def test_number_that_it_can_not_have_counts_as_the_nearest(declare, value, counts_as):
+def test_invalid_numbers_map_to_the_nearest_valid_value(declare, value, counts_as):
     found = dimension(declare)
     assert found.value(found.code(value)) == pytest.approx(counts_as)
 
@@ -141,12 +141,12 @@ def test_number_that_it_can_not_have_counts_as_the_nearest(declare, value, count
         (lambda hp: hp.Fixed("x", "windows"), 3),
     ],
 )
-def test_what_is_no_value_has_no_code(declare, value):
+def test_invalid_values_have_no_code(declare, value):
     assert dimension(declare).code(value) is None
 
 
 @pytest.mark.parametrize("sampling", ["log", "reverse_log"])
-def test_very_long_ranges_are_thinned(sampling):
+def test_very_long_ranges_are_thinned_out(sampling):
     values = dimension(lambda hp: hp.Int("x", 1, 10**9, sampling=sampling)).values
     assert 500 < len(values) <= 1000
     assert (values[0], values[-1]) == (1, 10**9)
@@ -165,7 +165,7 @@ def test_very_long_ranges_are_thinned(sampling):
         (lambda hp: hp.Int("x", 1, 100, sampling="log"), 3, math.log(5) / math.log(201)),
     ],
 )
-def test_draws_follow_the_sampling(declare, below, share):
+def test_draws_follow_the_declared_sampling(declare, below, share):
     found = dimension(declare)
     drawn = found.draw((np.arange(10_000) + 0.5) / 10_000)
     assert np.mean([found.value(code) < below for code in drawn]) == pytest.approx(share, abs=2e-3)
@@ -174,7 +174,7 @@ def test_draws_follow_the_sampling(declare, below, share):
 # Spaces.
 
 
-def test_features_by_hand():
+def test_features_match_values_worked_by_hand():
     encoding = SpaceEncoding(family_space())
     assert encoding.width == 3 + 1 + 1 + 2 + 1
     assert encoding.groups.tolist() == [0, 0, 0, 1, 2, 3, 3, 4]
@@ -196,27 +196,27 @@ def test_features_by_hand():
     assert [encoding.values(row) for row in codes] == rows
 
 
-def test_weights_make_choices_as_far_apart_as_the_ends_of_a_range():
-    weights = weights_of(np.array([0, 0, 0, 1]))
-    np.testing.assert_allclose(weights, [0.5**0.5] * 3 + [1.0])
-    assert math.dist([weights[0], 0], [0, weights[1]]) == pytest.approx(1.0)
-    assert weights_of(np.zeros(0, int)).shape == (0,)
+def test_feature_scales_make_choices_as_far_apart_as_the_ends_of_a_range():
+    scales = feature_scales(np.array([0, 0, 0, 1]))
+    np.testing.assert_allclose(scales, [0.5**0.5] * 3 + [1.0])
+    assert math.dist([scales[0], 0], [0, scales[1]]) == pytest.approx(1.0)
+    assert feature_scales(np.zeros(0, int)).shape == (0,)
 
 
-def test_what_is_left_out_has_its_default_and_what_is_inactive_counts_for_nothing():
+def test_missing_values_have_defaults_and_inactive_values_are_ignored():
     encoding = SpaceEncoding(family_space())
     assert encoding.values(encoding.default()) == {"family": "ials", "ials/iterations": 6}
     one = encoding.codes({"family": "ease", "layers": "nonsense", "ials/iterations": 5})
     assert encoding.values(one) == {"family": "ease", "l2": pytest.approx(10.0)}
-    assert key(one) == key(encoding.codes({"family": "ease", "deep": True}))
+    assert point_key(one) == point_key(encoding.codes({"family": "ease", "deep": True}))
 
 
 @pytest.mark.parametrize("values", [{"family": "knn"}, {"family": None}, {"ials/iterations": "7"}])
-def test_point_outside_of_the_space_has_no_codes(values):
+def test_points_outside_the_space_have_no_codes(values):
     assert SpaceEncoding(family_space()).codes(values) is None
 
 
-def test_one_name_under_different_conditions():
+def test_one_name_may_have_several_conditions():
     hp = keras_tuner.HyperParameters()
     hp.Choice("loss", ["softmax", "bpr"])
     with hp.conditional_scope("loss", ["softmax"]):
@@ -232,7 +232,7 @@ def test_one_name_under_different_conditions():
     assert encoding.codes({"loss": "bpr", "temperature": 0.25}) is None
 
 
-def test_of_one_name_only_one_is_active_at_a_time():
+def test_only_one_hyperparameter_of_a_name_is_active():
     hp = keras_tuner.HyperParameters()
     hp.Choice("loss", ["softmax", "bpr"])
     hp.Int("x", 0, 3)
@@ -240,10 +240,10 @@ def test_of_one_name_only_one_is_active_at_a_time():
         hp.Int("x", 0, 3)
     encoding = SpaceEncoding(hp)
     assert encoding.size() == 8
-    assert len(unseen(encoding.sample(500, np.random.default_rng(0)), set())) == 8
+    assert len(untried(encoding.sample(500, np.random.default_rng(0)), set())) == 8
 
 
-def test_condition_that_a_fixed_parent_can_not_meet():
+def test_a_condition_on_a_fixed_parent_may_never_hold():
     hp = keras_tuner.HyperParameters()
     hp.Fixed("layers", 3)
     with hp.conditional_scope("layers", [1, 2]):
@@ -251,7 +251,7 @@ def test_condition_that_a_fixed_parent_can_not_meet():
     assert SpaceEncoding(hp).values(SpaceEncoding(hp).default()) == {"layers": 3}
 
 
-def test_digest_tells_conditions_and_order_apart():
+def test_digest_depends_on_conditions_and_order():
     def space(parent="a", values=(True,), ordered=True):
         hp = keras_tuner.HyperParameters()
         hp.Boolean("a")
@@ -265,7 +265,7 @@ def test_digest_tells_conditions_and_order_apart():
     assert len(digests) == 4
 
 
-def test_size_counts_what_is_active():
+def test_size_counts_active_values_only():
     hp = keras_tuner.HyperParameters()
     hp.Choice("family", ["a", "b", "c"])
     with hp.conditional_scope("family", ["a", "b"]):
@@ -279,15 +279,15 @@ def test_size_counts_what_is_active():
     assert SpaceEncoding(family_space()).size() is None
 
 
-def test_enumeration_of_a_large_space_is_quick():
+def test_enumerating_a_large_space_is_fast():
     hp = keras_tuner.HyperParameters()
-    for place in range(20):
-        hp.Boolean(f"x{place}")
+    for number in range(20):
+        hp.Boolean(f"x{number}")
     assert SpaceEncoding(hp).size(limit=2_000) is None
     assert SpaceEncoding(hp).size(limit=2**20) == 2**20
 
 
-def test_space_of_nothing():
+def test_an_empty_space_has_one_point():
     encoding = SpaceEncoding(keras_tuner.HyperParameters())
     assert encoding.size() == 1
     assert encoding.values(encoding.default()) == {}
@@ -295,7 +295,7 @@ def test_space_of_nothing():
     assert encoding.neighbours(encoding.all(), np.random.default_rng(0)).shape == (0, 0)
 
 
-def test_neighbour_of_another_family_has_its_defaults():
+def test_neighbours_in_another_family_have_its_defaults():
     encoding = SpaceEncoding(family_space())
     near = encoding.neighbours(encoding.default()[None], np.random.default_rng(0))
     found = [encoding.values(codes) for codes in near]
@@ -305,14 +305,14 @@ def test_neighbour_of_another_family_has_its_defaults():
     assert len(found) == 4
 
 
-def test_unseen_keeps_the_first_of_each_that_was_not_tried():
+def test_untried_keeps_the_first_of_equal_points():
     codes = np.array([[0.5, 0.0], [0.1, 1.0], [0.5, -0.0], [0.1 + 1e-12, 1.0], [0.2, 0.0]])
-    assert unseen(codes, {key(codes[4])}).tolist() == [[0.5, 0.0], [0.1, 1.0]]
-    assert keys(codes)[0] == keys(codes)[2]
-    assert unseen(codes[:0], set()).shape == (0, 2)
+    assert untried(codes, {point_key(codes[4])}).tolist() == [[0.5, 0.0], [0.1, 1.0]]
+    assert point_keys(codes)[0] == point_keys(codes)[2]
+    assert untried(codes[:0], set()).shape == (0, 2)
 
 
-# Properties of spaces that are drawn.
+# Properties of random spaces.
 
 
 def _parameter(draw, hp, name):
@@ -337,11 +337,11 @@ def _parameter(draw, hp, name):
 
 @st.composite
 def spaces(draw):
-    """Parents first; children stand under one or two earlier ones, by any of their values."""
+    """Parents come first; children depend on one or two earlier hyperparameters."""
     hp = keras_tuner.HyperParameters()
     parents = []
-    for place in range(draw(st.integers(1, 6))):
-        name = f"p{place}"
+    for number in range(draw(st.integers(1, 6))):
+        name = f"p{number}"
         scopes = []
         if parents and draw(st.booleans()):
             above, parent, values = draw(st.sampled_from(parents))
@@ -359,17 +359,17 @@ def spaces(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(spaces(), st.integers(0, 2**31))
-def test_sample_comes_back_from_its_values_and_is_active_as_keras_tuner_says(space, seed):
+def test_samples_round_trip_and_are_active_as_in_keras_tuner(space, seed):
     encoding = SpaceEncoding(space)
     codes = encoding.sample(20, np.random.default_rng(seed))
     active = encoding.active(codes)
     for row, on in zip(codes, active, strict=True):
         values = encoding.values(row)
         np.testing.assert_allclose(encoding.codes(values), row, atol=1e-9)
-        told = space.copy()
-        told.values = dict(values)
-        assert [told.is_active(parameter) for parameter in told.space] == on.tolist()
-        for parameter in told.space:
+        reference = space.copy()
+        reference.values = dict(values)
+        assert [reference.is_active(parameter) for parameter in reference.space] == on.tolist()
+        for parameter in reference.space:
             if parameter.name in values and hasattr(parameter, "min_value"):
                 assert parameter.min_value <= values[parameter.name] <= parameter.max_value
     features = encoding.features(codes)
@@ -392,7 +392,7 @@ def test_neighbours_differ_in_one_active_parameter(space, seed):
 
 @settings(deadline=None, max_examples=60)
 @given(spaces())
-def test_size_is_that_of_brute_force(space):
+def test_size_equals_a_brute_force_count(space):
     encoding = SpaceEncoding(space)
     if any(d.values is None for d in encoding.dimensions):
         assert encoding.size() is None
@@ -400,7 +400,7 @@ def test_size_is_that_of_brute_force(space):
     if math.prod(len(d.values) for d in encoding.dimensions) > 3_000:
         return
     every = np.array(list(itertools.product(*(d.codes for d in encoding.dimensions))))
-    expected = set(keys(encoding.settled(every)))
+    expected = set(point_keys(encoding.canonical(every)))
     found = encoding.all()
     assert encoding.size() == len(found) == len(expected)
-    assert set(keys(found)) == expected
+    assert set(point_keys(found)) == expected

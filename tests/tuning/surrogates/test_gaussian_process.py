@@ -1,4 +1,4 @@
-"""The Gaussian process against sums worked by hand, and against plain dense formulas."""
+"""The Gaussian process against values worked by hand and plain dense formulas."""
 
 import math
 
@@ -18,7 +18,7 @@ JITTER = 1e-6
 
 
 def matern(left, right, lengths, variance=1.0):
-    """One pair at a time, as the textbook has it."""
+    """The textbook formula, one pair at a time."""
     found = np.empty((len(left), len(right)))
     for i, one in enumerate(left):
         for j, other in enumerate(right):
@@ -33,7 +33,7 @@ def generator():
     return np.random.default_rng(0)
 
 
-def made(generator, count=12, basis=False, scales=None):
+def gaussian_process(generator, count=12, basis=False, scales=None):
     points, groups = generator.random((count, 3)), np.array([0, 1, 1])
     targets = generator.normal(size=count)
     linear = generator.normal(size=(count, 2)) if basis else None
@@ -47,7 +47,7 @@ def made(generator, count=12, basis=False, scales=None):
     )
 
 
-def test_one_point_by_hand():
+def test_posterior_of_one_point_matches_values_worked_by_hand():
     # variance of the function 1 + 1 for the mean, noise 0.1 ** 2: the mean shrinks by 2 / 2.01.
     gp = GaussianProcess(np.zeros((1, 1)), np.array([3.0]), np.array([0]))
     mean, deviation = gp.predict(np.zeros((1, 1)))
@@ -56,7 +56,7 @@ def test_one_point_by_hand():
     assert deviation[0] ** 2 == pytest.approx(2.0 - 4.0 / total)
 
 
-def test_far_from_all_points_only_the_mean_is_known():
+def test_far_from_all_points_only_the_mean_is_informed():
     gp = GaussianProcess(np.zeros((1, 1)), np.array([3.0]), np.array([0]))
     mean, deviation = gp.predict(np.full((1, 1), 1e3))
     total = 2.0 + 0.01 + JITTER
@@ -64,8 +64,8 @@ def test_far_from_all_points_only_the_mean_is_known():
     assert deviation[0] ** 2 == pytest.approx(2.0 - 1.0 / total)
 
 
-def test_posterior_is_that_of_the_dense_formula(generator):
-    gp, new = made(generator), generator.random((5, 3))
+def test_posterior_matches_the_dense_formula(generator):
+    gp, new = gaussian_process(generator), generator.random((5, 3))
     lengths = np.exp(gp.scales.lengths)[gp.groups]
     variance = math.exp(0.4)
     kernel = matern(gp.points, gp.points, lengths, variance) + 1.0
@@ -77,9 +77,9 @@ def test_posterior_is_that_of_the_dense_formula(generator):
     np.testing.assert_allclose(deviation**2, expected)
 
 
-def test_leaving_out_is_what_a_process_without_the_point_says(generator):
-    gp = made(generator, basis=True)
-    means, deviations = gp.left_out()
+def test_leave_one_out_matches_a_process_without_the_point(generator):
+    gp = gaussian_process(generator, basis=True)
+    means, deviations = gp.leave_one_out()
     for row in range(len(gp.targets)):
         others = np.arange(len(gp.targets)) != row
         without = GaussianProcess(
@@ -95,8 +95,8 @@ def test_leaving_out_is_what_a_process_without_the_point_says(generator):
         assert deviations[row] ** 2 == pytest.approx(deviation[0] ** 2 + 0.04 + JITTER)
 
 
-def test_linear_part_is_bayesian_linear_regression(generator):
-    # All points are one, so that the kernel is a constant, of variance 1 + 0.25: an intercept.
+def test_linear_kernel_is_bayesian_linear_regression(generator):
+    # All points are equal, so the kernel is constant with variance 1 + 0.25: an intercept.
     basis, targets = generator.normal(size=(20, 2)), generator.normal(size=20)
     spread = np.array([0.5, 1.0])
     gp = GaussianProcess(
@@ -127,9 +127,9 @@ def test_gradient_agrees_with_finite_differences(generator):
         np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
 
 
-def test_value_is_the_marginal_likelihood_with_the_priors():
-    # One point: the length scale and the rest of the prior are at their modes, so they add nothing.
-    vector = Scales.usual(1).vector()
+def test_posterior_value_is_the_marginal_likelihood_with_the_priors():
+    # One point, and all scales at the modes of their priors, which add nothing.
+    vector = Scales.prior_mode(1).vector()
     value, _ = _negative_log_posterior(
         vector, np.zeros((1, 1, 1)), np.array([2.0]), np.ones((1, 1))
     )
@@ -137,7 +137,7 @@ def test_value_is_the_marginal_likelihood_with_the_priors():
     assert value == pytest.approx(0.5 * 4.0 / total + 0.5 * math.log(total))
 
 
-def test_fit_finds_which_dimension_matters(generator):
+def test_fit_finds_the_relevant_dimension(generator):
     points = generator.random((40, 2))
     gp = GaussianProcess(points, np.sin(6 * points[:, 0]), np.arange(2))
     gp.fit()
@@ -147,40 +147,40 @@ def test_fit_finds_which_dimension_matters(generator):
     np.testing.assert_allclose(mean, math.sin(3.0), atol=0.1)
 
 
-def test_scales_come_back_from_their_vector():
+def test_scales_round_trip_through_their_vector():
     scales = Scales(np.array([0.1, 0.2]), 0.3, -2.0)
     assert scales.vector().tolist() == [0.1, 0.2, 0.3, -2.0]
-    back = Scales.of(scales.vector())
+    back = Scales.from_vector(scales.vector())
     assert (back.lengths.tolist(), back.signal, back.noise) == ([0.1, 0.2], 0.3, -2.0)
 
 
-def test_usual_lengths_grow_with_the_number_of_dimensions():
-    assert Scales.usual(1).lengths.tolist() == [-0.5]
-    np.testing.assert_allclose(Scales.usual(100).lengths, -0.5 + math.log(10))
+def test_prior_length_scales_grow_with_the_number_of_dimensions():
+    assert Scales.prior_mode(1).lengths.tolist() == [-0.5]
+    np.testing.assert_allclose(Scales.prior_mode(100).lengths, -0.5 + math.log(10))
 
 
 @pytest.mark.parametrize("count", [1, 2, 400])
-def test_points_that_are_all_one_and_targets_that_are_all_one_are_borne(count):
+def test_equal_points_and_equal_targets_are_supported(count):
     gp = GaussianProcess(np.zeros((count, 2)), np.zeros(count), np.arange(2))
     gp.fit()
     mean, deviation = gp.predict(np.array([[0.0, 0.0], [1.0, 1.0]]))
     assert mean.tolist() == [0.0, 0.0]
     assert 0 < deviation[0] < deviation[1]
-    assert np.isfinite(gp.left_out()).all()
+    assert np.isfinite(gp.leave_one_out()).all()
 
 
-def test_space_without_features_is_borne():
+def test_a_space_without_features_is_supported():
     gp = GaussianProcess(np.zeros((3, 0)), np.ones(3), np.zeros(0, int))
     gp.fit()
     assert gp.predict(np.zeros((1, 0)))[0][0] == pytest.approx(1.0, abs=0.1)
 
 
-def test_kernel_that_rounding_spoiled_gets_more_on_its_diagonal():
+def test_an_inexact_kernel_gets_a_larger_diagonal():
     kernel = np.array([[1.0, 1.0], [1.0, 1.0 - 1e-5]])
     factor = _factor(kernel.copy())
     np.testing.assert_allclose(factor @ factor.T, kernel + 1e-4 * np.eye(2))
 
 
-def test_what_is_no_kernel_at_all_is_refused():
+def test_an_indefinite_matrix_is_refused():
     with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
         _factor(np.array([[1.0, 3.0], [3.0, 1.0]]))

@@ -1,4 +1,4 @@
-"""Importance and partial dependence, on functions whose shares are worked by hand."""
+"""Importance and partial dependence of functions whose shares are worked by hand."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_shares_of_an_additive_function_are_its_variances():
     assert shares["unused"] < 0.01
 
 
-def test_what_matters_only_together_has_no_share_alone():
+def test_a_pure_interaction_has_no_share():
     space = [hp("Boolean", "one"), hp("Boolean", "other")]
 
     def differ(points):
@@ -43,7 +43,7 @@ def test_what_matters_only_together_has_no_share_alone():
     assert max(importance(differ, space).values()) < 0.02
 
 
-def test_a_conditional_hyperparameter_counts_where_it_is_active():
+def test_a_conditional_hyperparameter_counts_only_where_it_is_active():
     space = [
         hp("Choice", "family", values=["two_tower", "other"]),
         hp("Boolean", "deep", NEURAL),
@@ -57,7 +57,7 @@ def test_a_conditional_hyperparameter_counts_where_it_is_active():
     assert shares["family"] < 0.02
 
 
-def test_a_constant_objective_makes_nothing_important():
+def test_a_constant_objective_has_no_important_hyperparameter():
     shares = importance(lambda points: ([0.3] * len(points), [0.0] * len(points)), ADDITIVE)
     assert set(shares.values()) == {0.0}
 
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_points():
         assert ("two_tower/label_smoothing" in point) == (point.get("two_tower/loss") == "softmax")
 
 
-def test_partial_dependence_is_the_function_up_to_the_mean_of_the_rest():
+def test_partial_dependence_recovers_an_additive_term():
     found = partial_dependence(additive, ADDITIVE, "kind")
     assert [point.value for point in found] == ["a", "b", "c"]
     assert found[1].mean - found[0].mean == pytest.approx(1)
@@ -82,7 +82,7 @@ def test_partial_dependence_is_the_function_up_to_the_mean_of_the_rest():
     assert found[0].mean == pytest.approx(3.0, abs=0.05)
 
 
-def test_a_range_is_walked_from_end_to_end_on_its_own_scale():
+def test_partial_dependence_covers_a_range_on_its_own_scale():
     found = partial_dependence(additive, ADDITIVE, "rate")
     assert len(found) == 11
     values = [point.value for point in found]
@@ -90,22 +90,24 @@ def test_a_range_is_walked_from_end_to_end_on_its_own_scale():
     np.testing.assert_allclose(np.diff([point.mean for point in found]), 0.4)
 
 
-def test_only_contexts_where_it_applies_are_averaged():
-    asked = []
+def test_partial_dependence_averages_only_points_where_it_applies():
+    seen = []
 
     def watched(points):
-        asked.extend(points)
+        seen.extend(points)
         return surrogate(points)
 
     found = partial_dependence(watched, SPACE, "two_tower/label_smoothing")
     assert found[0].mean > found[-1].mean
-    assert {point["two_tower/loss"] for point in asked} == {"softmax"}
-    assert {point["family"] for point in asked} == {"two_tower"}
-    assert not any("ials/iterations" in point for point in asked)
+    assert {point["two_tower/loss"] for point in seen} == {"softmax"}
+    assert {point["family"] for point in seen} == {"two_tower"}
+    assert not any("ials/iterations" in point for point in seen)
 
 
-def test_an_unknown_name_is_answered_with_those_there_are():
-    with pytest.raises(ValueError, match=r"no 'depth'; it has big, kind, rate, unused, fixed"):
+def test_an_unknown_name_is_refused_with_the_known_names():
+    with pytest.raises(
+        ValueError, match=r"`name`='depth'.*use one of big, kind, rate, unused, fixed"
+    ):
         partial_dependence(additive, ADDITIVE, "depth")
 
 
@@ -114,18 +116,18 @@ def test_an_unknown_name_is_answered_with_those_there_are():
     [([0.1], [0.1]), ([np.nan] * 512, [0.1] * 512), (np.zeros((512, 1)), np.zeros(512))],
     ids=["too few", "not a number", "another shape"],
 )
-def test_a_surrogate_that_answers_otherwise_is_refused(answer):
-    with pytest.raises(ValueError, match="one finite number for each"):
+def test_an_invalid_surrogate_is_refused(answer):
+    with pytest.raises(ValueError, match="one finite number for each point"):
         importance(lambda points: answer, ADDITIVE)
 
 
-def test_a_space_is_left_as_it_was():
+def test_the_space_is_not_changed():
     before = repr(SPACE)
     importance(surrogate, SPACE, samples=16)
     assert repr(SPACE) == before
 
 
-def test_only_what_is_fixed_leaves_nothing_to_tell():
+def test_a_fixed_space_has_no_shares():
     assert importance(additive_of_nothing, [hp("Fixed", "fixed", value=3)]) == {}
 
 
@@ -133,7 +135,7 @@ def additive_of_nothing(points):
     return np.arange(len(points), dtype=float), np.zeros(len(points))
 
 
-def test_thirty_hyperparameters_leave_the_one_that_matters_on_top():
+def test_the_one_relevant_of_thirty_hyperparameters_ranks_first():
     space = [hp("Float", f"p{n}", min_value=0.0, max_value=1.0) for n in range(30)]
 
     def seventh(points):

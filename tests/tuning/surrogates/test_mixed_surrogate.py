@@ -1,17 +1,17 @@
-"""Warping, weights and portfolios worked by hand, and how a memory wins or loses its weight."""
+"""Warping, weights and portfolios worked by hand, and the weight of prior studies."""
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tests.tuning.surrogate_toys import Told, objective, space
+from tests.tuning.surrogate_samples import FormulaMetaSurrogate, objective, space
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
 from tfrec_meta.tuning.surrogates.mixed_surrogate import (
     MixedSurrogate,
     _count_of_scales,
     diverse_best,
     ranking_weights,
-    warped,
+    warp,
 )
 
 
@@ -33,42 +33,42 @@ def trials(encoding, count, seed=1):
 # Warping.
 
 
-def test_above_the_median_distances_are_kept_and_below_it_ranks_alone():
+def test_warping_keeps_distances_above_the_median_and_ranks_below():
     values = np.array([-1e9, 1.0, 2.0, 3.0, 5.0])
     # Median 2; above it the gaps 0, 1, 3. By rank: quantiles 0.1, 0.3, 0.5, 0.7, 0.9.
     quantiles = norm.ppf([0.1, 0.3, 0.5, 0.7, 0.9])
     unit = np.sqrt((0 + quantiles[3] ** 2 + quantiles[4] ** 2) / 3)
     spread = np.sqrt((0 + 1 + 9) / 3)
     found = np.array([quantiles[0] / unit, quantiles[1] / unit, 0, 1 / spread, 3 / spread])
-    np.testing.assert_allclose(warped(values), (found - found.mean()) / found.std())
+    np.testing.assert_allclose(warp(values), (found - found.mean()) / found.std())
 
 
 def test_warped_values_keep_their_order_and_are_standardised(generator):
     for count in (2, 3, 7, 50):
         values = generator.standard_cauchy(count) ** 3
-        found = warped(values)
+        found = warp(values)
         assert (np.argsort(found) == np.argsort(values)).all()
         assert found.mean() == pytest.approx(0, abs=1e-9)
         assert found.std() == pytest.approx(1)
 
 
-def test_scale_and_shift_of_the_objective_change_nothing(generator):
+def test_warping_ignores_scale_and_shift_of_the_objective(generator):
     values = generator.normal(size=9)
-    np.testing.assert_allclose(warped(values), warped(1e-6 * values + 3e-6), atol=1e-6)
+    np.testing.assert_allclose(warp(values), warp(1e-6 * values + 3e-6), atol=1e-6)
 
 
 @pytest.mark.parametrize("values", [[], [3.0], [2.0, 2.0, 2.0]])
-def test_where_nothing_differs_all_are_zero(values):
-    assert warped(np.array(values)).tolist() == [0.0] * len(values)
+def test_equal_values_are_warped_to_zero(values):
+    assert warp(np.array(values)).tolist() == [0.0] * len(values)
 
 
-def test_where_most_are_the_best_ranks_count():
-    found = warped(np.array([1.0, 2.0, 2.0, 2.0]))
+def test_ranks_count_if_most_values_are_the_best():
+    found = warp(np.array([1.0, 2.0, 2.0, 2.0]))
     assert found[0] < 0 < found[1] == found[2] == found[3]
 
 
-def test_objectives_that_are_far_beyond_all_reason_are_borne():
-    found = warped(np.array([-1e300, -1e300, -0.5]))
+def test_extreme_objectives_stay_finite():
+    found = warp(np.array([-1e300, -1e300, -0.5]))
     assert np.isfinite(found).all()
     assert found[2] > found[0] == found[1]
 
@@ -76,27 +76,27 @@ def test_objectives_that_are_far_beyond_all_reason_are_borne():
 # Ranking weights.
 
 
-def test_perfect_model_has_all_the_weight(generator):
+def test_a_perfect_model_has_all_the_weight(generator):
     targets = np.arange(6.0)
     means = np.stack([targets, -targets])
     found = ranking_weights(means, np.full((2, 6), 1e-3), targets, generator)
     assert found.tolist() == [1.0, 0.0]
 
 
-def test_equal_models_share(generator):
+def test_equal_models_have_equal_weights(generator):
     targets = np.arange(6.0)
     found = ranking_weights(np.stack([targets] * 2), np.full((2, 6), 1e-3), targets, generator)
     assert found.tolist() == [0.5, 0.5]
 
 
-def test_equal_targets_tell_nothing(generator):
+def test_equal_targets_give_equal_weights(generator):
     means = generator.normal(size=(2, 5))
     found = ranking_weights(means, np.ones((2, 5)), np.zeros(5), generator)
     assert found.tolist() == [0.5, 0.5]
 
 
-def test_of_many_trials_the_best_and_the_newest_count(generator):
-    # Only the oldest, which are the worst, are in the wrong order.
+def test_only_the_best_and_the_newest_of_many_trials_count(generator):
+    # Only the oldest trials, which are the worst, are ordered incorrectly.
     targets = np.arange(200.0)
     means = np.stack([targets, np.where(targets < 100, -targets - 1, targets)])
     found = ranking_weights(means, np.full((2, 200), 1e-6), targets, generator)
@@ -106,39 +106,41 @@ def test_of_many_trials_the_best_and_the_newest_count(generator):
 # The mixture.
 
 
-def test_memory_that_is_the_truth_wins(encoding, generator):
+def test_accurate_prior_studies_gain_weight(encoding, generator):
     codes, values = trials(encoding, 10)
-    surrogate = MixedSurrogate(encoding, Told(objective))
+    surrogate = MixedSurrogate(encoding, FormulaMetaSurrogate(objective))
     surrogate.fit(codes, values, generator)
     assert surrogate.weights[1] > 0.8
     new, truth = trials(encoding, 200, seed=2)
     assert np.corrcoef(surrogate.predict(new)[0], truth)[0, 1] > 0.9
 
 
-def test_memory_that_says_nothing_of_the_trials_loses_its_weight(encoding, generator):
+def test_uninformative_prior_studies_lose_weight(encoding, generator):
     codes, values = trials(encoding, 10)
-    surrogate = MixedSurrogate(encoding, Told(lambda point: float(np.sin(37 * point["x"]))))
+    surrogate = MixedSurrogate(
+        encoding, FormulaMetaSurrogate(lambda point: float(np.sin(37 * point["x"])))
+    )
     surrogate.fit(codes, values, generator)
     assert surrogate.weights[1] < 0.35
 
 
-def test_memory_that_is_the_opposite_is_turned_round(encoding, generator):
-    # Its coefficient becomes negative, so what it says is of use, and it may keep its weight.
+def test_reversed_prior_studies_get_a_negative_coefficient(encoding, generator):
+    # The predictions are useful with a negative coefficient, so they may keep their weight.
     codes, values = trials(encoding, 10)
-    surrogate = MixedSurrogate(encoding, Told(lambda point: -objective(point)))
+    surrogate = MixedSurrogate(encoding, FormulaMetaSurrogate(lambda point: -objective(point)))
     surrogate.fit(codes, values, generator)
     new, truth = trials(encoding, 200, seed=2)
     assert np.corrcoef(surrogate.predict(new)[0], truth)[0, 1] > 0.8
 
 
-def test_without_a_memory_the_trials_have_all_the_weight(encoding, generator):
+def test_without_prior_studies_the_trials_have_all_the_weight(encoding, generator):
     surrogate = MixedSurrogate(encoding)
     surrogate.fit(*trials(encoding, 10), generator)
     assert surrogate.weights.tolist() == [1.0, 0.0]
 
 
-def test_prediction_is_the_mixture_of_both(encoding, generator):
-    surrogate = MixedSurrogate(encoding, Told(objective, lambda point: point["x"]))
+def test_predictions_mix_both_models(encoding, generator):
+    surrogate = MixedSurrogate(encoding, FormulaMetaSurrogate(objective, lambda point: point["x"]))
     surrogate.fit(*trials(encoding, 8), generator)
     surrogate.weights = np.array([0.25, 0.75])
     new, _ = trials(encoding, 5, seed=3)
@@ -150,47 +152,47 @@ def test_prediction_is_the_mixture_of_both(encoding, generator):
     np.testing.assert_allclose(deviation**2, square - mean**2, rtol=1e-6)
 
 
-def test_expected_improvement_is_that_of_many_draws(encoding, generator):
+def test_expected_improvement_matches_many_draws(encoding, generator):
     surrogate = MixedSurrogate(encoding)
     codes, values = trials(encoding, 12)
     surrogate.fit(codes, values, generator)
     new, _ = trials(encoding, 20, seed=3)
     mean, deviation = surrogate.predict(new)
     draws = mean + deviation * generator.standard_normal((20_000, 20))
-    expected = np.maximum(draws - warped(values).max(), 0).mean(axis=0)
+    expected = np.maximum(draws - warp(values).max(), 0).mean(axis=0)
     np.testing.assert_allclose(surrogate.expected_improvement(new), expected, atol=0.02)
 
 
-def test_back_in_units_of_the_objective(encoding, generator):
+def test_unwarping_restores_units_of_the_objective(encoding, generator):
     codes, values = trials(encoding, 12)
     surrogate = MixedSurrogate(encoding)
     surrogate.fit(codes, values, generator)
-    mean, deviation = surrogate.unwarped(warped(values), np.zeros(12), 1.0)
+    mean, deviation = surrogate.unwarp(warp(values), np.zeros(12), 1.0)
     np.testing.assert_allclose(mean, values)
     np.testing.assert_allclose(deviation, 0.0)
-    errors, spread = surrogate.unwarped(warped(values), np.full(12, 0.5), -1.0)
+    errors, spread = surrogate.unwarp(warp(values), np.full(12, 0.5), -1.0)
     np.testing.assert_allclose(errors, -values)
     assert (spread > 0).all()
 
 
-def test_constant_objective_is_borne(encoding, generator):
+def test_a_constant_objective_is_supported(encoding, generator):
     codes, _ = trials(encoding, 5)
-    surrogate = MixedSurrogate(encoding, Told(objective))
+    surrogate = MixedSurrogate(encoding, FormulaMetaSurrogate(objective))
     surrogate.fit(codes, np.full(5, 7.0), generator)
     assert (surrogate.expected_improvement(codes) > 0).all()
-    mean, deviation = surrogate.unwarped(*surrogate.predict(codes), -1.0)
+    mean, deviation = surrogate.unwarp(*surrogate.predict(codes), -1.0)
     assert mean.tolist() == [-7.0] * 5
     assert deviation.tolist() == [0.0] * 5
 
 
-def test_same_points_again_and_again_are_borne(encoding, generator):
+def test_repeated_points_are_supported(encoding, generator):
     codes = np.repeat(trials(encoding, 1)[0], 400, axis=0)
     surrogate = MixedSurrogate(encoding)
     surrogate.fit(codes, generator.normal(size=400), generator)
     assert np.isfinite(surrogate.predict(codes[:1])).all()
 
 
-def test_trial_that_runs_draws_no_other_near(encoding, generator):
+def test_a_running_trial_repels_new_trials(encoding, generator):
     codes, values = trials(encoding, 10)
     new, _ = trials(encoding, 300, seed=4)
     surrogate = MixedSurrogate(encoding)
@@ -201,18 +203,18 @@ def test_trial_that_runs_draws_no_other_near(encoding, generator):
     assert surrogate.expected_improvement(best)[0] < 0.3 * alone.max()
 
 
-def test_best_trial_with_the_full_budget_is_to_be_beaten(encoding, generator):
+def test_improvement_is_over_the_best_trial_with_the_full_budget(encoding, generator):
     codes, values = trials(encoding, 4)
     order = np.argsort(-values)
     budgets = np.where(np.arange(4) == order[0], 0.5, 1.0)[:, None]
     surrogate = MixedSurrogate(encoding, extra=1)
     surrogate.fit(codes, values, generator, budgets)
-    assert surrogate._best == warped(values)[order[1]]
+    assert surrogate._best == warp(values)[order[1]]
     surrogate.fit(codes, values, generator, np.full((4, 1), 0.5))
-    assert surrogate._best == warped(values).max()
+    assert surrogate._best == warp(values).max()
 
 
-def test_budget_is_a_feature(encoding, generator):
+def test_the_budget_is_a_feature(encoding, generator):
     codes = np.repeat(encoding.default()[None], 6, axis=0)
     budgets = np.array([[0.0], [0.5], [0.6], [0.7], [0.8], [0.2]])
     surrogate = MixedSurrogate(encoding, extra=1)
@@ -220,18 +222,18 @@ def test_budget_is_a_feature(encoding, generator):
     assert surrogate.predict(codes[:1])[0][0] > 0.5
 
 
-def test_what_was_fitted_before_changes_nothing(encoding):
+def test_earlier_fits_do_not_change_predictions(encoding):
     codes, values = trials(encoding, 33)
-    fresh = MixedSurrogate(encoding, Told(objective))
+    fresh = MixedSurrogate(encoding, FormulaMetaSurrogate(objective))
     fresh.fit(codes, values, np.random.default_rng(5))
-    used = MixedSurrogate(encoding, Told(objective))
+    used = MixedSurrogate(encoding, FormulaMetaSurrogate(objective))
     for count in (2, 9, 30):
         used.fit(codes[:count], values[:count], np.random.default_rng(count), running=codes[30:])
     used.fit(codes, values, np.random.default_rng(5))
     np.testing.assert_array_equal(fresh.predict(codes), used.predict(codes))
 
 
-def test_scales_are_fitted_anew_when_there_are_a_tenth_more():
+def test_scales_are_fitted_again_after_a_tenth_more_trials():
     counts = [_count_of_scales(count) for count in range(20)]
     assert counts == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 13, 13, 15, 15, 17, 17, 19]
 
@@ -239,18 +241,18 @@ def test_scales_are_fitted_anew_when_there_are_a_tenth_more():
 # A portfolio.
 
 
-def test_portfolio_does_each_study_justice():
+def test_a_portfolio_covers_each_study():
     scores = np.array([[3.0, 0.0], [2.9, 0.1], [0.0, 2.0], [1.0, 1.0]])
-    # 0 is best on average; with it, 2 makes the second study's best 2.
+    # Point 0 is the best on average; then point 2 improves the second study to 2.
     assert diverse_best(scores, 2, [0.5, 0.5]) == [0, 2]
-    # Nothing improves either study any more, so the mean alone says 1 (1.5) and then 3 (1.0).
+    # No point improves either study any more, so the means decide: 1 (1.5), then 3 (1.0).
     assert diverse_best(scores, 9, [0.5, 0.5]) == [0, 2, 1, 3]
 
 
-def test_portfolio_follows_beliefs():
+def test_a_portfolio_follows_the_study_weights():
     scores = np.array([[3.0, 0.0], [0.0, 2.0]])
     assert diverse_best(scores, 1, [0.1, 0.9]) == [1]
 
 
-def test_portfolio_of_no_points_is_empty():
+def test_a_portfolio_of_no_points_is_empty():
     assert diverse_best(np.zeros((0, 2)), 3, [0.5, 0.5]) == []

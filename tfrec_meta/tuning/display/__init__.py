@@ -1,0 +1,1 @@
+"""Shows a search: a live table on a terminal, and TensorBoard's HParams."""

@@ -1,4 +1,4 @@
-"""A study in TensorBoard's HParams: the space, and a run a trial with its curve and result."""
+"""Writes a study to TensorBoard's HParams: the space, and one run per trial."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any
 from tfrec_meta.tuning.studies.trial_records import (
     Parameter,
     active_values,
-    objective_of,
+    objective_value,
     parameters,
 )
 
-_RECORD = "record.json"  # beside the events: what they were written from
-_MOST_STEPS = 200  # values of a stepped range that are listed; more are an interval
+_RECORD = "record.json"  # the record that a run's events were written from
+_MOST_STEPS = 200  # values of a stepped range that are listed; longer ranges are intervals
 
 
 def write_hparams(
     folder: Path | str, header: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
 ) -> Path:
-    """Writes a whole study; open it by `tensorboard --logdir FOLDER`.
+    """Writes a study; open it with `tensorboard --logdir FOLDER`.
 
-    Writing it again changes nothing, but for trials whose records have changed.
+    A second call only rewrites the trials whose records have changed.
 
     Args:
-        folder: of the study's logs; made if need be.
+        folder: of the study's logs; created if it does not exist.
         header: the study's record.
         trials: records of its trials.
 
@@ -39,7 +39,7 @@ def write_hparams(
         The folder.
 
     Raises:
-        ValueError: for a value of a hyperparameter that is no str, float, int or bool.
+        ValueError: for a hyperparameter value that is not str, float, int or bool.
     """
     for trial in trials:
         log_trial(folder, header, trial)
@@ -48,16 +48,21 @@ def write_hparams(
 
 
 def log_trial(folder: Path | str, header: Mapping[str, Any], trial: Mapping[str, Any]) -> Path:
-    """Writes one trial as a run of its own; nothing, if it stands there as it is.
+    """Writes one trial as a run, unless the same record was written before.
 
-    The objective is a scalar at the step of the trial's budget, its curve one a unit of budget
-    under `curve/`, and its seconds another.
+    The objective is a scalar at the step of the trial's budget. The learning curve is a scalar per
+    unit of budget, under `curve/`, and the duration in seconds is another scalar.
+
+    Args:
+        folder: of the study's logs.
+        header: the study's record.
+        trial: the trial's record.
 
     Returns:
         The run's folder.
 
     Raises:
-        ValueError: for a value of a hyperparameter that is no str, float, int or bool.
+        ValueError: for a hyperparameter value that is not str, float, int or bool.
     """
     folder, objective = Path(folder), header["objective"]
     values = active_values(header["space"], trial["values"])
@@ -65,7 +70,7 @@ def log_trial(folder: Path | str, header: Mapping[str, Any], trial: Mapping[str,
         if not isinstance(value, (str, float, int, bool)):
             raise ValueError(
                 f"Trial {trial['trial_id']} has {name}={value!r}, a {type(value).__name__}. "
-                "TensorBoard takes str, float, int and bool only."
+                "Use str, float, int or bool; TensorBoard takes no others."
             )
     _log_experiment(folder, header)
     run = folder / f"trial-{urllib.parse.quote(str(trial['trial_id']), safe='')}"
@@ -83,7 +88,7 @@ def log_trial(folder: Path | str, header: Mapping[str, Any], trial: Mapping[str,
 
         ended = _seconds_since_epoch(trial.get("ended"))
         began = ended - (trial.get("seconds") or 0.0)
-        found = objective_of(trial)
+        found = objective_value(trial)
         writer.add(api.hparams_pb(values, trial_id=str(trial["trial_id"]), start_time_secs=began))
         for step, value in enumerate(trial.get("curve") or (), start=1):
             if isinstance(value, (int, float)) and math.isfinite(value):
@@ -99,7 +104,7 @@ def log_trial(folder: Path | str, header: Mapping[str, Any], trial: Mapping[str,
 
 
 def _log_experiment(folder: Path, header: Mapping[str, Any]) -> None:
-    """What is searched and what for, which gives TensorBoard its columns and filters."""
+    """Writes the space and the objective, which define TensorBoard's columns and filters."""
     record = {key: header[key] for key in ("space", "objective")}
 
     def write(writer: Any) -> None:
@@ -123,7 +128,7 @@ def _domain(parameter: Parameter) -> Any:
         kinds = {type(choice) for choice in choices}
         if kinds == {int, float}:
             choices, kinds = [float(choice) for choice in choices], {float}
-        # Of mixed kinds TensorBoard knows no domain.
+        # TensorBoard has no domain for values of mixed types.
         return (
             api.Discrete(choices) if len(kinds) == 1 and kinds <= {int, float, str, bool} else None
         )
@@ -136,19 +141,19 @@ def _domain(parameter: Parameter) -> Any:
 
 
 def _steps(low: float, high: float, parameter: Parameter) -> list[float] | None:
-    """The values of a stepped range; None for any value in between, or too many."""
+    """Returns the values of a stepped range; None for a continuous range or too many values."""
     step = parameter.step
     if step is None or (parameter.whole and not parameter.log and step == 1):
         return None
     count = math.log(high / low, step) if parameter.log else (high - low) / step
     if not count + 1 <= _MOST_STEPS:
         return None
-    places = range(int(count + 1e-8) + 1)
-    return [float(low * step**p if parameter.log else low + p * step) for p in places]
+    numbers = range(int(count + 1e-8) + 1)
+    return [float(low * step**n if parameter.log else low + n * step) for n in numbers]
 
 
 class _Writer:
-    """Summaries into one event file."""
+    """Writes summaries into one event file."""
 
     def __init__(self, folder: Path):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -173,10 +178,10 @@ class _Writer:
 
 
 def _write_once(run: Path, record: Mapping[str, Any], write: Callable[[Any], None]) -> None:
-    """Writes a run's folder whole; leaves it alone if it was written from the same record."""
+    """Writes a run's folder atomically, unless it was written from the same record."""
     text = json.dumps(record, sort_keys=True)
-    known = run / _RECORD
-    if known.exists() and known.read_text(encoding="utf-8") == text:
+    written = run / _RECORD
+    if written.exists() and written.read_text(encoding="utf-8") == text:
         return
     run.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=run.parent, prefix=f".{run.name[:40]}."))
@@ -188,7 +193,7 @@ def _write_once(run: Path, record: Mapping[str, Any], write: Callable[[Any], Non
         finally:
             writer.close()
         (work / _RECORD).write_text(text, encoding="utf-8")
-        # Not at once, but the worst that a kill leaves is a run that the next call writes again.
+        # Two steps; after a kill between them, the next call writes the run again.
         shutil.rmtree(run, ignore_errors=True)
         work.rename(run)
     except BaseException:

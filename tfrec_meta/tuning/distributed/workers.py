@@ -1,9 +1,8 @@
-"""Chief and workers of one search: who this process is, and how all of them are started.
+"""Roles of the processes of a distributed search, and a launcher for one machine.
 
 `python -m tfrec_meta.tuning.distributed.workers --workers 4 search.py` runs a script as one chief,
-which has the oracle, and four workers, which run its trials. On several hosts that share the
-study's folder, the same is done by hand with KerasTuner's own environment variables: see
-`environment`.
+which has the oracle, and four workers, which run the trials. For several hosts that share the
+study's folder, set KerasTuner's environment variables by hand; see `environment`.
 """
 
 from __future__ import annotations
@@ -20,45 +19,49 @@ from typing import Any, Literal
 
 LOOPBACK = "127.0.0.1"
 ID, ADDRESS, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
-_PARTING_SECONDS = 30.0  # that workers have to end in when the chief has
+_GRACE_SECONDS = 30.0  # for workers to end after the chief has ended
 _POLL_SECONDS = 0.2
 
 
 def role(variables: Mapping[str, str] = os.environ) -> Literal["alone", "chief", "worker"]:
-    """What this process is to its searches.
+    """Returns the role of this process in its searches.
 
     Args:
-        variables: of the environment. Without the three of `environment` a process searches alone.
+        variables: of the environment. Without those of `environment`, the process searches alone.
 
     Raises:
-        ValueError: if some are set and others not.
+        ValueError: if only some of the variables are set.
     """
     if ADDRESS not in variables and PORT not in variables:
         return "alone"
     missing = [name for name in (ID, ADDRESS, PORT) if not variables.get(name)]
     if missing:
         raise ValueError(
-            f"{' and '.join(missing)} are not set, and a chief or a worker has all of {ID}, "
-            f"{ADDRESS} ({LOOPBACK} for one machine) and {PORT}. Set or unset all three."
+            f"{' and '.join(missing)} not set; a chief or a worker needs {ID}, {ADDRESS} "
+            f"({LOOPBACK} for one machine) and {PORT}. Set all three or none."
         )
-    return "chief" if "chief" in variables[ID] else "worker"  # as KerasTuner tells them
+    return "chief" if "chief" in variables[ID] else "worker"  # KerasTuner's rule
 
 
 def environment(name: str, port: int, address: str = LOOPBACK) -> dict[str, str]:
-    """The variables that make a process a chief or a worker, for its searches to find.
+    """Returns the environment variables that make a process a chief or a worker.
 
     Args:
-        name: "chief" of one process; any other of the rest.
-        port: where the chief is asked.
-        address: of the chief. It answers those who can read the study's folder, but nothing is
-            encrypted: any other address than this machine's own needs a network that others are
-            kept out of.
+        name: "chief" for one process; any other name for the workers.
+        port: of the chief.
+        address: of the chief. The chief serves all who can read the study's folder, but nothing is
+            encrypted. So any address other than the loopback address needs a protected network.
+
+    Example:
+        >>> from tfrec_meta.tuning.distributed import workers
+        >>> workers.role(workers.environment("worker-0", 8000))
+        'worker'
     """
     return {ID: name, ADDRESS: address, PORT: str(port)}
 
 
 def address_of_chief(variables: Mapping[str, str] = os.environ) -> str:
-    """As "127.0.0.1:8000"."""
+    """Returns the address and port of the chief, such as "127.0.0.1:8000"."""
     host = variables[ADDRESS]
     return f"[{host}]:{variables[PORT]}" if ":" in host else f"{host}:{variables[PORT]}"
 
@@ -66,18 +69,18 @@ def address_of_chief(variables: Mapping[str, str] = os.environ) -> str:
 def launch(command: Sequence[str], workers: int, port: int | None = None) -> int:
     """Runs a command as a chief and workers on this machine, until the chief has ended.
 
-    A worker that dies is replaced, up to three times as many as there are workers.
+    Workers that die are replaced, in total at most three times per worker.
 
     Args:
-        command: such as [sys.executable, "search.py"]; its search has a folder.
-        workers: how many.
+        command: such as [sys.executable, "search.py"]; its search must have a folder.
+        workers: the number of workers.
         port: of the chief; a free one by default.
 
     Returns:
         The chief's exit status; 1 if all workers died.
 
     Raises:
-        ValueError: if there is to be no worker.
+        ValueError: if `workers` is below 1.
     """
     if workers < 1:
         raise ValueError(f"`workers`={workers}; use 1 or more.")
@@ -94,10 +97,8 @@ def launch(command: Sequence[str], workers: int, port: int | None = None) -> int
                 running.remove(dead)
                 name = next(names, None)
                 print(
-                    f"A worker ended with {dead.returncode}; "
-                    + (
-                        f"{name} takes its place." if name else "there have been too many of these."
-                    ),
+                    f"A worker ended with exit status {dead.returncode}; "
+                    + (f"{name} replaces it." if name else "too many workers have ended."),
                     file=sys.stderr,
                     flush=True,
                 )
@@ -106,22 +107,22 @@ def launch(command: Sequence[str], workers: int, port: int | None = None) -> int
                 elif not running:
                     return 1
             time.sleep(_POLL_SECONDS)
-        _wait(running, _PARTING_SECONDS)
+        _wait(running, _GRACE_SECONDS)
         return chief.returncode
     finally:
-        left = [child for child in (chief, *running) if child.poll() is None]
-        for child in left:
+        alive = [child for child in (chief, *running) if child.poll() is None]
+        for child in alive:
             child.terminate()
-        _wait(left, _PARTING_SECONDS)
-        for child in left:
-            child.kill()  # of one that has ended this does nothing
+        _wait(alive, _GRACE_SECONDS)
+        for child in alive:
+            child.kill()  # no effect on a process that has ended
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     for child in children:
         try:
-            child.wait(max(0.0, until - time.monotonic()))
+            child.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             pass
 
@@ -133,19 +134,19 @@ def _free_port() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: see the module."""
+    """Runs the command; see the module's docstring."""
     parser = argparse.ArgumentParser(
         prog="python -m tfrec_meta.tuning.distributed.workers",
-        description="Run a script that searches as one chief and several workers.",
+        description="Run the search of a script with one chief and several workers.",
     )
-    parser.add_argument("--workers", type=int, default=2, help="how many (default 2)")
-    parser.add_argument("--port", type=int, help="of the chief (default: a free one)")
-    parser.add_argument("script", help="a Python file whose search has a folder")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    parser.add_argument("--workers", type=int, default=2, help="number of workers (default: 2)")
+    parser.add_argument("--port", type=int, help="port of the chief (default: a free port)")
+    parser.add_argument("script", help="Python file whose search has a folder")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
     given = parser.parse_args(arguments)
 
     def end(*_: Any) -> None:
-        raise SystemExit(128 + signal.SIGTERM)  # by way of `launch`, which ends its children
+        raise SystemExit(128 + signal.SIGTERM)  # so that `launch` ends its children
 
     signal.signal(signal.SIGTERM, end)
     return launch([sys.executable, given.script, *given.arguments], given.workers, given.port)

@@ -1,0 +1,1 @@
+"""Studies: their records, the store of all studies, imports, and the identity of a study folder."""

@@ -1,4 +1,4 @@
-"""Whether a folder's study is the one that a search is to go on with, and if not, what differs."""
+"""Checks whether a folder holds the study that a search is to continue."""
 
 from __future__ import annotations
 
@@ -7,50 +7,70 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.training import write_whole
+from tfrec_meta.training.run_identity import write_whole
 
-_TOLD = ("objective", "oracle", "epochs", "seed")  # others are digests, or long
+FOLDER_FORMAT = 2
+"""The format of study folders; tfrec-meta 0.1 wrote format 1, without a number."""
+
+_SHOWN = ("objective", "oracle", "epochs", "seed")  # other facts are digests, or too long
 
 
-def check_same_study(folder: Path, study: Mapping[str, Any], *, begin: bool = True) -> None:
-    """Leaves `study.json` in a new study's folder, and compares with it in an old one's.
+def check_study_identity(folder: Path, identity: Mapping[str, Any], *, create: bool = True) -> None:
+    """Writes `study.json` into a new study's folder, and compares an existing one with it.
 
     Args:
         folder: of the study.
-        study: what tells it from others, ready for JSON: `objective`, `space` (KerasTuner's list
-            of hyperparameters), and whatever else.
-        begin: whether a study may begin here; a worker joins one that its chief began.
+        identity: facts that distinguish the study from others, ready for JSON: `objective`,
+            `space` (KerasTuner's list of hyperparameters), and any others.
+        create: whether a new study may be created; workers only join a study of their chief.
 
     Raises:
-        ValueError: if the folder holds a study of something else, with what differs by name.
-        FileNotFoundError: if there is none, and none may begin.
+        ValueError: if the folder holds another study, with what differs, or a study of an
+            unsupported format.
+        FileNotFoundError: if the folder holds no study and `create` is false.
     """
-    study = json.loads(json.dumps(study))  # as it is read: no tuples
+    identity = json.loads(json.dumps({"format": FOLDER_FORMAT, **identity}))  # lists, not tuples
     path = folder / "study.json"
     if not path.exists():
-        if not begin:
+        if not create:
             raise FileNotFoundError(
-                f"{path} is not there: no chief has begun. Chief and workers have to see the same "
-                "folder."
+                f"{path} does not exist, so no chief has started. Start the chief; chief and "
+                "workers must see the same folder."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(study, indent=1))
+        write_whole(path, json.dumps(identity, indent=1))
         return
     before = json.loads(path.read_text(encoding="utf-8"))
+    _check_format(folder, before.get("format", 1))
     changed = [
-        key + _difference(key, before.get(key), study.get(key))
-        for key in {**before, **study}
-        if before.get(key) != study.get(key)
+        key + _difference(key, before.get(key), identity.get(key))
+        for key in {**before, **identity}
+        if before.get(key) != identity.get(key)
     ]
     if changed:
         raise ValueError(
             f"{folder} holds a study with another {', another '.join(changed)}. Use another "
-            "folder, or remove that one to search anew."
+            "folder, or remove this one to start a new search."
         )
 
 
+def _check_format(folder: Path, found: Any) -> None:
+    if found == FOLDER_FORMAT:
+        return
+    if found == 1:
+        raise ValueError(
+            f"{folder} holds a study folder of tfrec-meta 0.1 (format 1), but this version reads "
+            f"format {FOLDER_FORMAT}. Its finished trials can be reused: run `tfrec-meta studies "
+            f"import {folder}`, then search in another folder. Or finish it with version 0.1."
+        )
+    raise ValueError(
+        f"{folder} holds a study folder of format {found}, but this version reads format "
+        f"{FOLDER_FORMAT}. Upgrade tfrec-meta, or use another folder."
+    )
+
+
 def _difference(key: str, before: Any, now: Any) -> str:
-    if key in _TOLD:
+    if key in _SHOWN:
         return f" ({before!r}, now {now!r})"
     if key == "space" and before and now:
         return f" ({space_difference(before, now)})"
@@ -58,14 +78,14 @@ def _difference(key: str, before: Any, now: Any) -> str:
 
 
 def space_difference(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> str:
-    """Which hyperparameters were added, removed and changed, and of the latter how.
+    """Describes which hyperparameters were added, removed or changed.
 
     Args:
         before: KerasTuner's list, as `HyperParameters.get_config()["space"]`.
-        now: another.
+        now: another such list.
     """
     old, new = ({p["config"]["name"]: p for p in space} for space in (before, now))
-    told = {
+    changes = {
         "added": [name for name in new if name not in old],
         "removed": [name for name in old if name not in new],
         "changed": [
@@ -75,12 +95,12 @@ def space_difference(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[
             for was, now in [_two_ranges(old[name], new[name])]
         ],
     }
-    parts = [f"{how}: {', '.join(names)}" for how, names in told.items() if names]
+    parts = [f"{change}: {', '.join(names)}" for change, names in changes.items() if names]
     return "; ".join(parts) or "in another order"
 
 
 def _two_ranges(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
-    """Both as "Choice(values=[16, 32])": the kind, and of its settings those that differ."""
+    """Formats the kind and the differing settings of both, as "Choice(values=[16, 32])"."""
     first, second = _settings(before), _settings(now)
     differ = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     if before["class_name"] != now["class_name"]:

@@ -1,7 +1,7 @@
-"""What the records of a study say: its hyperparameters, the values that count, the best trial.
+"""Reads the records of a study: its hyperparameters, active values and best trial.
 
-Records are plain dicts, as they stand in a study's file; the space is KerasTuner's
-`HyperParameters.get_config()["space"]`. Nothing here needs KerasTuner.
+Records are plain dicts, as in a store; a space is KerasTuner's
+`HyperParameters.get_config()["space"]`. This module does not import KerasTuner.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from typing import Any, TypeGuard
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One hyperparameter; of several with the same name and other conditions, all of them.
+    """One hyperparameter; entries with the same name and other conditions are merged.
 
     Attributes:
         name: in the space.
-        short: the end of the name that no other one has.
-        default: of the first with this name.
-        choices: all values of a choice, a boolean or something fixed; none of a range.
-        low, high: of a range, inclusive; None of choices.
-        step: of a range, added, or multiplied if `log`; None for any value.
-        whole: whether a range has whole numbers only.
-        log: whether a range is sampled by its logarithm.
+        short: the shortest end of the name that is unique in the space.
+        default: of the first entry with this name.
+        choices: all values of a choice, a boolean or a fixed value; empty for a range.
+        low: the lower end of a range; None for choices.
+        high: the upper end of a range, inclusive; None for choices.
+        step: of a range, a difference, or a factor if `log`; None for a continuous range.
+        whole: whether a range has only integers.
+        log: whether a range is sampled on a logarithmic scale.
     """
 
     name: str
@@ -39,19 +40,19 @@ class Parameter:
 
 
 def parameters(space: Sequence[Mapping[str, Any]]) -> dict[str, Parameter]:
-    """The hyperparameters of a space by name, in their order."""
+    """Returns the hyperparameters of a space by name, in their order."""
     found: dict[str, Parameter] = {}
     short = short_names([entry["config"]["name"] for entry in space])
     for entry in space:
         name = entry["config"]["name"]
         new = _parameter(entry, short[name])
         old = found.get(name)
-        found[name] = new if old is None else _joined(old, new)
+        found[name] = new if old is None else _merged(old, new)
     return found
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """For each name its shortest end, of whole parts between slashes, that no other one has."""
+    """Returns the shortest unique end of each name; ends consist of parts between slashes."""
     names = list(dict.fromkeys(names))
     count: dict[str, int] = {}
     for name in names:
@@ -61,9 +62,11 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def active_values(space: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a trial's values that the space knows and whose conditions hold.
+    """Returns the values of a trial that the space has and whose conditions hold.
 
-    A parent that is not among the values counts with its default.
+    Args:
+        space: of the study.
+        values: by hyperparameter; a missing parent has its default.
     """
     parents: dict[str, Any] = {}
     found = {}
@@ -78,7 +81,7 @@ def active_values(space: Sequence[Mapping[str, Any]], values: Mapping[str, Any])
 
 
 def default_values(space: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The defaults, without those whose conditions don't hold."""
+    """Returns the default values whose conditions hold."""
     found: dict[str, Any] = {}
     for entry in space:
         conditions = entry["config"].get("conditions") or ()
@@ -87,33 +90,38 @@ def default_values(space: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def differing(
+def changed_values(
     space: Sequence[Mapping[str, Any]],
     values: Mapping[str, Any],
     other: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Those of a trial's active values that are not as in `other`, by default the defaults.
+    """Returns the active values of a trial that differ from other values.
 
-    What is active here and not there differs too, unless it has its default.
+    A value that is active only in the trial differs unless it is the default.
+
+    Args:
+        space: of the study.
+        values: of the trial.
+        other: to compare with; the default values by default.
     """
     known = parameters(space)
-    there = default_values(space) if other is None else active_values(space, other)
+    reference = default_values(space) if other is None else active_values(space, other)
     return {
         name: value
         for name, value in active_values(space, values).items()
-        if not same(value, there.get(name, known[name].default))
+        if not same_value(value, reference.get(name, known[name].default))
     }
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values of a hyperparameter are equal, floats up to rounding."""
+def same_value(one: Any, other: Any) -> bool:
+    """Returns whether two values of a hyperparameter are equal; floats up to rounding."""
     if _is_number(one) and _is_number(other):
         return math.isclose(one, other, rel_tol=1e-9)
     return type(one) is type(other) and one == other
 
 
-def objective_of(trial: Mapping[str, Any]) -> float | None:
-    """The trial's objective, or None if it failed or came to no number."""
+def objective_value(trial: Mapping[str, Any]) -> float | None:
+    """Returns the trial's objective; None if it has no finite one."""
     value = trial.get("value")
     if not _is_number(value) or not math.isfinite(value):
         return None
@@ -121,17 +129,20 @@ def objective_of(trial: Mapping[str, Any]) -> float | None:
 
 
 def best_trial(trials: Sequence[Mapping[str, Any]], direction: str) -> Mapping[str, Any] | None:
-    """The trial with the best objective, the first of equals; None if none came to one.
+    """Returns the trial with the best objective; of equal trials, the first.
 
     Args:
         trials: records.
         direction: "max" or "min".
+
+    Returns:
+        None if no trial has a value.
     """
-    scored = [trial for trial in trials if objective_of(trial) is not None]
+    scored = [trial for trial in trials if objective_value(trial) is not None]
     if not scored:
         return None
     choose = min if direction == "min" else max
-    return choose(scored, key=lambda trial: objective_of(trial) or 0.0)
+    return choose(scored, key=lambda trial: objective_value(trial) or 0.0)
 
 
 def _ends(name: str) -> Iterator[str]:
@@ -173,7 +184,7 @@ def _parameter(entry: Mapping[str, Any], short: str) -> Parameter:
     return Parameter(**common, choices=tuple(config.get("values") or (_default(entry),)))
 
 
-def _joined(old: Parameter, new: Parameter) -> Parameter:
+def _merged(old: Parameter, new: Parameter) -> Parameter:
     if old.low is None or old.high is None or new.low is None or new.high is None:
         choices = old.choices + tuple(value for value in new.choices if value not in old.choices)
         return dataclasses.replace(old, choices=choices) if old.low is None else old

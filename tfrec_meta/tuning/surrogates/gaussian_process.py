@@ -1,8 +1,11 @@
-"""Gaussian process regression of few points, in NumPy: a suggestion takes milliseconds.
+"""Gaussian process regression of a few hundred points in NumPy; a suggestion takes milliseconds.
 
-Matérn-5/2 with a length scale a hyperparameter, beside it a linear part in what earlier studies
-predict; fitted by the maximum of the posterior, under priors that let length scales grow with the
-number of dimensions ("Vanilla Bayesian Optimization Performs Great in High Dimensions", ICML 2024).
+The kernel is the sum of a Matérn-5/2 kernel, with one length scale per hyperparameter, and a linear
+kernel of the prior studies' predictions. The scales maximise their posterior. The prior of a length
+scale grows with the number of dimensions.
+
+References:
+    "Vanilla Bayesian Optimization Performs Great in High Dimensions" (ICML 2024).
 """
 
 from __future__ import annotations
@@ -15,17 +18,17 @@ from scipy import linalg, optimize
 
 _ROOT_5 = math.sqrt(5.0)
 _JITTERS = (1e-6, 1e-4, 1e-2, 1.0)
-_MOST_FOR_FITTING = 128  # points; more would make a fit longer, and its scales hardly better
+_MOST_FOR_FITTING = 128  # points; more points make the fit slower and hardly better
 
 
 @dataclasses.dataclass(frozen=True)
 class Scales:
-    """Hyperparameters of the kernel, as logarithms.
+    """Logarithms of the kernel's hyperparameters.
 
     Attributes:
-        lengths: float64 [G], of the dimensions.
-        signal: of the Matérn part's standard deviation.
-        noise: of the observations' standard deviation.
+        lengths: float64 [G], length scales of the dimensions.
+        signal: standard deviation of the Matérn part.
+        noise: standard deviation of the observations.
     """
 
     lengths: np.ndarray
@@ -33,30 +36,30 @@ class Scales:
     noise: float = math.log(0.1)
 
     @classmethod
-    def usual(cls, dimensions: int) -> Scales:
-        """The mode of the prior."""
+    def prior_mode(cls, dimensions: int) -> Scales:
+        """Returns the mode of the prior."""
         return cls(np.full(dimensions, _length_prior(dimensions)))
 
     def vector(self) -> np.ndarray:
-        """float64 [G + 2]."""
+        """Returns all scales, float64 [G + 2]."""
         return np.append(self.lengths, [self.signal, self.noise])
 
     @classmethod
-    def of(cls, vector: np.ndarray) -> Scales:
-        """Takes back what `vector` gave."""
+    def from_vector(cls, vector: np.ndarray) -> Scales:
+        """Reads the scales that `vector` returned."""
         return cls(vector[:-2], float(vector[-2]), float(vector[-1]))
 
 
 class GaussianProcess:
-    """A posterior over functions.
+    """The posterior of a Gaussian process.
 
     Args:
         points: float64 [N, D], features.
-        targets: float64 [N], of about mean 0 and standard deviation 1.
-        groups: int [D], the dimension of each feature, whose length scale it has.
-        basis: float64 [N, S], of a linear part with coefficients of mean 0; None for no such part.
-        basis_deviation: float64 [S], standard deviation of the coefficients.
-        scales: of an earlier fit; the prior's by default.
+        targets: float64 [N], with a mean near 0 and a standard deviation near 1.
+        groups: int [D], the dimension, and so the length scale, of each feature.
+        basis: float64 [N, S], inputs of the linear kernel; None for no linear kernel.
+        basis_deviation: float64 [S], prior standard deviations of the linear coefficients.
+        scales: of an earlier fit; the mode of the prior by default.
     """
 
     def __init__(
@@ -72,17 +75,17 @@ class GaussianProcess:
         self.points, self.targets, self.groups = points, targets, groups
         self.basis = np.zeros((len(targets), 0)) if basis is None else basis
         self.basis_deviation = np.zeros(0) if basis_deviation is None else basis_deviation
-        self._constant = 1.0 if basis is None else 0.25  # variance of the mean, which is not known
+        self._constant = 1.0 if basis is None else 0.25  # variance of the unknown mean
         count = int(groups.max()) + 1 if len(groups) else 0
-        self.scales = scales or Scales.usual(count)
+        self.scales = scales or Scales.prior_mode(count)
         self._solve()
 
     def fit(self, iterations: int = 30) -> None:
-        """Moves the scales towards the maximum of their posterior."""
-        few = self._few()
-        points, targets = self.points[few], self.targets[few]
+        """Fits the scales to the maximum of their posterior, in at most `iterations` steps."""
+        rows = self._fitting_rows()
+        points, targets = self.points[rows], self.targets[rows]
         gaps = _square_gaps(points, points, self.groups)
-        linear = self._linear(self.basis[few])
+        linear = self._linear(self.basis[rows])
         start = self.scales.vector()
         limits = _limits(len(start))
         found = optimize.minimize(
@@ -95,13 +98,21 @@ class GaussianProcess:
             options={"maxiter": iterations},
         )
         if np.isfinite(found.fun):
-            self.scales = Scales.of(found.x)
+            self.scales = Scales.from_vector(found.x)
         self._solve()
 
     def predict(
         self, points: np.ndarray, basis: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the function (noise left out), float64 [M] each."""
+        """Predicts the function without noise.
+
+        Args:
+            points: float64 [M, D].
+            basis: float64 [M, S], inputs of the linear kernel.
+
+        Returns:
+            Mean and standard deviation, float64 [M] each.
+        """
         basis = np.zeros((len(points), 0)) if basis is None else basis
         weighted = basis * self.basis_deviation**2
         cross = self._matern(points, self.points) + self._constant + weighted @ self.basis.T
@@ -111,18 +122,20 @@ class GaussianProcess:
         variance = prior - np.einsum("nm,nm->m", half, half)
         return mean, np.sqrt(np.maximum(variance, 1e-10))
 
-    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each point's target, given all the others; [N] each.
+    def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predicts each target from all other targets.
 
-        Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2.
+        Returns:
+            Mean and standard deviation, float64 [N] each.
+
+        References:
+            Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2.
         """
-        diagonal = (self._inverse**2).sum(axis=0)  # of the kernel's inverse
+        diagonal = (self._inverse**2).sum(axis=0)  # of the inverse kernel
         return self.targets - self._weights / diagonal, np.sqrt(1.0 / diagonal)
 
-    # Parts.
-
-    def _few(self) -> np.ndarray:
-        """Rows to fit the scales by: the best and, evenly, of the rest."""
+    def _fitting_rows(self) -> np.ndarray:
+        """Returns the rows to fit the scales to: the best, and an even selection of the rest."""
         count = len(self.targets)
         if count <= _MOST_FOR_FITTING:
             return np.arange(count)
@@ -148,7 +161,7 @@ class GaussianProcess:
 
 
 def _factor(kernel: np.ndarray) -> np.ndarray:
-    """The lower Cholesky factor; more is added to the diagonal where rounding asks for it."""
+    """Returns the lower Cholesky factor; adds more to the diagonal if rounding requires it."""
     diagonal, added = np.diag_indices_from(kernel), 0.0
     for jitter in _JITTERS:
         kernel[diagonal] += jitter - added
@@ -157,11 +170,11 @@ def _factor(kernel: np.ndarray) -> np.ndarray:
             return linalg.cholesky(kernel, lower=True, check_finite=False)
         except linalg.LinAlgError:
             continue
-    raise linalg.LinAlgError("The kernel is far from positive definite.")
+    raise linalg.LinAlgError("The kernel matrix is far from positive definite.")
 
 
 def _distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Euclidean, float64 [M, N]."""
+    """Returns Euclidean distances, float64 [M, N]."""
     square = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
     return np.sqrt(np.maximum(square, 0.0, out=square), out=square)
 
@@ -172,7 +185,7 @@ def _matern(distance: np.ndarray, variance: float) -> np.ndarray:
 
 
 def _square_gaps(left: np.ndarray, right: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """float64 [G, N, M]: squared distances, a dimension a layer."""
+    """Returns float64 [G, N, M]: squared distances for each dimension."""
     count = int(groups.max()) + 1 if len(groups) else 0
     found = np.zeros((count, len(left), len(right)))
     for column, group in enumerate(groups):
@@ -181,7 +194,7 @@ def _square_gaps(left: np.ndarray, right: np.ndarray, groups: np.ndarray) -> np.
 
 
 def _length_prior(dimensions: int) -> float:
-    """The logarithm around which length scales lie."""
+    """Returns the prior mean of the logarithms of length scales."""
     return -0.5 + 0.5 * math.log(max(dimensions, 1))
 
 
@@ -196,7 +209,7 @@ def _limits(size: int) -> list[tuple[float, float]]:
 def _negative_log_posterior(
     vector: np.ndarray, gaps: np.ndarray, targets: np.ndarray, linear: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """And its gradient."""
+    """Returns the negative log posterior of the scales, and its gradient."""
     lengths, signal, noise = vector[:-2], vector[-2], vector[-1]
     inverse_squares = np.exp(-2 * lengths)
     distance = np.sqrt(np.tensordot(inverse_squares, gaps, axes=1))

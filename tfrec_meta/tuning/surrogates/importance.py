@@ -1,4 +1,4 @@
-"""Which hyperparameters matter, and how, as a surrogate of the objective sees it."""
+"""Importance and partial dependence of hyperparameters, estimated by a surrogate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 from tfrec_meta.tuning.studies.trial_records import active_values
 
 Surrogate = Callable[[list[dict[str, Any]]], tuple[Any, Any]]
-"""surrogate(values of N trials) -> (mean, std): float [N] each, in units of the objective."""
+"""surrogate(points) -> (mean, std): N points as values by name; float [N] each, in units of the
+objective."""
 
-_GRID = 11  # values of a range, in a partial dependence
-_FEWEST_BINS, _MOST_BINS = 8, 24  # of a range, in its importance
-_MOST_LEVELS = 12  # a number with more distinct values is put into bins
+_GRID = 11  # values of a range in a partial dependence
+_FEWEST_BINS, _MOST_BINS = 8, 24  # bins of a range in its importance
+_MOST_LEVELS = 12  # numbers with more distinct values are put into bins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Dependence:
 
     Attributes:
         value: of the hyperparameter.
-        mean: of the predictions over the rest of the space, in units of the objective.
-        std: mean of the surrogate's own standard deviations there.
+        mean: the mean prediction over the rest of the space, in units of the objective.
+        std: the mean of the surrogate's standard deviations there.
     """
 
     value: Any
@@ -38,7 +39,7 @@ class Dependence:
 def random_points(
     space: Sequence[Mapping[str, Any]], samples: int, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Points of the space, without inactive hyperparameters; each of them is spread evenly."""
+    """Draws points of the space by Latin hypercube sampling, without inactive hyperparameters."""
     return [active_values(space, point) for point in _draw(space, samples, seed)]
 
 
@@ -48,36 +49,37 @@ def importance(
     samples: int = 512,
     seed: int = 0,
 ) -> dict[str, float]:
-    """The share of the objective's variance that each hyperparameter explains alone.
+    """Estimates the share of the objective's variance that each hyperparameter explains alone.
 
-    The predictions at random points of the space are taken apart into a mean, a term for each
-    hyperparameter and a rest, by least squares over all of them together, since apart they would
-    blur one another; a range counts in 8 to 24 bins. A share is the variance of a term, less what
-    chance gives it, over that of all. A conditional hyperparameter has its term where it is
-    active. What the shares lack to 1 is owed to hyperparameters together.
+    Least squares decomposes the predictions at random points into a mean, one term per
+    hyperparameter, and a residual. All terms are fitted together, because separate fits would mix
+    their effects. Ranges are divided into 8 to 24 bins. A share is the variance of a term, less the
+    variance expected by chance, divided by the total variance. A conditional hyperparameter has a
+    term only where it is active. The shares sum to less than 1; interactions explain the rest.
 
     Args:
         surrogate: see `Surrogate`.
         space: of the study's header.
-        samples: how many points.
+        samples: the number of points.
         seed: of the points.
 
     Returns:
-        Shares in [0, 1] by name, largest first; all 0 if the surrogate is constant. What is
-        fixed is left out.
+        Shares in [0, 1] by name, largest first; all 0 if the surrogate is constant. Fixed
+        hyperparameters are left out.
 
     Raises:
-        ValueError: if the surrogate doesn't give two finite numbers a point.
+        ValueError: if the surrogate does not return two finite numbers for each point.
 
-    Source: the first-order terms of "An Efficient Approach for Assessing Hyperparameter
-    Importance", ICML 2014.
+    References:
+        The first-order terms of "An Efficient Approach for Assessing Hyperparameter Importance"
+        (ICML 2014).
     """
     points = random_points(space, samples, seed)
     mean, _ = _predicted(surrogate, points)
     names = _searched(space)
-    if float(np.ptp(mean)) <= 1e-9 * float(np.abs(mean).max()):  # rounding alone is no variance
+    if float(np.ptp(mean)) <= 1e-9 * float(np.abs(mean).max()):  # rounding errors are no variance
         return dict.fromkeys(names, 0.0)
-    # Many enough to follow a curve, few enough for the points to outnumber all bins together.
+    # Enough bins to follow a curve, but fewer than there are points in total.
     bins = min(max(len(points) // (8 * max(len(names), 1)), _FEWEST_BINS), _MOST_BINS)
     blocks = [_indicators(points, name, bins) for name in names]
     columns = np.hstack([np.ones((len(points), 1)), *blocks])
@@ -101,28 +103,28 @@ def partial_dependence(
     samples: int = 64,
     seed: int = 0,
 ) -> list[Dependence]:
-    """Mean prediction by the values of one hyperparameter, over points where it is active.
+    """Returns the mean prediction for the values of one hyperparameter, where it is active.
 
     Args:
         surrogate: see `Surrogate`.
         space: of the study's header.
         name: of the hyperparameter.
-        samples: how many points of the rest of the space are averaged over.
+        samples: the number of points of the rest of the space in each mean.
         seed: of the points.
 
     Returns:
-        One for each choice, or for up to 11 values over a range.
+        One entry for each choice, or for up to 11 values of a range.
 
     Raises:
-        ValueError: for a name that the space lacks, or a surrogate as in `importance`.
+        ValueError: for a name that the space lacks, or for an invalid surrogate (see `importance`).
     """
     entries = [entry for entry in space if entry["config"]["name"] == name]
     if not entries:
         known = ", ".join(dict.fromkeys(entry["config"]["name"] for entry in space))
-        raise ValueError(f"The space has no {name!r}; it has {known}.")
+        raise ValueError(f"`name`={name!r} is not in the space; use one of {known}.")
     random = np.random.default_rng(seed)
     rest = _draw(space, samples, seed)
-    for point in rest:  # into a context where the hyperparameter is active
+    for point in rest:  # set parents so that the hyperparameter is active
         entry = entries[random.integers(len(entries))]
         for condition in entry["config"].get("conditions") or ():
             parent, allowed = condition["config"]["name"], condition["config"]["values"]
@@ -130,27 +132,27 @@ def partial_dependence(
                 point[parent] = allowed[random.integers(len(allowed))]
     grid = _grid(space, name)
     rows, points = [], []
-    for place, value in enumerate(grid):
+    for index, value in enumerate(grid):
         for point in rest:
             values = active_values(space, {**point, name: value})
             if name in values:
-                rows.append(place)
+                rows.append(index)
                 points.append(values)
     if not points:
         return []
     mean, std = _predicted(surrogate, points)
     at = np.asarray(rows)
     return [
-        Dependence(value, float(mean[at == place].mean()), float(std[at == place].mean()))
-        for place, value in enumerate(grid)
-        if (at == place).any()
+        Dependence(value, float(mean[at == index].mean()), float(std[at == index].mean()))
+        for index, value in enumerate(grid)
+        if (at == index).any()
     ]
 
 
 def _draw(space: Sequence[Mapping[str, Any]], samples: int, seed: int) -> list[dict[str, Any]]:
-    """Random points, each hyperparameter spread evenly, with values for the inactive ones too.
+    """Draws a Latin hypercube, with values for inactive hyperparameters too.
 
-    Of several hyperparameters with one name the one whose conditions hold counts.
+    Of several hyperparameters with the same name, the active one sets the value.
     """
     random = np.random.default_rng(seed)
     hps = _hyperparameters(space)
@@ -179,7 +181,7 @@ def _grid(space: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
         if isinstance(hp, keras_tuner.engine.hyperparameters.Choice):
             found = list(hp.values)
         else:
-            chances = [min(place / (_GRID - 1), math.nextafter(1.0, 0.0)) for place in range(_GRID)]
+            chances = [min(step / (_GRID - 1), math.nextafter(1.0, 0.0)) for step in range(_GRID)]
             found = [hp.prob_to_value(chance) for chance in chances]
         values += [value for value in dict.fromkeys(found) if value not in values]
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
@@ -187,7 +189,7 @@ def _grid(space: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
 
 
 def _hyperparameters(space: Sequence[Mapping[str, Any]]) -> list[Any]:
-    # Its own copy: KerasTuner's reading changes the lists of conditions that it is given.
+    # A copy, because KerasTuner changes the configs that it reads.
     copy = [{**entry, "config": dict(entry["config"])} for entry in space]
     return keras_tuner.HyperParameters.from_config({"space": copy, "values": {}}).space
 
@@ -202,14 +204,14 @@ def _predicted(surrogate: Surrogate, points: list[dict[str, Any]]) -> tuple[np.n
     for name, part in (("mean", mean), ("std", std)):
         if part.shape != (len(points),) or not np.isfinite(part).all():
             raise ValueError(
-                f"The surrogate gave a {name} of shape {part.shape} for {len(points)} points, or "
-                "one that is not finite. It has to give one finite number for each."
+                f"The surrogate returned a {name} of shape {part.shape} for {len(points)} points, "
+                "or one that is not finite. Return one finite number for each point."
             )
     return mean, std
 
 
 def _groups(values: Sequence[Any], bins: int) -> np.ndarray:
-    """A group for each value: the value itself, or of a range a bin with as many as the others."""
+    """Assigns each value to a group: its own, or one of equally filled bins for many numbers."""
     distinct = list(dict.fromkeys(values))
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in distinct)
     if not numbers or len(distinct) <= _MOST_LEVELS:
@@ -222,7 +224,7 @@ def _groups(values: Sequence[Any], bins: int) -> np.ndarray:
 
 
 def _indicators(points: Sequence[Mapping[str, Any]], name: str, bins: int) -> np.ndarray:
-    """A column for each group of values, with a mean of 0 over the rows where `name` is active."""
+    """Returns a column per group of values, with mean 0 over the rows where `name` is active."""
     rows = [row for row, point in enumerate(points) if name in point]
     if not rows:
         return np.zeros((len(points), 0))

@@ -1,4 +1,4 @@
-"""Which trial is hopeless, from its learning curve and those of trials that went to their end."""
+"""Decides by learning curves whether a trial is hopeless."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ _QUANTILE = 0.9
 def is_hopeless(
     curve: Sequence[float], finished: Sequence[Sequence[float]], best: float, direction: str
 ) -> bool:
-    """Whether the trial would have to gain more than others did from here to reach the best.
+    """Returns whether a trial would need more improvement than finished trials had from here.
 
-    What the trials that went to their end still gained after as many epochs is the measure: if
-    even a gain as good as the best tenth of theirs would leave this one behind, it is hopeless.
-    The freeze-thaw idea ("Freeze-Thaw Bayesian Optimization", 2014) with the gains themselves in
-    the place of a model of them.
+    The gains of finished trials after the same number of epochs are the measure. A trial is
+    hopeless if a gain at their 90 % quantile would not lift it to the best value.
 
     Args:
         curve: the objective after each epoch so far, at least one.
-        finished: curves of trials that went to their end.
+        finished: curves of trials that were not stopped.
         best: the best objective of all trials.
         direction: "max" or "min".
 
     Returns:
-        False while there are fewer than `FEWEST_CURVES` curves that are longer.
+        False while fewer than `FEWEST_CURVES` finished curves are longer.
+
+    References:
+        The idea is that of "Freeze-Thaw Bayesian Optimization" (2014), with observed gains in
+        place of a model of the curves.
     """
     sign = 1.0 if direction == "max" else -1.0
     so_far = max(sign * value for value in curve)

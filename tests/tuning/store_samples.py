@@ -1,4 +1,4 @@
-"""Studies and trials worked by hand, for the tests of what remembers them."""
+"""Records of studies and trials, for the tests of the store."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def study(study_id: str = "one", **fields: Any) -> dict[str, Any]:
     return {
         "kind": "study",
         "study_id": study_id,
-        "schema": 1,
+        "schema": 2,
         "space": SPACE,
         "space_version": 1,
         "objective": "val_ndcg@10",
@@ -75,5 +75,5 @@ def trial(trial_id: str = "0", study_id: str = "one", **fields: Any) -> dict[str
 
 
 def failed(trial_id: str = "9", study_id: str = "one", **fields: Any) -> dict[str, Any]:
-    told = {"value": None, "status": "failed", "error": "it broke", "curve": [], **fields}
-    return trial(trial_id, study_id, **told)
+    fields = {"value": None, "status": "failed", "error": "it broke", "curve": [], **fields}
+    return trial(trial_id, study_id, **fields)
