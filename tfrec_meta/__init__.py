@@ -18,7 +18,7 @@ _HOME = {
     "ContentTowerConfig": "models",
     "EnsembleConfig": "models",
     "Evaluation": "evaluation",
-    "ExportConfig": "export.saved_model",
+    "ExportConfig": "export.config",
     "FeatureSpec": "features",
     "HashedText": "features",
     "Interactions": "data",

@@ -22,7 +22,8 @@ from tfx.types import component_spec, standard_artifacts
 from tfx.types import standard_component_specs as standard
 from tfx.utils import json_utils
 
-from tfrec_meta.export.saved_model import ExportConfig, write_model
+from tfrec_meta.export.config import ExportConfig
+from tfrec_meta.export.saved_model import write_model
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.models import load_model
 from tfrec_meta.models.base.contract import WarmStartError, read_config

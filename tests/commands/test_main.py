@@ -155,7 +155,7 @@ def test_an_export_takes_the_next_version(run, base, capsys):
     assert answer["version"] > 1
     assert (base / str(answer["version"]) / "saved_model.pb").is_file()
     assert cli.main(["export", "--run", str(run), "--to", str(base), "--version", "1"]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_recommendations_come_with_titles(run, base, capsys):

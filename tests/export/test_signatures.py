@@ -1,4 +1,4 @@
-"""The serving contract's own rules."""
+"""The rules of the serving contract."""
 
 import pytest
 
@@ -20,5 +20,5 @@ from tfrec_meta.export.signatures import version_of
         ("٣", None),
     ],
 )
-def test_what_is_a_version(name, version):
+def test_version_of_accepts_positive_int64_numbers_in_ascii_digits(name, version):
     assert version_of(name) == version

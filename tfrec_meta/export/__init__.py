@@ -1,7 +1,7 @@
-"""SavedModels that TF Serving runs: the contract (`signatures`) and the exporter (`saved_model`).
+"""Exports models as SavedModels for TF Serving. `signatures` holds the serving contract.
 
-The package is callable: `tfrec_meta.export(model, base)` calls the public function `export`,
-although Python binds that name to this package as soon as anything imports it.
+The package is callable: `tfrec_meta.export(model, base)` calls the public function `export`. Python
+binds the name `tfrec_meta.export` to this package as soon as anything imports the package.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfrec_meta.evaluation import Evaluation, format_table
-from tfrec_meta.export.saved_model import ExportConfig, default_card, export_model
+from tfrec_meta.export.config import ExportConfig
+from tfrec_meta.export.model_card import default_card
+from tfrec_meta.export.saved_model import export_model
 from tfrec_meta.models import Recommender
 
 
@@ -22,13 +24,26 @@ def export(
 
     Args:
         model: a fitted model.
-        base: the folder of this served model; its last part is the model's name.
-        config: what requests may ask for.
-        version: a positive integer; by default the next one.
-        evaluations: what `evaluate` gave, for the model card.
+        base: the folder of this served model; its last part is the name of the model.
+        config: the options fixed at export time.
+        version: a positive integer; by default the highest version in `base` plus 1.
+        evaluations: the result of `evaluate`, for the model card.
 
     Returns:
-        The version folder.
+        The new version folder.
+
+    Raises:
+        FileExistsError: if the version exists.
+        ValueError: if the model cannot offer what `config` has.
+
+    Example:
+        >>> import tempfile
+        >>> import tfrec_meta as tm
+        >>> data = tm.synthetic(users=20, items=10, interactions=100, seed=1)
+        >>> model = tm.train(data, "popularity", progress=False)
+        >>> folder = tm.export(model, tempfile.mkdtemp() + "/shop")
+        >>> folder.name, (folder / "saved_model.pb").is_file()
+        ('1', True)
     """
     card = default_card(Path(base).name, model, config)
     if evaluations:

@@ -1,0 +1,1 @@
+"""Re-ranking changes the order of the best items, for example to make an answer more diverse."""
