@@ -27,7 +27,7 @@ import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.evaluation import compare, full_catalogue
 from tfrec_meta.features.held_out import interaction_matrix
-from tfrec_meta.models.families.closed_forms import ease_weights
+from tfrec_meta.models.solvers.ease import ease_weights
 from tfrec_meta.workflows.evaluate import evaluate
 
 PENALTIES = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)

@@ -25,7 +25,7 @@ import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.evaluation import Evaluation, Objective, compare, format_table
 from tfrec_meta.evaluation.intervals import paired_difference
-from tfrec_meta.models.families.closed_forms import EASEConfig
+from tfrec_meta.models.families.ease import EASEConfig
 from tfrec_meta.training import Validation
 from tfrec_meta.workflows.evaluate import evaluate
 

@@ -35,6 +35,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from tfrec_meta.errors import ParameterError
+
 
 class Condition(ABC):
     """A condition that a value must meet."""
@@ -170,7 +172,8 @@ def check(name: str, value: Any, condition: Condition) -> None:
         condition: what it must meet.
 
     Raises:
-        ValueError: if the value does not meet the condition; the message names the accepted values.
+        ParameterError: if the value does not meet the condition; a ValueError whose message names
+            the accepted values.
         TypeError: if the value is of a type that cannot be compared.
 
     Example:
@@ -178,10 +181,10 @@ def check(name: str, value: Any, condition: Condition) -> None:
         >>> check("workers", 0, at_least(1))
         Traceback (most recent call last):
         ...
-        ValueError: `workers`=0; use 1 or more.
+        tfrec_meta.errors.ParameterError: `workers`=0; use 1 or more.
     """
     if not condition.accepts(value):
-        raise ValueError(f"`{name}`={value!r}; use {condition.advice()}.")
+        raise ParameterError(f"`{name}`={value!r}; use {condition.advice()}.", name)
 
 
 def check_fields(config: Any) -> None:
@@ -191,7 +194,7 @@ def check_fields(config: Any) -> None:
         config: the instance; called in its `__post_init__`.
 
     Raises:
-        ValueError: for the first field whose value is refused.
+        ParameterError: for the first field whose value is refused.
         TypeError: if a value is of a type that cannot be compared.
     """
     for name, rules in _rules(type(config)):
@@ -214,8 +217,8 @@ class _Rule:
         if not self.each:
             check(name, value, self.condition)
         elif not all(self.condition.accepts(element) for element in value):
-            raise ValueError(
-                f"`{name}`={value!r}; use values that are each {self.condition.advice()}."
+            raise ParameterError(
+                f"`{name}`={value!r}; use values that are each {self.condition.advice()}.", name
             )
 
 

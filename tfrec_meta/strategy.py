@@ -8,7 +8,7 @@ from typing import Any
 
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models import FAMILIES, Composite, Recommender
-from tfrec_meta.models.base.contract import read_config
+from tfrec_meta.models.base.configs import read_config
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.training import TrainingConfig
 

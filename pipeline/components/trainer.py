@@ -26,7 +26,8 @@ from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.saved_model import write_model
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.models import load_model
-from tfrec_meta.models.base.contract import WarmStartError, read_config
+from tfrec_meta.models.base.configs import read_config
+from tfrec_meta.models.base.contract import WarmStartError
 from tfrec_meta.pipeline import events, work_folders
 from tfrec_meta.pipeline.artifacts import MODEL, CatalogueTables
 from tfrec_meta.pipeline.config import PipelineConfig, TrainerConfig

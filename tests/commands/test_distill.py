@@ -49,7 +49,7 @@ def test_a_run_teaches_on_its_own_data_and_a_page_is_left_out_if_asked(capsys):
     ("arguments", "message"),
     [
         (["nobody", *DATA], "`family`='nobody'"),
-        (["ease", "--family", "item_knn", *DATA], "learns from no teacher"),
+        (["ease", "--family", "item_knn", *DATA], "cannot learn from a teacher"),
     ],
 )
 def test_what_can_not_be_taught_is_said_in_a_line(capsys, arguments, message):

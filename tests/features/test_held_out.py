@@ -1,9 +1,10 @@
 """Held-out events as questions."""
 
+import numpy as np
 import pyarrow as pa
 
 import tfrec_meta as tm
-from tfrec_meta.features.held_out import event_queries
+from tfrec_meta.features.held_out import event_queries, interaction_matrix
 
 
 def events(users, items, device):
@@ -22,3 +23,11 @@ def test_each_event_is_asked_about_by_itself_with_the_past_alone():
     known = [[item for item in spec.items.decode(row) if item] for row in queries["history"]]
     assert known == [["c"], ["a", "b"], ["c"], []]
     assert queries["device"].ravel().tolist() == [2, 1, 2, 1]
+
+
+def test_interaction_matrix_marks_pairs_once_and_omits_other_users():
+    data = tm.Interactions.from_arrays(["u", "u", "v", "w"], ["a", "a", "b", "a"])
+    spec = tm.FeatureSpec().fit(data)
+    matrix = interaction_matrix(data, np.array(["v", "u"], object), spec.items)
+    assert spec.items.decode(np.array([1, 2])).tolist() == ["a", "b"]
+    np.testing.assert_array_equal(matrix.toarray(), [[0, 1], [1, 0]])

@@ -10,7 +10,7 @@ import pytest
 
 import tfrec_meta as tm
 from tfrec_meta.models import FAMILIES, load_model
-from tfrec_meta.models.base.contract import config_fields
+from tfrec_meta.models.base.configs import config_fields
 
 # Quick to fit, and enough to learn a toy by heart.
 STRATEGIES = {

@@ -179,7 +179,7 @@ def test_counts_are_those_of_the_new_data_or_else_of_the_earlier_model(earlier):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"embedding_dim": 4}, "`embedding_dim`=4 can't go on from 8")],
+    [({"embedding_dim": 4}, "`embedding_dim`=4 cannot start from 8")],
 )
 def test_refuses_another_shape_and_names_the_value(earlier, change, message):
     with pytest.raises(ValueError, match=message):
@@ -188,9 +188,9 @@ def test_refuses_another_shape_and_names_the_value(earlier, change, message):
 
 def test_refuses_another_family(earlier):
     popular = tm.train(FIRST, "popularity")
-    with pytest.raises(ValueError, match="'two_tower' can't go on from a 'popularity'"):
+    with pytest.raises(ValueError, match="'two_tower' cannot start from a 'popularity'"):
         tm.train(FIRST, tm.Strategy(training=QUICK), progress=False, warm_start=popular)
-    with pytest.raises(ValueError, match="'ease' is solved from the data at once"):
+    with pytest.raises(ValueError, match="'ease' is solved from all events at once"):
         tm.train(FIRST, "ease", warm_start=earlier)
 
 

@@ -47,7 +47,7 @@ def test_a_teacher_is_made_and_its_student_compared_by_slice(found):
     _, distilled = found
     assert isinstance(distilled.student, ContentTower)
     assert distilled.teacher.family == "ease"
-    assert distilled.undistilled.lesson is None
+    assert distilled.undistilled.teacher_loss is None
     assert list(distilled.report.models) == [Role.TEACHER, Role.STUDENT, Role.UNDISTILLED]
     assert distilled.report.slices == ["all_items", "long_tail", "cold_items"]
     assert distilled.report.as_dict()["student"]["slices"]["cold_items"]["counts"]["queries"] > 0
@@ -117,7 +117,7 @@ def test_a_student_by_name_of_a_fitted_teacher_has_its_features(split):
     ("teacher", "strategy", "message"),
     [
         ([], "two_tower", "`teachers` is empty"),
-        ("ease", "item_knn", "learns from no teacher"),
+        ("ease", "item_knn", "cannot learn from a teacher"),
         ("ease", tm.Strategy("two_tower"), "Use 'full' and 'softmax'"),
         ("nobody", "two_tower", "`family`='nobody'"),
         ("ease", "nobody", "`family`='nobody'"),
@@ -198,7 +198,7 @@ def test_a_strategy_may_name_a_bert_as_its_teacher_and_exports_none_of_it(films,
     strategy = tm.Strategy("content_tower", config, QUICK, features=features, teacher="bert")
     assert tm.Strategy.from_dict(strategy.as_dict()) == strategy
     student = tm.train(films, strategy, progress=False)
-    assert student.lesson is not None
+    assert student.teacher_loss is not None
     # Nothing of the BERT goes with it.
     folder = tm.export(student, tmp_path / "student")
     names = [

@@ -28,7 +28,7 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Query, Teacher
 from tfrec_meta.models.families.two_stage import rank_proposed
-from tfrec_meta.models.layers.towers import multi_hot
+from tfrec_meta.models.layers.item_rows import multi_hot
 
 _DRAWS = 20  # until a negative is none of the user's
 

@@ -1,7 +1,7 @@
 """The public baselines that every figure stands beside: item-kNN and iALS.
 
 Both are the `implicit` library's (extra `bench`), so that the peer is theirs and not ours.
-Popularity and EASE, which are closed forms, are models of our own (`models/closed_forms.py`).
+Popularity and EASE, which are closed forms, are models of our own (`models/families`).
 
 **How the default settings were chosen.** On MovieLens-100K's stratified split (seed 42, ratio 0.75)
 the *train* rows were split again the same way (seed 7, ratio 0.8); each setting of a grid was

@@ -16,7 +16,7 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.metalearning.episodes import EpisodeConfig, Episodes, user_tasks
 from tfrec_meta.models.families.meta_learned import MetaLearned, Tables
-from tfrec_meta.models.layers.towers import multi_hot
+from tfrec_meta.models.layers.item_rows import multi_hot
 
 FEWEST_TASKS = 50
 """With fewer users in any fold there is nothing to learn from that would hold for others."""

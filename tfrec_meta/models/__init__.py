@@ -1,55 +1,45 @@
-"""Model families behind one contract."""
+"""Model families behind one contract.
 
-from tfrec_meta.models.base.composite import Composite, Member
-from tfrec_meta.models.base.contract import Recommender
-from tfrec_meta.models.families.closed_forms import EASE, EASEConfig, Popularity, PopularityConfig
-from tfrec_meta.models.families.content_tower import ContentTower, ContentTowerConfig
-from tfrec_meta.models.families.ensemble import Ensemble, EnsembleConfig
-from tfrec_meta.models.families.factor_models import (
-    IALS,
-    IALSConfig,
-    LowRankEASE,
-    LowRankEASEConfig,
-)
-from tfrec_meta.models.families.item_knn import ItemKNN, ItemKNNConfig
-from tfrec_meta.models.families.meta_learned import MetaLearned, MetaLearnedConfig
-from tfrec_meta.models.families.meta_ranker import MetaRanker, MetaRankerConfig
-from tfrec_meta.models.families.multi_task import MultiTask, MultiTaskConfig
-from tfrec_meta.models.families.ranker import Ranker, RankerConfig
-from tfrec_meta.models.families.two_stage import TwoStage, TwoStageConfig
-from tfrec_meta.models.families.two_tower import TwoTower, TwoTowerConfig
-from tfrec_meta.models.registry import FAMILIES, load_model
+Names are loaded when they are first used, so that importing the package loads no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tfrec_meta.models.registry import CLASS_NAMES, FAMILIES, module_of
+
+if TYPE_CHECKING:
+    from tfrec_meta.models.base.composite import Composite
+    from tfrec_meta.models.base.contract import Recommender
+    from tfrec_meta.models.base.member import Member
+    from tfrec_meta.models.loading import load_model
+
+_HOME = {
+    "Composite": "base.composite",
+    "Member": "base.member",
+    "Recommender": "base.contract",
+    "load_model": "loading",
+}
 
 __all__ = [
-    "EASE",
     "FAMILIES",
-    "IALS",
     "Composite",
-    "ContentTower",
-    "ContentTowerConfig",
-    "EASEConfig",
-    "Ensemble",
-    "EnsembleConfig",
-    "IALSConfig",
-    "ItemKNN",
-    "ItemKNNConfig",
-    "LowRankEASE",
-    "LowRankEASEConfig",
     "Member",
-    "MetaLearned",
-    "MetaLearnedConfig",
-    "MetaRanker",
-    "MetaRankerConfig",
-    "MultiTask",
-    "MultiTaskConfig",
-    "Popularity",
-    "PopularityConfig",
-    "Ranker",
-    "RankerConfig",
     "Recommender",
-    "TwoStage",
-    "TwoStageConfig",
-    "TwoTower",
-    "TwoTowerConfig",
     "load_model",
+    *CLASS_NAMES,  # each family and its config
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in CLASS_NAMES:
+        return getattr(import_module(module_of(CLASS_NAMES[name])), name)
+    raise AttributeError(f"{__name__} has no name {name!r}; it has {', '.join(__all__)}.")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

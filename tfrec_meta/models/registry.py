@@ -1,72 +1,66 @@
-"""The registry of model families, and how a saved model of any of them is read."""
+"""The registry of model families: one line per family.
+
+A family is imported when it is first looked up, so the names of families are known without loading
+TensorFlow.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from zipfile import BadZipFile
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from tfrec_meta.models.base.contract import Recommender, read_record
-from tfrec_meta.models.families.closed_forms import EASE, Popularity
-from tfrec_meta.models.families.content_tower import ContentTower
-from tfrec_meta.models.families.ensemble import Ensemble
-from tfrec_meta.models.families.factor_models import (
-    IALS,
-    LowRankEASE,
-)
-from tfrec_meta.models.families.item_knn import ItemKNN
-from tfrec_meta.models.families.meta_learned import MetaLearned
-from tfrec_meta.models.families.meta_ranker import MetaRanker
-from tfrec_meta.models.families.multi_task import MultiTask
-from tfrec_meta.models.families.ranker import Ranker
-from tfrec_meta.models.families.two_stage import TwoStage
-from tfrec_meta.models.families.two_tower import TwoTower
+if TYPE_CHECKING:
+    from tfrec_meta.models.base.contract import Recommender
 
-FAMILIES: dict[str, type[Recommender]] = {
-    family.family: family
-    for family in (
-        TwoTower,
-        ContentTower,
-        Ranker,
-        MultiTask,
-        IALS,
-        LowRankEASE,
-        EASE,
-        ItemKNN,
-        Popularity,
-        MetaLearned,
-        MetaRanker,
-        Ensemble,
-        TwoStage,
-    )
+_CLASSES = {
+    "two_tower": "TwoTower",
+    "content_tower": "ContentTower",
+    "ranker": "Ranker",
+    "multi_task": "MultiTask",
+    "ials": "IALS",
+    "low_rank_ease": "LowRankEASE",
+    "ease": "EASE",
+    "item_knn": "ItemKNN",
+    "popularity": "Popularity",
+    "meta_learned": "MetaLearned",
+    "meta_ranker": "MetaRanker",
+    "ensemble": "Ensemble",
+    "two_stage": "TwoStage",
 }
+"""The class of each family, by the name of the family, which is also its module in `families`. The
+config of a family is the class of that name and "Config"."""
 
 
-def load_model(folder: Path | str) -> Recommender:
-    """Reads a model that `save` wrote.
+class _Families(Mapping[str, "type[Recommender]"]):
+    """The classes of all families by name; a lookup imports the family."""
+
+    def __getitem__(self, name: str) -> type[Recommender]:
+        found: type[Recommender] = getattr(import_module(module_of(name)), _CLASSES[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+FAMILIES: Mapping[str, type[Recommender]] = _Families()
+"""All families. The keys need no TensorFlow: `list(FAMILIES)`, `"ials" in tuple(FAMILIES)`."""
+
+CLASS_NAMES: Mapping[str, str] = {
+    name: family for family, kind in _CLASSES.items() for name in (kind, f"{kind}Config")
+}
+"""The family of each class that `tfrec_meta.models` exports: of models and of their configs."""
+
+
+def module_of(family: str) -> str:
+    """Returns the module of a family.
 
     Raises:
-        FileNotFoundError: if the folder holds no saved model.
-        ValueError: if it is damaged, or its format or family is unknown to this version.
+        KeyError: for an unknown family.
     """
-    folder = Path(folder)
-    record = read_record(folder)
-    if record["family"] not in FAMILIES:
-        raise ValueError(
-            f"{folder} holds a model of family {record['family']!r}; known are {sorted(FAMILIES)}."
-        )
-    try:
-        return FAMILIES[record["family"]].from_folder(folder, record)
-    except (LookupError, TypeError, ValueError, AttributeError, OSError, BadZipFile) as error:
-        raise ValueError(
-            f"{folder} holds a damaged model ({type(error).__name__}: {error}). Save it again."
-        ) from error
-
-
-def save(model: Recommender, folder: Path | str, overwrite: bool = False) -> None:
-    """Saves a fitted model of any family for `load`."""
-    model.save(folder, overwrite)
-
-
-def load(folder: Path | str) -> Recommender:
-    """Loads what `save` wrote."""
-    return load_model(folder)
+    if family not in _CLASSES:
+        raise KeyError(family)
+    return f"tfrec_meta.models.families.{family}"

@@ -9,7 +9,7 @@ from typing import Any
 import keras_tuner
 
 from tfrec_meta.models import FAMILIES
-from tfrec_meta.models.base.contract import read_config
+from tfrec_meta.models.base.configs import read_config
 from tfrec_meta.training import TrainingConfig
 
 FAMILY = "family"

@@ -14,7 +14,7 @@ from tfrec_meta.evaluation import Estimate, Evaluation, format_table, full_catal
 from tfrec_meta.evaluation.predictions import CLICK, RATING, format_predictions, judge_predictions
 from tfrec_meta.features.held_out import event_queries, held_out, interaction_matrix
 from tfrec_meta.models import EASEConfig, Recommender
-from tfrec_meta.models.families.closed_forms import ease_weights
+from tfrec_meta.models.solvers.ease import ease_weights
 
 BASELINES = ("popularity", "item_knn", "ease", "ials")
 _LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width

@@ -97,7 +97,7 @@ def test_what_does_not_belong_together_is_not_united(data):
 
 def test_a_warm_start_is_refused_before_anything_is_trained(data):
     earlier = tm.train(data, tm.Strategy("ensemble", EnsembleConfig(("popularity",))))
-    with pytest.raises(WarmStartError, match="trained anew"):
+    with pytest.raises(WarmStartError, match="trained from scratch"):
         tm.train(data, tm.Strategy("ensemble"), warm_start=earlier)
 
 

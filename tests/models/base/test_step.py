@@ -1,4 +1,4 @@
-"""A step's gradients by the recipe, against what is worked by hand."""
+"""The gradients of a step, compared with gradients worked out by hand."""
 
 import numpy as np
 import pytest
@@ -9,21 +9,14 @@ from tfrec_meta.models.base.step import StepOptions
 
 
 class Squares:
-    """Loss: the mean of the squares of the looked-up rows, times `scale`; and a bias."""
-
-    losses = ()
+    """Loss: the mean of the squared looked-up rows, and three times a bias."""
 
     def __init__(self):
         self.table = tf.Variable([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
         self.bias = tf.Variable([1.0])
-        self.trainable_variables = [self.table, self.bias]
 
-    def rows_of_tokens(self):
-        return {"table": (self.table, None)}
-
-    def compute_loss(self, inputs, training):
-        assert training
-        rows = tf.gather(self.table, inputs["rows"])
+    def loss(self, rows):
+        rows = tf.gather(self.table, tf.constant(rows))
         return tf.reduce_mean(tf.reduce_sum(rows**2, axis=1)) + 3.0 * self.bias[0]
 
 
@@ -32,8 +25,13 @@ def dense(gradient):
 
 
 def of(model, rows, **options):
-    inputs = {"rows": tf.constant(rows)}
-    loss, gradients = step.loss_and_gradients(model, inputs, StepOptions(**options))
+    parts = rows if "accumulation" in options else [rows]
+    loss, gradients = step.loss_and_gradients(
+        lambda number: model.loss(parts[number]),
+        [model.table, model.bias],
+        [model.table],
+        StepOptions(**options),
+    )
     return float(loss), [dense(gradient) for gradient in gradients]
 
 
@@ -44,7 +42,7 @@ def test_a_plain_step_is_the_gradient():
     np.testing.assert_allclose(bias, [3])
 
 
-def test_accumulated_batches_make_the_step_of_the_whole():
+def test_accumulated_batches_give_the_step_of_one_large_batch():
     whole = of(Squares(), [0, 2, 2, 1])
     parts = of(Squares(), [[0, 2], [2, 1]], accumulation=2)
     assert parts[0] == pytest.approx(whole[0])
@@ -52,18 +50,18 @@ def test_accumulated_batches_make_the_step_of_the_whole():
         np.testing.assert_allclose(one, other)
 
 
-def test_l2_pulls_the_rows_of_the_batch_once_and_no_bias():
+def test_l2_penalises_each_row_of_the_batch_once_and_no_bias():
     _, (table, bias) = of(Squares(), [0, 2, 2, 2], l2=0.1)
     np.testing.assert_allclose(table, [[0.5 + 0.1, 1 + 0.2], [0, 0], [7.5 + 0.5, 9 + 0.6]])
     np.testing.assert_allclose(bias, [3])
 
 
-def test_l2_of_a_dense_gradient_pulls_every_row():
+def test_l2_with_a_dense_gradient_penalises_every_row():
     pulled = step.penalised(tf.zeros([2, 2]), tf.Variable([[1.0, 2.0], [3.0, 4.0]]), 0.1)
     np.testing.assert_allclose(pulled, [[0.1, 0.2], [0.3, 0.4]])
 
 
-def test_the_adversary_moves_each_row_by_its_size_along_the_gradient():
+def test_the_adversarial_loss_moves_each_row_by_its_size_along_the_gradient():
     model = Squares()
     before = model.table.numpy()
     loss, (table, bias) = of(model, [0, 2], adversarial_weight=0.5, adversarial_size=0.2)
@@ -71,13 +69,13 @@ def test_the_adversary_moves_each_row_by_its_size_along_the_gradient():
     disturbed = (moved[[0, 2]] ** 2).sum(axis=1).mean() + 3
     assert loss == pytest.approx((5 + 61) / 2 + 3 + 0.5 * disturbed)
     expected = before + 0.5 * moved
-    expected[1] = 0  # was not looked up
+    expected[1] = 0  # not looked up
     np.testing.assert_allclose(table, expected, rtol=1e-6)
     np.testing.assert_allclose(bias, [3 + 1.5])
-    np.testing.assert_array_equal(model.table.numpy(), before)  # put back, to the bit
+    np.testing.assert_array_equal(model.table.numpy(), before)  # restored bit by bit
 
 
-def test_a_dense_table_is_disturbed_and_put_back_as_well():
+def test_a_dense_table_is_disturbed_and_restored():
     table = tf.Variable([[3.0, 4.0], [0.0, 0.0]])
     restore = step.disturb(table, tf.constant([[6.0, 8.0], [0.0, 0.0]]), 0.5)
     np.testing.assert_allclose(table, [[3.3, 4.4], [0, 0]], rtol=1e-6)
@@ -85,7 +83,7 @@ def test_a_dense_table_is_disturbed_and_put_back_as_well():
     np.testing.assert_array_equal(table, np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
 
 
-def test_rows_that_are_named_twice_are_added_up():
+def test_rows_that_occur_twice_are_summed():
     twice = tf.IndexedSlices(tf.constant([[1.0], [2.0], [4.0]]), tf.constant([5, 1, 5]))
     once = step.summed_by_row(twice)
     assert dict(zip(once.indices.numpy().tolist(), once.values.numpy()[:, 0], strict=True)) == {

@@ -115,7 +115,7 @@ def test_vectors_of_a_teacher_are_learned_through_a_projection_that_is_not_kept(
     teacher = tm.train(data, tm.Strategy("ials", history_length=200), progress=False)
     strategy = tm.Strategy("content_tower", config, RECIPE)
     student = tm.train(data, strategy, teacher=teacher, progress=False)
-    assert student.lesson.projection.shape[0] == 8
+    assert student.teacher_loss.projection.shape[0] == 8
     assert not any("projection" in name for name in student.state())
     tm.save(student, tmp_path / "model")
     queries = student.spec.encode_queries(["?"], np.array([["a1"]], object))

@@ -10,7 +10,6 @@ from tfrec_meta.models import MetaLearned
 from tfrec_meta.models.families.meta_learned import (
     cosines,
     first_events,
-    last_of_each,
     later_chances,
     lifts,
     ridge_weights,
@@ -86,11 +85,6 @@ def test_later_chances_are_of_those_who_did_not_begin_with_the_item():
     np.testing.assert_allclose(found[0], (heavy + 0.5) / (2 - light + 1))
     np.testing.assert_allclose(found[1], (2 + 0.5) / (2 + 1))
     np.testing.assert_allclose(found[4], 0.5 / 3)
-
-
-def test_the_last_of_each_item_stays():
-    rows = tf.constant([[3, 5, 3, 0, 0], [1, 2, 4, 4, 4]])
-    np.testing.assert_array_equal(last_of_each(rows), [[0, 5, 3, 0, 0], [1, 2, 0, 0, 4]])
 
 
 def test_scores_are_the_sum_of_the_terms(model):

@@ -10,7 +10,7 @@ import tensorflow_recommenders as tfrs
 import tfrec_meta as tm
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
-from tfrec_meta.models.losses.teacher_loss import Lesson
+from tfrec_meta.models.losses.teacher_loss import TeacherLoss
 
 # Five items (rows 1 to 5), whose one-dimensional embeddings are their rows over 10.
 COUNTS = tf.constant([4.0, 2.0, 2.0, 1.0, 1.0])
@@ -34,8 +34,8 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
             tf.constant([0, options.get("step", 0)], tf.int64),
             options.get("sample_weight"),
             merge=options.get("merge", True),
-            lesson=options.get("lesson"),
-            said=options.get("said"),
+            teacher_loss=options.get("teacher_loss"),
+            teacher_logits=options.get("said"),
         )
     )
 
@@ -240,8 +240,17 @@ def test_a_teacher_has_its_share_of_the_loss_and_heeds_weights_and_masks():
     config = plain(negatives="full", teacher_weight=0.25, teacher_temperature=0.5)
     scores = np.array([[5.0, 1.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0, 30.0]])
     own = tf.constant([[2], [0]])  # item 2 of the first user is neither compared nor taught
-    weight, lesson = tf.constant([1.0, 3.0]), Lesson(Teacher(scores), Teacher.spec, config, 1)
-    found = loss_of(config, own=own, sample_weight=weight, lesson=lesson, said=lesson.scores({}))
+    weight, teacher_loss = (
+        tf.constant([1.0, 3.0]),
+        TeacherLoss(Teacher(scores), Teacher.spec, config, 1),
+    )
+    found = loss_of(
+        config,
+        own=own,
+        sample_weight=weight,
+        teacher_loss=teacher_loss,
+        teacher_logits=teacher_loss.scores({}),
+    )
     hard, soft = [], []
     for query, chosen, left, row in ((1.0, 0, [0, 2, 3, 4], 0), (2.0, 2, [0, 1, 2, 3, 4], 1)):
         logits = query * np.array([0.1, 0.2, 0.3, 0.4, 0.5])
@@ -256,7 +265,7 @@ def test_items_that_training_never_met_are_no_negatives_but_are_taught():
     config = plain(negatives="full", teacher_weight=0.5)
     counts = tf.constant([4.0, 0.0, 2.0, 1.0, 0.0])
     scores = [[1.0, 9.0, 0.0, 2.0, 4.0]] * 2
-    lesson = Lesson(Teacher(scores), Teacher.spec, config, 1)
+    teacher_loss = TeacherLoss(Teacher(scores), Teacher.spec, config, 1)
     task = RetrievalTask(config, 6, 1, only_met=True)
     found = float(
         task(
@@ -267,8 +276,8 @@ def test_items_that_training_never_met_are_no_negatives_but_are_taught():
             None,
             counts,
             tf.zeros([2], tf.int64),
-            lesson=lesson,
-            said=lesson.scores({}),
+            teacher_loss=teacher_loss,
+            teacher_logits=teacher_loss.scores({}),
         )
     )
     hard, soft = [], []

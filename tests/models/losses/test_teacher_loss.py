@@ -6,7 +6,7 @@ import scipy.stats
 import tensorflow as tf
 
 import tfrec_meta as tm
-from tfrec_meta.models.losses.teacher_loss import Lesson, LessonConfig
+from tfrec_meta.models.losses.teacher_loss import TeacherLoss, TeacherLossConfig
 
 DRAW = tf.zeros([2], tf.int64)
 
@@ -39,29 +39,31 @@ class Teacher:
 )
 def test_a_lesson_without_sense_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        LessonConfig(**options)
+        TeacherLossConfig(**options)
 
 
 def test_scores_are_brought_to_one_scale_and_divided_by_the_temperature():
-    lesson = Lesson(Teacher(scores=[[1.0, 2.0, 6.0]]), SPEC, LessonConfig(teacher_temperature=2), 4)
+    teacher_loss = TeacherLoss(
+        Teacher(scores=[[1.0, 2.0, 6.0]]), SPEC, TeacherLossConfig(teacher_temperature=2), 4
+    )
     np.testing.assert_allclose(
-        lesson.scores({}), [scipy.stats.zscore([1.0, 2.0, 6.0]) / 2], rtol=1e-5
+        teacher_loss.scores({}), [scipy.stats.zscore([1.0, 2.0, 6.0]) / 2], rtol=1e-5
     )
 
 
 def test_without_vectors_asked_for_there_is_no_loss_of_them():
-    lesson = Lesson(Teacher(), SPEC, LessonConfig(), 4)
-    assert lesson.of_vectors(None, DRAW).numpy() == 0
-    assert not lesson.weights
+    teacher_loss = TeacherLoss(Teacher(), SPEC, TeacherLossConfig(), 4)
+    assert teacher_loss.of_vectors(None, DRAW).numpy() == 0
+    assert not teacher_loss.weights
 
 
 @pytest.mark.parametrize("kind", ["cosine", "squared"])
 def test_vectors_of_another_width_are_compared_through_a_projection(kind):
     vectors = np.random.default_rng(0).normal(size=(6, 5))
-    lesson = Lesson(Teacher(vectors), SPEC, LessonConfig(teacher_vectors=kind), 3)
-    assert lesson.projection.shape == (3, 5)
+    teacher_loss = TeacherLoss(Teacher(vectors), SPEC, TeacherLossConfig(teacher_vectors=kind), 3)
+    assert teacher_loss.projection.shape == (3, 5)
     projection = np.random.default_rng(1).normal(size=(3, 5))
-    lesson.projection.assign(projection)
+    teacher_loss.projection.assign(projection)
     own = np.random.default_rng(2).normal(size=(7, 4)).astype(np.float32)  # the last is a bias
     told = own[1:, :3] @ projection
     if kind == "squared":
@@ -69,24 +71,26 @@ def test_vectors_of_another_width_are_compared_through_a_projection(kind):
     else:
         lengths = np.linalg.norm(told, axis=1) * np.linalg.norm(vectors, axis=1)
         expected = 1 - ((told * vectors).sum(axis=1) / lengths).mean()
-    found = lesson.of_vectors(lambda rows: tf.gather(own, rows), DRAW)
+    found = teacher_loss.of_vectors(lambda rows: tf.gather(own, rows), DRAW)
     assert found.numpy() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["relational", "value_relations"])
 def test_relations_of_a_students_own_copy_of_the_teacher_are_no_loss(kind):
     vectors = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
-    lesson = Lesson(Teacher(vectors), SPEC, LessonConfig(teacher_vectors=kind), 5)
+    teacher_loss = TeacherLoss(Teacher(vectors), SPEC, TeacherLossConfig(teacher_vectors=kind), 5)
     own = np.concatenate([vectors, np.ones((6, 1), np.float32)], axis=1)
-    found = lesson.of_vectors(lambda rows: tf.gather(own, rows - 1), DRAW)
+    found = teacher_loss.of_vectors(lambda rows: tf.gather(own, rows - 1), DRAW)
     assert found.numpy() == pytest.approx(0, abs=1e-6)
     other = np.random.default_rng(1).normal(size=(6, 6)).astype(np.float32)
-    assert lesson.of_vectors(lambda rows: tf.gather(other, rows - 1), DRAW).numpy() > 0.01
+    assert teacher_loss.of_vectors(lambda rows: tf.gather(other, rows - 1), DRAW).numpy() > 0.01
 
 
 def test_of_a_large_catalogue_some_items_are_compared_others_in_each_step():
     vectors = np.eye(2000, 4, dtype=np.float32)
-    lesson = Lesson(Teacher(vectors), SPEC, LessonConfig(teacher_vectors="squared"), 4)
+    teacher_loss = TeacherLoss(
+        Teacher(vectors), SPEC, TeacherLossConfig(teacher_vectors="squared"), 4
+    )
     asked = []
 
     def embed_items(rows):
@@ -94,7 +98,7 @@ def test_of_a_large_catalogue_some_items_are_compared_others_in_each_step():
         return tf.zeros([len(rows), 5])
 
     for step in range(2):
-        lesson.of_vectors(embed_items, tf.constant([0, step], tf.int64))
+        teacher_loss.of_vectors(embed_items, tf.constant([0, step], tf.int64))
     assert len(set(asked[0])) == len(set(asked[1])) == 512
     assert set(asked[0]) != set(asked[1])
     assert min(map(min, asked)) >= 1
@@ -103,8 +107,8 @@ def test_of_a_large_catalogue_some_items_are_compared_others_in_each_step():
 
 def test_a_teacher_of_other_items_or_without_vectors_is_refused():
     with pytest.raises(ValueError, match=r"features=teacher\.spec"):
-        Lesson(Teacher(), tm.FeatureSpec(history_length=3), LessonConfig(), 4)
+        TeacherLoss(Teacher(), tm.FeatureSpec(history_length=3), TeacherLossConfig(), 4)
     teacher = Teacher()
     teacher.has_embeddings = False
     with pytest.raises(ValueError, match="`teacher_vectors`='cosine', but this teacher has no"):
-        Lesson(teacher, SPEC, LessonConfig(teacher_vectors="cosine"), 4)
+        TeacherLoss(teacher, SPEC, TeacherLossConfig(teacher_vectors="cosine"), 4)

@@ -1,65 +1,32 @@
-"""Models that are made of models: what ensembles and two-stage models share."""
+"""Composite models: the base class of ensembles and two-stage models, which consist of models."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.models.base.contract import Query, Recommender, WarmStartError, config_fields
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """How one of the models comes about, in plain values, as JSON and YAML have them.
-
-    Args:
-        family: a key of `tfrec_meta.models.FAMILIES`.
-        model: fields of the family's config; the others have their defaults.
-        training: fields of the recipe; the others are those of the whole.
-    """
-
-    family: str
-    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("model", "training"):
-            try:
-                # In the one form that JSON gives back, so that a config equals itself when reread.
-                fields = config_fields(json.loads(json.dumps(dict(getattr(self, name)))))
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"`{name}`={getattr(self, name)!r} of a member is not made of plain values: "
-                    f"{error}. Give fields by name, as {{'embedding_dim': 64}}."
-                ) from error
-            object.__setattr__(self, name, fields)
-
-    @classmethod
-    def of(cls, value: Member | Mapping[str, Any] | str) -> Member:
-        """A member from itself, its fields, or the name of a family with its defaults."""
-        if isinstance(value, Member):
-            return value
-        return cls(value) if isinstance(value, str) else cls(**value)
+from tfrec_meta.models.base.contract import Query, Recommender, WarmStartError
+from tfrec_meta.models.base.member import Member
 
 
 class Composite(Recommender, tf.Module):
-    """A family whose models are made of fitted models of other families, all of one FeatureSpec.
+    """A family whose models consist of fitted models of other families with one FeatureSpec.
 
-    Its config lists them as `members`, a tuple of `Member`. `tfrec_meta.train` trains them; by hand
-    it is `unite`, then `fit`.
+    The config lists them as `members`, a tuple of `Member`. `tfrec_meta.train` trains them. By
+    hand, call `unite` with the fitted members, then `fit`.
 
     Attributes:
-        members: the models, once `unite` got them.
-        learned: variables of the whole by name; the members have their own.
+        members: the fitted members, after `unite`.
+        learned: the variables of the composite itself by name; the members have their own.
     """
+
+    fits_streams: ClassVar[bool] = True
 
     def __init__(self, config: Any, spec: FeatureSpec):
         super().__init__(name=self.family)
@@ -67,16 +34,18 @@ class Composite(Recommender, tf.Module):
         self.members: tuple[Recommender, ...] = ()
         self.learned = {"item_counts": self.item_counts}
 
-    def unite(self, members: Sequence[Recommender]) -> None:
-        """Takes the fitted members, in the order of the config.
+    @classmethod
+    def members_of(cls, config: Any) -> Sequence[Member]:
+        return tuple(config.members)
 
-        Raises:
-            ValueError: if they are others than the config names, or of other features or items.
-        """
+    def unite(self, members: Sequence[Recommender]) -> None:
         found = [member.family for member in members]
         wanted = [member.family for member in self.config.members]
         if found != wanted:
-            raise ValueError(f"The members are {found}, but the config names {wanted}.")
+            raise ValueError(
+                f"The members are {found}, but the config names {wanted}. Give one fitted model "
+                "per name, in this order."
+            )
         for member in members:
             if member.spec != self.spec:
                 raise ValueError(
@@ -86,7 +55,7 @@ class Composite(Recommender, tf.Module):
         self.members = tuple(members)
 
     def fit(self, data: Interactions) -> None:
-        """Counts; the members are fitted before.
+        """Counts the events; the members are fitted before.
 
         Raises:
             ValueError: if there are no members.
@@ -98,10 +67,10 @@ class Composite(Recommender, tf.Module):
         self.observe(data)
 
     def warm_start(self, earlier: Recommender) -> None:
-        """Refuses; see the contract."""
+        """Raises WarmStartError: members are always trained from scratch."""
         raise WarmStartError(
-            f"The members of a model of family {self.family!r} are trained anew. "
-            "Leave out `warm_start`."
+            f"The members of a model of family {self.family!r} are trained from scratch. Leave out "
+            "`warm_start`."
         )
 
     def has_evidence(self, query: Query) -> tf.Tensor:
@@ -110,11 +79,14 @@ class Composite(Recommender, tf.Module):
 
     @property
     def variables(self) -> Sequence[tf.Variable]:  # type: ignore[override]  # TensorFlow's is, too
-        """Of the members, too; what `tf.Module` finds by itself would include their optimizers."""
+        """All variables, those of the members included.
+
+        `tf.Module` would also find the variables of the members' optimizers.
+        """
         return (*self.learned.values(), *(v for each in self.members for v in each.variables))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Of the whole alone; the members have states of their own."""
+        """Returns the arrays of the composite itself; the members have states of their own."""
         return {name: variable.numpy() for name, variable in self.learned.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -122,7 +94,7 @@ class Composite(Recommender, tf.Module):
             variable.assign(state[name])
 
     def write(self, folder: Path) -> None:
-        """See the contract; `members/0`, `members/1`, … are saved models themselves."""
+        """Writes the model; `members/0`, `members/1`, … are saved models themselves."""
         super().write(folder)
         for place, member in enumerate(self.members):
             inner = folder / "members" / str(place)
@@ -130,22 +102,27 @@ class Composite(Recommender, tf.Module):
             member.write(inner)
 
     @classmethod
-    def from_folder(cls, folder: Path, record: Mapping[str, Any]) -> Self:
-        """See the contract."""
-        from tfrec_meta.models import load_model  # here: it knows all families, this one too
-
-        model = super().from_folder(folder, record)
+    def from_folder(
+        cls,
+        folder: Path,
+        record: Mapping[str, Any],
+        read_member: Callable[[Path], Recommender],
+    ) -> Self:
+        model = super().from_folder(folder, record, read_member)
         places = range(len(model.config.members))
-        model.unite([load_model(folder / "members" / str(place)) for place in places])
+        model.unite([read_member(folder / "members" / str(place)) for place in places])
         return model
 
 
 def scores_of(items: tf.Tensor | None, scores: tf.Tensor) -> tf.Tensor:
-    """Scores of the catalogue as `logits` gives them: whole, or those of the items.
+    """Selects the scores that `logits` returns from those of the whole catalogue.
 
     Args:
-        items: int32 [B, C] item rows, or None for all. The unknown item is as bad as the worst.
+        items: int32 [B, C] item rows; None for all. The unknown item gets the lowest score.
         scores: float32 [B, catalogue].
+
+    Returns:
+        float32 [B, C] or [B, catalogue].
     """
     if items is None:
         return scores

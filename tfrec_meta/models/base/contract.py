@@ -1,124 +1,170 @@
-"""The model contract: what every family offers, so that one suite, exporter and API serve all.
+"""The model contract: what every family offers, so that one exporter, one trainer and one test
+suite serve all families.
 
-A family is a `tf.Module` (or a `tfrs.Model`) with this mixin. It works on encoded queries: dicts of
-`user_id` int32 [B], `history` int32 [B, H] (0 pads) and the query features of its FeatureSpec. Item
-rows start at 1; row 0 is the unknown item, and column j of a score matrix is the item of row j + 1.
+A family is a `tf.Module` or a `tfrs.Model` that also inherits from `Recommender`. It works on
+encoded queries; see `Query`. Item rows start at 1, and row 0 is the unknown item. Column j of a
+score matrix belongs to the item of row j + 1.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.io.files import atomic_folder
+from tfrec_meta.models.base.configs import config_fields
+from tfrec_meta.models.base.member import Member
+from tfrec_meta.models.base.saving import SavedModel
+from tfrec_meta.models.losses.teacher import Query, Teacher
 
-Query = Mapping[str, tf.Tensor]
-_FORMAT = 1  # of the folder that `save` writes
+__all__ = ["Query", "Recommender", "Teacher", "WarmStartError", "event_counts"]
 
 
 class WarmStartError(ValueError):
-    """A model that can't go on from an earlier one."""
+    """A model cannot start from the weights of an earlier model."""
 
 
-class Teacher(Protocol):
-    """Who can teach: a fitted model of any family can, and so can what `distillation` makes."""
+class Recommender(Teacher):
+    """The base class of all model families.
 
-    spec: FeatureSpec
-
-    @property
-    def has_embeddings(self) -> bool:
-        """Whether it has vectors of items."""
-
-    def logits_or_prior(self, query: Query) -> tf.Tensor:
-        """float32 [B, catalogue] of an encoded query; column j is the item of row j + 1."""
-
-    def item_embeddings(self) -> tf.Tensor:
-        """float32 [catalogue, d], how like items are; only where it `has_embeddings`."""
-
-    def state(self) -> dict[str, np.ndarray]:
-        """All that it learned, by name: a training goes on only with the same teacher."""
-
-
-class Recommender:
-    """What a family adds: `family`, `config_type`, `logits`, `has_evidence`, `state`, `restore`.
+    A family sets `family` and `config_type`, and implements `fit`, `logits`, `has_evidence`,
+    `state` and `restore`. The class attributes declare its optional capabilities; a method of a
+    capability that the family does not have raises NotImplementedError.
 
     Attributes:
-        config: the frozen dataclass that shapes the model; it round-trips through JSON.
+        family: the name of the family, a key of `FAMILIES`.
+        config_type: the type of its config.
+        trains_by_steps: whether `training.train` trains the family in gradient steps. Otherwise
+            `fit` takes all events at once.
+        fits_streams: whether the family can be fitted on `StreamedInteractions`.
+        has_embeddings: whether a score is the dot product of `embed_query` and `embed_item`.
+        adapts: whether the family has `adapt`.
+        adapts_by_features: whether `adapt` takes user features in addition to the support set.
+        config: the frozen dataclass that shapes the model. It round-trips through JSON.
         spec: the fitted FeatureSpec.
-        item_counts: float32 Variable [catalogue], interactions of each item in the training data.
+        members: the fitted models that the model consists of; empty for most families.
+        item_counts: float32 Variable [catalogue], interactions per item in the training data.
         items: the items table of the training data, for titles and filters; None without one.
-        curve: one dict an epoch, what `training.train` returned; empty for closed forms.
+        curve: the learning curve, one dict per epoch; empty for families without epochs.
     """
 
     family: ClassVar[str]
     config_type: ClassVar[type]
-    has_embeddings: ClassVar[bool] = False
+    trains_by_steps: ClassVar[bool] = False
+    fits_streams: ClassVar[bool] = False
+    adapts: ClassVar[bool] = False
     adapts_by_features: ClassVar[bool] = False
-    """Whether `adapt`, where there is one, takes user features beside the support set."""
 
     config: Any
-    spec: FeatureSpec
+    members: Sequence[Recommender] = ()
     item_counts: tf.Variable
     variables: Sequence[tf.Variable]  # TensorFlow's own
     items: pa.Table | None = None
     curve: Sequence[Mapping[str, float]] = ()
 
-    # What a family writes itself.
+    # Every family implements these.
 
-    fit: Callable[..., Any]
-    """fit(data): learns in closed form; a family that is trained by steps has Keras's own `fit`,
-    and its loss is for `training.train`."""
+    @abstractmethod
+    def fit(self, data: Interactions) -> Any:
+        """Learns from all events at once.
 
-    logits: Callable[..., tf.Tensor]
-    """logits(query, items=None): float32 [B, catalogue], or [B, C] for item rows int32 [B, C]."""
+        A family that `trains_by_steps` inherits the `fit` of Keras; use `training.fit` for it.
+        """
 
-    has_evidence: Callable[[Query], tf.Tensor]
-    """has_evidence(query): bool [B], whether the family knows anything of the user."""
+    @abstractmethod
+    def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the scores of a batch of queries.
 
-    embed_query: Callable[[Query], tf.Tensor]
-    """embed_query(query): float32 [B, d]; only where `has_embeddings`."""
+        Args:
+            query: encoded queries.
+            items: int32 [B, C] item rows; None for the whole catalogue.
 
-    embed_item: Callable[[Query], tf.Tensor]
-    """embed_item(item): float32 [B, d] of encoded item features; only where `has_embeddings`."""
+        Returns:
+            float32 [B, C] or [B, catalogue].
+        """
 
-    item_embeddings: Callable[[], tf.Tensor]
-    """item_embeddings(): float32 [catalogue, d], how like items are; where `has_embeddings`."""
+    @abstractmethod
+    def has_evidence(self, query: Query) -> tf.Tensor:
+        """Returns bool [B]: whether the model has any information about each user."""
 
-    predictions: Callable[[Query, tf.Tensor], dict[str, tf.Tensor]]
-    """predictions(query, items): float32 [B, C] by target, the rating or the chance of a click, of
-    item rows int32 [B, C]; only where there are `targets`."""
+    @abstractmethod
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores the arrays that `state` returned.
 
-    state: Callable[[], dict[str, np.ndarray]]
-    """state(): all learned arrays by name."""
+        Raises:
+            ValueError: if an array has another shape.
+        """
 
-    restore: Callable[[Mapping[str, np.ndarray]], None]
-    """restore(state): takes back what `state` gave; raises ValueError on another shape."""
+    # Optional capabilities.
+
+    def embed_query(self, query: Query) -> tf.Tensor:
+        """Returns float32 [B, d], the embeddings of queries; only with `has_embeddings`."""
+        raise self._lacks("query embeddings", "has_embeddings")
+
+    def embed_item(self, item: Query) -> tf.Tensor:
+        """Returns float32 [B, d], the embeddings of items; only with `has_embeddings`.
+
+        Args:
+            item: `item_id` int32 [B] and the encoding of each item feature.
+        """
+        raise self._lacks("item embeddings", "has_embeddings")
+
+    def item_embeddings(self) -> tf.Tensor:
+        """Returns float32 [catalogue, d], in which similar items are close; only with
+        `has_embeddings`."""
+        raise self._lacks("item embeddings", "has_embeddings")
+
+    def predictions(self, query: Query, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns float32 [B, C] for each of `targets`: ratings, or probabilities of a click.
+
+        Args:
+            query: encoded queries.
+            items: int32 [B, C] item rows.
+        """
+        raise self._lacks("predictions of single events", "targets")
+
+    def adapt(self, items: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Adapts to support sets of new users inside the graph; only with `adapts`.
+
+        Args:
+            items: int32 [B, S] item rows; 0 pads and stands for unknown items.
+            labels: float32 [B, S].
+
+        Returns:
+            float32 [B, catalogue] scores, and int32 [B] the number of support events used.
+        """
+        raise self._lacks("`adapt`", "adapts")
+
+    def _lacks(self, what: str, flag: str) -> NotImplementedError:
+        return NotImplementedError(
+            f"Family {self.family!r} has no {what}. Check `{flag}` of the model first."
+        )
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, Any]:
-        """Declares what there is to tune; nothing, unless the family says otherwise.
+        """Declares the hyperparameters of the family; by default none.
 
-        All of it is declared whatever is chosen, conditions included. Each default is the default
-        of the config or the recipe.
+        All hyperparameters are declared in every call, with their conditions, whatever values are
+        chosen. Each default is the default of the config or of the recipe.
 
         Args:
-            hp: `keras_tuner.HyperParameters`, within a scope of the family's own.
+            hp: `keras_tuner.HyperParameters`, within a name scope of the family.
 
         Returns:
             The chosen values as parts of a strategy: {"model": fields of the config, "training":
-            fields of the recipe}; None for what another choice leaves without meaning. A family
-            that can learn from a teacher may add "teacher", the name of a family or None.
+            fields of the recipe}, with None for a hyperparameter that another choice makes
+            meaningless. A family that can learn from a teacher may add "teacher", the name of a
+            family or None.
         """
         return {"model": {}, "training": {}}
 
@@ -134,18 +180,105 @@ class Recommender:
 
     @property
     def targets(self) -> Sequence[str]:
-        """What it predicts of single events, of "rating" and "click"; nothing by default."""
+        """Which of "rating" and "click" the model predicts for single events; by default none."""
         return ()
 
     @property
     def default_label(self) -> float:
-        """What an item of a support set of `adapt` counts as that comes without a label."""
+        """The label of a support item of `adapt` that comes without one."""
         return 1.0
 
-    # What all share.
+    # Hooks of training. The defaults suit most families.
+
+    def observe(self, data: Interactions | StreamedInteractions) -> None:
+        """Counts the events per item (`item_counts`, which the prior uses) and keeps `items`."""
+        self.items = data.items
+        counts = event_counts(data, "item_id", self.spec.items)[1:]
+        self.item_counts.assign(counts.astype(np.float32))
+
+    def refresh(self) -> None:
+        """Recomputes cached values that scoring reads in place of the weights, if there are any.
+
+        Called after training, and before each validation during training.
+        """
+
+    def warm_start(self, earlier: Recommender) -> None:
+        """Takes the weights of an earlier model; only for families that train by steps.
+
+        Rows are matched by token: tokens that both models have keep the earlier values bit by bit,
+        new tokens keep their initial values.
+
+        Args:
+            earlier: a fitted model of the same family.
+
+        Raises:
+            WarmStartError: if the earlier model has another family or shape, or the family cannot
+                start from earlier weights.
+        """
+        raise WarmStartError(
+            f"Family {self.family!r} is solved from all events at once and cannot start from "
+            "earlier weights. Leave out `warm_start`."
+        )
+
+    def teach(self, teacher: Teacher) -> None:
+        """Adds the loss of a teacher to the training; only where the family supports it.
+
+        Args:
+            teacher: fitted; its FeatureSpec `takes_queries_of` this model's.
+
+        Raises:
+            ValueError: if the family or the config does not support a teacher, or the teacher has
+                another catalogue.
+        """
+        self.check_teachable(self.config)
+
+    @classmethod
+    def check_teachable(cls, config: Any) -> None:
+        """Checks whether a model of this config can learn from a teacher.
+
+        Raises:
+            ValueError: if it cannot.
+        """
+        raise ValueError(f"Family {cls.family!r} cannot learn from a teacher. Leave out `teacher`.")
+
+    @classmethod
+    def members_of(cls, config: Any) -> Sequence[Member]:
+        """Returns the members that a model of this config consists of; by default none."""
+        return ()
+
+    def unite(self, members: Sequence[Recommender]) -> None:
+        """Takes the fitted members; only for families with `members_of`.
+
+        Args:
+            members: in the order of the config.
+
+        Raises:
+            ValueError: if they are not the members of the config, or have another FeatureSpec.
+        """
+        if members:
+            raise ValueError(f"Family {self.family!r} has no members. Leave them out.")
+
+    @property
+    def chooses_weights(self) -> bool:
+        """Whether the config asks for `choose_weights` on the validation events."""
+        return False
+
+    def choose_weights(self, score: Callable[[], float]) -> None:
+        """Chooses weights on the validation events; only where `chooses_weights` is True.
+
+        Args:
+            score: evaluates the model with its present weights; higher is better.
+        """
+        raise self._lacks("weights to tune", "chooses_weights")
+
+    # Shared by all families.
 
     def _begin(self, config: Any, spec: FeatureSpec) -> None:
-        """Checks and keeps config and spec; the first call of every family's constructor."""
+        """Keeps config and spec; the first call of every family's constructor.
+
+        Raises:
+            ValueError: if the spec is not fitted.
+        """
         if not spec.is_fitted:
             raise ValueError("The FeatureSpec is not fitted; pass `spec.fit(data)`.")
         self.config = config
@@ -154,76 +287,38 @@ class Recommender:
             tf.zeros([spec.catalogue_size]), trainable=False, name="item_counts"
         )
 
-    def observe(self, data: Interactions | StreamedInteractions) -> None:
-        """Takes in what is counted: `item_counts`, of which the prior is made, and `items`."""
-        self.items = data.items
-        counts = event_counts(data, "item_id", self.spec.items)[1:]
-        self.item_counts.assign(counts.astype(np.float32))
-
-    def warm_start(self, earlier: Recommender) -> None:
-        """Goes on from what an earlier model learned; only where a family is trained by steps.
-
-        Rows are matched by token: what both models know has the earlier values to the bit, what is
-        new keeps its own.
-
-        Args:
-            earlier: a fitted model of the same family.
-
-        Raises:
-            WarmStartError: if it is of another family or shape, or the family learns all anew.
-        """
-        raise WarmStartError(
-            f"Family {self.family!r} is solved from the data at once, with nothing to go on from. "
-            "Leave out `warm_start`."
-        )
-
-    def teach(self, teacher: Teacher) -> None:
-        """Has the training follow a teacher, too; only where a family can.
-
-        Args:
-            teacher: fitted, of a FeatureSpec that `takes_queries_of` this one's.
-
-        Raises:
-            ValueError: if the family or its config can't, or the teacher knows other items.
-        """
-        self.check_teachable(self.config)
-
-    @classmethod
-    def check_teachable(cls, config: Any) -> None:
-        """Raises:
-        ValueError: if a model of this config can't learn from any teacher.
-        """
-        raise ValueError(f"Family {cls.family!r} learns from no teacher. Leave out `teacher`.")
-
     def prior(self) -> np.ndarray:
-        """Log chance of each item for someone of whom nothing is known, float32 [catalogue]."""
+        """Returns float32 [catalogue]: the log probability of each item for an unknown user."""
         return self._prior_logits().numpy()
 
     def _prior_logits(self) -> tf.Tensor:
-        # One more interaction for each item: an item that nobody touched has a chance, too.
+        # Add-one smoothing: an item without interactions has a probability above 0.
         counts = self.item_counts.read_value() + 1.0
         return tf.math.log(counts) - tf.math.log(tf.reduce_sum(counts))
 
-    def logits_or_prior(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
-        """`logits`, and the prior in the rows of users of whom nothing is known."""
+    def _prior_rows(self) -> tf.Tensor:
+        """The prior by item row, float32 [items + 1]; the unknown item has the lowest value."""
         prior = self._prior_logits()
+        return tf.concat([tf.reduce_min(prior, keepdims=True), prior], axis=0)
+
+    def logits_or_prior(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns `logits`, with the prior in the rows of users without evidence."""
         if items is None:
-            without = prior[None, :]
+            without = self._prior_logits()[None, :]
         else:
-            floor = tf.reduce_min(prior, keepdims=True)  # of the unknown item
-            without = tf.gather(tf.concat([floor, prior], axis=0), items)
+            without = tf.gather(self._prior_rows(), items)
         known = self.has_evidence(query)[:, None]
         return tf.where(known, self.logits(query, items), without)
 
     def score(
         self, queries: Mapping[str, np.ndarray], items: np.ndarray | None = None, batch: int = 1024
     ) -> np.ndarray:
-        """Scores of encoded queries, in chunks.
+        """Scores encoded queries in chunks.
 
         Args:
-            queries: what `FeatureSpec.encode_queries` gives, n rows.
-            items: int32 [n, C] item rows, or None for the whole catalogue.
-            batch: rows a chunk; memory grows with it.
+            queries: n rows, as `FeatureSpec.encode_queries` returns them.
+            items: int32 [n, C] item rows; None for the whole catalogue.
+            batch: rows per chunk; memory grows with it.
 
         Returns:
             float32 [n, catalogue] or [n, C].
@@ -240,12 +335,15 @@ class Recommender:
     def predict_events(
         self, queries: Mapping[str, np.ndarray], items: np.ndarray, batch: int = 8192
     ) -> dict[str, np.ndarray]:
-        """What the model makes of single events: float32 [n] by target.
+        """Predicts single events in chunks.
 
         Args:
-            queries: what `FeatureSpec.encode_queries` gives, n rows.
-            items: int32 [n], an item row each.
-            batch: rows a chunk; memory grows with it.
+            queries: n rows, as `FeatureSpec.encode_queries` returns them.
+            items: int32 [n], one item row per query.
+            batch: rows per chunk; memory grows with it.
+
+        Returns:
+            float32 [n] for each of `targets`.
         """
         if not hasattr(self, "_predict_function"):
             self._predict_function = tf.function(self.predictions, reduce_retracing=True)
@@ -266,98 +364,68 @@ class Recommender:
         return self._score_function
 
     def serving_functions(self) -> dict[str, Callable[..., Any]]:
-        """Functions of encoded tensors, from which the exporter builds the signatures."""
+        """Returns the functions of encoded tensors that the exporter builds the signatures from."""
         functions: dict[str, Callable[..., Any]] = {"score": self.logits_or_prior}
         if self.has_embeddings:
             functions["embed_query"] = self.embed_query
             functions["embed_item"] = self.embed_item
         if self.targets:
             functions["predictions"] = self.predictions
+        if self.adapts:
+            functions["adapt"] = self.adapt
         return functions
 
+    # Saving.
+
     def save(self, folder: Path | str, overwrite: bool = False) -> None:
-        """Writes config, FeatureSpec and arrays into a folder, visible only when whole."""
+        """Writes the model into a folder, which becomes visible only when it is complete.
+
+        Raises:
+            FileExistsError: if the folder exists and `overwrite` is False.
+        """
         with atomic_folder(Path(folder), overwrite=overwrite) as new:
             self.write(new)
 
     def write(self, folder: Path) -> None:
-        """Writes what `save` does into an empty folder."""
-        record = {
-            "format": _FORMAT,
-            "family": self.family,
-            "config": dataclasses.asdict(self.config),
-        }
-        (folder / "model.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        self.spec.save(folder / "feature_spec")
-        np.savez(folder / "weights.npz", **self.state())  # type: ignore[arg-type]
-        if self.items is not None:
-            pq.write_table(self.items, folder / "items.parquet")
+        """Writes the model into an empty folder."""
+        config = dataclasses.asdict(self.config)
+        SavedModel(self.family, config, self.spec, self.state(), self.items).write(folder)
 
     @classmethod
-    def from_folder(cls, folder: Path, record: Mapping[str, Any]) -> Self:
-        """Reads a model of this family; `load_model` finds out which family it is."""
-        spec = FeatureSpec.load(folder / "feature_spec")
-        model = cls(cls.config_type(**config_fields(record["config"])), spec)  # type: ignore[call-arg]
-        if (folder / "items.parquet").exists():
-            model.items = pq.read_table(folder / "items.parquet")
-        with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
-            broken = [name for name in arrays.files if not np.isfinite(arrays[name]).all()]
-            if broken:
-                raise ValueError(f"weights.npz has values that are no numbers in {broken}")
-            model.restore(arrays)
+    def from_folder(
+        cls,
+        folder: Path,
+        record: Mapping[str, Any],
+        read_member: Callable[[Path], Recommender],
+    ) -> Self:
+        """Reads a saved model of this family.
+
+        Args:
+            folder: of the saved model.
+            record: its `model.json`.
+            read_member: reads the saved model of a member, of any family.
+        """
+        saved = SavedModel.read(folder, record)
+        model = cls(cls.config_type(**config_fields(saved.config)), saved.spec)  # type: ignore[call-arg]
+        model.items = saved.items
+        model.restore(saved.state)
         return model
 
 
 def event_counts(
     data: Interactions | StreamedInteractions, key: str, vocabulary: Vocabulary
 ) -> np.ndarray:
-    """How many events each row of the vocabulary has, int64 [rows]; row 0 counts the unknown."""
+    """Counts the events of each row of a vocabulary.
+
+    Args:
+        data: events.
+        key: the column, "user_id" or "item_id".
+        vocabulary: of that column.
+
+    Returns:
+        int64 [rows]; row 0 counts the events of unknown tokens.
+    """
     counts = np.zeros(len(vocabulary), np.int64)
     for part in data.parts():
         counts += np.bincount(vocabulary.encode(part.events[key]), minlength=len(vocabulary))
     return counts
-
-
-def config_fields(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Config fields from JSON: lists become the tuples that they were."""
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
-
-
-def read_config(kind: type, record: Mapping[str, Any]) -> Any:
-    """A config from some of its fields, as JSON or YAML have them; the others have their defaults.
-
-    Raises:
-        ValueError: for a field or a value that makes no sense, by name.
-    """
-    known = [field.name for field in dataclasses.fields(kind)]
-    unknown = sorted(set(record) - set(known))
-    if unknown:
-        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; it has {', '.join(known)}.")
-    try:
-        return kind(**config_fields(record))
-    except TypeError as error:  # a text where a number belongs
-        raise ValueError(f"{kind.__name__} can't be made of {dict(record)}: {error}.") from error
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The `model.json` of a saved model.
-
-    Raises:
-        FileNotFoundError: if the folder holds no saved model.
-        ValueError: if it is damaged, or another format wrote it.
-    """
-    path = folder / "model.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no saved model (no model.json). Train one first.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Save the model again.") from error
-    if not isinstance(record, dict) or {"format", "family", "config"} - set(record):
-        raise ValueError(f"{path} is damaged: it lacks a part. Save the model again.")
-    if record["format"] != _FORMAT:
-        raise ValueError(
-            f"{path} has format {record['format']!r}, but this version reads {_FORMAT}. "
-            "Train the model again."
-        )
-    return record

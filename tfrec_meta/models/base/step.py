@@ -1,30 +1,30 @@
-"""One training step's loss and gradients, by the recipe."""
+"""The loss and the gradients of one training step, as the training recipe shapes them."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-if TYPE_CHECKING:
-    from tfrec_meta.models.base.contract import Query
-    from tfrec_meta.models.base.trainable import TrainableRecommender
-
 Gradient: TypeAlias = Any  # tf.Tensor or tf.IndexedSlices
+PartLoss: TypeAlias = Callable[[int], tf.Tensor]
+"""The loss of one part of a step, float32 scalar, by the number of the part."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StepOptions:
-    """What of a training recipe shapes a step; `training.TrainingConfig` tells more.
+    """The part of a training recipe that shapes a step; see `training.TrainingConfig`.
 
     Args:
-        accumulation: batches whose gradients are added up before one update; above 1, each input
-            of a step has them as its first dimension.
-        l2: penalty, half of it times the square of each weight.
-        adversarial_weight: of the loss under the worst small change of the embeddings; 0 for none.
-        adversarial_size: length of that change, a row.
-        compiled: whether XLA compiles the step, which then needs shapes known beforehand.
+        accumulation: batches whose gradients are averaged before one update. Above 1, each input of
+            a step has the batches as its first dimension.
+        l2: penalty; half of it times the square of each weight is added to the loss.
+        adversarial_weight: weight of the loss under the worst small change of the embeddings; 0 for
+            no such loss.
+        adversarial_size: length of that change of each embedding row.
+        compiled: whether XLA compiles the step, which requires static shapes.
     """
 
     accumulation: int = 1
@@ -35,56 +35,62 @@ class StepOptions:
 
 
 def loss_and_gradients(
-    model: TrainableRecommender, inputs: Query, options: StepOptions
+    part_loss: PartLoss,
+    variables: Sequence[tf.Variable],
+    tables: Collection[tf.Variable],
+    options: StepOptions,
 ) -> tuple[tf.Tensor, list[Gradient]]:
-    """The mean loss of a step, float32 scalar, and a gradient for each trainable variable.
+    """Computes the mean loss of a step and its gradients.
 
-    In a replica of several, the loss of its part of the batch, and its share of the gradients.
+    In a distributed training, both are those of this replica: the loss of its part of the batch,
+    and its share of the gradients.
+
+    Args:
+        part_loss: the loss of each of `options.accumulation` parts.
+        variables: the trainable variables.
+        tables: which of these are embedding tables, which `adversarial_weight` disturbs.
+        options: the recipe.
+
+    Returns:
+        The loss, float32 scalar, and one gradient per variable.
     """
-    if options.accumulation == 1:
-        parts = [inputs]
-    else:
-        parts = [{k: v[i] for k, v in inputs.items()} for i in range(options.accumulation)]
     losses, found = [], []
-    for number, part in enumerate(parts):
-        model.part_of_step = number
-        loss, gradients = _of_batch(model, part, options)
+    for number in range(options.accumulation):
+        loss, gradients = _of_part(part_loss, number, variables, tables, options)
         losses.append(loss)
         found.append(gradients)
     gradients = [_mean(list(of_one)) for of_one in zip(*found, strict=True)]
     if options.l2:
-        variables = model.trainable_variables
         gradients = [
             penalised(gradient, variable, options.l2)
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1:  # whose gradients are added up
+    if replicas > 1:  # the gradients of the replicas are summed
         gradients = [_scaled(gradient, 1 / replicas) for gradient in gradients]
     return tf.add_n(losses) / len(losses), gradients
 
 
-def _of_batch(
-    model: TrainableRecommender, inputs: Query, options: StepOptions
+def _of_part(
+    part_loss: PartLoss,
+    number: int,
+    variables: Sequence[tf.Variable],
+    tables: Collection[tf.Variable],
+    options: StepOptions,
 ) -> tuple[tf.Tensor, list[Gradient]]:
-    variables = model.trainable_variables
-
     def differentiated() -> tuple[tf.Tensor, list[Gradient]]:
         with tf.GradientTape() as tape:
-            loss = model.compute_loss(inputs, training=True)
-            if model.losses:  # regularisers of layers
-                loss += tf.add_n(model.losses)
-        found = tape.gradient(loss, variables, unconnected_gradients="zero")
-        return loss, found
+            loss = part_loss(number)
+        return loss, tape.gradient(loss, variables, unconnected_gradients="zero")
 
     loss, gradients = differentiated()
     if not options.adversarial_weight:
         return loss, gradients
-    tables = {id(table) for table, _ in model.rows_of_tokens().values() if table.shape.rank == 2}
+    disturbable = {id(table) for table in tables}
     undo = [
         disturb(variable, gradient, options.adversarial_size)
         for variable, gradient in zip(variables, gradients, strict=True)
-        if id(variable) in tables
+        if id(variable) in disturbable
     ]
     disturbed, further = differentiated()
     for restore in undo:
@@ -97,19 +103,20 @@ def _of_batch(
     return loss + weight * disturbed, both
 
 
-def disturb(table: tf.Variable, gradient: Gradient, size: float):
+def disturb(table: tf.Variable, gradient: Gradient, size: float) -> Callable[[], Any]:
     """Moves each row of a table by `size` in the direction in which the loss grows fastest.
 
     Args:
         table: float32 [rows, d].
-        gradient: of the loss; rows without one stay.
+        gradient: gradient of the loss; rows without one stay unchanged.
         size: length of the change of a row.
 
     Returns:
-        A function that puts the rows back, to the bit.
+        A function that restores the rows bit by bit.
 
-    Source: He et al., "Adversarial Personalized Ranking for Recommendation" (APR), SIGIR 2018,
-    equation 8, with each row's change of one length.
+    References:
+        He et al., "Adversarial Personalized Ranking for Recommendation" (APR), SIGIR 2018,
+        equation 8; here the change of each row has the same length.
     """
     if isinstance(gradient, tf.IndexedSlices):
         gradient = summed_by_row(gradient)
@@ -123,9 +130,10 @@ def disturb(table: tf.Variable, gradient: Gradient, size: float):
 
 
 def penalised(gradient: Gradient, variable: tf.Variable, l2: float) -> Gradient:
-    """The gradient with that of a penalty of l2 / 2 times the squares; biases and scales have none.
+    """Adds the gradient of a penalty of l2 / 2 times the squared weights.
 
-    Of a table whose gradient is of rows, the rows of the batch alone are penalised.
+    Biases and scales, which have one dimension, are not penalised. Of a table with a sparse
+    gradient, only the rows of the batch are penalised.
     """
     if variable.shape.rank < 2:
         return gradient
@@ -137,14 +145,14 @@ def penalised(gradient: Gradient, variable: tf.Variable, l2: float) -> Gradient:
 
 
 def summed_by_row(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
-    """The same gradient with each row once."""
+    """Returns the same sparse gradient with each row once."""
     rows, place = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, place, tf.shape(rows)[0])
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
 def _mean(gradients: list[Gradient], share: float | None = None) -> Gradient:
-    """The sum of gradients of one variable, times `share`; their mean by default."""
+    """The sum of several gradients of one variable, times `share`; by default their mean."""
     share = 1 / len(gradients) if share is None else share
     if len(gradients) == 1:
         return gradients[0]

@@ -1,7 +1,9 @@
-"""What families that are trained by steps share: the step, warm starts, and known features."""
+"""The base class of families that are trained in gradient steps: the step, warm starts and feature
+tables."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -29,20 +31,27 @@ class TrainableRecommender(Recommender, tfrs.Model):
     Attributes:
         item_embedding: float32 Variable [items, embedding_dim]; None where `has_item_ids` is False.
         user_embedding: float32 Variable [users, embedding_dim]; None without `user_id`.
-        user_counts: float32 Variable [users], events of each user in the training data; only with
+        user_counts: float32 Variable [users], events per user in the training data; only with
             `user_id`.
-        query_sum: the embeddings of the query's features.
-        item_sum: likewise, of the item's.
-        user_table: what is known of each user's features, so that batches carry rows only.
-        item_table: likewise, of items.
-        step_options: what of the recipe shapes a step.
-        part_of_step: which of its batches is being differentiated.
-        warm_start_fields: of the config; what they say decides what the weights mean.
-        has_item_ids: whether an item has an embedding of its own, beside those of its features.
+        query_sum: the embeddings of the query features.
+        item_sum: the embeddings of the item features.
+        user_table: the encoded features of all users, so that batches contain rows only.
+        item_table: the encoded features of all items.
+        step_options: the part of the training recipe that shapes a step.
+        part_of_step: the number of the batch of the step that is being differentiated.
+        warm_start_fields: config fields that an earlier model must share for a warm start.
+        has_item_ids: whether an item has an embedding of its own in addition to those of its
+            features.
+        reads_windows: whether the family can be trained on windows of events (`rows`="windows").
     """
 
+    trains_by_steps: ClassVar[bool] = True
+    fits_streams: ClassVar[bool] = True
     has_item_ids: ClassVar[bool] = True
+    reads_windows: ClassVar[bool] = False
     warm_start_fields: ClassVar[tuple[str, ...]] = ("embedding_dim",)
+
+    fit = tfrs.Model.fit  # the training loop of Keras, which `training.train` calls
 
     def __init__(self, config: Any, spec: FeatureSpec):
         super().__init__(name=self.family)
@@ -70,11 +79,11 @@ class TrainableRecommender(Recommender, tfrs.Model):
     # Training.
 
     def prepare(self, data: Interactions | StreamedInteractions) -> None:
-        """Takes in what is counted, not learned by steps: popularity and the feature tables."""
+        """Computes what is counted and not learned by steps: popularity and feature tables."""
         self.observe(data)
         if self.user_embedding is not None:
             counts = event_counts(data, "user_id", self.spec.users)
-            counts[0] = 0  # nobody in particular
+            counts[0] = 0  # row 0 is no user in particular
             self.user_counts.assign(counts.astype(np.float32))
         for table, encoded in (
             (self.user_table, self.spec.encode_users(data.users)),
@@ -83,56 +92,111 @@ class TrainableRecommender(Recommender, tfrs.Model):
             for name, variable in table.items():
                 variable.assign(encoded[name])
 
-    def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
-        """The loss of a batch of events, float32 scalar.
+    def check_rows(self, rows: str, batch_size: int, windows_per_batch: int) -> None:
+        """Checks that the family can learn from the training rows of a recipe.
 
         Args:
-            inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
-                optionally a `sample_weight` float32 [B] of each event.
-            training: whether there is dropout.
+            rows: "events" or "windows", see `TrainingConfig.rows`.
+            batch_size: events per batch.
+            windows_per_batch: rows per batch.
+
+        Raises:
+            ValueError: if it cannot.
         """
-        # A family's own; `abc.ABC` would clash with the metaclass of tf.Module.
-        raise NotImplementedError
+        if rows == "windows" and not self.reads_windows:
+            raise ValueError(
+                "`rows`='windows' trains two-tower models with a history encoder, and this model "
+                f"is of family {self.family!r}. Use `rows`='events'."
+            )
+
+    def refuse_windows(self, inputs: Query) -> None:
+        """Raises ValueError for a batch of windows of events, see `check_rows`."""
+        if inputs["item_id"].shape.rank == 2:
+            self.check_rows("windows", 0, 0)
+
+    def history_window(self, rows: str, length: int) -> int:
+        """Returns how many items of a history the model reads in training.
+
+        Args:
+            rows: "events" or "windows", see `TrainingConfig.rows`.
+            length: items of a history by the recipe and the FeatureSpec.
+
+        Returns:
+            `length` or less.
+        """
+        return length
+
+    @abstractmethod
+    def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
+        """Returns the loss of a batch of events, float32 scalar.
+
+        Args:
+            inputs: an encoded query batch, `item_id` int32 [B], the item of each event, and
+                optionally `sample_weight` float32 [B].
+            training: whether dropout is applied and negatives are sampled anew.
+        """
 
     def train_step(self, inputs: Query) -> dict[str, tf.Tensor]:
-        """A step by the recipe; the loss that it reports is the mean since the epoch began."""
-        loss, gradients = loss_and_gradients(self, inputs, self.step_options)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        """Runs one step of the recipe; the reported loss is the mean since the epoch began."""
+        options = self.step_options
+
+        def part_loss(number: int) -> tf.Tensor:
+            self.part_of_step = number
+            part = inputs
+            if options.accumulation > 1:
+                part = {name: value[number] for name, value in inputs.items()}
+            loss = self.compute_loss(part, training=True)
+            if self.losses:  # regularisers of layers
+                loss += tf.add_n(self.losses)
+            return loss
+
+        tables = [table for table, _ in self.rows_of_tokens().values() if table.shape.rank == 2]
+        variables = self.trainable_variables
+        loss, gradients = loss_and_gradients(part_loss, variables, tables, options)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self.after_step(inputs)
         self.mean_loss.update_state(loss)
         return {"loss": self.mean_loss.result()}
 
     def after_step(self, inputs: Query) -> None:
-        """What a family takes in of a step's inputs once the weights are updated, if anything."""
+        """Runs after the weights are updated; by default nothing.
+
+        Args:
+            inputs: of the step.
+        """
 
     @property
     def metrics(self) -> list[tf_keras.metrics.Metric]:
-        """Reset by Keras at each epoch."""
+        """The metrics that Keras resets at each epoch."""
         return [self.mean_loss]
-
-    def refresh(self) -> None:
-        """Recomputes what scoring reads instead of the weights; after training, if anything."""
 
     # Warm starts.
 
     def warm_start(self, earlier: Recommender) -> None:
-        """See the contract; to be called after `prepare`.
+        """Takes the weights of an earlier model; call it after `prepare`.
 
-        Embeddings and biases are matched by token, whatever their rows; layers are taken over
-        where both models have them in one shape. Counts stay those of the data, but for what this
-        data lacks and the earlier one had: it was learned, and stays in use.
+        Embeddings and biases are matched by token, whatever their rows. Layers are copied where
+        both models have them in one shape. Event counts are those of the new data; where it has
+        none, the earlier counts stay, so that embeddings that were learned remain in use.
+
+        Args:
+            earlier: a fitted model of the same family.
+
+        Raises:
+            WarmStartError: if the earlier model has another family, or one of `warm_start_fields`
+                differs.
         """
         if not isinstance(earlier, type(self)):
             raise WarmStartError(
-                f"A {self.family!r} can't go on from a {earlier.family!r}. Leave out `warm_start`, "
-                "or train the family of the earlier model."
+                f"A {self.family!r} cannot start from a {earlier.family!r}. Leave out "
+                "`warm_start`, or train the family of the earlier model."
             )
         for name in self.warm_start_fields:
             own, before = getattr(self.config, name), getattr(earlier.config, name)
             if own != before:
                 raise WarmStartError(
-                    f"`{name}`={own!r} can't go on from {before!r}. Leave out `warm_start`, or "
-                    "train in that shape."
+                    f"`{name}`={own!r} cannot start from {before!r}. Leave out `warm_start`, or "
+                    "train a model of that shape."
                 )
         tables = earlier.rows_of_tokens()
         for name, (table, vocabulary) in self.rows_of_tokens().items():
@@ -148,13 +212,16 @@ class TrainableRecommender(Recommender, tfrs.Model):
         others = earlier.other_weights()
         for part, weights in self.other_weights().items():
             before = others.get(part, [])
-            # Whole parts only: the shift of a layer means nothing without its kernel.
+            # Whole layers only: a bias has no meaning without its kernel.
             if [w.shape for w in before] == [w.shape for w in weights]:
                 for weight, old in zip(weights, before, strict=True):
                     weight.assign(old)
 
     def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
-        """Learned tables with a row a token, and these tokens; a family adds its own."""
+        """Returns the learned tables with one row per token, and their vocabularies, by name.
+
+        A family adds its own tables.
+        """
         found = {}
         if self.item_embedding is not None:
             found["item_embedding"] = (self.item_embedding, self.spec.items)
@@ -168,12 +235,15 @@ class TrainableRecommender(Recommender, tfrs.Model):
         return found
 
     def other_weights(self) -> dict[str, list[tf.Variable]]:
-        """All other learned weights, by the part that they play; a family adds its own."""
+        """Returns all other learned weights, by the layer that they belong to.
+
+        A family adds its own layers.
+        """
         found = {}
         for side, tower in self._feature_sums():
             for feature, table in tower.tables():
                 if not isinstance(feature, Category | Text):
-                    # A weight of a number is of its scale, which the statistics are.
+                    # The weight of a number depends on its scale, which the statistics define.
                     scale = self.spec.statistics.get(self.spec.key(feature, side))
                     found[f"{side} {feature!r} {scale}"] = [table]
         return found
@@ -184,23 +254,23 @@ class TrainableRecommender(Recommender, tfrs.Model):
     # The contract.
 
     def state(self) -> dict[str, np.ndarray]:
-        return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self._kept())}
+        return {f"{i}/{v.name}": v.numpy() for i, v in enumerate(self._saved_weights())}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        # By place: Keras numbers nameless layers, of which TFRS has some, through the process.
+        # By position: TFRS has layers without a name, which Keras numbers process-wide.
         found = {name.partition("/")[0]: name for name in state}
-        for i, variable in enumerate(self._kept()):
+        for i, variable in enumerate(self._saved_weights()):
             variable.assign(state[found[str(i)]])
 
     # Parts of a family.
 
-    def _kept(self) -> list[tf.Variable]:
-        """What a saved model holds: all but what only training needs."""
+    def _saved_weights(self) -> list[tf.Variable]:
+        """The weights of a saved model: all except those that only training needs."""
         left_out = {id(v) for v in (*self.mean_loss.weights, *self.training_only())}
         return [variable for variable in self.weights if id(variable) not in left_out]
 
     def training_only(self) -> Sequence[tf.Variable]:
-        """What a family keeps for the next step alone."""
+        """Returns weights that only the next training step needs; they are not saved."""
         return ()
 
     def _table(self, name: str, rows: int) -> tf.Variable:
@@ -209,41 +279,42 @@ class TrainableRecommender(Recommender, tfrs.Model):
         return cast(tf.Variable, self.add_weight(name=name, shape=shape, initializer=initializer))
 
     def _user_vectors(self, users: tf.Tensor) -> tf.Tensor:
-        """float32 [B, embedding_dim], zeros of users whom training never met; with `user_id`."""
-        known = tf.cast(self._met_user(users), tf.float32)[:, None]
+        """float32 [B, embedding_dim], zeros for users without training events; with `user_id`."""
+        known = tf.cast(self._has_user_events(users), tf.float32)[:, None]
         return known * tf.gather(self.user_embedding, users)
 
     def _item_vectors_by_id(self, rows: tf.Tensor) -> tf.Tensor:
-        """float32 [n, embedding_dim], zeros of items that training never met."""
-        return self._met_item(rows)[:, None] * tf.gather(self.item_embedding, rows)
+        """float32 [n, embedding_dim], zeros for items without training events."""
+        return self._has_item_events(rows)[:, None] * tf.gather(self.item_embedding, rows)
 
     def _draw(self) -> tf.Tensor:
-        """int64 [2], other numbers for each batch of each step; the same again after a resume."""
+        """int64 [2], a seed for each batch of each step; a resumed training gets the same seeds."""
         part = tf.constant(self.part_of_step, tf.int64)
         return tf.stack([part, tf.cast(self.optimizer.iterations, tf.int64)])
 
     def _known_item(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The encoded features of known items, for item rows int32 of any shape."""
+        """The encoded features of items, for item rows int32 of any shape."""
         item = {name: tf.gather(table, rows) for name, table in self.item_table.items()}
         return {"item_id": rows, **item}
 
-    def _met_item(self, rows: tf.Tensor) -> tf.Tensor:
+    def _has_item_events(self, rows: tf.Tensor) -> tf.Tensor:
         """float32 like `rows`: 1 where training had events of the item, else 0.
 
-        What training never met has its initial, random embedding: content alone speaks for it.
+        An item without training events still has its random initial embedding, so its features
+        alone are used.
         """
         known = tf.gather(self.item_counts, tf.maximum(rows - 1, 0)) > 0
         return tf.cast(known & (rows > 0), tf.float32)
 
-    def _met_user(self, users: tf.Tensor) -> tf.Tensor:
+    def _has_user_events(self, users: tf.Tensor) -> tf.Tensor:
         """bool [B], whether training had events of these users."""
         return tf.gather(self.user_counts, users) > 0
 
     def _with_known_features(self, query: Query) -> dict[str, tf.Tensor]:
-        """Fills features that the query leaves out with what the users table said at training."""
+        """Fills in features that the query leaves out, from the users table of the training."""
         filled = dict(query)
         for feature in self._query_features:
-            if feature.name not in self.user_table:  # of the event, not of the user
+            if feature.name not in self.user_table:  # a feature of the event, not of the user
                 continue
             table = tf.gather(self.user_table[feature.name], query["user_id"])
             value = query.get(feature.name, tf.zeros_like(table))
@@ -252,13 +323,13 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
     def has_evidence(self, query: Query) -> tf.Tensor:
         known = tf.reduce_any(query["history"] > 0, axis=1)
-        return known | self._evidence_beside_history(query)
+        return known | self._evidence_without_history(query)
 
-    def _evidence_beside_history(self, query: Query) -> tf.Tensor:
-        """bool [B], whether id or features tell something of the user."""
+    def _evidence_without_history(self, query: Query) -> tf.Tensor:
+        """bool [B], whether the user has a known id or a feature."""
         known = tf.zeros([tf.shape(query["user_id"])[0]], tf.bool)
         if self.user_embedding is not None:
-            known |= self._met_user(query["user_id"])
+            known |= self._has_user_events(query["user_id"])
         filled = self._with_known_features(query)
         for feature in self._query_features:
             known |= is_present(feature, filled[feature.name])[:, 0]
@@ -278,7 +349,7 @@ def _constants(
 def _matched(
     own: np.ndarray, vocabulary: Vocabulary, earlier: np.ndarray, known: Vocabulary
 ) -> np.ndarray:
-    """`own` with the rows of `earlier` wherever its vocabulary has the token; row 0 with row 0."""
+    """`own` with the rows of `earlier` for all tokens that both vocabularies have, and row 0."""
     rows = known.encode(vocabulary.tokens)
     found = np.flatnonzero(rows)
     result = own.copy()

@@ -12,7 +12,8 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.base.retrieval_tower import RetrievalTower
-from tfrec_meta.models.layers.towers import FeatureSum, left_out, mean_of_rows, on_unit_sphere
+from tfrec_meta.models.layers.item_rows import mean_of_rows
+from tfrec_meta.models.layers.towers import FeatureSum, left_out, on_unit_sphere
 from tfrec_meta.models.losses.retrieval_task import Negatives, RetrievalLossConfig, RetrievalTask
 
 
@@ -108,11 +109,7 @@ class ContentTower(RetrievalTower):
             inputs: see `TrainableRecommender.compute_loss`.
             training: whether there is dropout.
         """
-        if inputs["item_id"].shape.rank == 2:
-            raise ValueError(
-                "`rows`='windows' is of encoders that heed the order. Use 'events' for "
-                f"{self.family!r}."
-            )
+        self.refuse_windows(inputs)
         draw = self._draw() if training else None
         # What a large catalogue has beside a batch is not computed, if that can be helped.
         whole = self.config.negatives == "full" or self.step_options.compiled
@@ -139,8 +136,8 @@ class ContentTower(RetrievalTower):
             self._draw() if training else tf.zeros([2], tf.int64),
             inputs.get("sample_weight"),
             merge=not self.step_options.compiled,
-            lesson=self.lesson,
-            said=None if self.lesson is None else self.lesson.scores(inputs),
+            teacher_loss=self.teacher_loss,
+            teacher_logits=None if self.teacher_loss is None else self.teacher_loss.scores(inputs),
         )
 
     def refresh(self, chunk: int = 65_536) -> None:

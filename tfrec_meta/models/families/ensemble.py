@@ -11,9 +11,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import tensorflow as tf
 
+from tfrec_meta.checks import FinitePositiveFloat, check_fields
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.models.base.composite import Composite, Member, scores_of
+from tfrec_meta.models.base.composite import Composite, scores_of
 from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.base.member import Member
 from tfrec_meta.models.losses.score_scales import mean_ranks, unit_range, z_scores
 
 Fusion = Literal["z_score", "min_max", "softmax", "reciprocal_rank", "borda"]
@@ -40,15 +42,14 @@ class EnsembleConfig:
     members: tuple[Member, ...] = (Member("two_tower"), Member("ials"))
     fusion: Fusion = "reciprocal_rank"
     weights: tuple[float, ...] | Literal["equal", "validation"] = "equal"
-    temperature: float = 1.0
-    rank_constant: float = 60.0
+    temperature: FinitePositiveFloat = 1.0
+    rank_constant: FinitePositiveFloat = 60.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", tuple(map(Member.of, self.members)))
         if not self.members:
             raise ValueError("`members` is empty; name at least one, as ('ials', 'ease').")
-        if self.fusion not in get_args(Fusion):
-            raise ValueError(f"`fusion`={self.fusion!r}; use one of {get_args(Fusion)}.")
+        check_fields(self)
         if isinstance(self.weights, str):
             if self.weights not in ("equal", "validation"):
                 raise ValueError(
@@ -63,9 +64,6 @@ class EnsembleConfig:
                 f"`weights`={self.weights}; use {len(self.members)} numbers, one a member, of 0 or "
                 "more, and one of them above 0."
             )
-        for name in ("temperature", "rank_constant"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
 
 
 class Ensemble(Composite):
@@ -94,16 +92,16 @@ class Ensemble(Composite):
         ]
         return scores_of(items, tf.add_n(fused))
 
-    def choose_weights(self, quality: Callable[[], float]) -> None:
-        """Takes the best of `candidate_weights`; of equally good ones, the first.
+    @property
+    def chooses_weights(self) -> bool:
+        return bool(self.config.weights == "validation")
 
-        Args:
-            quality: what the model is worth with its weights as they are; more is better.
-        """
+    def choose_weights(self, score: Callable[[], float]) -> None:
+        """Takes the best of `candidate_weights`, the first among equally good ones."""
         best, found = -math.inf, self.weights.numpy()
         for weights in candidate_weights(len(self.members)):
             self.weights.assign(weights)
-            value = quality()
+            value = score()
             if value > best:
                 best, found = value, weights
         self.weights.assign(found)

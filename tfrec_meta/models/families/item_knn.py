@@ -1,37 +1,40 @@
-"""Item-kNN: items like those of the history, by who else chose them."""
+"""Item-kNN: items similar to those of the history, by the users who chose both."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
+from tfrec_meta.checks import FiniteNonNegativeFloat, PositiveInt, between, check_fields
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.models.base.contract import Query, Recommender
-from tfrec_meta.models.families.closed_forms import each_item_once, interaction_matrix
+from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.models.base.closed_form import ClosedForm
+from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.layers.item_rows import without_repeats
 
 _CHUNK = 2**24  # similarities in memory at once while fitting
 
 
 def bm25(interactions: scipy.sparse.csr_matrix, k1: float, b: float) -> scipy.sparse.csr_matrix:
-    """BM25 weights with the items as documents and the users as their words.
+    """Computes BM25 weights with the items as documents and the users as their words.
 
     Args:
-        interactions: [users, items], 1 where the user touched the item.
-        k1: saturation; the larger, the more the length of an item's list of users counts.
-        b: how much that length is discounted, in [0, 1].
+        interactions: [users, items], 1 where the user interacted with the item.
+        k1: saturation; with higher values the number of an item's users counts more.
+        b: how much that number is discounted, in [0, 1].
 
     Returns:
-        float32 [users, items]: log(items / (1 + items of the user)), which says little of users who
-        touch everything, times (k1 + 1) / (k1 * (1 - b + b * length / mean length) + 1).
+        float32 [users, items]: log(items / (1 + items of the user)), which is low for users with
+        very many items, times (k1 + 1) / (k1 * (1 - b + b * length / mean length) + 1).
 
-    Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009;
-    the form is that of the library implicit.
+    References:
+        Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, in
+        the form of the library implicit.
     """
     items = interactions.shape[1]
     activity = np.diff(interactions.indptr)
@@ -46,17 +49,17 @@ def bm25(interactions: scipy.sparse.csr_matrix, k1: float, b: float) -> scipy.sp
 def nearest_items(
     vectors: scipy.sparse.csr_matrix, neighbours: int, cosine: bool, shrinkage: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar other items of each item.
+    """Finds the most similar other items of each item.
 
     Args:
-        vectors: [users, items], a column an item.
-        neighbours: N, kept for each item.
+        vectors: [users, items], one column per item.
+        neighbours: N, the neighbours to keep per item.
         cosine: whether dot products are divided by (product of the lengths + `shrinkage`).
-        shrinkage: holds back similarities that rest on few users.
+        shrinkage: reduces similarities that depend on few users.
 
     Returns:
-        columns int64 [items, N], best first and among equals the lower first, and similarities
-        float32 [items, N]; where an item has fewer similar ones, -1 and 0.
+        columns int64 [items, N], the most similar first and the lower one first among equals, and
+        similarities float32 [items, N]. Where an item has fewer similar items, -1 and 0.
     """
     items = vectors.shape[1]
     by_item = scipy.sparse.csr_matrix(vectors.T)
@@ -73,7 +76,7 @@ def nearest_items(
             if cosine:
                 values = values / (length[item] * length[others] + shrinkage)
             used = np.flatnonzero((others != item) & (values > 0))
-            if len(used) > neighbours:  # a whole sort would take most of the time
+            if len(used) > neighbours:  # sorting all of them would take most of the time
                 least = -np.partition(-values[used], neighbours - 1)[neighbours - 1]
                 used = used[values[used] >= least]
             used = used[np.lexsort((others[used], -values[used]))][:neighbours]
@@ -84,51 +87,45 @@ def nearest_items(
 
 @dataclasses.dataclass(frozen=True)
 class ItemKNNConfig:
-    """What makes two items alike. The defaults were chosen on MovieLens-100K's train rows.
+    """The config of `ItemKNN`. The defaults were chosen on MovieLens-100K's train rows.
 
     Args:
-        neighbours: how many similar items each item keeps; memory is 8 bytes for each.
+        neighbours: similar items to keep per item; each takes 8 bytes of memory.
         weighting: "bm25" or "cosine".
-        k1, b: of BM25, see `bm25`.
+        k1: of BM25, see `bm25`.
+        b: of BM25, see `bm25`.
         shrinkage: of the cosine, see `nearest_items`.
     """
 
-    neighbours: int = 500
+    neighbours: PositiveInt = 500
     weighting: Literal["bm25", "cosine"] = "bm25"
-    k1: float = 100.0
-    b: float = 0.2
-    shrinkage: float = 0.0
+    k1: FiniteNonNegativeFloat = 100.0
+    b: Annotated[float, between(0, 1)] = 0.2
+    shrinkage: FiniteNonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1:
-            raise ValueError(f"`neighbours`={self.neighbours}; use 1 or more.")
-        if self.weighting not in ("bm25", "cosine"):
-            raise ValueError(f"`weighting`={self.weighting!r}; use 'bm25' or 'cosine'.")
-        for name in ("k1", "shrinkage"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 0 or more.")
-        if not 0 <= self.b <= 1:
-            raise ValueError(f"`b`={self.b}; use a number from 0 to 1.")
+        check_fields(self)
 
 
-class ItemKNN(Recommender, tf.Module):
-    """Scores are the sums of an item's similarities to the items of the history.
+class ItemKNN(ClosedForm):
+    """Scores an item by the sum of its similarities to the items of the history.
 
-    Of each item only its nearest are kept, so memory grows with the catalogue and not its square.
+    Only the nearest neighbours of each item are kept, so memory grows with the catalogue and not
+    with its square.
 
-    Source: Deshpande and Karypis, "Item-Based Top-N Recommendation Algorithms", TOIS 2004.
+    References:
+        Deshpande and Karypis, "Item-Based Top-N Recommendation Algorithms", TOIS 2004.
     """
 
     family = "item_knn"
     config_type = ItemKNNConfig
 
     def __init__(self, config: ItemKNNConfig, spec: FeatureSpec):
-        super().__init__(name=self.family)
-        self._begin(config, spec)
-        # Rows of items, of which 0 is the unknown item: alike to none, and what pads.
+        super().__init__(config, spec)
+        # Item rows; row 0 is the unknown item, which has no neighbours and also pads.
         shape = [len(spec.items), min(config.neighbours, max(spec.catalogue_size - 1, 1))]
-        self.neighbours = tf.Variable(tf.zeros(shape, tf.int32), trainable=False, name="neighbours")
-        self.similarities = tf.Variable(tf.zeros(shape), trainable=False, name="similarities")
+        self.neighbours = self._fitted("neighbours", shape, tf.int32)
+        self.similarities = self._fitted("similarities", shape)
 
     def fit(self, data: Interactions) -> None:
         """Finds the neighbours."""
@@ -146,7 +143,7 @@ class ItemKNN(Recommender, tf.Module):
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
         size = len(self.spec.items)
 
-        # Row by row, each by its own length: the neighbours of a whole batch of padded histories,
+        # Row by row, without padding: the neighbours of a batch of padded histories,
         # [B, H, neighbours], can take gigabytes.
         def sums(history: tf.Tensor) -> tf.Tensor:
             known = tf.boolean_mask(history, history > 0)
@@ -158,31 +155,15 @@ class ItemKNN(Recommender, tf.Module):
 
         scores = tf.map_fn(
             sums,
-            each_item_once(query["history"]),
+            without_repeats(query["history"]),
             fn_output_signature=tf.TensorSpec([size], tf.float32),
         )
         if items is None:
             return scores[:, 1:]
-        return tf.gather(scores, items, batch_dims=1)  # column 0 only ever got zeros
-
-    def has_evidence(self, query: Query) -> tf.Tensor:
-        return tf.reduce_any(query["history"] > 0, axis=1)
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {
-            "item_counts": self.item_counts.numpy(),
-            "neighbours": self.neighbours.numpy(),
-            "similarities": self.similarities.numpy(),
-        }
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self.item_counts.assign(state["item_counts"])
-        self.neighbours.assign(state["neighbours"])
-        self.similarities.assign(state["similarities"])
+        return tf.gather(scores, items, batch_dims=1)  # column 0 is always 0
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
-        """See the contract."""
         default = ItemKNNConfig()
         model = {
             "neighbours": hp.Choice("neighbours", [20, 50, 100, 200, 500], default=500),

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
 import tensorflow as tf
 
+from tfrec_meta.checks import (
+    FinitePositiveFloat,
+    NonNegativeInt,
+    PositiveInt,
+    at_least,
+    check_fields,
+)
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import interaction_matrix
-from tfrec_meta.models.base.contract import Query, Recommender
-from tfrec_meta.models.families.closed_forms import each_item_once
-from tfrec_meta.models.families.factor_models import IALS, IALSConfig
+from tfrec_meta.models.base.closed_form import ClosedForm
+from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.layers.item_rows import last_occurrences, without_repeats
+from tfrec_meta.models.solvers.ials import AlternatingLeastSquares
 
 TERMS = ("head", "ridge", "cosine", "lift")
 """What is added to the later chances; the last three are item-to-item weights."""
@@ -52,30 +59,21 @@ class MetaLearnedConfig:
         query: most later events of a user that a step asks about.
     """
 
-    embedding_dim: int = 32
-    l2: float = 8.0
-    unseen_weight: float = 0.3
-    iterations: int = 10
+    embedding_dim: PositiveInt = 32
+    l2: FinitePositiveFloat = 8.0
+    unseen_weight: FinitePositiveFloat = 0.3
+    iterations: PositiveInt = 10
     item_weights: bool = True
-    weights_l2: float = 400.0
-    shots: int = 20
-    folds: int = 3
-    steps: int = 150
-    learning_rate: float = 0.03
-    tasks_per_step: int = 64
-    query: int = 1000
+    weights_l2: FinitePositiveFloat = 400.0
+    shots: PositiveInt = 20
+    folds: Annotated[int, at_least(2)] = 3
+    steps: NonNegativeInt = 150
+    learning_rate: FinitePositiveFloat = 0.03
+    tasks_per_step: PositiveInt = 64
+    query: PositiveInt = 1000
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "iterations", "shots", "tasks_per_step", "query"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
-        for name in ("l2", "unseen_weight", "weights_l2", "learning_rate"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
-        if self.steps < 0:
-            raise ValueError(f"`steps`={self.steps}; use 0 or more.")
-        if self.folds < 2:
-            raise ValueError(f"`folds`={self.folds}; use 2 or more.")
+        check_fields(self)
 
 
 class Tables(NamedTuple):
@@ -93,7 +91,7 @@ class Tables(NamedTuple):
     weights: Any
 
 
-class MetaLearned(Recommender, tf.Module):
+class MetaLearned(ClosedForm):
     """Later chances, a ridge head over item vectors, and item-to-item weights, in one sum.
 
     The head is each user's own: the vector that explains the support set best beside all that is
@@ -109,10 +107,10 @@ class MetaLearned(Recommender, tf.Module):
 
     family = "meta_learned"
     config_type = MetaLearnedConfig
+    adapts = True
 
     def __init__(self, config: MetaLearnedConfig, spec: FeatureSpec):
-        super().__init__(name=self.family)
-        self._begin(config, spec)
+        super().__init__(config, spec)
         rows = len(spec.items)
         self.dim = min(config.embedding_dim, max(spec.catalogue_size, 1))
         square = rows if config.item_weights else 1  # without them, the unknown item's alone
@@ -139,21 +137,18 @@ class MetaLearned(Recommender, tf.Module):
         first = interaction_matrix(data.take(early), users, items)
         then = interaction_matrix(data.take(~early), users, items)
         later = np.log(later_chances(first, then))
-        ials = IALS(
-            IALSConfig(
-                config.embedding_dim, config.l2, config.unseen_weight, 0.0, config.iterations
-            ),
-            self.spec,
+        chosen = interaction_matrix(data, users, items)
+        solver = AlternatingLeastSquares(
+            self.dim, config.l2, config.unseen_weight, 0.0, config.iterations
         )
-        ials.fit(data)
+        factors = np.pad(solver.item_vectors(chosen).numpy(), [(1, 0), (0, 0)])
         weights = np.zeros([len(TERMS) - 1, 1, 1], np.float32)
         if config.item_weights:
             ridge = ridge_weights(first, then, config.weights_l2)
-            chosen = interaction_matrix(data, users, items)
             weights = np.pad([ridge, cosines(chosen), lifts(chosen)], [(0, 0), (1, 0), (1, 0)])
         return Tables(
             np.concatenate([[later.min()], later]).astype(np.float32),
-            ials.item_factors.numpy(),
+            factors,
             weights,
         )
 
@@ -171,7 +166,7 @@ class MetaLearned(Recommender, tf.Module):
         Returns:
             float32 [B, catalogue], and how many events were used, int32 [B].
         """
-        items = last_of_each(items)
+        items = last_occurrences(items)
         used = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1)
         return self.scores(self.tables, items, labels)[:, 1:], used
 
@@ -220,25 +215,11 @@ class MetaLearned(Recommender, tf.Module):
     # The contract.
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
-        history = each_item_once(query["history"])
+        history = without_repeats(query["history"])
         scores = self.scores(self.tables, history, tf.ones(tf.shape(history)))
         if items is None:
             return scores[:, 1:]
         return tf.gather(scores, items, batch_dims=1)
-
-    def has_evidence(self, query: Query) -> tf.Tensor:
-        return tf.reduce_any(query["history"] > 0, axis=1)
-
-    def serving_functions(self) -> dict[str, Any]:
-        """See the contract; `adapt` beside them."""
-        return {**super().serving_functions(), "adapt": self.adapt}
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {name: variable.numpy() for name, variable in self._variables().items()}
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        for name, variable in self._variables().items():
-            variable.assign(state[name])
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
@@ -255,12 +236,6 @@ class MetaLearned(Recommender, tf.Module):
             ),
         }
         return {"model": model, "training": {}}
-
-    def _fitted(self, name: str, shape: list[int]) -> tf.Variable:
-        return tf.Variable(tf.zeros(shape), trainable=False, name=name)
-
-    def _variables(self) -> dict[str, tf.Variable]:
-        return {variable.name.split(":")[0]: variable for variable in self.variables}
 
 
 def first_events(data: Interactions, count: int) -> np.ndarray:
@@ -347,11 +322,3 @@ def lifts(chosen: scipy.sparse.csr_matrix) -> np.ndarray:
     users = together.diagonal()[:, None] + _PRIOR_USERS
     np.fill_diagonal(together, 0.0)
     return np.log((together + _PRIOR_USERS * share) / users / share).astype(np.float32)
-
-
-def last_of_each(items: tf.Tensor) -> tf.Tensor:
-    """Item rows int32 [B, S] with 0 wherever the same item stands again further on."""
-    equal = items[:, :, None] == items[:, None, :]
-    later = tf.range(tf.shape(items)[1])
-    again = tf.reduce_any(equal & (later[None, :, None] < later[None, None, :]), axis=2)
-    return tf.where(again, 0, items)

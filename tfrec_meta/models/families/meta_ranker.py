@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
+from tfrec_meta.checks import (
+    FiniteNonNegativeFloat,
+    FinitePositiveFloat,
+    PositiveInt,
+    at_least,
+    check_fields,
+    one_of,
+)
 from tfrec_meta.data import Interactions
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
@@ -17,8 +25,7 @@ from tfrec_meta.models.adaptation.learners import LEARNERS, Examples, LearnerCon
 from tfrec_meta.models.adaptation.networks import TaskNetwork
 from tfrec_meta.models.base import targets
 from tfrec_meta.models.base.contract import Query, Recommender
-from tfrec_meta.models.families.closed_forms import each_item_once
-from tfrec_meta.models.families.meta_learned import last_of_each
+from tfrec_meta.models.layers.item_rows import last_occurrences, without_repeats
 from tfrec_meta.models.layers.towers import FeatureSum, is_present
 
 _PAIRS_AT_ONCE = 1 << 16  # of users and items; a hundred numbers or two are worked out for each
@@ -54,49 +61,31 @@ class MetaRankerConfig:
     """
 
     target: Literal["rating", "click", "interaction"] = "rating"
-    learner: str = "ridge"
+    learner: Annotated[str, one_of(LEARNERS)] = "ridge"
     inner_steps: int = 3
     inner_rate: float = 0.1
     l2: float = 1.0
-    hidden: tuple[int, ...] = (64,)
-    embedding_dim: int = 16
+    hidden: tuple[PositiveInt, ...] = (64,)
+    embedding_dim: PositiveInt = 16
     item_id: bool = True
     item_statistics: bool = True
     shots: tuple[int, int] = (0, 30)
-    query: int = 20
-    negatives: int = 60
+    query: PositiveInt = 20
+    negatives: PositiveInt = 60
     order: Literal["random", "time"] = "random"
-    folds: int = 5
-    steps: int = 400
-    tasks_per_step: int = 32
-    learning_rate: float = 0.01
-    weight_decay: float = 3.0
+    folds: Annotated[int, at_least(2)] = 5
+    steps: Annotated[int, at_least(0, finite=True)] = 400
+    tasks_per_step: PositiveInt = 32
+    learning_rate: FinitePositiveFloat = 0.01
+    weight_decay: FiniteNonNegativeFloat = 3.0
     click_threshold: float = 4.0
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("target", ("rating", "click", "interaction")),
-            ("learner", tuple(LEARNERS)),
-            ("order", ("random", "time")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"`{name}`={getattr(self, name)!r}; use one of {known}.")
-        for name in ("embedding_dim", "query", "negatives", "tasks_per_step"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
-        for name in ("steps", "weight_decay"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 0 or more.")
-        if not 0 < self.learning_rate < np.inf:
-            raise ValueError(f"`learning_rate`={self.learning_rate}; use a number above 0.")
-        if self.folds < 2:
-            raise ValueError(f"`folds`={self.folds}; use 2 or more.")
+        check_fields(self)
         fewest, most = self.shots
         if not 0 <= fewest <= most or most < 1:
             raise ValueError(f"`shots`={self.shots}; use 0 <= fewest <= most, and a most above 0.")
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
-        self.inner_loop()  # what is wrong with it shows now
+        self.inner_loop()  # checks its own values
 
     @property
     def has_log_loss(self) -> bool:
@@ -196,6 +185,7 @@ class MetaRanker(Recommender, tf.Module):
 
     family = "meta_ranker"
     config_type = MetaRankerConfig
+    adapts = True
     adapts_by_features = True
 
     def __init__(self, config: MetaRankerConfig, spec: FeatureSpec):
@@ -295,7 +285,7 @@ class MetaRanker(Recommender, tf.Module):
             float32 [B, C] or [B, catalogue], the rating or the logit, and how many events were
             used, int32 [B].
         """
-        items = tf.where(tf.math.is_finite(labels), last_of_each(items), 0)
+        items = tf.where(tf.math.is_finite(labels), last_occurrences(items), 0)
         used = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1)
         return self._adapted(items, labels, features or {}, asked), used
 
@@ -346,7 +336,7 @@ class MetaRanker(Recommender, tf.Module):
         return targets.objective_of(config.target)
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
-        history = each_item_once(query["history"])
+        history = without_repeats(query["history"])
         if self.targets:
             history = tf.zeros_like(history)
         return self._adapted(history, tf.ones(tf.shape(history)), query, items)
@@ -366,10 +356,6 @@ class MetaRanker(Recommender, tf.Module):
             if feature.name in query:
                 known |= is_present(feature, query[feature.name])[:, 0]
         return known
-
-    def serving_functions(self) -> dict[str, Any]:
-        """See the contract; `adapt` beside them."""
-        return {**super().serving_functions(), "adapt": self.adapt}
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: variable.numpy() for name, variable in self._named().items()}

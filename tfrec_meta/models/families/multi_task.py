@@ -14,8 +14,8 @@ from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.models.base import targets
 from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.base.field_recommender import FieldRecommender, recipe_space
 from tfrec_meta.models.layers.experts import Bottom, BottomName, made_bottom
-from tfrec_meta.models.layers.fields import FieldRecommender, recipe_space, refuse_windows
 from tfrec_meta.models.layers.towers import on_unit_sphere
 from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.losses.task_weights import (
@@ -174,7 +174,7 @@ class MultiTask(FieldRecommender):
                 float32 [B], and optionally a `sample_weight` float32 [B].
             training: whether "gradnorm" takes note of the first losses.
         """
-        refuse_windows(inputs)
+        self.refuse_windows(inputs)
         if self.config.weighting != "gradnorm":
             losses = self.task_losses(inputs)
             if self.config.weighting == "uncertainty":
@@ -333,7 +333,7 @@ class MultiTask(FieldRecommender):
         vectors = self._task_vectors(self.query_bottom, self.query_fields(query))
         own = self.usual[None]
         if self.user_bias is not None:
-            known = tf.cast(self._met_user(query["user_id"]), tf.float32)[:, None]
+            known = tf.cast(self._has_user_events(query["user_id"]), tf.float32)[:, None]
             own += known * tf.gather(self.user_bias, query["user_id"])
         one = tf.ones([tf.shape(query["user_id"])[0], 1])
         own = one * own

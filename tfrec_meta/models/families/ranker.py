@@ -15,9 +15,9 @@ from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base import targets
 from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.base.field_recommender import FieldRecommender, recipe_space
 from tfrec_meta.models.layers.feature_crosses import InteractionName, made_interaction
-from tfrec_meta.models.layers.fields import FieldRecommender, recipe_space, refuse_windows
-from tfrec_meta.models.layers.towers import stands_in
+from tfrec_meta.models.layers.item_rows import is_in_history
 
 # Of a catalogue; so many times some hundred numbers are worked out at once.
 _PAIRS_AT_ONCE = 1 << 14
@@ -156,7 +156,7 @@ class Ranker(FieldRecommender):
                 float32 [B], and optionally a `sample_weight` float32 [B].
             training: whether the sampled items are others at each step.
         """
-        refuse_windows(inputs)
+        self.refuse_windows(inputs)
         rows = inputs["item_id"]
         query, bias = self._query_side(inputs)
         logits = self._pairs(query, self._item_part(rows)[:, None])
@@ -166,7 +166,7 @@ class Ranker(FieldRecommender):
             others, chance = self._sampled(draw)
             among = self._pairs(query, self._item_part(others)[None])
             among += bias + tf.gather(self.item_bias, others)[None]
-            own = stands_in(inputs["history"], others, len(self.spec.items))
+            own = is_in_history(inputs["history"], others, len(self.spec.items))
             own |= others[None] == rows[:, None]
             corrected = among - tf.math.log(tf.gather(chance, others - 1))[None]
             logits -= tf.math.log(tf.gather(chance, rows - 1))[:, None]
@@ -245,7 +245,7 @@ class Ranker(FieldRecommender):
         """The query's part of the interaction, float32 [B, p], and its bias, float32 [B, 1]."""
         bias = tf.fill([tf.shape(query["user_id"])[0], 1], 1.0) * self.usual
         if self.user_bias is not None:
-            known = tf.cast(self._met_user(query["user_id"]), tf.float32)
+            known = tf.cast(self._has_user_events(query["user_id"]), tf.float32)
             bias += (known * tf.gather(self.user_bias, query["user_id"]))[:, None]
         return self.interaction.query_part(self.query_fields(query)), bias
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec_meta.models.base.composite import Composite, Member, scores_of
+from tfrec_meta.checks import PositiveInt, check_fields
+from tfrec_meta.models.base.composite import Composite, scores_of
 from tfrec_meta.models.base.contract import Query
-from tfrec_meta.models.layers.towers import multi_hot
+from tfrec_meta.models.base.member import Member
+from tfrec_meta.models.layers.item_rows import multi_hot
 
 
 def rank_proposed(
@@ -56,14 +58,13 @@ class TwoStageConfig:
 
     retriever: Member = Member("ials")
     ranker: Member = Member("two_tower")
-    candidates: int = 100
+    candidates: PositiveInt = 100
     propose_history: bool = False
 
     def __post_init__(self) -> None:
         for name in ("retriever", "ranker"):
             object.__setattr__(self, name, Member.of(getattr(self, name)))
-        if self.candidates < 1:
-            raise ValueError(f"`candidates`={self.candidates}; use 1 or more.")
+        check_fields(self)
 
     @property
     def members(self) -> tuple[Member, ...]:

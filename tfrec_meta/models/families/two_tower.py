@@ -13,7 +13,8 @@ from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.base.retrieval_tower import RetrievalTower
 from tfrec_meta.models.layers.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.layers.item_embeddings import ItemInitializer, initialised
-from tfrec_meta.models.layers.towers import mean_of_rows, multilayer_perceptron, on_unit_sphere
+from tfrec_meta.models.layers.item_rows import mean_of_rows
+from tfrec_meta.models.layers.towers import multilayer_perceptron, on_unit_sphere
 from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
 
 
@@ -103,6 +104,7 @@ class TwoTower(RetrievalTower):
 
     family = "two_tower"
     config_type = TwoTowerConfig
+    reads_windows = True
 
     def __init__(self, config: TwoTowerConfig, spec: FeatureSpec):
         super().__init__(config, spec)
@@ -138,6 +140,25 @@ class TwoTower(RetrievalTower):
                 layers.build([None, dim])
 
     # Training.
+
+    def check_rows(self, rows: str, batch_size: int, windows_per_batch: int) -> None:
+        config = self.config
+        if (
+            rows == "windows"
+            and windows_per_batch == 1
+            and config.negatives == "in_batch"
+            and config.mask_positives
+            and not config.memory
+        ):
+            raise ValueError(
+                f"`batch_size`={batch_size} is one window of one user, whose own items are not "
+                "negatives, so there is nothing to learn from. Use at least twice the window."
+            )
+
+    def history_window(self, rows: str, length: int) -> int:
+        if rows == "windows" and self.history_encoder is not None:
+            return min(length, self.config.encoder_length)
+        return length
 
     def prepare(self, data: Interactions | StreamedInteractions) -> None:
         super().prepare(data)
@@ -182,8 +203,8 @@ class TwoTower(RetrievalTower):
             self._draw() if training else tf.zeros([2], tf.int64),
             query.get("sample_weight"),
             merge=not self.step_options.compiled,
-            lesson=self.lesson,
-            said=None if self.lesson is None else self.lesson.scores(query),
+            teacher_loss=self.teacher_loss,
+            teacher_logits=None if self.teacher_loss is None else self.teacher_loss.scores(query),
         )
 
     def refresh(self, chunk: int = 65_536) -> None:
@@ -232,7 +253,7 @@ class TwoTower(RetrievalTower):
 
     def has_evidence(self, query: Query) -> tf.Tensor:
         if self.config.encoder == "none":
-            return self._evidence_beside_history(query)
+            return self._evidence_without_history(query)
         return super().has_evidence(query)
 
     @staticmethod

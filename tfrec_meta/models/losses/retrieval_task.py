@@ -9,9 +9,9 @@ from typing import Literal, get_args
 import tensorflow as tf
 
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.layers.towers import stands_in
+from tfrec_meta.models.layers.item_rows import is_in_history
 from tfrec_meta.models.losses import retrieval_losses
-from tfrec_meta.models.losses.teacher_loss import Lesson, LessonConfig
+from tfrec_meta.models.losses.teacher_loss import TeacherLoss, TeacherLossConfig
 
 LossName = Literal["softmax", "bpr", "binary_cross_entropy", "cosine_contrastive"]
 Negatives = Literal["in_batch", "mixed", "uniform", "full"]
@@ -22,10 +22,10 @@ _NEW_GAP = 0.05  # what the latest gap between two batches with an item adds to 
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrievalLossConfig(LessonConfig):
+class RetrievalLossConfig(TeacherLossConfig):
     """How a retrieval model learns what was chosen from what was not, and from a teacher.
 
-    What begins with `teacher_` is `LessonConfig`'s.
+    What begins with `teacher_` is `TeacherLossConfig`'s.
 
     Args:
         temperature: divides the logits.
@@ -142,8 +142,8 @@ class RetrievalTask(tf_keras.layers.Layer):
         draw: tf.Tensor,
         sample_weight: tf.Tensor | None = None,
         merge: bool = True,
-        lesson: Lesson | None = None,
-        said: tf.Tensor | None = None,
+        teacher_loss: TeacherLoss | None = None,
+        teacher_logits: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The mean loss, float32 scalar.
 
@@ -158,8 +158,8 @@ class RetrievalTask(tf_keras.layers.Layer):
             sample_weight: float32 [B].
             merge: whether repeated candidates of a softmax are scored once; their number then is
                 known only when the step runs.
-            lesson: of a teacher; only where the whole catalogue are negatives.
-            said: float32 [B, catalogue], what `lesson.scores` gave for these queries.
+            teacher_loss: of a teacher; only where the whole catalogue are negatives.
+            teacher_logits: float32 [B, catalogue], `teacher_loss.scores` of these queries.
         """
         config = self._config
         merge &= config.loss == "softmax"  # others can't be counted by a shift of the logit
@@ -182,12 +182,14 @@ class RetrievalTask(tf_keras.layers.Layer):
             others += shift
         allowed = (rows != items[:, None]) & (times > 0)
         if config.mask_positives:
-            met = stands_in(own, rows, self._items)
+            met = is_in_history(own, rows, self._items)
             allowed &= ~(met if owner is None else tf.gather(met, owner))
-        taught = None
-        if lesson is not None:
-            heard = allowed | (rows == items[:, None])
-            taught = lesson.of_scores(tf.where(heard, others, retrieval_losses.MASKED), said)
+        teacher_losses = None
+        if teacher_loss is not None:
+            scored = allowed | (rows == items[:, None])
+            teacher_losses = teacher_loss.of_scores(
+                tf.where(scored, others, retrieval_losses.MASKED), teacher_logits
+            )
         if self._only_met:
             allowed &= tf.gather(counts, tf.maximum(rows - 1, 0)) > 0
         others = tf.where(allowed, others, retrieval_losses.MASKED)
@@ -195,11 +197,11 @@ class RetrievalTask(tf_keras.layers.Layer):
             count = tf.minimum(config.hard_negatives, tf.shape(others)[1])
             others = tf.math.top_k(others, count, sorted=False).values
         losses = self._loss_of_rows(chosen, others)
-        if taught is not None:
+        if teacher_losses is not None:
             share = config.teacher_weight
-            losses = (1.0 - share) * losses + share * taught
+            losses = (1.0 - share) * losses + share * teacher_losses
         loss = tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
-        return loss if lesson is None else loss + lesson.of_vectors(embed_items, draw)
+        return loss if teacher_loss is None else loss + teacher_loss.of_vectors(embed_items, draw)
 
     def _candidates(
         self, items: tf.Tensor, draw: tf.Tensor, merge: bool

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.base.contract import Query, Teacher
-from tfrec_meta.models.losses import distillation_losses as teaching_losses
+from tfrec_meta.models.losses import distillation_losses
 from tfrec_meta.models.losses.score_scales import z_scores
+from tfrec_meta.models.losses.teacher import Query, Teacher
 
 TeacherScores = Literal["soft_labels", "top_items"]
 TeacherVectors = Literal["none", "cosine", "squared", "relational", "value_relations"]
@@ -19,13 +19,13 @@ _ITEMS_A_STEP = 512  # whose vectors are compared with the teacher's
 
 
 @dataclasses.dataclass(frozen=True)
-class LessonConfig:
+class TeacherLossConfig:
     """What a student takes from a teacher; without one, nothing of it matters.
 
     Args:
         teacher_weight: share of the loss that is of the teacher's scores of the catalogue, in
             [0, 1]; the rest is of what users chose.
-        teacher_scores: how scores are compared (`models.teaching_losses`).
+        teacher_scores: how scores are compared (`models.losses.distillation_losses`).
         teacher_temperature: divides the teacher's scores, which are first brought to mean 0 and
             variance 1, so that it means the same for every family; lower for fewer items.
         teacher_top: k of "top_items".
@@ -65,7 +65,7 @@ class LessonConfig:
             )
 
 
-class Lesson(tf_keras.layers.Layer):
+class TeacherLoss(tf_keras.layers.Layer):
     """What one teacher has to say to one student.
 
     Args:
@@ -78,8 +78,8 @@ class Lesson(tf_keras.layers.Layer):
         ValueError: if the teacher reads other queries, or has no vectors where these are asked for.
     """
 
-    def __init__(self, teacher: Teacher, spec: FeatureSpec, config: LessonConfig, dim: int):
-        super().__init__(name="lesson")
+    def __init__(self, teacher: Teacher, spec: FeatureSpec, config: TeacherLossConfig, dim: int):
+        super().__init__(name="teacher_loss")
         if not teacher.spec.takes_queries_of(spec):
             raise ValueError(
                 "The teacher knows other users, items or features of queries, so that its rows are "
@@ -114,8 +114,8 @@ class Lesson(tf_keras.layers.Layer):
             said: what `scores` gave.
         """
         if self._config.teacher_scores == "top_items":
-            return teaching_losses.top_items(logits, said, self._config.teacher_top)
-        return teaching_losses.soft_labels(logits, said)
+            return distillation_losses.top_items(logits, said, self._config.teacher_top)
+        return distillation_losses.soft_labels(logits, said)
 
     def of_vectors(self, embed_items: Any, draw: tf.Tensor) -> tf.Tensor:
         """The loss of the vectors of items, some of the catalogue if it is large; float32 scalar.
@@ -136,11 +136,13 @@ class Lesson(tf_keras.layers.Layer):
             rows = order[:_ITEMS_A_STEP]
         own, said = embed_items(rows)[:, :-1], tf.gather(self._vectors, rows - 1)
         if kind == "relational":
-            loss = teaching_losses.distances(own, said) + teaching_losses.angles(own, said)
+            loss = distillation_losses.distances(own, said) + distillation_losses.angles(own, said)
         elif kind == "value_relations":
-            loss = teaching_losses.value_relations(own, said)
+            loss = distillation_losses.value_relations(own, said)
         elif kind == "cosine":
-            loss = tf.reduce_mean(teaching_losses.cosine(tf.matmul(own, self.projection), said))
+            loss = tf.reduce_mean(distillation_losses.cosine(tf.matmul(own, self.projection), said))
         else:
-            loss = tf.reduce_mean(teaching_losses.squared(tf.matmul(own, self.projection), said))
+            loss = tf.reduce_mean(
+                distillation_losses.squared(tf.matmul(own, self.projection), said)
+            )
         return self._config.teacher_vectors_weight * loss

@@ -1,4 +1,7 @@
-"""Queries and items as fields: a vector for each thing that is known of a user or an item."""
+"""The base class of families that represent queries and items as fields.
+
+A field is one vector: of the history, of an id, or of one feature.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,31 @@ import tensorflow as tf
 
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.base.trainable import TrainableRecommender
-from tfrec_meta.models.layers.towers import mean_of_rows, on_unit_sphere
+from tfrec_meta.models.layers.item_rows import mean_of_rows
+from tfrec_meta.models.layers.towers import on_unit_sphere
 
 
 class FieldRecommender(TrainableRecommender):
-    """What families share that combine fields.
+    """Builds the fields of queries and items.
 
-    The fields of a query are the mean of the history's items, of length 1 however long that is, the
-    user (by choice), and each feature (by choice); those of an item are its id and each feature (by
-    choice). What is not known is zeros.
+    The fields of a query are the mean of the history's item embeddings, scaled to length 1; the
+    user, with `user_id`; and each feature, with `user_features`. The fields of an item are its id
+    and, with `item_features`, each feature. Fields without a value are zeros.
     """
 
     @property
     def query_width(self) -> int:
-        """Of what `query_fields` gives."""
+        """The width of `query_fields`."""
         count = int(self.config.user_id) + 1 + len(self._query_features)
         return count * self.config.embedding_dim
 
     @property
     def item_width(self) -> int:
-        """Of what `item_fields` gives."""
+        """The width of `item_fields`."""
         return (1 + len(self._item_features)) * self.config.embedding_dim
 
     def query_fields(self, query: Query) -> tf.Tensor:
-        """The fields side by side, float32 [B, query_width]."""
+        """Returns the fields of queries side by side, float32 [B, query_width]."""
         history = mean_of_rows(query["history"], self.item_embedding)
         fields = [on_unit_sphere(history)]
         if self.user_embedding is not None:
@@ -42,23 +46,19 @@ class FieldRecommender(TrainableRecommender):
         return tf.concat(fields, axis=1)
 
     def item_fields(self, item: Query) -> tf.Tensor:
-        """The fields side by side, float32 [n, item_width], of item_id int32 [n] and features."""
+        """Returns the fields of items side by side, float32 [n, item_width].
+
+        Args:
+            item: `item_id` int32 [n] and the encoding of each item feature.
+        """
         fields = [self._item_vectors_by_id(item["item_id"])]
         if self._item_features:
             fields += self.item_sum.vectors(item, self.step_options.compiled)
         return tf.concat(fields, axis=1)
 
 
-def refuse_windows(inputs: Query) -> None:
-    """A family without an order-aware encoder gains nothing from windows of events."""
-    if inputs["item_id"].shape.rank == 2:
-        raise ValueError(
-            "`rows`='windows' is for two-tower models with a history encoder. Use `rows`='events'."
-        )
-
-
 def recipe_space(hp: Any) -> dict[str, Any]:
-    """Fields of `TrainingConfig`, whose defaults these are."""
+    """Declares the searched fields of `TrainingConfig`, with its defaults."""
     with hp.name_scope("training"):
         return {
             "learning_rate": hp.Float("learning_rate", 0.0005, 0.05, sampling="log", default=0.005),

@@ -1,0 +1,54 @@
+"""Saves models, and loads saved models of any family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+from tfrec_meta.models.base.contract import Recommender
+from tfrec_meta.models.base.saving import read_record
+from tfrec_meta.models.registry import FAMILIES
+
+
+def load_model(folder: Path | str) -> Recommender:
+    """Reads a saved model.
+
+    Args:
+        folder: written by `save`.
+
+    Raises:
+        FileNotFoundError: if the folder holds no saved model.
+        ValueError: if the model is damaged, or its format or family is that of another version.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    if record["family"] not in FAMILIES:
+        raise ValueError(
+            f"{folder} holds a model of family {record['family']!r}, which this version does not "
+            f"have; it has {sorted(FAMILIES)}. Use the version of tfrec-meta that saved the model."
+        )
+    try:
+        return FAMILIES[record["family"]].from_folder(folder, record, load_model)
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, BadZipFile) as error:
+        raise ValueError(
+            f"{folder} holds a damaged model ({type(error).__name__}: {error}). Save it again."
+        ) from error
+
+
+def save(model: Recommender, folder: Path | str, overwrite: bool = False) -> None:
+    """Saves a fitted model of any family for `load`.
+
+    Args:
+        model: fitted.
+        folder: becomes visible only when it is complete.
+        overwrite: whether to replace an existing folder.
+
+    Raises:
+        FileExistsError: if the folder exists and `overwrite` is False.
+    """
+    model.save(folder, overwrite)
+
+
+def load(folder: Path | str) -> Recommender:
+    """Loads a model that `save` wrote; see `load_model`."""
+    return load_model(folder)

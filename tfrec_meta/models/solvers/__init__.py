@@ -1,0 +1,1 @@
+"""Closed-form solutions of linear models, which several families use."""
