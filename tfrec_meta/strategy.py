@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.models import FAMILIES, Composite, Recommender
+from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.models.base.configs import read_config
-from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.training import TrainingConfig
 
 TEACHERS = tuple(
     name
     for name, family in FAMILIES.items()
-    if not issubclass(family, (TrainableRecommender, Composite))
+    if not family.trains_by_steps and not family.members_of(family.config_type())
 )
 """The families that a strategy may name as its teacher: those solved in closed form."""
 BERT = "bert"
@@ -84,8 +83,6 @@ class Strategy:
         Raises:
             ValueError: if a member has an unknown family or field, or a value out of range.
         """
-        if not issubclass(FAMILIES[self.family], Composite):
-            return ()
         recipe = dataclasses.asdict(self.training)
         return tuple(
             Strategy.from_dict(
@@ -95,7 +92,7 @@ class Strategy:
                     "training": {**recipe, **member.training},
                 }
             )
-            for member in self.model.members
+            for member in FAMILIES[self.family].members_of(self.model)
         )
 
     def with_changes(self, record: Mapping[str, Any]) -> Strategy:

@@ -7,19 +7,16 @@ import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.base.composite import Composite
 from tfrec_meta.models.base.contract import Recommender
 from tfrec_meta.models.base.step import StepOptions
 from tfrec_meta.models.base.trainable import TrainableRecommender
-from tfrec_meta.models.families.ensemble import Ensemble
-from tfrec_meta.models.families.two_tower import TwoTower
 from tfrec_meta.training.callbacks import EpochReport, ProgressBar
 from tfrec_meta.training.config import TrainingConfig
 from tfrec_meta.training.distribution import distribute_batches, distribution_strategy, is_chief
@@ -64,9 +61,9 @@ def fit(
             with other settings, data, features, warm start or teacher.
         TypeError: if a closed form is given streamed events.
     """
-    if isinstance(model, TrainableRecommender):
-        return _fit_by_steps(model, data, config, options)
-    if isinstance(data, StreamedInteractions) and not isinstance(model, Composite):
+    if model.trains_by_steps:
+        return _fit_by_steps(cast(TrainableRecommender, model), data, config, options)
+    if isinstance(data, StreamedInteractions) and not model.fits_streams:
         raise TypeError(
             f"Family {model.family!r} is solved from all events together, and these are streamed. "
             "Read them with `read_interactions`, or train a family that learns by steps."
@@ -76,7 +73,7 @@ def fit(
     if options.teacher is not None:
         model.teach(options.teacher)
     model.fit(data)
-    if isinstance(model, Ensemble) and model.config.weights == "validation":
+    if model.chooses_weights:
         validation = usable_validation(options.validation, model.spec, data, config.seed)
         if validation is None:
             raise ValueError(
@@ -97,9 +94,8 @@ def training_rows(
 ) -> TrainingRows:
     """Makes the training rows of a recipe for a model."""
     length = min(config.history_length, model.spec.history_length)
+    length = model.history_window(config.rows, length)
     windows = config.rows == "windows"
-    if windows and isinstance(model, TwoTower) and model.history_encoder is not None:
-        length = min(length, model.config.encoder_length)
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(RowOptions)}
     options = RowOptions(**{**shared, "history_length": length})
     kind: type[RowsInMemory] = WindowRows if windows else EventRows
@@ -194,18 +190,7 @@ def _check_batches(rows: TrainingRows, model: TrainableRecommender, config: Trai
             f"`accumulation`={config.accumulation}, but an epoch has fewer batches of "
             f"{config.batch_size} events. Lower one of the two."
         )
-    if (
-        config.rows == "windows"
-        and isinstance(model, TwoTower)
-        and model.config.negatives == "in_batch"
-        and model.config.mask_positives
-        and not model.config.memory
-        and rows.rows_of_batch == 1
-    ):
-        raise ValueError(
-            f"`batch_size`={config.batch_size} is one window of one user, whose own items are not "
-            "used as negatives, so the loss would be 0. Use twice the window length, or more."
-        )
+    model.check_rows(config.rows, config.batch_size, rows.rows_of_batch)
 
 
 def _check_distribution(

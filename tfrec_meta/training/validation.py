@@ -13,7 +13,6 @@ from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import event_queries, held_out
 from tfrec_meta.models.base.contract import Recommender
-from tfrec_meta.models.base.trainable import TrainableRecommender
 
 _VALIDATION_USERS = 20_000  # precise enough to compare epochs; more would slow large data sets down
 
@@ -59,8 +58,7 @@ class Validation:
 
     def metrics(self, model: Recommender) -> dict[str, float]:
         """Returns those of `val_ndcg@10`, `val_recall@10`, `val_rmse` and `val_auc` that apply."""
-        if isinstance(model, TrainableRecommender):
-            model.refresh()
+        model.refresh()
         found = self._prediction_metrics(model) if model.targets else {}
         return found | (self._ranking_metrics(model) if model.objective is Objective.NDCG else {})
 

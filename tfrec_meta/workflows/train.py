@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,9 @@ from tfrec_meta.distillation import FineTuningConfig, fine_tuned
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.metalearning.rankers import learn_start
 from tfrec_meta.metalearning.recommender import learn_to_adapt
-from tfrec_meta.models import (
-    FAMILIES,
-    Composite,
-    ContentTowerConfig,
-    MetaLearned,
-    MetaRanker,
-    Recommender,
-)
+from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.models.base.contract import Teacher
+from tfrec_meta.models.families.content_tower import ContentTowerConfig
 from tfrec_meta.strategy import BERT, Strategy
 from tfrec_meta.training import OnEpoch, TrainingConfig, TrainingOptions
 from tfrec_meta.training.distribution import distribution_strategy
@@ -112,6 +106,13 @@ def train(
     return _make_and_fit(data, strategy, features, options)
 
 
+_META_TRAINING: Mapping[str, Callable[[Any, Any, int], Any]] = {
+    "meta_learned": learn_to_adapt,
+    "meta_ranker": learn_start,
+}
+"""The outer loop of each family that has one, called with the fitted model, the data and a seed."""
+
+
 def _make_and_fit(
     data: Interactions | StreamedInteractions,
     strategy: Strategy,
@@ -132,7 +133,7 @@ def _make_and_fit(
     family: Any = FAMILIES[strategy.family]
     with distribution.scope():
         model: Recommender = family(strategy.model, features)
-    if isinstance(model, Composite):
+    if strategy.members():
         # Both raise: better before the members take their time.
         if options.warm_start is not None:
             model.warm_start(options.warm_start)
@@ -145,10 +146,8 @@ def _make_and_fit(
             ]
         )
     curve = training.fit(model, data, strategy.training, options)
-    if isinstance(model, MetaLearned) and isinstance(data, Interactions):
-        learn_to_adapt(model, data, strategy.training.seed)
-    if isinstance(model, MetaRanker) and isinstance(data, Interactions):
-        learn_start(model, data, strategy.training.seed)
+    if strategy.family in _META_TRAINING:
+        _META_TRAINING[strategy.family](model, data, strategy.training.seed)
     # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
     object.__setattr__(model, "curve", tuple(curve))
     return model

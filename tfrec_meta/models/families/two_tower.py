@@ -152,7 +152,7 @@ class TwoTower(RetrievalTower):
         ):
             raise ValueError(
                 f"`batch_size`={batch_size} is one window of one user, whose own items are not "
-                "negatives, so there is nothing to learn from. Use at least twice the window."
+                "used as negatives, so the loss would be 0. Use twice the window length, or more."
             )
 
     def history_window(self, rows: str, length: int) -> int:
