@@ -31,7 +31,6 @@ from typing import Any
 
 import tfrec_meta as tm
 from benchmarks import arguments
-from tfrec_meta import training
 from tfrec_meta.evaluation import Estimate
 from tfrec_meta.models import Recommender
 
@@ -114,7 +113,7 @@ def measure_all(split: tm.Split, quick: bool, seed: int) -> dict[str, Measured]:
     """All of `STRATEGIES`, in their order; what was measured before a kill is read."""
     found: dict[str, Measured] = {}
     teachers: dict[str, Recommender] = {}
-    digest = training.digest_of_events(split.train)[:16]
+    digest = split.train.digest()[:16]
     for name, strategy in STRATEGIES.items():
         recipe = dataclasses.replace(strategy.training, seed=seed)
         if quick:

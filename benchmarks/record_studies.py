@@ -28,7 +28,6 @@ import numpy as np
 
 import tfrec_meta as tm
 from benchmarks.lecturers import lecturers
-from tfrec_meta import training
 from tfrec_meta.data import ValidationProtocol
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.tuning import SPACE_VERSION, OutOfTime, StrategySpace, StudyStore
@@ -91,7 +90,7 @@ def header(name: str, data: tm.Interactions, space: StrategySpace) -> dict[str, 
         "source": "tfrec-meta",
         "data": {
             "name": name,
-            "fingerprint": training.digest_of_events(data),
+            "fingerprint": data.digest(),
             "description": "",
         },
         "profile": data_profile(data),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import hashlib
 import os
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfrec_meta.export.signatures import version_of
+from tfrec_meta.io.files import publish_folder, sync_tree
 
 _WORK = ".push-"  # not a version's name, so servers ignore it
 _LOCK = ".push-lock"
@@ -117,9 +117,7 @@ def _copy(model: Path, work: Path) -> None:
             target.mkdir()
             continue
         shutil.copyfile(source, target)
-        _sync(target)
-    for folder in (*(path for path in work.rglob("*") if path.is_dir()), work):
-        _sync(folder)
+    sync_tree(work)
 
 
 def _publish(work: Path, serving: Path) -> int:
@@ -128,18 +126,7 @@ def _publish(work: Path, serving: Path) -> int:
     while True:
         version += 1
         try:
-            os.rename(work, serving / str(version))
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
+            publish_folder(work, serving / str(version))
+        except FileExistsError:
             continue  # another push took the number
-        _sync(serving)
         return version
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

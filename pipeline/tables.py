@@ -8,7 +8,6 @@ TFRecord file. This module does not import TFX: Beam's workers load it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -28,6 +27,7 @@ from tfrec_meta.data.reading import (
     suffix_of,
     text_batches,
 )
+from tfrec_meta.io.files import atomic_file, write_text
 from tfrec_meta.pipeline.config import TableConfig
 from tfrec_meta.pipeline.table_columns import Kind, as_feature, first_text, is_list, kind_of
 
@@ -157,9 +157,7 @@ def report(found: Survey, written: Survey, path: str) -> None:
         "not_numeric": dict(found.not_numeric),
         "errors": list(dict.fromkeys(found.errors + written.errors)),
     }
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump(record, file)
-    os.replace(f"{path}.part", path)
+    write_text(path, json.dumps(record))
 
 
 def read_report(path: str) -> Survey:
@@ -212,27 +210,22 @@ def _write(unit: Unit, kinds: Mapping[str, Kind], source: Source, folder: Path) 
 
     encoder = RecordBatchToExamplesEncoder()
     name = f"data_tfrecord-{unit.shard:05d}-of-{unit.shards:05d}.gz"
-    work = folder / f".{name}.{os.getpid()}"  # a retried worker may write the same shard
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
     rows = 0
-    try:
-        with tf.io.TFRecordWriter(str(work), options) as writer:
-            for table, _ in _batches(unit, source):
-                columns = {
-                    key: as_feature(
-                        _column(table, key, source, unit.file, kinds[key]),
-                        kinds[key].base,
-                        f"{unit.file}, column `{key}`",
-                    )
-                    for key in table.column_names
-                    if kinds[key].base != "none"
-                }
-                for example in encoder.encode(pa.RecordBatch.from_pydict(columns)):
-                    writer.write(example)
-                rows += table.num_rows
-        os.replace(work, folder / name)
-    finally:
-        work.unlink(missing_ok=True)
+    with atomic_file(folder / name) as work, tf.io.TFRecordWriter(str(work), options) as writer:
+        for table, _ in _batches(unit, source):
+            columns = {
+                key: as_feature(
+                    _column(table, key, source, unit.file, kinds[key]),
+                    kinds[key].base,
+                    f"{unit.file}, column `{key}`",
+                )
+                for key in table.column_names
+                if kinds[key].base != "none"
+            }
+            for example in encoder.encode(pa.RecordBatch.from_pydict(columns)):
+                writer.write(example)
+            rows += table.num_rows
     return rows
 
 

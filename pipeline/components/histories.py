@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -33,6 +33,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfrec_meta.data import Interactions, histories
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.features import transform as names
+from tfrec_meta.io.files import atomic_file, write_text
 from tfrec_meta.pipeline.artifacts import SPLIT_IDENTITY, CatalogueTables, SeenItems
 from tfrec_meta.pipeline.config import SplitConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
@@ -409,23 +410,20 @@ def _write_shard_batches(batches: Iterable[dict[str, pa.Array]], folder: str, na
     import tensorflow as tf
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        return
     encoder = RecordBatchToExamplesEncoder()
-    work = os.path.join(
-        folder, f".{name}.{os.getpid()}"
-    )  # a retried worker may write the same shard
     # Level 1 takes a fifth of the default level's time for a tenth more bytes.
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
-    writer = None
-    try:
-        for columns in batches:
-            writer = writer or tf.io.TFRecordWriter(work, options)
+    with (
+        atomic_file(os.path.join(folder, name)) as work,
+        tf.io.TFRecordWriter(str(work), options) as writer,
+    ):
+        for columns in itertools.chain([first], batches):
             for example in encoder.encode(pa.RecordBatch.from_pydict(columns)):
                 writer.write(example)
-        if writer is not None:
-            writer.close()
-            os.replace(work, os.path.join(folder, name))
-    finally:
-        Path(work).unlink(missing_ok=True)
 
 
 def _write_parquet(packed: Sequence[bytes], survey: RowSurvey, path: str, name: str) -> None:
@@ -439,9 +437,8 @@ def _write_parquet(packed: Sequence[bytes], survey: RowSurvey, path: str, name: 
     for place, column in enumerate(table.column_names):
         if column in survey.kinds and not survey.kinds[column].many:
             table = table.set_column(place, column, first_values(table[column]))
-    work = f"{path}.part"
-    pq.write_table(table, work)
-    os.replace(work, path)
+    with atomic_file(path) as work:
+        pq.write_table(table, work)
 
 
 def _write_schema(
@@ -466,9 +463,7 @@ def _write_schema(
             schema_pb2.Feature(name=name, type=TYPES[kind.base][1]) for name, kind in kinds.items()
         ]
     )
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        file.write(text_format.MessageToString(schema))
-    os.replace(f"{path}.part", path)
+    write_text(path, text_format.MessageToString(schema))
 
 
 def _unique(table: pa.Table, name: str) -> pa.Table:

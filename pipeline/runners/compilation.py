@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tfx.dsl.compiler import compiler, constants
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.metadata_store import without_credentials
 from tfrec_meta.pipeline.runners.worker_client import DEPLOYMENT, PIPELINE
 
@@ -45,7 +45,8 @@ def compile_pipeline(tfx_pipeline: Any) -> pipeline_pb2.Pipeline:
 def write_pipeline(ir: pipeline_pb2.Pipeline, path: Path | str) -> Path:
     """Writes a compiled pipeline as JSON; readers see the earlier file or the complete new one."""
     text = json_format.MessageToJson(ir, preserving_proto_field_name=True, sort_keys=True, indent=1)
-    return write_text(path, text)
+    write_text(path, text)
+    return Path(path)
 
 
 def read_pipeline(path: Path | str) -> pipeline_pb2.Pipeline:
@@ -146,18 +147,3 @@ def pipeline_root(ir: pipeline_pb2.Pipeline) -> str:
     filled.CopyFrom(ir.runtime_spec)
     runtime_parameter_utils.substitute_runtime_parameter(filled, {})  # fills in the default
     return str(filled.pipeline_root.field_value.string_value)
-
-
-def write_text(path: Path | str, text: str) -> Path:
-    """Writes a file; readers see the earlier one or the complete new one."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path

@@ -28,6 +28,7 @@ from tfx.orchestration.portable import launcher, outputs_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 from tfx.proto.orchestration import pipeline_pb2
 
+from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.metadata_store import open_connection
 from tfrec_meta.pipeline.run_folder import (
     NodeRecord,
@@ -73,7 +74,7 @@ def begin_run(
     run = run_folder(folder or compilation.pipeline_root(ir), run_id)
     run.mkdir(parents=True, exist_ok=True)
     if deployment is not None and not (run / DEPLOYMENT).exists():
-        compilation.write_text(run / DEPLOYMENT, json.dumps(deployment, indent=1))
+        write_text(run / DEPLOYMENT, json.dumps(deployment, indent=1))
     if not (run / PIPELINE).exists():
         compilation.write_pipeline(compilation.with_run_id(ir, run_id), run / PIPELINE)
     return run

@@ -350,7 +350,7 @@ TRIALS = 3  # of each killed search
 
 def killed_at_write(folder, number, monkeypatch, evaluate, oracle):
     """Runs a search until just before this write; returns whether it got there."""
-    write, count = tuner.write_whole, 0
+    write, count = tuner.write_text, 0
 
     def counting(path, text):
         nonlocal count
@@ -361,7 +361,7 @@ def killed_at_write(folder, number, monkeypatch, evaluate, oracle):
 
     with monkeypatch.context() as patch:
         for module in (tuner, durable, identity):
-            patch.setattr(module, "write_whole", counting)
+            patch.setattr(module, "write_text", counting)
         try:
             build(folder, evaluate, oracle=oracle, trials=TRIALS).search()
         except Kill:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shlex
 import sys
@@ -15,6 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tfrec_meta.io.files import atomic_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,20 +122,18 @@ def _export(options: argparse.Namespace) -> Answer:
     studies = _chosen(store, options.studies)
     if not studies:
         raise ValueError(f"{store.folder} has no studies; there is nothing to export.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")  # half an export is never seen
-    if path.suffix == ".json":
-        whole = {"studies": [_whole(study) for study in studies]}
-        new.write_text(json.dumps(whole, indent=1), encoding="utf-8")
-    elif path.suffix == ".parquet":
-        from pyarrow import parquet
+    with atomic_file(path) as new:
+        if path.suffix == ".json":
+            whole = {"studies": [_whole(study) for study in studies]}
+            new.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        elif path.suffix == ".parquet":
+            from pyarrow import parquet
 
-        parquet.write_table(_table(studies, lists=True), new)
-    else:
-        from pyarrow import csv
+            parquet.write_table(_table(studies, lists=True), new)
+        else:
+            from pyarrow import csv
 
-        csv.write_csv(_table(studies, lists=False), new)
-    os.replace(new, path)
+            csv.write_csv(_table(studies, lists=False), new)
     trials = sum(len(study.trials) for study in studies)
     print(f"exported {_count(len(studies), 'study')} with {_count(trials, 'trial')}: {path}")
     return {"file": str(path), "studies": len(studies), "trials": trials}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -12,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from tfrec_meta.io.files import atomic_file
 
 
 class EncodingCache:
@@ -62,16 +63,9 @@ class EncodingCache:
         """
         keys = np.frombuffer(b"".join(map(key_of, texts)), np.uint8).reshape(-1, 32)
         self._check(keys, vectors)
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{hashlib.sha256(keys.tobytes()).hexdigest()}.npz"
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
-            try:
-                np.savez(file, texts=keys, vectors=vectors)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with atomic_file(path) as work, open(work, "wb") as file:
+            np.savez(file, texts=keys, vectors=vectors)
         return path
 
     def _check(self, keys: np.ndarray, vectors: np.ndarray) -> None:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.cleaning import clean_events
 from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
+from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import PathLike, atomic_folder
 
 if TYPE_CHECKING:
@@ -187,6 +188,16 @@ class Interactions:
             and _same(self.users, other.users)
             and _same(self.items, other.items)
         )
+
+    def digest(self) -> str:
+        """Returns a SHA-256 of the events, in hexadecimal: ids, values and times in their order.
+
+        Further columns and the tables of users and items do not count.
+        """
+        tokens = "\n".join([*self.user_ids, *self.item_ids]).encode()
+        times = () if self.times is None else (self.times,)
+        value = self.events["value"].to_numpy()
+        return digest_of(tokens, self.user_codes, self.item_codes, value, *times)
 
     def take(self, rows: Any) -> Interactions:
         """The events at `rows` (int indices or a bool mask), in that order; same users and items.

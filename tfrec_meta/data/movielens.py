@@ -27,7 +27,8 @@ import pyarrow.compute as pc
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.reading import TextFormat, read_text_table, text_batches
-from tfrec_meta.io.files import PathLike, atomic_folder, cache_folder, sha256_of
+from tfrec_meta.io.digests import digest_of_file
+from tfrec_meta.io.files import PathLike, atomic_folder, cache_folder
 from tfrec_meta.io.progress import Progress
 
 NAMES = ("100k", "1m", "20m", "25m", "32m", "latest-small")
@@ -393,7 +394,7 @@ def _people(table: pa.Table, path: Path) -> pa.Table:
 
 
 def _is_whole(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256_of(path) == digest
+    return path.is_file() and digest_of_file(path) == digest
 
 
 def _fetch_recbole(target: Path) -> None:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfrec_meta.content.parameter_efficient import Method
+from tfrec_meta.io.files import write_text
 from tfrec_meta.keras import tf_keras
 
 Batch = Mapping[str, np.ndarray]
@@ -262,10 +263,7 @@ def _check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     path = folder / "run.json"
     text = json.dumps(run, indent=1, sort_keys=True)
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_text(path, text)
         return
     try:
         earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import datetime
 import functools
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.io.files import write_text
 from tfrec_meta.reports import formats
 
 
@@ -34,21 +33,9 @@ def render(template: str, **values: Any) -> str:
 
 
 def write(path: Path | str, page: str) -> Path:
-    """Writes a page whole or not at all; its folder is made if need be."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, work = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(page)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(work, 0o666 & ~umask)  # mkstemp's file is the owner's alone
-        os.replace(work, target)
-    except BaseException:
-        Path(work).unlink(missing_ok=True)
-        raise
-    return target
+    """Writes a page atomically and creates its folder; returns the path."""
+    write_text(path, page)
+    return Path(path)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from tfrec_meta.training.config import TrainingConfig
 from tfrec_meta.training.loop import fit, seed_everything
 from tfrec_meta.training.options import Curve, OnEpoch, TrainingOptions
-from tfrec_meta.training.run_identity import digest_of_events, write_whole
 from tfrec_meta.training.validation import Validation
 
 __all__ = [
@@ -12,8 +11,6 @@ __all__ = [
     "TrainingConfig",
     "TrainingOptions",
     "Validation",
-    "digest_of_events",
     "fit",
     "seed_everything",
-    "write_whole",
 ]

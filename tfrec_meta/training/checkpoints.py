@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfrec_meta.io.files import write_text
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.training.options import Curve
-from tfrec_meta.training.run_identity import write_whole
 
 
 class Checkpoints:
@@ -55,7 +55,7 @@ class Checkpoints:
         """Writes the state after an epoch; from then on a killed run resumes behind this epoch."""
         self._record.assign(json.dumps({"curve": curve, "best": best_epoch}))
         lines = "".join(json.dumps(line) + "\n" for line in curve)
-        write_whole(self._write_folder / "history.jsonl", lines)
+        write_text(self._write_folder / "history.jsonl", lines)
         self._manager.save()
         # Only now: if the run is killed before the save, it resumes from the best epoch before.
         for path in (self._write_folder / "checkpoints").glob("best-*"):

@@ -26,7 +26,7 @@ from tfrec_meta.training.rows.base import RowOptions, RowsInMemory, TrainingRows
 from tfrec_meta.training.rows.events import EventRows
 from tfrec_meta.training.rows.streamed import StreamedRows
 from tfrec_meta.training.rows.windows import WindowRows
-from tfrec_meta.training.run_identity import digest_of_events, digest_of_model
+from tfrec_meta.training.run_identity import digest_of_model, digest_of_validation
 from tfrec_meta.training.session import TrainingSession
 from tfrec_meta.training.validation import usable_validation
 
@@ -124,7 +124,7 @@ def _fit_by_steps(
     optimizer = _compile(model, config, rows.steps)
     digests = {
         "events": rows.digest,
-        "validation": digest_of_events(options.validation),
+        "validation": digest_of_validation(options.validation),
         "warm_start": digest_of_model(options.warm_start),
         "teacher": digest_of_model(options.teacher),
     }

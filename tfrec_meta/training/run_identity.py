@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.io.digests import digest_of
+from tfrec_meta.io.files import write_text
 from tfrec_meta.models.base.contract import Recommender, Teacher
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.training.config import TrainingConfig
-from tfrec_meta.training.rows.base import digest_of
 from tfrec_meta.training.validation import Validation
 
 Identity = Mapping[str, Mapping[str, Any]]
@@ -57,7 +57,7 @@ def check_same_run(folder: Path, identity: Identity, write: bool) -> None:
     path = folder / "run.json"
     if not path.exists():
         if write:
-            write_whole(path, json.dumps(identity, indent=1))
+            write_text(path, json.dumps(identity, indent=1))
         return
     before = json.loads(path.read_text())
     changed = [
@@ -92,20 +92,7 @@ def _features(spec: FeatureSpec) -> dict[str, Any]:
     }
 
 
-def digest_of_events(data: Interactions | Validation | None) -> str:
-    """Returns a digest of a list of events; "" if there are none."""
-    if data is None or not len(data):
-        return ""
-    if isinstance(data, Validation):
-        data = data.events
-    tokens = "\n".join([*data.user_ids, *data.item_ids]).encode()
-    times = () if data.times is None else (data.times,)
-    value = data.events["value"].to_numpy()
-    return digest_of(tokens, data.user_codes, data.item_codes, value, *times)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it is complete or as before if the process is killed."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
+def digest_of_validation(data: Interactions | Validation | None) -> str:
+    """Returns a digest of the validation events; "" if there are none."""
+    events = data.events if isinstance(data, Validation) else data
+    return "" if events is None or not len(events) else events.digest()

@@ -14,7 +14,7 @@ from typing import Any
 import keras_tuner
 from keras_tuner.engine import base_tuner
 
-from tfrec_meta.training.run_identity import write_whole
+from tfrec_meta.io.files import write_text
 from tfrec_meta.tuning.display.live_table import SearchDisplay
 from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.distributed.chief import MAX_WORKER_DEATHS, Chief, study_token
@@ -249,7 +249,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         """Saves a trial's outcome, unless another worker has saved one; returns the saved one."""
         before = self._saved_outcome(trial)
         if before is None:
-            write_whole(self._outcome_path(trial.trial_id), json.dumps(outcome))
+            write_text(self._outcome_path(trial.trial_id), json.dumps(outcome))
         return before or outcome
 
     def _fail_trial(self, trial_id: str) -> None:
@@ -310,7 +310,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         if self.role == "worker":
             return
         if saved_header(self.project_dir) != self.header:
-            write_whole(Path(self.project_dir) / HEADER, json.dumps(self.header, indent=1))
+            write_text(Path(self.project_dir) / HEADER, json.dumps(self.header, indent=1))
         records = self.records()
         self._study_log.begin(records)
         if self.options.progress:
@@ -339,7 +339,7 @@ class StrategyTuner(base_tuner.BaseTuner):
 
     def on_search_end(self) -> None:
         if self.role != "worker":
-            write_whole(self._end_file, json.dumps({"trials": self.oracle.max_trials}))
+            write_text(self._end_file, json.dumps({"trials": self.oracle.max_trials}))
             self._raise_if_all_failed()
 
     @property
@@ -363,7 +363,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         """Saves the state as KerasTuner does, with atomic writes."""
         if self.role != "worker":
             self.oracle.save()
-            write_whole(Path(self._get_tuner_fname()), json.dumps(self.get_state()))
+            write_text(Path(self._get_tuner_fname()), json.dumps(self.get_state()))
 
     def reload(self) -> None:
         if self.role != "worker":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +39,7 @@ from tfrec_meta.data import (
     synthetic,
     user_histories,
 )
+from tfrec_meta.io.files import write_text
 
 if TYPE_CHECKING:
     from tfrec_meta.models import Recommender
@@ -383,11 +383,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        work.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(work, path)
-    finally:
-        work.unlink(missing_ok=True)
+    write_text(path, json.dumps(record, indent=1) + "\n")

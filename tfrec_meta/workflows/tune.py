@@ -319,7 +319,7 @@ def strategy_tuner(
     Raises:
         ValueError: as `tune`.
     """
-    train_digest = training.digest_of_events(events.train)
+    train_digest = events.train.digest()
     data = {
         "name": events.train.name,
         "fingerprint": train_digest,
@@ -334,7 +334,7 @@ def strategy_tuner(
         text_embedding=data_embedding(events.train, events.description) if uses_texts else None,
         identity={
             "data": train_digest,
-            "validation": training.digest_of_events(events.validation),
+            "validation": events.validation.digest(),
             "strategy": strategy.as_dict(),
         },
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Literal, Self
 
@@ -209,11 +208,3 @@ def shuffled_batches(
 def normalised(weight: np.ndarray) -> tuple[float, tf.Tensor]:
     """Returns the mean of the weights, and the weights divided by it, float32."""
     return float(weight.mean()), tf.constant(weight / weight.mean(), tf.float32)
-
-
-def digest_of(*parts: np.ndarray | bytes) -> str:
-    """Returns a digest of a sequence of arrays or texts, SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()

@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from tfrec_meta.data import StreamedInteractions
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.io.digests import digest_of
 from tfrec_meta.training.rows.base import (
     NoRowsError,
     RowOptions,
     RowsInMemory,
     TrainingRows,
-    digest_of,
 )
 
 _PARTS_AT_A_TIME = 4  # parts whose batches are interleaved

@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from tfrec_meta.data import Interactions, histories
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.io.digests import digest_of
 from tfrec_meta.training.rows.augmentation import random_run, reordered
 from tfrec_meta.training.rows.base import (
     EpochSeeds,
     NoRowsError,
     RowOptions,
     RowsInMemory,
-    digest_of,
     normalised,
 )
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import shutil
-import tempfile
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.io.files import atomic_folder
 from tfrec_meta.tuning.studies.trial_records import (
     Parameter,
     active_values,
@@ -183,22 +182,13 @@ def _write_once(run: Path, record: Mapping[str, Any], write: Callable[[Any], Non
     written = run / _RECORD
     if written.exists() and written.read_text(encoding="utf-8") == text:
         return
-    run.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=run.parent, prefix=f".{run.name[:40]}."))
-    try:
-        work.chmod(0o755)
+    with atomic_folder(run, overwrite=True) as work:
         writer = _Writer(work)
         try:
             write(writer)
         finally:
             writer.close()
         (work / _RECORD).write_text(text, encoding="utf-8")
-        # Two steps; after a kill between them, the next call writes the run again.
-        shutil.rmtree(run, ignore_errors=True)
-        work.rename(run)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def _seconds_since_epoch(moment: str | None) -> float:

@@ -12,7 +12,6 @@ import collections
 import hmac
 import json
 import logging
-import os
 import secrets
 import threading
 import time
@@ -23,6 +22,8 @@ from typing import Any
 
 import grpc
 from keras_tuner.engine import trial as kt_trial
+
+from tfrec_meta.io.files import write_text
 
 LEASE_SECONDS = 60.0
 MAX_WORKER_DEATHS = 2  # workers that may die while they run a trial, before it counts as failed
@@ -53,11 +54,7 @@ def study_token(folder: Path, *, create: bool) -> str:
     """
     path = folder / "token"
     if create and not path.exists():
-        new = path.with_name(".token.new")
-        new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-        os.replace(new, path)
+        write_text(path, secrets.token_hex(32), mode=0o600)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not path.exists():
         if time.monotonic() > deadline:

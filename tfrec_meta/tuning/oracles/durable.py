@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.training.run_identity import write_whole
+from tfrec_meta.io.files import write_text
 from tfrec_meta.tuning.oracles.base import StudyOracle
 
 
@@ -29,11 +29,11 @@ class DurableOracle(StudyOracle):
         return super()._random_values()
 
     def save(self) -> None:
-        write_whole(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
+        write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
 
     def _save_trial(self, trial: Any) -> None:
         path = Path(self._get_trial_dir(trial.trial_id)) / "trial.json"
-        write_whole(path, json.dumps(trial.get_state()))
+        write_text(path, json.dumps(trial.get_state()))
 
     def reload(self) -> None:
         super().reload()

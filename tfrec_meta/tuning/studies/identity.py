@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.training.run_identity import write_whole
+from tfrec_meta.io.files import write_text
 
 FOLDER_FORMAT = 2
 """The format of study folders; tfrec-meta 0.1 wrote format 1, without a number."""
@@ -38,7 +38,7 @@ def check_study_identity(folder: Path, identity: Mapping[str, Any], *, create: b
                 "workers must see the same folder."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(identity, indent=1))
+        write_text(path, json.dumps(identity, indent=1))
         return
     before = json.loads(path.read_text(encoding="utf-8"))
     _check_format(folder, before.get("format", 1))

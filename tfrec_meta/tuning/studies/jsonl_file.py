@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfrec_meta.io.files import sync, write_bytes
+
 
 def append_lines(path: Path, lines: Sequence[bytes]) -> None:
     """Appends lines in one write, and returns when they are on the disk.
@@ -34,24 +36,9 @@ def append_lines(path: Path, lines: Sequence[bytes]) -> None:
     finally:
         os.close(file)
     if is_new:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def replace_lines(path: Path, lines: Sequence[bytes]) -> None:
     """Replaces a file's lines; a kill leaves either the old file or the new one."""
-    new = path.with_name(f".{path.name}.new")
-    with open(new, "wb") as file:
-        file.writelines(line + b"\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Waits until a folder's entries are on the disk."""
-    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    write_bytes(path, b"".join(line + b"\n" for line in lines))

@@ -20,7 +20,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.stats import norm, rankdata
 
+from tfrec_meta.io.files import atomic_file
 from tfrec_meta.tuning.studies.store import StudyRecord
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_key, point_keys
 
@@ -216,14 +216,11 @@ class MetaSurrogate:
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             _log.warning("%s cannot be read (%s); the surrogate is trained again.", path, error)
         trained = cls.train(studies, encoding, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}-{os.getpid()}.partial")
         arrays = {} if trained is None else trained.weights()
         names = [] if trained is None else [study.name for study in trained.studies]
         arrays[_NAMES] = np.array(names, str)
-        with partial.open("wb") as file:
+        with atomic_file(path) as work, open(work, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-        partial.replace(path)
         return trained
 
 
