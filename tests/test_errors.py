@@ -2,7 +2,7 @@
 
 import pickle
 
-from tfrec_meta.errors import ParameterError
+from tfrec_meta.errors import ParameterError, named
 
 
 def test_an_error_is_a_value_error_with_the_name_of_its_parameter():
@@ -13,9 +13,10 @@ def test_an_error_is_a_value_error_with_the_name_of_its_parameter():
 
 def test_only_declared_parameters_get_other_names():
     error = ParameterError("`k`=0 for column `k` of `users`; use 1 or more.", "k")
-    assert error.named({"users": "--users"}) == str(error)
-    assert error.named({"k": "-k", "users": "--users"}).endswith("of `users`; use 1 or more.")
-    assert ParameterError("no good").named({"k": "-k"}) == "no good"
+    assert named(error, {"users": "--users"}) == str(error)
+    assert named(error, {"k": "-k", "users": "--users"}).endswith("of `users`; use 1 or more.")
+    assert named(ParameterError("no good"), {"k": "-k"}) == "no good"
+    assert named(ValueError("`k`=0"), {"k": "-k"}) == "`k`=0"
     assert ParameterError("no good").parameter == ""
 
 

@@ -1,7 +1,8 @@
 """The error for a wrong argument, which carries the names of the parameters that it is about.
 
-The command `tfrec-meta` prints its own flags in place of these names. The module imports nothing of
-the package, so every layer can use it.
+The command `tfrec-meta` prints its own flags in place of these names. Other exceptions that an
+argument can cause carry them in the same way, in an attribute `parameters`. The module imports
+nothing of the package, so every layer can use it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,8 @@ class ParameterError(ValueError):
 
     Example:
         >>> from tfrec_meta.errors import ParameterError
-        >>> error = ParameterError("`max_k`=5, but `k`=10; raise `max_k`.", "max_k", "k")
-        >>> error.parameter
+        >>> ParameterError("`max_k`=5, but `k`=10; raise `max_k`.", "max_k", "k").parameter
         'max_k'
-        >>> error.named({"max_k": "--max-k", "k": "-k"})
-        '--max-k=5, but -k=10; raise --max-k.'
     """
 
     def __init__(self, message: str, *parameters: str):
@@ -36,15 +34,23 @@ class ParameterError(ValueError):
         """The name of the wrong parameter; "" if the error names none."""
         return self.parameters[0] if self.parameters else ""
 
-    def named(self, names: Mapping[str, str]) -> str:
-        """Returns the message with other names for its parameters.
 
-        Args:
-            names: the new name of each parameter; a parameter that is not in it keeps its own name,
-                in backticks.
-        """
-        text = str(self)
-        for parameter in self.parameters:
-            if parameter in names:
-                text = text.replace(f"`{parameter}`", names[parameter])
-        return text
+def named(error: Exception, names: Mapping[str, str]) -> str:
+    """Returns the message of an error with other names for its parameters.
+
+    Args:
+        error: the error. Without an attribute `parameters` its message stays as it is.
+        names: the new name of each parameter. A parameter that is not in it keeps its own name, in
+            backticks.
+
+    Example:
+        >>> from tfrec_meta.errors import ParameterError, named
+        >>> error = ParameterError("`max_k`=5, but `k`=10; raise `max_k`.", "max_k", "k")
+        >>> named(error, {"max_k": "--max-k", "k": "-k"})
+        '--max-k=5, but -k=10; raise --max-k.'
+    """
+    text = str(error)
+    for parameter in getattr(error, "parameters", ()):
+        if parameter in names:
+            text = text.replace(f"`{parameter}`", names[parameter])
+    return text

@@ -36,7 +36,7 @@ def test_it_leaves_the_page_and_says_the_curves(run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--shots", "one"], "--shots='one'; give numbers"),
+        (["--shots", "one"], "--shots='one'; use whole numbers"),
         (["--metric", "coverage"], "--metric='coverage' has no value"),
         (["--baselines", "nobody"], "No baseline 'nobody'"),
         (["--later", "99"], "No user has 119 items"),

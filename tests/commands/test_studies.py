@@ -67,9 +67,7 @@ def ids(store: StudyStore) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli.main(["studies", command, "--help"])
-    assert end.value.code == 0
+    assert cli.main(["studies", command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"examples:\n  tfrec-meta studies {command}" in shown
     assert "--store FOLDER" in shown
@@ -90,10 +88,8 @@ def test_every_command_has_help_with_examples(command, capsys):
     ],
 )
 def test_a_command_line_that_makes_no_sense_ends_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli.main(["studies", *arguments])
-    assert end.value.code == 2
-    assert "usage: tfrec-meta studies" in capsys.readouterr().err
+    assert cli.main(["studies", *arguments]) == 2
+    assert "Usage: tfrec-meta studies" in capsys.readouterr().err
 
 
 def test_nothing_loads_tensorflow(store, tmp_path):
@@ -149,7 +145,8 @@ def test_an_empty_memory_is_said(tmp_path, capsys):
     folder = str(tmp_path / "nothing")
     assert run(capsys, "list", "--store", folder) == f"no studies in {folder}.\n"
     assert run_json(capsys, "list", "--store", folder) == {"store": folder, "studies": []}
-    assert "no study 'a'; it has none" in error_of(capsys, "show", "a", "--store", folder)
+    error = error_of(capsys, "show", "a", "--store", folder)
+    assert "no study 'a'; use the id of a study: none" in error
 
 
 def test_a_study_is_shown_with_its_best_trials_first(store, capsys):
@@ -176,7 +173,7 @@ def test_a_study_is_shown_with_its_best_trials_first(store, capsys):
     assert table[3:] == [
         "and 2 more (--top)",
         "",
-        "the best, 3:",
+        "best trial, 3:",
         '  family = "ease"',
         "  ials/l2 = 3",
     ]
@@ -187,9 +184,10 @@ def test_a_study_is_shown_with_its_best_trials_first(store, capsys):
 
 
 def test_an_id_that_is_unknown_or_of_several_is_an_error(store, capsys):
-    assert "no study 'x'; it has aaaa1111, bbbb2222" in error_of(capsys, "show", "x")
+    error = error_of(capsys, "show", "x")
+    assert "no study 'x'; use the id of a study: aaaa1111, bbbb2222" in error
     store.append_study(study("aaaa2222"))
-    assert "'aaaa' begins 2 studies" in error_of(capsys, "show", "aaaa")
+    assert "2 studies start with 'aaaa'" in error_of(capsys, "show", "aaaa")
 
 
 # --- export and import -----------------------------------------------------------------------
@@ -252,7 +250,9 @@ def test_csv_has_the_same_columns_with_curves_as_json(store, capsys):
 
 
 def test_a_format_that_there_is_not_and_an_empty_memory_are_not_exported(store, capsys):
-    assert "trials.xlsx ends in none of .json" in error_of(capsys, "export", "trials.xlsx")
+    assert "FILE='trials.xlsx'; use a name that ends in one of .json" in error_of(
+        capsys, "export", "trials.xlsx"
+    )
     error = error_of(capsys, "export", "x.json", "--store", "nothing")
     assert "there is nothing to export" in error
     assert [path.name for path in Path().iterdir()] == ["memory"]
@@ -283,7 +283,7 @@ def keras_project(folder: Path) -> None:
 
 def test_a_kerastuner_project_is_imported_with_what_it_does_not_tell(store, capsys):
     keras_project(Path("project"))
-    assert "say --objective, one of: val_loss, val_error" in error_of(capsys, "import", "project")
+    assert "set --objective to one of: val_loss, val_error" in error_of(capsys, "import", "project")
     told = ["--objective", "val_loss", "--epochs", "6", "--name", "shop", "--fingerprint", "f7"]
     told += ["--protocol", "time", "--space-version", "4"]
     (answer,) = run_json(capsys, "import", "project", *told)["studies"]
@@ -298,9 +298,9 @@ def test_what_a_tfx_tuner_left_is_imported(store, capsys):
     folder.mkdir()
     rows = [{"trial_id": "0", "score": 0.5, "family": "ials"}]
     (folder / "tuner_results.json").write_text(json.dumps(rows))
-    assert "does not tell the space" in error_of(capsys, "import", "7")
+    assert "does not contain the search space" in error_of(capsys, "import", "7")
     (folder / "best_hyperparameters.txt").write_text(json.dumps({"space": SPACE}))
-    assert "say --objective" in error_of(capsys, "import", "7")
+    assert "set --objective" in error_of(capsys, "import", "7")
     told = ["--objective", "val_auc", "--direction", "max"]
     (answer,) = run_json(capsys, "import", "7", *told)["studies"]
     assert store.study(answer["study_id"]).source == "tfx"
@@ -309,15 +309,15 @@ def test_what_a_tfx_tuner_left_is_imported(store, capsys):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("{", "is no JSON that"),
-        ("[]", "is no JSON that"),
-        ('{"studies": {"a": 1}}', "is no JSON that"),
-        ('{"studies": [{"kind": "study"}]}', "is no JSON that"),
+        ("{", "is not a JSON file of"),
+        ("[]", "is not a JSON file of"),
+        ('{"studies": {"a": 1}}', "is not a JSON file of"),
+        ('{"studies": [{"kind": "study"}]}', "is not a JSON file of"),
         ('{"studies": [{"kind": "study", "trials": []}]}', "a study without `study_id`"),
-        (json.dumps({"studies": [{**study(), "trials": [1]}]}), "1 is no object"),
+        (json.dumps({"studies": [{**study(), "trials": [1]}]}), "1 is not an object"),
         (json.dumps({"studies": [{**study(), "trials": [trial(value="x")]}]}), "`value`='x'"),
         (json.dumps({"studies": [{**study(), "trials": [trial("0", "b")]}]}), "in study 'one'"),
-        (json.dumps({"studies": [{**study(schema=2), "trials": []}]}), "`schema`=2"),
+        (json.dumps({"studies": [{**study(schema=3), "trials": []}]}), "`schema`=3"),
     ],
 )
 def test_a_file_that_is_no_export_is_refused_whole(store, capsys, text, words):
@@ -374,8 +374,8 @@ def test_only_studies_that_ended_long_ago_are_removed(store, capsys):
 
 def test_nothing_is_removed_without_being_asked_to(store, capsys, monkeypatch):
     before = ids(store)
-    assert "Name the studies" in error_of(capsys, "prune", "--yes")
-    assert "remove 1 study with 4 trials; --yes does it" in error_of(capsys, "prune", "aa")
+    assert "Give the studies" in error_of(capsys, "prune", "--yes")
+    assert "remove 1 study with 4 trials; --yes removes it" in error_of(capsys, "prune", "aa")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     asked = []
     for answer, left in (("", before), ("n", before), ("y", {"bbbb2222": ["0"]})):

@@ -1,52 +1,15 @@
-"""Settings, data and splits of a run folder. Training is in test_cli.py, where a run is whole."""
+"""Run folders. tests/commands/test_train.py and test_evaluate.py train and evaluate runs."""
 
 import json
 
 import pytest
 
-from tfrec_meta import data as tfd
-from tfrec_meta.workflows.runs import DEFAULTS, PROTOCOLS, Run, read_data, split_data
+from tfrec_meta.workflows.runs import Run
 
 SMALL = {"data": {"source": ["synthetic-40x20x300"]}, "strategy": {"family": "popularity"}}
 
 
-def test_data_comes_from_names_and_from_files(tmp_path):
-    made = read_data({**DEFAULTS["data"], "source": ["synthetic-40x20x300"]}, seed=3)
-    assert made.equals(tfd.synthetic(40, 20, 300, seed=3))
-
-    made.write(tmp_path / "written")
-    source = {**DEFAULTS["data"], "source": [str(tmp_path / "written")]}
-    assert read_data(source, seed=0).equals(made)
-
-    (tmp_path / "log.csv").write_text("who,what\nann,tea\nann,tea\nbob,\nbob,jam\n")
-    source = {
-        **DEFAULTS["data"],
-        "source": [str(tmp_path / "log.csv")],
-        "columns": {"user_id": "who", "item_id": "what"},
-        "bad_rows": "drop",
-    }
-    read = read_data(source, seed=0)
-    assert read.events["item_id"].to_pylist() == ["tea", "jam"]
-    assert read.dropped == {"missing item_id": 1, "duplicate": 1}
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_protocol_splits_by_its_usual_shares(protocol):
-    data = tfd.synthetic(40, 20, 300, seed=3)
-    split = split_data(data, {"protocol": protocol, "train": None, "validation": None}, seed=1)
-    assert len(split.train_index) > len(split.test_index) > 0
-
-
-def test_shares_are_those_that_are_given():
-    data = tfd.synthetic(40, 20, 300, seed=3)
-    split = split_data(data, {"protocol": "user", "train": 0.5, "validation": 0.25}, seed=1)
-    expected = tfd.split_by_user(data, 0.5, 0.25, seed=1)
-    assert (split.test_index == expected.test_index).all()
-    with pytest.raises(ValueError, match="takes no shares"):
-        split_data(data, {"protocol": "leave-last-out", "train": 0.5, "validation": None}, seed=1)
-
-
-def test_a_run_is_begun_once_and_gone_on_with(tmp_path):
+def test_a_run_is_begun_once_and_continued(tmp_path):
     run = Run.begin(tmp_path / "run", {**SMALL, "seed": 7})
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["strategy"]["training"]["seed"] == 7
@@ -59,45 +22,60 @@ def test_a_run_is_begun_once_and_gone_on_with(tmp_path):
     assert Run.begin(tmp_path / "run", {**SMALL, "seed": 8}, overwrite=True).settings["seed"] == 8
 
 
-def test_the_shares_that_were_used_may_be_said_again(tmp_path):
+def test_the_used_shares_may_be_given_again(tmp_path):
     run = Run.begin(tmp_path / "run", {**SMALL, "split": {"protocol": "time"}})
-    said = {"split": {"train": 0.8, "validation": 0.1}}
-    assert Run.begin(tmp_path / "run", said).settings == run.settings
+    given = {"split": {"train": 0.8, "validation": 0.1}}
+    assert Run.begin(tmp_path / "run", given).settings == run.settings
     with pytest.raises(ValueError, match=r"split\.validation=0\.1, not 0\.2"):
         Run.begin(tmp_path / "run", {"split": {"validation": 0.2}})
 
 
-def test_nothing_is_written_for_settings_that_make_no_sense(tmp_path):
+def test_impossible_settings_write_nothing(tmp_path):
     for wrong in (
         {"data": {"source": [str(tmp_path / "nowhere.csv")]}},
         {**SMALL, "strategy": {"family": "oracle"}},
         {**SMALL, "split": {"train": 1.5}},
+        {**SMALL, "seed": -1},
     ):
         with pytest.raises((ValueError, FileNotFoundError)):
             Run.begin(tmp_path / "run", wrong)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_a_run_is_not_changed(tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(ValueError, match="is no run, but has a 'model' of its own"):
+    with pytest.raises(ValueError, match="is not a run folder, but has a folder 'model'"):
         Run.begin(tmp_path, SMALL, overwrite=True)
     assert (tmp_path / "model").is_dir()
     assert not (tmp_path / "run.json").exists()
 
 
-def test_what_is_no_run_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no run"):
+def test_opening_refuses_other_folders_and_damaged_runs(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
         Run.open(tmp_path)
     (tmp_path / "run.json").write_text('{"format": 1, ')
     with pytest.raises(ValueError, match="is damaged"):
         Run.open(tmp_path)
     (tmp_path / "run.json").write_text('{"format": 99}')
-    with pytest.raises(ValueError, match="format 99, but this version reads 1"):
+    with pytest.raises(ValueError, match="format is 99, and this version reads format 2"):
         Run.open(tmp_path)
 
 
-def test_histories_hold_the_past_and_not_the_test_events(tmp_path):
+def test_a_run_of_version_0_1_is_refused_with_the_way_out(tmp_path):
+    Run.begin(tmp_path / "run", SMALL)
+    path = tmp_path / "run" / "run.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    way_out = (
+        r"written by tfrec-meta 0\.1.*Train the run again, in a new folder or with --overwrite"
+    )
+    for use in (Run.open, Run.begin):
+        with pytest.raises(ValueError, match=way_out):
+            use(tmp_path / "run")
+    Run.begin(tmp_path / "run", SMALL, overwrite=True)
+    assert Run.open(tmp_path / "run").settings["data"]["source"] == ["synthetic-40x20x300"]
+
+
+def test_histories_have_past_events_and_no_test_events(tmp_path):
     run = Run.begin(tmp_path / "run", {**SMALL, "split": {"protocol": "leave-last-out"}})
     test = dict(
         zip(

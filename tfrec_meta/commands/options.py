@@ -1,118 +1,143 @@
-"""What `train`, `tune` and `distill` are asked of data and model, as settings of a run.
+"""The options that several commands share, and the settings of a run that they stand for.
 
-Imports no TensorFlow.
+Each group of options is a decorator. It gives the command one dataclass in place of the values of
+the single options. Importing this module loads nothing but click.
 """
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+import functools
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfrec_meta.commands.base import option
+from tfrec_meta.errors import ParameterError
+
+if TYPE_CHECKING:
+    from tfrec_meta.serving import Client
+
+RUN = "runs/first"
+MODELS = Path("models")  # an exported model has the name of its run's folder
+_SERVER = "127.0.0.1:8500"
+PROTOCOLS = ("item", "user", "time", "leave-last-out", "cold-users", "cold-items")
+
+FOLDER = click.Path(file_okay=False)
+FILE = click.Path(dir_okay=False)
 
 
-def add_data_options(one: argparse.ArgumentParser, sources: bool = True) -> None:
-    """Of `runs.DEFAULTS`: the data and the split.
+class ExistingFile(click.Path):
+    """The path of a file that a command reads. A missing file ends the command with status 1.
 
     Args:
-        one: the command.
-        sources: whether they are options, too; else they are the command's arguments, and its
-            `--folder` is another.
+        optional: whether the empty text is accepted, for an option that takes a file or nothing.
     """
-    group = one.add_argument_group("data", "what is left out has its default when a run begins")
-    if sources:
-        group.add_argument(
-            "--data",
-            nargs="+",
-            metavar="SOURCE",
-            help="movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), "
-            "synthetic-UxIxN (users, items, interactions), or CSV, TSV or Parquet files",
-        )
-    group.add_argument(
-        "--folder" if sources else "--data-folder",
-        metavar="FOLDER",
-        help="where the MovieLens files are, instead of the cache",
-    )
-    group.add_argument(
-        "--columns",
-        type=_columns,
-        metavar="OURS=THEIRS,…",
-        help="column names in the files, as user_id=customer,item_id=product,time=when",
-    )
-    group.add_argument("--users", metavar="FILE", help="attributes of the users")
-    group.add_argument("--items", metavar="FILE", help="attributes of the items")
-    group.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of times (default s)")
-    group.add_argument(
-        "--bad-rows",
-        choices=("raise", "drop"),
-        help="stop at the first bad row (default), or drop and count them",
-    )
-    group.add_argument(
-        "--split",
-        choices=("item", "user", "time", "leave-last-out", "cold-users", "cold-items"),
-        help="how test events are chosen (default item: at random, stratified by item)",
-    )
-    group.add_argument("--train", type=float, metavar="SHARE", help="of the events (or users)")
-    group.add_argument("--validation", type=float, metavar="SHARE", help="for early stopping")
+
+    def __init__(self, optional: bool = False):
+        super().__init__(dir_okay=False)
+        self.optional = optional
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not Path(value).is_file() and not (self.optional and value == ""):
+            flag = max(param.opts, key=len)
+            raise click.ClickException(f"{flag}={value!r} does not exist; use an existing file.")
+        return value
 
 
-def add_strategy_options(one: argparse.ArgumentParser) -> None:
-    """Of `runs.DEFAULTS`: the strategy and the seed."""
-    group = one.add_argument_group("model")
-    group.add_argument(
-        "--family",
-        help="two_tower (default), content_tower, ranker, multi_task, ials, low_rank_ease, ease, "
-        "item_knn or popularity",
-    )
-    group.add_argument("--epochs", type=int, metavar="N", help="passes over the events")
-    group.add_argument("--seed", type=int, metavar="N", help="of split and training (default 42)")
-    group.add_argument(
-        "--strategy",
-        metavar="FILE",
-        help="JSON with any of family, model, training, history_length, teacher (see "
-        "docs/command.md)",
-    )
+class Columns(click.ParamType):
+    """The names of columns: `user_id=customer,item_id=product`."""
+
+    name = "ours=theirs,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, str]:
+        columns = {}
+        for part in names(value):
+            ours, equals, theirs = part.partition("=")
+            if not (ours and equals and theirs):
+                self.fail(f"{part!r} is not OURS=THEIRS, as in user_id=customer", param, ctx)
+            columns[ours] = theirs
+        return columns
 
 
-def given_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of a run that the command line says; those that it leaves out are not there."""
-    from tfrec_meta.workflows.runs import is_named_source
+class Setting(click.ParamType):
+    """One value of a name: `two_tower/embedding_dim=64`. The value is JSON, or else a text."""
 
-    def placed(path: str) -> str:
-        return path if is_named_source(path) else os.path.abspath(os.path.expanduser(path))
+    name = "name=value"
 
-    strategy: dict[str, Any] = {}
-    if options.strategy is not None:
-        strategy = read_strategy(Path(options.strategy))
-    training = dict(strategy.get("training", {}))
-    given: dict[str, Any] = {"data": {}, "split": {}}
-    if options.data:
-        given["data"]["source"] = [placed(path) for path in options.data]
-    for name in ("folder", "users", "items"):
-        if getattr(options, name) is not None:
-            given["data"][name] = placed(getattr(options, name))
-    for name in ("columns", "bad_rows", "time_unit"):
-        if getattr(options, name) is not None:
-            given["data"][name] = getattr(options, name)
-    for name in ("split", "train", "validation"):
-        if getattr(options, name) is not None:
-            given["split"]["protocol" if name == "split" else name] = getattr(options, name)
-    if options.family is not None:
-        strategy["family"] = options.family
-    if options.epochs is not None:
-        training["epochs"] = options.epochs
-    if options.seed is not None:
-        given["seed"] = training["seed"] = options.seed
-    if training:
-        strategy["training"] = training
-    if strategy:
-        given["strategy"] = strategy
-    return given
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        name, equals, text = value.partition("=")
+        if not (name and equals and text):
+            self.fail(f"{value!r} is not NAME=VALUE, as in two_tower/encoder=gru", param, ctx)
+        try:
+            return name, json.loads(text)
+        except ValueError:
+            return name, text
+
+
+# --- Data and strategy ------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Data and split, as given on the command line. None or empty: not given."""
+
+    data: Sequence[str] = ()
+    data_folder: str | None = None
+    columns: Mapping[str, str] | None = None
+    users: str | None = None
+    items: str | None = None
+    time_unit: str | None = None
+    bad_rows: str | None = None
+    split: str | None = None
+    train: float | None = None
+    validation: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the given values as settings of a run, with absolute paths."""
+        data: dict[str, Any] = {"source": [_absolute(path) for path in self.data] or None}
+        paths = {"folder": self.data_folder, "users": self.users, "items": self.items}
+        for name, path in paths.items():
+            data[name] = None if path is None else _absolute(path)
+        for name in ("columns", "bad_rows", "time_unit"):
+            data[name] = getattr(self, name)
+        split = {"protocol": self.split, "train": self.train, "validation": self.validation}
+        return {"data": _given(data), "split": _given(split)}
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategyOptions:
+    """The strategy and the seed, as given on the command line. None: not given."""
+
+    family: str | None = None
+    epochs: int | None = None
+    seed: int | None = None
+    strategy: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the given values as settings of a run.
+
+        Raises:
+            ValueError: if the file of `strategy` holds something else.
+        """
+        strategy = {} if self.strategy is None else read_strategy(Path(self.strategy))
+        training = {**strategy.get("training", {}), **_given({"epochs": self.epochs})}
+        settings: dict[str, Any] = {}
+        if self.seed is not None:
+            settings["seed"] = training["seed"] = self.seed
+        if self.family is not None:
+            strategy["family"] = self.family
+        if training:
+            strategy["training"] = training
+        return {**settings, "strategy": strategy} if strategy else settings
 
 
 def read_strategy(path: Path) -> dict[str, Any]:
-    """A part of what `Strategy.as_dict` gives.
+    """Reads the JSON of a strategy, or of a part of one, as `Strategy.as_dict` returns it.
 
     Raises:
         ValueError: if the file holds something else.
@@ -120,23 +145,236 @@ def read_strategy(path: Path) -> dict[str, Any]:
     try:
         strategy = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
+        raise ParameterError(f"`strategy`: {path} is not JSON: {error}.", "strategy") from error
     known = ("family", "model", "training", "features", "history_length", "teacher")
     if not isinstance(strategy, dict) or set(strategy) - set(known):
-        raise ValueError(f"{path} must hold one JSON object with any of {', '.join(known)}.")
+        raise ParameterError(
+            f"`strategy`: {path} must hold one JSON object with any of {', '.join(known)}.",
+            "strategy",
+        )
     return strategy
 
 
+def data_options(sources: bool = True) -> Callable[[Any], Any]:
+    """Declares the options of data and split, which the command gets as `data`.
+
+    Args:
+        sources: whether the data sources are an option, too. Else they are the command's
+            arguments, and its own `--folder` is another one.
+    """
+    options = [
+        _data(
+            "--data",
+            many=True,
+            metavar="SOURCE",
+            help="Data: movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), "
+            "synthetic-UxIxN (users, items, interactions), or CSV, TSV or Parquet files.",
+        ),
+        _data(
+            "--folder" if sources else "--data-folder",
+            "data_folder",
+            parameters=("folder",) if sources else (),
+            type=FOLDER,
+            metavar="FOLDER",
+            help="Folder of the MovieLens files, instead of the cache.",
+        ),
+        _data(
+            "--columns",
+            type=Columns(),
+            metavar="OURS=THEIRS,...",
+            help="Names of the columns in the files: user_id=customer,item_id=product,time=when.",
+        ),
+        _data("--users", type=ExistingFile(), metavar="FILE", help="Attributes of the users."),
+        _data("--items", type=ExistingFile(), metavar="FILE", help="Attributes of the items."),
+        _data(
+            "--time-unit",
+            type=click.Choice(("s", "ms", "us", "ns")),
+            help="Unit of the times (default s).",
+        ),
+        _data(
+            "--bad-rows",
+            type=click.Choice(("raise", "drop")),
+            help="Stop at the first bad row (default), or drop and count bad rows.",
+        ),
+        _data(
+            "--split",
+            type=click.Choice(PROTOCOLS),
+            parameters=("protocol",),
+            help="How test events are chosen (default item: at random, stratified by item).",
+        ),
+        _data(
+            "--train",
+            type=float,
+            metavar="SHARE",
+            help="Share of the events (or users) to train on.",
+        ),
+        _data(
+            "--validation",
+            type=float,
+            metavar="SHARE",
+            help="Share of the events (or users) for early stopping.",
+        ),
+    ]
+    return _collected(DataOptions, "data", options if sources else options[1:])
+
+
+def strategy_options(function: Any) -> Any:
+    """Declares the options of the model, which the command gets as `strategy`."""
+    options = [
+        _model("--family", metavar="NAME", help="Model family (default two_tower)."),
+        _model("--epochs", type=int, metavar="N", help="Passes over the events."),
+        _model("--seed", type=int, metavar="N", help="Seed of split and training (default 42)."),
+        strategy_file,
+    ]
+    return _collected(StrategyOptions, "strategy", options)(function)
+
+
+def run_option(default: str | None = RUN, help: str = "The run folder.") -> Callable[[Any], Any]:
+    """Declares `--run`."""
+    return option(
+        "--run", type=FOLDER, default=default, metavar="FOLDER", help=help, show_default=True
+    )
+
+
+def length_option(help: str) -> Callable[[Any], Any]:
+    """Declares `-k`."""
+    return option("-k", type=int, default=10, metavar="N", help=help, show_default=True)
+
+
+resamples_option = option(
+    "--resamples",
+    type=int,
+    default=1000,
+    metavar="N",
+    show_default=True,
+    help="Bootstrap samples of the intervals.",
+)
+
+
+# --- Server -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerOptions:
+    """How a server is reached, as given on the command line."""
+
+    server: str
+    timeout: float
+    tls: str | None
+    insecure: bool
+
+    def client(self, model: str) -> Client:
+        """Returns a client of a served model."""
+        from tfrec_meta.serving import Client
+
+        # `--tls` without a file: the public certificate authorities.
+        tls = False if self.tls is None else self.tls or True
+        return Client(self.server, model, timeout=self.timeout, tls=tls, insecure=self.insecure)
+
+
+def server_options(function: Any) -> Any:
+    """Declares the options of a server, which the command gets as `server`."""
+    connection = functools.partial(option, section="Connection")
+    options = [
+        connection(
+            "--server",
+            default=_SERVER,
+            metavar="HOST:PORT",
+            parameters=("address",),
+            show_default=True,
+            help="Address of the server.",
+        ),
+        connection(
+            "--timeout",
+            type=float,
+            default=10.0,
+            metavar="SECONDS",
+            show_default=True,
+            help="Longest wait for an answer.",
+        ),
+        connection(
+            "--tls",
+            type=ExistingFile(optional=True),
+            is_flag=False,
+            flag_value="",
+            metavar="[FILE]",
+            help="Use TLS, with the certificate authorities of this PEM file or the public ones.",
+        ),
+        connection("--insecure", is_flag=True, help="Connect to another machine without TLS."),
+    ]
+    return _collected(ServerOptions, "server", options)(function)
+
+
+exclude_option = option("--exclude", metavar="IDS", help="Items to leave out, separated by commas.")
+titles_option = option(
+    "--titles",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Read titles from this exported model (default: models/NAME if it exists).",
+)
+
+
+# --- Values -----------------------------------------------------------------------------------
+
+
 def names(text: str | None) -> list[str]:
-    """The parts of a text with commas."""
+    """Splits a text at its commas. Empty parts are left out."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def _columns(text: str) -> dict[str, str]:
-    columns = {}
-    for part in names(text):
-        ours, equals, theirs = part.partition("=")
-        if not (ours and equals and theirs):
-            raise argparse.ArgumentTypeError(f"{part!r} is not OURS=THEIRS, as user_id=customer")
-        columns[ours] = theirs
-    return columns
+def baseline_names(text: str | None) -> list[str] | None:
+    """Returns the named baselines; none of them for "none"; None, for all, without a text."""
+    return None if text is None else [] if text == "none" else names(text)
+
+
+def folder_name(folder: Path | str) -> str:
+    """Returns the name of a folder, which is also the name of the model in it."""
+    return Path(folder).resolve().name
+
+
+# --- How options are collected -----------------------------------------------------------------
+
+
+def _collected(
+    kind: type, keyword: str, options: Sequence[Callable[[Any], Any]]
+) -> Callable[[Any], Any]:
+    """Declares options and gives their values to the command as one dataclass.
+
+    Args:
+        kind: the dataclass, whose fields have the names of the options.
+        keyword: the argument of the command.
+        options: decorators, in the order of `--help`.
+    """
+    fields = [field.name for field in dataclasses.fields(kind)]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def with_dataclass(**values: Any) -> Any:
+            own = {name: values.pop(name) for name in fields if name in values}
+            return function(**values, **{keyword: kind(**own)})
+
+        for declare in reversed(options):
+            declare(with_dataclass)
+        return with_dataclass
+
+    return decorate
+
+
+_data = functools.partial(option, section="Data (what is left out has its default in a new run)")
+_model = functools.partial(option, section="Model")
+strategy_file = _model(
+    "--strategy",
+    type=ExistingFile(),
+    metavar="FILE",
+    help="JSON with any of family, model, training, history_length, teacher.",
+)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _absolute(path: str) -> str:
+    from tfrec_meta.workflows.run_settings import is_named_source
+
+    return path if is_named_source(path) else os.path.abspath(os.path.expanduser(path))

@@ -1,108 +1,196 @@
-"""`tfrec-meta tune`: the search for a strategy, whose best one `train` takes.
-
-Imports TensorFlow only when it gets to searching.
-"""
+"""`tfrec-meta tune`: searches for the best strategy, which `train` takes."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 import shlex
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.commands.options import add_data_options, given_settings, names
-
-Answer = Mapping[str, Any]
+from tfrec_meta.commands import options
+from tfrec_meta.commands.base import Result, argument, command, note, option
 
 _FOLDER = "runs/study"
-_TOLD = ("trial_id", "status", "error", "suggested_by", "expected", "seconds", "epochs", "values")
-_DATA = ("columns", "users", "items", "time_unit", "bad_rows", "split", "train", "validation")
+_TRIAL = ("trial_id", "status", "error", "suggested_by", "expected", "seconds", "epochs", "values")
+_search = partial(option, section="Search")
+_output = partial(option, section="Output and store")
 
 
-def tune(options: argparse.Namespace) -> Answer:
-    """Searches, or goes on with a search that was stopped."""
-    from tfrec_meta.workflows.runs import Run, merged, whole_settings
+@command(
+    "tune",
+    "",
+    "runs/first --trials 50",
+    "movielens-1m --split time --families two_tower,ials --trial-seconds 600",
+    "log.csv --columns user_id=customer,item_id=product --folder runs/shop-study",
+    "--fixed two_tower/encoder=gru two_tower/embedding_dim=64 --oracle meta_hyperband",
+    "--no-memory --json",
+    resumes=True,
+)
+@argument(
+    "source",
+    nargs=-1,
+    metavar="[RUN|DATA...]",
+    help="A run folder, whose data, split and strategy are used; or data, as for train --data "
+    "(default movielens-100k).",
+)
+@_search("--trials", type=int, default=30, metavar="N", show_default=True, help="Number of trials.")
+@_search(
+    "--families",
+    metavar="NAMES",
+    help="Model families to choose from, separated by commas (default: that of the strategy).",
+)
+@_search(
+    "--oracle",
+    default="meta_bayesian",
+    show_default=True,
+    metavar="NAME",
+    help="meta_bayesian or meta_hyperband, which learn from prior studies; bayesian, hyperband, "
+    "random or grid.",
+)
+@_search(
+    "--fixed",
+    many=True,
+    type=options.Setting(),
+    metavar="NAME=VALUE",
+    help="Hyperparameters to exclude from the search, by their names in the search space.",
+)
+@_search(
+    "--trial-seconds", type=float, metavar="SECONDS", help="Longest time of a trial (default: any)."
+)
+@_search(
+    "--epochs", type=int, metavar="N", help="Most epochs of a trial (default: the strategy's)."
+)
+@_search(
+    "--strategy",
+    type=options.ExistingFile(),
+    metavar="FILE",
+    help="JSON with the parts of the strategy that are not searched, as for train --strategy.",
+)
+@_search("--seed", type=int, metavar="N", help="Seed of split, training and search (default 42).")
+@_output(
+    "--folder",
+    type=options.FOLDER,
+    metavar="FOLDER",
+    help="Folder of the study, which the same call resumes (default: study in the run folder; "
+    f"without a run {_FOLDER}).",
+)
+@_output(
+    "--to",
+    type=options.FILE,
+    metavar="FILE",
+    help="File for the best strategy (default: best_strategy.json in the folder of the study).",
+)
+@_output(
+    "--store",
+    type=options.FOLDER,
+    metavar="FOLDER",
+    help="Store of all studies, which the search uses (default: $TFREC_META_STUDIES, else a folder "
+    "in the user's data folder).",
+)
+@_output("--no-memory", is_flag=True, help="Neither read nor write the store of studies.")
+@_output("--description", default="", metavar="TEXT", help="Description of the data in the store.")
+@_output(
+    "--similarity",
+    metavar="NAMES",
+    help="profile, texts or both, separated by commas: weight prior studies by the similarity of "
+    "their data (default: equal weights).",
+)
+@options.data_options(sources=False)
+def tune(
+    source: Sequence[str],
+    data: options.DataOptions,
+    epochs: int | None,
+    strategy: str | None,
+    seed: int | None,
+    folder: str | None,
+    to: str | None,
+    no_memory: bool,
+    families: str | None,
+    fixed: Sequence[tuple[str, Any]],
+    similarity: str | None,
+    **search: Any,
+) -> Result:
+    """Searches, or resumes a search that was stopped."""
+    from tfrec_meta.workflows.run_settings import complete_settings, merged
+    from tfrec_meta.workflows.runs import Run
 
-    source = options.source
     is_run = len(source) == 1 and (Path(source[0]) / "run.json").is_file()
-    # As `train` calls them. The seed of a run is its own: its split depends on it.
-    asked = {"data": source, "folder": options.data_folder, "family": None}
-    asked |= {"data": None, "seed": None} if is_run else {}
-    given = given_settings(argparse.Namespace(**{**vars(options), **asked}))
+    # The split of a run depends on the run's own seed; --seed is that of the search then.
+    common = options.StrategyOptions(None, epochs, None if is_run else seed, strategy)
     if is_run:
-        _refuse_data_options(options)
+        _refuse_data_options(source[0], data)
         run = Run.open(source[0])
-        record = merged(run.settings["strategy"], given.get("strategy", {}))
+        record = merged(run.settings["strategy"], common.settings().get("strategy", {}))
     else:
-        run = Run(Path(_FOLDER).parent, whole_settings(given))
+        data = dataclasses.replace(data, data=source)
+        settings = complete_settings({**data.settings(), **common.settings()})
+        run = Run(Path(_FOLDER).parent, settings)
         record = run.settings["strategy"]
-    folder = Path(options.folder or (run.folder / "study" if is_run else _FOLDER))
+    study_folder = Path(folder or (run.folder / "study" if is_run else _FOLDER))
     split = run.split
-    events = f"{len(split.train_index):,} events to train on"
-    print(f"{split.data!r}, {split.description}: {events}", file=sys.stderr)
-    # After the data: what is wrong with that is said at once.
+    note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
+    # TensorFlow is imported after the data is read: errors in the data are reported right away.
+    from tfrec_meta.io.files import write_text
     from tfrec_meta.strategy import Strategy
-    from tfrec_meta.workflows import tune as strategy_search
+    from tfrec_meta.workflows import tune as workflow
 
-    study = strategy_search.tune(
+    study = workflow.tune(
         split,
-        options.trials,
+        search.pop("trials"),
         strategy=Strategy.from_dict(record),
-        families=names(options.families) or None,
-        oracle=options.oracle,
-        fixed=dict(options.fixed or ()),
-        folder=folder,
-        store=options.store,
-        remember=not options.no_memory,
-        description=options.description,
-        similarity=names(options.similarity),
-        seed=run.settings["seed"] if options.seed is None else options.seed,
-        trial_seconds=options.trial_seconds,
+        families=options.names(families) or None,
+        fixed=dict(fixed),
+        folder=study_folder,
+        remember=not no_memory,
+        similarity=options.names(similarity),
+        seed=run.settings["seed"] if seed is None else seed,
+        **search,
     )
-    best = Path(options.to or folder / "best_strategy.json")
-    best.parent.mkdir(parents=True, exist_ok=True)
-    best.write_text(json.dumps(study.best_strategy.as_dict(), indent=1) + "\n", encoding="utf-8")
-    print(study)
-    print(f"best strategy: {best}")
-    print(f"report: {folder / 'report.html'}")
+    best = Path(to or study_folder / "best_strategy.json")
+    write_text(best, json.dumps(study.best_strategy.as_dict(), indent=1) + "\n")
     words = ["--run", "runs/tuned", *_train_words(run.settings), "--strategy", str(best)]
-    print(f"next: tfrec-meta train {shlex.join(words)}")
-    return {
-        "folder": str(folder),
+    lines = [
+        str(study),
+        f"best strategy: {best}",
+        f"report: {study_folder / 'report.html'}",
+        f"next: tfrec-meta train {shlex.join(words)}",
+    ]
+    content = {
+        "folder": str(study_folder),
         "study_id": study.header["study_id"],
         "objective": study.objective,
         "best_value": study.best_value,
         "best_strategy": study.best_strategy.as_dict(),
         "strategy_file": str(best),
-        "report": str(folder / "report.html"),
+        "report": str(study_folder / "report.html"),
         "trials": [
-            {name: trial[name] for name in _TOLD} | {"value": record["value"]}
-            for trial, record in _pairs(study)
+            {name: trial[name] for name in _TRIAL} | {"value": record["value"]}
+            for trial, record in _trials(study)
         ],
     }
+    return Result(content, "\n".join(lines))
 
 
-def _refuse_data_options(options: argparse.Namespace) -> None:
-    given = [name for name in (*_DATA, "data_folder") if getattr(options, name) is not None]
+def _refuse_data_options(run: str, data: options.DataOptions) -> None:
+    given = [name for name, value in vars(data).items() if value not in (None, ())]
     if given:
         flags = ", ".join("--" + name.replace("_", "-") for name in given)
         raise ValueError(
-            f"{options.source[0]} has data and a split of its own. Leave out {flags}, or name the "
-            "data in its stead."
+            f"{run} has its own data and split. Leave out {flags}, or name data instead of the run."
         )
 
 
-def _pairs(study: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _trials(study: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     records = {record["trial_id"]: record for record in study.records}
     return ((trial, records[trial["trial_id"]]) for trial in study.trials)
 
 
 def _train_words(settings: Mapping[str, Any]) -> list[str]:
-    """The options with which `train` takes the same data and split; none for the defaults."""
-    from tfrec_meta.workflows.runs import DEFAULTS, fill_shares
+    """The options with which `train` uses the same data and split; none for the defaults."""
+    from tfrec_meta.workflows.run_settings import DEFAULTS, fill_shares
 
     data, split, words = settings["data"], settings["split"], []
     if data["source"] != DEFAULTS["data"]["source"]:
@@ -119,94 +207,3 @@ def _train_words(settings: Mapping[str, Any]) -> list[str]:
         if split[name] != usual[name]:
             words += [f"--{name}", str(split[name])]
     return words
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, as two_tower/encoder=gru")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Adds `tune` by the function that the command line makes its commands with."""
-    one = command(
-        "tune",
-        tune,
-        "search for the strategy that does best on validation, or go on with a search",
-        "",
-        "runs/first --trials 50",
-        "movielens-1m --split time --families two_tower,ials --trial-seconds 600",
-        "log.csv --columns user_id=customer,item_id=product --folder runs/shop-study",
-        "--fixed two_tower/encoder=gru two_tower/embedding_dim=64 --oracle meta_hyperband",
-        "--no-memory --json",
-    )
-    one.add_argument(
-        "source",
-        nargs="*",
-        metavar="RUN|DATA",
-        help="a run's folder, whose data, split and strategy are taken; or data as of train --data "
-        "(default movielens-100k)",
-    )
-    group = one.add_argument_group("search")
-    group.add_argument("--trials", type=int, default=30, metavar="N", help="at most (default 30)")
-    group.add_argument(
-        "--families", metavar="NAMES", help="to choose from, with commas (default: the strategy's)"
-    )
-    group.add_argument(
-        "--oracle",
-        default="meta_bayesian",
-        help="meta_bayesian (default) or meta_hyperband, which remember; bayesian, hyperband, "
-        "random or grid",
-    )
-    group.add_argument(
-        "--fixed",
-        nargs="+",
-        type=_setting,
-        metavar="NAME=VALUE",
-        help="hyperparameters that are not searched, by their names in the space",
-    )
-    group.add_argument(
-        "--trial-seconds", type=float, metavar="S", help="that a trial may take (default: any)"
-    )
-    group.add_argument(
-        "--epochs", type=int, metavar="N", help="of a trial, at most (default: the strategy's)"
-    )
-    group.add_argument(
-        "--strategy", metavar="FILE", help="JSON, what is not searched; as of train --strategy"
-    )
-    group.add_argument(
-        "--seed", type=int, metavar="N", help="of split, training and search (default 42)"
-    )
-    group = one.add_argument_group("what is kept")
-    group.add_argument(
-        "--folder",
-        metavar="FOLDER",
-        help=f"of the study; the same call goes on with it (default: study in the run's, else "
-        f"{_FOLDER})",
-    )
-    group.add_argument(
-        "--to", metavar="FILE", help="the best strategy (default: best_strategy.json in FOLDER)"
-    )
-    group.add_argument(
-        "--store",
-        metavar="FOLDER",
-        help="of all studies, which are learned from (default: $TFREC_META_STUDIES, else the "
-        "user's data folder)",
-    )
-    group.add_argument(
-        "--no-memory", action="store_true", help="neither read nor write the store of studies"
-    )
-    group.add_argument(
-        "--description", default="", metavar="TEXT", help="of the data, for the store"
-    )
-    group.add_argument(
-        "--similarity",
-        metavar="NAMES",
-        help="profile, texts or both, separated by commas: weight prior studies by the similarity "
-        "of their data (default: equal weights)",
-    )
-    add_data_options(one, sources=False)

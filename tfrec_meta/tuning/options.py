@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from tfrec_meta.checks import PositiveFloat, PositiveInt, check_fields, one_of
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.tuning.distributed.chief import LEASE_SECONDS
 from tfrec_meta.tuning.oracles.registry import ORACLES
 from tfrec_meta.tuning.studies.store import StudyStore
@@ -68,7 +69,8 @@ class TransferOptions:
         known = [member.value for member in Similarity]
         unknown = sorted(set(self.similarity) - set(known))
         if unknown:
-            raise ValueError(
-                f"`similarity` has {', '.join(unknown)}; use any of {', '.join(known)}."
+            raise ParameterError(
+                f"`similarity` has {', '.join(unknown)}; use any of {', '.join(known)}.",
+                "similarity",
             )
         object.__setattr__(self, "similarity", tuple(map(Similarity, self.similarity)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras_tuner
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.models import FAMILIES
 from tfrec_meta.models.base.configs import read_config
 from tfrec_meta.training import TrainingConfig
@@ -58,20 +59,22 @@ class StrategySpace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "families", tuple(self.families))
         if not self.families:
-            raise ValueError("`families` is empty; use at least one family.")
+            raise ParameterError("`families` is empty; use at least one family.", "families")
         unknown = [family for family in self.families if family not in FAMILIES]
         if unknown:
-            raise ValueError(f"`families` has {unknown}; use any of {sorted(FAMILIES)}.")
+            raise ParameterError(
+                f"`families` has {unknown}; use any of {sorted(FAMILIES)}.", "families"
+            )
         others = sorted(set(self.declare) - set(self.families))
         if others:
             raise ValueError(f"`declare` has {others}; use any of `families`={self.families}.")
         names = [parameter.name for parameter in self._declared().space]
         unknown = sorted(set(self.fixed) - set(names))
         if unknown:
-            raise ValueError(f"`fixed` has {unknown}; use any of {', '.join(names)}.")
+            raise ParameterError(f"`fixed` has {unknown}; use any of {', '.join(names)}.", "fixed")
         if self.fixed.get(FAMILY, self.families[0]) not in self.families:
-            raise ValueError(
-                f"`fixed` has {FAMILY}={self.fixed[FAMILY]!r}; use one of {self.families}."
+            raise ParameterError(
+                f"`fixed` has {FAMILY}={self.fixed[FAMILY]!r}; use one of {self.families}.", "fixed"
             )
         for family in self.families:
             record = self.strategy_record({FAMILY: family})
@@ -80,7 +83,7 @@ class StrategySpace:
                 read_config(TrainingConfig, record["training"])
             except ValueError as error:
                 source = f"`fixed`={dict(self.fixed)}" if self.fixed else f"the space of {family!r}"
-                raise ValueError(f"{source}: {error}") from error
+                raise ParameterError(f"{source}: {error}", "fixed") from error
 
     @property
     def version(self) -> int:

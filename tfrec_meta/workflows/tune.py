@@ -15,6 +15,7 @@ from tfrec_meta import training
 from tfrec_meta.data import Interactions, Split, split_by_user, split_leave_last_out
 from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.distillation import data_embedding
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models import FAMILIES, Recommender
@@ -379,9 +380,10 @@ def search_objective(strategy: Strategy, families: Sequence[str]) -> Objective:
         config = strategy.model if family == strategy.family else FAMILIES[family].config_type()
         found.add(FAMILIES[family].objective_of(config))
     if len(found) > 1:
-        raise ValueError(
+        raise ParameterError(
             f"`families`={tuple(families)} have the objectives {', '.join(sorted(found))}, which "
-            "cannot be compared. Search families with the same target."
+            "cannot be compared. Search families with the same target.",
+            "families",
         )
     return found.pop()
 

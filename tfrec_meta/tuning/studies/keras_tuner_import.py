@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.tuning.studies.external_records import (
     UNKNOWN_ORACLE,
@@ -163,9 +164,10 @@ def _objective(folder: Path, states: Sequence[tuple[Path, Record]]) -> str:
     if len(fitting) == 1:
         return fitting[0]
     listed = ", ".join(fitting or names) or "none"
-    raise ValueError(
+    raise ParameterError(
         f"{folder} does not record the metric that was searched by; set `objective` to one of: "
-        f"{listed}."
+        f"{listed}.",
+        "objective",
     )
 
 
@@ -182,8 +184,9 @@ def _direction(folder: Path, states: Sequence[tuple[Path, Record]], objective: s
     found = directions & {"max", "min"}
     if len(found) != 1:
         known = ", ".join({name: None for _, state in states for name in _metrics(state)})
-        raise ValueError(
+        raise ParameterError(
             f"{folder} does not record the direction of `objective`={objective!r}; use one of its "
-            f"metrics: {known or 'none'}."
+            f"metrics: {known or 'none'}.",
+            "objective",
         )
     return str(found.pop())

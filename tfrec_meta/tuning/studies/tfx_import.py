@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.tuning.studies.external_records import (
     UNKNOWN_ORACLE,
@@ -64,8 +65,9 @@ def read_tfx(
     else:
         path = ranked
         if objective is None:
-            raise ValueError(
-                f"{path} does not record the metric that was searched by; set `objective`."
+            raise ParameterError(
+                f"{path} does not record the metric that was searched by; set `objective`.",
+                "objective",
             )
         trials = [_trial_of_row(path, row, epochs) for row in rows]
     facts = {
@@ -111,7 +113,9 @@ def _objective(path: Path, outcomes: Sequence[Mapping[str, Any]]) -> str:
     names = {name: None for outcome in outcomes for name in outcome if name.startswith("val_")}
     if len(names) != 1:
         listed = ", ".join(names) or "none"
-        raise ValueError(f"{path} does not record the `objective`; set it to one of: {listed}.")
+        raise ParameterError(
+            f"{path} does not record the `objective`; set it to one of: {listed}.", "objective"
+        )
     return next(iter(names))
 
 
@@ -119,9 +123,10 @@ def _direction(results: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns the direction by the order of the rows: TFX lists the best trials first."""
     scores = [row["score"] for row in rows if is_finite(row.get("score"))]
     if not scores or scores[0] == scores[-1]:
-        raise ValueError(
+        raise ParameterError(
             f"{results} does not record whether higher values are better; set `direction` to max "
-            "or min."
+            "or min.",
+            "direction",
         )
     return "max" if scores[0] > scores[-1] else "min"
 

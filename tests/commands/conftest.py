@@ -1,0 +1,24 @@
+"""A small trained run and its exported model, shared by the tests of the commands."""
+
+from pathlib import Path
+
+import pytest
+
+from tfrec_meta.commands import main as cli
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    """The folder of a trained run, runs/first."""
+    folder = tmp_path_factory.mktemp("command") / "runs" / "first"
+    data = ["--data", "synthetic-60x30x600", "--epochs", "2", "--seed", "5"]
+    assert cli.main(["train", "--run", str(folder), *data]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(run) -> Path:
+    """The folder of the run's exported model, models/first."""
+    base = run.parents[1] / "models" / "first"
+    assert cli.main(["export", "--run", str(run), "--to", str(base)]) == 0
+    return base

@@ -1,0 +1,31 @@
+"""`tfrec-meta evaluate` and `tfrec-meta report`."""
+
+import json
+
+from tests.commands.calls import run_json
+from tfrec_meta.commands import main as cli
+from tfrec_meta.workflows.runs import Run
+
+
+def test_evaluate_prints_and_stores_the_evaluation(run, capsys):
+    answer = run_json(capsys, "evaluate", "--run", str(run), "--baselines", "popularity,ease")
+    assert list(answer["evaluations"]) == ["two_tower", "popularity", "ease"]
+    figure = answer["evaluations"]["two_tower"]["metrics"]["ndcg@10"]
+    assert figure["low"] < figure["value"] < figure["high"]
+
+    kept = json.loads((run / "evaluation.json").read_text())
+    assert kept["evaluations"] == answer["evaluations"]
+    again = Run.open(run).evaluations()
+    assert again["ease"].as_dict() == answer["evaluations"]["ease"]
+
+
+def test_report_evaluates_a_run_without_evaluation(run, capsys, tmp_path):
+    page = tmp_path / "page.html"
+    (run / "evaluation.json").unlink(missing_ok=True)
+    answer = run_json(capsys, "report", "--run", str(run), "--users", "u1, u2", "--to", str(page))
+    assert answer == {"report": str(page)}
+    assert "u2" in page.read_text()
+    assert (run / "evaluation.json").is_file()
+
+    assert cli.main(["report", "--run", str(run), "--users", "u1,nobody"]) == 1
+    assert "--users names ['nobody']" in capsys.readouterr().err

@@ -1,0 +1,63 @@
+"""Settings of a run: the data, the split and the seed that they describe."""
+
+import pytest
+
+from tfrec_meta import data as tfd
+from tfrec_meta.commands import options
+from tfrec_meta.errors import ParameterError
+from tfrec_meta.workflows.run_settings import (
+    DEFAULTS,
+    PROTOCOLS,
+    complete_settings,
+    read_data,
+    split_data,
+)
+
+
+def test_data_comes_from_names_and_from_files(tmp_path):
+    made = read_data({**DEFAULTS["data"], "source": ["synthetic-40x20x300"]}, seed=3)
+    assert made.equals(tfd.synthetic(40, 20, 300, seed=3))
+
+    made.write(tmp_path / "written")
+    source = {**DEFAULTS["data"], "source": [str(tmp_path / "written")]}
+    assert read_data(source, seed=0).equals(made)
+
+    (tmp_path / "log.csv").write_text("who,what\nann,tea\nann,tea\nbob,\nbob,jam\n")
+    source = {
+        **DEFAULTS["data"],
+        "source": [str(tmp_path / "log.csv")],
+        "columns": {"user_id": "who", "item_id": "what"},
+        "bad_rows": "drop",
+    }
+    read = read_data(source, seed=0)
+    assert read.events["item_id"].to_pylist() == ["tea", "jam"]
+    assert read.dropped == {"missing item_id": 1, "duplicate": 1}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_has_default_shares(protocol):
+    data = tfd.synthetic(40, 20, 300, seed=3)
+    split = split_data(data, {"protocol": protocol, "train": None, "validation": None}, seed=1)
+    assert len(split.train_index) > len(split.test_index) > 0
+
+
+def test_given_shares_are_used():
+    data = tfd.synthetic(40, 20, 300, seed=3)
+    split = split_data(data, {"protocol": "user", "train": 0.5, "validation": 0.25}, seed=1)
+    expected = tfd.split_by_user(data, 0.5, 0.25, seed=1)
+    assert (split.test_index == expected.test_index).all()
+    with pytest.raises(ValueError, match="has no shares"):
+        split_data(data, {"protocol": "leave-last-out", "train": 0.5, "validation": None}, seed=1)
+
+
+def test_one_seed_is_used_for_split_and_training():
+    assert complete_settings({"seed": 7})["strategy"]["training"]["seed"] == 7
+    given = {"strategy": {"training": {"seed": 8}}}
+    assert complete_settings(given)["seed"] == 8
+    with pytest.raises(ParameterError, match="`seed`=-1; use a whole number, 0 or more") as error:
+        complete_settings({"seed": -1})
+    assert error.value.parameter == "seed"
+
+
+def test_the_command_offers_the_protocols_of_the_settings():
+    assert set(options.PROTOCOLS) == set(PROTOCOLS)

@@ -1,0 +1,56 @@
+"""`tfrec-meta evaluate`: measures a run's model and its baselines on the test events."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from tfrec_meta.commands import options
+from tfrec_meta.commands.base import Result, command, option
+
+
+@command(
+    "evaluate",
+    "",
+    "--run runs/first -k 20 --baselines popularity,ease",
+    "--run runs/first --json",
+    rereads_data=True,
+)
+@options.run_option()
+@options.length_option("Length of the ranked lists.")
+@option(
+    "--baselines",
+    metavar="NAMES",
+    help="Any of popularity, item_knn, ease, ials, separated by commas; or none (default: all).",
+)
+@options.resamples_option
+def evaluate(run: str, k: int, baselines: str | None, resamples: int) -> Result:
+    """Evaluates the run's model and stores the result in the run folder."""
+    from tfrec_meta.workflows.runs import Run
+
+    this = Run.open(run)
+    found = this.evaluate(k, options.baseline_names(baselines), resamples)
+    lines = [
+        f"{this.split.data.name}, {this.split.description}: full-catalogue ranking",
+        *_table(found, k),
+        f"all metrics, with 95 % intervals: {this.folder / 'evaluation.json'}",
+        f"next: tfrec-meta report --run {shlex.quote(str(this.folder))}",
+    ]
+    content = {
+        "run": str(this.folder),
+        "k": k,
+        "split": this.split.description,
+        "evaluations": {name: one.as_dict() for name, one in found.items()},
+    }
+    return Result(content, "\n".join(lines))
+
+
+def _table(found: Mapping[str, Any], k: int) -> list[str]:
+    """The most common metrics, in lines that fit a terminal."""
+    names = [f"{metric}@{k}" for metric in ("ndcg", "recall", "hr", "map", "coverage")]
+    lines = [f"{'model':<22}{names[0]:<26}" + "".join(f"{name:>13}" for name in names[1:])]
+    for model, one in found.items():
+        others = "".join(f"{one[name].value:>13.4f}" for name in names[1:])
+        lines.append(f"{model:<22}{one[names[0]]!s:<26}{others}")
+    return lines

@@ -1,0 +1,58 @@
+"""`tfrec-meta export`: exports a run's model for TF Serving."""
+
+from __future__ import annotations
+
+import shlex
+
+from tfrec_meta.commands import options
+from tfrec_meta.commands.base import Result, command, option
+
+
+@command(
+    "export",
+    "",
+    "--run runs/first --to models/shop --version 7",
+    "--filters genres --diversity",
+    rereads_data=True,
+)
+@options.run_option()
+@option(
+    "--to",
+    type=options.FOLDER,
+    metavar="FOLDER",
+    help="Folder of the served model; each export makes a version folder in it (default: "
+    "models/NAME, with the name of the run folder).",
+)
+@option("--version", type=int, metavar="N", help="Version number (default: the next one).")
+@options.length_option("Recommendations per request by default.")
+@option(
+    "--max-k",
+    type=int,
+    default=100,
+    metavar="N",
+    show_default=True,
+    help="Most recommendations that a request may ask for.",
+)
+@option("--filters", metavar="NAMES", help="Item categories to filter by, separated by commas.")
+@option("--diversity", is_flag=True, help="Allow requests for diverse recommendations.")
+@option("--recommend-history", is_flag=True, help="Recommend items of the history again.")
+def export(
+    run: str, to: str | None, version: int | None, filters: str | None, **config: int
+) -> Result:
+    """Exports the model with the run's evaluation in the model card."""
+    from tfrec_meta.workflows.runs import Run
+
+    this = Run.open(run)
+    model = this.model()
+    from tfrec_meta.workflows.export import ExportConfig
+    from tfrec_meta.workflows.export import export as export_model
+
+    to = str(options.MODELS / options.folder_name(run)) if to is None else to
+    settings = ExportConfig(filters=tuple(options.names(filters)), **config)
+    folder = export_model(model, to, settings, version=version, evaluations=this.evaluations())
+    content = {
+        "export": str(folder),
+        "model": options.folder_name(to),
+        "version": int(folder.name),
+    }
+    return Result(content, f"exported: {folder}\nnext: tfrec-meta serve {shlex.quote(to)}")

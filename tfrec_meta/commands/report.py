@@ -1,0 +1,24 @@
+"""`tfrec-meta report`: writes the HTML report of a run."""
+
+from __future__ import annotations
+
+from tfrec_meta.commands import options
+from tfrec_meta.commands.base import Result, command, option
+
+
+@command("report", "", "--run runs/first --users 1,2 --to first.html", rereads_data=True)
+@options.run_option()
+@option("--users", metavar="IDS", help="Users whose recommendations to show, separated by commas.")
+@options.length_option("Recommendations per user.")
+@option(
+    "--to",
+    type=options.FILE,
+    metavar="FILE",
+    help="The HTML file (default: report.html in the run folder).",
+)
+def report(run: str, users: str | None, k: int, to: str | None) -> Result:
+    """Writes the report, and evaluates the run first if it has no evaluation."""
+    from tfrec_meta.workflows.runs import Run
+
+    path = Run.open(run).report(to, options.names(users), k)
+    return Result({"report": str(path)}, f"report: {path}")

@@ -1,0 +1,94 @@
+"""`tfrec-meta serve`: serves an exported model on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta.checks import at_least, check
+from tfrec_meta.commands import options
+from tfrec_meta.commands.base import Result, argument, command, note, option
+
+_BASE = str(options.MODELS / options.folder_name(options.RUN))
+
+
+@command(
+    "serve",
+    "models/first --port 8500",
+    "models/first --port 0                     (any free port; the command prints it)",
+    details="The server runs until SIGTERM or Ctrl-C.",
+    has_result=False,
+)
+@argument(
+    "base",
+    default=_BASE,
+    type=options.FOLDER,
+    metavar="[FOLDER]",
+    help=f"Folder of the exported model (default {_BASE}).",
+)
+@option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@option("--port", type=int, default=8500, show_default=True, metavar="N", help="0: any free port.")
+@option("--name", help="Name of the model in requests (default: the name of FOLDER).")
+@option("--threads", type=int, metavar="N", help="Calls answered at the same time.")
+@option("--certificate", type=options.ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
+@option("--key", type=options.ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
+@option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
+@option(
+    "--grace",
+    type=float,
+    default=30.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Time to finish running calls after the signal to stop.",
+)
+def serve(base: str, **server: Any) -> Result:
+    """Serves the model until a signal stops the server."""
+    from tfrec_meta.serving import serve as serve_model
+
+    check("grace", server["grace"], at_least(0))
+    # The server logs the version it serves, and why it skipped other versions.
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    with contextlib.redirect_stdout(_ThenNext(sys.stdout, _request(base, server))):
+        serve_model(base, **server)
+    return Result({})
+
+
+class _ThenNext(io.TextIOBase):
+    """Standard output that adds the next command after the line `listening on HOST:PORT`.
+
+    Args:
+        out: the stream to write to. The next command goes to standard error.
+        request: the command that sends a request, with {} for the address.
+    """
+
+    def __init__(self, out: Any, request: str):
+        self._out, self._request, self._address = out, request, ""
+
+    def write(self, text: str) -> int:
+        if text.startswith("listening on "):
+            self._address = text.split()[-1]
+        return int(self._out.write(text))
+
+    def flush(self) -> None:
+        self._out.flush()
+        address, self._address = self._address, ""
+        if address:
+            note("next: " + self._request.replace("{}", shlex.quote(address)))
+
+
+def _request(base: str, server: dict[str, Any]) -> str:
+    """The command that sends a request to this server, with {} for its address."""
+    name = server["name"] or options.folder_name(base)
+    words = ["--model", name]
+    run = Path(options.RUN).with_name(name)
+    words += ["--run", str(run), "--user", "ID"] if run.is_dir() else ["--history", "ID,ID"]
+    if server["certificate"] is not None:
+        words += ["--tls", server["certificate"]]
+    elif server["insecure"]:
+        words += ["--insecure"]
+    return f"tfrec-meta recommend --server {{}} {shlex.join(words)}"

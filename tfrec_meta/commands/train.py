@@ -1,0 +1,57 @@
+"""`tfrec-meta train`: trains a model into a run folder."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+from tfrec_meta.commands import options
+from tfrec_meta.commands.base import Result, command, note, option
+
+
+@command(
+    "train",
+    "",
+    "--run runs/ease --family ease",
+    "--run runs/time --split time --epochs 20 --seed 1",
+    "--run runs/shop --data log.csv --columns user_id=customer,item_id=product",
+    "--run runs/wide --strategy wide.json",
+    resumes=True,
+)
+@options.run_option()
+@option("--overwrite", is_flag=True, help="Replace the run in that folder.")
+@options.data_options()
+@options.strategy_options
+def train(
+    run: str, overwrite: bool, data: options.DataOptions, strategy: options.StrategyOptions
+) -> Result:
+    """Trains the run's model, unless it is trained already."""
+    from tfrec_meta.workflows.runs import Run
+
+    this = Run.begin(run, {**data.settings(), **strategy.settings()}, overwrite)
+    if this.is_trained:
+        note(f"{this.folder} is already trained; --overwrite trains it again.")
+        return Result(_content(this, this.model(), 0.0))
+    split = this.split
+    note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
+    began = time.monotonic()
+    model = this.train()
+    seconds = time.monotonic() - began
+    lines = [f"trained {model.family} in {seconds:.1f} s: {this.folder / 'model'}"]
+    if model.curve:
+        last = model.curve[-1]
+        lines.append(", ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "seconds"))
+    lines.append(f"next: tfrec-meta evaluate --run {shlex.quote(str(this.folder))}")
+    return Result(_content(this, model, seconds), "\n".join(lines))
+
+
+def _content(run: Any, model: Any, seconds: float) -> dict[str, Any]:
+    return {
+        "run": str(run.folder),
+        "model": str(run.folder / "model"),
+        "family": model.family,
+        "events": len(run.split.train_index),
+        "seconds": seconds,
+        "curve": [dict(epoch) for epoch in model.curve],
+    }

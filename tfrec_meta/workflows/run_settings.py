@@ -1,0 +1,170 @@
+"""The settings of a run, as `run.json` holds them, and the data and split that they describe.
+
+Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta.checks import check, whole_number
+from tfrec_meta.data import (
+    Interactions,
+    Split,
+    SplitProtocol,
+    movielens,
+    read_interactions,
+    split_by_item,
+    split_by_time,
+    split_by_user,
+    split_cold_items,
+    split_cold_users,
+    split_leave_last_out,
+    synthetic,
+)
+from tfrec_meta.errors import ParameterError
+
+Settings = dict[str, Any]
+
+DEFAULTS: Settings = {
+    "data": {
+        "source": ["movielens-100k"],
+        "folder": None,
+        "columns": {},
+        "users": None,
+        "items": None,
+        "time_unit": "s",
+        "bad_rows": "raise",
+    },
+    "split": {"protocol": "item", "train": None, "validation": None},
+    "seed": 42,
+    "strategy": {},
+}
+# Default shares of train and validation. The protocol leave-last-out has no shares: the last event
+# of each user is a test event.
+_SHARES = {
+    SplitProtocol.ITEM: (0.75, 0.0),
+    SplitProtocol.USER: (0.75, 0.0),
+    SplitProtocol.TIME: (0.8, 0.1),
+    SplitProtocol.COLD_USERS: (0.8, 0.0),
+    SplitProtocol.COLD_ITEMS: (0.8, 0.0),
+}
+PROTOCOLS: tuple[str, ...] = (*_SHARES, SplitProtocol.LEAVE_LAST_OUT)
+
+_SYNTHETIC = re.compile(r"synthetic(?:-(\d+)x(\d+)x(\d+))?")
+
+
+def read_data(data: Mapping[str, Any], seed: int) -> Interactions:
+    """Reads the interactions that the "data" part of the settings describes.
+
+    Args:
+        data: as in `DEFAULTS`. A source is "movielens-<name>", "synthetic" or
+            "synthetic-<users>x<items>x<interactions>", a folder of `Interactions.write`, or files
+            for `read_interactions`, whose rows are cleaned.
+        seed: seed of synthetic data.
+    """
+    sources = list(data["source"])
+    first = sources[0]
+    if len(sources) == 1 and first.startswith("movielens-"):
+        return movielens(first.removeprefix("movielens-"), data["folder"])
+    made = _SYNTHETIC.fullmatch(first)
+    if len(sources) == 1 and made:
+        size = [int(n) for n in made.groups() if n]
+        return synthetic(*size, seed=seed)
+    if len(sources) == 1 and (Path(first) / "interactions.json").is_file():
+        return Interactions.read(first)
+    read = read_interactions(
+        sources,
+        data["columns"] or None,
+        bad_rows=data["bad_rows"],
+        time_unit=data["time_unit"],
+        users=data["users"],
+        items=data["items"],
+    )
+    return read.clean()
+
+
+def is_named_source(source: str) -> bool:
+    """Returns whether a data source is a name and not a path."""
+    return source.startswith("movielens-") or _SYNTHETIC.fullmatch(source) is not None
+
+
+def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the "split" part of the settings, with default shares where they are None.
+
+    Raises:
+        ParameterError: for an unknown protocol, or shares of a protocol without shares.
+    """
+    protocol, train, validation = split["protocol"], split["train"], split["validation"]
+    if protocol not in PROTOCOLS:
+        raise ParameterError(
+            f"`protocol`={protocol!r}; use one of {', '.join(PROTOCOLS)}.", "protocol"
+        )
+    if protocol == SplitProtocol.LEAVE_LAST_OUT:
+        if train is not None or validation is not None:
+            raise ParameterError(
+                "The split leave-last-out has no shares; leave out `train` and `validation`.",
+                "train",
+                "validation",
+            )
+        return dict(split)
+    usual = _SHARES[SplitProtocol(protocol)]
+    return {
+        "protocol": protocol,
+        "train": usual[0] if train is None else train,
+        "validation": usual[1] if validation is None else validation,
+    }
+
+
+def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
+    """Splits the data as the "split" part of the settings describes."""
+    split = fill_shares(split)
+    train, validation = split["train"], split["validation"]
+    match SplitProtocol(split["protocol"]):
+        case SplitProtocol.LEAVE_LAST_OUT:
+            return split_leave_last_out(data)
+        case SplitProtocol.TIME:
+            return split_by_time(data, train, validation)
+        case SplitProtocol.ITEM:
+            return split_by_item(data, train, validation, seed)
+        case SplitProtocol.USER:
+            return split_by_user(data, train, validation, seed)
+        case protocol:
+            cold_users = protocol is SplitProtocol.COLD_USERS
+            cold = split_cold_users if cold_users else split_cold_items
+            return cold(data, round(1 - train - validation, 9), validation, seed)
+
+
+def complete_settings(given: Mapping[str, Any]) -> Settings:
+    """Returns the given settings with the defaults of missing ones, and one seed for all.
+
+    Raises:
+        ParameterError: for a negative seed or an impossible split.
+    """
+    settings = merged(DEFAULTS, given)
+    settings["strategy"] = merged({"training": {"seed": settings["seed"]}}, settings["strategy"])
+    settings["seed"] = settings["strategy"]["training"]["seed"]
+    check("seed", settings["seed"], whole_number(0))
+    settings["split"] = fill_shares(settings["split"])
+    return settings
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `base` with the values of `over`. Nested mappings are merged in the same way."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def single_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields each single setting with its dotted name, as ("split.protocol", "time")."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and key != "columns":
+            yield from single_settings(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
