@@ -18,6 +18,7 @@ from typing import Any, overload
 import grpc
 import numpy as np
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.export import signatures as names
 from tfrec_meta.serving.client import inputs
 from tfrec_meta.serving.protocol import messages, tensors
@@ -90,16 +91,23 @@ class Client:
     ):
         host, colon, port = address.rpartition(":")
         if not (colon and host and port.isdigit()):
-            raise ValueError(f"`address`={address!r}; give host:port, as 127.0.0.1:8500.")
+            raise ParameterError(
+                f"`address`={address!r}; give host:port, as 127.0.0.1:8500.", "address"
+            )
         if version is not None and label is not None:
             raise ValueError(f"`version`={version} and `label`={label!r}; give one of them.")
         if not timeout > 0:
-            raise ValueError(f"`timeout`={timeout}; give the seconds that a call may take.")
+            raise ParameterError(
+                f"`timeout`={timeout}; give the seconds that a call may take.", "timeout"
+            )
         local = protocol.is_loopback(host)
         if tls is False and not local and not insecure:
-            raise ValueError(
+            raise ParameterError(
                 f"`address`={address!r} is another machine, and requests tell what "
-                "people like. Give `tls`, or `insecure=True` for a trusted network."
+                "people like. Use `tls`, or `insecure` in a trusted network.",
+                "address",
+                "tls",
+                "insecure",
             )
         self.address, self.model, self.timeout = address, model, timeout
         self.version, self.label = version, label
@@ -505,18 +513,24 @@ class Client:
         if code == grpc.StatusCode.UNAVAILABLE:
             return Unavailable(
                 f"no server answers at {self.address} ({details}). Start one with "
-                "`tfrec-meta serve`, or give the right `address`."
+                "`tfrec-meta serve`, or give the right `address`.",
+                parameters=("address",),
             )
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(
                 f"no answer from {self.address} within the timeout of "
-                f"{self.timeout:g} s. Raise `timeout`, or ask for less at once."
+                f"{self.timeout:g} s. Raise `timeout`, or ask for less at once.",
+                parameters=("timeout",),
             )
         if code == grpc.StatusCode.NOT_FOUND:
             return ModelNotFound(
                 f"the server at {self.address} does not have what was asked: "
                 f"{details}. Check `model`={self.model!r}"
-                + (f" and `version`={self.version}." if self.version else ".")
+                + (f" and `version`={self.version}." if self.version else "."),
+                parameters=(
+                    "model",
+                    "version",
+                ),
             )
         if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
             return InvalidRequest(

@@ -79,7 +79,8 @@ def support_tensors(
     if width is not None and longest > width:
         raise InvalidRequest(
             f"`support` has {longest} items, but the model was exported for {width}. Send fewer, "
-            "or export it with a greater `support_width`."
+            "or export it with a greater `support_width`.",
+            parameters=("support",),
         )
     default = signature.defaults.get(names.LABEL)
     liked = 1.0 if default is None else float(default.flat[0])
@@ -91,7 +92,9 @@ def support_tensors(
             if label is None:
                 continue
             if isinstance(label, str) or not math.isfinite(label) or not low <= label <= high:
-                raise InvalidRequest(f"`support` has the label {label!r}; {wanted}.")
+                raise InvalidRequest(
+                    f"`support` has the label {label!r}; {wanted}.", parameters=("support",)
+                )
             labels[row, place] = label
     given = {
         names.ITEM_ID: padded(lists, labels.shape[1]),
@@ -155,7 +158,9 @@ def counts(k: Any, rows: int, single: bool) -> np.ndarray:
             or not isinstance(each, int | np.integer)
             or not 1 <= each < 2**31
         ):
-            raise InvalidRequest(f"`k`={each!r}; ask for a whole number of items, 1 or more.")
+            raise InvalidRequest(
+                f"`k`={each!r}; ask for a whole number of items, 1 or more.", parameters=("k",)
+            )
     return np.asarray(values, np.int32)
 
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 
 class ServingError(RuntimeError):
-    """A call that was not answered. `code` is its gRPC status code."""
+    """A call that was not answered.
+
+    Attributes:
+        code: its gRPC status code.
+        parameters: the parameters that the message names in backticks, as in
+            `tfrec_meta.errors.ParameterError`.
+    """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
 
-    def __init__(self, message: str, code: grpc.StatusCode | None = None):
+    def __init__(
+        self,
+        message: str,
+        code: grpc.StatusCode | None = None,
+        parameters: Sequence[str] = (),
+    ):
         super().__init__(message)
+        self.parameters = tuple(parameters)
         if code is not None:
             self.code = code
 
@@ -41,4 +55,12 @@ class DeadlineExceeded(ServingError):
 
 
 class ServerStartError(RuntimeError):
-    """A local server can't start: nothing to serve, a port in use, an unsafe address."""
+    """A local server can't start: nothing to serve, a port in use, an unsafe address.
+
+    Attributes:
+        parameters: the parameters that the message names in backticks.
+    """
+
+    def __init__(self, message: str, *parameters: str):
+        super().__init__(message)
+        self.parameters = parameters

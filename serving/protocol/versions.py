@@ -21,7 +21,9 @@ def version_folders(base: str | os.PathLike[str]) -> dict[int, Path]:
     """
     base = Path(base)
     if not base.is_dir():
-        raise ServerStartError(f"`base`={str(base)!r} is not a folder. Export a model to it first.")
+        raise ServerStartError(
+            f"`base`={str(base)!r} is not a folder. Export a model to it first.", "base"
+        )
     versions = {
         version: entry
         for entry in sorted(base.iterdir())  # of "07" and "7" it is always the same one
@@ -32,11 +34,13 @@ def version_folders(base: str | os.PathLike[str]) -> dict[int, Path]:
     if (base / SAVED_MODEL_FILE).exists():
         raise ServerStartError(
             f"`base`={str(base)!r} is a version itself (it holds {SAVED_MODEL_FILE}). "
-            f"Give its parent: {str(base.parent)!r}."
+            f"Give its parent: {str(base.parent)!r}.",
+            "base",
         )
     raise ServerStartError(
         f"`base`={str(base)!r} holds no version: a folder with a positive integer for a name and "
-        f"{SAVED_MODEL_FILE} in it. Export a model to it first."
+        f"{SAVED_MODEL_FILE} in it. Export a model to it first.",
+        "base",
     )
 
 

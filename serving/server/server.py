@@ -73,11 +73,15 @@ class LocalServer:
                 f'`versions`={versions!r}; use "latest", "all" or version numbers.'
             )
         if not 0 <= port <= 65535:
-            raise ServerStartError(f"`port`={port}; use 0 (any free one) to 65535.")
+            raise ServerStartError(f"`port`={port}; use 0 (any free one) to 65535.", "port")
         if threads is not None and threads < 1:
-            raise ServerStartError(f"`threads`={threads}; use 1 or more.")
+            raise ServerStartError(f"`threads`={threads}; use 1 or more.", "threads")
         if (certificate is None) != (key is None):
-            raise ServerStartError(f"`certificate`={certificate} and `key`={key}; TLS needs both.")
+            raise ServerStartError(
+                f"`certificate`={certificate} and `key`={key}; TLS needs both.",
+                "certificate",
+                "key",
+            )
         if client_ca is not None and certificate is None:
             raise ServerStartError(
                 f"`client_ca`={client_ca} needs TLS; give `certificate` and `key` too."
@@ -85,7 +89,11 @@ class LocalServer:
         if certificate is None and not insecure and not protocol.is_loopback(host):
             raise ServerStartError(
                 f"`host`={host!r} can be reached from other machines, and requests tell what "
-                "people like. Give `certificate` and `key` for TLS, or `insecure=True`."
+                "people like. Give `certificate` and `key` for TLS, or use `insecure`.",
+                "host",
+                "certificate",
+                "key",
+                "insecure",
             )
         self.base = Path(base)
         self.name = name or self.base.resolve().name

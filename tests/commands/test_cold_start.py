@@ -37,7 +37,7 @@ def test_it_leaves_the_page_and_says_the_curves(run, capsys):
     ("arguments", "message"),
     [
         (["--shots", "one"], "--shots='one'; use whole numbers"),
-        (["--metric", "coverage"], "--metric='coverage' has no value"),
+        (["--metric", "coverage"], "metric`='coverage' has no value"),
         (["--baselines", "nobody"], "No baseline 'nobody'"),
         (["--later", "99"], "No user has 119 items"),
     ],

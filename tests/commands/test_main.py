@@ -115,9 +115,9 @@ def test_errors_name_the_options_of_the_command(tmp_path, capsys):
     (tmp_path / "log.csv").write_text("who,item_id\nann,tea\nbob,\n")
     command = ["train", "--run", str(tmp_path / "run"), "--data", str(tmp_path / "log.csv")]
     assert cli.main(command) == 1
-    assert "--columns user_id=..." in capsys.readouterr().err
+    assert "give the name of the `user_id` column in --columns" in capsys.readouterr().err
     assert cli.main([*command, "--columns", "user_id=who"]) == 1
-    assert "or pass --bad-rows drop." in capsys.readouterr().err
+    assert "or set --bad-rows to 'drop'." in capsys.readouterr().err
 
 
 def test_debug_raises_the_error():

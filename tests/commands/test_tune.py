@@ -108,7 +108,7 @@ def test_what_makes_no_sense_is_said_in_the_commands_words(capsys):
     assert cli.main(["tune", "--fixed", "embedding_dim"]) == 2
     assert "is not NAME=VALUE" in capsys.readouterr().err
     assert cli.main(["tune", DATA, "--oracle", "delphi"]) == 1
-    assert "error: --oracle='delphi'; use one of meta_bayesian" in capsys.readouterr().err
+    assert "error: --oracle='delphi'; use one of 'meta_bayesian'" in capsys.readouterr().err
 
 
 def test_interrupted_it_says_that_the_same_call_goes_on(capsys, monkeypatch):

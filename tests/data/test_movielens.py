@@ -196,7 +196,7 @@ def test_one_of_several_atomic_files_is_chosen_by_name(tmp_path):
 
 
 def test_names_and_folders_are_checked(tmp_path):
-    with pytest.raises(ValueError, match="movielens '10m' is unknown; use one of 100k"):
+    with pytest.raises(ValueError, match="`name`='10m'; use one of 100k"):
         movielens("10m")
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         movielens("100k", tmp_path / "none")

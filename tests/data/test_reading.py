@@ -121,7 +121,7 @@ def test_one_bad_row_in_the_middle_is_named_or_dropped(tmp_path, caplog, case, p
     with pytest.raises(ValueError) as error:
         read_interactions(path)
     message = str(error.value)
-    for part in (str(path), "row 3 (line 4)", words, "bad_rows='drop'"):
+    for part in (str(path), "row 3 (line 4)", words, "set `bad_rows` to 'drop'"):
         assert part in message
     with caplog.at_level(logging.WARNING):
         data = read_interactions(path, bad_rows="drop")
@@ -198,7 +198,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path, suffix):
         write(path, "who,item_id\na,x\n")
     else:
         pq.write_table(pa.table({"who": ["a"], "item_id": ["x"]}), path)
-    with pytest.raises(ValueError, match=r"no column `user_id`.*who, item_id.*columns="):
+    with pytest.raises(ValueError, match=r"no column `user_id`.*who, item_id.*in `columns`"):
         read_interactions(path)
     columns = {"user_id": "who", "time": "when"}
     with pytest.raises(ValueError, match=r"no column `when` \(for `time`\)"):

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.errors import ParameterError
+
 BadRows = Literal["raise", "drop"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
 
@@ -41,10 +43,10 @@ class RowCheck:
     def __init__(
         self,
         bad_rows: BadRows = "raise",
-        advice: str = "Mend the source, or pass bad_rows='drop'.",
+        advice: str = "Fix the source, or set `bad_rows` to 'drop'.",
     ) -> None:
         if bad_rows not in ("raise", "drop"):
-            raise ValueError(f"`bad_rows`={bad_rows!r}; use 'raise' or 'drop'.")
+            raise ParameterError(f"`bad_rows`={bad_rows!r}; use 'raise' or 'drop'.", "bad_rows")
         self.bad_rows = bad_rows
         self._advice = advice
         self.dropped: Counter[str] = Counter()
@@ -57,7 +59,7 @@ class RowCheck:
             ValueError: with the message, unless bad rows are to be dropped.
         """
         if self.bad_rows == "raise":
-            raise ValueError(f"{message()} {self._advice}")
+            raise ParameterError(f"{message()} {self._advice}", "bad_rows")
         self.dropped[reason] += count
         if len(self._examples) < _EXAMPLES:
             self._examples.append(message())
@@ -98,12 +100,15 @@ def typed_events(
         TypeError: a column has a type that can't be meant.
     """
     if time_unit not in TICKS_PER_SECOND:
-        raise ValueError(f"`time_unit`={time_unit!r}; use one of {', '.join(TICKS_PER_SECOND)}.")
+        raise ParameterError(
+            f"`time_unit`={time_unit!r}; use one of {', '.join(TICKS_PER_SECOND)}.", "time_unit"
+        )
     for name in ("user_id", "item_id"):
         if name not in table.column_names:
-            raise ValueError(
+            raise ParameterError(
                 f"{source} has no column `{name}`, but it has {', '.join(table.column_names)}; "
-                f"say which one it is: columns={{'{name}': ...}}."
+                f"give the name of the `{name}` column in `columns`.",
+                "columns",
             )
     rows = table.num_rows
     good = np.ones(rows, bool)

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.reading import TextFormat, read_text_table, text_batches
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.digests import digest_of_file
 from tfrec_meta.io.files import PathLike, atomic_folder, cache_folder
 from tfrec_meta.io.progress import Progress
@@ -200,7 +201,7 @@ def is_fetched(name: str = "100k", cache: PathLike | None = None) -> bool:
 
 def _check_name(name: str) -> None:
     if name not in NAMES:
-        raise ValueError(f"movielens {name!r} is unknown; use one of {', '.join(NAMES)}.")
+        raise ParameterError(f"`name`={name!r}; use one of {', '.join(NAMES)}.", "name")
 
 
 def _find(name: str, folder: Path) -> Path:

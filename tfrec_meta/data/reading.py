@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.io.progress import Progress
 
@@ -404,9 +405,10 @@ def _present(
         if source in header:
             present[key] = source
         elif key not in optional:
-            raise ValueError(
+            raise ParameterError(
                 f"{path} has no column `{source}` (for `{key}`), but it has {', '.join(header)}; "
-                f"say which one it is: columns={{'{key}': ...}}."
+                f"give the name of the `{key}` column in `columns`.",
+                "columns",
             )
     return present
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.checks import check, whole_number
+from tfrec_meta.checks import Interval, check, share, whole_number
 from tfrec_meta.data import (
     Interactions,
     Split,
@@ -96,7 +96,8 @@ def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the "split" part of the settings, with default shares where they are None.
 
     Raises:
-        ParameterError: for an unknown protocol, or shares of a protocol without shares.
+        ParameterError: for an unknown protocol, for impossible shares, or for shares of a protocol
+            without shares.
     """
     protocol, train, validation = split["protocol"], split["train"], split["validation"]
     if protocol not in PROTOCOLS:
@@ -112,11 +113,18 @@ def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
             )
         return dict(split)
     usual = _SHARES[SplitProtocol(protocol)]
-    return {
-        "protocol": protocol,
-        "train": usual[0] if train is None else train,
-        "validation": usual[1] if validation is None else validation,
-    }
+    train = usual[0] if train is None else train
+    validation = usual[1] if validation is None else validation
+    check("train", train, Interval(0, 1, "a share between 0 and 1", open_low=True, open_high=True))
+    check("validation", validation, share())
+    if train + validation >= 1:
+        raise ParameterError(
+            f"`train`={train} and `validation`={validation} leave no test events; use shares with "
+            "a sum below 1.",
+            "train",
+            "validation",
+        )
+    return {"protocol": protocol, "train": train, "validation": validation}
 
 
 def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
