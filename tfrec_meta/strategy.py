@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.models.base.configs import read_config
@@ -156,5 +157,7 @@ class Strategy:
 
 def _family(name: str) -> type[Recommender]:
     if name not in FAMILIES:
-        raise ValueError(f"`family`={name!r}; use one of {', '.join(sorted(FAMILIES))}.")
+        raise ParameterError(
+            f"`family`={name!r}; use one of {', '.join(sorted(FAMILIES))}.", "family"
+        )
     return FAMILIES[name]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.export import signatures as names
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.model_card import default_card
@@ -47,7 +48,7 @@ def export_model(
     base = Path(base)
     version = next_version(base) if version is None else version
     if version < 1:
-        raise ValueError(f"`version`={version}; use 1 or more.")
+        raise ParameterError(f"`version`={version}; use 1 or more.", "version")
     folder = base / str(version)
     if folder.exists():
         raise FileExistsError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.export import signatures as names
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.inputs import (
@@ -52,9 +53,10 @@ class SignatureFunctions:
         self._encoder = GraphEncoder(model.spec, vocabularies)
         self._filters = {name: self._filter_feature(name) for name in config.filters}
         if config.diversity and not model.has_embeddings:
-            raise ValueError(
+            raise ParameterError(
                 f"`diversity`=True, but the family {model.family!r} has no embeddings to measure "
-                "similarity with; export it without `diversity`."
+                "similarity with; export it without `diversity`.",
+                "diversity",
             )
         item_features = model.spec.encode_items(model.items)
         self._item_features = {
@@ -138,7 +140,9 @@ class SignatureFunctions:
             if feature.name == name and isinstance(feature, Category):
                 return feature
         known = [f.name for f in self._spec.item if isinstance(f, Category)]
-        raise ValueError(f"`filters` has {name!r}; use categories of the items, here {known}.")
+        raise ParameterError(
+            f"`filters` has {name!r}; use categories of the items, here {known}.", "filters"
+        )
 
     # Signatures.
 
