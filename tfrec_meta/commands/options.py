@@ -1,7 +1,7 @@
 """The options that several commands share, and the settings of a run that they stand for.
 
 Each group of options is a decorator. It gives the command one dataclass in place of the values of
-the single options. Importing this module loads nothing but click.
+the single options. Importing this module loads no TensorFlow, pandas or pyarrow.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import click
 
 from tfrec_meta.commands.base import option
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.models.registry import FAMILIES
 
 if TYPE_CHECKING:
     from tfrec_meta.serving import Client
@@ -221,7 +222,11 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
 def strategy_options(function: Any) -> Any:
     """Declares the options of the model, which the command gets as `strategy`."""
     options = [
-        _model("--family", metavar="NAME", help="Model family (default two_tower)."),
+        _model(
+            "--family",
+            metavar="NAME",
+            help=f"Model family (default two_tower): {', '.join(FAMILIES)}.",
+        ),
         _model("--epochs", type=int, metavar="N", help="Passes over the events."),
         _model("--seed", type=int, metavar="N", help="Seed of split and training (default 42)."),
         strategy_file,
