@@ -169,22 +169,6 @@ def test_a_search_without_a_successful_trial_raises_with_the_cause(tmp_path):
         build(tmp_path, fails, trials=2).search()
 
 
-def test_invalid_options_are_refused_by_name():
-    for name, value in (
-        ("oracle", "delphi"),
-        ("trials", 0),
-        ("epochs", 0),
-        ("trial_seconds", 0),
-        ("lease_seconds", -1),
-    ):
-        with pytest.raises(ValueError, match=f"`{name}`={value!r}; use "):
-            SearchOptions(**{name: value})
-    with pytest.raises(ValueError, match="val_map"):
-        StudyDescription("val_map")
-    with pytest.raises(ValueError, match="every second Tuesday"):
-        StudyDescription(protocol="every second Tuesday")
-
-
 # Slow and hopeless trials.
 
 
@@ -469,15 +453,6 @@ def test_a_search_continues_after_sigkill(tmp_path):
     whole.search()
     assert len(calls) == 2
     assert strategies(study) == strategies(whole)
-
-
-def test_a_failed_trial_is_never_the_best():
-    failed = {"val_rmse": 1e3, "error": "ValueError: no"}
-    assert (
-        tuner.best_outcome([failed, {"val_rmse": 5e4, "error": None}], "val_rmse")["val_rmse"]
-        == 5e4
-    )
-    assert tuner.best_outcome([failed], "val_rmse") is failed
 
 
 # The surrogate suggests after the default and four more trials.

@@ -14,6 +14,7 @@ from tfrec_meta.metalearning import recommender
 from tfrec_meta.tuning import StrategySpace, StudyStore, TrialStopped, tuner
 from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.studies import shipped as prior_studies
+from tfrec_meta.tuning.surrogates import meta_surrogate
 from tfrec_meta.workflows import tune as strategy_search
 
 learn = recommender.learn_to_adapt
@@ -27,6 +28,11 @@ SMALL = {"two_tower/embedding_dim": 8, "two_tower/encoder": "mean"}
 def nothing_shipped(monkeypatch):
     """No studies of the package, so that each test has only its own."""
     monkeypatch.setattr(prior_studies, "shipped_studies", list)
+
+
+@pytest.fixture(autouse=True)
+def short_surrogate_trainings(monkeypatch):
+    monkeypatch.setattr(meta_surrogate, "_STEPS", 300)
 
 
 @pytest.fixture(scope="module")

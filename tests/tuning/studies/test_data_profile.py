@@ -50,7 +50,7 @@ def test_every_field_matches_a_value_worked_by_hand():
     assert (found["has_values"], found["value_mean"], found["value_spread"]) == (1.0, 0.5, 0.5)
     assert found["title_share"] == approx(2 / 3)
     assert found["log_title_words"] == approx(math.log(2.5))  # 2 words and 1
-    assert found["distinct_words_an_item"] == 1.0  # toy, story
+    assert found["distinct_words_per_item"] == 1.0  # toy, story
     # The thirds end at 3.33 and 5.67: events 1 to 3 (x) and 6 to 8 (x, x, y).
     assert found["drift"] == approx(jensen_shannon_distance(np.r_[1, 0], np.r_[2, 1] / 3))
 
@@ -101,7 +101,7 @@ def test_equal_values_count_as_no_values():
 )
 def test_items_without_titles_have_no_words(items):
     found = data_profile(made("ab", "xx", items=items))
-    words = ("title_share", "log_title_words", "distinct_words_an_item")
+    words = ("title_share", "log_title_words", "distinct_words_per_item")
     assert [found[name] for name in words] == [0.0, 0.0, 0.0]
 
 

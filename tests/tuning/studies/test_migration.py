@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.tuning.store_samples import study, trial
+from tfrec_meta.tuning.studies.data_profile import PROFILE_FIELDS
 from tfrec_meta.tuning.studies.migration import migrated
 from tfrec_meta.tuning.studies.store import StudyStore
 
@@ -37,6 +38,14 @@ def write(folder, *records):
 )
 def test_headers_of_version_0_1_are_converted(sentence, protocol):
     assert migrated(old(protocol=sentence)) == study(protocol=protocol)
+
+
+def test_profiles_of_version_0_1_get_the_present_names():
+    profile = {"log_users": 4.5, "distinct_words_an_item": 1.0}
+    found = migrated(old(profile=profile))["profile"]
+    assert found == {"log_users": 4.5, "distinct_words_per_item": 1.0}
+    assert set(found) <= set(PROFILE_FIELDS)
+    assert migrated(old(profile=None))["profile"] is None
 
 
 def test_other_objectives_and_records_stay_as_they_are():

@@ -9,6 +9,7 @@ from scipy.stats import norm
 from tests.tuning.store_samples import failed, study, trial
 from tests.tuning.surrogate_samples import objective, prior_study, space
 from tfrec_meta.tuning.studies.records import StudyRecord
+from tfrec_meta.tuning.surrogates import meta_surrogate
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
 from tfrec_meta.tuning.surrogates.meta_surrogate import (
     MetaSurrogate,
@@ -26,6 +27,14 @@ def encoding():
 def studies():
     shuffled = prior_study("shuffled", 2, count=1500, shuffle=True)
     return [prior_study("good", 1), shuffled, prior_study("other", 3)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_trainings():
+    """A third of the steps; the toy needs no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meta_surrogate, "_STEPS", 500)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ PROFILE_FIELDS = (
     "value_spread",
     "title_share",
     "log_title_words",
-    "distinct_words_an_item",
+    "distinct_words_per_item",
 )
 _SHORT = 5  # events; users with fewer have a short history
 _LEAST_DENSITY = 1e-9  # so that the logarithm exists for data without events
@@ -139,9 +139,9 @@ def _title_fields(items: pa.Table | None, catalogue: int) -> dict[str, float]:
         texts = (str(title).lower() for title in items["title"].to_pylist() if title is not None)
         titles = [words for words in map(_WORD.findall, texts) if words]
     if not titles:
-        return {"title_share": 0.0, "log_title_words": 0.0, "distinct_words_an_item": 0.0}
+        return {"title_share": 0.0, "log_title_words": 0.0, "distinct_words_per_item": 0.0}
     return {
         "title_share": len(titles) / catalogue,
         "log_title_words": math.log1p(sum(map(len, titles)) / len(titles)),
-        "distinct_words_an_item": len(set().union(*titles)) / len(titles),
+        "distinct_words_per_item": len(set().union(*titles)) / len(titles),
     }

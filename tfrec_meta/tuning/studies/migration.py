@@ -20,14 +20,15 @@ _PROTOCOLS_OF_0_1 = {
     "cold items": ValidationProtocol.COLD_ITEMS,
 }
 _DOMAIN_OF_0_1 = "domain "  # an attribute and its value followed
+_PROFILE_FIELDS_OF_0_1 = {"distinct_words_an_item": "distinct_words_per_item"}
 
 
 def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a record in the current schema.
 
-    Headers of schema 1 named NDCG@10 "val_ndcg_at_10" and described the validation protocol by a
-    sentence. A protocol that this version does not know stays as it is, so the record is invalid.
-    Other records do not differ.
+    Headers of schema 1 named NDCG@10 "val_ndcg_at_10", described the validation protocol by a
+    sentence, and had another name for a field of the profile. An unknown protocol stays as it is,
+    so the record is invalid. Other records do not differ.
 
     Example:
         >>> from tfrec_meta.tuning.studies.migration import migrated
@@ -40,6 +41,7 @@ def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
         return found
     found["schema"] = 2
     objective, protocol = record.get("objective"), record.get("protocol")
+    profile = record.get("profile")
     if isinstance(objective, str):
         found["objective"] = OBJECTIVES_OF_0_1.get(objective, objective)
     if isinstance(protocol, str):
@@ -47,4 +49,8 @@ def migrated(record: Mapping[str, Any]) -> dict[str, Any]:
             found["protocol"] = ValidationProtocol.DOMAIN.value
         elif protocol in _PROTOCOLS_OF_0_1:
             found["protocol"] = _PROTOCOLS_OF_0_1[protocol].value
+    if isinstance(profile, Mapping):
+        found["profile"] = {
+            _PROFILE_FIELDS_OF_0_1.get(name, name): value for name, value in profile.items()
+        }
     return found

@@ -29,7 +29,7 @@ import tensorflow as tf
 from scipy.stats import norm, rankdata
 
 from tfrec_meta.io.files import atomic_file
-from tfrec_meta.tuning.studies.store import StudyRecord
+from tfrec_meta.tuning.studies.records import StudyRecord
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_key, point_keys
 
 VERSION = 1  # of the saved network; raise it when the network or the scores change
