@@ -1,4 +1,4 @@
-"""`tfrec-meta cold-start`: what it prints, writes and refuses."""
+"""`tfrec-meta cold-start`: its output and its errors."""
 
 import json
 
@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_it_leaves_the_page_and_says_the_curves(run, capsys):
+def test_cold_start_writes_the_page_and_prints_the_curves(run, capsys):
     command = ["cold-start", "--run", str(run), "--shots", "0,3", "--later", "4", "-k", "5"]
     capsys.readouterr()
     assert cli.main([*command, "--baselines", "popularity", "--resamples", "20", "--json"]) == 0
@@ -42,12 +42,12 @@ def test_it_leaves_the_page_and_says_the_curves(run, capsys):
         (["--later", "99"], "No user has 119 items"),
     ],
 )
-def test_what_makes_no_sense_is_said_in_a_line(run, capsys, arguments, message):
+def test_errors_are_one_line(run, capsys, arguments, message):
     assert cli.main(["cold-start", "--run", str(run), *arguments]) == 1
     assert message in capsys.readouterr().err
 
 
-def test_a_run_whose_test_users_are_known_is_refused_with_the_way_out(capsys, tmp_path):
+def test_cold_start_refuses_a_run_with_known_test_users(capsys, tmp_path):
     folder = tmp_path / "usual"
     assert cli.main(["train", "--run", str(folder), "--family", "popularity", *DATA]) == 0
     assert cli.main(["cold-start", "--run", str(folder)]) == 1

@@ -1,4 +1,4 @@
-"""`tfrec-meta studies`: what it prints for people and machines, and what it does to the memory."""
+"""`tfrec-meta studies`: its output for people and for programs, and its effect on the store."""
 
 import builtins
 import csv
@@ -42,7 +42,7 @@ def store(tmp_path, monkeypatch) -> StudyStore:
 
 
 def run(capsys, *arguments: str) -> str:
-    """What a command prints for people."""
+    """Returns the text that a command prints."""
     capsys.readouterr()
     assert cli.main(["studies", *arguments]) == 0
     return capsys.readouterr().out
@@ -87,12 +87,12 @@ def test_every_command_has_help_with_examples(command, capsys):
         ["import", "x", "--direction", "up"],
     ],
 )
-def test_a_command_line_that_makes_no_sense_ends_with_2(arguments, capsys):
+def test_wrong_usage_ends_with_status_2(arguments, capsys):
     assert cli.main(["studies", *arguments]) == 2
     assert "Usage: tfrec-meta studies" in capsys.readouterr().err
 
 
-def test_nothing_loads_tensorflow(store, tmp_path):
+def test_no_command_loads_tensorflow(store, tmp_path):
     code = (
         "import sys\n"
         "from tfrec_meta.commands.main import main\n"
@@ -109,7 +109,7 @@ def test_nothing_loads_tensorflow(store, tmp_path):
 # --- list and show ---------------------------------------------------------------------------
 
 
-def test_studies_are_listed_a_line_each(store, capsys):
+def test_list_prints_one_line_per_study(store, capsys):
     head, *lines = run(capsys, "list").splitlines()
     assert head.split() == [
         "study",
@@ -132,7 +132,7 @@ def test_studies_are_listed_a_line_each(store, capsys):
     assert (first["trials"], first["failed"]) == (4, 1)
 
 
-def test_long_ids_are_shown_as_far_as_they_differ(tmp_path, capsys):
+def test_list_shortens_ids_to_where_they_differ(tmp_path, capsys):
     folder = tmp_path / "other"
     for name in ("0123456789ab", "0123456789cd"):
         StudyStore(folder).append_study(study(name))
@@ -141,7 +141,7 @@ def test_long_ids_are_shown_as_far_as_they_differ(tmp_path, capsys):
     assert lines[1].split()[-1] == "-"  # no trial, no best
 
 
-def test_an_empty_memory_is_said(tmp_path, capsys):
+def test_an_empty_store_is_reported(tmp_path, capsys):
     folder = str(tmp_path / "nothing")
     assert run(capsys, "list", "--store", folder) == f"no studies in {folder}.\n"
     assert run_json(capsys, "list", "--store", folder) == {"store": folder, "studies": []}
@@ -149,7 +149,7 @@ def test_an_empty_memory_is_said(tmp_path, capsys):
     assert "no study 'a'; use the id of a study: none" in error
 
 
-def test_a_study_is_shown_with_its_best_trials_first(store, capsys):
+def test_show_prints_the_best_trials_first(store, capsys):
     store.append_study(study("cccc3333"))
     shown = run(capsys, "show", "aa", "--top", "2").splitlines()
     assert "objective   val_ndcg@10, max, by random" in shown
@@ -183,7 +183,7 @@ def test_a_study_is_shown_with_its_best_trials_first(store, capsys):
     assert answer["space"] == SPACE
 
 
-def test_an_id_that_is_unknown_or_of_several_is_an_error(store, capsys):
+def test_an_unknown_or_ambiguous_id_is_an_error(store, capsys):
     error = error_of(capsys, "show", "x")
     assert "no study 'x'; use the id of a study: aaaa1111, bbbb2222" in error
     store.append_study(study("aaaa2222"))
@@ -193,7 +193,7 @@ def test_an_id_that_is_unknown_or_of_several_is_an_error(store, capsys):
 # --- export and import -----------------------------------------------------------------------
 
 
-def test_an_export_is_imported_as_it_was(store, capsys):
+def test_an_exported_file_is_imported_unchanged(store, capsys):
     shown = run(capsys, "export", "out/studies.json")
     assert shown == "exported 2 studies with 5 trials: out/studies.json\n"
     answer = run_json(capsys, "import", "out/studies.json", "--store", "copy")
@@ -205,7 +205,7 @@ def test_an_export_is_imported_as_it_was(store, capsys):
     assert Path("copy/studies.jsonl").stat().st_size == size
 
 
-def test_another_store_is_imported_and_only_what_is_new_is_written(store, capsys):
+def test_importing_another_store_writes_only_new_trials(store, capsys):
     assert "4 trials, 4 of them new" in run(capsys, "import", "memory", "--store", "copy")
     store.append_trial(trial("5", "aaaa1111"))
     shown = run(capsys, "import", "memory", "--store", "copy")
@@ -214,14 +214,14 @@ def test_another_store_is_imported_and_only_what_is_new_is_written(store, capsys
     assert StudyStore("copy").studies()[0].study_id == "bbbb2222"  # the other was written since
 
 
-def test_only_the_named_studies_are_exported(store, capsys):
+def test_export_writes_only_the_given_studies(store, capsys):
     answer = run_json(capsys, "export", "one.json", "bb", "bbbb2222")
     assert answer == {"file": "one.json", "studies": 1, "trials": 1}
     (one,) = json.loads(Path("one.json").read_text())["studies"]
     assert one == {**store.study("bb").header(), "trials": [dict(store.study("bb").trials[0])]}
 
 
-def test_parquet_has_a_row_a_trial_and_a_column_a_hyperparameter(store, capsys):
+def test_parquet_has_one_row_per_trial_and_one_column_per_hyperparameter(store, capsys):
     run(capsys, "export", "trials.parquet")
     rows = parquet.read_table("trials.parquet").to_pylist()
     assert [row["trial_id"] for row in rows] == ["1", "3", "2", "9", "0"]
@@ -249,7 +249,7 @@ def test_csv_has_the_same_columns_with_curves_as_json(store, capsys):
     assert rows[3]["value"] == ""
 
 
-def test_a_format_that_there_is_not_and_an_empty_memory_are_not_exported(store, capsys):
+def test_export_refuses_unknown_formats_and_empty_stores(store, capsys):
     assert "FILE='trials.xlsx'; use a name that ends in one of .json" in error_of(
         capsys, "export", "trials.xlsx"
     )
@@ -259,7 +259,7 @@ def test_a_format_that_there_is_not_and_an_empty_memory_are_not_exported(store, 
 
 
 def keras_project(folder: Path) -> None:
-    """As KerasTuner writes one; tests/tuning/test_imported_studies.py has real ones."""
+    """Writes a small KerasTuner project; the tests of the import read real ones."""
     trial_folder = folder / "trial_0"
     trial_folder.mkdir(parents=True)
     state = {
@@ -281,7 +281,7 @@ def keras_project(folder: Path) -> None:
     (trial_folder / "trial.json").write_text(json.dumps(done))
 
 
-def test_a_kerastuner_project_is_imported_with_what_it_does_not_tell(store, capsys):
+def test_a_kerastuner_project_is_imported_with_given_facts(store, capsys):
     keras_project(Path("project"))
     assert "set --objective to one of: val_loss, val_error" in error_of(capsys, "import", "project")
     told = ["--objective", "val_loss", "--epochs", "6", "--name", "shop", "--fingerprint", "f7"]
@@ -293,7 +293,7 @@ def test_a_kerastuner_project_is_imported_with_what_it_does_not_tell(store, caps
     assert (found.space_version, found.source) == (4, "keras_tuner")
 
 
-def test_what_a_tfx_tuner_left_is_imported(store, capsys):
+def test_the_output_of_a_tfx_tuner_is_imported(store, capsys):
     folder = Path("7")
     folder.mkdir()
     rows = [{"trial_id": "0", "score": 0.5, "family": "ials"}]
@@ -320,7 +320,7 @@ def test_what_a_tfx_tuner_left_is_imported(store, capsys):
         (json.dumps({"studies": [{**study(schema=3), "trials": []}]}), "`schema`=3"),
     ],
 )
-def test_a_file_that_is_no_export_is_refused_whole(store, capsys, text, words):
+def test_a_file_that_is_not_an_export_is_refused_completely(store, capsys, text, words):
     good = {**study("good"), "trials": []}
     if text.startswith('{"studies": [{"kind"') or '"space"' in text:
         text = json.dumps({"studies": [good, *json.loads(text)["studies"]]})
@@ -329,7 +329,7 @@ def test_a_file_that_is_no_export_is_refused_whole(store, capsys, text, words):
     assert list(ids(store)) == ["aaaa1111", "bbbb2222"]
 
 
-def test_what_there_is_not_or_holds_no_study_is_not_imported(store, capsys):
+def test_import_refuses_missing_and_empty_folders(store, capsys):
     assert "nowhere does not exist" in error_of(capsys, "import", "nowhere")
     Path("empty").mkdir()
     assert "empty holds no trials of a TFX Tuner" in error_of(capsys, "import", "empty")
@@ -338,19 +338,19 @@ def test_what_there_is_not_or_holds_no_study_is_not_imported(store, capsys):
 # --- prune and compact -----------------------------------------------------------------------
 
 
-def test_named_studies_are_removed(store, capsys):
+def test_prune_removes_the_given_studies(store, capsys):
     shown = run(capsys, "prune", "aa", "--yes")
     assert shown.startswith("removed 1 study with 4 trials.\nnext: tfrec-meta studies compact")
     assert ids(store) == {"bbbb2222": ["0"]}
 
 
-def test_all_but_the_best_trials_are_removed(store, capsys):
+def test_prune_keeps_the_best_trials(store, capsys):
     assert run_json(capsys, "prune", "--keep-best", "2", "--yes") == {"studies": 0, "trials": 2}
     assert ids(store) == {"aaaa1111": ["3", "2"], "bbbb2222": ["0"]}
     assert run(capsys, "prune", "--keep-best", "2", "--yes") == "nothing to remove.\n"
 
 
-def test_the_best_of_an_error_are_the_least(store, capsys):
+def test_prune_keeps_the_smallest_values_of_an_error_metric(store, capsys):
     for number, value in (("1", 0.8), ("2", 1.1)):
         store.append_trial(trial(number, "bbbb2222", value=value))
     shown = run(capsys, "prune", "bb", "--keep-best", "1", "--yes")
@@ -358,7 +358,7 @@ def test_the_best_of_an_error_are_the_least(store, capsys):
     assert ids(store)["bbbb2222"] == ["1"]
 
 
-def test_only_studies_that_ended_long_ago_are_removed(store, capsys):
+def test_prune_removes_only_old_studies(store, capsys):
     now = datetime.now(UTC)
     for name, days in (("old", 9), ("new", 5)):
         ended = (now - timedelta(days=days)).isoformat()
@@ -372,7 +372,7 @@ def test_only_studies_that_ended_long_ago_are_removed(store, capsys):
     assert run_json(capsys, "prune", "--older-than", "119h", "--yes")["studies"] == 1
 
 
-def test_nothing_is_removed_without_being_asked_to(store, capsys, monkeypatch):
+def test_prune_removes_nothing_without_consent(store, capsys, monkeypatch):
     before = ids(store)
     assert "Give the studies" in error_of(capsys, "prune", "--yes")
     assert "remove 1 study with 4 trials; --yes removes it" in error_of(capsys, "prune", "aa")
@@ -386,7 +386,7 @@ def test_nothing_is_removed_without_being_asked_to(store, capsys, monkeypatch):
     assert asked == ["Remove 1 study with 4 trials? [y/N] "] * 3
 
 
-def test_compaction_says_what_it_freed(store, capsys):
+def test_compact_reports_the_freed_space(store, capsys):
     before = store.path.stat().st_size
     run(capsys, "prune", "aa", "--yes")
     answer = run_json(capsys, "compact")

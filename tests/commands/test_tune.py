@@ -1,10 +1,11 @@
-"""`tfrec-meta tune`: what it searches, what it leaves for `train`, and how it goes on."""
+"""`tfrec-meta tune`: what it searches, its output for `train`, and how it resumes."""
 
 import json
 
 import pytest
 
 import tfrec_meta as tm
+from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.tuning import StudyStore
@@ -18,7 +19,7 @@ FIXED = ["low_rank_ease/l2=300.0"]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
-    """Trials by a formula, in a folder of their own; gives what they were."""
+    """Replaces trials by a formula, in a folder of their own. Returns the list of the trials."""
     tried = []
 
     def evaluator(data, validation, strategy, features):
@@ -36,17 +37,14 @@ def quick(monkeypatch, tmp_path):
 
 
 def tuned(capsys, *arguments):
-    """The one JSON object."""
-    capsys.readouterr()
-    assert cli.main(["tune", *arguments, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    return run_json(capsys, "tune", *arguments)
 
 
 def options(*more):
     return [DATA, "--families", "low_rank_ease", "--fixed", *FIXED, "--trials", "3", *more]
 
 
-def test_the_best_strategy_is_a_file_that_train_takes(capsys, tmp_path):
+def test_train_reads_the_file_of_the_best_strategy(capsys, tmp_path):
     answer = tuned(capsys, *options("--seed", "5"))
     assert answer["folder"] == "runs/study"
     assert len(answer["trials"]) == 3
@@ -64,7 +62,7 @@ def test_the_best_strategy_is_a_file_that_train_takes(capsys, tmp_path):
     assert run.strategy == tm.Strategy.from_dict(written)
 
 
-def test_it_tells_what_is_next_and_the_same_call_goes_on(capsys, quick):
+def test_tune_prints_the_next_command_and_the_same_call_resumes(capsys, quick):
     assert cli.main(["tune", *options("--split", "user", "--train", "0.6")]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == (
@@ -78,7 +76,7 @@ def test_it_tells_what_is_next_and_the_same_call_goes_on(capsys, quick):
     assert len(quick) == 5
 
 
-def test_of_a_run_data_split_and_strategy_are_taken(capsys, tmp_path, quick):
+def test_tune_uses_the_data_split_and_strategy_of_a_run(capsys, tmp_path, quick):
     given = {
         "data": {"source": [DATA]},
         "split": {"protocol": "user", "train": 0.5, "validation": 0.2},
@@ -99,19 +97,19 @@ def test_of_a_run_data_split_and_strategy_are_taken(capsys, tmp_path, quick):
     )
 
 
-def test_without_memory_no_store_is_made(capsys, tmp_path):
+def test_tune_without_memory_creates_no_store(capsys, tmp_path):
     tuned(capsys, *options("--no-memory"))
     assert not (tmp_path / "home").exists()
 
 
-def test_what_makes_no_sense_is_said_in_the_commands_words(capsys):
+def test_errors_name_the_options_of_the_command(capsys):
     assert cli.main(["tune", "--fixed", "embedding_dim"]) == 2
     assert "is not NAME=VALUE" in capsys.readouterr().err
     assert cli.main(["tune", DATA, "--oracle", "delphi"]) == 1
     assert "error: --oracle='delphi'; use one of 'meta_bayesian'" in capsys.readouterr().err
 
 
-def test_interrupted_it_says_that_the_same_call_goes_on(capsys, monkeypatch):
+def test_an_interrupted_search_prints_how_to_resume(capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 

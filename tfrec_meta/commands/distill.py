@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, note, option
+from tfrec_meta.errors import ParameterError
+from tfrec_meta.models.registry import FAMILIES
 
 _RUN = "runs/student"
 _PAGE = "distillation.html"
@@ -28,7 +30,6 @@ _PAGE = "distillation.html"
     nargs=-1,
     required=True,
     metavar="TEACHER...",
-    parameters=("family",),
     help="A model family, which is trained first on the same events; bert, which reads the item "
     "texts; tuned_bert, which is also trained on the events; or a run folder, whose model and data "
     "are used. With several teachers the student learns their mean.",
@@ -72,8 +73,16 @@ def distill(
     split = this.split
     note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
     # TensorFlow is imported after the data is read: errors in the data are reported right away.
+    from tfrec_meta.strategy import BERT
+    from tfrec_meta.workflows.distill import TUNED_BERT
     from tfrec_meta.workflows.distill import distill as train_student
 
+    known = (*FAMILIES, BERT, TUNED_BERT)
+    for name in teachers:
+        if not _is_run(name) and name not in known:
+            raise ParameterError(
+                f"`teachers`={name!r}; use a run folder or one of {', '.join(known)}.", "teachers"
+            )
     runs = iter(taught)
     began = time.monotonic()
     found = train_student(
