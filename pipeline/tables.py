@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.events import RowCheck, TimeUnit, flat, times_of, tokens_of
-from tfrec_meta.data.reading import (
+from tfrec_meta.data.reading import SUFFIXES
+from tfrec_meta.data.text_files import (
     DELIMITERS,
-    SUFFIXES,
     TextFormat,
     damaged,
     header_of,

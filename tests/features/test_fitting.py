@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, Number, Text
-from tfrec_meta.features.fitting import Moments, count, grow, merge
+from tfrec_meta.features.fitting import Moments, count, merge
 
 numbers = st.lists(st.floats(width=32), max_size=40)
 
@@ -71,7 +71,7 @@ def test_counts_of_batches_fit_as_the_whole_does():
             spec.item[0], pa.array(["one", "two", "two", "three", "three", "two"])
         ),
     }
-    fitted = grow(spec, counts)
+    fitted = spec.grow(counts)
     assert fitted == spec.fit(data)
     assert fitted.users.tokens.to_pylist() == ["b", "a", "c", "d"]
     assert fitted.vocabularies["item.title"].tokens.to_pylist() == ["two", "three"]

@@ -160,7 +160,7 @@ def test_a_text_does_not_depend_on_its_neighbours(texts):
 def test_many_texts_are_encoded_in_parts(spec, monkeypatch):
     texts = pa.array([f"text {i}" for i in range(10)])
     whole = spec.encode_feature(PLAIN, texts, "item")
-    monkeypatch.setattr("tfrec_meta.features.columns._AT_ONCE", 3)
+    monkeypatch.setattr("tfrec_meta.features.text_columns._TEXTS_PER_BATCH", 3)
     np.testing.assert_array_equal(spec.encode_feature(PLAIN, texts, "item"), whole)
 
 
@@ -195,8 +195,8 @@ def test_a_request_carries_a_string():
     ("arguments", "message"),
     [
         ({"width": 0}, "`width`=0; use 1 or more"),
-        ({"buckets": 0}, "`buckets`=0; use 1 or more"),
-        ({"buckets": 2**20 + 1}, "`buckets`=1048577; use 1048576 or less"),
+        ({"buckets": 0}, "`buckets`=0; use a number from 1 to 1048576"),
+        ({"buckets": 2**20 + 1}, "`buckets`=1048577; use a number from 1 to 1048576"),
         ({"characters": 0}, "`characters`=0; use 1 or more"),
         ({"ngrams": (1, 2)}, "different lengths from 2 to 8"),
         ({"ngrams": (3, 9)}, "different lengths from 2 to 8"),

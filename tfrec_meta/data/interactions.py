@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.cleaning import clean_events
 from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
+from tfrec_meta.data.profile import profile
 from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import PathLike, atomic_folder
 
@@ -302,10 +303,25 @@ class Interactions:
         return replace(self, events=events, dropped=total)
 
     def profile(self) -> dict[str, Any]:
-        """Counts and shapes of the data as a flat dict that JSON can hold; see `profile`."""
-        from tfrec_meta.data.profile import profile
+        """Returns summary statistics as a flat dict of numbers and strings, ready for JSON.
 
-        return profile(self)
+        The catalogue is the items of the `items` table and those with an event; `cold_items` of it
+        have no event. `density` is the share of all user-item pairs that occur. `popularity_gini`
+        is 0 if all items of the catalogue are equally popular, and near 1 if one item has all
+        events. Times are None if the data has none. Each "dropped: <reason>" counts rows.
+
+        Example:
+            >>> import tfrec_meta as tm
+            >>> data = tm.synthetic(20, 10, 100)
+            >>> data.profile()["events"], data.profile()["density"]
+            (100, 0.5)
+        """
+        cold_items = 0
+        if self.items is not None:
+            cold_items = int((~np.isin(self.items["item_id"].to_numpy(), self.item_ids)).sum())
+        facts = profile(self.events, self.user_codes, self.item_codes, cold_items)
+        dropped = {f"dropped: {reason}": count for reason, count in self.dropped.items()}
+        return {"name": self.name, **facts, **dropped}
 
     def write(self, folder: PathLike, *, overwrite: bool = False) -> Path:
         """Writes Parquet files and `interactions.json`; `folder` appears only when complete.

@@ -1,43 +1,42 @@
-"""What a data set looks like, in numbers that fit one page."""
+"""Summary statistics of a data set, as a flat dict."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-if TYPE_CHECKING:
-    from tfrec_meta.data.interactions import Interactions
-
-_SECONDS_A_DAY = 86_400
+_SECONDS_PER_DAY = 86_400
 
 
-def profile(data: Interactions) -> dict[str, Any]:
-    """A flat dict of numbers and strings that `json.dumps` takes.
+def profile(
+    table: pa.Table, user_codes: np.ndarray, item_codes: np.ndarray, cold_items: int
+) -> dict[str, Any]:
+    """Returns the statistics that `Interactions.profile` documents, except name and dropped rows.
 
-    `density` is the share of distinct user-item pairs that occur; `popularity_gini` is 0 when all
-    items of the catalogue are equally popular and nears 1 when one has all events; the catalogue
-    is the items of `data.items` and those with an event; `cold_items` of it have no event. Times
-    are null when the data has none. Each `dropped: <reason>` counts rows.
+    Args:
+        table: the events, n rows.
+        user_codes: int [n], each event's user, numbered from 0 without gaps.
+        item_codes: int [n], each event's item, likewise.
+        cold_items: number of items in the catalogue without any event.
     """
-    events, users, items = len(data), len(data.user_ids), len(data.item_ids)
-    by_user = np.bincount(data.user_codes, minlength=users)
-    catalogue = items
-    if data.items is not None:
-        catalogue += int((~np.isin(data.items["item_id"].to_numpy(), data.item_ids)).sum())
+    events = table.num_rows
+    users, items = (int(codes.max()) + 1 if events else 0 for codes in (user_codes, item_codes))
+    by_user = np.bincount(user_codes, minlength=users)
+    catalogue = items + cold_items
     by_item = np.zeros(catalogue, np.int64)
-    by_item[:items] = np.bincount(data.item_codes, minlength=items)
-    pair = np.sort(data.user_codes.astype(np.int64) * max(items, 1) + data.item_codes)
+    by_item[:items] = np.bincount(item_codes, minlength=items)
+    pair = np.sort(user_codes.astype(np.int64) * max(items, 1) + item_codes)
     pairs = int((pair[1:] != pair[:-1]).sum()) + (events > 0)  # np.unique is slow on many numbers
     facts: dict[str, Any] = {
-        "name": data.name,
         "events": events,
         "users": users,
         "items": items,
         "catalogue": catalogue,
-        "cold_items": catalogue - items,
-        "cold_item_share": (catalogue - items) / catalogue if catalogue else 0.0,
+        "cold_items": cold_items,
+        "cold_item_share": cold_items / catalogue if catalogue else 0.0,
         "items_below_5_events": int((by_item < 5).sum()),
         "density": pairs / (users * items) if pairs else 0.0,
         "repeated_pairs": events - pairs,
@@ -49,17 +48,15 @@ def profile(data: Interactions) -> dict[str, Any]:
         for percent in (0, 10, 50, 90, 100):
             value = float(np.percentile(counts, percent)) if len(counts) else 0.0
             facts[f"{what}_p{percent}"] = value
-    values = data.events["value"].to_numpy()
+    values = table["value"].to_numpy()
     facts["value_mean"] = float(values.mean(dtype=np.float64)) if events else None
     facts["value_min"] = float(values.min()) if events else None
     facts["value_max"] = float(values.max()) if events else None
-    times = data.events["time"].drop_null().to_numpy()
+    times = table["time"].drop_null().to_numpy()
     facts["events_without_time"] = events - len(times)
     facts["first_time"] = _date(times.min()) if len(times) else None
     facts["last_time"] = _date(times.max()) if len(times) else None
-    facts["span_days"] = float(np.ptp(times) / _SECONDS_A_DAY) if len(times) else None
-    for reason, count in data.dropped.items():
-        facts[f"dropped: {reason}"] = count
+    facts["span_days"] = float(np.ptp(times) / _SECONDS_PER_DAY) if len(times) else None
     return facts
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-if TYPE_CHECKING:
-    from tfrec_meta.features.kinds import HashedText
-
 # A wild number in one request must not drown, or overflow, all else that is known of the user.
 MAX_DEVIATIONS = 10.0
-_AT_ONCE = 8192  # texts that are hashed together
 MAX_ENTRY = np.float32(1e6)  # of a vector: products of larger ones overflow to NaN
 
 
@@ -68,7 +64,7 @@ def vectors(values: Any, dim: int, name: str) -> np.ndarray:
 
 def padded_tokens(values: Any, width: int) -> np.ndarray:
     """Object array [n, width] of tokens, "" where there is none."""
-    column = _arrow(values)
+    column = as_arrow(values)
     padded = np.full((len(column), width), "", object)
     if is_list(column.type):
         row = pc.list_parent_indices(column).to_numpy()
@@ -82,7 +78,7 @@ def padded_tokens(values: Any, width: int) -> np.ndarray:
     return padded
 
 
-def _arrow(values: Any) -> pa.Array:
+def as_arrow(values: Any) -> pa.Array:
     """One flat array, or one of lists, of a column, a NumPy array [n] or [n, w], or a sequence."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
@@ -103,34 +99,6 @@ def matrix(rows: Any) -> np.ndarray | None:
     except ValueError:  # from rows that are arrays of several widths
         return None
     return array if array.ndim == 2 else None
-
-
-def words(values: Any, width: int) -> np.ndarray:
-    """Object array [n, width] of the words of each text, by the ops that a SavedModel runs."""
-    from tfrec_meta.features import text  # imports TensorFlow, which numbers and ids do not need
-
-    tokens = text.words(_texts(values), width).numpy()
-    decoded = pa.array(tokens.ravel(), pa.binary()).cast(pa.string())
-    return decoded.to_numpy(zero_copy_only=False).reshape(tokens.shape)
-
-
-def hashed(values: Any, feature: HashedText) -> np.ndarray:
-    """int32 [n, encoded_width], the rows of each text, by the ops that a SavedModel runs."""
-    from tfrec_meta.features import text  # as above
-
-    texts = _texts(values)
-    # In parts, since what lies between is many times as large as the result.
-    parts = [
-        text.hashed(texts[begin : begin + _AT_ONCE], feature).numpy()
-        for begin in range(0, len(texts), _AT_ONCE)
-    ]
-    return np.concatenate([np.zeros((0, feature.encoded_width), np.int32), *parts])
-
-
-def _texts(values: Any) -> np.ndarray:
-    """Object array [n], "" for null."""
-    texts = pc.fill_null(_arrow(values).cast(pa.string()), "").to_numpy(zero_copy_only=False)
-    return np.asarray(texts, object)
 
 
 def latest_known(rows: np.ndarray, length: int) -> np.ndarray:

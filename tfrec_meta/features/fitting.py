@@ -6,16 +6,13 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from tfrec_meta.features.kinds import Category, Feature, Number, Text
 from tfrec_meta.features.vocabulary import Vocabulary, counted, counted_together
-
-if TYPE_CHECKING:
-    from tfrec_meta.features.spec import FeatureSpec
 
 # Whose ids are counted where; those of the events come first in a vocabulary.
 IDS = {"events": ("user_id", "item_id"), "users": ("user_id",), "items": ("item_id",)}
@@ -116,30 +113,37 @@ class Tally:
         }
 
 
-def grow(spec: FeatureSpec, counts: Mapping[str, Counted]) -> FeatureSpec:
-    """`FeatureSpec.fit` from counts.
+def grow(
+    features: Mapping[str, Sequence[Feature]],
+    vocabularies: Mapping[str, Vocabulary],
+    statistics: Mapping[str, tuple[float, float]],
+    counts: Mapping[str, Counted],
+) -> tuple[dict[str, Vocabulary], dict[str, tuple[float, float]]]:
+    """Returns vocabularies with the new tokens appended, and statistics of new features.
 
     Args:
-        spec: new tokens are appended to its vocabularies, its statistics stay.
-        counts: of "<table>.<id>" as IDS says, and of "<side>.<feature>"; those of a table that
-            there is not may be missing.
+        features: by side: "user", "item", "context".
+        vocabularies: the earlier ones.
+        statistics: the earlier ones, which stay as they are.
+        counts: counts by "<table>.<id>" as in `IDS`, and by "<side>.<feature>". Those of an absent
+            table may be missing.
     """
-    vocabularies, statistics = dict(spec.vocabularies), dict(spec.statistics)
+    vocabularies, statistics = dict(vocabularies), dict(statistics)
     for table, keys in IDS.items():
         for key in keys:
             known = vocabularies.get(key, Vocabulary())
             if f"{table}.{key}" in counts:
                 known = known.append(counts[f"{table}.{key}"])
             vocabularies[key] = known
-    for side in ("user", "item", "context"):
-        for feature in getattr(spec, side):
+    for side, declared in features.items():
+        for feature in declared:
             key = f"{side}.{feature.name}"
             if isinstance(feature, Category | Text):
                 known = vocabularies.get(key, Vocabulary())
                 vocabularies[key] = _grown(known, feature, counts[key])
             elif isinstance(feature, Number) and key not in statistics:
                 statistics[key] = counts[key].mean_and_deviation()
-    return dataclasses.replace(spec, vocabularies=vocabularies, statistics=statistics)
+    return vocabularies, statistics
 
 
 def _grown(known: Vocabulary, feature: Category | Text, counts: pa.Table) -> Vocabulary:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import keyword
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.checks import PositiveInt, between, check_fields
 from tfrec_meta.features.columns import is_list, is_string
 
 # Names that the serving contract and training batches keep for themselves.
@@ -28,12 +29,12 @@ class Category:
     """
 
     name: str
-    width: int = 1
-    min_count: int = 1
+    width: PositiveInt = 1
+    min_count: PositiveInt = 1
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        check_at_least_one(self, "width", "min_count")
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +59,12 @@ class Text:
     """
 
     name: str
-    width: int = 16
-    vocabulary_size: int = 20_000
+    width: PositiveInt = 16
+    vocabulary_size: PositiveInt = 20_000
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        check_at_least_one(self, "width", "vocabulary_size")
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +88,15 @@ class HashedText:
     """
 
     name: str
-    width: int = 16
+    width: PositiveInt = 16
     bigrams: bool = False
     ngrams: tuple[int, ...] = (3, 4)
-    characters: int = 40
-    buckets: int = 8192
+    characters: PositiveInt = 40
+    buckets: Annotated[int, between(1, MAX_BUCKETS)] = 8192
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        check_at_least_one(self, "width", "characters", "buckets")
+        check_fields(self)
         object.__setattr__(self, "ngrams", tuple(self.ngrams))  # JSON has lists
         longest = min(MAX_NGRAM, self.characters + 2)
         wrong = [n for n in self.ngrams if not 2 <= n <= longest]
@@ -104,8 +105,6 @@ class HashedText:
                 f"`ngrams`={self.ngrams} with `characters`={self.characters}; use different "
                 f"lengths from 2 to {longest}, or none."
             )
-        if self.buckets > MAX_BUCKETS:
-            raise ValueError(f"`buckets`={self.buckets}; use {MAX_BUCKETS} or less.")
 
     @property
     def encoded_width(self) -> int:
@@ -123,11 +122,11 @@ class Vector:
     """
 
     name: str
-    dim: int
+    dim: PositiveInt
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        check_at_least_one(self, "dim")
+        check_fields(self)
 
 
 Feature = Category | HashedText | Number | Text | Vector
@@ -203,9 +202,3 @@ def _check_name(name: str) -> None:
             f"A feature can't be called {name!r}: the serving signatures keep that name, or it is "
             "no identifier of ASCII letters, digits and inner underscores. Rename the column."
         )
-
-
-def check_at_least_one(owner: Any, *names: str) -> None:
-    for name in names:
-        if getattr(owner, name) < 1:
-            raise ValueError(f"`{name}`={getattr(owner, name)}; use 1 or more.")

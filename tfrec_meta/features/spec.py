@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from tfrec_meta.checks import PositiveInt, check_fields
 from tfrec_meta.data import Interactions, StreamedInteractions
-from tfrec_meta.features import columns, fitting, kinds
+from tfrec_meta.features import columns, fitting, kinds, text_columns
 from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.vocabulary import Vocabulary
 
@@ -38,12 +39,12 @@ class FeatureSpec:
     user: tuple[Feature, ...] = ()
     item: tuple[Feature, ...] = ()
     context: tuple[Feature, ...] = ()
-    history_length: int = 200
+    history_length: PositiveInt = 200
     vocabularies: Mapping[str, Vocabulary] = dataclasses.field(default_factory=dict)
     statistics: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kinds.check_at_least_one(self, "history_length")
+        check_fields(self)
         for names in ([f.name for f in self.query], [f.name for f in self.item]):
             # TensorFlow's names of inputs don't tell capitals from small letters.
             lower = [name.lower() for name in names]
@@ -112,7 +113,19 @@ class FeatureSpec:
                 tally.add(f"{side}s.{key}", None, table[key])
             for feature in features:
                 self._tally(tally, side, feature, table)
-        return fitting.grow(self, tally.counts())
+        return self.grow(tally.counts())
+
+    def grow(self, counts: Mapping[str, fitting.Counted]) -> FeatureSpec:
+        """Returns what `fit` returns for data with these counts.
+
+        Args:
+            counts: as `fitting.grow` takes them.
+        """
+        features = {side: getattr(self, side) for side in _SIDES}
+        vocabularies, statistics = fitting.grow(
+            features, self.vocabularies, self.statistics, counts
+        )
+        return dataclasses.replace(self, vocabularies=vocabularies, statistics=statistics)
 
     @staticmethod
     def _tally(tally: fitting.Tally, side: str, feature: Feature, table: pa.Table | None) -> None:
@@ -228,7 +241,7 @@ class FeatureSpec:
         if isinstance(feature, Vector):
             return columns.vectors(values, feature.dim, feature.name)
         if isinstance(feature, HashedText):
-            return columns.hashed(values, feature)
+            return text_columns.hashed(values, feature)
         if isinstance(feature, Number):
             if key not in self.statistics:
                 raise ValueError(
@@ -236,7 +249,7 @@ class FeatureSpec:
                 )
             return columns.standardised(values, self.statistics[key])
         if isinstance(feature, Text):
-            tokens = columns.words(values, feature.width)
+            tokens = text_columns.words(values, feature.width)
         else:
             tokens = columns.padded_tokens(values, feature.width)
         rows = self._fitted(key).encode(tokens.ravel())
@@ -355,7 +368,7 @@ def _values(feature: Category | Text | Number, column: pa.ChunkedArray) -> Any:
     if isinstance(feature, Category):
         tokens = columns.padded_tokens(column, feature.width)
     else:
-        tokens = columns.words(column, feature.width)
+        tokens = text_columns.words(column, feature.width)
     return pa.array(tokens.ravel(), pa.string())
 
 

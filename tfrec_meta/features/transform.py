@@ -341,7 +341,7 @@ def _write(
     counts: Mapping[str, fitting.Counted], spec: FeatureSpec, files: Sequence[str], folder: str
 ) -> str:
     """Grows the spec and writes it into a folder of its own, which it returns."""
-    fitted = fitting.grow(spec, counts)
+    fitted = spec.grow(counts)
     target = os.path.join(folder, uuid.uuid4().hex)
     tf.io.gfile.makedirs(target)
     with tempfile.TemporaryDirectory() as work:
