@@ -1,0 +1,1 @@
+"""The nodes that stop a run or refuse a model, and their rules."""

@@ -1,6 +1,6 @@
-"""Pipelines on a real Airflow 3, started here on loopback by the command that `make airflow` runs.
+"""Pipelines on a real Airflow 3 on loopback, started by the command of `make airflow`.
 
-Apart from the other tests, as it takes minutes: `make test-airflow`.
+These tests take minutes, so they run separately: `make test-airflow`.
 """
 
 import json
@@ -40,10 +40,9 @@ for number, name in ((21, "toy"), (-1, "refused")):
     compilation.deploy(ir, folder / "pipelines" / name, pipeline_folder=place / name, retries=2)
 """
 
-# Seconds to wait at most, several times what a busy machine of two cores has needed: they only tell
-# what hangs from what is slow.
+# Time limits in seconds: several times the time on a busy machine with two cores, to detect hangs.
 SHORT, TOY_RUN, DEMO_RUN = 300, 600, 1500
-# The demo's pipeline takes minutes, each step of which has a limit of its own.
+# The demo's pipeline takes minutes; each step has a limit of its own.
 pytestmark = pytest.mark.timeout(2 * DEMO_RUN + SHORT)
 
 
@@ -54,16 +53,16 @@ def until(condition, seconds, what):
             found = condition()
         except urllib.error.HTTPError:
             raise
-        except (TimeoutError, urllib.error.URLError):  # an API server that has too much to do
+        except (TimeoutError, urllib.error.URLError):  # a busy API server
             found = None
         if found:
             return found
-        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
+        assert time.monotonic() < end, f"timed out after {seconds} s: {what}"
         time.sleep(0.2)
 
 
 def processes(of):
-    """Process id -> command line, of those that mention `of`."""
+    """Returns process id -> command line of the processes that mention `of`."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -78,7 +77,7 @@ def processes(of):
 
 
 class Airflow:
-    """What the REST API of a running Airflow says."""
+    """The REST API of a running Airflow."""
 
     def __init__(self, server, address, password):
         self.server = server
@@ -96,7 +95,7 @@ class Airflow:
         call(f"{self.api}/dags/{dag}/dagRuns", self.token, record)
 
     def tasks(self, dag, run_id):
-        """Task -> its latest instance."""
+        """Returns the latest instance of each task."""
         found = self.get(f"dags/{dag}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return {task["task_id"]: task for task in found}
 
@@ -104,7 +103,7 @@ class Airflow:
         return {name: task["state"] for name, task in self.tasks(dag, run_id).items()}
 
     def ended(self, dag, run_id, seconds):
-        """The run's last state."""
+        """Waits until the run has ended; returns its state."""
 
         def state():
             found = self.get(f"dags/{dag}/dagRuns/{run_id}")["state"]
@@ -113,7 +112,7 @@ class Airflow:
         return until(state, seconds, f"{dag} {run_id}: {self.states(dag, run_id)}")
 
     def log(self, dag, run_id, task, attempt=1):
-        """The lines of a task's log, and the messages of exceptions in it."""
+        """Returns the lines of a task's log, and the messages of its exceptions."""
         path = f"dags/{dag}/dagRuns/{run_id}/taskInstances/{task}/logs/{attempt}"
         lines = []
         for line in self.get(path)["content"]:
@@ -122,14 +121,14 @@ class Airflow:
         return "\n".join(lines)
 
     def pushes(self, dag, run_id):
-        """The extras of the asset events that a run emitted."""
+        """Returns the extras of the asset events that a run emitted."""
         found = self.get(f"assets/events?source_dag_id={dag}")["asset_events"]
         return [event["extra"] for event in found if event["source_run_id"] == run_id]
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """A function that starts an Airflow; afterwards none of its processes is left."""
+    """Returns a function that starts an Airflow; afterwards none of its processes remains."""
     home = tmp_path_factory.mktemp("airflow")
     servers = []
 
@@ -155,7 +154,7 @@ def start(tmp_path_factory):
 
     yield started
     for server in servers:
-        # Airflow overwrites its processes' command lines and environments: by descent, too.
+        # Airflow overwrites its processes' command lines and environments: checks descendants too.
         started_by_it = list(_descendants(server.pid))
         assert len(started_by_it) > 2
         server.send_signal(signal.SIGINT)
@@ -176,7 +175,7 @@ def toys(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def airflow(toys, start):
-    """An Airflow with the toys; pipelines that are compiled into their folder join them."""
+    """An Airflow with the toys, and with pipelines that are compiled into their folder later."""
     return start("--pipelines", str(toys / "pipelines"))
 
 
@@ -185,7 +184,7 @@ def records(folder, dag, run_id):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_dags_are_there_without_errors(airflow):
+def test_the_dags_load_without_errors(airflow):
     until(lambda: len(airflow.get("dags")["dags"]) == 2, SHORT, "the DAGs")
     assert airflow.get("importErrors")["total_entries"] == 0
     toy = airflow.get("dags/toy/details")
@@ -204,7 +203,7 @@ def test_the_dags_are_there_without_errors(airflow):
     assert tasks["Count"]["retries"] == 2
 
 
-def test_a_run_is_green_its_logs_show_the_nodes_lines_and_its_push_is_an_event(airflow, toys):
+def test_a_run_succeeds_logs_its_nodes_and_emits_an_event(airflow, toys):
     airflow.trigger("toy", "first")
     assert airflow.ended("toy", "first", TOY_RUN) == "success"
     assert set(airflow.states("toy", "first").values()) == {"success"}
@@ -216,14 +215,14 @@ def test_a_run_is_green_its_logs_show_the_nodes_lines_and_its_push_is_an_event(a
         ("Push", "ran"),
     ]
     pids = [(toys / "toy" / f"{node}.ran").read_text() for node in ("Count", "Double", "Push")]
-    assert len(set(pids)) == 3  # a process each, but one import
+    assert len(set(pids)) == 3  # three processes, but one import
     log = (toys / "toy" / "toy" / "runs" / "first" / "worker.log").read_text()
     assert log.count("exit status 0") == 3
     (pushed,) = airflow.pushes("toy", "first")
     assert (pushed["pushed_version"], pushed["run_id"]) == ("42", "first")
 
 
-def test_without_a_new_version_there_is_no_event(airflow, toys):
+def test_emits_no_event_without_a_new_version(airflow, toys):
     airflow.trigger("toy", "again")
     airflow.trigger("refused", "first")
     assert airflow.ended("toy", "again", TOY_RUN) == "success"
@@ -235,13 +234,13 @@ def test_without_a_new_version_there_is_no_event(airflow, toys):
 
 
 def fresh(folder):
-    """Makes the toy's nodes run anew: their artifacts and metadata are gone."""
+    """Removes the toy's artifacts and metadata, so that its nodes run again."""
     shutil.rmtree(folder / "toy" / "toy")
     for path in (folder / "toy").glob("*.ran"):
         path.unlink()
 
 
-def test_a_failing_node_fails_its_task_and_what_follows_does_not_run(airflow, toys):
+def test_a_failed_node_fails_its_task_and_stops_the_nodes_downstream(airflow, toys):
     fresh(toys)
     (toys / "toy" / "Double.fail").write_text("drift of age: 0.4")
     airflow.trigger("toy", "failing")
@@ -263,7 +262,7 @@ def test_a_failing_node_fails_its_task_and_what_follows_does_not_run(airflow, to
 
 
 @pytest.mark.parametrize("victim", ["node", "task", "worker"])
-def test_a_killed_node_task_or_worker_is_retried_and_the_run_goes_on(airflow, toys, victim):
+def test_retries_a_killed_node_task_or_worker(airflow, toys, victim):
     fresh(toys)
     (toys / "toy" / "Double.wait").touch()
     run_id = f"killed-{victim}"
@@ -274,7 +273,7 @@ def test_a_killed_node_task_or_worker_is_retried_and_the_run_goes_on(airflow, to
     if victim == "node":
         killed = node
     elif victim == "task":
-        # The task's process holds the connection to the worker: Airflow names it after the task.
+        # The task's process has the connection to the worker.
         killed = airflow.tasks("toy", run_id)["Double"]["pid"]
     else:
         killed = parent_of(node)
@@ -286,12 +285,12 @@ def test_a_killed_node_task_or_worker_is_retried_and_the_run_goes_on(airflow, to
     until(lambda: not processes(f"runs/{run_id}"), SHORT, "all of the run to end")
 
 
-# --- The real thing ----------------------------------------------------------------------------
+# --- The demo ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def movies(toys, airflow):
-    """A function that deploys the demo's pipeline under a name, with few trials."""
+    """Returns a function that deploys the demo's pipeline under a name, with few trials."""
     config = PipelineConfig.read(CONFIG)
     tables = toys / "tables"
     data = config.as_dict()["data"]
@@ -326,21 +325,21 @@ def movies(toys, airflow):
 
 
 def answers(config):
-    """What the pushed model recommends to a newcomer, over gRPC."""
+    """Returns the pushed model's recommendations for a new user, over gRPC."""
     with served(Path(config.serving)) as address, Client(address, model="movies") as client:
-        return client.recommend("nobody-knows-me", history=["50", "181", "1"], k=5)
+        return client.recommend("new-user", history=["50", "181", "1"], k=5)
 
 
 def why(airflow, dag, run_id):
-    """States, and the ends of the logs of what failed: for a failing test to show."""
-    said = [str(airflow.states(dag, run_id))]
+    """Returns states and the ends of failed tasks' logs, for the message of a failing test."""
+    lines = [str(airflow.states(dag, run_id))]
     for name, task in airflow.tasks(dag, run_id).items():
         if task["state"] == "failed":
-            said.append(airflow.log(dag, run_id, name, task["try_number"])[-2000:])
-    return "\n".join(said)
+            lines.append(airflow.log(dag, run_id, name, task["try_number"])[-2000:])
+    return "\n".join(lines)
 
 
-def test_the_demo_is_trained_pushed_and_answers(airflow, movies, toys):
+def test_the_demo_trains_and_pushes_a_model_that_answers(airflow, movies, toys):
     config = movies("movies")
     airflow.trigger("movies", "first", "tuner.trials=2")
     assert airflow.ended("movies", "first", DEMO_RUN) == "success", why(airflow, "movies", "first")
@@ -354,7 +353,7 @@ def test_the_demo_is_trained_pushed_and_answers(airflow, movies, toys):
     assert len(answers(config)) == 5
 
 
-def test_the_demo_goes_on_after_a_kill_in_the_middle_of_the_trainer(airflow, movies, toys):
+def test_the_demo_continues_after_a_kill_during_training(airflow, movies, toys):
     config = movies("killed")
     run = config.folder / "runs" / "first"
     airflow.trigger("killed", "first")
@@ -367,7 +366,7 @@ def test_the_demo_goes_on_after_a_kill_in_the_middle_of_the_trainer(airflow, mov
             return None
         try:
             parents = {pid: parent_of(pid) for pid in started}
-        except OSError:  # one of them has just ended
+        except OSError:  # a process has just ended
             return None
         return [pid for pid, parent in parents.items() if parent in parents]
 
@@ -385,10 +384,10 @@ def parent_of(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-# --- What is refused ---------------------------------------------------------------------------
+# --- Refusals ---------------------------------------------------------------------------
 
 
-def test_settings_that_can_not_be_had_fail_the_first_task_and_nothing_runs(airflow, toys):
+def test_invalid_settings_fail_the_first_task(airflow, toys):
     airflow.trigger("toy", "set", "tuner.trials=3")
     assert airflow.ended("toy", "set", SHORT) == "failed"
     assert airflow.states("toy", "set")["Count"] == "upstream_failed"
@@ -401,26 +400,26 @@ def test_settings_that_can_not_be_had_fail_the_first_task_and_nothing_runs(airfl
         )
 
 
-def test_nobody_gets_in_without_the_password(airflow):
+def test_refuses_requests_without_a_token(airflow):
     with pytest.raises(urllib.error.HTTPError) as refused:
         call(f"{airflow.api}/dags")
     assert refused.value.code == 401
 
 
-def test_only_loopback_is_listened_on(airflow):
-    """Of all processes of this Airflow, by the kernel's tables."""
-    ours = set()
+def test_listens_on_loopback_only(airflow):
+    """Checks all processes of this Airflow in the kernel's tables."""
+    sockets = set()
     for pid in _descendants(airflow.server):
         try:
             for entry in Path(f"/proc/{pid}/fd").iterdir():
-                ours.add(os.readlink(entry))
+                sockets.add(os.readlink(entry))
         except OSError:
             continue
     listening = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in ours:
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
                 listening.append(fields[1].split(":")[0])
     assert listening
     assert set(listening) == {"0100007F"}

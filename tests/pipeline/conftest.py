@@ -1,6 +1,7 @@
-"""Toy data on disk, and what the pipeline's first nodes make of it, each made once a session."""
+"""Toy data on disk, and the outputs of the first nodes, created once per session."""
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,51 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tfx import components
+from tfx.components.evaluator import executor as tfma_executor
 from tfx.dsl.components.base import base_beam_executor
-from tfx.types import Artifact, artifact_utils, standard_artifacts
+from tfx.types import Artifact, artifact_utils, channel_utils, standard_artifacts
+from tfx.utils import proto_utils
 
-from tfrec_meta.pipeline import artifacts
-from tfrec_meta.pipeline.components import histories, preprocessing
-from tfrec_meta.pipeline.config import SplitConfig, TableConfig
+import tfrec_meta as tm
+from tests.pipeline import gate_toys
+from tfrec_meta.data import split_leave_last_out
+from tfrec_meta.features import transform
+from tfrec_meta.models import Recommender
+from tfrec_meta.pipeline import artifacts, events
+from tfrec_meta.pipeline.components import evaluator, histories, preprocessing
+from tfrec_meta.pipeline.config import EvaluatorConfig, SplitConfig, TableConfig
 from tfrec_meta.pipeline.config_values import as_json
+from tfrec_meta.pipeline.gates import ranking_gate
 
-# In this process: the default runner would first try to fetch another one from the net, and without
-# an image TFX would package itself for workers elsewhere, which takes seconds.
+# Runs Beam in this process: the default runner would first try to download another one, and without
+# an image TFX would package itself for remote workers, which takes seconds.
 BEAM = ("--runner=FnApiRunner", "--sdk_container_image=none")
 HISTORY_LENGTH = 20
 SPLIT = SplitConfig(history_length=HISTORY_LENGTH, partitions=3)
 
 
+def fitted_graph(
+    made: Mapping[str, Artifact], folder: Path, earlier: Artifact | None = None
+) -> Artifact:
+    """Writes a Transform graph with nothing but the fitted FeatureSpec, which takes no Beam.
+
+    Tuner and Trainer read no more of it. Transform fits the same spec: see test_preprocessing.
+    """
+    train = events.read_split(made["examples"].uri, "train")
+    data = events.interactions(train, made["catalogue"].uri)
+    before = None if earlier is None else transform.spec_of(earlier.uri)
+    spec = transform.inferred(data.users, data.items, HISTORY_LENGTH, before)
+    if before is not None:
+        spec = transform.grown_from(spec, before)
+    graph = make_artifact(standard_artifacts.TransformGraph, folder / "transform_graph")
+    spec.fit(data).save(Path(graph.uri) / "transform_fn" / "assets")
+    return graph
+
+
 @dataclasses.dataclass(frozen=True)
 class ToyTables:
-    """Three tables, and the Parquet files that hold them."""
+    """Three tables, and their Parquet files."""
 
     interactions: pa.Table
     users: pa.Table
@@ -38,7 +66,7 @@ class ToyTables:
 
 
 def make_artifact(kind: type[Artifact], folder: Path | str) -> Artifact:
-    """An artifact without a metadata store, at a folder that is made."""
+    """Returns an artifact without a metadata store, and creates its folder."""
     artifact = kind()
     artifact.uri = str(folder)
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -46,13 +74,13 @@ def make_artifact(kind: type[Artifact], folder: Path | str) -> Artifact:
 
 
 def beam_executor(kind: type[base_beam_executor.BaseBeamExecutor]) -> Any:
-    """An executor that runs Beam in this process."""
+    """Returns an executor that runs Beam in this process."""
     context = base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=list(BEAM))
     return kind(context)
 
 
 def write_examples(tables: Mapping[str, pa.Table] | pa.Table, folder: Path) -> Artifact:
-    """Examples as ExampleGen makes them, split by split; a single table is the split "all"."""
+    """Writes Examples like ExampleGen, by split; a single table is the split "all"."""
     from tfrec_meta.pipeline import tables as reading
 
     if isinstance(tables, pa.Table):
@@ -77,7 +105,7 @@ def write_examples(tables: Mapping[str, pa.Table] | pa.Table, folder: Path) -> A
 def run_histories(
     inputs: Mapping[str, Artifact], folder: Path, config: SplitConfig = SPLIT, seed: int = 42
 ) -> dict[str, Artifact]:
-    """The outputs of Histories, by name."""
+    """Runs Histories; returns its outputs by name."""
     kinds = {
         "examples": standard_artifacts.Examples,
         "schema": standard_artifacts.Schema,
@@ -102,9 +130,7 @@ def run_transform(
     history_length: int = HISTORY_LENGTH,
     materialize: bool = False,
 ) -> dict[str, Artifact]:
-    """The outputs of Transform on those of Histories, by name."""
-    from tfx.types import channel_utils
-
+    """Runs Transform on the outputs of Histories; returns its outputs by name."""
     inputs = {name: made[name] for name in ("examples", "schema", "catalogue")}
     component = preprocessing.Transform(
         **{name: channel_utils.as_channel([artifact]) for name, artifact in inputs.items()},
@@ -132,10 +158,10 @@ def run_transform(
 
 
 def toy_interactions(rows: int, users: int, items: int, seed: int = 0) -> pa.Table:
-    """Events with ties in time, an item liked by a half of the users, and a device."""
+    """Returns events with ties in time, tastes of two halves of the users, and a device."""
     rng = np.random.default_rng(seed)
     user = rng.integers(0, users, rows)
-    # Users of one half like the items of one half.
+    # Each half of the users interacts with one half of the items.
     item = (rng.zipf(1.3, rows) * 2 + user % 2) % items
     return pa.table(
         {
@@ -187,7 +213,7 @@ def toy_tables(tmp_path_factory) -> ToyTables:
 
 @pytest.fixture(scope="session")
 def toy_examples(toy_tables, tmp_path_factory) -> dict[str, Artifact]:
-    """What the three ExampleGens give."""
+    """The outputs of the three ExampleGens."""
     folder = tmp_path_factory.mktemp("toy_examples")
     return {
         name: write_examples(getattr(toy_tables, name), folder / name)
@@ -198,12 +224,144 @@ def toy_examples(toy_tables, tmp_path_factory) -> dict[str, Artifact]:
 
 @pytest.fixture(scope="session")
 def toy_histories(toy_examples, tmp_path_factory) -> dict[str, Artifact]:
-    """What Histories gives: examples, schema, catalogue, seen."""
+    """The outputs of Histories: examples, schema, catalogue, seen."""
     return run_histories(toy_examples, tmp_path_factory.mktemp("toy_histories"))
 
 
 @pytest.fixture(scope="session")
 def toy_transform(toy_histories, tmp_path_factory) -> Artifact:
-    """The Transform graph of the toy data, its features inferred."""
+    """The Transform graph of the toy data, with inferred features, from TFX's Transform."""
     made = run_transform(toy_histories, tmp_path_factory.mktemp("toy_transform"))
     return made["transform_graph"]
+
+
+@pytest.fixture(scope="session")
+def toy_graph(toy_histories, tmp_path_factory) -> Artifact:
+    """A Transform graph with the FeatureSpec that is fitted to the toy data."""
+    return fitted_graph(toy_histories, tmp_path_factory.mktemp("toy_graph"))
+
+
+# --- Users of four tastes, for everything that evaluates, probes and pushes ----------------------
+
+
+@pytest.fixture(scope="session")
+def taste_histories(tmp_path_factory) -> dict[str, Artifact]:
+    """The outputs of Histories for users of four tastes."""
+    folder = tmp_path_factory.mktemp("taste_histories")
+    data = gate_toys.tastes_split().data
+    inputs = {}
+    for name, table in (
+        ("interactions", data.events),
+        ("users", data.users),
+        ("items", data.items),
+    ):
+        (folder / name).mkdir()
+        inputs[name] = write_examples(table, folder / name)
+    config = SplitConfig(protocol="leave-last-out", history_length=20, partitions=2)
+    return run_histories(inputs, folder / "histories", config)
+
+
+def model_artifact(model: Recommender, folder: Path, number: int) -> Artifact:
+    """Writes a model like the Trainer."""
+    artifact = make_artifact(standard_artifacts.Model, folder)
+    artifact.id = number
+    tm.save(model, folder / "model")
+    version = tm.export(model, folder / "export")
+    shutil.move(version, folder / "Format-Serving")
+    return artifact
+
+
+@pytest.fixture(scope="session")
+def good_model(tmp_path_factory) -> Artifact:
+    """A model that learned the tastes."""
+    train = split_leave_last_out(gate_toys.tastes_split().data).train
+    model = tm.train(train, gate_toys.STRATEGY, progress=False)
+    return model_artifact(model, tmp_path_factory.mktemp("good_model"), 7)
+
+
+@pytest.fixture(scope="session")
+def degraded_model(good_model, tmp_path_factory) -> Artifact:
+    """The same model with the embeddings of its items shuffled."""
+    model = gate_toys.degraded(Path(good_model.uri) / "model")
+    return model_artifact(model, tmp_path_factory.mktemp("degraded_model"), 8)
+
+
+@pytest.fixture(scope="session")
+def evaluation(taste_histories, good_model, tmp_path_factory) -> Artifact:
+    """The output of the stock Evaluator with this package's EvalConfig and extractors."""
+    component = components.Evaluator(
+        examples=channel_utils.as_channel([taste_histories["examples"]]),
+        schema=channel_utils.as_channel([taste_histories["schema"]]),
+        model=channel_utils.as_channel([good_model]),
+        eval_config=evaluator.eval_config(gate_toys.CONFIG),
+        example_splits=evaluator.SPLITS,
+        module_path=evaluator.MODULE,
+    )
+    folder = tmp_path_factory.mktemp("evaluation")
+    made = make_artifact(standard_artifacts.ModelEvaluation, folder / "evaluation")
+    unused = make_artifact(standard_artifacts.ModelBlessing, folder / "blessing")
+    properties = dict(component.exec_properties)
+    properties["eval_config"] = proto_utils.proto_to_json(evaluator.eval_config(gate_toys.CONFIG))
+    beam_executor(tfma_executor.Executor).Do(
+        {name: [taste_histories[name]] for name in ("examples", "schema")}
+        | {"model": [good_model]},
+        {"evaluation": [made], "blessing": [unused]},
+        properties,
+    )
+    return made
+
+
+def run_ranking_gate(
+    histories: Mapping[str, Artifact],
+    folder: Path,
+    model: Artifact,
+    baseline: Artifact | None = None,
+    evaluation: Artifact | None = None,
+    config: EvaluatorConfig = gate_toys.CONFIG,
+    left_out: Artifact | None = None,
+) -> dict[str, Artifact]:
+    """Runs RankingGate; returns its outputs by name."""
+    inputs = {name: [histories[name]] for name in ("examples", "catalogue", "seen")}
+    inputs["model"] = [model]
+    further = {"baseline_model": baseline, "evaluation": evaluation, "left_out": left_out}
+    for name, artifact in further.items():
+        inputs[name] = [artifact] if artifact else []
+    outputs = {
+        "blessing": make_artifact(standard_artifacts.ModelBlessing, folder / "blessing"),
+        "verdict": make_artifact(artifacts.BlessingReport, folder / "verdict"),
+    }
+    ranking_gate.Executor().Do(
+        inputs,
+        {name: [artifact] for name, artifact in outputs.items()},
+        {"config": as_json(config), "seed": 42},
+    )
+    return outputs
+
+
+@pytest.fixture(scope="session")
+def good_verdict(taste_histories, good_model, tmp_path_factory) -> dict[str, Artifact]:
+    """The outputs of RankingGate in a first run, without an earlier model."""
+    return run_ranking_gate(taste_histories, tmp_path_factory.mktemp("good_verdict"), good_model)
+
+
+@pytest.fixture(scope="session")
+def evaluated_verdict(
+    taste_histories, good_model, evaluation, tmp_path_factory
+) -> dict[str, Artifact]:
+    """The same with an evaluation of TFMA."""
+    folder = tmp_path_factory.mktemp("evaluated_verdict")
+    return run_ranking_gate(taste_histories, folder, good_model, evaluation=evaluation)
+
+
+@pytest.fixture(scope="session")
+def degraded_verdict(
+    taste_histories, good_model, degraded_model, tmp_path_factory
+) -> dict[str, Artifact]:
+    """The outputs of RankingGate for a degraded model compared with the good one."""
+    folder = tmp_path_factory.mktemp("degraded_verdict")
+    return run_ranking_gate(taste_histories, folder, degraded_model, good_model)
+
+
+def files(artifact: Artifact) -> list[str]:
+    """Returns the names of the files of an artifact."""
+    return sorted(path.name for path in Path(artifact.uri).iterdir())

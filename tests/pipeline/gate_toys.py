@@ -1,4 +1,4 @@
-"""Users of four tastes: a model that learned them is far above popularity, and can be degraded."""
+"""Users of four tastes: a model that learns them is far above popularity."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pyarrow as pa
 import tfrec_meta as tm
 from tfrec_meta.data import Interactions, Split
 from tfrec_meta.models import IALSConfig, Recommender
+from tfrec_meta.pipeline.config import EvaluatorConfig
 
 TASTES, ITEMS_OF_A_TASTE, USERS = 4, 12, 160
+CONFIG = EvaluatorConfig(k=5, new_user_events=2, slices=("taste",), positive=4.0)
 STRATEGY = tm.Strategy("ials", IALSConfig(embedding_dim=8, l2=1.0, unseen_weight=0.1))
 
 
 def tastes_split(seed: int = 0) -> Split:
-    """Each user touches 8 of the 12 items of their taste, and 2 of these 8 are the test.
+    """Returns users with 8 of the 12 items of their taste, 2 of which are the test.
 
-    Users 0 to 39 are new: 2 events are all that they have before the test. Of each taste some items
-    are liked more than others, so that popularity is better than chance.
+    Users 0 to 39 are new: they have 2 events before the test. Some items of each taste are more
+    popular than others, so that popularity is better than chance.
     """
     rng = np.random.default_rng(seed)
     chance = 0.8 ** np.arange(ITEMS_OF_A_TASTE)
@@ -51,17 +53,17 @@ def tastes_split(seed: int = 0) -> Split:
 
 
 def trained(split: Split) -> Recommender:
-    """A model that knows the tastes."""
+    """Returns a model that learned the tastes."""
     return tm.train(split.train, STRATEGY, progress=False)
 
 
 def degraded(folder: Path) -> Recommender:
-    """A saved model with the embeddings of its items shuffled."""
+    """Returns a saved model with the embeddings of its items shuffled."""
     return with_shuffled_items(tm.load(folder))
 
 
 def with_shuffled_items(model: Recommender, seed: int = 0) -> Recommender:
-    """The model, which then takes each item for another."""
+    """Shuffles the item embeddings of a model, and returns it."""
     factors = model.item_factors.numpy()
     factors[1:] = np.random.default_rng(seed).permutation(factors[1:])
     model.item_factors.assign(factors)

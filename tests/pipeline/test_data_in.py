@@ -94,6 +94,7 @@ class DataIn:
         return [Path(artifact.uri) for artifact in found]
 
 
+@pytest.mark.pipeline
 def test_from_files_to_accepted_data(tmp_path):
     data = DataIn(tmp_path)
     data.span(1, [n % 5 + 1 for n in range(50)])

@@ -1,4 +1,4 @@
-"""The whole pipeline on users of four tastes: once, again, a second span, bad data, kills."""
+"""The complete pipeline on users of four tastes: cache, further spans, refusals and kills."""
 
 import json
 import os
@@ -24,6 +24,8 @@ from tfrec_meta.pipeline.run_folder import LOG, read_records
 from tfrec_meta.pipeline.runners import compilation, local_runner, logs, nodes, worker_client
 from tfrec_meta.pipeline.serving_folder import digest, newest_version
 from tfrec_meta.workflows import train as workflow
+
+pytestmark = pytest.mark.pipeline
 
 RESOLVERS = {"LastAccepted", "LastTransform", "LastBase", "LastBlessed"}
 SEARCHED = {"encoder": "mean", "embedding_dim": 16, "training/batch_size": 512}
@@ -78,7 +80,7 @@ def artifact(run: local_runner.Run, node: str, key: str) -> dict:
 
 
 def second_span(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    """The events so far, more of the rarest items, and new users of a new item."""
+    """Returns the tables with more events of rare items, and new users of a new item."""
     events, items = tables["interactions"], tables["items"]
     end = max(events["time"].to_pylist())
     rare = [f"i{item}" for item in range(44, 48)]
@@ -129,7 +131,7 @@ def later(shop, again):
 
 @pytest.fixture(scope="module")
 def refused(shop, later):
-    """A third span whose ratings are words; the error, and the run's folder."""
+    """A run on a third span whose ratings are words; returns the error and the run's folder."""
     tables = second_span(shop.tables)
     events = tables["interactions"]
     words = pa.array(["good"] * len(events))
@@ -150,14 +152,14 @@ def test_the_first_run_pushes_a_blessed_model(first, shop):
     assert artifact(first, "Schemas", "items")["properties"]["inferred"] == 1
 
 
-def test_the_pushed_model_answers_as_the_model_in_memory(first, shop):
-    """Raw features to the SavedModel, and through the FeatureSpec in memory: one encoding."""
+def test_the_pushed_model_scores_like_the_model_in_memory(first, shop):
+    """The SavedModel encodes raw features like the FeatureSpec in memory."""
     import tensorflow as tf
 
     model = tm.load(Path(artifact(first, "Trainer", "model")["uri"]) / "model")
     past = tastes_split().train
     users = ["u0", "u50", "u77", "nobody"]
-    # The loaded object kept: with it, its tables would go.
+    # Keeps the loaded object: its tables would be freed with it.
     served = tf.saved_model.load(str(first.pushed))
     rank = served.signatures["rank"]
     items = list(model.spec.items.tokens.to_pylist())[:10]
@@ -169,7 +171,7 @@ def test_the_pushed_model_answers_as_the_model_in_memory(first, shop):
             by_user[user].append(item)
     history = [(by_user[user] + [""] * 20)[:20] for user in users]
     width = rank.structured_outputs["score"].shape[1]
-    asked = [(items + [""] * width)[:width]] * len(users)
+    candidates = [(items + [""] * width)[:width]] * len(users)
     tastes, ages = ["t1", "t2", "", "t0"], [30.0, float("nan"), 44.0, -3.0]
     assert set(rank.structured_input_signature[1]) == {
         "user_id",
@@ -178,23 +180,23 @@ def test_the_pushed_model_answers_as_the_model_in_memory(first, shop):
         "taste",
         "age",
     }
-    got = rank(
+    scores = rank(
         user_id=tf.constant(users),
         history=tf.constant(history),
-        item_id=tf.constant(asked),
+        item_id=tf.constant(candidates),
         taste=tf.constant(tastes),
         age=tf.constant(ages),
     )["score"].numpy()[:, : len(items)]
     raw = {"taste": tastes, "age": np.array(ages)}
     queries = model.spec.encode_queries(users, np.array(history, object), raw)
     rows = np.tile(model.spec.items.encode(items), (len(users), 1))
-    np.testing.assert_allclose(got, model.score(queries, rows), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(scores, model.score(queries, rows), rtol=1e-5, atol=1e-5)
 
 
-def test_the_same_input_again_comes_from_the_cache_and_pushes_nothing(again, shop):
+def test_the_same_input_comes_from_the_cache_and_pushes_nothing(again, shop):
     found = states(again)
-    touched = {node for node, state in found.items() if state != "cached"}
-    assert touched == RESOLVERS | {"RankingGate", "Pusher"}  # they look at what was blessed
+    not_cached = {node for node, state in found.items() if state != "cached"}
+    assert not_cached == RESOLVERS | {"RankingGate", "Pusher"}  # the blessed model is new
     assert again.pushed is None
     assert newest_version(shop.config().serving) == 1
     assert "last blessed model itself" in again.verdict[0]
@@ -212,7 +214,7 @@ def test_old_tokens_keep_their_rows_in_a_second_span(first, later):
     ]
 
 
-def test_a_second_span_is_told_apart_by_new_ids_and_starts_warm(first, later, shop):
+def test_a_second_span_has_new_ids_and_a_warm_start(first, later, shop):
     gate = artifact(later, "DataGate", "accepted")["properties"]
     assert gate["new_users"] > 0
     assert gate["new_items"] > 0
@@ -225,7 +227,7 @@ def test_a_second_span_is_told_apart_by_new_ids_and_starts_warm(first, later, sh
     assert later.pushed == Path(shop.config().serving) / "2"
 
 
-def test_data_of_a_wrong_type_stop_the_run_and_push_nothing(refused, shop, later):
+def test_data_of_a_wrong_type_stops_the_run_and_pushes_nothing(refused, shop, later):
     error, folder = refused
     assert "interactions.value" in error
     assert newest_version(shop.config().serving) == 2
@@ -235,7 +237,7 @@ def test_data_of_a_wrong_type_stop_the_run_and_push_nothing(refused, shop, later
     assert "interactions.value" in (folder / "index.html").read_text(encoding="utf-8")
 
 
-def test_a_run_leaves_a_page_and_a_log(first):
+def test_a_run_writes_a_page_and_a_log(first):
     page = first.page.read_text(encoding="utf-8")
     assert first.page == first.folder / "index.html"
     for words in ("InteractionsGen", "Blessed", "RankingGate"):
@@ -243,8 +245,8 @@ def test_a_run_leaves_a_page_and_a_log(first):
     assert (first.folder / LOG).stat().st_size > 1000
 
 
-def test_a_first_run_warns_that_schemas_are_inferred(shop, capsys):
-    config = shop.config("warned", data=alone(shop))
+def test_a_first_run_warns_about_inferred_schemas(shop, capsys):
+    config = shop.config("warned", data=interactions_only(shop))
     ir = compilation.compile_pipeline(pipeline.create_pipeline(config))
     run = nodes.begin_run(ir, "run", config.folder)
     with logs.log_to(run / LOG):
@@ -252,26 +254,31 @@ def test_a_first_run_warns_that_schemas_are_inferred(shop, capsys):
             nodes.run_node_in(run, node)
     shown = capsys.readouterr().err
     assert "The schema of interactions was inferred" in shown
-    assert "execution" not in shown.lower()  # what TFX says is in the log alone
+    assert "execution" not in shown.lower()  # messages of TFX are only in the log file
 
 
-def alone(shop) -> dict:
-    """The config of the first span's interactions without users and items."""
+def interactions_only(shop) -> dict:
+    """Returns the config of the first span's interactions, without users and items."""
     return {"interactions": {"path": str(shop.folder / "span-1" / "interactions.parquet")}}
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A function that gives the config of a small pipeline: interactions alone, no search."""
+    """Returns a function that configures a small pipeline: a CSV of numbers, no search, no TFMA."""
     folder = tmp_path_factory.mktemp("small")
-    pq.write_table(tastes_split().data.events, folder / "events.parquet")
+    lines = ["viewer,film,when,stars"]
+    for event in tastes_split().data.events.to_pylist():
+        item = "ü🎬" if event["item_id"] == "i3" else event["item_id"][1:]
+        lines.append(f"{event['user_id'][1:]},{item},{event['time']},{event['value']}")
+    (folder / "log.csv").write_text("\n".join(lines), encoding="utf-8")
+    columns = {"user_id": "viewer", "item_id": "film", "time": "when", "value": "stars"}
 
     def config(**settings):
         record = {
             "name": "small",
             "root": str(folder / "runs"),
             "serving": str(folder / "serving" / "small"),
-            "data": {"interactions": {"path": str(folder / "events.parquet")}},
+            "data": {"interactions": {"path": str(folder / "log.csv"), "columns": columns}},
             "split": {"protocol": "leave-last-out", "partitions": 2, "history_length": 20},
             "tuner": {"enabled": False},
             "trainer": {
@@ -286,18 +293,43 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def small_first(small):
+def small_refused(small):
+    """A first run in which InfraValidator refuses the candidate; returns it and its version."""
+    refuse = Refused("the machine is too busy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(infra_validator, "probe", lambda *_: (_ for _ in ()).throw(refuse))
+        run = local_runner.run(small(), "refused", progress=False)
+    return run, newest_version(small().serving)
+
+
+@pytest.fixture(scope="module")
+def small_first(small, small_refused):
+    """The second run, which pushes."""
     return local_runner.run(small(), "first", progress=False)
 
 
-def test_a_degraded_model_is_neither_blessed_nor_pushed_and_the_last_good_one_stays(
+def test_runs_on_interactions_only_and_probes_a_refused_candidate_again(
+    small, small_refused, small_first
+):
+    refused, version = small_refused
+    assert refused.verdict[0].startswith("Blessed")
+    assert refused.pushed is None
+    assert version == 0
+    assert "too busy" in artifact(refused, "InfraValidator", "blessing")["properties"]["reason"]
+    assert states(small_first)["Trainer"] == "cached"
+    assert states(small_first)["InfraValidator"] == "ran"
+    assert small_first.pushed == Path(small().serving) / "1"
+    assert not run_has_baseline(small_first)  # no model was pushed before
+
+
+def test_a_degraded_model_is_not_pushed_and_the_last_good_one_stays_served(
     small, small_first, monkeypatch
 ):
     assert small_first.pushed == Path(small().serving) / "1"
     served = digest(small_first.pushed)
-    honest = workflow.train
-    monkeypatch.setattr(workflow, "train", lambda *a, **k: with_shuffled_items(honest(*a, **k)))
-    strategy = {"family": "ials", "model": {"embedding_dim": 8, "l2": 1.01}}  # to be trained anew
+    real = workflow.train
+    monkeypatch.setattr(workflow, "train", lambda *a, **k: with_shuffled_items(real(*a, **k)))
+    strategy = {"family": "ials", "model": {"embedding_dim": 8, "l2": 1.01}}  # not in the cache
     config = small(trainer={"strategy": strategy, "export": {"history_width": 20}})
     run = local_runner.run(config, "degraded", progress=False)
     assert artifact(run, "LastBlessed", "model") == artifact(small_first, "Trainer", "model")
@@ -306,14 +338,14 @@ def test_a_degraded_model_is_neither_blessed_nor_pushed_and_the_last_good_one_st
     assert artifact(run, "RankingGate", "blessing")["properties"]["blessed"] == 0
     assert artifact(run, "InfraValidator", "blessing")["properties"]["blessed"] == 1
     assert run.pushed is None
-    said = artifact(run, "Pusher", "pushed_model")["properties"]["reason"]
-    assert "the ranking gate did not bless it; version 1 stays served" in said
+    reason = artifact(run, "Pusher", "pushed_model")["properties"]["reason"]
+    assert "the ranking gate did not bless it; version 1 stays served" in reason
     assert [path.name for path in Path(config.serving).glob("[0-9]*")] == ["1"]
     assert digest(small_first.pushed) == served
     assert "The model was not blessed, so it was not pushed" in run.page.read_text(encoding="utf-8")
 
 
-def test_a_model_that_has_seen_the_test_of_another_split_is_no_baseline(small, small_first):
+def test_a_model_of_another_split_is_not_the_baseline(small, small_first):
     split = {"protocol": "time", "partitions": 2, "history_length": 20}
     run = local_runner.run(small(split=split), "split-otherwise", progress=False)
     assert not run_has_baseline(run)
@@ -322,12 +354,12 @@ def test_a_model_that_has_seen_the_test_of_another_split_is_no_baseline(small, s
     assert "There is no last blessed model: the model that was pushed last" in run.verdict[0]
 
 
-def test_splits_that_are_not_alike_stop_the_run_ahead_of_all_that_learns(shop, tmp_path):
-    """Everybody's last event, which is the test, is on a new kind of device."""
+def test_splits_that_differ_too_much_stop_the_run_before_the_training(shop, tmp_path):
+    """The last event of each user, the test split, has a new kind of device."""
     events = shop.tables["interactions"]
     newest = {}
     for row, user in enumerate(events["user_id"].to_pylist()):
-        newest[user] = row  # in the order of time, as `tastes_split` makes them
+        newest[user] = row  # `tastes_split` orders events by time
     device = np.full(len(events), "phone", object)
     device[list(newest.values())] = "glasses"
     pq.write_table(events.append_column("device", pa.array(device)), tmp_path / "events.parquet")
@@ -346,86 +378,25 @@ def test_splits_that_are_not_alike_stop_the_run_ahead_of_all_that_learns(shop, t
     assert "interactions.device: drift" in page
 
 
-def test_splits_are_not_compared_where_there_is_no_limit(shop):
-    config = shop.config("uncompared", data=alone(shop) | {"max_split_drift": None})
+def test_has_no_split_gate_without_a_limit(shop):
+    config = shop.config("uncompared", data=interactions_only(shop) | {"max_split_drift": None})
     ir = compilation.compile_pipeline(pipeline.create_pipeline(config))
     assert "SplitGate" not in [node.pipeline_node.node_info.id for node in ir.nodes]
 
 
-def test_interactions_alone_will_do_with_numbers_as_ids_and_a_refusal_is_tried_again(
-    tmp_path, monkeypatch
-):
-    """A CSV of whole numbers, no search, no TFMA; InfraValidator refuses at first."""
-    events = tastes_split().data.events.to_pylist()
-    lines = ["viewer,film,when,stars"]
-    for one in events:
-        item = "ü🎬" if one["item_id"] == "i3" else one["item_id"][1:]
-        lines.append(f"{one['user_id'][1:]},{item},{one['time']},{one['value']}")
-    (tmp_path / "log.csv").write_text("\n".join(lines), encoding="utf-8")
-    columns = {"user_id": "viewer", "item_id": "film", "time": "when", "value": "stars"}
-    config = PipelineConfig.from_dict(
-        {
-            "name": "numbers",
-            "root": str(tmp_path / "runs"),
-            "serving": str(tmp_path / "serving" / "numbers"),
-            "data": {"interactions": {"path": str(tmp_path / "log.csv"), "columns": columns}},
-            "split": {"protocol": "leave-last-out", "partitions": 2, "history_length": 20},
-            "tuner": {"enabled": False},
-            "trainer": {
-                "strategy": {"family": "ials", "model": {"embedding_dim": 8, "l2": 1.0}},
-                "export": {"history_width": 20},
-            },
-            "evaluator": {"resamples": 200},
-        }
-    )
-    refuse = Refused("the machine is too busy")
-    with monkeypatch.context() as patch:
-        patch.setattr(infra_validator, "probe", lambda *_: (_ for _ in ()).throw(refuse))
-        run = local_runner.run(config, progress=False)
-    assert run.verdict[0].startswith("Blessed")
-    assert run.pushed is None
-    assert newest_version(config.serving) == 0
-    assert "too busy" in artifact(run, "InfraValidator", "blessing")["properties"]["reason"]
-
-    run = local_runner.run(config, progress=False)
-    assert states(run)["Trainer"] == "cached"
-    assert states(run)["InfraValidator"] == "ran"
-    assert run.pushed == Path(config.serving) / "1"
-    assert not run_has_baseline(run)  # what no server had loaded is nothing to be held to
-
-    local_runner.run(config, progress=False)
-    run = local_runner.run(config, progress=False)
-    assert {node for node, state in states(run).items() if state != "cached"} <= RESOLVERS | {
-        "LastStrategy"
-    }
-    shutil.rmtree(config.serving)  # what was served is lost
-    run = local_runner.run(config, progress=False)
-    assert states(run)["Pusher"] == "ran"
-    assert run.pushed == Path(config.serving) / "1"
-
-
 def run_has_baseline(run: local_runner.Run) -> bool:
-    """Whether there was a last blessed model to compare with."""
+    """Returns whether the run had a last blessed model."""
     (record,) = (one for one in read_records(run.folder) if one.node == "LastBlessed")
     return bool(record.outputs.get("model"))
 
 
-def test_a_run_goes_on_with_its_own_settings_only(shop, first):
+def test_refuses_to_continue_a_run_with_other_settings(shop, first):
     with pytest.raises(ValueError, match="began with other settings"):
         local_runner.run(shop.config(seed=7), "first", progress=False)
 
 
-def test_the_command_says_what_is_wrong_with_a_config(tmp_path, capsys):
-    path = tmp_path / "shop.yaml"
-    path.write_text("name: shop\nserving: x\n")
-    assert local_runner.main(["--config", str(path)]) == 2
-    assert "`data` must be set" in capsys.readouterr().err
-    assert local_runner.main(["--config", str(tmp_path / "none.yaml")]) == 2
-    assert "none.yaml" in capsys.readouterr().err
-
-
-def test_killed_in_tuner_and_trainer_it_goes_on_from_finished_trials_and_epochs(shop, first):
-    """SIGKILL of the node's process, which a warm worker forked."""
+def test_continues_after_kills_from_finished_trials_and_epochs(shop, first):
+    """Kills the processes of nodes, which a warm worker forked."""
     config = shop.config(
         "killed",
         data={"interactions": {"path": str(shop.folder / "span-1" / "interactions.parquet")}},
@@ -459,18 +430,18 @@ def test_killed_in_tuner_and_trainer_it_goes_on_from_finished_trials_and_epochs(
         worker_client.stop(run)
     records = {record.node: record for record in read_records(run)}
     results = Path(records["Tuner"].outputs["tuner_results"][0]["uri"])
-    told = json.loads((results / "trials.json").read_text())
-    assert len(told) == 2
-    assert told[0]["seconds"] == json.loads(first_trial)["seconds"]  # not run again
+    trials = json.loads((results / "trials.json").read_text())
+    assert len(trials) == 2
+    assert trials[0]["seconds"] == json.loads(first_trial)["seconds"]  # not run again
     history = Path(records["Trainer"].outputs["model_run"][0]["uri"]) / "history.jsonl"
-    whole = history.read_text().splitlines()
-    assert len(whole) == 30
-    assert whole[: len(known) - 1] == known[:-1]  # the last may have had no checkpoint yet
+    curve_lines = history.read_text().splitlines()
+    assert len(curve_lines) == 30
+    assert curve_lines[: len(known) - 1] == known[:-1]  # the last may have no checkpoint
     assert newest_version(config.serving) == 1
 
 
 def killed_when(run: Path, node: str, ready) -> None:
-    """Hands the node to the worker, and kills its process as soon as `ready` says so."""
+    """Runs the node in the worker, and kills its process when `ready` returns a true value."""
     status: list[int] = []
     lines: list[str] = []
     thread = threading.Thread(
@@ -491,7 +462,7 @@ def killed_when(run: Path, node: str, ready) -> None:
 
 
 def children() -> list[int]:
-    """The nodes' processes: the worker's children."""
+    """Returns the processes of nodes: the children of the worker."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -503,3 +474,16 @@ def children() -> list[int]:
             if b"tfrec_meta.pipeline.runners.worker" in parent:
                 found.append(int(entry.name))
     return found
+
+
+def test_the_same_input_is_cached_and_a_lost_version_is_pushed_again(small, small_first):
+    """Runs last: it removes the served folder."""
+    local_runner.run(small(), progress=False)
+    run = local_runner.run(small(), progress=False)
+    assert {node for node, state in states(run).items() if state != "cached"} <= RESOLVERS | {
+        "LastStrategy"
+    }
+    shutil.rmtree(small().serving)
+    run = local_runner.run(small(), progress=False)
+    assert states(run)["Pusher"] == "ran"
+    assert run.pushed == Path(small().serving) / "1"

@@ -25,7 +25,7 @@ def config(root, **parts):
 
 
 def inputs(made, graph):
-    """What Tuner and Trainer read; `made` by Histories, `graph` by Transform."""
+    """Returns the inputs of Tuner and Trainer; `made` by Histories, `graph` by Transform."""
     return {
         "examples": made["examples"],
         "catalogue": made["catalogue"],
@@ -39,7 +39,7 @@ def component(kind, settings, **artifacts):
 
 
 def properties(made):
-    """As a runner hands them on: protos as JSON."""
+    """Returns the execution properties as a runner passes them: protocol buffers as JSON."""
     from google.protobuf import json_format, message
 
     return {
@@ -50,7 +50,7 @@ def properties(made):
 
 
 def tune(settings, given, folder):
-    """The outputs of Tuner, by name."""
+    """Runs Tuner; returns its outputs by name."""
     outputs = {
         "best_hyperparameters": conftest.make_artifact(
             standard_artifacts.HyperParameters, Path(folder) / "best_hyperparameters"
@@ -64,7 +64,7 @@ def tune(settings, given, folder):
 
 
 def train(settings, given, folder):
-    """The outputs of Trainer, by name."""
+    """Runs Trainer; returns its outputs by name."""
     outputs = {
         "model": conftest.make_artifact(standard_artifacts.Model, Path(folder) / "model"),
         "model_run": conftest.make_artifact(standard_artifacts.ModelRun, Path(folder) / "run"),

@@ -162,6 +162,7 @@ def assert_same(encoded, found, sort_by):
             np.testing.assert_array_equal(got, values[order], err_msg=name)
 
 
+@pytest.mark.pipeline
 def test_fits_the_same_spec_as_in_memory(wild):
     _, _, spec, _, outputs = wild
     found = spec_of(outputs["transform_graph"].uri)
@@ -170,6 +171,7 @@ def test_fits_the_same_spec_as_in_memory(wild):
     assert len(found.items) < 61  # some items come only after train
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_encodes_events_as_in_memory(wild, split):
     tables, parts, spec, _, outputs = wild
@@ -194,6 +196,7 @@ def test_encodes_events_as_in_memory(wild, split):
         assert not found[name].any(), f"{name} is of no event"
 
 
+@pytest.mark.pipeline
 @pytest.mark.parametrize("split, side", [("users", "user"), ("items", "item")])
 def test_encodes_tables_as_in_memory(wild, split, side):
     tables, _, spec, _, outputs = wild
@@ -210,6 +213,7 @@ def test_encodes_tables_as_in_memory(wild, split, side):
         assert not found[name].any(), f"{name} is of no {side}"
 
 
+@pytest.mark.pipeline
 def test_a_later_span_keeps_rows_and_scales_and_appends_new_tokens(wild, tmp_path):
     _, _, spec, _, outputs = wild
     # Other frequencies, and more users and items, frequent ones at the end of the list.
@@ -229,6 +233,7 @@ def test_a_later_span_keeps_rows_and_scales_and_appends_new_tokens(wild, tmp_pat
     assert SPEC.fit(split.train).items != grown.items
 
 
+@pytest.mark.pipeline
 def test_infers_features_from_the_catalogue_without_a_declaration(
     toy_tables, toy_histories, toy_transform
 ):

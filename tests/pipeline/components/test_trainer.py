@@ -32,9 +32,19 @@ def settings(root, **options):
 
 
 @pytest.fixture(scope="session")
-def given(toy_histories, toy_transform):
-    made = training_toys.inputs(toy_histories, toy_transform)
+def given(toy_histories, toy_graph):
+    made = training_toys.inputs(toy_histories, toy_graph)
     return {**made, "schema": toy_histories["schema"]}
+
+
+@pytest.fixture
+def without_export(monkeypatch):
+    """Skips the SavedModel, which takes longer than the training of a toy."""
+
+    def write_nothing(model, folder, name, config):
+        folder.mkdir(parents=True)
+
+    monkeypatch.setattr(saved_model, "write_model", write_nothing)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +106,7 @@ def hyperparameters(folder, values):
     return artifact
 
 
+@pytest.mark.usefixtures("without_export")
 def test_hyperparameters_override_the_configs_strategy(given, tmp_path):
     best = hyperparameters(tmp_path, {"two_tower/embedding_dim": 16})
     outputs = training_toys.train(settings(tmp_path), {**given, "hyperparameters": best}, tmp_path)
@@ -105,6 +116,7 @@ def test_hyperparameters_override_the_configs_strategy(given, tmp_path):
     assert strategy["training"]["batch_size"] == 512  # of the space's default
 
 
+@pytest.mark.usefixtures("without_export")
 def test_trains_with_the_strategys_teacher(given, tmp_path):
     plain = {**training_toys.STRATEGY, "model": {"embedding_dim": 8, "negatives": "full"}}
     models = {}
@@ -205,6 +217,7 @@ def assert_same_model(one, other):
         (saved_model, "write_model", 1),  # trained, and partly written
     ],
 )
+@pytest.mark.usefixtures("without_export")
 def test_continues_after_a_kill_to_the_same_weights(
     given, trained, tmp_path, monkeypatch, owner, name, call
 ):
@@ -246,11 +259,12 @@ def second_span(given, tmp_path_factory):
         (folder / name).mkdir()
         examples[name] = conftest.write_examples(table, folder / name)
     made = conftest.run_histories(examples, folder / "made")
-    graph = conftest.run_transform(made, folder / "graph", earlier=given["transform_graph"])
-    inputs = training_toys.inputs(made, graph["transform_graph"])
+    graph = conftest.fitted_graph(made, folder / "graph", earlier=given["transform_graph"])
+    inputs = training_toys.inputs(made, graph)
     return {**inputs, "schema": made["schema"]}
 
 
+@pytest.mark.usefixtures("without_export")
 def test_a_warm_start_begins_with_the_exact_embeddings_of_known_tokens(
     trained, second_span, tmp_path, monkeypatch
 ):
@@ -300,6 +314,7 @@ def test_starts_cold_unless_the_config_and_a_base_model_allow_a_warm_start(
     assert [model is None for model in begun] == [True, True, False]
 
 
+@pytest.mark.usefixtures("without_export")
 def test_logs_a_cold_start_for_a_base_model_of_another_shape(trained, given, tmp_path, caplog):
     strategy = {"model": {"embedding_dim": 4}, "training": {"epochs": 1, "batch_size": 64}}
     config = settings(tmp_path, strategy=strategy, warm_start=True)

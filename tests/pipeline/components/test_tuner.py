@@ -25,8 +25,8 @@ def settings(root, **options):
 
 
 @pytest.fixture(scope="session")
-def given(toy_histories, toy_transform):
-    return training_toys.inputs(toy_histories, toy_transform)
+def given(toy_histories, toy_graph):
+    return training_toys.inputs(toy_histories, toy_graph)
 
 
 @pytest.fixture(scope="module")

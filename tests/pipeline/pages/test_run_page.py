@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline import browser, run_page_samples
+from tests.pipeline import browser
 from tests.pipeline.run_page_samples import GRAPH, VERDICT, make_run
 from tfrec_meta.pipeline.pages import artifact_files, page_text, run_page, run_records
 
@@ -428,32 +428,6 @@ def test_a_browser_shows_the_list_of_runs(runs, tmp_path, width):
     seen = browser.look(runs / "index.html", width, tmp_path / "browser")
     assert (seen.title, seen.console, seen.overflow) == ("Runs of films", [], 0)
     assert "2026-11-22-101500 finished" in seen.text
-
-
-@pytest.mark.parametrize("width", [1280, 800])
-def test_a_browser_shows_the_verdict(tmp_path, width):
-    from tfrec_meta.pipeline.gates import blessing_rules
-    from tfrec_meta.pipeline.pages import verdict_page
-
-    record = run_page_samples.verdict(blessed=False)
-    checks = tuple(
-        blessing_rules.Check(
-            **check
-            | {
-                "against": blessing_rules.Reference(check["against"]),
-                "outcome": blessing_rules.Outcome(check["outcome"]),
-            }
-        )
-        for check in record["checks"]
-    )
-    verdict = blessing_rules.Verdict(False, record["words"], checks, tuple(record["notes"]))
-    path = tmp_path / "verdict.html"
-    path.write_text(verdict_page.render(verdict, {"model": "/srv/model"}, record["signature"]))
-    seen = browser.look(path, width, tmp_path / "browser")
-    assert (seen.console, seen.overflow) == ([], 0)
-    assert "ot blessed" in seen.title
-    assert "recall@10 on new users is 0.0500 below the last blessed model's" in seen.text
-    assert "0.7512" in seen.text
 
 
 def test_notices_console_errors_and_overflow(tmp_path):
