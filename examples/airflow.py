@@ -1,7 +1,7 @@
-"""Airflow 3 on this machine, with the pipeline on MovieLens-100K in place. Run it with
-`make airflow`, open the address that it prints, and trigger the DAG `movies`.
+"""Airflow 3 on this machine, with the pipeline on MovieLens-100K.
 
-Words behind the command go to Airflow: `make airflow ARGS="--port 8081 --schedule @daily"`.
+Run it with `make airflow`, open the printed address, and trigger the DAG `movies`. Further
+arguments go to the server: `make airflow ARGS="--port 8081 --schedule @daily"`.
 """
 
 from __future__ import annotations

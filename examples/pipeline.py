@@ -1,7 +1,7 @@
-"""The TFX pipeline on MovieLens-100K, and questions to what it pushed. Run it with `make pipeline`.
+"""The TFX pipeline on MovieLens-100K, and requests to the pushed model.
 
-Everything that it makes is in `.runs/movies`; run it again, and all that is unchanged comes from
-the cache. Words behind the command go to the pipeline: `make pipeline ARGS="--set tuner.trials=3"`.
+Run it with `make pipeline`. All output is in `.runs/movies`; in a second run, unchanged nodes come
+from the cache. Further arguments go to the pipeline: `make pipeline ARGS="--set tuner.trials=3"`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 import tfrec_meta as tm
-from examples.demo import ask, served, step  # first: it quietens TensorFlow's log
+from examples.demo import ask, served, step  # first: it hides TensorFlow's log
 from tfrec_meta.data import Interactions
 from tfrec_meta.pipeline.config import PipelineConfig
 from tfrec_meta.pipeline.runners import local_runner
@@ -37,10 +37,10 @@ def main() -> int:
     if status:
         return status
 
-    step("3. Serve what it pushed, and ask it over gRPC")
+    step("3. Serve the pushed model, and send requests over gRPC")
     version = newest_version(config.serving)
     if not version:
-        print("error: no model has been blessed yet, so none is served.", file=sys.stderr)
+        print("error: no model was blessed, so none is served.", file=sys.stderr)
         return 1
     base = Path(config.serving)
     with served(base) as address:
@@ -50,12 +50,13 @@ def main() -> int:
 
 
 def write_tables(data: Interactions, config: PipelineConfig) -> None:
-    """The tables as Parquet files, where the config looks for them."""
+    """Writes the tables as Parquet files to the paths in the config."""
     tables = {"interactions": data.events, "users": data.users, "items": data.items}
     for name, table in tables.items():
         path = Path(config.data.tables[name].path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file() or not pq.read_table(path).equals(table):  # a new file is new data
+        # A rewritten file would invalidate the cache.
+        if not path.is_file() or not pq.read_table(path).equals(table):
             pq.write_table(table, path)
 
 

@@ -5,36 +5,11 @@ from itertools import combinations, pairwise
 
 import pytest
 
+from tests.pipeline.run_page_samples import GRAPH
 from tfrec_meta.pipeline.pages.graph_layout import layered, reduced
 
 BOX = (100.0, 40.0)
 GAP = (20.0, 30.0)
-
-TABLES = ("Interactions", "Users", "Items")
-# The pipeline's own graph, with all three tables.
-PIPELINE = {
-    **{f"{t}Gen": [] for t in TABLES},
-    **{f"{t}Statistics": [f"{t}Gen"] for t in TABLES},
-    "LastAccepted": [f"{t}Gen" for t in TABLES],
-    "Schemas": ["LastAccepted", *(f"{t}Statistics" for t in TABLES)],
-    **{f"{t}Validator": [f"{t}Statistics", "Schemas"] for t in TABLES},
-    "DataGate": [
-        "LastAccepted",
-        "Schemas",
-        *(f"{t}{kind}" for t in TABLES for kind in ("Gen", "Statistics", "Validator")),
-    ],
-    "Histories": ["DataGate", *(f"{t}Gen" for t in TABLES)],
-    "SplitGate": ["Histories"],
-    "LastTransform": ["Histories"],
-    "Transform": ["Histories", "SplitGate", "LastTransform"],
-    "Tuner": ["Transform", "Histories"],
-    "LastBlessed": ["Histories"],
-    "Trainer": ["Transform", "Histories", "Tuner", "LastBlessed"],
-    "Evaluator": ["Trainer", "Histories"],
-    "RankingGate": ["Trainer", "LastBlessed", "Histories", "Evaluator"],
-    "InfraValidator": ["Trainer", "Histories"],
-    "Pusher": ["Trainer", "RankingGate", "InfraValidator"],
-}
 
 
 def edges_of(graph):
@@ -110,7 +85,7 @@ def check(layout, box):
 
 
 def test_the_pipelines_graph_fits_the_page_without_overlap():
-    layout = layered(list(PIPELINE), edges_of(PIPELINE))
+    layout = layered(list(GRAPH), edges_of(GRAPH))
     assert len(layout.boxes) == 23
     check(layout, (186, 46))
     assert layout.width <= 1000
