@@ -254,7 +254,12 @@ def _batches(unit: Unit, source: Source) -> Iterator[tuple[pa.Table, Callable[[i
                 def row_name(row: int, first: int = first) -> str:
                     return f"row {first + row + 1}"
 
-                yield pa.table({k: batch.column(theirs) for k, theirs in columns.items()}), row_name
+                yield (
+                    pa.table(
+                        {name: batch.column(source_name) for name, source_name in columns.items()}
+                    ),
+                    row_name,
+                )
                 offset += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise ValueError(damaged(path, error)) from error
@@ -279,7 +284,7 @@ def _columns(path: Path, header: list[str], source: Source) -> dict[str, str]:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise ValueError(f"{path} has several columns `{twice[0]}`; use distinct names.")
-    columns = {ours: theirs for ours, theirs in given.items() if theirs in header}
+    columns = {name: source_name for name, source_name in given.items() if source_name in header}
     for name in header:
         if name in given.values():
             continue

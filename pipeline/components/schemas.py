@@ -182,11 +182,11 @@ def infer(
     for name in IDS[table]:
         if name not in known:  # present in no row, which the validation reports
             schema.feature.add(name=name)
-    for ours, theirs in named.items():
-        if ours not in known and ours not in IDS[table]:
+    for name, source in named.items():
+        if name not in known and name not in IDS[table]:
             raise ValueError(
-                f"{table}.{ours}: the data has no column `{theirs}`, or no values in it, which "
-                f"data.{table}.columns maps to `{ours}`; name another column or remove it there."
+                f"{table}.{name}: the data has no column `{source}`, or no values in it, which "
+                f"data.{table}.columns maps to `{name}`; name another column or remove it there."
             )
     found = {
         feature.path.step[0]: feature

@@ -334,7 +334,7 @@ def _write(
 ) -> None:
     for table, schema in schemas.items():
         write_schema(schema, folder / table / SCHEMA_FILE)
-        # The largest split stands for all: they have been compared with one another.
+        # The largest split represents all splits, which were compared with each other.
         largest = max(statistics[table].values(), key=lambda part: part.datasets[0].num_examples)
         (folder / table / STATISTICS_FILE).write_bytes(largest.SerializeToString())
     for table, ids in known.items():

@@ -208,6 +208,6 @@ def _padded(scores: _Scores, columns: int) -> _Scores:
 
 
 def has_evidence(model: Recommender, past: Interactions, users: np.ndarray) -> np.ndarray:
-    """Returns bool [users]: whether the model knows more than the popularity for a user."""
+    """Returns bool [users]: whether the model has more information on a user than popularity."""
     queries = user_queries(model.spec, past, users)
     return model.has_evidence({name: tf.constant(v) for name, v in queries.items()}).numpy()

@@ -69,7 +69,7 @@ def _plot(
     trials: Sequence[artifact_files.Trial], best: str, objective: str
 ) -> dict[str, Any] | None:
     """Returns the geometry of the objective by trial; None with fewer than two scores."""
-    scored = [(place, trial) for place, trial in enumerate(trials) if trial.score is not None]
+    scored = [(index, trial) for index, trial in enumerate(trials) if trial.score is not None]
     if len(scored) < 2:
         return None
     width, height, left, right, top, bottom = 720.0, 190.0, 56.0, 708.0, 10.0, 160.0
@@ -88,17 +88,17 @@ def _plot(
         "right": right,
         "ticks": [{"at": y(tick), "label": f"{tick:.4g}"} for tick in ticks],
         "labels": [
-            {"at": round(left + place * step, 1), "label": trial.id}
-            for place, trial in enumerate(trials)
-            if place % every == 0
+            {"at": round(left + index * step, 1), "label": trial.id}
+            for index, trial in enumerate(trials)
+            if index % every == 0
         ],
         "points": [
             {
-                "x": round(left + place * step, 1),
+                "x": round(left + index * step, 1),
                 "y": y(trial.score or 0.0),
                 "best": trial.id == best,
                 "label": f"trial {trial.id}: {objective} {trial.score:.4f}",
             }
-            for place, trial in scored
+            for index, trial in scored
         ],
     }

@@ -73,7 +73,7 @@ def _row(check: Check) -> dict[str, str]:
         "interval": interval,
         "confidence": confidence,
         "outcome": check.outcome,
-        "says": _OUTCOMES[check.outcome],
+        "outcome_text": _OUTCOMES[check.outcome],
     }
 
 

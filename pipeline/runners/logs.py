@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 
 import tfrec_meta
 
-# Messages that every node logs and that help nobody.
+# Unhelpful messages that every node logs.
 _NOISE = ("MetadataStore with DB connection initialized", "Fallback to non-ZetaSQL")
 _LONGEST = 300  # characters of an information message
 _PACKAGE = os.path.dirname(os.path.abspath(tfrec_meta.__file__))

@@ -119,9 +119,8 @@ class Worker:
         self._stopping = True
 
     def _listen(self) -> socket.socket:
-        (self.run / SOCKET).unlink(
-            missing_ok=True
-        )  # this worker has the lock: nobody listens there
+        # This worker has the lock, so no other one listens there.
+        (self.run / SOCKET).unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         folder = os.open(self.run, os.O_RDONLY | os.O_DIRECTORY)
         mask = os.umask(0o177)

@@ -66,8 +66,8 @@ def test_writes_a_savedmodel_and_a_model_to_load(trained, given):
     recommend = tf.saved_model.load(str(serving)).signatures["serving_default"]
     user = model.spec.users.tokens[0].as_py()
     name = tf.train.Feature(bytes_list=tf.train.BytesList(value=[user.encode()]))
-    asked = tf.train.Example(features=tf.train.Features(feature={"user_id": name}))
-    answer = recommend(examples=tf.constant([asked.SerializeToString()]))
+    example = tf.train.Example(features=tf.train.Features(feature={"user_id": name}))
+    answer = recommend(examples=tf.constant([example.SerializeToString()]))
     scores = model.score(model.spec.encode_queries([user], np.array([[""]], object)))[0]
     found = [item.decode() for item in answer["item_id"].numpy()[0]]
     assert found == list(model.spec.items.decode(np.argsort(-scores)[:10] + 1))
@@ -145,8 +145,8 @@ def test_a_meta_learned_model_is_trained_on_episodes_and_its_adapt_is_probed(
     untaught = type(model)(model.config, model.spec)
     assert np.abs(model.gains.numpy() - untaught.gains.numpy()).max() > 1e-3
     serving = Path(outputs["model"].uri) / "Format-Serving"
-    asked = [r.model_spec.signature_name for r in server_probe._requests(serving, [], {})]
-    assert "adapt" in asked  # by InfraValidator
+    signatures = [r.model_spec.signature_name for r in server_probe._requests(serving, [], {})]
+    assert "adapt" in signatures  # of InfraValidator's requests
     adapt = tf.saved_model.load(str(serving)).signatures["adapt"]
     first, second = model.spec.items.tokens[:2].to_pylist()
     answer = adapt(

@@ -127,16 +127,16 @@ def test_items_outside_an_older_vocabulary_count_as_misses(model, split):
     verdict = evaluate_candidate(model, baseline, split.past, split.test, CONFIG)
     check = check_of(verdict, metric="recall@5", against=Reference.LAST_BLESSED)
     assert check.users == gate_toys.USERS
-    asked = held_out(baseline.spec, split.past, split.test)
+    queries = held_out(baseline.spec, split.past, split.test)
     alone = full_catalogue(
-        lambda rows: baseline.score({n: v[rows] for n, v in asked.queries.items()}),
-        asked.relevant,
-        asked.seen,
+        lambda rows: baseline.score({n: v[rows] for n, v in queries.queries.items()}),
+        queries.relevant,
+        queries.seen,
         k=5,
         metrics=["recall"],
-        extra_relevant=asked.outside,
+        extra_relevant=queries.outside,
     )
-    assert asked.outside.sum() > 100
+    assert queries.outside.sum() > 100
     assert check.other == pytest.approx(alone["recall@5"].value)
     assert verdict.blessed
 

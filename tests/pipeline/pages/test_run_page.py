@@ -147,15 +147,15 @@ def test_lists_trials_in_order_and_marks_the_best(runs):
 def test_shows_failed_trials_from_the_records_of_trials(runs):
     folder = make_run(runs)
     run = run_records.read_run(folder)
-    beside = next(run.node("Tuner").of_type("HyperParameters")).folder / "trials.json"
+    records = next(run.node("Tuner").of_type("HyperParameters")).folder / "trials.json"
     failed = {"trial_id": "0", "val_ndcg@10": 0.0, "error": "OverflowError: too much"}
     trials = [
         failed | {"values": {"dim": 8}, "seconds": 2.0},
         {"trial_id": "1", "val_ndcg@10": 0.3, "error": None, "values": {"dim": 64}},
     ]
-    beside.write_text(json.dumps(trials))
+    records.write_text(json.dumps(trials))
     assert "The page of the study" not in written(folder)
-    (beside.parent / "report.html").write_text("<html>")
+    (records.parent / "report.html").write_text("<html>")
     text = written(folder)
     assert 'report.html">The page of the study</a>' in text
     assert '<th scope="col">val_ndcg@10</th><th scope="col">time</th>' in text

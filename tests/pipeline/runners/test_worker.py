@@ -395,8 +395,8 @@ def test_the_deployment_may_set_anything(compiling):
     deployed, record = compiling
     (deployed / "deployment.json").write_text(json.dumps({**record, "settings": ["serving=/srv"]}))
     run = worker_client.begin(deployed, "r1", ["seed=2"])
-    asked = json.loads((run / "pipeline.json").read_text())
-    assert asked[-4:] == ["--set", "serving=/srv", "--set", "seed=2"]
+    arguments = json.loads((run / "pipeline.json").read_text())
+    assert arguments[-4:] == ["--set", "serving=/srv", "--set", "seed=2"]
 
 
 @pytest.mark.parametrize(
@@ -435,12 +435,12 @@ def test_settings_compile_the_pipeline_for_this_run(compiling):
     with pytest.raises(ValueError, match="`trials` is no number"):
         worker_client.begin(deployed, "r1", ["tuner.trials=no"])
     run = worker_client.begin(deployed, "r1", ["tuner.trials=3"])
-    asked = json.loads((run / "pipeline.json").read_text())
-    assert asked[:4] == [
+    arguments = json.loads((run / "pipeline.json").read_text())
+    assert arguments[:4] == [
         "-m",
         "tfrec_meta.pipeline.runners.local_runner",
         "--config",
         "/films.yaml",
     ]
-    assert asked[-4:] == ["--set", "seed=1", "--set", "tuner.trials=3"]
+    assert arguments[-4:] == ["--set", "seed=1", "--set", "tuner.trials=3"]
     assert [path.name for path in run.iterdir()] == ["pipeline.json"]
