@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tfx import components
-from tfx.components.evaluator import executor as tfma_executor
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import Artifact, artifact_utils, channel_utils, standard_artifacts
 from tfx.utils import proto_utils
@@ -289,6 +287,10 @@ def degraded_model(good_model, tmp_path_factory) -> Artifact:
 @pytest.fixture(scope="session")
 def evaluation(taste_histories, good_model, tmp_path_factory) -> Artifact:
     """The output of the stock Evaluator with this package's EvalConfig and extractors."""
+    # Imported after tfrec_meta, which chooses Keras 2 for KerasTuner.
+    from tfx import components
+    from tfx.components.evaluator import executor as tfma_executor
+
     component = components.Evaluator(
         examples=channel_utils.as_channel([taste_histories["examples"]]),
         schema=channel_utils.as_channel([taste_histories["schema"]]),
