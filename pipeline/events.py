@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.features import transform as names
-
-_ROWS_PER_BATCH = 1 << 14
+from tfrec_meta.pipeline.example_files import record_batches
 
 
 def read_split(examples: Path | str, split: str) -> pa.Table:
@@ -60,26 +57,6 @@ def read_files(patterns: Iterable[str]) -> pa.Table:
     table = pa.concat_tables(batches, promote_options="default")
     columns = {name: _plain(table[name].combine_chunks()) for name in table.column_names}
     return typed_events(pa.table(columns), RowCheck(), source=os.path.dirname(paths[0]))
-
-
-def record_batches(
-    files: Iterable[str], columns: schema_pb2.Schema | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of TFRecord files of tf.Examples; each column has one list per row.
-
-    Args:
-        files: the files; compressed ones end with ".gz".
-        columns: the columns to decode, with their types; None decodes all.
-    """
-    import tensorflow as tf
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-
-    decoder = ExamplesToRecordBatchDecoder(columns.SerializeToString() if columns else None)
-    # One dataset for all files of one compression: creating one takes longer than a small file.
-    for compressed, alike in itertools.groupby(files, lambda file: file.endswith(".gz")):
-        records = tf.data.TFRecordDataset(list(alike), "GZIP" if compressed else "")
-        for batch in records.batch(_ROWS_PER_BATCH).as_numpy_iterator():
-            yield decoder.DecodeBatch(batch.tolist())
 
 
 def interactions(events: pa.Table, catalogue: Path | str) -> Interactions:

@@ -27,8 +27,9 @@ from tfrec_meta.data.text_files import (
     suffix_of,
     text_batches,
 )
-from tfrec_meta.io.files import atomic_file, write_text
+from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.config import TableConfig
+from tfrec_meta.pipeline.example_files import write_examples
 from tfrec_meta.pipeline.table_columns import Kind, as_feature, first_text, is_list, kind_of
 
 IDS: Mapping[str, tuple[str, ...]] = {
@@ -205,16 +206,12 @@ def _survey(unit: Unit, source: Source) -> Survey:
 
 
 def _write(unit: Unit, kinds: Mapping[str, Kind], source: Source, folder: Path) -> int:
-    import tensorflow as tf
-    from tfx_bsl.public.tfxio import RecordBatchToExamplesEncoder
-
-    encoder = RecordBatchToExamplesEncoder()
-    name = f"data_tfrecord-{unit.shard:05d}-of-{unit.shards:05d}.gz"
-    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
     rows = 0
-    with atomic_file(folder / name) as work, tf.io.TFRecordWriter(str(work), options) as writer:
+
+    def batches() -> Iterator[dict[str, pa.Array]]:
+        nonlocal rows
         for table, _ in _batches(unit, source):
-            columns = {
+            yield {
                 key: as_feature(
                     _column(table, key, source, unit.file, kinds[key]),
                     kinds[key].base,
@@ -223,9 +220,10 @@ def _write(unit: Unit, kinds: Mapping[str, Kind], source: Source, folder: Path) 
                 for key in table.column_names
                 if kinds[key].base != "none"
             }
-            for example in encoder.encode(pa.RecordBatch.from_pydict(columns)):
-                writer.write(example)
             rows += table.num_rows
+
+    name = f"data_tfrecord-{unit.shard:05d}-of-{unit.shards:05d}.gz"
+    write_examples(batches(), folder / name)
     return rows
 
 

@@ -37,6 +37,7 @@ from tfrec_meta.io.files import atomic_file, write_text
 from tfrec_meta.pipeline.artifacts import SPLIT_IDENTITY, CatalogueTables, SeenItems
 from tfrec_meta.pipeline.config import SplitConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
+from tfrec_meta.pipeline.example_files import record_batches, write_examples
 from tfrec_meta.pipeline.history_rows import (
     EVENT_COLUMNS,
     KEYS,
@@ -367,13 +368,7 @@ def _files(artifacts: Sequence[types.Artifact]) -> list[str]:
 
 def _batches(file: str) -> Iterator[pa.Table]:
     """Yields the rows of a file of tf.Examples, each column one list per row."""
-    import tensorflow as tf
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-
-    decoder = ExamplesToRecordBatchDecoder()
-    records = tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "")
-    for batch in records.batch(_ROWS_PER_BATCH).as_numpy_iterator():
-        decoded = decoder.DecodeBatch(batch.tolist())
+    for decoded in record_batches([file], rows=_ROWS_PER_BATCH):
         yield pa.table(
             {
                 name: plain_lists(column, name)
@@ -407,23 +402,10 @@ def _write_shard(columns: dict[str, pa.Array], folder: str, name: str) -> None:
 
 def _write_shard_batches(batches: Iterable[dict[str, pa.Array]], folder: str, name: str) -> None:
     """Writes a shard, which appears when it is complete; none if there are no rows."""
-    import tensorflow as tf
-    from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
-
     batches = iter(batches)
     first = next(batches, None)
-    if first is None:
-        return
-    encoder = RecordBatchToExamplesEncoder()
-    # Level 1 takes a fifth of the default level's time for a tenth more bytes.
-    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
-    with (
-        atomic_file(os.path.join(folder, name)) as work,
-        tf.io.TFRecordWriter(str(work), options) as writer,
-    ):
-        for columns in itertools.chain([first], batches):
-            for example in encoder.encode(pa.RecordBatch.from_pydict(columns)):
-                writer.write(example)
+    if first is not None:
+        write_examples(itertools.chain([first], batches), os.path.join(folder, name))
 
 
 def _write_parquet(packed: Sequence[bytes], survey: RowSurvey, path: str, name: str) -> None:

@@ -34,7 +34,7 @@ from tfrec_meta.pipeline.components.schemas import (
     write_schema,
 )
 from tfrec_meta.pipeline.config import DataConfig
-from tfrec_meta.pipeline.events import record_batches
+from tfrec_meta.pipeline.example_files import record_batches
 from tfrec_meta.pipeline.gates import drift
 from tfrec_meta.pipeline.gates.drift import Drift, Limits, Statistics
 from tfrec_meta.pipeline.tables import IDS

@@ -25,7 +25,7 @@ from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.artifacts import SplitComparison
 from tfrec_meta.pipeline.components.schemas import SCHEMA_FILE, read_schema
 from tfrec_meta.pipeline.config_values import as_json, from_json
-from tfrec_meta.pipeline.events import record_batches
+from tfrec_meta.pipeline.example_files import record_batches
 from tfrec_meta.pipeline.gates import drift
 from tfrec_meta.pipeline.gates.drift import Limits, Statistics
 
