@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +17,6 @@ from tfrec_meta.data import Interactions, histories, split_by_time, split_leave_
 from tfrec_meta.pipeline.components import histories as module
 from tfrec_meta.pipeline.components.histories import DROPPED, Histories
 from tfrec_meta.pipeline.config import SplitConfig
-from tfrec_meta.pipeline.history_rows import RowSurvey, parts_of, time_cuts
 
 LENGTH = 5
 
@@ -112,18 +110,6 @@ def test_holds_out_all_events_of_cold_users(tmp_path):
     ]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 40
     assert 14 <= len(parts[0]) <= 34  # 24 within three standard deviations
-
-
-def test_only_the_seed_determines_which_users_are_cold():
-    config = SplitConfig("cold-users", 0.6, 0.2)
-    few, many = (in_memory(conftest.toy_interactions(rows, 40, 9)) for rows in (300, 600))
-
-    def drawn(data, seed):
-        parts = parts_of(data, config, None, seed)
-        return dict(zip(data.events["user_id"].to_pylist(), parts.tolist(), strict=True))
-
-    assert drawn(few, 1) == drawn(many, 1)
-    assert drawn(few, 1) != drawn(few, 2)
 
 
 def test_histories_have_strictly_earlier_events_only(toy_tables, toy_histories):
@@ -313,21 +299,6 @@ def test_has_no_splits_of_tables_without_tables(tmp_path):
     splits = artifact_utils.decode_split_names(made["examples"].split_names)
     assert splits == ["train", "validation", "test"]
     assert not list(Path(made["catalogue"].uri).iterdir())
-
-
-def test_time_cuts_equal_those_of_split_by_time():
-    # Ten events; 0.5 of them are before the sixth, 0.8 before the ninth.
-    survey = RowSurvey({}, 10, np.array([1, 2, 5, 9]), np.array([4, 1, 3, 2]))
-    assert time_cuts(survey, SplitConfig(train=0.5, validation=0.3)) == (5, 9)
-
-
-def test_adds_surveys_in_any_order():
-    one = RowSurvey({}, 3, np.array([1, 4]), np.array([2, 1]))
-    other = RowSurvey({}, 2, np.array([0, 4]), np.array([1, 1]))
-    for both in (one + other, other + one):
-        assert both.rows == 5
-        assert both.times.tolist() == [0, 1, 4]
-        assert both.counts.tolist() == [1, 2, 2]
 
 
 def test_the_component_has_channels_for_the_given_tables():

@@ -13,7 +13,7 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.pipeline.config import EvaluatorConfig
-from tfrec_meta.pipeline.gates import blessing_rules, user_metrics
+from tfrec_meta.pipeline.gates import blessing_rules
 from tfrec_meta.pipeline.gates.blessing_rules import Outcome, Reference, evaluate_candidate
 from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
 
@@ -224,29 +224,6 @@ def test_users_without_history_do_not_count_on_a_slice(model, split):
     assert check_of(verdict, "new users").users == 40
     assert check_of(verdict, "new users", against=Reference.LAST_BLESSED).users == 50
     assert verdict.notes[0].startswith("10 of the 170 test users have no history")
-
-
-def test_the_long_tail_has_the_rarest_items_up_to_the_share():
-    """Of 10 events a has 5, b 3, c 1 and d 1: the rarest items with up to 0.2 are c and d."""
-    past = Interactions.from_arrays(range(10), list("aaaaabbbcd"))
-    test = Interactions.from_arrays(range(5), list("abcde"))
-    tail = {
-        share: user_metrics.long_tail_events(past, test, share).events["item_id"].to_pylist()
-        for share in (0.1, 0.2, 0.4, 0.5)
-    }
-    # With 0.1 neither c nor d fits without the other; e has no past events.
-    assert tail == {
-        0.1: ["e"],
-        0.2: ["c", "d", "e"],
-        0.4: ["c", "d", "e"],
-        0.5: ["b", "c", "d", "e"],
-    }
-
-
-@pytest.mark.parametrize("confidence, users", [(0.5, 2), (0.9, 5), (0.95, 6), (0.99, 8)])
-def test_fewest_users_is_that_of_a_sign_test(confidence, users):
-    """2 / 2^6 is 0.031, 2 / 2^5 is 0.0625."""
-    assert user_metrics.fewest_users(confidence) == users
 
 
 def difference(mean, low, high, is_tie=False, enough=True):
