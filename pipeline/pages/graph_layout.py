@@ -45,6 +45,10 @@ def reduced(nodes: Sequence[str], edges: Iterable[Edge]) -> list[Edge]:
 
     Raises:
         ValueError: if the graph has a cycle.
+
+    Example:
+        >>> reduced(["a", "b", "c"], [("a", "b"), ("b", "c"), ("a", "c")])
+        [('a', 'b'), ('b', 'c')]
     """
     known = set(nodes)
     below: dict[str, list[str]] = {node: [] for node in nodes}

@@ -30,7 +30,12 @@ def date_of(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns seconds, minutes or hours."""
+    """Returns seconds, minutes or hours.
+
+    Example:
+        >>> duration(150.4)
+        '2 min 30 s'
+    """
     if seconds < 99.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -31,7 +31,6 @@ def test_shows_the_metrics_of_tfma(evaluated_verdict):
 
 @pytest.mark.parametrize("width", [1280, 800])
 def test_a_browser_shows_the_verdict(tmp_path, width):
-
     record = run_page_samples.verdict(blessed=False)
     checks = tuple(
         blessing_rules.Check(
