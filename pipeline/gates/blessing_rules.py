@@ -305,7 +305,7 @@ class _Pair:
         if difference is None:
             words += f" can't be compared with {self.against.words}'s: {doubt}"
         elif difference.is_tie:
-            words += f" is {self.against.words}'s for each of {users:,} users"
+            words += f" equals {self.against.words}'s for each of {users:,} users"
             words += f", {doubt}" if doubt else ""
         else:
             way = "above" if difference.mean >= 0 else "below"

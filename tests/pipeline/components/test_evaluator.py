@@ -29,7 +29,6 @@ def scored(taste_histories, good_model):
     return features, scores, positive
 
 
-@pytest.mark.pipeline
 def test_tfmas_auc_is_the_probability_that_a_positive_scores_higher(evaluation, scored):
     _, scores, positive = scored
     pairs = scores[positive][:, None] - scores[~positive][None, :]
@@ -49,7 +48,6 @@ def test_evaluates_the_score_of_a_model_with_further_outputs():
         np.testing.assert_array_equal(evaluator._scores_and_labels(extracts), [[0.5, 1.0]])
 
 
-@pytest.mark.pipeline
 def test_calibration_is_that_of_a_sigmoid_fitted_to_all_events(evaluation, scored):
     features, scores, positive = scored
     found = evaluator.read_metrics(evaluation.uri)
@@ -63,7 +61,6 @@ def test_calibration_is_that_of_a_sigmoid_fitted_to_all_events(evaluation, score
         assert found[f"taste={taste}"]["calibration"] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.pipeline
 def test_slices_by_whether_the_user_was_new_at_the_event(evaluation):
     found = evaluator.read_metrics(evaluation.uri)
     counts = {name: values["example_count"] for name, values in found.items() if "new" in name}

@@ -106,7 +106,7 @@ def test_a_model_is_not_below_itself(model, split):
     verdict = evaluate_candidate(model, model, split.past, split.test, CONFIG)
     assert verdict.blessed
     assert check_of(verdict, against=Reference.LAST_BLESSED).words == (
-        "NDCG@5 is the last blessed model's for each of 160 users"
+        "NDCG@5 equals the last blessed model's for each of 160 users"
     )
 
 

@@ -32,7 +32,6 @@ def test_blesses_a_first_good_model_in_the_stock_evaluators_format(good_verdict,
     assert blessing.get_string_custom_property("blessing_message").startswith("Blessed: NDCG@5")
 
 
-@pytest.mark.pipeline
 def test_the_verdict_has_every_number(evaluated_verdict, good_model):
     verdict = verdict_of(evaluated_verdict)
     assert verdict["blessed"] is True

@@ -21,7 +21,6 @@ def test_shows_the_failed_comparisons(degraded_verdict, tmp_path):
     assert not re.search(r"<script|src=|https?://(?!www\.w3\.org)", written)
 
 
-@pytest.mark.pipeline
 def test_shows_the_metrics_of_tfma(evaluated_verdict):
     page = Path(evaluated_verdict["verdict"].uri, "verdict.html").read_text()
     assert "<h1>Blessed</h1>" in page
