@@ -185,7 +185,8 @@ class Command(click.Command):
         if isinstance(error, (ValueError, OSError, RuntimeError, ImportError)) and text:
             return text
         # The error was not written for users: its type and traceback are of interest.
-        return f"{type(error).__name__}: {text} (`--debug` shows the traceback)"
+        shown = f"{type(error).__name__}: {text}".removesuffix(": ")
+        return f"{shown} (`--debug` shows the traceback)"
 
 
 class LazyGroup(click.Group):

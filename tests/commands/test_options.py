@@ -1,0 +1,66 @@
+"""Shared options, as settings of a run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tfrec_meta.commands import options
+from tfrec_meta.errors import ParameterError
+
+
+def test_data_options_that_are_not_given_are_no_settings():
+    assert options.DataOptions().settings() == {"data": {}, "split": {}}
+
+
+def test_paths_are_absolute_and_named_sources_stay(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = options.DataOptions(
+        data=("movielens-100k", "synthetic-4x3x9", "log.csv"),
+        data_folder="ml",
+        users="users.csv",
+        columns={"user_id": "who"},
+        split="time",
+        train=0.5,
+    )
+    here = Path.cwd()
+    assert given.settings() == {
+        "data": {
+            "source": ["movielens-100k", "synthetic-4x3x9", str(here / "log.csv")],
+            "folder": str(here / "ml"),
+            "users": str(here / "users.csv"),
+            "columns": {"user_id": "who"},
+        },
+        "split": {"protocol": "time", "train": 0.5},
+    }
+
+
+def test_strategy_options_replace_values_of_the_strategy_file(tmp_path):
+    path = tmp_path / "strategy.json"
+    path.write_text(json.dumps({"family": "ease", "training": {"epochs": 3, "batch_size": 64}}))
+    given = options.StrategyOptions(family="ials", epochs=5, seed=7, strategy=str(path))
+    assert given.settings() == {
+        "seed": 7,
+        "strategy": {
+            "family": "ials",
+            "training": {"epochs": 5, "batch_size": 64, "seed": 7},
+        },
+    }
+    assert options.StrategyOptions().settings() == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"familly": "ease"}'])
+def test_a_file_that_is_not_a_strategy_is_refused(text, tmp_path):
+    path = tmp_path / "strategy.json"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=r"strategy\.json") as error:
+        options.read_strategy(path)
+    assert error.value.parameter == "strategy"
+
+
+def test_names_are_split_at_commas():
+    assert options.names(" a, b,,c ") == ["a", "b", "c"]
+    assert options.names(None) == []
+    assert options.baseline_names(None) is None
+    assert options.baseline_names("none") == []
+    assert options.baseline_names("ials,ease") == ["ials", "ease"]
