@@ -1,6 +1,8 @@
 """`tfrec-meta doctor`: its lines, its JSON object and its exit status."""
 
+import io
 import json
+import sys
 
 from tfrec_meta.commands import installation
 from tfrec_meta.commands import main as cli
@@ -40,3 +42,19 @@ def test_doctor_has_a_status_and_json(capsys, monkeypatch):
     assert cli.main(["doctor", "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert [check["name"] for check in answer["checks"]] == ["Python", "TFX"]
+
+
+def test_doctor_prints_its_lines_on_a_terminal_too(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    checks = [installation.Check("TFX", False, "[tfx] is missing.", "make setup")]
+    monkeypatch.setattr(installation, "run_checks", lambda: iter(checks))
+    assert cli.main(["doctor"]) == 1
+    shown = terminal.getvalue()
+    assert "checking the installation" in shown
+    assert "WRONG   TFX                  [tfx] is missing. To fix it: make setup\n" in shown
