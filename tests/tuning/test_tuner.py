@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tfrec_meta.evaluation import Objective
+from tfrec_meta.io import files
 from tfrec_meta.tuning import (
     ORACLES,
     AllTrialsFailed,
@@ -52,6 +53,12 @@ class Kill(BaseException):
 
 def die(*_):
     raise Kill
+
+
+@pytest.fixture(autouse=True)
+def no_flushes(monkeypatch):
+    """Files are not flushed to the disk, because these kills are exceptions or SIGKILL."""
+    monkeypatch.setattr(files, "sync", lambda path: None)
 
 
 def build(folder, evaluate=score, space=SPACE, study=None, **options):

@@ -15,9 +15,9 @@ from tfrec_meta.tuning import StrategySpace, StudyStore, TrialStopped, tuner
 from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.studies import shipped as prior_studies
 from tfrec_meta.tuning.surrogates import meta_surrogate
+from tfrec_meta.workflows import train as train_workflow
 from tfrec_meta.workflows import tune as strategy_search
 
-learn = recommender.learn_to_adapt
 DATA = synthetic(60, 40, 900, seed=3)
 SPLIT = split_leave_last_out(DATA, validation=True)
 QUICK = tm.Strategy(training=tm.TrainingConfig(epochs=2, batch_size=64))
@@ -80,8 +80,10 @@ def test_training_the_best_strategy_reproduces_its_trial(study):
 def test_meta_learned_models_can_be_searched(monkeypatch):
     monkeypatch.setattr(recommender, "FEWEST_TASKS", 10)  # of 60 users
     trainings = []
-    monkeypatch.setattr(
-        "tfrec_meta.workflows.train.learn_to_adapt", lambda *given: trainings.append(learn(*given))
+    monkeypatch.setitem(
+        train_workflow._META_TRAINING,
+        "meta_learned",
+        lambda *given: trainings.append(recommender.learn_to_adapt(*given)),
     )
     found = tm.tune(
         SPLIT,

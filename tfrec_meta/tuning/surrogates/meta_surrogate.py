@@ -146,7 +146,8 @@ class MetaSurrogate:
         _log.info("Skill on held-out trials of each prior study: %s", skills.round(2))
         if not chosen:
             return None
-        weights = _fit([features[i] for i in chosen], [scores[i] for i in chosen], generator)
+        used = [features[i] for i in chosen], [scores[i] for i in chosen]
+        weights = _fit(*used, generator, _STEPS)
         return cls([studies[i] for i in chosen], weights)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -253,7 +254,7 @@ def _skills(
                 [x[keep] for x, keep in zip(features, known, strict=True)],
                 [y[keep] for y, keep in zip(scores, known, strict=True)],
                 generator,
-                steps=_STEPS // 4,
+                _STEPS // 4,
             ),
         )
         for study, (x, keep) in enumerate(zip(features, known, strict=True)):
@@ -271,7 +272,7 @@ def _fit(
     features: Sequence[np.ndarray],
     scores: Sequence[np.ndarray],
     generator: np.random.Generator,
-    steps: int = _STEPS,
+    steps: int,
 ) -> list[np.ndarray]:
     """Returns the weights of two hidden layers, the embedding, the heads and their offsets."""
     inputs, targets, studies = np.concatenate(features), np.concatenate(scores), len(scores)
