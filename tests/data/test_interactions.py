@@ -194,7 +194,7 @@ def test_the_constructor_checks_what_from_arrays_would_mend():
     ("users", "error", "message"),
     [
         (pa.table({"id": ["a"]}), ValueError, "`users` has no column `user_id`"),
-        (pa.table({"user_id": ["a", "b", "a"]}), ValueError, "row 3.*'a' stands there.*row 1"),
+        (pa.table({"user_id": ["a", "b", "a"]}), ValueError, "row 3.*'a' is already in row 1"),
         (pa.table({"user_id": ["a", None]}), ValueError, "`users` row 2"),
         (pa.table({"user_id": [1.5]}), TypeError, "type double"),
     ],

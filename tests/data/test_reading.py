@@ -207,16 +207,16 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path, suffix):
 
 def test_a_column_named_twice_is_refused(tmp_path):
     path = write(tmp_path / "log.csv", "user_id,item_id,item_id\na,x,y\n")
-    with pytest.raises(ValueError, match="column `item_id` is there more than once"):
+    with pytest.raises(ValueError, match="column `item_id` appears more than once"):
         read_interactions(path)
 
 
 def test_a_missing_file_folder_or_pattern_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none.csv is not there"):
+    with pytest.raises(FileNotFoundError, match=r"none.csv does not exist"):
         read_interactions(tmp_path / "none.csv")
     with pytest.raises(FileNotFoundError, match="holds no"):
         read_interactions(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"\*.csv is not there"):
+    with pytest.raises(FileNotFoundError, match=r"\*.csv does not exist"):
         read_interactions(tmp_path / "*.csv")
     with pytest.raises(ValueError, match="names no file"):
         read_interactions([])

@@ -238,7 +238,7 @@ def test_shares_are_checked(split, shares, message):
 
 def test_an_empty_part_or_empty_data_is_an_error():
     one_time = build([(0, 0, 5), (1, 1, 5)])
-    with pytest.raises(ValueError, match=r"train would be empty.*1 different times"):
+    with pytest.raises(ValueError, match=r"train would be empty.*1 distinct times"):
         split_by_time(one_time)
     with pytest.raises(ValueError, match="leave a part empty"):
         split_cold_users(build([(0, 0, 5)]))
@@ -250,11 +250,11 @@ def test_an_empty_part_or_empty_data_is_an_error():
 
 def test_a_split_by_hand_is_checked():
     data = build([(0, 0, 0), (1, 1, 1), (2, 2, 2)])
-    with pytest.raises(ValueError, match="`test_index` holds a row that is there already"):
+    with pytest.raises(ValueError, match="`test_index` repeats a row"):
         Split(data, np.array([0, 1]), np.array([]), np.array([1]), "given")
-    with pytest.raises(ValueError, match="`train_index` holds a row"):
+    with pytest.raises(ValueError, match="`train_index` repeats a row"):
         Split(data, np.array([0, 0]), np.array([]), np.array([1]), "given")
-    with pytest.raises(ValueError, match="`train_index` goes outside"):
+    with pytest.raises(ValueError, match="`train_index` has rows outside"):
         Split(data, np.array([3]), np.array([]), np.array([1]), "given")
     split = Split(data, np.array([1, 0]), np.array([], int), np.array([2]), "given")
     assert split.train_index.tolist() == [0, 1]

@@ -1,4 +1,4 @@
-"""Typed interactions, where they come from, how they are cleaned, split and turned to histories."""
+"""Interactions: reading, generating, cleaning and splitting them, and the histories of users."""
 
 from tfrec_meta.data.histories import Histories, histories, user_histories
 from tfrec_meta.data.interactions import Interactions

@@ -1,4 +1,4 @@
-"""What can be read but not be true: duplicates, impossible times, values out of range."""
+"""Removes implausible events: duplicates, impossible times and values out of range."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 _log = logging.getLogger(__name__)
 _DAY = 86_400
-_MILLISECONDS_FROM = 10**11  # as seconds this is the year 5138; as milliseconds, 1973
+_MILLISECONDS_FROM = 10**11  # the year 5138 in seconds, 1973 in milliseconds
 
 
 def clean_events(
@@ -21,14 +21,14 @@ def clean_events(
     value_range: tuple[float, float] | None = None,
     time_range: tuple[int, int] | None = None,
 ) -> tuple[pa.Table, dict[str, int]]:
-    """The rows that can be true, in their order, and how many were dropped for which reason.
+    """Returns the plausible rows, in their order, and the number of removed rows by reason.
 
-    A row counts once, under the first reason that holds: "missing time" (only where other rows
-    have one), "impossible time", "value out of range", "duplicate". The arguments are those of
-    `Interactions.clean`.
+    A removed row counts once, under the first of these reasons that applies: "missing time" (only
+    if other rows have one), "impossible time", "value out of range", "duplicate". The arguments are
+    those of `Interactions.clean`.
 
     Raises:
-        ValueError: a range is upside down, `duplicates` is unknown, or no row is left.
+        ValueError: if a range is reversed, `duplicates` is unknown, or no row remains.
     """
     if duplicates not in ("exact", "last", "keep"):
         raise ValueError(f"`duplicates`={duplicates!r}; use 'exact', 'last' or 'keep'.")
@@ -65,15 +65,21 @@ def clean_events(
 
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
     if not good.any():
-        why = f"all of its {events.num_rows:,} rows went: {reasons}" if reasons else "it is empty"
-        raise ValueError(f"{name}: no event is left, {why}.{hint} Widen the ranges or mend it.")
+        why = (
+            f"all of its {events.num_rows:,} rows were removed: {reasons}"
+            if reasons
+            else "it is empty"
+        )
+        raise ValueError(
+            f"{name}: no event is left, {why}.{hint} Widen the ranges or fix the data."
+        )
     if dropped:
         _log.warning("%s: dropped %s of %s rows.%s", name, reasons, f"{len(good):,}", hint)
     return (events if good.all() else events.filter(pa.array(good))), dropped
 
 
 def _repeats(events: pa.Table, rows: np.ndarray, times: np.ndarray, which: str) -> np.ndarray:
-    """Positions in `rows` of the events that repeat another one."""
+    """Returns the positions in `rows` of the events that repeat another one."""
     columns = [_codes(events[key])[rows] for key in ("user_id", "item_id")]
     times = times[rows]
     if which == "exact":

@@ -1,4 +1,4 @@
-"""Columns as found in a source become the typed event table; every bad row is named or counted."""
+"""Converts source columns to the typed event table; each invalid row is reported or counted."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ RowName = Callable[[int], str]
 
 
 class RowCheck:
-    """Raises at the first bad row, or counts it by reason and lets the others through.
+    """Handles invalid rows: raises at the first one, or counts and logs all of them.
 
     Args:
         bad_rows: "raise" or "drop".
-        advice: the way out, which ends the message of the error.
+        advice: how to fix the problem; the last sentence of the error message.
     """
 
     def __init__(
@@ -53,10 +53,15 @@ class RowCheck:
         self._examples: list[str] = []
 
     def bad(self, reason: str, count: int, message: Callable[[], str]) -> None:
-        """Takes note of `count` rows; `message` names the first of them, and is asked if needed.
+        """Reports invalid rows.
+
+        Args:
+            reason: why they are invalid, as it is counted.
+            count: their number.
+            message: returns a sentence about the first of them; called only if it is shown.
 
         Raises:
-            ValueError: with the message, unless bad rows are to be dropped.
+            ParameterError: with the message, unless `bad_rows` is "drop".
         """
         if self.bad_rows == "raise":
             raise ParameterError(f"{message()} {self._advice}", "bad_rows")
@@ -65,7 +70,7 @@ class RowCheck:
             self._examples.append(message())
 
     def log(self, name: str) -> None:
-        """Reports what was dropped, by reason, with the first examples."""
+        """Logs the number of dropped rows by reason, with the first examples."""
         if self.dropped:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
             examples = " ".join(self._examples)
@@ -80,24 +85,24 @@ def typed_events(
     row_name: RowName = lambda row: f"row {row + 1}",
     time_unit: TimeUnit = "s",
 ) -> pa.Table:
-    """Casts the four event columns and leaves out (or refuses) rows that can't be understood.
+    """Casts the four event columns, and removes or refuses rows that cannot be converted.
 
     Args:
         table: `user_id` and `item_id` (text or whole numbers), optionally `time` (numbers in
-            `time_unit` since 1970, timestamps, dates, or ISO 8601 text; UTC where no zone is
-            given) and `value` (numbers or text); further columns pass through.
-        check: what to do with a bad row.
-        source: names the file or object in messages.
-        row_name: words for a row of `table`, counted from 0.
+            `time_unit` since 1970, timestamps, dates, or ISO 8601 text; UTC without a time zone)
+            and `value` (numbers or text). Further columns are kept as they are.
+        check: handles invalid rows.
+        source: name of the file or object in messages.
+        row_name: returns the name of a row of `table`, numbered from 0, in messages.
         time_unit: unit of numeric times.
 
     Returns:
-        Table of `SCHEMA` and the further columns. A missing `value` column becomes 1, a missing
-        `time` column null; a single missing time stays null, and `clean` counts it.
+        Table of `SCHEMA` and the further columns. A missing `value` column is filled with 1, a
+        missing `time` column with null. Single missing times stay null; `clean` counts them.
 
     Raises:
-        ValueError: a needed column is missing, or a row is bad and `check` raises.
-        TypeError: a column has a type that can't be meant.
+        ValueError: if a required column is missing, or for an invalid row if `check` raises.
+        TypeError: if a column has a type that cannot be converted.
     """
     if time_unit not in TICKS_PER_SECOND:
         raise ParameterError(
@@ -132,7 +137,12 @@ def typed_events(
         missing = pc.fill_null(pc.equal(typed[name], ""), True)
         refuse(_mask(missing), f"missing {name}", name, "is no id")
         broken = pc.fill_null(pc.match_substring_regex(typed[name], "[\r\n]"), False)
-        refuse(_mask(broken), f"line break in {name}", name, "holds a line break, as no id may")
+        refuse(
+            _mask(broken),
+            f"line break in {name}",
+            name,
+            "holds a line break, which ids cannot contain",
+        )
     typed["time"], bad = times_of(table, f"{source}, column `time`", time_unit)
     refuse(bad, "unreadable time", "time", "is not a time")
     typed["value"], bad = _values(table, f"{source}, column `value`")
@@ -148,10 +158,10 @@ def typed_events(
 
 
 def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """One array of plain values: chunks joined, dictionaries decoded."""
+    """Returns a column as one plain array: chunks are joined, dictionaries decoded."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    if isinstance(column, pa.ChunkedArray):  # more text than one array can hold
+    if isinstance(column, pa.ChunkedArray):  # more text than fits into one array
         raise ValueError("a column of more than 2 GB of text; pass the rows in several tables.")
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -161,10 +171,10 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def tokens_of(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:
-    """Ids as text, and a mask of the rows that are none; `where` names the column in errors."""
+    """Returns ids as text and a mask of the invalid rows; `where` names the column in errors."""
     kind = column.type
     if pa.types.is_floating(kind):
-        # pandas turns whole-numbered ids into floats as soon as one is missing.
+        # pandas converts integer ids to floats if one of them is missing.
         column = pc.if_else(pc.is_nan(column), None, column)
         whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
         if not pc.all(whole, min_count=0).as_py():
@@ -183,7 +193,7 @@ def tokens_of(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:
 def times_of(
     table: pa.Table | pa.RecordBatch, where: str, unit: TimeUnit
 ) -> tuple[pa.Array, np.ndarray]:
-    """The column `time` as Unix seconds, and a mask of the rows that are no time."""
+    """Returns the column `time` as Unix seconds and a mask of the invalid rows."""
     rows = table.num_rows
     nothing_bad = np.zeros(rows, bool)
     if "time" not in table.column_names:
@@ -212,13 +222,13 @@ def times_of(
         outside = present & ~(np.abs(numbers) < 2.0**62)
         numbers = np.where(present & ~outside, numbers, 0)
         bad = bad | outside
-    # Floor, not truncation: -0.5 s lies in the second before 1970.
+    # Floor, not truncation: -0.5 s is in the second before 1970.
     seconds = np.floor_divide(numbers, ticks).astype(np.int64)
     return pa.array(seconds, mask=~present), bad
 
 
 def _read_times(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Text as numbers or ISO 8601, whichever reads more of the first rows."""
+    """Reads text as numbers or as ISO 8601, whichever fits more of the first rows."""
     text, broken = _cast(column, pa.string())
     text = pc.utf8_trim_whitespace(text)
     text = pc.if_else(pc.equal(text, ""), None, text)
@@ -253,16 +263,16 @@ def _values(table: pa.Table | pa.RecordBatch, where: str) -> tuple[pa.Array, np.
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
-    """Casts what can be cast; the rest is null, and true in the mask.
+    """Casts all values that can be cast; the others become null and are true in the mask.
 
-    Arrow says that a cast failed, not where, so failing stretches are halved until the bad rows
-    stand alone: free when all is well, a few casts for each bad row.
+    Arrow reports that a cast failed, but not where. So failing ranges are halved until each invalid
+    row is alone: one cast if all rows are valid, and a few more per invalid row.
     """
     bad = np.zeros(len(column), bool)
     parts: list[pa.Array] = []
-    stretches = [(0, len(column))]
-    while stretches:
-        start, stop = stretches.pop()
+    ranges = [(0, len(column))]
+    while ranges:
+        start, stop = ranges.pop()
         try:
             parts.append(column.slice(start, stop - start).cast(kind))
         except pa.ArrowInvalid:
@@ -271,7 +281,7 @@ def _cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
                 parts.append(pa.nulls(1, kind))
             else:
                 middle = (start + stop) // 2
-                stretches += [(middle, stop), (start, middle)]
+                ranges += [(middle, stop), (start, middle)]
     return (parts[0] if len(parts) == 1 else pa.concat_arrays(parts)), bad
 
 

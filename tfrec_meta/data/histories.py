@@ -1,4 +1,4 @@
-"""A user's events strictly before each event: what a model may know when it is asked."""
+"""Histories: the events of a user strictly before each event, the input of a prediction."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tfrec_meta.data.interactions import Interactions
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """For every event row e, its history: event rows `order[start[e]:stop[e]]`, oldest first.
+    """The history of each event row e: the event rows `order[start[e]:stop[e]]`, oldest first.
 
     Attributes:
-        order: int64 [n], event rows by user, then time, then row.
-        start: int64 [n], where the history of event row e begins in `order`.
-        stop: int64 [n], where it ends (exclusive); `start == stop` when it is empty.
+        order: int64 [n], event rows sorted by user, then time, then row.
+        start: int64 [n], the position in `order` where the history of each event begins.
+        stop: int64 [n], the position where it ends, exclusive; equal to `start` if it is empty.
     """
 
     order: np.ndarray
@@ -27,18 +27,18 @@ class Histories:
     stop: np.ndarray
 
     def lengths(self) -> np.ndarray:
-        """Int64 [n]: how many events came before each event."""
+        """Returns the number of earlier events of the user, int64 [n]."""
         return self.stop - self.start
 
     def window(self, rows: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
-        """The latest `length` events before each of `rows`.
+        """Returns the latest `length` events before each of `rows`.
 
         Args:
             rows: int [b], event rows.
-            length: width of the answer, at least 1.
+            length: width of the result, at least 1.
 
         Returns:
-            Int64 [b, length] of event rows, oldest first, padded with -1 on the right.
+            int64 [b, length] of event rows, oldest first, padded with -1 on the right.
         """
         if length < 1:
             raise ValueError(f"`length`={length}; use 1 or more.")
@@ -54,13 +54,13 @@ class Histories:
 
 
 def histories(data: Interactions) -> Histories:
-    """Finds each event's history: the events of the same user with an earlier time.
+    """Returns the history of each event: the events of the same user with an earlier time.
 
-    Events of the same second are not each other's history, since neither is known to come first.
-    Data without any time is taken to be in order: earlier rows come earlier.
+    Events in the same second are not part of each other's history, since their order is unknown.
+    In data without times, earlier rows are earlier events.
 
     Raises:
-        ValueError: some events have a time and some have none.
+        ValueError: if some events have a time and others have none.
     """
     users, times = data.user_codes, data.times
     size = len(data)
@@ -83,24 +83,24 @@ def histories(data: Interactions) -> Histories:
 def user_histories(
     data: Interactions, user_ids: Sequence[str] | np.ndarray, length: int
 ) -> np.ndarray:
-    """The latest items of each user over all of `data`, each item once, at its latest place.
+    """Returns the latest items of each user over all of `data`, each item once, by its last event.
 
     Args:
-        data: the events that are known, such as a training split.
-        user_ids: [b] tokens; one that has no event gets a blank row.
-        length: width of the answer, at least 1.
+        data: the known events, such as a training split.
+        user_ids: [b] user ids; a user without events gets an empty row.
+        length: width of the result, at least 1.
 
     Returns:
-        Object [b, length] of item tokens, oldest first, padded with "" on the right.
+        Object [b, length] of item ids, oldest first, padded with "" on the right.
     """
     if length < 1:
         raise ValueError(f"`length`={length}; use 1 or more.")
-    asked = pa.array(np.asarray(user_ids, object), pa.string())
-    known = pc.index_in(asked, value_set=pa.array(data.user_ids, pa.string()))
+    requested = pa.array(np.asarray(user_ids, object), pa.string())
+    known = pc.index_in(requested, value_set=pa.array(data.user_ids, pa.string()))
     known = known.fill_null(-1).to_numpy()
-    answer = np.full((len(asked), length), "", object)
+    result = np.full((len(requested), length), "", object)
     if not len(data):
-        return answer
+        return result
 
     wanted = np.zeros(len(data.user_ids), bool)
     wanted[known[known >= 0]] = True
@@ -108,7 +108,7 @@ def user_histories(
     times = data.times
     order, _ = _by_user_and_time(data.user_codes[rows], None if times is None else times[rows])
     rows = rows[order]
-    # Backwards, the first event of a user with an item is the latest one.
+    # In reverse order, the first event of a user with an item is the latest one.
     pair = data.user_codes[rows].astype(np.int64) * len(data.item_ids) + data.item_codes[rows]
     _, latest = np.unique(pair[::-1], return_index=True)
     rows = rows[np.sort(len(rows) - 1 - latest)]
@@ -119,12 +119,12 @@ def user_histories(
     step = np.arange(length)
     position = (stop[known] - shown)[:, None] + step
     inside = step < shown[:, None]
-    answer[inside] = data.item_ids[data.item_codes[rows[position[inside]]]]
-    return answer
+    result[inside] = data.item_ids[data.item_codes[rows[position[inside]]]]
+    return result
 
 
 def _by_user_and_time(users: np.ndarray, times: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows by user, then time, then row; and a mask of each user's first place in that order."""
+    """Returns rows sorted by user, time and row, and a mask of each user's first position."""
     order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
     ordered = users[order]
     firsts = np.ones(len(order), bool)

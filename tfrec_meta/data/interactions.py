@@ -1,4 +1,4 @@
-"""`Interactions`: who did what when, with what is known of users and items; typed, immutable."""
+"""`Interactions`: an immutable, typed table of events, with tables of users and items."""
 
 from __future__ import annotations
 
@@ -28,22 +28,29 @@ _FORMAT = 1
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
-    """One row an event, in the order of the source.
+    """Events in the order of the source, one row per event.
 
     Attributes:
         events: `user_id` and `item_id` string without nulls or "", `time` int64 (Unix seconds,
-            UTC; null where unknown), `value` float32 (finite; 1 where the source has none), then
-            any further columns (session, position, propensity, context).
-        users: `user_id` string, unique, and attribute columns; None when nothing is known.
-        items: `item_id` string, unique, and attribute columns; None when nothing is known.
-        name: says in reports and messages which data this is.
-        dropped: reason -> rows left out while reading and cleaning.
-        sampled: whether these are a random part of more events, as the train part of
-            `split_by_item`: what was held out lies between them, and time order tells nothing.
+            UTC; null if unknown), `value` float32 (finite; 1 if the source has no values), and
+            any further columns, such as session, position, propensity or context.
+        users: `user_id` string, unique, and attribute columns; None without attributes.
+        items: `item_id` string, unique, and attribute columns; None without attributes.
+        name: the name of the data in reports and messages.
+        dropped: number of rows removed while reading and cleaning, by reason.
+        sampled: whether these events are a random sample of more events, like the train part of
+            `split_by_item`. Held-out events then lie between them in time, so the order in time
+            is no guide to what comes next.
 
     Raises:
-        ValueError: an id is missing, a value is not finite, an id of `users` or `items` repeats.
-        TypeError: a column has the wrong type; `from_arrays` casts.
+        ValueError: if an id is missing, a value is not finite, or an id of `users` or `items` is
+            repeated.
+        TypeError: if a column has the wrong type; `from_arrays` casts.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> tm.Interactions.from_arrays(["ann", "bob", "ann"], ["tea", "tea", "milk"])
+        Interactions('interactions': 3 events, 2 users, 2 items)
     """
 
     events: pa.Table
@@ -59,7 +66,7 @@ class Interactions:
             if column.name not in events.column_names:
                 raise ValueError(
                     f"`events` has no column `{column.name}`, only {events.column_names}; "
-                    "Interactions.from_arrays makes the missing ones."
+                    "Interactions.from_arrays adds the missing ones."
                 )
             found = events.schema.field(column.name).type
             if found != column.type:
@@ -74,7 +81,7 @@ class Interactions:
             row = pc.index(finite, False).as_py()
             raise ValueError(
                 f"`events` row {row + 1}, column `value`: {events['value'][row].as_py()} is not a "
-                "finite number; Interactions.from_arrays(..., bad_rows='drop') leaves it out."
+                "finite number; Interactions.from_arrays(..., bad_rows='drop') removes such rows."
             )
         object.__setattr__(self, "dropped", MappingProxyType(dict(self.dropped)))
         object.__setattr__(self, "users", _attributes(self.users, "user_id", "users"))
@@ -95,23 +102,23 @@ class Interactions:
         time_unit: TimeUnit = "s",
         bad_rows: BadRows = "raise",
     ) -> Interactions:
-        """From sequences, NumPy or Arrow arrays of one length.
+        """Creates interactions from sequences or from NumPy or Arrow arrays of the same length.
 
         Args:
             user_id: [n] text or whole numbers.
             item_id: [n] text or whole numbers.
             time: [n] numbers in `time_unit` since 1970, datetimes or ISO 8601 text; UTC.
             value: [n] numbers, such as ratings or minutes watched.
-            further: more event columns, name -> [n].
-            users: attributes, one row a user, with `user_id`.
-            items: attributes, one row an item, with `item_id`.
-            name: what to call this data.
+            further: further event columns by name, each [n].
+            users: user attributes, one row per user, with a column `user_id`.
+            items: item attributes, one row per item, with a column `item_id`.
+            name: the name of the data in reports and messages.
             time_unit: unit of numeric times: s, ms, us or ns.
-            bad_rows: "raise" on the first row that can't be understood, or "drop" and count.
+            bad_rows: "raise" raises at the first invalid row; "drop" removes and counts such rows.
 
         Raises:
-            ValueError: lengths differ, or a bad row with `bad_rows="raise"`.
-            TypeError: a column of a type that can't be meant.
+            ValueError: if the lengths differ, or for an invalid row with `bad_rows="raise"`.
+            TypeError: if a column has a type that cannot be converted.
         """
         columns = {"user_id": user_id, "item_id": item_id, "time": time, "value": value}
         columns.update(further or {})
@@ -119,7 +126,7 @@ class Interactions:
         lengths = {key: len(array) for key, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"`{key}` {length}" for key, length in lengths.items())
-            raise ValueError(f"columns of different lengths: {listed}; give each event one entry.")
+            raise ValueError(f"columns of different lengths: {listed}; give one entry per event.")
         check = RowCheck(bad_rows)
         events = typed_events(pa.table(arrays), check, source=name, time_unit=time_unit)
         check.log(name)
@@ -137,9 +144,13 @@ class Interactions:
         time_unit: TimeUnit = "s",
         bad_rows: BadRows = "raise",
     ) -> Interactions:
-        """From data frames; `columns` maps our names to theirs, as in `read_interactions`.
+        """Creates interactions from data frames.
 
-        Columns of `events` that are not event columns are kept as further columns.
+        Args:
+            events: one row per event. Columns that are not event columns are kept as further
+                columns.
+            columns: names in the frames by the names used here, as in `read_interactions`.
+            users, items, name, time_unit, bad_rows: as in `from_arrays`.
         """
         theirs = {source: target for target, source in (columns or {}).items()}
         for source in theirs:
@@ -159,7 +170,7 @@ class Interactions:
         return cls(typed, tables.get("users"), tables.get("items"), name, check.dropped)
 
     def to_pandas(self) -> pd.DataFrame:
-        """The events as a data frame, one row an event."""
+        """Returns the events as a data frame, one row per event."""
         return self.events.to_pandas()
 
     def __len__(self) -> int:
@@ -171,7 +182,7 @@ class Interactions:
             f"{len(self.item_ids):,} items)"
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy can't be pickled
+    def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy cannot be pickled
         dropped = dict(self.dropped)
         return Interactions, (
             self.events,
@@ -183,7 +194,7 @@ class Interactions:
         )
 
     def equals(self, other: Interactions) -> bool:
-        """Whether events, users and items hold the same columns and rows in the same order."""
+        """Returns whether all tables have the same columns and rows in the same order."""
         return (
             self.events.equals(other.events)
             and _same(self.users, other.users)
@@ -201,10 +212,13 @@ class Interactions:
         return digest_of(tokens, self.user_codes, self.item_codes, value, *times)
 
     def take(self, rows: Any) -> Interactions:
-        """The events at `rows` (int indices or a bool mask), in that order; same users and items.
+        """Returns the events at `rows`, in that order, with the same tables of users and items.
+
+        Args:
+            rows: int indices, or a bool mask [n].
 
         Raises:
-            IndexError: an index outside [0, n).
+            IndexError: for an index outside [0, n) or a mask of another length.
         """
         rows = np.asarray(rows)
         if rows.dtype == bool:
@@ -214,12 +228,12 @@ class Interactions:
         rows = rows.astype(np.int64, casting="safe" if rows.size else "unsafe")
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(
-                f"rows {rows.min()} to {rows.max()} asked for, but there are {len(self)} events."
+                f"rows {rows.min()} to {rows.max()} requested, but there are {len(self)} events."
             )
         return replace(self, events=self.events.take(pa.array(rows)), dropped={})
 
     def parts(self) -> Iterator[Interactions]:
-        """These events, in one part; `StreamedInteractions` has more."""
+        """Yields these events as one part; `StreamedInteractions` has several parts."""
         yield self
 
     @cached_property
@@ -232,12 +246,12 @@ class Interactions:
 
     @property
     def user_ids(self) -> np.ndarray:
-        """Object [users]: the distinct tokens of `events`, by first appearance."""
+        """Object [users]: the distinct user ids of `events`, in order of first appearance."""
         return self._coded_users[0]
 
     @property
     def item_ids(self) -> np.ndarray:
-        """Object [items]: the distinct tokens of `events`, by first appearance."""
+        """Object [items]: the distinct item ids of `events`, in order of first appearance."""
         return self._coded_items[0]
 
     @property
@@ -252,10 +266,10 @@ class Interactions:
 
     @property
     def times(self) -> np.ndarray | None:
-        """Int64 [n] Unix seconds, or None when no event has a time.
+        """Int64 [n] Unix seconds, or None if no event has a time.
 
         Raises:
-            ValueError: some events have a time and some have none.
+            ValueError: if some events have a time and others have none.
         """
         column = self.events["time"]
         missing = column.null_count
@@ -276,18 +290,18 @@ class Interactions:
         value_range: tuple[float, float] | None = None,
         time_range: tuple[int, int] | None = None,
     ) -> Interactions:
-        """Without implausible rows, which are counted in `dropped` and reported.
+        """Returns the plausible events; removed rows are counted in `dropped` and logged.
 
         Args:
-            duplicates: "exact" drops later copies of the same user, item, time and value, so that
-                a user's repeated events with one item at different times all stay; "last" keeps
-                only the latest event of each user and item; "keep" keeps all.
-            value_range: lowest and highest sensible value, both allowed.
-            time_range: earliest and latest possible Unix second, both allowed; from 1970 to
-                tomorrow when None.
+            duplicates: "exact" removes later copies of the same user, item, time and value, and
+                keeps repeated events of a user with an item at different times; "last" keeps only
+                the latest event per user and item; "keep" keeps all.
+            value_range: lowest and highest valid value, both included.
+            time_range: earliest and latest valid Unix second, both included; None for 1970 to
+                tomorrow.
 
         Raises:
-            ValueError: no event would be left.
+            ValueError: if no event would remain.
         """
         events, dropped = clean_events(
             self.events,
@@ -324,10 +338,10 @@ class Interactions:
         return {"name": self.name, **facts, **dropped}
 
     def write(self, folder: PathLike, *, overwrite: bool = False) -> Path:
-        """Writes Parquet files and `interactions.json`; `folder` appears only when complete.
+        """Writes Parquet files and `interactions.json`; `folder` appears only when it is complete.
 
         Raises:
-            FileExistsError: `folder` is there and `overwrite` is false.
+            FileExistsError: if `folder` exists and `overwrite` is false.
         """
         import pyarrow.parquet as pq
 
@@ -347,18 +361,20 @@ class Interactions:
 
     @classmethod
     def read(cls, folder: PathLike) -> Interactions:
-        """Reads what `write` wrote.
+        """Reads a folder that `write` wrote.
 
         Raises:
-            FileNotFoundError: a needed file is not there.
-            ValueError: a file is damaged or of a newer format.
+            FileNotFoundError: if a required file is missing.
+            ValueError: if a file is damaged or has another format.
         """
         import pyarrow.parquet as pq
 
         folder = Path(folder)
         about_path = folder / "interactions.json"
         if not about_path.is_file():
-            raise FileNotFoundError(f"{about_path} is missing; was {folder} made by `write`?")
+            raise FileNotFoundError(
+                f"{about_path} is missing; give a folder that `Interactions.write` wrote."
+            )
         try:
             about = json.loads(about_path.read_text())
         except ValueError as error:
@@ -398,7 +414,7 @@ def _arrow(name: str, given: Any) -> pa.Array | pa.ChunkedArray:
 
 
 def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
-    """The table with its id column as unique, non-empty strings."""
+    """Returns the table with its id column as strings, which must be unique and not empty."""
     if table is None:
         return None
     if key not in table.column_names:
@@ -426,14 +442,14 @@ def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
         _, first = np.unique(rows, return_index=True)
         second = int(np.setdiff1d(np.arange(len(rows)), first)[0])
         raise ValueError(
-            f"`{name}` row {second + 1}, column `{key}`: {ids[second].as_py()!r} stands there "
-            f"already in row {int(first[rows[second]]) + 1}; keep one row for each id."
+            f"`{name}` row {second + 1}, column `{key}`: {ids[second].as_py()!r} is already in "
+            f"row {int(first[rows[second]]) + 1}; keep one row per id."
         )
     return table
 
 
 def _as_lists(column: pa.ChunkedArray) -> pa.Array:
-    """A fixed-size list as a plain one: Parquet can't write the first with nulls."""
+    """Converts fixed-size lists to plain ones, since Parquet cannot write the former with nulls."""
     vectors = column.combine_chunks()
     valid = vectors.is_valid().to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(valid * vectors.type.list_size)]).astype(np.int32)
@@ -446,8 +462,8 @@ def _refuse_missing_ids(table: pa.Table, column: str, name: str) -> None:
     if count:
         row = pc.index(missing, True).as_py()
         raise ValueError(
-            f"`{name}` row {row + 1}, column `{column}`: no id, and {count} such rows in all; "
-            "leave them out (from_arrays and read_interactions do, with bad_rows='drop')."
+            f"`{name}` row {row + 1}, column `{column}`: the id is missing, as in {count} rows "
+            "in all; remove them (from_arrays and read_interactions do, with bad_rows='drop')."
         )
 
 

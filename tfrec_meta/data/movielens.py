@@ -276,7 +276,7 @@ def _read_1m(folder: Path, name: str) -> Interactions:
         paths = {}
         for file in ("ratings.dat", "movies.dat", "users.dat"):
             if not (folder / file).is_file():
-                raise FileNotFoundError(f"{folder / file} is not there; fetch the data again.")
+                raise FileNotFoundError(f"{folder / file} is missing; download the data again.")
             paths[file] = Path(work) / file
             paths[file].write_bytes((folder / file).read_bytes().replace(b"::", b"\t"))
         columns = ("user_id", "item_id", "value", "time")

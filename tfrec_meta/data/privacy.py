@@ -1,4 +1,4 @@
-"""Keyed pseudonyms for users, given at the door: whoever lacks the key can't go back or guess."""
+"""Keyed pseudonyms for users, which cannot be reversed or guessed without the key."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _SHORTEST_KEY = 16  # bytes
 
 
 def pseudonym(user_id: str, key: bytes) -> str:
-    """HMAC-SHA-256 of the UTF-8 id under `key`: 64 hexadecimal digits."""
+    """Returns the HMAC-SHA-256 of the UTF-8 id under `key`, 64 hexadecimal digits."""
     return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()
 
 
 def pseudonymise(data: Interactions, key_env: str = "TFREC_META_KEY") -> Interactions:
-    """Replaces every user id, in events and users, by its pseudonym.
+    """Replaces each user id, in the events and the table of users, by its pseudonym.
 
-    The same id and key always give the same pseudonym, so a service that holds the key can ask
-    for its users. Only ids are replaced: leave out columns such as a zip code yourself if they
-    tell who somebody is.
+    The same id and key always give the same pseudonym, so a service with the key can request
+    recommendations for its users. Only ids are replaced. Remove other columns that identify a
+    person, such as a zip code, before.
 
     Args:
         data: the interactions.
-        key_env: name of the environment variable that holds the key, 16 bytes or more.
+        key_env: name of the environment variable with the key, which has 16 bytes or more.
 
     Raises:
-        ValueError: the variable is not set, or the key is too short.
+        ValueError: if the variable is not set or the key is too short.
     """
     key = os.environ.get(key_env, "").encode()
     if len(key) < _SHORTEST_KEY:
         state = f"holds only {len(key)} bytes" if key else "is not set"
         raise ValueError(
             f"${key_env} {state}, but pseudonyms need a secret key of {_SHORTEST_KEY} bytes or "
-            f"more; make one with: openssl rand -hex 32"
+            f"more; create one with: openssl rand -hex 32"
         )
     names = np.array([pseudonym(user, key) for user in data.user_ids], object)
     events = _with_ids(data.events, pa.array(names, pa.string()).take(pa.array(data.user_codes)))

@@ -1,4 +1,4 @@
-"""Interactions from Parquet, CSV and TSV files: streamed, and every row accountable."""
+"""Reads interactions from Parquet, CSV and TSV files in batches; reports each invalid row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tfrec_meta.io.progress import Progress
 
 SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"
 _BATCH = 1 << 17  # Parquet rows read at a time
-_TEXT_ROW = 30  # bytes of a row of text, about
+_TEXT_ROW = 30  # approximate bytes per row of text
 
 
 def read_interactions(
@@ -40,30 +40,31 @@ def read_interactions(
     items: PathLike | pa.Table | None = None,
     name: str | None = None,
 ) -> Interactions:
-    """Reads events from files, in the order given, a batch at a time.
+    """Reads events from files, in the given order, in batches.
 
     Args:
-        paths: a file, a folder (its data files by name), a glob pattern, or several of these.
-            The ending tells the format: .parquet, .csv, .tsv, .csv.gz or .tsv.gz; text files
-            begin with a line of column names.
-        columns: our name -> the name in the files. `user_id` and `item_id` are needed, `time` and
-            `value` used when there; other names add further event columns. Names that are not
-            mapped are looked for as they are.
-        bad_rows: "raise" on the first row that can't be understood, naming file, row and column;
-            "drop" leaves such rows out, counts them by reason in `dropped` and logs examples.
+        paths: a file, a folder (its data files sorted by name), a glob pattern, or several of
+            these. The suffix determines the format: .parquet, .csv, .tsv, .csv.gz or .tsv.gz. Text
+            files begin with a line of column names.
+        columns: names in the files by the names used here. `user_id` and `item_id` are required;
+            `time` and `value` are optional; other names add further event columns. Names that are
+            not in the mapping are looked up unchanged.
+        bad_rows: "raise" raises at the first invalid row, with its file, row and column; "drop"
+            removes invalid rows, counts them by reason in `dropped` and logs examples.
         time_unit: unit of numeric times: s, ms, us or ns.
         encoding: of text files.
-        users: a file or table of user attributes, with the user column named as in the events.
+        users: a file or table of user attributes; the id column has the same name as in the events.
         items: the same for items.
-        name: what to call the data; the first file's name when None.
+        name: the name of the data; by default the name of the first file.
 
     Returns:
-        Interactions. `clean()` then drops what can be read but not be true.
+        Interactions. Call `clean()` on them to remove implausible events.
 
     Raises:
-        FileNotFoundError: a path is not there, or a folder or pattern holds no data file.
-        ValueError: a needed column is missing, a file is damaged, a row is bad, or no row is left.
-        TypeError: a column has a type that can't be meant.
+        FileNotFoundError: if a path does not exist, or a folder or pattern has no data file.
+        ValueError: if a required column is missing, a file is damaged, a row is invalid, or no row
+            remains.
+        TypeError: if a column has a type that cannot be converted.
     """
     source = EventFiles(paths, columns, bad_rows, time_unit, encoding, name)
     events = pa.concat_tables(source.batches())
@@ -80,17 +81,17 @@ def read_interactions(
 
 
 class EventFiles:
-    """Files of events, as `read_interactions` describes them; read a batch at a time.
+    """Files of events, read in batches; see `read_interactions`.
 
     Args:
-        paths, columns, bad_rows, time_unit, encoding, name: those of `read_interactions`.
+        paths, columns, bad_rows, time_unit, encoding, name: as in `read_interactions`.
 
     Attributes:
-        name: what to call the data.
-        dropped: reason -> rows left out so far.
+        name: the name of the data.
+        dropped: number of rows removed so far, by reason.
 
     Raises:
-        FileNotFoundError: a path is not there, or a folder or pattern holds no data file.
+        FileNotFoundError: if a path does not exist, or a folder or pattern has no data file.
     """
 
     def __init__(
@@ -116,16 +117,16 @@ class EventFiles:
         return self._check.dropped
 
     def estimated_rows(self) -> int:
-        """About how many rows there are, without reading them: exact for Parquet."""
+        """Returns the number of rows without reading them: exact for Parquet, else estimated."""
         return sum(map(_estimated_rows, self._files))
 
     def batches(self) -> Iterator[pa.Table]:
-        """Events of `SCHEMA`, and the further columns, in the order of the files.
+        """Yields tables of `SCHEMA` and the further columns, in the order of the files.
 
         Raises:
-            ValueError: a needed column is missing, a file is damaged, a row is bad, or no row is
-                left.
-            TypeError: a column has a type that can't be meant.
+            ValueError: if a required column is missing, a file is damaged, a row is invalid, or no
+                row remains.
+            TypeError: if a column has a type that cannot be converted.
         """
         files, check = self._files, self._check
         kinds: dict[str, pa.DataType] = {}
@@ -154,7 +155,7 @@ class EventFiles:
             raise ValueError(f"{listed}: no event{f' is left, but {reasons}' if reasons else ''}.")
 
     def attributes(self, key: str, given: PathLike | pa.Table | None) -> pa.Table | None:
-        """The table of users or items, whose id column is named as in the events."""
+        """Reads a table of users or items, whose id column has the same name as in the events."""
         return _attribute_table(given, key, self._columns[key], self._encoding)
 
 
@@ -192,9 +193,9 @@ def _batches(
 def _check_alike(
     path: Path, batch: pa.Table, first: Path, kinds: Mapping[str, pa.DataType]
 ) -> None:
-    """Refuses a file whose columns differ from those of the first one.
+    """Raises if the columns of a file differ from those of the first file.
 
-    Else a rating that one file lacks would become a 1 among ratings.
+    Otherwise the events of a file without ratings would count as ratings of 1.
     """
     for name in {*kinds, *batch.column_names}:
         if name not in batch.column_names:
@@ -207,7 +208,7 @@ def _check_alike(
         if name not in SCHEMA.names and kind != kinds[name]:
             raise TypeError(
                 f"{path}, column for `{name}` is of type {kind}, but {kinds[name]} in {first}; "
-                "make the files agree."
+                "give the column one type."
             )
 
 
@@ -234,7 +235,7 @@ def _data_files(paths: Sequence[PathLike]) -> list[Path]:
         else:
             found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
         if not found:
-            kind = f"holds no {SUFFIXES} file" if path.is_dir() else "is not there"
+            kind = f"holds no {SUFFIXES} file" if path.is_dir() else "does not exist"
             raise FileNotFoundError(f"{path} {kind}; check the path.")
         files += found
     return files
@@ -267,7 +268,7 @@ def _attribute_table(
     else:
         path = Path(given)
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there; check the path.")
+            raise FileNotFoundError(f"{path} does not exist; check the path.")
         suffix = suffix_of(path)
         if suffix is None:
             raise ValueError(f"{path} does not end in {SUFFIXES}; rename or convert it.")
@@ -297,7 +298,7 @@ def _attribute_table(
 
 
 def _inferred(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as whole numbers if all of it is, else as numbers, else as it is."""
+    """Converts text to integers if all values are, else to floats if all are; else keeps it."""
     if pa.types.is_string(column.type) and column.null_count < len(column):
         for kind in (pa.int64(), pa.float64()):
             try:

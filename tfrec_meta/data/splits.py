@@ -1,4 +1,4 @@
-"""Train, validation and test rows, by the protocols of the field; seeded, and without leaks."""
+"""Seeded splits of interactions into train, validation and test parts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _WORDS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Disjoint parts of one data set, as event rows in rising order.
+    """Disjoint parts of one data set, as event rows in ascending order.
 
     Attributes:
-        data: what was split.
+        data: the interactions that are split.
         train_index, validation_index, test_index: int64 event rows of `data`.
         protocol: how the events were divided; a member of `SplitProtocol` or its value.
         seed: the seed of a protocol that draws at random, else None.
@@ -50,31 +50,31 @@ class Split:
         for name in ("train_index", "validation_index", "test_index"):
             rows = np.sort(np.asarray(getattr(self, name), np.int64))
             if rows.size and (rows[0] < 0 or rows[-1] >= len(self.data)):
-                raise ValueError(f"`{name}` goes outside of the {len(self.data)} events.")
+                raise ValueError(f"`{name}` has rows outside of the {len(self.data)} events.")
             if (rows[1:] == rows[:-1]).any() or times_used[rows].any():
-                raise ValueError(f"`{name}` holds a row that is there already; a row is used once.")
+                raise ValueError(f"`{name}` repeats a row; use each row once.")
             times_used[rows] = 1
             rows.flags.writeable = False
             object.__setattr__(self, name, rows)
 
     @cached_property
     def train(self) -> Interactions:
-        """The events to learn from."""
+        """The events to train on."""
         return self._part(self.train_index)
 
     @cached_property
     def validation(self) -> Interactions:
-        """The events to choose by; empty when the protocol has none."""
+        """The events to select models by; may be empty."""
         return self._part(self.validation_index)
 
     @cached_property
     def test(self) -> Interactions:
-        """The events to judge by, once."""
+        """The events for the final evaluation."""
         return self._part(self.test_index)
 
     @cached_property
     def past(self) -> Interactions:
-        """What may be known when the test events are asked about: train and validation."""
+        """The events that are known at test time: train and validation."""
         return self._part(np.sort(np.concatenate([self.train_index, self.validation_index])))
 
     def _part(self, rows: np.ndarray) -> Interactions:
@@ -97,12 +97,25 @@ class Split:
 def split_by_item(
     data: Interactions, train: float = 0.75, validation: float = 0.0, seed: int = 42
 ) -> Split:
-    """Random, stratified by item: of each item's events, a share `train` is learnt from.
+    """Splits at random, stratified by item: a share `train` of each item's events is train.
 
-    Every event draws a number in row order; an item's events are sorted by their draws, and the
-    first `round(train * count)` (half to even) are train, those up to
-    `round((train + validation) * count)` validation, the rest test. With seed 42 and a share of
-    0.75 these are the rows of the public MovieLens-100K benchmark.
+    Each event draws a random number, in row order, and an item's events are sorted by it. The first
+    `round(train * count)` (half to even) of them are train, the next ones up to
+    `round((train + validation) * count)` are validation, and the rest are test. Seed 42 and a share
+    of 0.75 give the rows of the public MovieLens-100K benchmark.
+
+    Args:
+        data: the interactions.
+        train, validation: shares of each item's events.
+        seed: of the random numbers.
+
+    Raises:
+        ValueError: if the shares are invalid or there are no events.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> tm.split_by_item(tm.synthetic(20, 10, 100), train=0.6)
+        Split('synthetic', random by item, 0.6 train, 0 validation: 60 train, 0 validation, 40 test)
 
     Source: `python_stratified_split` of github.com/recommenders-team/recommenders, as its
     benchmark notebook uses it.
@@ -113,18 +126,22 @@ def split_by_item(
 def split_by_user(
     data: Interactions, train: float = 0.75, validation: float = 0.0, seed: int = 42
 ) -> Split:
-    """Random, stratified by user: as `split_by_item`, over each user's events."""
+    """Splits at random, stratified by user: like `split_by_item`, with the events of each user."""
     return _stratified(data, SplitProtocol.USER, train, validation, seed)
 
 
 def split_leave_last_out(data: Interactions, validation: bool = True) -> Split:
-    """Each user's last event is test, the last but one validation; ties in time by row.
+    """Holds out each user's last event for test and the last but one for validation.
 
-    A user with too few events to leave one in train (fewer than 3, or 2 without validation) stays
-    in train altogether.
+    Events with the same time are ordered by row. All events of a user with fewer than 3 events (2
+    without validation) are train.
+
+    Args:
+        data: the interactions, with times.
+        validation: whether to hold out a validation event.
 
     Raises:
-        ValueError: the events have no times.
+        ValueError: if the events have no times.
     """
     times = _times(data, "split_leave_last_out")
     users = data.user_codes
@@ -133,11 +150,11 @@ def split_leave_last_out(data: Interactions, validation: bool = True) -> Split:
     from_last = np.cumsum(count)[users[order]] - np.arange(len(order)) - 1
     enough = count[users[order]] >= (3 if validation else 2)
     test = enough & (from_last == 0)
-    chosen = enough & (from_last == 1) if validation else np.zeros_like(test)
+    in_validation = enough & (from_last == 1) if validation else np.zeros_like(test)
     return Split(
         data,
-        order[~test & ~chosen],
-        order[chosen],
+        order[~test & ~in_validation],
+        order[in_validation],
         order[test],
         SplitProtocol.LEAVE_LAST_OUT,
         details="last but one for validation" if validation else "",
@@ -145,13 +162,18 @@ def split_leave_last_out(data: Interactions, validation: bool = True) -> Split:
 
 
 def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.1) -> Split:
-    """The past is train, what follows validation, the latest test; no second is in two parts.
+    """Splits by time: the earliest events are train, then validation, and the latest are test.
 
-    The cuts fall at the times below which a share `train`, and then `train + validation`, of the
-    events lie; events of the cutting second itself go to the later part.
+    The cuts are the times before which a share `train`, and a share `train + validation`, of the
+    events lie. Events in the second of a cut belong to the later part, so that no second is in two
+    parts.
+
+    Args:
+        data: the interactions, with times.
+        train, validation: shares of the events.
 
     Raises:
-        ValueError: the events have no times, or so few different ones that a part is empty.
+        ValueError: if the events have no times, or too few different ones for non-empty parts.
     """
     _check_shares(train=train, validation=validation)
     times = _times(data, "split_by_time")
@@ -159,12 +181,12 @@ def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.
     size = len(times)
     cut_train = ordered[min(round(train * size), size - 1)]
     cut_test = ordered[min(round((train + validation) * size), size - 1)]
-    learnt, judged = times < cut_train, times >= cut_test
-    parts = {"train": learnt, "validation": ~learnt & ~judged, "test": judged}
+    in_train, in_test = times < cut_train, times >= cut_test
+    parts = {"train": in_train, "validation": ~in_train & ~in_test, "test": in_test}
     for part, rows in parts.items():
         if not rows.any() and not (part == "validation" and validation == 0):
             raise ValueError(
-                f"{part} would be empty: {data.name} has {len(np.unique(times))} different times "
+                f"{part} would be empty: {data.name} has {len(np.unique(times))} distinct times "
                 f"for {size} events; change the shares or split by user."
             )
     train_index, validation_index, test_index = map(np.flatnonzero, parts.values())
@@ -177,9 +199,17 @@ def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.
 def split_cold_users(
     data: Interactions, test: float = 0.2, validation: float = 0.0, seed: int = 42
 ) -> Split:
-    """All events of a random share of the users are test, so train has never seen them.
+    """Holds out all events of a random share of the users, who are therefore unknown in train.
 
-    Which users depends on their tokens and the seed, not on the order of the rows.
+    The chosen users depend on their ids and the seed, not on the order of the rows.
+
+    Args:
+        data: the interactions.
+        test, validation: shares of the users.
+        seed: of the random choice.
+
+    Raises:
+        ValueError: if the shares are invalid or a part would be empty.
     """
     return _cold(data, SplitProtocol.COLD_USERS, test, validation, seed)
 
@@ -187,7 +217,7 @@ def split_cold_users(
 def split_cold_items(
     data: Interactions, test: float = 0.2, validation: float = 0.0, seed: int = 42
 ) -> Split:
-    """All events of a random share of the items are test, so train has never seen them."""
+    """Holds out all events of a random share of the items; like `split_cold_users`."""
     return _cold(data, SplitProtocol.COLD_ITEMS, test, validation, seed)
 
 
@@ -199,19 +229,18 @@ def split_domain(
     validation: float = 0.0,
     seed: int = 42,
 ) -> Split:
-    """Another domain, as a genre or a shop: neither its items nor the users who are asked about
-    have any event in train.
+    """Holds out a domain, such as a genre or a shop, together with a random share of the users.
 
-    Train has the events of all other items, validation and test those of the domain's items, each
-    of a random share of the users. What else these users did is in no part, nor is what the others
-    did in the domain. An item of several values is the domain's if one of them is.
+    Train has the events of the other users with items outside of the domain. Validation and test
+    have the events of the held-out users with items of the domain. All other events are in no part.
+    An item with several values belongs to the domain if one of them is `value`.
 
     Args:
-        data: events with an items table.
+        data: interactions with a table of items.
         attribute: a column of the items table, of strings or lists of strings.
-        value: of the items that are held out.
-        test, validation: shares of the users; see `split_cold_users`.
-        seed: of the draw.
+        value: the value of the held-out items.
+        test, validation: shares of the users, as in `split_cold_users`.
+        seed: of the random choice of users.
 
     Raises:
         ValueError: if there is no such column or value, or a part would be empty.
@@ -229,18 +258,20 @@ def split_domain(
     if inside.all() or not inside.any():
         raise ValueError(
             f"`value`={value!r} of `{attribute}` has {inside.sum()} of {len(data)} events; a "
-            "domain needs some, and others outside of it."
+            "domain needs some events, and some outside of it."
         )
     people = split_cold_users(data, test, validation, seed)
-    learnt = people.train_index[~inside[people.train_index]]
-    chosen, judged = (rows[inside[rows]] for rows in (people.validation_index, people.test_index))
-    if not len(learnt) or not len(judged) or (validation and not len(chosen)):
+    in_train = people.train_index[~inside[people.train_index]]
+    in_validation, in_test = (
+        rows[inside[rows]] for rows in (people.validation_index, people.test_index)
+    )
+    if not len(in_train) or not len(in_test) or (validation and not len(in_validation)):
         raise ValueError(
             f"`test`={test} and `validation`={validation} of the users leave a part of the domain "
-            f"{value!r} empty; change the shares or bring more data."
+            f"{value!r} empty; change the shares or use more data."
         )
     details = f"{attribute} {value!r}, {test:g} of users test, {validation:g} validation"
-    return Split(data, learnt, chosen, judged, SplitProtocol.DOMAIN, seed, details)
+    return Split(data, in_train, in_validation, in_test, SplitProtocol.DOMAIN, seed, details)
 
 
 def _stratified(
@@ -249,17 +280,19 @@ def _stratified(
     _check_shares(train=train, validation=validation)
     _check_not_empty(data)
     codes = data.item_codes if protocol is SplitProtocol.ITEM else data.user_codes
-    # RandomState, not Generator: its stream is the one that the public benchmark drew from.
+    # RandomState, not Generator, since the public benchmark uses its random numbers.
     draw = np.random.RandomState(seed).rand(len(data))
     order = np.lexsort((draw, codes))
     count = np.bincount(codes)
-    place = np.arange(len(order)) - (np.cumsum(count) - count)[codes[order]]
+    rank = np.arange(len(order)) - (np.cumsum(count) - count)[codes[order]]
     cut_train = np.round(train * count)[codes[order]]
     cut_test = np.round((train + validation) * count)[codes[order]]
-    learnt, judged = place < cut_train, place >= cut_test
+    in_train, in_test = rank < cut_train, rank >= cut_test
     details = f"{train:g} train, {validation:g} validation"
-    chosen = ~learnt & ~judged
-    return Split(data, order[learnt], order[chosen], order[judged], protocol, seed, details)
+    in_validation = ~in_train & ~in_test
+    return Split(
+        data, order[in_train], order[in_validation], order[in_test], protocol, seed, details
+    )
 
 
 def _cold(
@@ -279,25 +312,27 @@ def _cold(
     if not 0 < end_test <= end_validation < size or (validation and end_test == end_validation):
         raise ValueError(
             f"`test`={test} and `validation`={validation} of {size} {what} leave a part empty; "
-            "change the shares or bring more data."
+            "change the shares or use more data."
         )
     part = np.zeros(size, np.int8)
     part[drawn[:end_test]] = 2
     part[drawn[end_test:end_validation]] = 1
-    learnt, chosen, judged = (np.flatnonzero(part[codes] == number) for number in (0, 1, 2))
+    in_train, in_validation, in_test = (
+        np.flatnonzero(part[codes] == number) for number in (0, 1, 2)
+    )
     details = f"{test:g} test, {validation:g} validation"
-    return Split(data, learnt, chosen, judged, protocol, seed, details)
+    return Split(data, in_train, in_validation, in_test, protocol, seed, details)
 
 
 def _check_shares(**shares: float) -> None:
     (first, share), *_ = shares.items()
     if not 0 < share < 1:
-        raise ValueError(f"`{first}`={share}, but a share lies between 0 and 1.")
+        raise ValueError(f"`{first}`={share}; use a share between 0 and 1.")
     if not 0 <= shares["validation"] < 1:
         raise ValueError(f"`validation`={shares['validation']}; use 0 or a share below 1.")
     if sum(shares.values()) >= 1:
         listed = " and ".join(f"`{name}`={value}" for name, value in shares.items())
-        raise ValueError(f"{listed} leave nothing for the rest; keep their sum below 1.")
+        raise ValueError(f"{listed} leave nothing for the remaining part; keep their sum below 1.")
 
 
 def _check_not_empty(data: Interactions) -> None:
@@ -310,7 +345,7 @@ def _times(data: Interactions, protocol: str) -> np.ndarray:
     times = data.times
     if times is None:
         raise ValueError(
-            f"{protocol} needs times, but {data.name} has none; use split_by_user, or give each "
-            "event its row number as its time if the rows are in order."
+            f"{protocol} needs times, but {data.name} has none; use split_by_user, or use "
+            "the row numbers as times if the rows are in order."
         )
     return times

@@ -1,4 +1,4 @@
-"""More events than fit into memory: read once, put on disk by user, given back part by part."""
+"""Events that exceed memory: read once, partitioned by user on disk, and yielded in parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfrec_meta.data.reading import EventFiles
 from tfrec_meta.io.files import PathLike
 
 PART_EVENTS = 500_000
-_SPILLED = 1 << 18  # events that are sorted into parts at a time
+_SPILLED = 1 << 18  # events that are partitioned at a time
 
 
 def stream_interactions(
@@ -34,21 +34,22 @@ def stream_interactions(
     items: PathLike | pa.Table | None = None,
     name: str | None = None,
 ) -> StreamedInteractions:
-    """Reads events as `read_interactions` does, in memory that doesn't grow with their number.
+    """Reads events like `read_interactions`, in memory that does not grow with their number.
 
-    The files are read once, and their events written to disk in parts, all of a user's in one, so
-    that histories need one part at a time. That takes about the space of the events as text.
+    The files are read once. Their events are written to disk in parts, and all events of a user are
+    in one part, so that histories need one part at a time. The parts take about as much space as
+    the events do as text.
 
     Args:
-        folder: where the parts go, in a folder of their own that is removed with the answer; the
-            system's place for temporary files when None. A killed process leaves it behind.
-        part_events: of a part, about; what is in memory at a time is a few parts.
+        folder: the parent folder of the parts; by default the system's folder for temporary files.
+            The parts are removed with the returned object, but not if the process is killed.
+        part_events: approximate number of events per part. A few parts are in memory at a time.
 
-    The other arguments, and what is raised, are those of `read_interactions`; further columns keep
-    the type that they have in the files.
+    The other arguments and errors are those of `read_interactions`. Further columns keep the types
+    that they have in the files.
 
     Raises:
-        ValueError: besides, if some events have a time and some have none.
+        ValueError: also if some events have a time and others have none.
     """
     if part_events < 1:
         raise ValueError(f"`part_events`={part_events}; use 1 or more.")
@@ -67,14 +68,14 @@ def stream_interactions(
 
 
 class StreamedInteractions:
-    """Events on disk, a part of the users at a time; made by `stream_interactions`.
+    """Events on disk, in parts by user; created by `stream_interactions`.
 
     Attributes:
-        users: what is known of users, as of `Interactions`; in memory.
-        items: what is known of items; in memory.
-        name: says in messages which data this is.
-        dropped: reason -> rows left out while reading.
-        sampled: False: events are taken to be all there are.
+        users: the table of users, as in `Interactions`; in memory.
+        items: the table of items; in memory.
+        name: the name of the data in messages.
+        dropped: number of rows removed while reading, by reason.
+        sampled: always False, since the events are assumed to be complete.
     """
 
     sampled = False
@@ -104,16 +105,16 @@ class StreamedInteractions:
 
     @property
     def folder(self) -> Path:
-        """Where the parts are; others may keep theirs there, and they go with it."""
+        """The folder of the parts; other files in it are removed with it."""
         return Path(self._place.name)
 
     def parts(self) -> Iterator[Interactions]:
-        """All events of some users, then of others; within a part in the order of the source."""
+        """Yields the parts, each with all events of its users, in the order of the source."""
         for file in self._files:
             yield Interactions(_read(file), self.users, self.items, self.name)
 
     def of_users(self, user_ids: Sequence[str] | np.ndarray) -> Interactions:
-        """The events of these users, in memory."""
+        """Returns the events of these users, in memory."""
         wanted = pa.array(np.asarray(user_ids, object), pa.string())
         found = []
         for file in self._files:
@@ -122,12 +123,12 @@ class StreamedInteractions:
         return Interactions(pa.concat_tables(found), self.users, self.items, self.name)
 
     def close(self) -> None:
-        """Removes what is on disk; also done when nothing refers to this any more."""
+        """Removes the parts from the disk, as garbage collection of the object also does."""
         self._place.cleanup()
 
 
 def _spill(source: EventFiles, folder: Path, parts: int) -> int:
-    """Writes the events by user, and returns how many."""
+    """Writes the events in parts by user, and returns their number."""
     size = missing = 0
     held: list[pa.Table] = []
     for batch in source.batches():
@@ -141,8 +142,8 @@ def _spill(source: EventFiles, folder: Path, parts: int) -> int:
         _append(pa.concat_tables(held), folder, parts)
     if 0 < missing < size:
         raise ValueError(
-            f"{source.name}: {missing:,} of {size:,} events have no time, and the others have one. "
-            "Mend the source, or leave the column of times out."
+            f"{source.name}: {missing:,} of {size:,} events have no time, but the others have one. "
+            "Fix the source, or leave out the column of times."
         )
     return size
 
@@ -153,7 +154,7 @@ def _append(events: pa.Table, folder: Path, parts: int) -> None:
     events = events.take(pa.array(order))
     bounds = np.searchsorted(part[order], np.arange(parts + 1))
     for number in np.flatnonzero(np.diff(bounds)):
-        # A stream of its own for each stretch: no file stays open, however many parts there are.
+        # One stream per write, so that no file stays open, whatever the number of parts.
         with (
             open(folder / f"{number:06d}.arrows", "ab") as file,
             pa.ipc.new_stream(file, events.schema) as writer,
@@ -171,7 +172,7 @@ def _read(file: Path) -> pa.Table:
 
 
 def _part_of(user_ids: pa.ChunkedArray, parts: int) -> np.ndarray:
-    """The part of each event: the same for a user in any run, on any machine."""
+    """Returns the part of each event; it depends only on the user id and the number of parts."""
     coded = pc.dictionary_encode(user_ids.combine_chunks())
     hashes = [zlib.crc32(token.encode()) % parts for token in coded.dictionary.to_pylist()]
     return np.array(hashes, np.int64)[coded.indices.to_numpy()]

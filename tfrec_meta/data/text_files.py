@@ -24,13 +24,13 @@ _BLOCK = 8 << 20  # bytes of text parsed at a time
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How a delimited text file is written.
+    """The format of a delimited text file.
 
     Attributes:
         delimiter: one character.
-        names: the columns of a file without a header line; None when the first line names them.
+        names: the columns of a file without a header line; None if the first line names them.
         encoding: of the text.
-        quoted: whether "..." may enclose a cell.
+        quoted: whether cells may be enclosed in "...".
     """
 
     delimiter: str = ","
@@ -45,15 +45,17 @@ def read_text_table(
     columns: Mapping[str, str] | None = None,
     shown: Path | None = None,
 ) -> pa.Table:
-    """A whole small text file as string columns; a bad row is an error that names it.
+    """Reads a small text file as string columns; raises for an invalid row.
 
     Args:
-        columns: our name -> name in the file; all columns as they are named when None.
-        shown: the path to show in messages, where `path` is a converted copy.
+        path: the file.
+        text: its format.
+        columns: names in the file by the names of the result; None for all columns, unchanged.
+        shown: the path in messages, if `path` is a converted copy.
     """
     header = header_of(path, text)
     wanted = dict(columns) if columns is not None else {name: name for name in header}
-    check = RowCheck(advice="Mend the file.")
+    check = RowCheck(advice="Fix the file.")
     tables = []
     with Progress(f"reading {path.name}", path.stat().st_size) as progress:
         for batch, _ in text_batches(
@@ -76,18 +78,18 @@ def text_batches(
     progress: Progress | None = None,
     shown: Path | None = None,
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
-    """Streams a text file as columns of strings, with words for each row of a batch.
+    """Yields a text file as tables of string columns, each with a function that names its rows.
 
     Args:
         path: the file.
-        columns: our name -> name in the file.
-        check: gets rows with the wrong number of cells, as "unreadable row".
-        text: how the file is written.
-        optional: which of `columns` may be absent.
-        as_bytes: which of `columns` to give as bytes, so that `typed_events` can name a row whose
-            bytes are no text; elsewhere such bytes are an error that names the column only.
-        progress: told of the bytes that were read.
-        shown: the path to show in messages, where `path` is a converted copy.
+        columns: names in the file by the names of the result.
+        check: handles rows with a wrong number of cells, as "unreadable row".
+        text: the format of the file.
+        optional: those of `columns` that may be missing.
+        as_bytes: those of `columns` to return as bytes, so that `typed_events` can name a row
+            whose bytes are not text. In the other columns, the error names the column only.
+        progress: counts the bytes that were read.
+        shown: the path in messages, if `path` is a converted copy.
     """
     import pyarrow.csv as arrow_csv
 
@@ -107,17 +109,17 @@ def text_batches(
     def skipped_name(record: int, what: str) -> str:
         return f"{shown or path}, {record_name(record)}: {what}."
 
-    told = 0
+    reported = 0
 
-    def tell_skipped() -> None:
-        nonlocal told
-        for record, what in skipped[told:]:
-            told += 1
+    def report_skipped() -> None:
+        nonlocal reported
+        for record, what in skipped[reported:]:
+            reported += 1
             check.bad("unreadable row", 1, partial(skipped_name, record, what))
 
     offset = 0
     try:
-        # One thread: only then does Arrow know the number of a bad row.
+        # One thread, since Arrow numbers invalid rows only then.
         reader = arrow_csv.open_csv(
             _CountedStream(path, progress),
             read_options=arrow_csv.ReadOptions(
@@ -142,37 +144,37 @@ def text_batches(
         )
         with closing(reader):
             for batch in reader:
-                tell_skipped()
+                report_skipped()
                 first = offset
 
                 def row_name(row: int, first: int = first) -> str:
                     record = first + row
-                    for number, _ in skipped:  # in rising order
+                    for number, _ in skipped:  # in ascending order
                         record += number <= record
                     return record_name(record)
 
                 table = pa.table({key: batch.column(source) for key, source in present.items()})
-                # A source that serves two names is read as bytes if one of them asks for it.
+                # A column with two names in the result is read as bytes if either needs bytes.
                 kinds = [(key, pa.binary() if key in as_bytes else pa.string()) for key in present]
                 yield table.cast(pa.schema(kinds)), row_name
                 offset += batch.num_rows
-        tell_skipped()
+        report_skipped()
     except pa.ArrowInvalid as error:
-        tell_skipped()
+        report_skipped()
         raise ValueError(damaged(shown or path, error)) from error
     except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
         raise ValueError(damaged(shown or path, error)) from error
 
 
 def header_of(path: Path, text: TextFormat) -> list[str]:
-    """The column names of a text file.
+    """Returns the column names of a text file.
 
     Raises:
-        FileNotFoundError: the file is not there.
-        ValueError: it is empty or damaged.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is empty or damaged.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; check the path.")
+        raise FileNotFoundError(f"{path} does not exist; check the path.")
     if text.names is not None:
         return list(text.names)
     try:
@@ -193,7 +195,7 @@ def header_of(path: Path, text: TextFormat) -> list[str]:
 
 
 def suffix_of(path: Path) -> str | None:
-    """The ending that tells the format, .gz apart: .parquet or a key of `DELIMITERS`, or None."""
+    """Returns the suffix without .gz: .parquet or a key of `DELIMITERS`; None for other files."""
     suffixes = path.suffixes
     if suffixes[-1:] == [".gz"]:
         return suffixes[-2] if suffixes[-2:-1] and suffixes[-2] in DELIMITERS else None
@@ -203,12 +205,14 @@ def suffix_of(path: Path) -> str | None:
 def present_columns(
     path: Path, columns: Mapping[str, str], header: Sequence[str], optional: set[str]
 ) -> dict[str, str]:
-    """Our name -> theirs, for the columns that the file has."""
+    """Returns those of `columns` that the file has; raises if a required one is missing."""
     repeated = {name for name in header if list(header).count(name) > 1}
     present = {}
     for key, source in columns.items():
         if source in repeated:
-            raise ValueError(f"{path}, column `{source}` is there more than once; name each once.")
+            raise ValueError(
+                f"{path}, column `{source}` appears more than once; give each column its own name."
+            )
         if source in header:
             present[key] = source
         elif key not in optional:
@@ -221,19 +225,20 @@ def present_columns(
 
 
 def damaged(path: Path, error: BaseException) -> str:
-    """Words for an error of the layers below that read `path`."""
+    """Returns the message for an error of the libraries that read `path`."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     if "UTF8" in reason or isinstance(error, UnicodeDecodeError):
         return (
-            f"{path} is not in the encoding that it is read in: {reason}. Pass `encoding`, or save "
-            "it as UTF-8."
+            f"{path} is not in the encoding that it is read with: {reason}. Pass `encoding`, or "
+            "save the file as UTF-8."
         )
     cut = isinstance(error, EOFError) or "footer" in reason or "magic bytes" in reason
-    return f"{path} is {'cut off or damaged' if cut else 'damaged'}: {reason}. Fetch it again."
+    state = "cut off or damaged" if cut else "damaged"
+    return f"{path} is {state}: {reason}. Download or write it again."
 
 
 class _CountedStream:
-    """A readable, unpacked file that tells `progress` how much of the packed one was read."""
+    """A readable, decompressed file that reports the compressed bytes read to `progress`."""
 
     def __init__(self, path: Path, progress: Progress | None) -> None:
         self._raw = open(path, "rb")  # noqa: SIM115 (Arrow closes it, through `close`)
@@ -269,10 +274,13 @@ class _CountedStream:
 
 
 def _line(path: Path, record: int, quoted: bool) -> int:
-    """The line, from 1, of a record, from 0: blank lines are none, quoted cells may span lines."""
+    """Returns the line, from 1, of a record, from 0.
+
+    Blank lines are not records, and quoted cells may span lines.
+    """
     inside = False
     number = 0
-    # Latin-1 reads any bytes; line ends of all systems count, as they do for Arrow.
+    # Latin-1 decodes any bytes; the line ends of all systems count, as in Arrow.
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="latin-1") as file:
         for number, line in enumerate(file, 1):
             if not inside and line.strip("\n"):

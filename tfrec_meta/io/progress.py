@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, occasional plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ _QUIET_SECONDS = 10.0
 
 
 class Progress:
-    """Shows how far a piece of work is, on standard error.
+    """Shows the progress of a task on standard error.
 
-    Work that ends within a few seconds prints nothing where there is no terminal.
+    Without a terminal, a task that ends within ten seconds prints nothing.
 
     Args:
-        label: what is being done.
-        total: how much there is to do, None if unknown.
-        unit: what `advance` counts; "B" is shown in powers of 1024.
+        label: name of the task.
+        total: total amount of work; None if unknown.
+        unit: unit of `advance`; "B" is shown in powers of 1024.
+        stream: output; standard error by default.
+
+    Example:
+        >>> from tfrec_meta.io.progress import Progress
+        >>> with Progress("reading", total=2, unit="files") as progress:
+        ...     for _ in range(2):
+        ...         progress.advance(1)
     """
 
     def __init__(
@@ -27,7 +34,7 @@ class Progress:
         self._label, self._total, self._unit = label, total, unit
         self._stream = stream or sys.stderr
         self._done = 0
-        self._spoke = time.monotonic()
+        self._last_printed = time.monotonic()
         self._bar: Any = None
         if self._stream.isatty():
             from tqdm import tqdm
@@ -43,12 +50,12 @@ class Progress:
             )
 
     def advance(self, amount: int) -> None:
-        """Adds `amount` of work done."""
+        """Reports `amount` more units of completed work."""
         self._done += amount
         if self._bar is not None:
             self._bar.update(amount)
-        elif time.monotonic() - self._spoke >= _QUIET_SECONDS:
-            self._spoke = time.monotonic()
+        elif time.monotonic() - self._last_printed >= _QUIET_SECONDS:
+            self._last_printed = time.monotonic()
             print(f"{self._label}: {self._state()}", file=self._stream, flush=True)
 
     def _state(self) -> str:
