@@ -133,7 +133,8 @@ class StrategyTuner(base_tuner.BaseTuner):
             transfer=self._transfer(folder, hyperparameters, study, transfer),
         )
         super().__init__(oracle=oracle, directory=str(folder.parent), project_name=folder.name)
-        self.oracle = oracle  # in a worker, KerasTuner would replace it by its own client
+        # In a worker, KerasTuner would replace the oracle by its own client.
+        self.oracle: Any = oracle
 
     def _transfer(
         self,
