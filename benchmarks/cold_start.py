@@ -30,10 +30,10 @@ from benchmarks import arguments
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.metalearning.cold_users import (
     ColdUsers,
-    Score,
-    adapted,
-    by_history,
-    fine_tuned,
+    SupportScores,
+    adapted_scores,
+    fine_tuned_scores,
+    history_scores,
     without_support,
 )
 from tfrec_meta.models import (
@@ -74,7 +74,7 @@ BASELINES: Mapping[str, tuple[type, Sequence[object]]] = {
 }
 
 
-def ndcg(users: ColdUsers, score: Score, shots: int) -> np.ndarray:
+def ndcg(users: ColdUsers, score: SupportScores, shots: int) -> np.ndarray:
     """float64 [users], after so many events."""
     return users.evaluate(score, shots).per_query["ndcg@10"]
 
@@ -102,7 +102,9 @@ def one_seed(
     judged, test = (ColdUsers(split.test, spec, FIRST, FEWEST - FIRST) for split in (inner, outer))
     found: dict[str, dict[int, np.ndarray]] = {}
 
-    def choose(name: str, candidates: Iterator[tuple[object, Score]]) -> Mapping[int, object]:
+    def choose(
+        name: str, candidates: Iterator[tuple[object, SupportScores]]
+    ) -> Mapping[int, object]:
         best: dict[int, tuple[float, object]] = {}
         for config, score in candidates:
             for shots in SHOTS:
@@ -115,24 +117,24 @@ def one_seed(
 
     for name, (kind, grid) in BASELINES.items():
         grid = grid[:: max(len(grid) - 1, 1)] if quick else grid
-        models = ((c, by_history(fitted(kind, c, inner.train, spec, seed))) for c in grid)
+        models = ((c, history_scores(fitted(kind, c, inner.train, spec, seed))) for c in grid)
         chosen = choose(name, models)
         scores = {
-            config: by_history(fitted(kind, config, outer.train, spec, seed))
+            config: history_scores(fitted(kind, config, outer.train, spec, seed))
             for config in set(chosen.values())
         }
         found[name] = {shots: ndcg(test, scores[chosen[shots]], shots) for shots in SHOTS}
 
     model = meta_trained(inner.train, spec, seed)
-    ours = adapted(model)
+    ours = adapted_scores(model)
     values = {shots: round(float(ndcg(judged, ours, shots).mean()), 4) for shots in SHOTS}
     print(f"seed {seed}, ours: {values}", file=sys.stderr)
     settings = [(steps, rate) for steps in STEPS for rate in RATES]
-    tuned = choose("fine_tune", ((s, fine_tuned(model, *s)) for s in settings))
+    tuned = choose("fine_tune", ((s, fine_tuned_scores(model, *s)) for s in settings))
     model = meta_trained(outer.train, spec, seed)
-    ours = adapted(model)
+    ours = adapted_scores(model)
     found["ours"] = {shots: ndcg(test, ours, shots) for shots in SHOTS}
-    found["fine_tune"] = {k: ndcg(test, fine_tuned(model, *tuned[k]), k) for k in SHOTS}
+    found["fine_tune"] = {k: ndcg(test, fine_tuned_scores(model, *tuned[k]), k) for k in SHOTS}
     zero = ndcg(test, without_support(ours), 1)
     found["no_adapt"] = dict.fromkeys(SHOTS, zero)
     return test.users, found

@@ -163,7 +163,7 @@ def main() -> None:
     began = time.perf_counter()
     model = tm.train(past, strategy(epochs, seed), progress=False)
     seconds = time.perf_counter() - began
-    print(tm.evaluate_ranking(model, split))
+    print(tm.evaluate_predictions(model, split))
 
     def error(predictions: np.ndarray) -> float:
         return rmse(values(validation), predictions)

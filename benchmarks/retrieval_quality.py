@@ -18,13 +18,14 @@ with dropout. The public table has NDCG@10 of .4450 for BPR, .4164 for LightGCN,
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import time
 
 import numpy as np
 
 import tfrec_meta as tm
-from benchmarks import arguments
+from benchmarks import arguments, peers
 from tfrec_meta.evaluation import compare, full_catalogue
 from tfrec_meta.features.held_out import interaction_matrix
 from tfrec_meta.models.solvers.ease import ease_weights
@@ -94,7 +95,14 @@ def main() -> None:
     model = tm.train(split, strategy)
     seconds = time.perf_counter() - began
     penalty = best_penalty(split.train, chosen.seed)
-    results = evaluate(model, split, ease_l2=penalty)
+    results = evaluate(model, split, baselines=())
+    baselines = {
+        "popularity": peers.popularity_scores,
+        "item_knn": peers.item_knn_scores,
+        "ease": functools.partial(peers.ease_scores, l2=penalty),
+        "ials": peers.ials_scores,
+    }
+    results.update(peers.evaluate_peers(model.spec, split, baselines))
     print(results)
     print(f"{name}, trained in {seconds:.1f} s; EASE with a penalty of {penalty:g}")
     ours = results["two_tower"]

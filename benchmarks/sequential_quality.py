@@ -15,6 +15,7 @@ clock and the whole of its processor time, over both cores.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import tfrec_meta as tm
-from benchmarks import arguments
+from benchmarks import arguments, peers
 from tfrec_meta.evaluation import Evaluation, Objective, compare, format_table
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.models.families.ease import EASEConfig
@@ -108,7 +109,12 @@ def main() -> None:
     model = tm.train(split, dataclasses.replace(STRATEGY, training=recipe))
     seconds = min(time.perf_counter() - began, time.process_time() - worked)
     penalty = best_penalty(split)
-    results = evaluate(model, split, baselines=("popularity", "ease"), ease_l2=penalty)
+    results = evaluate(model, split, baselines=())
+    baselines = {
+        "popularity": peers.popularity_scores,
+        "ease": functools.partial(peers.ease_scores, l2=penalty),
+    }
+    results.update(peers.evaluate_peers(model.spec, split, baselines))
     ours, ease, popularity = results[model.family], results["ease"], results["popularity"]
     over_ease = compare(ours, ease)
     print(format_table(results, ("ndcg@10", "hr@10")))

@@ -41,7 +41,7 @@ _HOME = {
     "distill": "workflows.distill",
     "evaluate": "workflows.evaluate",
     "evaluate_cold_start": "workflows.cold_start",
-    "evaluate_ranking": "workflows.evaluate",
+    "evaluate_predictions": "workflows.evaluate",
     "export": "workflows.export",
     "fetch_movielens": "data",
     "load": "models.loading",

@@ -37,8 +37,8 @@ def test_cold_start_writes_the_page_and_prints_the_curves(run, capsys):
     ("arguments", "message"),
     [
         (["--shots", "one"], "--shots='one'; use whole numbers"),
-        (["--metric", "coverage"], "metric`='coverage' has no value"),
-        (["--baselines", "nobody"], "No baseline 'nobody'"),
+        (["--metric", "coverage"], "--metric='coverage' has no value"),
+        (["--baselines", "nobody"], "--baselines has 'nobody'"),
         (["--later", "99"], "No user has 119 items"),
     ],
 )

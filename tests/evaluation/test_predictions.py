@@ -5,10 +5,10 @@ import pytest
 
 from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation.predictions import (
-    CLICK,
-    RATING,
+    CLICK_METRICS,
+    RATING_METRICS,
     format_predictions,
-    judge_predictions,
+    prediction_estimates,
 )
 
 LABELS = np.array([1, 0, 1, 1])
@@ -41,41 +41,41 @@ def test_calibration_error_compares_rows_of_like_probability():
 
 
 def test_every_figure_is_that_of_its_metric():
-    found = judge_predictions(CLICK, LABELS, CHANCES, ["u", "u", "v", "w"], resamples=50)
-    for name, metric in CLICK.items():
+    found = prediction_estimates(CLICK_METRICS, LABELS, CHANCES, ["u", "u", "v", "w"], resamples=50)
+    for name, metric in CLICK_METRICS.items():
         assert found[name].value == metric(LABELS, CHANCES)
         assert found[name].low <= found[name].value <= found[name].high
 
 
 def test_users_are_drawn_with_all_of_their_events():
     # Two users whose errors are 1 and 3: means of a draw are 1, 3, or what both have together.
-    found = judge_predictions({"mae": m.mae}, [0, 0, 0, 0], [1, 1, 1, 3], ["u"] * 3 + ["v"], 200)
+    found = prediction_estimates({"mae": m.mae}, [0, 0, 0, 0], [1, 1, 1, 3], ["u"] * 3 + ["v"], 200)
     assert (found["mae"].value, found["mae"].low, found["mae"].high) == (1.5, 1.0, 3.0)
 
 
 def test_a_single_user_has_no_interval():
-    found = judge_predictions(RATING, [1.0, 2.0], [1.0, 4.0], ["u", "u"])
+    found = prediction_estimates(RATING_METRICS, [1.0, 2.0], [1.0, 4.0], ["u", "u"])
     assert found["rmse"].value == pytest.approx(2**0.5)
     assert found["rmse"].low is None
 
 
 def test_a_metric_without_a_value_has_no_interval():
-    found = judge_predictions(CLICK, [1, 1], [0.6, 0.7], ["u", "v"], resamples=10)
+    found = prediction_estimates(CLICK_METRICS, [1, 1], [0.6, 0.7], ["u", "v"], resamples=10)
     assert np.isnan(found["auc"].value)
     assert found["auc"].low is None
 
 
 def test_arrays_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="2 labels, 1 predictions and 2 users"):
-        judge_predictions(RATING, [1.0, 2.0], [1.0], ["u", "v"])
-    with pytest.raises(ValueError, match="at least one"):
-        judge_predictions(RATING, [], [], [])
+    with pytest.raises(ValueError, match="`labels` has 2 values, `predictions` 1 and `users` 2"):
+        prediction_estimates(RATING_METRICS, [1.0, 2.0], [1.0], ["u", "v"])
+    with pytest.raises(ValueError, match="at least one event"):
+        prediction_estimates(RATING_METRICS, [], [], [])
 
 
 def test_the_table_has_a_line_a_metric_and_a_column_a_target():
     found = {
-        "rating": judge_predictions(RATING, [1.0, 2.0], [1.0, 2.0], [0, 1], resamples=0),
-        "click": judge_predictions({"auc": m.binary_auc}, LABELS, CHANCES, [0] * 4),
+        "rating": prediction_estimates(RATING_METRICS, [1.0, 2.0], [1.0, 2.0], [0, 1], resamples=0),
+        "click": prediction_estimates({"auc": m.binary_auc}, LABELS, CHANCES, [0] * 4),
     }
     lines = format_predictions(found).splitlines()
     assert lines[0].split() == ["rating", "click"]

@@ -1,4 +1,4 @@
-"""Cold users: who is asked about what, and what methods make of their first items."""
+"""Evaluation of cold users: support sets, relevant items, and the scores of methods."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import pytest
 import tfrec_meta as tm
 from tfrec_meta.metalearning.cold_users import (
     ColdUsers,
-    adapted,
-    by_history,
-    fine_tuned,
+    adapted_scores,
+    fine_tuned_scores,
+    history_scores,
     without_support,
 )
 from tfrec_meta.models import IALS, IALSConfig, MetaLearned
@@ -34,12 +34,12 @@ def known_items(*names):
     return tm.FeatureSpec().fit(tm.Interactions.from_arrays(["x"] * len(names), names))
 
 
-def test_first_items_are_by_time_once_each_and_what_follows_is_relevant():
+def test_support_holds_the_first_distinct_items_by_time_and_later_items_are_relevant():
     users = ["u"] * 6 + ["v"] * 2
     items = ["b", "a", "a", "c", "d", "new", "a", "b"]
     events = tm.Interactions.from_arrays(users, items, time=[2, 1, 3, 4, 5, 6, 1, 2])
     cold = ColdUsers(events, known_items("a", "b", "c", "d"), first=2, later=3)
-    assert list(cold.users) == ["u"]  # v has not enough
+    assert list(cold.users) == ["u"]  # v has too few items
     assert cold.left_out == 1
     assert cold.rows.tolist() == [[1, 2]]
     assert cold.seen.toarray().tolist() == [[1, 1, 0, 0]]
@@ -47,7 +47,7 @@ def test_first_items_are_by_time_once_each_and_what_follows_is_relevant():
     assert cold.outside.tolist() == [1]
 
 
-def test_an_early_item_outside_of_the_catalogue_is_a_blank():
+def test_first_item_outside_the_catalogue_is_row_0():
     events = tm.Interactions.from_arrays(["u"] * 3, ["new", "a", "b"])
     cold = ColdUsers(events, known_items("a", "b"), first=2, later=1)
     assert cold.rows.tolist() == [[0, 1]]
@@ -60,58 +60,60 @@ def test_an_early_item_outside_of_the_catalogue_is_a_blank():
     [
         ({"first": 0}, "`first`=0"),
         ({"later": 0}, "`later`=0"),
-        ({"first": 3, "later": 4}, "No user has 7 items.*the most that one has is 3"),
+        ({"first": 3, "later": 4}, "No user has 7 items.*The largest number of items is 3"),
     ],
 )
-def test_nobody_to_ask_about_is_said(options, message):
+def test_too_few_items_and_sizes_below_1_are_refused(options, message):
     events = tm.Interactions.from_arrays(["u"] * 3, ["a", "b", "c"])
     with pytest.raises(ValueError, match=message):
         ColdUsers(events, known_items("a"), **options)
 
 
-def test_a_method_is_given_so_many_items_and_what_was_first_is_no_candidate():
+def test_method_gets_the_first_items_which_are_no_candidates():
     events = tm.Interactions.from_arrays(["u"] * 4, ["a", "b", "c", "d"])
     cold = ColdUsers(events, known_items("a", "b", "c", "d", "e"), first=2, later=2)
-    given = []
+    supports = []
 
     def score(rows):
-        given.append(rows.tolist())
+        supports.append(rows.tolist())
         return np.array([[9, 8, 3, 1, 2]], np.float32)  # of the candidates c, e, d
 
     found = [cold.evaluate(score, shots, k=5) for shots in (0, 1, 2)]
-    assert given == [[[0, 0]], [[1, 0]], [[1, 2]]]
+    assert supports == [[[0, 0]], [[1, 0]], [[1, 2]]]
     expected = (1 + 1 / np.log2(4)) / (1 + 1 / np.log2(3))
     assert [one["ndcg@5"].value for one in found] == pytest.approx([expected] * 3)
 
 
-def test_adapting_and_histories_leave_out_blanks(model):
-    scores = adapted(model)(SOME)
+def test_adapted_and_history_scores_ignore_unknown_items(model):
+    scores = adapted_scores(model)(SOME)
     expected, _ = model.adapt(SOME, np.ones(SOME.shape, np.float32))
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
     squeezed = np.array([[3, 7, 0], [0, 0, 0], [5, 2, 1]], np.int32)
-    np.testing.assert_allclose(scores, adapted(model)(squeezed), rtol=1e-5)
-    np.testing.assert_allclose(by_history(model)(SOME)[[0, 2]], scores[[0, 2]], rtol=1e-5)
-    np.testing.assert_allclose(without_support(adapted(model))(SOME), scores[[1, 1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(scores, adapted_scores(model)(squeezed), rtol=1e-5)
+    np.testing.assert_allclose(history_scores(model)(SOME)[[0, 2]], scores[[0, 2]], rtol=1e-5)
+    np.testing.assert_allclose(
+        without_support(adapted_scores(model))(SOME), scores[[1, 1, 1]], rtol=1e-6
+    )
 
 
-def test_of_more_items_than_histories_are_long_the_latest_are_read(model):
+def test_history_scores_use_the_latest_items_of_a_long_support_set(model):
     rows = np.array([[1, 2, 3, 4, 5, 6]], np.int32)
-    found = by_history(model)(rows)
-    np.testing.assert_allclose(found, by_history(model)(rows[:, 2:]), rtol=1e-6)
+    found = history_scores(model)(rows)
+    np.testing.assert_allclose(found, history_scores(model)(rows[:, 2:]), rtol=1e-6)
 
 
-def test_a_family_without_adapt_is_asked_by_its_history(data, model):
+def test_family_without_adapt_is_scored_by_histories(data, model):
     ials = IALS(IALSConfig(embedding_dim=4, iterations=2), model.spec)
     ials.fit(data)
-    np.testing.assert_array_equal(adapted(ials)(SOME), by_history(ials)(SOME))
+    np.testing.assert_array_equal(adapted_scores(ials)(SOME), history_scores(ials)(SOME))
 
 
-def test_fine_tuning_is_a_gradient_step_on_the_cross_entropy(model):
-    found = fine_tuned(model, 1, 0.5)(SOME)
+def test_fine_tuning_takes_gradient_steps_on_the_cross_entropy(model):
+    found = fine_tuned_scores(model, 1, 0.5)(SOME)
     later, factors = (part.numpy()[1:] for part in (model.tables.later, model.tables.factors))
     chance = np.exp(later) / np.exp(later).sum()
     vector = 0.5 * (factors[[2, 6]].mean(axis=0) - chance @ factors)
     np.testing.assert_allclose(found[0], later + factors @ vector, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found[1], later, rtol=1e-6)  # nothing to learn from
-    two = fine_tuned(model, 2, 0.5)(SOME)
+    np.testing.assert_allclose(found[1], later, rtol=1e-6)  # no support, so no step
+    two = fine_tuned_scores(model, 2, 0.5)(SOME)
     assert np.abs(two[0] - found[0]).max() > 1e-3

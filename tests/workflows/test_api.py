@@ -5,49 +5,7 @@ import pyarrow as pa
 import pytest
 
 import tfrec_meta as tm
-
-# Popularity in train: a 3, b 2, c 1, d 1. The test rows of u are b and d, that of v is c; e is new.
-DATA = tm.Interactions.from_arrays(
-    ["u", "v", "w", "v", "w", "x", "x", "u", "u", "v", "w"],
-    ["a", "a", "a", "b", "b", "c", "d", "b", "d", "c", "e"],
-    time=range(11),
-)
-SPLIT = tm.Split(DATA, np.arange(7), np.array([], np.int64), np.arange(7, 11), "given", None)
-
-
-@pytest.fixture(scope="module")
-def popularity():
-    return tm.train(SPLIT, "popularity")
-
-
-def test_evaluate_ranks_what_is_left_for_each_user_worked_by_hand(popularity):
-    found = tm.evaluate(popularity, SPLIT, k=2, baselines=(), resamples=0)["popularity"]
-    # u has seen a: b is first, c and d share the places 2 and 3, of which 2.5 is the mean: no hit.
-    # v has seen a and b: c and d share the places 1 and 2, so the rank of c is 1.5.
-    # w's only test item is not in the catalogue: a miss.
-    u, v = 1 / (1 + 1 / np.log2(3)), 1 / np.log2(2.5)
-    assert found["ndcg@2"].value == pytest.approx((u + v + 0) / 3)
-    assert found["recall@2"].value == pytest.approx((1 / 2 + 1 + 0) / 3)
-    assert found.counts["outside"] == 1
-
-
-def test_evaluate_puts_the_baselines_beside_the_model(popularity):
-    found = tm.evaluate(popularity, SPLIT, k=2, baselines=("popularity", "ease"), resamples=0)
-    assert list(found) == ["popularity", "popularity (baseline)", "ease"]
-    ours, baseline = found["popularity"], found["popularity (baseline)"]
-    assert ours["ndcg@2"].value == pytest.approx(baseline["ndcg@2"].value)
-    assert "ease" in str(found)
-
-
-def test_evaluate_refuses_an_unknown_baseline(popularity):
-    with pytest.raises(ValueError, match="oracle"):
-        tm.evaluate(popularity, SPLIT, k=2, baselines=("oracle",))
-
-
-def test_evaluate_refuses_a_split_without_test_events(popularity):
-    nothing = tm.Split(DATA, np.arange(11), np.arange(0), np.arange(0), "given", None)
-    with pytest.raises(ValueError, match="no held-out events"):
-        tm.evaluate(popularity, nothing)
+from tests.workflows.small_split import DATA
 
 
 def test_a_random_part_is_trained_on_as_one():
@@ -110,16 +68,6 @@ def test_who_and_what_training_never_met_is_served_by_content_and_prior():
     )
 
 
-def test_a_report_shows_whom_it_is_asked_for(popularity, tmp_path):
-    found = tm.evaluate(popularity, SPLIT, k=2, baselines=(), resamples=10)
-    page = tm.report(tmp_path / "report.html", popularity, SPLIT, found, users=["v", "x"], k=2)
-    text = page.read_text()
-    assert "User v" in text
-    assert "User x" in text
-    with pytest.raises(ValueError, match="nobody"):
-        tm.report(tmp_path / "other.html", popularity, SPLIT, found, users=["nobody"])
-
-
 def test_validation_that_nothing_can_be_found_in_is_left_out_with_a_warning(caplog):
     data = tm.Interactions.from_arrays(
         [f"u{i % 5}" for i in range(40)], [f"i{i % 8}" for i in range(40)], time=range(40)
@@ -159,17 +107,3 @@ def test_wide_numbers_and_vectors_with_gaps_go_the_whole_road(tmp_path):
         "picture": model.spec.encode_feature(features.item[1], [[3e38, -3e38]], "item"),
     }
     assert np.isfinite(model.embed_item(huge)).all()
-
-
-def test_recommend_gives_the_best_of_what_is_left_worked_by_hand(popularity):
-    known, stranger = tm.recommend(popularity, ["u", "nobody"], SPLIT.train, k=3)
-    assert [each.item_id for each in known] == ["b", "c", "d"]  # u has a; c and d are level
-    assert [each.item_id for each in stranger] == ["a", "b", "c"]
-    assert known[0].score > known[1].score == known[2].score
-    everything = tm.recommend(popularity, ["w"], SPLIT.train, k=10)[0]
-    assert [each.item_id for each in everything] == ["c", "d"]
-
-
-def test_recommend_wants_a_list_of_users(popularity):
-    with pytest.raises(ValueError, match="list of ids"):
-        tm.recommend(popularity, "u", SPLIT.train)

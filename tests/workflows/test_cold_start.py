@@ -1,4 +1,4 @@
-"""The report of k-shot curves."""
+"""Evaluation of cold users from end to end: methods, settings, report."""
 
 import json
 import math
@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.metalearning.cold_users import ColdUsers, by_history
+from tfrec_meta.metalearning.cold_users import ColdUsers, history_scores
 from tfrec_meta.models import IALS, IALSConfig
 from tfrec_meta.training import seed_everything
 from tfrec_meta.workflows.cold_start import ColdStartReport
 
-OTHERS = ["no_adaptation", "fine_tuning", "ials", "ease", "item_knn", "popularity"]
+OTHERS = ["no_adaptation", "fine_tuning", "popularity", "item_knn", "ease", "ials"]
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +43,11 @@ def test_each_method_has_a_curve_over_the_same_users(found):
     assert all(math.isfinite(v) for name in found.evaluations for v in found.curve(name))
 
 
-def test_who_has_too_few_events_is_left_out_and_counted(found, split, tmp_path):
+def test_users_with_too_few_events_are_left_out_and_counted(found, split, tmp_path):
     test = split.test
     pairs = set(zip(test.user_codes.tolist(), test.item_codes.tolist(), strict=True))
     many = Counter(user for user, _ in pairs).values()
-    few = sum(n < 9 for n in many)  # 5 to be given, 4 to be found
+    few = sum(n < 9 for n in many)  # 5 for the support set, 4 that are relevant
     assert few > 0
     assert found.left_out == found.as_dict()["left_out"] == few
     assert f"({few} more have too few)" in str(found)
@@ -56,7 +56,7 @@ def test_who_has_too_few_events_is_left_out_and_counted(found, split, tmp_path):
     assert f"{few} of them have too few events and are left out; {len(many) - few} are" in page
 
 
-def test_without_support_all_that_begin_there_are_alike(found):
+def test_without_support_adaptation_and_fine_tuning_change_nothing(found):
     ours = found.curve("meta_learned")
     assert found.curve("no_adaptation") == pytest.approx([ours[0]] * 3)
     assert found.curve("fine_tuning")[0] == pytest.approx(ours[0])
@@ -64,31 +64,31 @@ def test_without_support_all_that_begin_there_are_alike(found):
     assert found.best_other(0) in ("ials", "ease", "item_knn", "popularity")
 
 
-def test_settings_are_those_that_do_best_on_validation_users_at_each_number(found, split, model):
+def test_settings_are_the_best_on_validation_users_for_each_number_of_events(found, split, model):
     assert found.tuned
-    judges = ColdUsers(split.validation, model.spec, 5, 4)
+    validation = ColdUsers(split.validation, model.spec, 5, 4)
     values = {}
     for l2, unseen in ((8.5, 0.3), *((a, b) for a in (30, 100, 300) for b in (0.3, 1))):
         seed_everything(42)
         one = IALS(IALSConfig(32, l2, unseen, iterations=8), model.spec)
         one.fit(split.train)
         words = f"l2={l2}, unseen_weight={unseen}"
-        values[words] = judges.evaluate(by_history(one), 5, 5)["ndcg@5"].value
+        values[words] = validation.evaluate(history_scores(one), 5, 5)["ndcg@5"].value
     assert values[found.settings["ials"][5]] == pytest.approx(max(values.values()), abs=1e-6)
 
 
-def test_the_rival_is_the_best_of_the_others_and_the_difference_is_paired(found):
+def test_best_other_method_is_compared_by_a_paired_difference(found):
     values = {name: found.curve(name)[2] for name in OTHERS}
-    rival = found.best_other(5)
-    assert values[rival] == max(values.values())
-    difference = found.curve("meta_learned")[2] - values[rival]
+    best_other = found.best_other(5)
+    assert values[best_other] == max(values.values())
+    difference = found.curve("meta_learned")[2] - values[best_other]
     assert found.compare(5).difference == pytest.approx(difference)
     assert found.compare(5, "popularity").difference == pytest.approx(
         found.curve("meta_learned")[2] - values["popularity"]
     )
 
 
-def test_it_prints_as_a_table_and_as_json(found):
+def test_curves_print_as_a_table_and_convert_to_json(found):
     text = str(found)
     assert f"item_knn     {found.curve('item_knn')[0]:9.4f}" in text
     assert f"compared with {found.best_other(5)} (p = " in text
@@ -99,7 +99,7 @@ def test_it_prints_as_a_table_and_as_json(found):
     )
 
 
-def test_the_page_has_curves_figures_and_settings(found, tmp_path):
+def test_page_shows_curves_values_and_settings(found, tmp_path):
     page = found.write(tmp_path / "pages" / "cold.html", "A <shop>").read_text("utf-8")
     assert "A &lt;shop&gt;" in page
     assert "<script" not in page
@@ -109,7 +109,7 @@ def test_the_page_has_curves_figures_and_settings(found, tmp_path):
     assert found.settings["fine_tuning"][5] in page
 
 
-def test_without_validation_users_others_have_their_usual_settings(split, model, tmp_path):
+def test_without_validation_users_other_methods_use_default_settings(split, model, tmp_path):
     alone = tm.Split(
         split.data, split.train_index, split.validation_index[:0], split.test_index, "cold-users"
     )
@@ -122,7 +122,7 @@ def test_without_validation_users_others_have_their_usual_settings(split, model,
     assert str(found).endswith(")")
 
 
-def test_any_model_that_reads_histories_is_judged(split):
+def test_model_without_adapt_is_evaluated_by_histories(split):
     ease = tm.train(split, "ease", progress=False)
     found = tm.evaluate_cold_start(
         ease, split, shots=(0, 3), later=4, baselines=["ease"], resamples=0
@@ -130,7 +130,7 @@ def test_any_model_that_reads_histories_is_judged(split):
     assert list(found.evaluations) == ["ease", "no_adaptation", "ease (baseline)"]
 
 
-def test_nobody_to_compare_with_leaves_no_adaptation(split, model):
+def test_without_baselines_the_best_other_method_is_a_variant_of_the_model(split, model):
     found = tm.evaluate_cold_start(model, split, shots=(0, 2), later=4, baselines=[], resamples=0)
     assert found.best_other(0) is None
     assert found.compare(0) is None
@@ -146,22 +146,22 @@ def test_nobody_to_compare_with_leaves_no_adaptation(split, model):
         ({"shots": (-1, 2)}, r"`shots`=\(-1, 2\)"),
         ({"metric": "coverage"}, "`metric`='coverage' has no value for each user"),
         ({"metric": "f1"}, "`metric`='f1'"),
-        ({"baselines": ["oracle"]}, "No baseline 'oracle'"),
+        ({"baselines": ["oracle"]}, "`baselines` has 'oracle'"),
         ({"later": 1000}, "No user has 1020 items"),
     ],
 )
-def test_what_makes_no_sense_is_refused(split, model, options, message):
+def test_invalid_arguments_are_refused(split, model, options, message):
     with pytest.raises(ValueError, match=message):
         tm.evaluate_cold_start(model, split, **options)
 
 
-def test_users_who_are_known_are_no_newcomers(split, model):
+def test_split_with_known_test_users_is_refused(split, model):
     known = tm.split_by_user(split.data, train=0.7)
     with pytest.raises(ValueError, match="Use `split_cold_users`"):
         tm.evaluate_cold_start(model, known)
 
 
-def test_a_report_of_one_number_of_events_is_drawn(found):
+def test_report_of_a_single_number_of_events_prints_and_is_drawn(found):
     one = ColdStartReport(
         {name: {5: by[5]} for name, by in found.evaluations.items()}, "ndcg@5", {}, False, "cold", 0
     )

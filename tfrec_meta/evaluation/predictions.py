@@ -1,4 +1,4 @@
-"""How well ratings and clicks of single events are predicted, with intervals over users."""
+"""Metrics of predicted ratings and clicks of single events, with intervals over users."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation.intervals import CONFIDENCE, Estimate
 
-RATING: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
+RATING_METRICS: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "rmse": m.rmse,
     "mae": m.mae,
     "calibration": m.calibration,
 }
-CLICK: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
+CLICK_METRICS: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "auc": m.binary_auc,
     "log_loss": m.log_loss,
     "accuracy": m.accuracy,
@@ -27,26 +27,27 @@ CLICK: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
 }
 
 
-def judge_predictions(
-    of_metrics: Mapping[str, Callable[[ArrayLike, ArrayLike], float]],
+def prediction_estimates(
+    metrics: Mapping[str, Callable[[ArrayLike, ArrayLike], float]],
     labels: ArrayLike,
     predictions: ArrayLike,
     users: ArrayLike,
     resamples: int = 1000,
     seed: int = 42,
 ) -> dict[str, Estimate]:
-    """Each metric of all events, and its 95 % percentile interval.
+    """Computes metrics over all events, with 95 % percentile intervals.
 
-    Users are drawn with replacement, each with all of their events, and the metric is worked out
-    anew: an AUC is no mean over users. Draws in which it has no value are left out.
+    Users are drawn with replacement, each with all their events, and the metric is computed again
+    for each draw, because an AUC is not a mean over users. Draws in which a metric is NaN are
+    ignored.
 
     Args:
-        of_metrics: functions of labels and predictions, such as `RATING` or `CLICK`.
+        metrics: by name, functions of labels and predictions, such as `RATING_METRICS`.
         labels: float [n], ratings; or 0 and 1.
-        predictions: float [n], ratings; or the chance of a 1.
-        users: [n], whose event it is.
-        resamples: bootstrap draws; below 1, or with a single user, there is no interval.
-        seed: of the draws; the same seed draws the same users.
+        predictions: float [n], ratings; or the probability of a 1.
+        users: [n], the user of each event.
+        resamples: bootstrap draws. Below 1, or with a single user, there is no interval.
+        seed: seed of the draws; the same seed draws the same users.
 
     Raises:
         ValueError: if there are no events, or the arrays differ in length.
@@ -55,19 +56,19 @@ def judge_predictions(
     _, codes, counts = np.unique(np.asarray(users), return_inverse=True, return_counts=True)
     if not len(label) or not len(label) == len(prediction) == len(codes):
         raise ValueError(
-            f"There are {len(label)} labels, {len(prediction)} predictions and {len(codes)} users; "
-            "give one of each for each event, at least one."
+            f"`labels` has {len(label)} values, `predictions` {len(prediction)} and `users` "
+            f"{len(codes)}; use one value per event in each, and at least one event."
         )
-    values = {name: metric(label, prediction) for name, metric in of_metrics.items()}
+    values = {name: metric(label, prediction) for name, metric in metrics.items()}
     if resamples < 1 or len(counts) < 2:
         return {name: Estimate(value) for name, value in values.items()}
     rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
     generator = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in of_metrics}
+    draws: dict[str, list[float]] = {name: [] for name in metrics}
     for _ in range(resamples):
         drawn = generator.integers(0, len(counts), len(counts))
         rows = np.concatenate([rows_of[user] for user in drawn])
-        for name, metric in of_metrics.items():
+        for name, metric in metrics.items():
             draws[name].append(metric(label[rows], prediction[rows]))
     return {name: _estimate(value, np.array(draws[name])) for name, value in values.items()}
 
@@ -81,7 +82,7 @@ def _estimate(value: float, draws: NDArray[np.float64]) -> Estimate:
 
 
 def format_predictions(results: Mapping[str, Mapping[str, Estimate]]) -> str:
-    """A plain text table: a line a metric, a column a model."""
+    """Returns a plain-text table with one row per metric and one column per result."""
     names = list(dict.fromkeys(name for result in results.values() for name in result))
     rows = [["", *results]]
     rows += [[n, *(str(r[n]) if n in r else "-" for r in results.values())] for n in names]

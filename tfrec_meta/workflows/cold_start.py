@@ -1,72 +1,42 @@
-"""k-shot curves: how good recommendations for newcomers are after so many events, and by what."""
+"""Evaluates a model on cold users, by how many of their events it is given (k-shot curves)."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfrec_meta.data import Interactions, Split
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import METRICS, Evaluation
 from tfrec_meta.metalearning.cold_users import (
     ColdUsers,
-    Score,
-    adapted,
-    by_history,
-    fine_tuned,
+    SupportScores,
+    adapted_scores,
+    fine_tuned_scores,
+    history_scores,
     without_support,
 )
 from tfrec_meta.metalearning.shot_curves import Reference, ShotCurves
-from tfrec_meta.models import (
-    EASE,
-    IALS,
-    EASEConfig,
-    IALSConfig,
-    ItemKNN,
-    ItemKNNConfig,
-    MetaLearned,
-    Popularity,
-    PopularityConfig,
-    Recommender,
-)
+from tfrec_meta.models import MetaLearned, Recommender
 from tfrec_meta.reports.cold_start_page import write_cold_start_page
-from tfrec_meta.training import seed_everything
+from tfrec_meta.workflows.baselines import (
+    BASELINES,
+    COLD_USER_CONFIGS,
+    check_baselines,
+    default_baselines,
+    fit_baseline,
+)
 
 SHOTS = (0, 1, 3, 5, 10, 20)
-BASELINES: Mapping[str, tuple[type[Recommender], Sequence[Any]]] = {
-    "ials": (
-        IALS,
-        [
-            IALSConfig(32, iterations=8),
-            *(
-                IALSConfig(32, l2, unseen, iterations=8)
-                for l2 in (30, 100, 300)
-                for unseen in (0.3, 1)
-            ),
-        ],
-    ),
-    "ease": (EASE, [EASEConfig(), *(EASEConfig(10.0**power) for power in (2, 3, 4, 5, 6))]),
-    "item_knn": (
-        ItemKNN,
-        [
-            ItemKNNConfig(),
-            ItemKNNConfig(k1=1.2, b=0.0),
-            *(ItemKNNConfig(500, "cosine", shrinkage=shrinkage) for shrinkage in (10.0, 100.0)),
-        ],
-    ),
-    "popularity": (Popularity, [PopularityConfig()]),
-}
-"""Families that take a newcomer in by what was touched, and settings to choose from; the first is
-taken where there is nothing to choose by."""
-_FINE_TUNING = [
+_FINE_TUNING = [  # steps and learning rate; the first is the default
     (4, 0.4),
     *((steps, rate) for steps in (1, 2, 4, 8) for rate in (0.1, 0.2, 0.8, 1.6)),
 ]
-_LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
 _log = logging.getLogger(__name__)
 
 
@@ -104,124 +74,143 @@ def evaluate_cold_start(
     resamples: int = 1000,
     seed: int = 42,
 ) -> ColdStartReport:
-    """Judges a model on users held out whole, by how many of their events it is given.
+    """Evaluates a model on users held out with all their events, by number of events given to it.
 
-    Of each test user with enough events (the others are counted) the first ones are the support
-    set; what follows the most `shots` is to be found in the whole catalogue without these first
-    ones, at every number of events. Beside the model: the model without support, plain fine-tuning
-    of a vector of the user (of "meta_learned"), and families that take newcomers in, fitted on the
-    same train part. Their settings are chosen on the split's validation users, for each number of
-    events by itself, so that a baseline may be several models where ours is one.
+    The first events of each test user are the support set. The events after the largest number in
+    `shots` are relevant, whatever the size of the support set, and the whole catalogue is ranked
+    without the user's first items. So a curve shows the effect of the support set alone. Test users
+    with too few events are left out and counted.
+
+    The model is compared with itself without support; with plain fine-tuning of a user vector
+    ("meta_learned" only); and with baselines fitted on the same train part. The settings of
+    fine-tuning and baselines are chosen on the split's validation users, separately for each number
+    of events, so that a baseline may consist of several models.
 
     Args:
-        model: fitted on `split.train`; one that adapts, or reads histories.
-        split: of `split_cold_users`, best with a validation part.
+        model: a model fitted on `split.train` that adapts to support sets or reads histories.
+        split: from `split_cold_users`, preferably with a validation part.
         shots: numbers of events.
         k: length of the lists.
-        metric: one of `tfrec_meta.evaluation.METRICS` that each user has a value of.
-        baselines: of "ials" (fold-in), "ease" (on the support set), "item_knn" and "popularity"; by
-            default all, without ease where the catalogue's square wouldn't fit into memory.
-        later: events beyond the most `shots` that a user needs to be asked about.
+        metric: a metric of `tfrec_meta.evaluation.METRICS` that has a value for each user.
+        baselines: names of `tfrec_meta.workflows.baselines.BASELINES`: "popularity", "item_knn",
+            "ease", "ials". By default all, without EASE for catalogues of more than 20,000 items.
+        later: how many items a user needs beyond the largest of `shots`.
         resamples: bootstrap draws of users for the intervals.
-        seed: of the baselines.
+        seed: random seed of the baselines.
 
     Raises:
-        ValueError: if test users are known to the train part, none has enough events, or `shots`,
-            `metric` or `baselines` make no sense.
+        ValueError: if test users have events in the train part, no test user has enough events, or
+            `shots`, `metric` or `baselines` are invalid.
     """
-    wanted = sorted(set(shots))
-    if not wanted or wanted[0] < 0 or wanted[-1] < 1:
-        raise ValueError(f"`shots`={tuple(shots)}; give numbers of events from 0, one above it.")
-    if metric not in METRICS or metric in ("coverage", "popularity_lift"):
-        raise ValueError(f"`metric`={metric!r} has no value for each user; use 'ndcg' or 'recall'.")
-    if baselines is None:
-        baselines = _possible(model.spec.catalogue_size)
-    for name in baselines:
-        if name not in BASELINES:
-            raise ValueError(f"No baseline {name!r}; there are {', '.join(BASELINES)}.")
+    shots = _checked_shots(shots)
+    _check_metric(metric)
+    if baselines is not None:
+        check_baselines(baselines)
     known = np.intersect1d(split.test.user_ids.astype(str), split.past.user_ids.astype(str))
     if len(known):
-        raise ValueError(
-            f"{len(known):,} of the test users have events in the train or validation part, and "
-            f"are no newcomers ({split.description}). Use `split_cold_users`."
+        raise ParameterError(
+            f"`split` has {len(known):,} test users with events in the train or validation part "
+            f"({split.description}), so they are not cold users. Use `split_cold_users`.",
+            "split",
         )
-    first = wanted[-1]
-    test = ColdUsers(split.test, model.spec, first, later)
-    judges = _judges(split.validation, model, first, later)
+    test = ColdUsers(split.test, model.spec, shots[-1], later)
+    validation = _validation_users(split.validation, model, shots[-1], later)
     k = min(k, model.spec.catalogue_size)
     label = metric if metric == "auc" else f"{metric}@{k}"
-    ours = adapted(model)
-    methods: dict[str, Iterable[tuple[str, Score]]] = {
-        model.family: [("", ours)],
-        Reference.NO_ADAPTATION: [("", without_support(ours))],
+    score = adapted_scores(model)
+    methods: dict[str, Iterable[tuple[str, SupportScores]]] = {
+        model.family: [("", score)],
+        Reference.NO_ADAPTATION: [("", without_support(score))],
     }
     if isinstance(model, MetaLearned):
-        methods[Reference.FINE_TUNING] = _fine_tunings(model)
-    for name in baselines:
-        own = name if name not in methods else f"{name} (baseline)"
-        methods[own] = _fitted(name, split.train, model, seed)
+        methods[Reference.FINE_TUNING] = _fine_tuning_settings(model)
+    names = default_baselines(model.spec.catalogue_size) if baselines is None else baselines
+    for name in names:
+        key = name if name not in methods else f"{name} (baseline)"
+        tuned = validation is not None
+        methods[key] = _baseline_settings(name, split.train, model, seed, tuned)
     evaluations: dict[str, dict[int, Evaluation]] = {}
     settings: dict[str, dict[int, str]] = {}
     for name, candidates in methods.items():
         best: dict[int, float] = {}
         evaluations[name], settings[name] = {}, {}
         for text, score in candidates:
-            for n in wanted:
-                value = 0.0 if judges is None else judges.evaluate(score, n, k, metric)[label].value
-                if n not in best or value > best[n]:  # what is not chosen is not asked about
+            for n in shots:
+                value = 0.0
+                if validation is not None:
+                    value = validation.evaluate(score, n, k, metric)[label].value
+                if n not in best or value > best[n]:  # only the best is evaluated on test users
                     best[n], settings[name][n] = value, text
                     evaluations[name][n] = test.evaluate(score, n, k, metric, resamples)
-            if judges is None:
+            if validation is None:
                 break
     return ColdStartReport(
         evaluations,
         label,
         {name: texts for name, texts in settings.items() if any(texts.values())},
-        judges is not None,
+        validation is not None,
         split.description,
         test.left_out,
     )
 
 
-def _judges(
+def _checked_shots(shots: Sequence[int]) -> list[int]:
+    """Returns the numbers of events in rising order."""
+    ordered = sorted(set(shots))
+    if not ordered or ordered[0] < 0 or ordered[-1] < 1:
+        raise ParameterError(
+            f"`shots`={tuple(shots)}; use numbers of 0 or more, at least one of them above 0.",
+            "shots",
+        )
+    return ordered
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRICS or metric in ("coverage", "popularity_lift"):
+        raise ParameterError(
+            f"`metric`={metric!r} has no value for each user; use 'ndcg' or 'recall'.", "metric"
+        )
+
+
+def _validation_users(
     validation: Interactions, model: Recommender, first: int, later: int
 ) -> ColdUsers | None:
-    """Whom settings are chosen by; None without anyone of enough events."""
+    """Returns the users on whom settings are chosen; None if no user has enough events."""
     if not len(validation):
         return None
     try:
         return ColdUsers(validation, model.spec, first, later)
     except ValueError as error:
-        _log.warning("Baselines have their usual settings. Of the validation part: %s", error)
+        _log.warning(
+            "Baselines use their default settings, because the validation part cannot be used: %s",
+            error,
+        )
         return None
 
 
-def _possible(catalogue_size: int) -> list[str]:
-    if catalogue_size <= _LARGE_CATALOGUE:
-        return list(BASELINES)
-    _log.warning(
-        "ease is left out: the catalogue has %s items, too many for its matrix. "
-        "Name it in `baselines` to try all the same.",
-        f"{catalogue_size:,}",
-    )
-    return [name for name in BASELINES if name != "ease"]
-
-
-def _fine_tunings(model: MetaLearned) -> Iterator[tuple[str, Score]]:
+def _fine_tuning_settings(model: MetaLearned) -> Iterator[tuple[str, SupportScores]]:
     for steps, rate in _FINE_TUNING:
-        yield f"{steps} steps of {rate:g}", fine_tuned(model, steps, rate)
+        yield f"{steps} steps of {rate:g}", fine_tuned_scores(model, steps, rate)
 
 
-def _fitted(
-    name: str, train: Interactions, model: Recommender, seed: int
-) -> Iterator[tuple[str, Score]]:
-    """A baseline with each of its settings in words, fitted when it is asked for."""
-    family, configs = BASELINES[name]
-    fields = [dataclasses.asdict(config) for config in configs]
-    telling = [key for key in fields[0] if len({record[key] for record in fields}) > 1]
-    for config, record in zip(configs, fields, strict=True):
-        seed_everything(seed)
-        baseline: Any = family
-        one = baseline(config, model.spec)
-        one.fit(train)
-        yield ", ".join(f"{key}={record[key]}" for key in telling), by_history(one)
+def _baseline_settings(
+    name: str, train: Interactions, model: Recommender, seed: int, tuned: bool
+) -> Iterator[tuple[str, SupportScores]]:
+    """Yields the settings of a baseline as text, each with a model that is fitted when needed.
+
+    Args:
+        name: of the baseline.
+        train: training events.
+        model: the model that the baseline is compared with.
+        seed: random seed.
+        tuned: whether there are settings to choose from; otherwise the defaults are used.
+    """
+    default = BASELINES[name]
+    choices = COLD_USER_CONFIGS.get(name, [default.model])
+    records = [dataclasses.asdict(config) for config in choices]
+    varied = [field for field in records[0] if len({record[field] for record in records}) > 1]
+    configs: Sequence[Any] = choices if tuned else [default.model]
+    for config in configs:
+        strategy = dataclasses.replace(default, model=config)
+        text = ", ".join(f"{field}={getattr(config, field)}" for field in varied)
+        yield text, history_scores(fit_baseline(strategy, train, model.spec, seed))

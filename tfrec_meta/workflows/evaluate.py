@@ -1,25 +1,30 @@
-"""Evaluates a model on the test part of a split, beside baselines."""
+"""Evaluates a model on the test part of a split, and compares it with baselines."""
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tfrec_meta.data import Split
-from tfrec_meta.evaluation import Estimate, Evaluation, format_table, full_catalogue, peers
-from tfrec_meta.evaluation.predictions import CLICK, RATING, format_predictions, judge_predictions
-from tfrec_meta.features.held_out import event_queries, held_out, interaction_matrix
-from tfrec_meta.models import EASEConfig, Recommender
-from tfrec_meta.models.solvers.ease import ease_weights
-
-BASELINES = ("popularity", "item_knn", "ease", "ials")
-_LARGE_CATALOGUE = 20_000  # items: EASE inverts a matrix of this width
-_log = logging.getLogger(__name__)
-RowScores = Callable[[np.ndarray], np.ndarray]
+from tfrec_meta.errors import ParameterError
+from tfrec_meta.evaluation import Estimate, Evaluation, format_table, full_catalogue
+from tfrec_meta.evaluation.predictions import (
+    CLICK_METRICS,
+    RATING_METRICS,
+    format_predictions,
+    prediction_estimates,
+)
+from tfrec_meta.evaluation.ranking import Scores
+from tfrec_meta.features.held_out import event_queries, held_out
+from tfrec_meta.models import Recommender
+from tfrec_meta.workflows.baselines import (
+    BASELINES,
+    check_baselines,
+    default_baselines,
+    fit_baseline,
+    scores_by_items,
+)
 
 
 class Evaluations(dict[str, Evaluation]):
@@ -29,8 +34,8 @@ class Evaluations(dict[str, Evaluation]):
         return format_table(self)
 
 
-class Judgements(dict[str, Mapping[str, Estimate]]):
-    """Figures of predictions by target, "rating" and "click"; prints as one table."""
+class PredictionEvaluations(dict[str, Mapping[str, Estimate]]):
+    """Metrics of predictions by target, "rating" and "click"; prints as one table."""
 
     def __str__(self) -> str:
         return format_predictions(self)
@@ -43,124 +48,95 @@ def evaluate(
     k: int = 10,
     baselines: Sequence[str] | None = None,
     resamples: int = 1000,
-    ease_l2: float = EASEConfig().l2,
 ) -> Evaluations:
-    """Ranks the full catalogue for each test user, beside the baselines on the same split.
+    """Ranks the full catalogue for each test user, and does the same with baselines.
 
-    What a user did in the train and validation parts is the query's history, and is taken out of
-    the ranking; every test event counts as relevant. Baselines are fitted on the same past.
+    The events of the train and validation parts are the user's history; their items are removed
+    from the ranking. All test events are relevant. Baselines are fitted on the train and validation
+    parts.
 
     Args:
         model: a fitted model.
-        split: its test part is evaluated.
-        k: length of the list.
-        baselines: any of "popularity", "item_knn", "ease", "ials"; by default those that are
-            possible here: item_knn and ials need the `bench` extra, and ease a catalogue whose
-            square fits into memory.
+        split: the model is evaluated on its test part.
+        k: length of the lists.
+        baselines: names of `tfrec_meta.workflows.baselines.BASELINES`: "popularity", "item_knn",
+            "ease", "ials". By default all, without EASE for catalogues of more than 20,000 items.
         resamples: bootstrap draws for the intervals.
-        ease_l2: penalty of the EASE baseline.
+
+    Returns:
+        Evaluations by name, the model's first.
 
     Raises:
         ValueError: for an unknown baseline, or a split without test events.
-        ImportError: if a baseline needs the `bench` extra, and it isn't installed.
-    """
-    asked = held_out(model.spec, split.past, split.test)
 
-    def run(scores: Any) -> Evaluation:
+    Example:
+        >>> import tfrec_meta as tm
+        >>> split = tm.split_by_item(tm.synthetic(users=30, items=20, interactions=300, seed=1))
+        >>> model = tm.train(split, "ease", progress=False)
+        >>> list(tm.evaluate(model, split, baselines=["popularity"]))
+        ['ease', 'popularity']
+    """
+    if baselines is not None:
+        check_baselines(baselines)
+    test = held_out(model.spec, split.past, split.test)
+
+    def run(scores: Scores) -> Evaluation:
         return full_catalogue(
-            scores,
-            asked.relevant,
-            asked.seen,
-            k=k,
-            extra_relevant=asked.outside,
-            resamples=resamples,
+            scores, test.relevant, test.seen, k=k, extra_relevant=test.outside, resamples=resamples
         )
 
-    if baselines is None:
-        baselines = possible_baselines(model.spec.catalogue_size)
-    results = Evaluations({model.family: run(_scores(model, asked.queries))})
-    # Baselines learn from everyone's past, and are asked about the users of the test part.
-    everyone = np.union1d(split.past.user_ids.astype(str), asked.users.astype(str)).astype(object)
-    train = interaction_matrix(split.past, everyone, model.spec.items)
-    row = np.searchsorted(everyone, asked.users)
-    for name in baselines:
-        found = run(_of_rows(_baseline(name, train, ease_l2), row))
-        results[name if name not in results else f"{name} (baseline)"] = found
+    def score(rows: np.ndarray) -> np.ndarray:
+        return model.score({name: value[rows] for name, value in test.queries.items()})
+
+    results = Evaluations({model.family: run(score)})
+    names = default_baselines(model.spec.catalogue_size) if baselines is None else baselines
+    for name in names:
+        baseline = fit_baseline(BASELINES[name], split.past, model.spec)
+        key = name if name not in results else f"{name} (baseline)"
+        results[key] = run(scores_by_items(baseline, test.seen))
     return results
 
 
-def evaluate_ranking(
+def evaluate_predictions(
     model: Recommender, split: Split, *, resamples: int = 1000, seed: int = 42
-) -> Judgements:
-    """Judges what a model of ratings or clicks predicts of each test event.
+) -> PredictionEvaluations:
+    """Evaluates the ratings or click probabilities that a model predicts for the test events.
 
-    What a user did in the train and validation parts is the query's history, as for `evaluate`;
-    nothing of the test part is known when an event of it is asked about.
+    The events of the train and validation parts are the user's history, as in `evaluate`. Other
+    test events of the same user are not part of it.
 
     Args:
         model: a fitted model that has `targets`.
-        split: its test part is evaluated.
+        split: the model is evaluated on its test part.
         resamples: bootstrap draws of users for the intervals.
-        seed: of these.
+        seed: seed of the draws.
 
     Returns:
-        Of "rating" rmse, mae and calibration; of "click" auc, log_loss, accuracy, precision,
-        recall, f1 (at a chance of .5), calibration and calibration_error.
+        By target. For "rating": rmse, mae and calibration. For "click": auc, log_loss, accuracy,
+        precision, recall, f1 (at a probability of 0.5), calibration and calibration_error.
 
     Raises:
-        ValueError: if the model predicts no single events, or there are no test events.
+        ValueError: if the model does not predict single events, or there are no test events.
     """
     if not model.targets:
-        raise ValueError(
-            f"This {model.family!r} ranks items, and predicts neither ratings nor clicks. Use "
-            "`evaluate`, or train a ranker with `target`='rating' or 'click'."
+        raise ParameterError(
+            f"`model` is of family {model.family!r}, which ranks items and predicts neither "
+            "ratings nor clicks. Use `evaluate`, or train a ranker with `target`='rating' or "
+            "'click'.",
+            "model",
         )
     test = split.test
     queries, items = event_queries(model.spec, split.past, test)
     value = test.events["value"].to_numpy()
-    found = Judgements()
+    results = PredictionEvaluations()
     for target, predicted in model.predict_events(queries, items).items():
-        click = target == "click"
-        labels = value >= model.config.click_threshold if click else value
-        found[target] = judge_predictions(
-            CLICK if click else RATING, labels, predicted, test.user_codes, resamples, seed
+        is_click = target == "click"
+        results[target] = prediction_estimates(
+            CLICK_METRICS if is_click else RATING_METRICS,
+            value >= model.config.click_threshold if is_click else value,
+            predicted,
+            test.user_codes,
+            resamples,
+            seed,
         )
-    return found
-
-
-def possible_baselines(catalogue_size: int) -> list[str]:
-    """The baselines that can be fitted here; what is left out, and why, is logged."""
-    possible = list(BASELINES)
-    if importlib.util.find_spec("implicit") is None:
-        possible = [name for name in possible if name not in ("item_knn", "ials")]
-        _log.warning("item_knn and ials are left out: they need `pip install 'tfrec-meta[bench]'`.")
-    if catalogue_size > _LARGE_CATALOGUE:
-        possible.remove("ease")
-        _log.warning(
-            "ease is left out: the catalogue has %s items, too many for its matrix. "
-            "Name it in `baselines` to try all the same.",
-            f"{catalogue_size:,}",
-        )
-    return possible
-
-
-def _scores(model: Recommender, queries: Mapping[str, np.ndarray]) -> RowScores:
-    return lambda rows: model.score({name: value[rows] for name, value in queries.items()})
-
-
-def _of_rows(scores: RowScores, row: np.ndarray) -> RowScores:
-    return lambda rows: scores(row[rows])
-
-
-def _baseline(name: str, seen: Any, ease_l2: float) -> Any:
-    if name == "popularity":
-        counts = np.asarray(seen.sum(axis=0), np.float32).ravel()
-        return lambda rows: np.tile(counts, (len(rows), 1))
-    if name == "ease":
-        weights = ease_weights(seen, ease_l2)
-        return lambda rows: np.asarray(seen[rows] @ weights)
-    if name == "item_knn":
-        return peers.item_knn_scores(seen)
-    if name == "ials":
-        return peers.ials_scores(seen)
-    raise ValueError(f"No baseline {name!r}; there are {', '.join(BASELINES)}.")
+    return results

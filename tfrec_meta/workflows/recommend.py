@@ -1,4 +1,4 @@
-"""Recommends items for users by their past, and for newcomers by a few items each."""
+"""Recommends items to users by their history, and to new users by a few items each."""
 
 from __future__ import annotations
 
@@ -7,62 +7,77 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from tfrec_meta.data import Interactions
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import top_k
+from tfrec_meta.evaluation.ranking import Scores
 from tfrec_meta.features.held_out import interaction_matrix, user_queries
 from tfrec_meta.models import Recommender
 
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
-    """An item, how well it fits (comparable within one answer), and its title, "" without one."""
+    """A recommended item.
+
+    Attributes:
+        item_id: id of the item.
+        score: the higher, the better; comparable within one answer.
+        title: title of the item, "" if it has none.
+    """
 
     item_id: str
     score: float
     title: str = ""
 
 
-def recommend(
-    model: Recommender, users: Sequence[str], past: Interactions, k: int = 10
-) -> list[list[Recommendation]]:
-    """The best items for users, without those of their past; as a served model would answer.
-
-    Args:
-        model: a fitted model.
-        users: ids; one of whom `past` knows nothing gets the model's prior.
-        past: the events that are known, such as `split.train`; their users' histories.
-        k: how many; an answer is shorter where the catalogue is.
-
-    Returns:
-        A list a user, best first.
-    """
-    tokens = np.asarray(users, object)
-    if tokens.ndim != 1:
-        raise ValueError(f"`users`={users!r}; give a list of ids, as ['42'].")
-    queries = user_queries(model.spec, past, tokens)
-    seen = interaction_matrix(past, tokens, model.spec.items)
-    length = min(k, model.spec.catalogue_size)
-
-    def scores(rows: np.ndarray) -> np.ndarray:
-        return model.score({name: value[rows] for name, value in queries.items()})
-
-    best, values = top_k(scores, np.arange(len(tokens)), length, seen)
-    titles, answers = item_titles(model), []
-    for columns, row in zip(best, values, strict=True):
-        left = columns >= 0  # someone may have seen nearly all of a small catalogue
-        ids = model.spec.items.decode(columns[left] + 1)
-        pairs = zip(ids, row[left], strict=True)
-        answers.append([Recommendation(i, float(v), titles.get(i, "")) for i, v in pairs])
-    return answers
-
-
 @dataclasses.dataclass(frozen=True)
 class Adapted:
-    """What a newcomer is recommended, best first, and how many support items the model knows."""
+    """Recommendations to a new user.
+
+    Attributes:
+        items: recommended items, best first.
+        support_used: how many items of the support set are in the model's catalogue.
+    """
 
     items: list[Recommendation]
     support_used: int
+
+
+def recommend(
+    model: Recommender, users: Sequence[str], past: Interactions, k: int = 10
+) -> list[list[Recommendation]]:
+    """Returns the best items for users, without the items of their history, as in serving.
+
+    Args:
+        model: a fitted model.
+        users: user ids. A user without events in `past` gets the model's prior.
+        past: known events, such as `split.train`; they are the users' histories.
+        k: number of items; lists are shorter if the catalogue has fewer items left.
+
+    Returns:
+        One list per user, best first.
+
+    Raises:
+        ValueError: if `users` is not a list.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> data = tm.synthetic(users=30, items=20, interactions=300, seed=1)
+        >>> model = tm.train(data, "ease", progress=False)
+        >>> [len(items) for items in tm.recommend(model, data.user_ids[:2], data, k=3)]
+        [3, 3]
+    """
+    tokens = np.asarray(users, object)
+    if tokens.ndim != 1:
+        raise ParameterError(f"`users`={users!r}; use a list of ids, such as ['42'].", "users")
+    queries = user_queries(model.spec, past, tokens)
+
+    def score(rows: np.ndarray) -> np.ndarray:
+        return model.score({name: value[rows] for name, value in queries.items()})
+
+    return _best_items(model, score, interaction_matrix(past, tokens, model.spec.items), k)
 
 
 def adapt(
@@ -72,65 +87,104 @@ def adapt(
     exclude: Sequence[Sequence[str]] | None = None,
     features: Mapping[str, Any] | None = None,
 ) -> list[Adapted]:
-    """Recommendations for newcomers by a few items each, as the signature `adapt` answers.
+    """Recommends to new users by a few items each, like the signature `adapt`.
 
     Args:
         model: a fitted model of a family that adapts: "meta_learned" or "meta_ranker".
-        support: of each newcomer, the ids of chosen items, or labels by id, from 0 (not for me) to
-            1 (chosen), or ratings where the model predicts these. Unknown items are left out; with
-            none at all the answer is zero-shot.
-        k: how many; an answer is shorter where the catalogue is.
-        exclude: of each newcomer, what is left out of the answer beside the support set.
-        features: of "meta_ranker", raw columns of user features by name, a value each newcomer;
-            those left out are unknown.
+        support: for each user, the ids of chosen items, or a label by id: from 0 (disliked) to 1
+            (chosen), or a rating if the model predicts ratings. Unknown items are ignored. An
+            empty support set gives zero-shot recommendations.
+        k: number of items; lists are shorter if the catalogue has fewer items left.
+        exclude: for each user, further ids to leave out. Items of the support set are always left
+            out.
+        features: for "meta_ranker", raw user features by name, one value per user. Missing features
+            are treated as unknown.
+
+    Returns:
+        One answer per user.
 
     Raises:
-        ValueError: if the family doesn't adapt, or not by features; if `k` is below 1, `exclude` or
-            a feature has other rows, or a support set is a single text.
+        ValueError: if the family does not adapt, or not by features; if `k` is below 1; if
+            `exclude` or a feature has another number of rows; or if a support set is a single
+            string.
     """
     function = model.serving_functions().get("adapt")
     if function is None:
-        raise ValueError(f"Family {model.family!r} doesn't adapt. Train 'meta_learned'.")
+        raise ParameterError(
+            f"`model` is of family {model.family!r}, which does not adapt. Train 'meta_learned'.",
+            "model",
+        )
     if features and not model.adapts_by_features:
-        raise ValueError(
-            f"Family {model.family!r} adapts by support sets alone. Leave out `features`."
+        raise ParameterError(
+            f"`features` is given, but family {model.family!r} adapts by support sets alone. Leave "
+            "out `features`.",
+            "features",
         )
     if k < 1:
-        raise ValueError(f"`k`={k}; use 1 or more.")
-    if isinstance(support, str) or any(isinstance(given, str) for given in support):
-        raise ValueError(f"`support`={support!r}; give a list of ids for each newcomer: [['i3']].")
+        raise ParameterError(f"`k`={k}; use 1 or more.", "k")
+    if isinstance(support, str) or any(isinstance(one, str) for one in support):
+        raise ParameterError(
+            f"`support`={support!r}; use a list of ids for each user, such as [['i3']].", "support"
+        )
     exclude = [()] * len(support) if exclude is None else exclude
     if len(exclude) != len(support):
-        raise ValueError(f"`exclude` has {len(exclude)} rows for {len(support)} support sets.")
+        raise ParameterError(
+            f"`exclude` has {len(exclude)} rows, but `support` has {len(support)}; use one row per "
+            "user.",
+            "exclude",
+            "support",
+        )
     if not len(support):
         return []
-    rows = [model.spec.items.encode(np.array([*given], object)) for given in support]
+    rows = [model.spec.items.encode(np.array([*ids], object)) for ids in support]
     items = np.zeros((len(rows), max(1, *map(len, rows))), np.int32)
     labels = np.full(items.shape, model.default_label, np.float32)
-    for place, (row, given) in enumerate(zip(rows, support, strict=True)):
-        items[place, : len(row)] = row
-        if isinstance(given, Mapping):
-            labels[place, : len(row)] = [*given.values()]
-    further = []
+    for index, (row, one) in enumerate(zip(rows, support, strict=True)):
+        items[index, : len(row)] = row
+        if isinstance(one, Mapping):
+            labels[index, : len(row)] = [*one.values()]
+    optional = []
     if features:
-        further = [model.spec.encode_queries([""] * len(rows), features=features)]
-    found, used = function(items, labels, *further)
-    scores = found.numpy()
-    for place, (row, left_out) in enumerate(zip(rows, exclude, strict=True)):
-        hidden = np.append(row, model.spec.items.encode(np.array([*left_out], object)))
-        scores[place, hidden[hidden > 0] - 1] = -np.inf
-    titles, answers = item_titles(model), []
-    for row, count in zip(scores, used.numpy(), strict=True):
-        best = np.argsort(-row, kind="stable")[:k]
-        best = best[np.isfinite(row[best])]
-        pairs = zip(model.spec.items.decode(best + 1), row[best], strict=True)
-        listed = [Recommendation(i, float(v), titles.get(i, "")) for i, v in pairs]
-        answers.append(Adapted(listed, int(count)))
-    return answers
+        optional = [model.spec.encode_queries([""] * len(rows), features=features)]
+    scores, used = function(items, labels, *optional)
+    hidden = [
+        np.append(row, model.spec.items.encode(np.array([*ids], object)))
+        for row, ids in zip(rows, exclude, strict=True)
+    ]
+    matrix = scores.numpy()
+    lists = _best_items(model, lambda rows: matrix[rows], _indicators(model, hidden), k)
+    return [Adapted(*pair) for pair in zip(lists, map(int, used.numpy()), strict=True)]
 
 
 def item_titles(model: Recommender) -> dict[str, str]:
+    """Returns titles by item id, for items that have one."""
     if model.items is None or "title" not in model.items.column_names:
         return {}
     ids, titles = model.items["item_id"].to_pylist(), model.items["title"].to_pylist()
     return {item: title for item, title in zip(ids, titles, strict=True) if title}
+
+
+def _best_items(
+    model: Recommender, scores: Scores, hidden: scipy.sparse.csr_matrix, k: int
+) -> list[list[Recommendation]]:
+    """Returns the best items of each row of scores, without the hidden ones."""
+    length = min(k, model.spec.catalogue_size)
+    best, values = top_k(scores, np.arange(hidden.shape[0]), length, hidden)
+    titles, answers = item_titles(model), []
+    for columns, row in zip(best, values, strict=True):
+        present = columns >= 0  # fewer than k where nearly all items are hidden
+        ids = model.spec.items.decode(columns[present] + 1)
+        pairs = zip(ids, row[present], strict=True)
+        answers.append([Recommendation(i, float(v), titles.get(i, "")) for i, v in pairs])
+    return answers
+
+
+def _indicators(model: Recommender, rows: Sequence[np.ndarray]) -> scipy.sparse.csr_matrix:
+    """Returns a matrix [users, catalogue] with 1 at each user's known item rows."""
+    known = [row[row > 0] - 1 for row in rows]
+    counts = [len(row) for row in known]
+    columns = np.concatenate(known)
+    return scipy.sparse.csr_matrix(
+        (np.ones(len(columns), np.float32), columns, np.concatenate([[0], np.cumsum(counts)])),
+        shape=(len(rows), model.spec.catalogue_size),
+    )

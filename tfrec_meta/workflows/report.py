@@ -1,4 +1,4 @@
-"""Writes the HTML page of a run."""
+"""Writes the HTML page of a trained and evaluated model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrec_meta.data import Split, user_histories
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import Evaluation
 from tfrec_meta.features.held_out import interaction_matrix
 from tfrec_meta.models import Recommender
@@ -26,30 +27,33 @@ def report(
     users: Sequence[str] = (),
     k: int = 10,
 ) -> Path:
-    """Writes a self-contained HTML page of a run.
+    """Writes a self-contained HTML page about a model: metrics, recommendations, data, settings.
 
     Args:
         path: the .html file.
         model: the fitted model.
-        split: what it was trained and evaluated on.
-        evaluations: what `evaluate` gave.
-        title: a heading.
-        users: whose histories and recommendations to show; by default the test user with the
-            middle-most number of past events.
-        k: recommendations a user.
+        split: the split on which the model was trained and evaluated.
+        evaluations: the result of `evaluate`.
+        title: the heading; by default the family and the name of the data.
+        users: users whose histories and recommendations are shown. By default the test user with
+            the median number of past items.
+        k: recommendations per user.
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: if `users` has users without events.
     """
     if not len(users):
-        asked = split.test.user_ids
-        counts = np.diff(interaction_matrix(split.past, asked, model.spec.items).indptr)
-        users = [asked[np.argsort(counts, kind="stable")[len(counts) // 2]]]
-    strangers = sorted(set(users) - set(split.data.user_ids))
-    if strangers:
-        raise ValueError(f"`users` names {strangers}, of whom the data has no events.")
+        test_users = split.test.user_ids
+        counts = np.diff(interaction_matrix(split.past, test_users, model.spec.items).indptr)
+        users = [test_users[np.argsort(counts, kind="stable")[len(counts) // 2]]]
+    unknown = sorted(set(users) - set(split.data.user_ids))
+    if unknown:
+        raise ParameterError(f"`users` has {unknown}, who have no events in the data.", "users")
     titles = item_titles(model)
-    latest = user_histories(split.past, users, 10)
+    histories = user_histories(split.past, users, 10)
     answers = recommend(model, users, split.past, k)
     examples = [
         {
@@ -57,7 +61,7 @@ def report(
             "history": [titles.get(item, item) for item in history[::-1] if item],
             "recommendations": [(each.title or each.item_id, each.score) for each in answer],
         }
-        for user, history, answer in zip(users, latest, answers, strict=True)
+        for user, history, answer in zip(users, histories, answers, strict=True)
     ]
     return write_evaluation_page(
         path,

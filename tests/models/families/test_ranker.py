@@ -176,5 +176,5 @@ def test_early_stopping_keeps_the_epoch_of_least_error():
     queries = [line["val_rmse"] for line in model.curve]
     assert set(model.curve[0]) == {"epoch", "loss", "val_rmse", "seconds"}
     kept = tm.Split(split.data, split.train_index, np.array([], int), split.validation_index)
-    found = tm.evaluate_ranking(model, kept, resamples=0)["rating"]["rmse"].value
+    found = tm.evaluate_predictions(model, kept, resamples=0)["rating"]["rmse"].value
     assert found == pytest.approx(min(queries), rel=1e-5)
