@@ -8,7 +8,7 @@ pytest.importorskip("jinja2")
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
 
-def test_the_examples_of_the_page_run(capsys, tmp_path, monkeypatch):
+def test_examples_of_the_evaluation_page_run(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
     assert len(blocks) == 4

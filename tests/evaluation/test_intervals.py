@@ -9,7 +9,7 @@ from tfrec_meta.evaluation.intervals import (
 )
 
 
-def test_the_interval_is_that_of_the_normal_law_for_many_users():
+def test_interval_is_close_to_the_normal_one_for_many_users():
     values = np.random.default_rng(0).normal(0.3, 0.2, 4000)
     (estimate,) = estimates(values[:, None])
     half = 1.96 * values.std() / np.sqrt(len(values))
@@ -18,21 +18,21 @@ def test_the_interval_is_that_of_the_normal_law_for_many_users():
     assert estimate.high == pytest.approx(values.mean() + half, abs=0.15 * half)
 
 
-def test_a_seed_gives_the_same_draws_however_many_metrics_there_are():
+def test_draws_depend_on_the_seed_and_not_on_the_number_of_metrics():
     values = np.random.default_rng(1).random((50, 3))
     draws = resampled_means(values, 20, seed=7)
     np.testing.assert_allclose(draws[:, [1]], resampled_means(values[:, [1]], 20, seed=7))
     assert not np.array_equal(draws, resampled_means(values, 20, seed=8))
 
 
-def test_every_draw_has_as_many_users_as_there_are(monkeypatch):
+def test_each_draw_has_as_many_users_as_the_data(monkeypatch):
     monkeypatch.setattr("tfrec_meta.evaluation.intervals._DRAWS_AT_ONCE", 10)  # several blocks
     draws = resampled_means(np.eye(4), 9)
     np.testing.assert_allclose(draws.sum(axis=1), 1)
     assert set(np.unique(draws * 4)) <= {0, 1, 2, 3, 4}
 
 
-def test_users_without_a_value_are_left_out():
+def test_users_without_a_value_are_ignored():
     (estimate,) = estimates(np.array([[1.0], [np.nan], [1.0]]))
     assert (estimate.value, estimate.low, estimate.high) == (1, 1, 1)
 
@@ -46,7 +46,7 @@ def test_no_interval_without_resamples_and_no_mean_without_values():
     assert estimates(np.array([[0.25]])) == [Estimate(0.25)]
 
 
-def test_a_constant_gain_is_certain_and_no_gain_is_not():
+def test_constant_difference_is_significant_and_no_difference_is_not():
     a = np.random.default_rng(2).random(100)
     better = paired_difference(a + 0.1, a, "ndcg@10")
     assert better.difference == pytest.approx(0.1)
@@ -59,7 +59,7 @@ def test_a_constant_gain_is_certain_and_no_gain_is_not():
     assert "ndcg@10: +0.1000" in str(better)
 
 
-def test_less_confidence_is_a_narrower_interval():
+def test_lower_confidence_gives_a_narrower_interval():
     a, b = np.random.default_rng(3).random((2, 200))
     wide, narrow = paired_difference(a, b), paired_difference(a, b, confidence=0.5)
     assert wide.low < narrow.low < narrow.difference < narrow.high < wide.high
@@ -67,7 +67,7 @@ def test_less_confidence_is_a_narrower_interval():
     assert (narrow.high - narrow.low) / (wide.high - wide.low) == pytest.approx(0.344, abs=0.03)
 
 
-def test_nothing_to_pair_is_refused():
+def test_pairs_without_values_are_refused():
     with pytest.raises(ValueError, match="'auc'"):
         paired_difference([np.nan], [1.0], "auc")
 

@@ -17,12 +17,12 @@ def ranks():
     return RelevantRanks.from_lists([[3, 1, 9], [2]], candidates=10, relevant=[3, 2])
 
 
-def test_hit_rate_asks_for_one_hit_in_the_list(ranks):
+def test_hit_rate_requires_one_hit_in_the_list(ranks):
     assert m.hit_rate(ranks, 1).tolist() == [1, 0]
     assert m.hit_rate(ranks, 2).tolist() == [1, 1]
 
 
-def test_recall_divides_by_all_relevant_also_the_unreachable(ranks):
+def test_recall_divides_by_all_relevant_items_including_unreachable_ones(ranks):
     np.testing.assert_allclose(m.recall(ranks, 3), [2 / 3, 1 / 2])
 
 
@@ -38,7 +38,7 @@ def test_ndcg(ranks):
     np.testing.assert_allclose(m.ndcg(ranks, 1), [1, 0])  # the ideal list is cut at k too
 
 
-def test_reciprocal_rank_is_of_the_best_within_k(ranks):
+def test_reciprocal_rank_uses_the_best_item_within_k(ranks):
     np.testing.assert_allclose(m.reciprocal_rank(ranks, 10), [1, 1 / 2])
     np.testing.assert_allclose(m.reciprocal_rank(ranks, 1), [1, 0])
 
@@ -55,7 +55,7 @@ def test_auc_counts_pairs_in_the_right_order(ranks):
     np.testing.assert_allclose(m.auc(ranks), [14 / 21, 8 / 18])
 
 
-def test_auc_has_no_value_where_everything_is_relevant():
+def test_auc_is_nan_if_everything_is_relevant():
     assert np.isnan(m.auc(RelevantRanks.from_lists([[1, 2]], candidates=2))).all()
 
 
@@ -64,7 +64,7 @@ def test_a_constant_scorer_has_auc_one_half():
     np.testing.assert_allclose(m.auc(RelevantRanks.from_lists([[3, 3]], candidates=5)), [0.5])
 
 
-def test_ties_never_fill_more_places_than_the_list_has():
+def test_ties_count_at_most_k_items():
     # Three relevant items tied at rank 2, a list of 2.
     tied = RelevantRanks.from_lists([[2, 2, 2]], candidates=9)
     assert m.precision(tied, 2).tolist() == [1]
@@ -76,7 +76,7 @@ def test_ties_never_fill_more_places_than_the_list_has():
 @pytest.mark.parametrize(
     "metric", [m.hit_rate, m.recall, m.precision, m.ndcg, m.reciprocal_rank, m.average_precision]
 )
-def test_perfect_is_one_and_a_miss_is_zero(metric):
+def test_perfect_ranking_has_1_and_a_miss_has_0(metric):
     best = RelevantRanks.from_lists([[1, 2], []], candidates=5, relevant=[2, 1])
     np.testing.assert_allclose(metric(best, 2), [1, 0])
 
@@ -86,14 +86,14 @@ def test_k_below_one_is_refused(ranks):
         m.recall(ranks, 0)
 
 
-def test_ranks_without_anything_relevant_are_refused():
+def test_queries_without_relevant_items_are_refused():
     with pytest.raises(ValueError, match="`relevant` is below 1"):
         RelevantRanks.from_lists([[1], []], candidates=5)
     with pytest.raises(ValueError, match="`relevant` is below 1"):
         RelevantRanks.from_lists([[1, 2]], candidates=5, relevant=[1])
 
 
-def test_coverage_counts_each_item_once_and_no_blanks():
+def test_coverage_counts_each_item_once_and_ignores_padding():
     assert m.coverage([[0, 1], [1, -1]], catalogue=8) == 2 / 8
 
 
@@ -128,8 +128,8 @@ def test_log_loss_and_rmse():
     assert m.rmse([1, 2], [1, 4]) == pytest.approx(math.sqrt(2))
 
 
-def test_bad_labels_and_predictions_are_named():
-    with pytest.raises(ValueError, match="holds 3"):
+def test_invalid_labels_and_predictions_are_refused():
+    with pytest.raises(ValueError, match="`labels` has 3"):
         m.f1([0, 3], [0.1, 0.2])
     with pytest.raises(ValueError, match="NaN at 1"):
         m.accuracy([0, 1], [0.1, np.nan])

@@ -59,7 +59,7 @@ def test_a_single_user_has_no_interval():
     assert found["rmse"].low is None
 
 
-def test_a_metric_without_a_value_has_no_interval():
+def test_metric_without_a_value_has_no_interval():
     found = prediction_estimates(CLICK_METRICS, [1, 1], [0.6, 0.7], ["u", "v"], resamples=10)
     assert np.isnan(found["auc"].value)
     assert found["auc"].low is None
@@ -72,7 +72,7 @@ def test_arrays_of_different_lengths_are_refused():
         prediction_estimates(RATING_METRICS, [], [], [])
 
 
-def test_the_table_has_a_line_a_metric_and_a_column_a_target():
+def test_table_has_one_row_per_metric_and_one_column_per_target():
     found = {
         "rating": prediction_estimates(RATING_METRICS, [1.0, 2.0], [1.0, 2.0], [0, 1], resamples=0),
         "click": prediction_estimates({"auc": m.binary_auc}, LABELS, CHANCES, [0] * 4),

@@ -24,7 +24,7 @@ def rows(index):
     return SCORES[index]
 
 
-def test_the_toy_by_hand():
+def test_metrics_of_a_small_example_computed_by_hand():
     e = full_catalogue(rows, RELEVANT, SEEN, k=2)
     assert e.queries.tolist() == [0, 1]  # user 2 has nothing relevant
     # User 0: ranks 2 and 4 of 4. User 1: three candidates tied at rank 2.
@@ -87,7 +87,7 @@ def test_agrees_with_sorting_each_user_in_plain_python():
         assert e.per_query["auc"][place] == pytest.approx(np.mean(pairs))
 
 
-def test_items_outside_of_the_catalogue_are_misses():
+def test_relevant_items_outside_the_catalogue_are_misses():
     e = full_catalogue(rows, RELEVANT, SEEN, k=2, extra_relevant=[2, 0, 1])
     assert e.queries.tolist() == [0, 1, 2]
     np.testing.assert_allclose(e.per_query["recall@2"], [1 / 4, 1, 0])
@@ -96,7 +96,7 @@ def test_items_outside_of_the_catalogue_are_misses():
     assert "3 of the relevant pairs are outside" in str(e)
 
 
-def test_relevant_items_that_were_seen_are_misses_and_are_told():
+def test_relevant_items_that_were_seen_are_counted_as_misses():
     relevant = sp.csr_array(np.array([[1, 0, 0, 1, 0], [0] * 5, [0] * 5]))
     e = full_catalogue(rows, relevant, SEEN, k=2)
     np.testing.assert_allclose(e.per_query["recall@2"], [1 / 2])
@@ -104,11 +104,11 @@ def test_relevant_items_that_were_seen_are_misses_and_are_told():
     assert "1 of the relevant pairs are among the seen" in str(e)
 
 
-def test_without_seen_everything_is_a_candidate_and_there_is_no_popularity_lift():
+def test_without_seen_items_all_are_candidates_and_popularity_lift_is_refused():
     e = full_catalogue(rows, RELEVANT, k=2)
     assert "popularity_lift@2" not in e.metrics
     assert e.per_query["mrr@2"].tolist() == [0, 0]
-    with pytest.raises(ValueError, match="give `seen`"):
+    with pytest.raises(ValueError, match="pass `seen`"):
         full_catalogue(rows, RELEVANT, k=2, metrics=["popularity_lift"])
 
 
@@ -124,8 +124,8 @@ def test_metrics_can_be_chosen_and_keep_their_order():
     assert list(full_catalogue(rows, RELEVANT, k=1, metrics="coverage").metrics) == ["coverage@1"]
 
 
-def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="`k`=6, but the catalogue holds 5"):
+def test_invalid_arguments_are_refused():
+    with pytest.raises(ValueError, match="`k`=6, but the catalogue has 5"):
         full_catalogue(rows, RELEVANT, k=6)
     with pytest.raises(ValueError, match="'ndgc'"):
         full_catalogue(rows, RELEVANT, metrics=["ndgc"], k=2)
@@ -141,7 +141,7 @@ def test_bad_input_is_named():
         full_catalogue(lambda r: np.where(r[:, None] == 1, np.nan, SCORES[r]), RELEVANT, k=2)
 
 
-def test_inputs_are_left_as_they_were():
+def test_inputs_are_not_changed():
     queries, candidates, relevant, seen = random_case()
     before = relevant.toarray(), seen.toarray(), queries.copy()
     full_catalogue((queries, candidates), relevant, seen)
@@ -158,13 +158,13 @@ def test_compare_pairs_users():
     assert difference.low > 0
     assert difference.p < 0.01
     other = full_catalogue((queries[:9], candidates), relevant[:9], seen[:9])
-    with pytest.raises(ValueError, match="not the same"):
+    with pytest.raises(ValueError, match="they differ"):
         compare(good, other)
     with pytest.raises(ValueError, match="`a` has no 'coverage@10'"):
         compare(good, random, "coverage@10")
 
 
-def test_json_and_text_hold_the_same_figures():
+def test_json_and_text_have_the_same_values():
     e = full_catalogue(rows, RELEVANT, SEEN, k=2)
     plain = json.loads(e.to_json())
     assert plain["metrics"]["recall@2"]["value"] == e["recall@2"].value
@@ -175,11 +175,11 @@ def test_json_and_text_hold_the_same_figures():
     table = format_table({"ours": e, "other": full_catalogue(rows, RELEVANT, k=2)})
     assert table.splitlines()[0].split()[:2] == ["model", "ndcg@2"]
     assert table.splitlines()[2].endswith("-")  # no popularity lift without `seen`
-    with pytest.raises(KeyError, match="no metric 'ndcg@10'"):
+    with pytest.raises(KeyError, match="No metric 'ndcg@10'"):
         e["ndcg@10"]
 
 
-def test_top_k_gives_items_and_scores():
+def test_top_k_returns_items_and_scores():
     items, scores = top_k(rows, [0, 1], k=4, seen=SEEN)
     assert items.tolist() == [[3, 1, 2, 4], [2, 3, 4, -1]]
     assert scores.tolist() == [[4, 3, 2, 1], [1, 1, 1, -np.inf]]
@@ -205,10 +205,10 @@ def test_true_candidate_ranks_score_a_repeated_query_once_and_keep_the_row_order
     )
 
 
-def test_true_candidate_ranks_refuse_rows_that_are_not_there():
-    with pytest.raises(ValueError, match="`true_index` runs from 0 to 2"):
+def test_true_candidate_ranks_refuse_rows_out_of_range():
+    with pytest.raises(ValueError, match="`true_index` has values from 0 to 2"):
         true_candidate_ranks(np.eye(2), np.eye(2), [0, 2])
-    with pytest.raises(ValueError, match="`query_index` runs from 0 to 1"):
+    with pytest.raises(ValueError, match="`query_index` has values from 0 to 1"):
         true_candidate_ranks(np.ones((1, 2)), np.eye(2), [0, 1])
 
 

@@ -17,7 +17,7 @@ def ranks_by_definition(block, row, item):
 
 @pytest.mark.parametrize("pairs", [1, 7, 40, 500])  # few pairs: counting; many: sorting
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 8, 9, 64, 101])
-def test_ranks_are_one_plus_the_scores_above_with_ties_shared(pairs, width):
+def test_rank_is_one_plus_the_scores_above_and_ties_share_the_mean(pairs, width):
     generator = np.random.default_rng(width)
     block = generator.integers(0, 12, (20, width)).astype(np.float32)
     row, item = generator.integers(0, 20, pairs), generator.integers(0, width, pairs)
@@ -25,7 +25,7 @@ def test_ranks_are_one_plus_the_scores_above_with_ties_shared(pairs, width):
     np.testing.assert_array_equal(ranking.tied_ranks(block, row, item), expected)
 
 
-def test_one_pair_a_row_in_order():
+def test_one_pair_per_row_in_order():
     block = np.array([[3, 1, 2], [5, 5, 4]], np.float32)
     assert ranking.tied_ranks(block, np.arange(2), np.array([2, 0])).tolist() == [2, 1.5]
 
@@ -38,7 +38,7 @@ def test_masked_scores_rank_below_the_lowest():
         assert ranks.tolist() == [2.5, 2.5, 1][:pairs]
 
 
-def test_top_items_are_in_order_ties_by_index_blanks_last():
+def test_top_items_are_ordered_by_score_then_index_and_padded_at_the_end():
     block = np.array([[1, 3, 2, 3], [-np.inf, 7, -np.inf, -np.inf], [0, 0, 0, 0]], np.float32)
     assert ranking.top_items(block, 3).tolist() == [[1, 3, 2], [1, -1, -1], [0, 1, 2]]
     assert ranking.top_items(block, 4)[0].tolist() == [1, 3, 2, 0]
@@ -46,7 +46,7 @@ def test_top_items_are_in_order_ties_by_index_blanks_last():
         ranking.top_items(block, 5)
 
 
-def test_mask_hides_exactly_the_entries_of_the_asked_rows():
+def test_mask_hides_exactly_the_entries_of_the_given_rows():
     seen = sp.csr_array(np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]]))
     block = np.zeros((3, 3), np.float32)
     ranking.mask_entries(block, np.array([2, 1, 0]), seen)
@@ -55,7 +55,7 @@ def test_mask_hides_exactly_the_entries_of_the_asked_rows():
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100, None])
-def test_blocks_cover_the_asked_rows(chunk):
+def test_blocks_cover_the_given_rows(chunk):
     generator = np.random.default_rng(0)
     queries = generator.random((9, 4), np.float32)
     candidates = generator.random((5, 4), np.float32)
@@ -76,7 +76,7 @@ def test_blocks_cover_the_asked_rows(chunk):
         np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
-def test_a_score_function_may_return_its_own_matrix_without_losing_it():
+def test_matrix_of_a_score_function_is_not_changed():
     matrix = np.ones((3, 2), np.float32)
 
     def work(part, block):
@@ -87,7 +87,7 @@ def test_a_score_function_may_return_its_own_matrix_without_losing_it():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_not_finite_name_their_query(bad):
+def test_error_for_non_finite_scores_names_the_query(bad):
     def scores(rows):
         block = np.zeros((len(rows), 3), np.float32)
         block[rows == 6, 1] = bad
@@ -97,31 +97,31 @@ def test_scores_that_are_not_finite_name_their_query(bad):
         ranking.for_each_block(scores, np.array([4, 6]), 3, ignore)
 
 
-def test_embeddings_that_are_not_finite_name_their_row():
+def test_error_for_non_finite_embeddings_names_the_row():
     good, bad = np.ones((3, 2), np.float32), np.ones((3, 2), np.float32)
     bad[2, 1] = np.nan
-    with pytest.raises(ValueError, match="`queries` row 2 holds nan in column 1"):
+    with pytest.raises(ValueError, match="`queries` has nan in row 2, column 1"):
         ranking.for_each_block((bad, good), np.arange(3), 3, ignore)
-    with pytest.raises(ValueError, match="`candidates` row 2"):
+    with pytest.raises(ValueError, match=r"`candidates` has .* in row 2"):
         ranking.for_each_block((good, bad), np.arange(3), 3, ignore)
 
 
-def test_products_that_overflow_name_their_query():
+def test_error_for_overflowing_products_names_the_query():
     queries = np.array([[1, 1], [3e38, 3e38]], np.float32)
     with pytest.raises(ValueError, match="scores of query 1 are not finite"):
         ranking.for_each_block((queries, np.ones((2, 2), np.float32)), np.arange(2), 2, ignore)
 
 
-def test_shapes_that_do_not_fit_are_named():
+def test_mismatched_shapes_are_refused():
     with pytest.raises(ValueError, match=r"returned shape \(2, 4\)"):
         ranking.for_each_block(lambda rows: np.zeros((2, 4)), np.arange(2), 3, ignore)
     with pytest.raises(ValueError, match=r"`queries` has shape \(2, 4\)"):
         ranking.for_each_block((np.zeros((2, 4)), np.zeros((3, 5))), np.arange(2), 3, ignore)
     with pytest.raises(ValueError, match="`chunk`=0"):
-        ranking.rows_at_once(5, 0)
+        ranking.rows_per_block(5, 0)
 
 
-def test_without_threadpoolctl_one_thread_does_it(monkeypatch):
+def test_one_thread_is_used_without_threadpoolctl(monkeypatch):
     monkeypatch.setattr(ranking, "_thread_controller", lambda: None)
     seen = []
     ranking.for_each_block(
@@ -130,7 +130,7 @@ def test_without_threadpoolctl_one_thread_does_it(monkeypatch):
     assert seen == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 
-def test_an_error_in_a_thread_reaches_the_caller():
+def test_error_in_a_thread_is_raised_by_the_caller():
     def work(part, block):
         raise RuntimeError("stop")
 
@@ -139,7 +139,7 @@ def test_an_error_in_a_thread_reaches_the_caller():
 
 
 @pytest.mark.parametrize("width, dimension", [(50, 7), (1682, 32), (1683, 33)])
-def test_equal_candidates_tie_wherever_they_stand(width, dimension):
+def test_equal_candidates_tie_at_any_position(width, dimension):
     generator = np.random.default_rng(0)
     queries = generator.standard_normal((40, dimension)).astype(np.float32)
     kinds = generator.standard_normal((3, dimension)).astype(np.float32)
@@ -156,7 +156,7 @@ def test_equal_candidates_tie_wherever_they_stand(width, dimension):
         ranking.for_each_block((queries, candidates), np.arange(40), width, work, chunk)
 
 
-def test_repeats_are_found_and_only_these():
+def test_repeated_rows_and_only_those_are_found():
     items = np.array([[1, 2], [2, 1], [1, 2], [0, 5], [-0.0, 5], [1, 2]], np.float32)
     repeats, originals = ranking._repeats(items)  # [1, 2] and [2, 1] have one sum
     assert repeats.tolist() == [2, 4, 5]

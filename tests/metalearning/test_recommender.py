@@ -121,7 +121,7 @@ def test_adapt_says_what_is_wrong(model, data):
     assert tm.adapt(model, []) == []
     with pytest.raises(ValueError, match="`k`=0"):
         tm.adapt(model, [["i3"]], k=0)
-    with pytest.raises(ValueError, match="2 rows for 1"):
+    with pytest.raises(ValueError, match="`exclude` has 2 rows, but `support` has 1"):
         tm.adapt(model, [["i3"]], exclude=[[], []])
     for text in ("i3", ["i3"]):
         with pytest.raises(ValueError, match="a list of ids for each newcomer"):

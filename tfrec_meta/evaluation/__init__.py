@@ -1,6 +1,6 @@
-"""Evaluation on scores and embeddings: metrics, the full-catalogue protocol, intervals, report.
+"""Evaluation on scores and embeddings: metrics, the full-catalogue protocol, intervals.
 
-NumPy and SciPy only: no model classes and no TensorFlow.
+The package uses NumPy and SciPy only, without model classes and without TensorFlow.
 """
 
 from tfrec_meta.evaluation.intervals import Comparison, Estimate

@@ -1,6 +1,6 @@
-"""How sure is a mean over users: bootstrap intervals, and a paired comparison of two models.
+"""Bootstrap intervals of means over users, and paired comparisons of two models.
 
-Users are resampled, not interactions: what one user does is not independent of what else they do.
+Users are resampled, not interactions, because the interactions of one user are not independent.
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentile interval).
 """
 
@@ -18,7 +18,7 @@ _DRAWS_AT_ONCE = 1 << 21
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval; `low` and `high` are None where there is none."""
+    """A value and its 95 % interval; `low` and `high` are None without an interval."""
 
     value: float
     low: float | None = None
@@ -31,9 +31,9 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Difference a - b of two models' means over the same users, with its interval.
+    """The difference a - b of two models' means over the same users, with its interval.
 
-    `p` is the two-sided bootstrap p-value of "there is no difference".
+    `p` is the two-sided bootstrap p-value of the hypothesis that there is no difference.
     """
 
     metric: str
@@ -52,20 +52,20 @@ class Comparison:
 def resampled_means(
     values: ArrayLike, resamples: int = 1000, seed: int = 42
 ) -> NDArray[np.float64]:
-    """Means over users drawn with replacement.
+    """Computes means over users drawn with replacement.
 
     Args:
-        values: float [users, metrics]; NaN where a user has no value, which is left out.
-        resamples: how many times to draw as many users as there are.
-        seed: of the draws; the same seed draws the same users, so that results can be paired.
+        values: float [users, metrics]; NaN where a user has no value. NaN is ignored.
+        resamples: number of draws; each draws as many users as there are.
+        seed: seed of the draws. The same seed draws the same users, so that results can be paired.
 
     Returns:
-        float64 [resamples, metrics]; NaN where a draw has no value at all.
+        float64 [resamples, metrics]; NaN where a draw has no value.
     """
     table = np.asarray(values, np.float64)
     users = len(table)
     known = np.isfinite(table)
-    # Weighted sums are one matrix product; the divisor differs from `users` only next to NaNs.
+    # Weighted sums are one matrix product. The divisor is below `users` only where there are NaNs.
     columns = np.concatenate([np.where(known, table, 0.0), known], axis=1)
     generator = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // max(users, 1))
@@ -81,10 +81,10 @@ def resampled_means(
 
 
 def estimates(values: ArrayLike, resamples: int = 1000, seed: int = 42) -> list[Estimate]:
-    """Mean and 95 % percentile interval of each column of float [users, metrics].
+    """Computes the mean and 95 % percentile interval of each column of float [users, metrics].
 
-    Without resamples, or with a single user, there is no interval; without any value, the
-    mean is NaN.
+    Without resamples, or with a single user, there is no interval. Without any value, the mean is
+    NaN.
     """
     table = np.asarray(values, np.float64)
     known = np.isfinite(table).sum(axis=0)
@@ -110,14 +110,14 @@ def paired_difference(
     seed: int = 42,
     confidence: float = CONFIDENCE,
 ) -> Comparison:
-    """Compares two arrays float [users] that belong to the same users, NaN left out in pairs.
+    """Compares two arrays float [users] of the same users; pairs with a NaN are ignored.
 
     Args:
         a, b: the two models' values.
-        metric: what to call them.
+        metric: name of the metric.
         resamples: bootstrap draws of users.
-        seed: of the draws.
-        confidence: of the interval, (0, 1).
+        seed: seed of the draws.
+        confidence: level of the interval, in (0, 1).
 
     Raises:
         ValueError: if no user has a value in both.
@@ -125,11 +125,13 @@ def paired_difference(
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     difference = difference[np.isfinite(difference)]
     if not len(difference):
-        raise ValueError(f"no user has a value of {metric!r} in both; compare another metric.")
+        raise ValueError(
+            f"No user has a value of {metric!r} in both `a` and `b`; compare another metric."
+        )
     draws = resampled_means(difference[:, None], resamples, seed)[:, 0]
     tail = 50 * (1 - confidence)
     low, high = np.percentile(draws, [tail, 100 - tail])
-    # Plus one: an event not seen in 1,000 draws has p about 0.002, not 0.
+    # Plus one, so that p is about 0.002 and not 0 if no draw of 1,000 has another sign.
     rarer = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     p = min(1.0, 2 * (rarer + 1) / (resamples + 1))
     return Comparison(metric, math.fsum(difference) / len(difference), float(low), float(high), p)

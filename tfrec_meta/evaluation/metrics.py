@@ -1,12 +1,12 @@
 """Metrics as pure functions of ranks, of lists, and of labels with predictions.
 
 Rank-based metrics take a `RelevantRanks`: the rank of each relevant item among a query's
-candidates, computed once (`ranking.py`), and return one value a query. Rank 1 is the best;
-tied items share the mean of the ranks that they take up, so the order of the rows never decides,
-and a model that scores everything alike has all of its items in the middle.
+candidates, which `ranking.py` computes once. They return one value per query. Rank 1 is the best.
+Tied items share the mean of their ranks, so the order of the rows has no influence, and a model
+that gives all items the same score ranks all of them in the middle.
 
-With mean ranks, more than `k` items can share a rank of at most `k` (three items tied at rank 2,
-say); a list of `k` has room for `k`, so only the first `k` count and every metric stays in [0, 1].
+With mean ranks, more than `k` items can have a rank of at most `k`, for example three items tied at
+rank 2. Only the first `k` of them count, so that every metric stays in [0, 1].
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ Floats = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class RelevantRanks:
-    """The ranks of every query's relevant items.
+    """The ranks of the relevant items of all queries.
 
     Attributes:
-        rank: float64 [n], ranks from 1, query by query and ascending within a query.
-        offsets: int64 [Q + 1], query q owns rank[offsets[q]:offsets[q + 1]].
-        relevant: int64 [Q], how many items are relevant to the query, at least 1. More than it
-            has ranks when some can't be ranked (outside of the catalogue, or seen): misses.
-        candidates: int64 [Q], how many items were ranked.
+        rank: float64 [n], ranks from 1, by query, ascending within a query.
+        offsets: int64 [Q + 1]; the ranks of query q are rank[offsets[q]:offsets[q + 1]].
+        relevant: int64 [Q], number of relevant items of each query, at least 1. It is larger than
+            the number of ranks if some items cannot be ranked (seen, or outside the catalogue);
+            these are misses.
+        candidates: int64 [Q], number of ranked items.
     """
 
     rank: Floats
@@ -42,13 +43,13 @@ class RelevantRanks:
         queries = len(self.offsets) - 1
         if len(self.relevant) != queries or len(self.candidates) != queries:
             raise ValueError(
-                f"`offsets` tells of {queries} queries, but `relevant` has {len(self.relevant)} "
-                f"and `candidates` {len(self.candidates)}; give one of each a query."
+                f"`offsets` has {queries} queries, but `relevant` has {len(self.relevant)} and "
+                f"`candidates` {len(self.candidates)}; use one value per query in each."
             )
         if np.any(self.relevant < np.maximum(np.diff(self.offsets), 1)):
             raise ValueError(
                 "`relevant` is below 1 or below the number of ranks of a query; "
-                "leave out queries with nothing relevant."
+                "leave out queries without relevant items."
             )
 
     @classmethod
@@ -58,7 +59,7 @@ class RelevantRanks:
         candidates: int | Sequence[int],
         relevant: Sequence[int] | None = None,
     ) -> RelevantRanks:
-        """From one list of ranks a query, in any order; `relevant` defaults to its length."""
+        """Builds it from one list of ranks per query; `relevant` defaults to the lengths."""
         lengths = [len(row) for row in ranks]
         return cls(
             rank=np.array([r for row in ranks for r in sorted(row)], np.float64),
@@ -74,39 +75,38 @@ class RelevantRanks:
 
     @property
     def position(self) -> NDArray[np.int64]:
-        """int64 [n], 1 for a query's best relevant item, 2 for its second best, ..."""
+        """int64 [n], 1 for a query's best relevant item, 2 for the second best, and so on."""
         return np.arange(1, len(self.rank) + 1) - self.offsets[self.query]
 
 
 def _sum_hits(ranks: RelevantRanks, k: int, gain: ArrayLike | None = None) -> Floats:
-    """float64 [Q]: the sum of `gain` [n] (1 by default) over the relevant items in the top k."""
+    """Sums `gain` [n] (1 by default) over the relevant items in the top k: float64 [Q]."""
     if k < 1:
-        raise ValueError(f"`k`={k}, but a list holds at least one item; use 1 or more.")
+        raise ValueError(f"`k`={k}; use 1 or more.")
     hit = (ranks.rank <= k) & (ranks.position <= k)
     weights = None if gain is None else np.asarray(gain)[hit]
     return np.bincount(ranks.query[hit], weights, len(ranks.relevant)).astype(np.float64)
 
 
 def hit_rate(ranks: RelevantRanks, k: int) -> Floats:
-    """1 where at least one relevant item is among the first k, else 0."""
+    """Returns 1 if at least one relevant item is among the first k, else 0."""
     return (_sum_hits(ranks, k) > 0).astype(np.float64)
 
 
 def recall(ranks: RelevantRanks, k: int) -> Floats:
-    """Share of the relevant items that is among the first k."""
+    """Returns the share of the relevant items that are among the first k."""
     return _sum_hits(ranks, k) / ranks.relevant
 
 
 def precision(ranks: RelevantRanks, k: int) -> Floats:
-    """Share of the first k that is relevant; the divisor is k, also where fewer can be shown."""
+    """Returns the share of the first k items that are relevant; the divisor is always k."""
     return _sum_hits(ranks, k) / k
 
 
 def ndcg(ranks: RelevantRanks, k: int) -> Floats:
     """Normalised discounted cumulative gain with binary relevance and discount 1/log2(1 + rank).
 
-    The ideal list has min(relevant, k) relevant items on top. (The base of the logarithm cancels:
-    the Recommenders benchmark takes the natural one.)
+    The ideal list has min(relevant, k) relevant items on top. The base of the logarithm cancels.
 
     Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques",
     ACM TOIS 20(4), 2002.
@@ -119,57 +119,60 @@ def ndcg(ranks: RelevantRanks, k: int) -> Floats:
 
 
 def reciprocal_rank(ranks: RelevantRanks, k: int) -> Floats:
-    """1/rank of the best relevant item where that is at most k, else 0; its mean is MRR@k."""
+    """Returns 1/rank of the best relevant item if the rank is at most k, else 0.
+
+    The mean over queries is MRR@k.
+    """
     return _sum_hits(ranks, k, (ranks.position == 1) / ranks.rank)
 
 
 def average_precision(ranks: RelevantRanks, k: int) -> Floats:
-    """Sum of the precision at each hit in the first k, over min(relevant, k); its mean is MAP@k.
+    """Returns the sum of the precision at each hit in the first k, divided by min(relevant, k).
 
-    This is `map_at_k` of the Recommenders library ("MAP@k" in the tables of its benchmark
-    notebook, version 1.2 and later). Its older `map` ("MAP" in older tables) divides by the
-    number of relevant items even where that is more than k, and is lower.
+    The mean over queries is MAP@k. This is `map_at_k` of the Recommenders library ("MAP@k" in the
+    tables of its benchmark notebook, version 1.2 and later). Its older `map` ("MAP" in older
+    tables) divides by the number of relevant items, even if that is larger than k, and is lower.
     """
     return _sum_hits(ranks, k, ranks.position / ranks.rank) / np.minimum(ranks.relevant, k)
 
 
 def auc(ranks: RelevantRanks) -> Floats:
-    """Chance that a relevant item is ranked above an irrelevant candidate; ties count one half.
+    """Returns the probability that a relevant item is ranked above an irrelevant candidate.
 
-    Over the query's whole ranking (Mann-Whitney). Seen items are no candidates, so they are
-    neither relevant nor irrelevant here. A relevant item that could not be ranked counts as
-    below all others. NaN where every candidate is relevant, since there is nothing to compare.
+    It is computed over the query's whole ranking (Mann-Whitney); ties count one half. Seen items
+    are no candidates, so they are neither relevant nor irrelevant. A relevant item that cannot be
+    ranked counts as below all others. NaN if every candidate is relevant.
     """
     ranked = np.diff(ranks.offsets).astype(np.float64)
     irrelevant = ranks.candidates - ranked
     rank_sum = np.bincount(ranks.query, ranks.rank, len(ranks.relevant))
-    # Of the candidates below the relevant ones, those that are relevant themselves don't count.
+    # Relevant items below other relevant items are not counted.
     below = ranked * ranks.candidates - rank_sum - ranked * (ranked - 1) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(irrelevant > 0, below / (ranks.relevant * irrelevant), np.nan)
 
 
 def coverage(lists: ArrayLike, catalogue: int) -> float:
-    """Share of the catalogue that is in at least one list.
+    """Returns the share of the catalogue that is in at least one list.
 
     Args:
         lists: int [Q, k], recommended items; -1 where a list is shorter than k.
-        catalogue: number of items that could be recommended.
+        catalogue: number of items of the catalogue.
     """
     items = np.asarray(lists)
     return len(np.unique(items[items >= 0])) / catalogue
 
 
 def popularity_lift(lists: ArrayLike, popularity: ArrayLike, profile: ArrayLike) -> Floats:
-    """How much more popular the recommendations are than what the users chose themselves.
+    """Measures how much more popular the recommendations are than the users' own items.
 
     The mean of the returned values is (GAP_r - GAP_p) / GAP_p, where GAP is the mean over users
-    of the mean popularity of the items in their list (r) or in their profile (p): 0 is as
-    popular as the profiles, 1 is twice as popular.
+    of the mean popularity of the items in their list (r) or in their profile (p). 0 means as
+    popular as the profiles, 1 means twice as popular.
 
     Args:
         lists: int [Q, k], recommended items; -1 where a list is shorter than k.
-        popularity: float [N], of each item, for example its number of train interactions.
+        popularity: float [N], for example the number of train interactions of each item.
         profile: float [Q], mean popularity of the items in each query's profile; NaN without one.
 
     Returns:
@@ -192,40 +195,40 @@ def _binary(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray[np.bool_
     if label.shape != prediction.shape or label.ndim != 1 or not len(label):
         raise ValueError(
             f"`labels` has shape {label.shape} and `predictions` {prediction.shape}; "
-            "give two arrays [n] of one length, at least 1."
+            "use two arrays [n] of the same length, at least 1."
         )
     if not np.isin(label, (0, 1)).all():
         odd = label[~np.isin(label, (0, 1))][0]
-        raise ValueError(f"`labels` holds {odd}, but labels are 0 or 1; threshold them first.")
+        raise ValueError(f"`labels` has {odd}, but labels are 0 or 1; apply a threshold first.")
     if np.isnan(prediction).any():
         raise ValueError(
             f"`predictions` is NaN at {int(np.isnan(prediction).argmax())}; "
-            "mend the model or leave the row out."
+            "fix the model or leave out the row."
         )
     return label.astype(bool), prediction
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
-    """Share of rows where (prediction >= threshold) is the label; both arrays are [n]."""
+    """Returns the share of rows [n] where (prediction >= threshold) equals the label."""
     label, prediction = _binary(labels, predictions)
     return float(np.mean((prediction >= threshold) == label))
 
 
 def binary_precision(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
-    """Share of the rows predicted positive that are; NaN where none is."""
+    """Returns the share of rows predicted positive that are positive; NaN without such rows."""
     label, prediction = _binary(labels, predictions)
     positive = prediction >= threshold
     return float(label[positive].mean()) if positive.any() else float("nan")
 
 
 def binary_recall(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
-    """Share of the positive rows that are predicted so; NaN where there are none."""
+    """Returns the share of positive rows that are predicted positive; NaN without such rows."""
     label, prediction = _binary(labels, predictions)
     return float(np.mean(prediction[label] >= threshold)) if label.any() else float("nan")
 
 
 def f1(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
-    """Harmonic mean of precision and recall of the rows predicted positive; 0 without a hit."""
+    """Returns the harmonic mean of precision and recall; 0 without a true positive."""
     label, prediction = _binary(labels, predictions)
     positive = prediction >= threshold
     hits = np.sum(positive & label)
@@ -233,7 +236,10 @@ def f1(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> flo
 
 
 def binary_auc(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Area under the ROC curve over all rows; ties count one half, NaN with one class only."""
+    """Returns the area under the ROC curve over all rows.
+
+    Ties count one half. NaN if only one class is present.
+    """
     label, prediction = _binary(labels, predictions)
     _, inverse, count = np.unique(prediction, return_inverse=True, return_counts=True)
     rank = (np.cumsum(count) - (count - 1) / 2)[inverse]  # ascending, mean of the tied
@@ -244,33 +250,36 @@ def binary_auc(labels: ArrayLike, predictions: ArrayLike) -> float:
 
 
 def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean negative log-likelihood in nats; probabilities are kept 1e-7 away from 0 and 1."""
+    """Returns the mean negative log-likelihood in nats.
+
+    Probabilities are clipped to [1e-7, 1 - 1e-7].
+    """
     label, probability = _binary(labels, probabilities)
     if probability.min() < 0 or probability.max() > 1:
         raise ValueError(
             f"`probabilities` range from {probability.min()} to {probability.max()}, "
-            "but must lie in [0, 1]; pass logits through a sigmoid first."
+            "but must be in [0, 1]; apply a sigmoid to logits first."
         )
     probability = np.clip(probability, 1e-7, 1 - 1e-7)
     return float(-np.mean(np.log(np.where(label, probability, 1 - probability))))
 
 
 def rmse(values: ArrayLike, predictions: ArrayLike) -> float:
-    """Root of the mean squared difference of two arrays [n], in the unit of the values."""
+    """Returns the root mean squared difference of two arrays [n], in the unit of the values."""
     difference: Any = np.asarray(values, np.float64) - np.asarray(predictions, np.float64)
     return float(np.sqrt(np.mean(difference**2)))
 
 
 def mae(values: ArrayLike, predictions: ArrayLike) -> float:
-    """Mean absolute difference of two arrays [n], in the unit of the values."""
+    """Returns the mean absolute difference of two arrays [n], in the unit of the values."""
     difference: Any = np.asarray(values, np.float64) - np.asarray(predictions, np.float64)
     return float(np.mean(np.abs(difference)))
 
 
 def calibration(values: ArrayLike, predictions: ArrayLike) -> float:
-    """Mean prediction over mean value, of two arrays [n]: above 1 too much is predicted.
+    """Returns the mean prediction divided by the mean value, of two arrays [n].
 
-    NaN where the values' mean is 0.
+    Above 1, predictions are too high on average. NaN if the mean value is 0.
     """
     mean = float(np.mean(np.asarray(values, np.float64)))
     return float(np.mean(np.asarray(predictions, np.float64))) / mean if mean else float("nan")
@@ -279,10 +288,10 @@ def calibration(values: ArrayLike, predictions: ArrayLike) -> float:
 def expected_calibration_error(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = 10
 ) -> float:
-    """How far probabilities are from the share of positives among rows of like probability.
+    """Measures the distance between probabilities and the share of positives.
 
-    The mean of |mean probability - share of positives| over `bins` equal intervals of [0, 1], each
-    weighed by its rows; 1 is in the last one.
+    It is the mean of |mean probability - share of positives| over `bins` equal intervals of [0, 1],
+    weighted by their numbers of rows. The probability 1 belongs to the last interval.
 
     Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
     AAAI 2015.

@@ -1,8 +1,8 @@
-"""Full-catalogue evaluation: every item is ranked for every user, no sampled negatives.
+"""Full-catalogue evaluation: all items are ranked for each user, without sampled negatives.
 
 Sampled metrics can reverse the order of two models (Krichene and Rendle, "On Sampled Metrics for
-Item Recommendation", KDD 2020), so each figure here comes from the whole catalogue without the
-seen items, with an interval from resampling users.
+Item Recommendation", KDD 2020). Each metric here is computed on the whole catalogue without the
+seen items, and has an interval from resampling users.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _RANK_METRICS = {
     "mrr": m.reciprocal_rank,
 }
 METRICS = (*_RANK_METRICS, "auc", "coverage", "popularity_lift")
-"""What `full_catalogue` can compute; "auc" has no cut-off, the others are named "<metric>@<k>"."""
+"""Metrics of `full_catalogue`. "auc" has no cut-off; results of others are named "<metric>@<k>"."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What one model reached on one split.
+    """The metrics of one model on one split.
 
     Attributes:
         metrics: name -> Estimate, for example metrics["ndcg@10"].value.
-        per_query: name -> float64 [E], one value a query in `queries`, whose mean is the
-            estimate; NaN where a query has none. Coverage, which belongs to the lists as a
-            whole, is not in it.
+        per_query: name -> float64 [E], one value per query in `queries`; their mean is the
+            estimate. NaN where a query has no value. Coverage is not in it, because it is a
+            property of all lists together.
         queries: int64 [E], the rows of `relevant` that were evaluated.
-        counts: "queries", "candidates", "relevant" (pairs), and of those "outside" (of the
-            catalogue) and "seen", which no ranking can reach and which count as misses.
+        counts: "queries", "candidates", "relevant" (pairs), and of these pairs "outside" (the item
+            is outside the catalogue) and "seen" (the user has seen the item); both count as misses.
     """
 
     metrics: Mapping[str, Estimate]
@@ -55,7 +55,7 @@ class Evaluation:
 
     def __getitem__(self, name: str) -> Estimate:
         if name not in self.metrics:
-            raise KeyError(f"no metric {name!r} here; there are {', '.join(self.metrics)}")
+            raise KeyError(f"No metric {name!r}; the evaluation has {', '.join(self.metrics)}.")
         return self.metrics[name]
 
     def __str__(self) -> str:
@@ -69,13 +69,16 @@ class Evaluation:
             f"{c['queries']:,} queries, {c['candidates']:,} candidates, "
             f"{c['relevant']:,} relevant pairs"
         )
-        for key, why in (("outside", "outside of the catalogue"), ("seen", "among the seen items")):
+        for key, why in (
+            ("outside", "have items outside the catalogue"),
+            ("seen", "have seen items"),
+        ):
             if c[key]:
-                lines.append(f"{c[key]:,} of the relevant pairs are {why} and count as misses")
+                lines.append(f"{c[key]:,} of the relevant pairs {why} and count as misses")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: metrics (None for NaN) and counts, not `per_query`."""
+        """Returns metrics (None for NaN) and counts as plain values, ready for JSON."""
 
         def plain(value: float | None) -> float | None:
             return value if value is not None and math.isfinite(value) else None
@@ -89,7 +92,7 @@ class Evaluation:
         }
 
     def to_json(self) -> str:
-        """`as_dict` as a JSON text."""
+        """Returns `as_dict` as JSON."""
         return json.dumps(self.as_dict())
 
 
@@ -106,30 +109,37 @@ def full_catalogue(
     resamples: int = 1000,
     seed: int = 42,
 ) -> Evaluation:
-    """Ranks the whole catalogue for each query and measures where its relevant items are.
+    """Ranks the whole catalogue for each query and computes metrics of its relevant items.
 
     Args:
         scores: (queries float32 [Q, d], candidates float32 [N, d]), scored by the dot product,
             or a function rows int64 [b] -> float32 [b, N].
-        relevant: sparse [Q, N], non-zero where an item is relevant to a query. Queries with
-            nothing relevant are left out.
-        seen: sparse [Q, N] or None, non-zero where an item is not to be recommended (what the
-            query's user has in the train rows). These items are no candidates of that query;
-            one that is relevant all the same counts as a miss.
+        relevant: sparse [Q, N], non-zero where an item is relevant to a query. Queries without
+            relevant items are left out.
+        seen: sparse [Q, N] or None, non-zero where an item is not to be recommended, such as the
+            items of the user in the train rows. These items are no candidates of that query. A
+            relevant item that is also seen counts as a miss.
         k: length of the list.
-        metrics: names from `METRICS`; all that the inputs allow by default (popularity lift
-            needs `seen` for the profiles).
-        extra_relevant: int [Q] or None, how many relevant items a query has outside of the
+        metrics: names from `METRICS`. By default all that the inputs allow: popularity lift needs
+            `seen` for the profiles.
+        extra_relevant: int [Q] or None, number of relevant items of each query outside the
             catalogue; they count as misses.
         popularity: float [N] or None, for popularity lift; by default the column counts of `seen`.
-        chunk: queries scored at once; by default as many as fill 1 MB. Memory is this times N for
-            each core.
-        resamples: bootstrap draws of users for the intervals; 0 for none.
-        seed: of those draws.
+        chunk: queries per block; by default as many as fill 1 MB. Each core uses memory for this
+            number times N scores.
+        resamples: bootstrap draws of users for the intervals; 0 for no intervals.
+        seed: seed of these draws.
 
     Raises:
-        ValueError: for shapes that don't fit, an unknown metric, `k` over the catalogue, a NaN or
-            infinite score (naming its query), or no query with anything relevant.
+        ValueError: for shapes that do not match, an unknown metric, `k` above the catalogue size, a
+            NaN or infinite score (the message names its query), or no query with relevant items.
+
+    Example:
+        >>> import numpy as np, scipy.sparse
+        >>> scores = np.array([[3.0, 2.0, 1.0]])
+        >>> relevant = scipy.sparse.csr_array([[1, 0, 0]])
+        >>> full_catalogue(lambda rows: scores[rows], relevant, k=2)["ndcg@2"].value
+        1.0
     """
     wanted = _parts(relevant, "relevant")
     size, candidates = wanted.shape
@@ -137,11 +147,11 @@ def full_catalogue(
     if hidden is not None and hidden.shape != wanted.shape:
         raise ValueError(
             f"`seen` has shape {hidden.shape}, but `relevant` has {wanted.shape}; "
-            "give both one row a query and one column an item."
+            "use one row per query and one column per item in both."
         )
     if not 1 <= k <= candidates:
         raise ValueError(
-            f"`k`={k}, but the catalogue holds {candidates} items; use 1 to {candidates}."
+            f"`k`={k}, but the catalogue has {candidates} items; use 1 to {candidates}."
         )
     names = _chosen(metrics, hidden is not None)
     outside = np.zeros(size, np.int64)
@@ -149,16 +159,15 @@ def full_catalogue(
         outside = np.asarray(extra_relevant, np.int64)
         if outside.shape != (size,) or np.any(outside < 0):
             raise ValueError(
-                f"`extra_relevant` has shape {outside.shape}; give {size} counts of "
-                "0 or more, one a query."
+                f"`extra_relevant` has shape {outside.shape}; use {size} counts of 0 or more, "
+                "one per query."
             )
 
     total = np.diff(wanted.indptr) + outside
     queries = np.flatnonzero(total)
     if not len(queries):
         raise ValueError(
-            "`relevant` is empty: no query has a relevant item to look for. "
-            "Check the split and the ids."
+            "`relevant` is empty: no query has a relevant item. Check the split and the ids."
         )
     reachable = wanted if hidden is None else wanted - wanted.multiply(hidden)
     reachable.eliminate_zeros()
@@ -191,7 +200,7 @@ def full_catalogue(
         columns = np.stack(list(per_query.values()), axis=1)
         result = dict(zip(per_query, estimates(columns, resamples, seed), strict=True))
     if "coverage" in names:
-        # No interval: a resample repeats users, so its lists always cover less than the real ones.
+        # No interval: a resample repeats users, so its lists cover less than the original ones.
         result[f"coverage@{k}"] = Estimate(m.coverage(lists, candidates))
     order = [name if name == "auc" else f"{name}@{k}" for name in names]
     return Evaluation(
@@ -209,10 +218,10 @@ def full_catalogue(
 
 
 def _parts(matrix: Any, name: str) -> Any:
-    """A 0/1 csr copy with sorted, unique, non-zero entries."""
+    """Returns a 0/1 csr copy with sorted, unique, non-zero entries."""
     if not sp.issparse(matrix) or matrix.ndim != 2:
         raise ValueError(
-            f"`{name}` is a {type(matrix).__name__}; give a scipy.sparse matrix [queries, items]."
+            f"`{name}` is a {type(matrix).__name__}; use a scipy.sparse matrix [queries, items]."
         )
     plain = sp.csr_array(matrix, dtype=np.float32, copy=True)
     plain.sum_duplicates()
@@ -228,13 +237,12 @@ def _chosen(names: Iterable[str] | None, has_seen: bool) -> list[str]:
     for name in chosen:
         if name not in METRICS:
             raise ValueError(
-                f"`metrics` has {name!r}, but there are {', '.join(METRICS)}; "
-                "give names without the cut-off."
+                f"`metrics` has {name!r}; use names of {', '.join(METRICS)}, without a cut-off."
             )
         if name == "popularity_lift" and not has_seen:
             raise ValueError(
-                "`metrics` has 'popularity_lift', which compares with the users' own "
-                "items; give `seen`."
+                "`metrics` has 'popularity_lift', which compares with the users' own items; pass "
+                "`seen`."
             )
     return chosen
 
@@ -242,7 +250,7 @@ def _chosen(names: Iterable[str] | None, has_seen: bool) -> list[str]:
 def _rank_all(
     scores: Scores, queries: NDArray[np.int64], wanted: Any, hidden: Any, k: int, chunk: int | None
 ) -> tuple[tuple[Any, Any], NDArray[np.int64]]:
-    """((ranks ascending within a query, offsets), top-k lists or [E, 0])."""
+    """Returns ((ranks ascending within a query, offsets), top-k lists or [E, 0])."""
     rank = np.empty(wanted.nnz)
     lists = np.empty((len(queries), k), np.int64)
     offsets = wanted.indptr.astype(np.int64)
@@ -269,7 +277,7 @@ def _popularity_lift(
     value = np.asarray(popularity, np.float64)
     if value.shape != (hidden.shape[1],):
         raise ValueError(
-            f"`popularity` has shape {value.shape}; give [{hidden.shape[1]}], one value an item."
+            f"`popularity` has shape {value.shape}; use [{hidden.shape[1]}], one value per item."
         )
     with np.errstate(invalid="ignore", divide="ignore"):
         profile = (hidden @ value) / np.diff(hidden.indptr)
@@ -285,15 +293,15 @@ def top_k(
     candidates: int | None = None,
     chunk: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The k best unseen items of some queries.
+    """Returns the k best unseen items of some queries.
 
     Args:
         scores: as for `full_catalogue`.
         rows: int [R], queries.
         k: length of the lists.
         seen: sparse [Q, N] or None, items to leave out.
-        candidates: N; needed for a score function without `seen`.
-        chunk: queries scored at once.
+        candidates: N; required for a score function without `seen`.
+        chunk: queries per block.
 
     Returns:
         (items int64 [R, k], scores float32 [R, k]), best first, ties by the lower index; -1 and
@@ -308,8 +316,8 @@ def top_k(
             candidates = len(np.asarray(scores[1]))
         else:
             raise ValueError(
-                "`candidates` is missing; a score function without `seen` doesn't "
-                "tell how many items there are."
+                "`candidates` is missing; pass the number of items, which is not known for a "
+                "score function without `seen`."
             )
     lists = np.empty((len(wanted), k), np.int64)
     values = np.empty((len(wanted), k), np.float32)
@@ -333,49 +341,52 @@ def true_candidate_ranks(
     *,
     chunk: int | None = None,
 ) -> NDArray[np.float64]:
-    """Rank of one true candidate a row among all candidates, as `FactorizedTopK` asks it.
+    """Ranks one true candidate per row among all candidates, as `FactorizedTopK` does.
 
-    A query that stands in many rows is scored once.
+    A query of several rows is scored once.
 
     Args:
         queries: float32 [Q, d], distinct queries.
         candidates: float32 [N, d].
-        true_index: int [R], the row of `candidates` that is right.
-        query_index: int [R], the row of `queries` that asks; by default row r asks query r.
-        chunk: queries scored at once.
+        true_index: int [R], the row of the true candidate in `candidates`.
+        query_index: int [R], the row of the query in `queries`; by default r for row r.
+        chunk: queries per block.
 
     Returns:
-        float64 [R], from 1; ties share the mean of their ranks. (FactorizedTopK gives tied
-        candidates in the order of their rows.)
+        float64 [R], ranks from 1. Ties share the mean of their ranks; FactorizedTopK orders tied
+        candidates by row.
     """
-    asked, items = np.asarray(queries), np.asarray(candidates)
+    vectors, items = np.asarray(queries), np.asarray(candidates)
     true = np.asarray(true_index, np.int64)
-    asks = np.arange(len(true)) if query_index is None else np.asarray(query_index, np.int64)
-    if asks.shape != true.shape or true.ndim != 1:
+    query = np.arange(len(true)) if query_index is None else np.asarray(query_index, np.int64)
+    if query.shape != true.shape or true.ndim != 1:
         raise ValueError(
-            f"`query_index` has shape {asks.shape} and `true_index` {true.shape}; "
-            "give two arrays [rows] of one length."
+            f"`query_index` has shape {query.shape} and `true_index` {true.shape}; "
+            "use two arrays [rows] of the same length."
         )
-    for name, index, size in (("true_index", true, len(items)), ("query_index", asks, len(asked))):
+    for name, index, size in (
+        ("true_index", true, len(items)),
+        ("query_index", query, len(vectors)),
+    ):
         if len(index) and not 0 <= index.min() <= index.max() < size:
             raise ValueError(
-                f"`{name}` runs from {index.min()} to {index.max()}, but there are "
-                f"{size} rows to point to; use 0 to {size - 1}."
+                f"`{name}` has values from {index.min()} to {index.max()}, but there are {size} "
+                f"rows; use 0 to {size - 1}."
             )
     rank = np.empty(len(true))
-    order = None if np.all(asks[:-1] <= asks[1:]) else np.argsort(asks, kind="stable")
+    order = None if np.all(query[:-1] <= query[1:]) else np.argsort(query, kind="stable")
     if order is not None:
-        asks, true = asks[order], true[order]
-    # Queries that nobody asks are not scored.
-    distinct, first = np.unique(asks, return_index=True)
-    offsets = np.append(first, len(asks))
+        query, true = query[order], true[order]
+    # Only queries that have a row are scored.
+    distinct, first = np.unique(query, return_index=True)
+    offsets = np.append(first, len(query))
 
     def work(part: slice, block: ranking.Block) -> None:
         start, stop = offsets[part.start], offsets[part.stop]
         row = np.repeat(np.arange(len(block)), np.diff(offsets[part.start : part.stop + 1]))
         rank[start:stop] = ranking.tied_ranks(block, row, true[start:stop])
 
-    ranking.for_each_block((asked, items), distinct, len(items), work, chunk)
+    ranking.for_each_block((vectors, items), distinct, len(items), work, chunk)
     if order is None:
         return rank
     unsorted = np.empty_like(rank)
@@ -384,7 +395,7 @@ def true_candidate_ranks(
 
 
 def top_k_accuracy(ranks: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100)) -> dict[int, float]:
-    """Share of the rows whose true candidate is ranked k or better, for each k."""
+    """Returns, for each k, the share of rows whose true candidate has rank k or better."""
     rank = np.asarray(ranks, np.float64)
     return {k: float(np.mean(rank <= k)) for k in ks}
 
@@ -392,21 +403,30 @@ def top_k_accuracy(ranks: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100)) ->
 def compare(
     a: Evaluation, b: Evaluation, metric: str = "ndcg@10", resamples: int = 1000, seed: int = 42
 ) -> Comparison:
-    """Paired bootstrap of `metric` of a minus b, over the users that both evaluated.
+    """Compares two evaluations on the same queries by a paired bootstrap.
+
+    Args:
+        a, b: evaluations on the same split.
+        metric: a metric with a value per query, such as "ndcg@10".
+        resamples: bootstrap draws of users.
+        seed: seed of the draws.
+
+    Returns:
+        The difference of the means, a minus b.
 
     Raises:
-        ValueError: if the two did not evaluate the same queries, or have no values to pair.
+        ValueError: if the evaluations have other queries, or no values to pair.
     """
     for which, evaluation in (("a", a), ("b", b)):
         if metric not in evaluation.per_query:
             raise ValueError(
-                f"`{which}` has no {metric!r} for each query; compare one of "
+                f"`{which}` has no {metric!r} per query; compare one of "
                 f"{', '.join(evaluation.per_query)}."
             )
     if not np.array_equal(a.queries, b.queries):
         raise ValueError(
-            f"`a` evaluated {len(a.queries)} queries and `b` {len(b.queries)}, and "
-            "they are not the same; evaluate both on one split."
+            f"`a` has {len(a.queries)} queries and `b` has {len(b.queries)}, and they differ; "
+            "evaluate both on the same split."
         )
     return paired_difference(a.per_query[metric], b.per_query[metric], metric, resamples, seed)
 
@@ -414,7 +434,7 @@ def compare(
 def format_table(
     evaluations: Mapping[str, Evaluation], metrics: Sequence[str] | None = None
 ) -> str:
-    """A plain-text table, one row a model, one column a metric, intervals in brackets."""
+    """Returns a plain-text table: one row per model, one column per metric, with intervals."""
     if metrics is None:
         metrics = list(dict.fromkeys(name for e in evaluations.values() for name in e.metrics))
     rows = [["model", *metrics]]
