@@ -93,7 +93,7 @@ def test_relevant_items_outside_the_catalogue_are_misses():
     np.testing.assert_allclose(e.per_query["recall@2"], [1 / 4, 1, 0])
     assert e.per_query["auc"][2] == 0
     assert e.counts["outside"] == 3
-    assert "3 of the relevant pairs are outside" in str(e)
+    assert "3 of the relevant pairs have items outside" in str(e)
 
 
 def test_relevant_items_that_were_seen_are_counted_as_misses():
@@ -101,7 +101,7 @@ def test_relevant_items_that_were_seen_are_counted_as_misses():
     e = full_catalogue(rows, relevant, SEEN, k=2)
     np.testing.assert_allclose(e.per_query["recall@2"], [1 / 2])
     assert e.counts["seen"] == 1
-    assert "1 of the relevant pairs are among the seen" in str(e)
+    assert "1 of the relevant pairs have seen items" in str(e)
 
 
 def test_without_seen_items_all_are_candidates_and_popularity_lift_is_refused():

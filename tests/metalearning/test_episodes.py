@@ -1,18 +1,12 @@
-"""Tasks and episodes, on events few enough to be written down."""
+"""Tasks and episodes, on a few events that are written down."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.metalearning.episodes import (
-    EpisodeConfig,
-    Episodes,
-    category_tasks,
-    item_tasks,
-    user_tasks,
-    window_tasks,
-)
+from tfrec_meta.metalearning.episodes import EpisodeConfig, Episodes
+from tfrec_meta.metalearning.tasks import category_tasks, item_tasks, user_tasks, window_tasks
 
 
 @pytest.fixture(scope="module")
@@ -43,37 +37,37 @@ def by_name(tasks, spec):
     return {name: items_of(tasks, spec, task) for task, name in enumerate(tasks.names)}
 
 
-def test_a_users_task_is_in_order_of_time_with_each_item_once(data, spec):
+def test_user_tasks_are_ordered_by_time_with_each_item_once(data, spec):
     found = by_name(user_tasks(data, spec), spec)
     assert found == {"u": ["a", "b", "c"], "v": ["a", "d"], "w": ["d"]}
 
 
-def test_labels_are_values_where_asked(data, spec):
+def test_labels_are_values_on_request(data, spec):
     tasks = user_tasks(data, spec, "value")
     events = tasks.events[tasks.start[0] : tasks.start[1]]
     assert list(tasks.label[events]) == [2.0, 1.0, 3.0]
     assert set(user_tasks(data, spec).label) == {1.0}
 
 
-def test_another_label_is_refused(data, spec):
+def test_unknown_label_is_refused(data, spec):
     with pytest.raises(ValueError, match="'chosen' or 'value'"):
         user_tasks(data, spec, "stars")
 
 
-def test_an_items_task_holds_its_users(data, spec):
+def test_item_tasks_have_the_items_users(data, spec):
     tasks = item_tasks(data, spec)
     (a,) = np.flatnonzero(tasks.names == "a")
     events = tasks.events[tasks.start[a] : tasks.start[a + 1]]
     assert list(spec.users.decode(tasks.user[events])) == ["u", "v"]
 
 
-def test_an_item_of_two_genres_is_in_both_tasks(data, spec):
+def test_item_with_two_genres_is_in_both_tasks(data, spec):
     found = by_name(category_tasks(data, spec, "genre"), spec)
     assert found == {"x": ["a", "a", "b", "a"], "y": ["d", "a", "a", "d", "a"]}
 
 
-def test_an_attribute_that_is_not_there_is_named(data, spec):
-    with pytest.raises(ValueError, match="no column `colour`"):
+def test_unknown_attribute_is_refused(data, spec):
+    with pytest.raises(ValueError, match="`attribute`='colour'"):
         category_tasks(data, spec, "colour")
 
 
@@ -86,20 +80,20 @@ def test_windows_of_time(data, spec):
         window_tasks(tm.Interactions.from_arrays(["u"], ["a"]), spec, 20)
 
 
-def test_items_that_the_spec_lacks_are_left_out(data):
+def test_unknown_items_are_left_out(data):
     small = tm.FeatureSpec().fit(tm.Interactions.from_arrays(["u"], ["a"]))
     assert by_name(user_tasks(data, small), small) == {"u": ["a"], "v": ["a"]}
 
 
-def test_held_out_tasks_share_no_event_with_the_others(data, spec):
+def test_test_tasks_share_no_event_with_training_tasks(data, spec):
     learned, judged = category_tasks(data, spec, "genre").leave_out("y")
     assert by_name(judged, spec) == {"y": ["d", "a", "a", "d", "a"]}
     assert by_name(learned, spec) == {"x": ["b"]}
-    with pytest.raises(ValueError, match="no task 'z'"):
+    with pytest.raises(ValueError, match="`name`='z'"):
         category_tasks(data, spec, "genre").leave_out("z")
 
 
-def test_a_split_depends_on_names_and_seed_alone():
+def test_split_depends_on_names_and_seed_only():
     made = tm.synthetic(users=40, items=20, interactions=400, seed=1)
     tasks = user_tasks(made, tm.FeatureSpec().fit(made))
     learned, judged = tasks.split(0.25, seed=3)
@@ -112,17 +106,17 @@ def test_a_split_depends_on_names_and_seed_alone():
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
-def test_a_share_that_makes_no_split_is_refused(data, spec, share):
+def test_share_out_of_range_is_refused(data, spec, share):
     with pytest.raises(ValueError, match="share between 0 and 1"):
         user_tasks(data, spec).split(share)
 
 
-def test_one_task_cannot_be_split(data, spec):
-    with pytest.raises(ValueError, match="1 tasks"):
+def test_single_task_cannot_be_split(data, spec):
+    with pytest.raises(ValueError, match="the data has 1"):
         user_tasks(data, spec).take(np.array([0])).split()
 
 
-def test_support_comes_first_in_time_and_the_query_after(data, spec):
+def test_support_events_come_before_query_events(data, spec):
     episodes = Episodes(user_tasks(data, spec), EpisodeConfig(shots=(2, 2), query=3))
     assert episodes.left_out == 2  # v has nothing left to ask, w has too few
     (batch,) = episodes.epoch()
@@ -132,7 +126,7 @@ def test_support_comes_first_in_time_and_the_query_after(data, spec):
     assert list(batch["query_label"][0]) == [1.0, 0.0, 0.0]
 
 
-def test_one_query_set_can_serve_any_number_of_shots(data, spec):
+def test_same_query_is_independent_of_the_number_of_shots(data, spec):
     config = EpisodeConfig(shots=(0, 2), query=3, same_query=True)
     episodes = Episodes(user_tasks(data, spec).take(np.array([0, 1])), config)
     shots = set()
@@ -179,7 +173,7 @@ def test_support_and_query_are_disjoint_and_padded_with_zeros(made, order):
     assert len(episodes) == len(list(episodes.epoch()))
 
 
-def test_few_shots_are_drawn_more_often_by_their_logarithm(made):
+def test_log_spacing_draws_few_shots_more_often(made):
     episodes = Episodes(made.at_least(12), EpisodeConfig((1, 8), spacing="log"))
     counts = np.zeros(10, int)
     for number in range(40):
@@ -192,7 +186,7 @@ def test_few_shots_are_drawn_more_often_by_their_logarithm(made):
     assert share[0] == share[9] == 0
 
 
-def test_epochs_differ_and_seeds_repeat(made):
+def test_epochs_differ_and_the_same_seed_repeats_them(made):
     first, same, next_epoch, other = (
         next(Episodes(made, EpisodeConfig(seed=seed)).epoch(number))
         for seed, number in ((1, 0), (1, 0), (1, 1), (2, 0))
@@ -202,7 +196,7 @@ def test_epochs_differ_and_seeds_repeat(made):
     assert (first["task"] != other["task"]).any()
 
 
-def test_the_dataset_streams_the_same_batches(made):
+def test_dataset_yields_the_same_batches(made):
     episodes = Episodes(made, EpisodeConfig(tasks_per_batch=20))
     expected = [batch for number in (3, 4) for batch in episodes.epoch(number)]
     found = list(episodes.dataset(epochs=2, first=3).as_numpy_iterator())
@@ -224,11 +218,11 @@ def test_the_dataset_streams_the_same_batches(made):
         ({"spacing": "wide"}, "`spacing`='wide'"),
     ],
 )
-def test_bad_configs_are_refused(change, message):
+def test_invalid_configs_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         EpisodeConfig(**change)
 
 
-def test_tasks_that_are_all_too_small_are_refused(made):
-    with pytest.raises(ValueError, match="Lower the fewest shots"):
+def test_error_if_all_tasks_are_too_small(made):
+    with pytest.raises(ValueError, match="Lower the minimum of `shots`"):
         Episodes(made, EpisodeConfig(shots=(1000, 1000)))

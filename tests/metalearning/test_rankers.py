@@ -1,4 +1,4 @@
-"""Events predicted by a meta-learned ranker, of two tastes: war 5 and love 1, or not."""
+"""Predictions of a meta-trained ranker for users who rate war 5 and love 1, or the reverse."""
 
 import numpy as np
 import pyarrow as pa
@@ -32,43 +32,43 @@ def ranker():
     return tm.train(data, strategy, progress=False)
 
 
-ASKED = events([("a", "love3", 0), ("b", "war2", 0), ("a", "war3", 0), ("b", "love2", 0)])
-KNOWN = events([("a", "war0", 5), ("b", "love1", 5), ("a", "love0", 1), ("b", "war1", 1)])
+EVENTS = events([("a", "love3", 0), ("b", "war2", 0), ("a", "war3", 0), ("b", "love2", 0)])
+SUPPORT = events([("a", "war0", 5), ("b", "love1", 5), ("a", "love0", 1), ("b", "war1", 1)])
 
 
-def test_two_ratings_tell_a_taste_in_the_order_of_what_is_asked(ranker):
-    love, war_of_b, war, love_of_b = predict_events(ranker, KNOWN, ASKED)
+def test_two_ratings_adapt_the_predictions_in_the_order_of_the_events(ranker):
+    love, war_of_b, war, love_of_b = predict_events(ranker, SUPPORT, EVENTS)
     assert war > love + 2
     assert love_of_b > war_of_b + 2
 
 
-def test_without_ratings_the_answer_is_zero_shot(ranker):
-    found = predict_events(ranker, KNOWN.take(np.zeros(4, bool)), ASKED)
+def test_predictions_without_ratings_are_zero_shot(ranker):
+    found = predict_events(ranker, SUPPORT.take(np.zeros(4, bool)), EVENTS)
     scores, _ = ranker.adapt(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32))
     rows = ranker.spec.items.encode(np.array(["love3", "war2", "war3", "love2"], object)) - 1
     np.testing.assert_allclose(found, scores.numpy()[0, rows], rtol=1e-5)
 
 
-def test_users_are_adapted_part_by_part(ranker, monkeypatch):
-    whole = predict_events(ranker, KNOWN, ASKED)
-    monkeypatch.setattr(rankers, "_USERS_AT_ONCE", 1)
-    np.testing.assert_allclose(predict_events(ranker, KNOWN, ASKED), whole, rtol=1e-4)
+def test_batches_of_users_do_not_change_predictions(ranker, monkeypatch):
+    whole = predict_events(ranker, SUPPORT, EVENTS)
+    monkeypatch.setattr(rankers, "_USERS_PER_BATCH", 1)
+    np.testing.assert_allclose(predict_events(ranker, SUPPORT, EVENTS), whole, rtol=1e-4)
 
 
-def test_items_that_nobody_knows_and_others_ratings_count_for_nothing(ranker):
+def test_unknown_items_and_ratings_of_other_users_are_ignored(ranker):
     more = events(
         [
             *[("a", "war0", 5), ("b", "love1", 5), ("a", "love0", 1), ("b", "war1", 1)],
-            *[("a", "of another shop", 1), ("someone else", "war0", 1)],
+            *[("a", "unknown", 1), ("someone else", "war0", 1)],
         ]
     )
     np.testing.assert_allclose(
-        predict_events(ranker, more, ASKED), predict_events(ranker, KNOWN, ASKED), rtol=1e-4
+        predict_events(ranker, more, EVENTS), predict_events(ranker, SUPPORT, EVENTS), rtol=1e-4
     )
 
 
-def test_what_is_asked_is_not_looked_at(ranker):
+def test_values_of_the_predicted_events_are_not_used(ranker):
     other = events([("a", "love3", 5), ("b", "war2", 1), ("a", "war3", 2), ("b", "love2", 3)])
     np.testing.assert_array_equal(
-        predict_events(ranker, KNOWN, other), predict_events(ranker, KNOWN, ASKED)
+        predict_events(ranker, SUPPORT, other), predict_events(ranker, SUPPORT, EVENTS)
     )

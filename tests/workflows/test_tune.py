@@ -78,7 +78,7 @@ def test_training_the_best_strategy_reproduces_its_trial(study):
 
 
 def test_meta_learned_models_can_be_searched(monkeypatch):
-    monkeypatch.setattr(recommender, "FEWEST_TASKS", 10)  # of 60 users
+    monkeypatch.setattr(recommender, "MIN_TASKS", 10)  # of 60 users
     trainings = []
     monkeypatch.setitem(
         train_workflow._META_TRAINING,

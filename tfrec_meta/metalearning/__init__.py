@@ -1,12 +1,10 @@
-"""Meta-learning: episodes, and learners that adapt to the support set of each.
+"""Meta-learning: tasks, episodes, outer loops that train on them, and cold-start evaluation.
 
-`episodes` makes tasks of interactions and draws support and query sets from them, `learners` has
-MAML and kin behind one interface, and `networks` has what they adapt.
+The learners of the inner loop (MAML and others) are in `tfrec_meta.models.adaptation`.
 """
 
-from tfrec_meta.metalearning.episodes import (
-    EpisodeConfig,
-    Episodes,
+from tfrec_meta.metalearning.episodes import EpisodeConfig, Episodes
+from tfrec_meta.metalearning.tasks import (
     Tasks,
     category_tasks,
     item_tasks,

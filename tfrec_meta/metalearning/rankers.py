@@ -1,5 +1,4 @@
-"""The outer loop of `models.MetaRanker`: where to begin and how to go on, by episodes of users;
-and what a ranker that has learned that predicts of events."""
+"""The outer loop of `MetaRanker`, and predictions of a meta-trained ranker for single events."""
 
 from __future__ import annotations
 
@@ -12,24 +11,25 @@ import tensorflow as tf
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.metalearning.episodes import Batch, EpisodeConfig, Episodes, Tasks, user_tasks
+from tfrec_meta.metalearning.episodes import Batch, EpisodeConfig, Episodes
+from tfrec_meta.metalearning.tasks import Tasks, user_tasks
 from tfrec_meta.models.adaptation.learners import Examples
 from tfrec_meta.models.families.meta_ranker import MetaRanker
 
-_USERS_AT_ONCE = 256
+_USERS_PER_BATCH = 256
 
 
 def learn_start(model: MetaRanker, data: Interactions, seed: int = 42) -> list[float]:
-    """Meta-trains a fitted model on episodes of the users.
+    """Meta-trains a fitted model on episodes of the users: the initial weights and the inner loop.
 
     Args:
-        model: after `fit`; without any user of more events than the fewest `shots` it keeps what it
-            begins with.
-        data: the events that it was fitted on.
-        seed: of the episodes.
+        model: a model after `fit`. If no user has more events than the smallest of `shots`, it is
+            not changed.
+        data: the events on which it was fitted.
+        seed: seed of the episodes.
 
     Returns:
-        The loss of each step.
+        The loss of each step; empty if the model was not changed.
     """
     config = model.config
     tasks = user_tasks(data, model.spec, "value")
@@ -57,62 +57,62 @@ def learn_start(model: MetaRanker, data: Interactions, seed: int = 42) -> list[f
     return [float(loss) for loss in losses]
 
 
-def predict_events(model: MetaRanker, support: Interactions, asked: Interactions) -> np.ndarray:
-    """Ratings or logits of events, each user's after adapting to what `support` has of theirs.
+def predict_events(model: MetaRanker, support: Interactions, events: Interactions) -> np.ndarray:
+    """Predicts ratings or logits of events, after adapting to each user's support events.
 
     Args:
-        model: fitted.
-        support: labelled events; whoever has none gets the zero-shot answer, and items that the
-            model doesn't know are left out.
-        asked: whose events with which items to predict; their values are not looked at. The users
-            table gives the users' features.
+        model: a fitted model.
+        support: labelled events. A user without any gets zero-shot predictions. Unknown items are
+            ignored.
+        events: the events to predict; their values are not used. User features are taken from its
+            users table.
 
     Returns:
-        float32 [len(asked)].
+        float32 [len(events)].
     """
-    users, spec = asked.user_ids, model.spec
-    known, wanted = _by_user(support, users), _by_user(asked, users)
-    encoded = spec.encode_users(asked.users)
+    users, spec = events.user_ids, model.spec
+    support_rows, event_rows = _rows_by_user(support, users), _rows_by_user(events, users)
+    encoded = spec.encode_users(events.users)
     row = spec.users.encode(pa.array(users, pa.string()))
     labels = model.labels(support.events["value"].to_numpy())
-    items = [spec.items.encode(events.events["item_id"]) for events in (support, asked)]
-    found = np.zeros(len(asked), np.float32)
-    for start in range(0, len(users), _USERS_AT_ONCE):
-        part = slice(start, start + _USERS_AT_ONCE)
-        given, query = known[part], wanted[part]
-        there = given >= 0
+    items = [spec.items.encode(part.events["item_id"]) for part in (support, events)]
+    found = np.zeros(len(events), np.float32)
+    for start in range(0, len(users), _USERS_PER_BATCH):
+        part = slice(start, start + _USERS_PER_BATCH)
+        given, query = support_rows[part], event_rows[part]
+        present = given >= 0
         predicted, _ = model.adapt(
-            tf.constant(np.where(there, _at(items[0], given), 0), tf.int32),
-            tf.constant(np.where(there, _at(labels, given), 0.0), tf.float32),
+            tf.constant(np.where(present, _take(items[0], given), 0), tf.int32),
+            tf.constant(np.where(present, _take(labels, given), 0.0), tf.float32),
             {name: tf.constant(table[row[part]]) for name, table in encoded.items()},
-            tf.constant(_at(items[1], query), tf.int32),
+            tf.constant(_take(items[1], query), tf.int32),
         )
         found[query[query >= 0]] = predicted.numpy()[query >= 0]
     return found
 
 
-def _at(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`values` by row, where there are any; of blanks, -1, something."""
+def _take(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns `values[rows]`, zeros if there are no values; padding (-1) gets any value."""
     return values[rows] if len(values) else np.zeros(rows.shape, values.dtype)
 
 
-def _by_user(data: Interactions, users: np.ndarray) -> np.ndarray:
-    """int64 [users, most]: the event rows of each, -1 pads."""
-    place = {user: row for row, user in enumerate(users)}
-    row = np.array([place.get(user, -1) for user in data.user_ids], int)[data.user_codes]
+def _rows_by_user(data: Interactions, users: np.ndarray) -> np.ndarray:
+    """Returns the event rows of each user, int64 [users, width], padded with -1."""
+    index = {user: row for row, user in enumerate(users)}
+    row = np.array([index.get(user, -1) for user in data.user_ids], int)[data.user_codes]
     order = np.argsort(row, kind="stable")
     order = order[row[order] >= 0]
-    of = row[order]
-    step = np.arange(len(of)) - np.searchsorted(of, of)
-    found = np.full([len(users), int(step.max(initial=0)) + 1], -1)
-    found[of, step] = order
+    owner = row[order]
+    position = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    found = np.full([len(users), int(position.max(initial=0)) + 1], -1)
+    found[owner, position] = order
     return found
 
 
 def _sets(
     model: MetaRanker, data: Interactions, tasks: Tasks, seed: int
 ) -> Iterator[tuple[Examples, Examples]]:
-    """Support and query sets of each step."""
+    """Yields the support and query sets of each step."""
     config = model.config
     episodes = Episodes(
         tasks,
@@ -156,16 +156,16 @@ def _examples(model: MetaRanker, batch: Batch, users: dict[str, np.ndarray], par
 def _add_negatives(
     batch: Batch, tasks: Tasks, rows: int, count: int, rng: np.random.Generator
 ) -> None:
-    """Items with label 0 join the query sets; those that are the task's own are masked."""
+    """Adds random items with label 0 to the query sets; items of the task itself are masked."""
     drawn = rng.integers(1, rows, (len(batch["task"]), count))
-    other = np.ones(drawn.shape, np.float32)
-    for place, task in enumerate(batch["task"]):
+    is_negative = np.ones(drawn.shape, np.float32)
+    for row, task in enumerate(batch["task"]):
         own = tasks.item[tasks.events[tasks.start[task] : tasks.start[task + 1]]]
-        other[place] = ~np.isin(drawn[place], own)
+        is_negative[row] = ~np.isin(drawn[row], own)
     for column, values in (
         ("item", drawn.astype(np.int32)),
         ("user", np.zeros(drawn.shape, np.int32)),
         ("label", np.zeros(drawn.shape, np.float32)),
-        ("mask", other),
+        ("mask", is_negative),
     ):
         batch[f"query_{column}"] = np.concatenate([batch[f"query_{column}"], values], axis=1)

@@ -133,7 +133,7 @@ def test_trains_with_the_strategys_teacher(given, tmp_path):
 def test_a_meta_learned_model_is_trained_on_episodes_and_its_adapt_is_probed(
     given, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(recommender, "FEWEST_TASKS", 10)  # the toy data has 60 users
+    monkeypatch.setattr(recommender, "MIN_TASKS", 10)  # the toy data has 60 users
     shape = {"embedding_dim": 6, "shots": 4, "folds": 2, "steps": 4, "iterations": 2}
     config = settings(
         tmp_path,
