@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -115,10 +116,9 @@ def adapted_scores(model: Recommender) -> SupportScores:
 
     A model without `adapt` gets the support set as the user's history.
     """
-    adapt = model.serving_functions().get("adapt")
-    if adapt is None:
+    if not model.adapts:
         return history_scores(model)
-    graph = tf.function(lambda items: adapt(items, tf.ones(tf.shape(items)))[0])
+    graph = tf.function(lambda items: model.adapt(items, tf.ones(tf.shape(items)))[0])
     concrete = graph.get_concrete_function(tf.TensorSpec([None, None], tf.int32))
     return lambda rows: np.asarray(concrete(tf.constant(rows, tf.int32)))
 
@@ -172,6 +172,12 @@ def fine_tuned_scores(model: MetaLearned, steps: int, rate: float) -> SupportSco
         return np.asarray(later + vectors @ factors[1:].T, np.float32)
 
     return score
+
+
+FINE_TUNED_SCORES: Mapping[str, Callable[[Any, int, float], SupportScores]] = {
+    "meta_learned": fine_tuned_scores
+}
+"""The fine-tuning of each family that has one, called with model, steps and learning rate."""
 
 
 def _distinct_pairs(data: Interactions) -> tuple[np.ndarray, np.ndarray]:

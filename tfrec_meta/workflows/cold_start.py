@@ -14,15 +14,15 @@ from tfrec_meta.data import Interactions, Split
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import METRICS, Evaluation
 from tfrec_meta.metalearning.cold_users import (
+    FINE_TUNED_SCORES,
     ColdUsers,
     SupportScores,
     adapted_scores,
-    fine_tuned_scores,
     history_scores,
     without_support,
 )
 from tfrec_meta.metalearning.shot_curves import Reference, ShotCurves
-from tfrec_meta.models import MetaLearned, Recommender
+from tfrec_meta.models import Recommender
 from tfrec_meta.reports.cold_start_page import write_cold_start_page
 from tfrec_meta.workflows.baselines import (
     BASELINES,
@@ -122,7 +122,7 @@ def evaluate_cold_start(
         model.family: [("", score)],
         Reference.NO_ADAPTATION: [("", without_support(score))],
     }
-    if isinstance(model, MetaLearned):
+    if model.family in FINE_TUNED_SCORES:
         methods[Reference.FINE_TUNING] = _fine_tuning_settings(model)
     names = default_baselines(model.spec.catalogue_size) if baselines is None else baselines
     for name in names:
@@ -188,9 +188,10 @@ def _validation_users(
         return None
 
 
-def _fine_tuning_settings(model: MetaLearned) -> Iterator[tuple[str, SupportScores]]:
+def _fine_tuning_settings(model: Recommender) -> Iterator[tuple[str, SupportScores]]:
     for steps, rate in _FINE_TUNING:
-        yield f"{steps} steps of {rate:g}", fine_tuned_scores(model, steps, rate)
+        scores = FINE_TUNED_SCORES[model.family](model, steps, rate)
+        yield f"{steps} steps of {rate:g}", scores
 
 
 def _baseline_settings(

@@ -108,8 +108,7 @@ def adapt(
             `exclude` or a feature has another number of rows; or if a support set is a single
             string.
     """
-    function = model.serving_functions().get("adapt")
-    if function is None:
+    if not model.adapts:
         raise ParameterError(
             f"`model` is of family {model.family!r}, which does not adapt. Train 'meta_learned'.",
             "model",
@@ -146,7 +145,7 @@ def adapt(
     optional = []
     if features:
         optional = [model.spec.encode_queries([""] * len(rows), features=features)]
-    scores, used = function(items, labels, *optional)
+    scores, used = model.adapt(items, labels, *optional)
     hidden = [
         np.append(row, model.spec.items.encode(np.array([*ids], object)))
         for row, ids in zip(rows, exclude, strict=True)
