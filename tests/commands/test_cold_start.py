@@ -24,9 +24,9 @@ def test_cold_start_writes_the_page_and_prints_the_curves(run, capsys):
     command = ["cold-start", "--run", str(run), "--shots", "0,3", "--later", "4", "-k", "5"]
     capsys.readouterr()
     assert cli.main([*command, "--baselines", "popularity", "--resamples", "20", "--json"]) == 0
-    said = capsys.readouterr()
-    assert "--validation 0.1" in said.err
-    answer = json.loads(said.out)
+    shown = capsys.readouterr()
+    assert "--validation 0.1" in shown.err
+    answer = json.loads(shown.out)
     assert answer["metric"] == "ndcg@5"
     assert list(answer["methods"]) == ["meta_learned", "no_adaptation", "fine_tuning", "popularity"]
     assert answer["report"] == str(run / "cold_start.html")

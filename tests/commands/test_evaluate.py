@@ -13,8 +13,8 @@ def test_evaluate_prints_and_stores_the_evaluation(run, capsys):
     figure = answer["evaluations"]["two_tower"]["metrics"]["ndcg@10"]
     assert figure["low"] < figure["value"] < figure["high"]
 
-    kept = json.loads((run / "evaluation.json").read_text())
-    assert kept["evaluations"] == answer["evaluations"]
+    stored = json.loads((run / "evaluation.json").read_text())
+    assert stored["evaluations"] == answer["evaluations"]
     again = Run.open(run).evaluations()
     assert again["ease"].as_dict() == answer["evaluations"]["ease"]
 

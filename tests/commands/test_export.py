@@ -31,12 +31,12 @@ def test_the_defaults_lead_from_a_run_to_its_recommendations(run, tmp_path, caps
         line = server.stdout.readline()
         assert line.startswith("listening on 127.0.0.1:")
         address = line.split()[-1]
-        asked = ["recommend", "--server", address]
-        answer = run_json(capsys, *asked, "--run", "runs/first", "--user", "u1")
+        request = ["recommend", "--server", address]
+        answer = run_json(capsys, *request, "--run", "runs/first", "--user", "u1")
         assert answer["recommendations"]
         assert (
             answer["recommendations"]
-            == run_json(capsys, *asked, "--user", "u1", "--history", ",".join(answer["history"]))[
+            == run_json(capsys, *request, "--user", "u1", "--history", ",".join(answer["history"]))[
                 "recommendations"
             ]
         )
@@ -44,5 +44,5 @@ def test_the_defaults_lead_from_a_run_to_its_recommendations(run, tmp_path, caps
         server.terminate()
         out, err = server.communicate(timeout=60)
     assert (server.returncode, out) == (0, "")
-    shown = f"next: tfrec-meta {' '.join(asked)} --model first --run runs/first --user ID"
+    shown = f"next: tfrec-meta {' '.join(request)} --model first --run runs/first --user ID"
     assert shown in err.splitlines()

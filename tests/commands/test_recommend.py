@@ -8,9 +8,9 @@ from tfrec_meta.workflows.runs import Run
 
 def test_recommendations_have_titles(run, base, capsys):
     with LocalServer(base) as server:
-        asked = ["recommend", "--server", server.address]
+        request = ["recommend", "--server", server.address]
         answer = run_json(
-            capsys, *asked, "--user", "u1", "--history", "i3,i7", "-k", "3", "--titles", str(base)
+            capsys, *request, "--user", "u1", "--history", "i3,i7", "-k", "3", "--titles", str(base)
         )
         assert answer["history"] == ["i3", "i7"]
         found = answer["recommendations"]
@@ -18,28 +18,28 @@ def test_recommendations_have_titles(run, base, capsys):
         assert not {"i3", "i7"} & {one["item_id"] for one in found}
         assert all(one["title"] for one in found)
 
-        of_the_run = run_json(capsys, *asked, "--user", "u1", "--run", str(run))
+        of_the_run = run_json(capsys, *request, "--user", "u1", "--run", str(run))
         assert of_the_run["history"] == Run.open(run).history("u1")
         assert all(one["title"] for one in of_the_run["recommendations"])
 
         assert not of_the_run["warnings"]
 
-        assert cli.main([*asked, "--user", "nobody", "--run", str(run), "-k", "2"]) == 0
+        assert cli.main([*request, "--user", "nobody", "--run", str(run), "-k", "2"]) == 0
         shown = capsys.readouterr()
         expected = f"warning: {run} has no user 'nobody'; these are the popular items.\n"
         assert shown.err == expected
         assert shown.out.count("\n") == 2
 
-        answer = run_json(capsys, *asked, "--run", str(run))
+        answer = run_json(capsys, *request, "--run", str(run))
         assert (answer["model"], answer["history"], answer["warnings"]) == ("first", [], [])
 
         for place in (["--titles", str(base)], ["--run", str(run)]):
-            answer = run_json(capsys, *asked, "--history", "i3,x1,x2", *place)
+            answer = run_json(capsys, *request, "--history", "i3,x1,x2", *place)
             assert answer["warnings"] == [
                 "--history has items that are not in the catalogue: 'x1', 'x2'."
             ]
-        answer = run_json(capsys, *asked, "--history", "x1", "--titles", str(base))
+        answer = run_json(capsys, *request, "--history", "x1", "--titles", str(base))
         assert answer["warnings"][0].endswith("'x1'; these are the popular items.")
 
-        assert cli.main([*asked, "--model", "books"]) == 1
+        assert cli.main([*request, "--model", "books"]) == 1
         assert "'books'" in capsys.readouterr().err

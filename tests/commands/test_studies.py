@@ -284,9 +284,9 @@ def keras_project(folder: Path) -> None:
 def test_a_kerastuner_project_is_imported_with_given_facts(store, capsys):
     keras_project(Path("project"))
     assert "set --objective to one of: val_loss, val_error" in error_of(capsys, "import", "project")
-    told = ["--objective", "val_loss", "--epochs", "6", "--name", "shop", "--fingerprint", "f7"]
-    told += ["--protocol", "time", "--space-version", "4"]
-    (answer,) = run_json(capsys, "import", "project", *told)["studies"]
+    facts = ["--objective", "val_loss", "--epochs", "6", "--name", "shop", "--fingerprint", "f7"]
+    facts += ["--protocol", "time", "--space-version", "4"]
+    (answer,) = run_json(capsys, "import", "project", *facts)["studies"]
     found = store.study(answer["study_id"])
     assert (found.objective, found.budget, found.protocol) == ("val_loss", 6, "time")
     assert (found.data["name"], found.data["fingerprint"]) == ("shop", "f7")
@@ -301,8 +301,8 @@ def test_the_output_of_a_tfx_tuner_is_imported(store, capsys):
     assert "does not contain the search space" in error_of(capsys, "import", "7")
     (folder / "best_hyperparameters.txt").write_text(json.dumps({"space": SPACE}))
     assert "set --objective" in error_of(capsys, "import", "7")
-    told = ["--objective", "val_auc", "--direction", "max"]
-    (answer,) = run_json(capsys, "import", "7", *told)["studies"]
+    facts = ["--objective", "val_auc", "--direction", "max"]
+    (answer,) = run_json(capsys, "import", "7", *facts)["studies"]
     assert store.study(answer["study_id"]).source == "tfx"
 
 
@@ -377,13 +377,13 @@ def test_prune_removes_nothing_without_consent(store, capsys, monkeypatch):
     assert "Give the studies" in error_of(capsys, "prune", "--yes")
     assert "remove 1 study with 4 trials; --yes removes it" in error_of(capsys, "prune", "aa")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    asked = []
-    for answer, left in (("", before), ("n", before), ("y", {"bbbb2222": ["0"]})):
-        monkeypatch.setattr(builtins, "input", lambda text, a=answer: asked.append(text) or a)
+    questions = []
+    for answer, remaining in (("", before), ("n", before), ("y", {"bbbb2222": ["0"]})):
+        monkeypatch.setattr(builtins, "input", lambda text, a=answer: questions.append(text) or a)
         shown = run(capsys, "prune", "aa")
         assert shown.startswith("removed" if answer == "y" else "nothing was removed.")
-        assert ids(store) == left
-    assert asked == ["Remove 1 study with 4 trials? [y/N] "] * 3
+        assert ids(store) == remaining
+    assert questions == ["Remove 1 study with 4 trials? [y/N] "] * 3
 
 
 def test_compact_reports_the_freed_space(store, capsys):

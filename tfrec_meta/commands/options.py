@@ -323,7 +323,7 @@ titles_option = option(
 
 
 def names(text: str | None) -> list[str]:
-    """Splits a text at its commas. Empty parts are left out."""
+    """Splits a text at its commas and drops empty parts."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
@@ -365,7 +365,7 @@ def _collected(
     return decorate
 
 
-_data = functools.partial(option, section="Data (what is left out has its default in a new run)")
+_data = functools.partial(option, section="Data (a new run uses defaults for missing options)")
 _model = functools.partial(option, section="Model")
 strategy_file = _model(
     "--strategy",
