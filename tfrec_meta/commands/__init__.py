@@ -1,0 +1,1 @@
+"""The command `tfrec-meta`: one module per command, over the workflows."""
