@@ -70,7 +70,8 @@ class Catalogue:
         import pyarrow.parquet as pq
 
         try:
-            return cls(pq.read_table(path))
+            # Not `read_table`: it imports pandas and pyarrow.dataset, which takes 0.3 s.
+            return cls(pq.ParquetFile(path).read())
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
                 f"can't read {str(path)!r}: {error}. Export the model again."
