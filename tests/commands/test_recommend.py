@@ -1,5 +1,10 @@
 """`tfrec-meta recommend`: titles, histories and warnings."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
 from tfrec_meta.serving import LocalServer
@@ -43,3 +48,15 @@ def test_recommendations_have_titles(run, base, capsys):
 
         assert cli.main([*request, "--model", "books"]) == 1
         assert "'books'" in capsys.readouterr().err
+
+
+def test_titles_are_read_without_pandas(base):
+    # pandas takes as long to import as all other imports of `recommend` together.
+    code = (
+        "import sys\n"
+        "from tfrec_meta.serving import Catalogue\n"
+        f"assert len(Catalogue.read({str(base)!r})) == 30\n"
+        "assert not {'pandas', 'tensorflow'} & set(sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
