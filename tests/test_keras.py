@@ -1,4 +1,4 @@
-"""Which Keras a process gets, by what it imports first; each order in a process of its own."""
+"""The Keras version of a process, for each order of imports; each in a process of its own."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs code in a new Python that has no TF_USE_LEGACY_KERAS but what is given."""
+    """Runs code in a new Python process, with TF_USE_LEGACY_KERAS only if it is given."""
     kept = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -31,9 +31,9 @@ USE_EVERYTHING = """
     import tensorflow_recommenders as tfrs
     tfrs.tasks.Retrieval()
 
-    import keras_tuner  # as TFX does, with no word from us
+    import keras_tuner  # as TFX does by itself
     import keras
-    assert keras.__version__.startswith("3."), "KerasTuner's stand-in has to be gone"
+    assert keras.__version__.startswith("3."), "the replacement for KerasTuner has to be gone"
     import tempfile
     import numpy as np
 
@@ -52,18 +52,18 @@ USE_EVERYTHING = """
 """
 
 
-def test_keras_2_serves_tensorflow_tfrs_and_keras_tuner():
+def test_tensorflow_tfrs_and_keras_tuner_use_keras_2():
     done = run_python("import tfrec_meta" + USE_EVERYTHING.replace("\n    ", "\n"))
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_tensorflow_imported_first_is_turned_while_its_keras_is_unused():
+def test_switches_a_tensorflow_that_was_imported_first_if_its_keras_is_unused():
     first = "import tensorflow, keras\nown = keras\nimport tfrec_meta"
     done = run_python(first + USE_EVERYTHING.replace("\n    ", "\n") + "\nassert keras is own\n")
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_what_is_bound_to_keras_3_is_refused():
+def test_refuses_a_process_that_is_bound_to_keras_3():
     done = run_python(
         """
         def refusal():
@@ -73,19 +73,20 @@ def test_what_is_bound_to_keras_3_is_refused():
                 return str(error)
 
         import keras_tuner
-        said = refusal()
-        assert "KerasTuner is bound to Keras 3" in said, said
+        message = refusal()
+        assert "KerasTuner is bound to Keras 3" in message, message
 
         import tensorflow as tf
         tf.keras.layers.Dense(1)
-        said = refusal()
-        assert "something used `tf.keras`" in said and "TF_USE_LEGACY_KERAS=1" in said, said
+        message = refusal()
+        assert "something used `tf.keras`" in message, message
+        assert "TF_USE_LEGACY_KERAS=1" in message, message
         """
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_a_switch_that_says_no_is_refused_where_keras_is_used():
+def test_refuses_a_disabled_switch_where_keras_is_used():
     code = "import tfrec_meta.serving\nprint('imported')\nfrom tfrec_meta.keras import tf_keras"
     done = run_python(code, TF_USE_LEGACY_KERAS="0")
     assert done.stdout == "imported\n"
@@ -93,7 +94,7 @@ def test_a_switch_that_says_no_is_refused_where_keras_is_used():
     assert "TF_USE_LEGACY_KERAS='0', but" in done.stderr
 
 
-def test_choosing_loads_nothing():
+def test_choosing_keras_2_loads_no_package():
     done = run_python(
         """
         import os, sys
@@ -109,7 +110,7 @@ def test_choosing_loads_nothing():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_tensorflow_is_named_with_the_command_that_installs_it():
+def test_a_missing_package_is_reported_with_the_command_that_installs_it():
     done = run_python(
         """
         import sys
@@ -121,7 +122,7 @@ def test_a_missing_tensorflow_is_named_with_the_command_that_installs_it():
 
 
 @pytest.mark.parametrize("name", ["Keras", "keras_tuner"])
-def test_unknown_public_names_are_refused(name):
+def test_refuses_unknown_public_names(name):
     import tfrec_meta.keras
 
     with pytest.raises(AttributeError, match=f"no public name '{name}'"):

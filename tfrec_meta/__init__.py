@@ -1,19 +1,62 @@
-"""From raw interactions to a tuned, distilled, served recommender, in TensorFlow.
+"""From raw interactions to a tuned, distilled and served recommender in TensorFlow.
 
-Names are loaded when they are first used, so that `import tfrec_meta` is quick and a serving client
-never loads TensorFlow.
+Names are loaded when they are first used. `import tfrec_meta` is therefore quick, and a serving
+client never loads TensorFlow.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.keras import use_keras2
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getattr__`
+    from tfrec_meta.data import (
+        Interactions,
+        Split,
+        movielens,
+        read_interactions,
+        split_by_item,
+        split_by_time,
+        split_by_user,
+        split_cold_items,
+        split_cold_users,
+        split_domain,
+        split_leave_last_out,
+        stream_interactions,
+        synthetic,
+    )
+    from tfrec_meta.evaluation import Evaluation, compare
+    from tfrec_meta.export.saved_model import ExportConfig
+    from tfrec_meta.features import Category, FeatureSpec, HashedText, Number, Text, Vector
+    from tfrec_meta.models import (
+        ContentTowerConfig,
+        EnsembleConfig,
+        Member,
+        MetaLearnedConfig,
+        MetaRankerConfig,
+        MultiTaskConfig,
+        RankerConfig,
+        TwoStageConfig,
+        TwoTowerConfig,
+    )
+    from tfrec_meta.models.loading import load, save
+    from tfrec_meta.strategy import Strategy
+    from tfrec_meta.training import TrainingConfig
+    from tfrec_meta.workflows.cold_start import evaluate_cold_start
+    from tfrec_meta.workflows.distill import distill
+    from tfrec_meta.workflows.evaluate import evaluate, evaluate_ranking
+    from tfrec_meta.workflows.export import export
+    from tfrec_meta.workflows.recommend import adapt, recommend
+    from tfrec_meta.workflows.report import report
+    from tfrec_meta.workflows.train import text_teacher, train
+    from tfrec_meta.workflows.tune import Study, tune
 
-_HOME = {
+__version__ = "0.2.0"
+
+# The module of each public name, below this package. The imports above have the same names.
+_MODULES = {
     "Category": "features",
     "ContentTowerConfig": "models",
     "EnsembleConfig": "models",
@@ -43,7 +86,6 @@ _HOME = {
     "evaluate_cold_start": "workflows.cold_start",
     "evaluate_predictions": "workflows.evaluate",
     "export": "workflows.export",
-    "fetch_movielens": "data",
     "load": "models.loading",
     "movielens": "data",
     "read_interactions": "data",
@@ -64,16 +106,64 @@ _HOME = {
     "tune": "workflows.tune",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "Category",
+    "ContentTowerConfig",
+    "EnsembleConfig",
+    "Evaluation",
+    "ExportConfig",
+    "FeatureSpec",
+    "HashedText",
+    "Interactions",
+    "Member",
+    "MetaLearnedConfig",
+    "MetaRankerConfig",
+    "MultiTaskConfig",
+    "Number",
+    "RankerConfig",
+    "Split",
+    "Strategy",
+    "Study",
+    "Text",
+    "TrainingConfig",
+    "TwoStageConfig",
+    "TwoTowerConfig",
+    "Vector",
+    "adapt",
+    "compare",
+    "distill",
+    "evaluate",
+    "evaluate_cold_start",
+    "evaluate_ranking",
+    "export",
+    "load",
+    "movielens",
+    "read_interactions",
+    "recommend",
+    "report",
+    "save",
+    "split_by_item",
+    "split_by_time",
+    "split_by_user",
+    "split_cold_items",
+    "split_cold_users",
+    "split_domain",
+    "split_leave_last_out",
+    "stream_interactions",
+    "synthetic",
+    "text_teacher",
+    "train",
+    "tune",
+]
 
 
 use_keras2()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
+    if name in _MODULES:
         try:
-            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+            return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
         except ModuleNotFoundError as error:
             if (error.name or "").startswith(__name__):
                 raise

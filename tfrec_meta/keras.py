@@ -1,10 +1,9 @@
 """The one place that chooses Keras 2 (tf_keras), which TFRS and TensorFlow's BERT need.
 
 `import tfrec_meta`, or the import of any module below it, calls `use_keras2`. From then on
-`tf.keras` is tf_keras, and KerasTuner uses tf_keras too, whoever imports it (TFX imports it by
-itself). A TensorFlow that was imported earlier is switched to Keras 2 as long as nothing has used
-its `tf.keras`. Choosing loads no package and raises nothing. Code that needs Keras imports it from
-here:
+`tf.keras` is tf_keras. KerasTuner uses tf_keras, too, even if another package such as TFX imports
+it. A TensorFlow that was imported earlier is switched to Keras 2 if nothing has used its `tf.keras`
+yet. The choice loads no package and raises no error. Code that needs Keras imports it from here:
 
     from tfrec_meta.keras import tf_keras
 
@@ -26,7 +25,7 @@ from typing import Any
 __all__ = ["require_keras2", "tf_keras", "use_keras2"]  # noqa: F822  (tf_keras is lazy)
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
-_YES = ("1", "True", "true")  # what TensorFlow takes for yes
+_YES = ("1", "True", "true")  # the values that TensorFlow reads as true
 _WAY_OUT = "Import `tfrec_meta.keras` first, or set TF_USE_LEGACY_KERAS=1 before Python starts."
 
 
@@ -88,8 +87,8 @@ def _load(name: str) -> ModuleType:
 def _quiet_start() -> Iterator[None]:
     """Hides what TensorFlow's libraries print before their log level applies.
 
-    They print to file descriptor 2 while they load, whatever TF_CPP_MIN_LOG_LEVEL says. If loading
-    fails, the hidden output is printed.
+    They print to file descriptor 2 while they load, for any value of TF_CPP_MIN_LOG_LEVEL. If
+    loading fails, the hidden output is printed.
     """
     try:
         wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
@@ -113,12 +112,12 @@ def _quiet_start() -> Iterator[None]:
 
 
 def _conflict_of_tensorflow() -> str | None:
-    """Describes why a TensorFlow that was imported before can't be switched; None if it can."""
+    """Returns why a TensorFlow that was imported before cannot be switched; None if it can."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None or os.environ.get(_SWITCH) in _YES:
         return None
-    # TensorFlow resolves these lazily, and reads the switch when it does. `vars`, because any
-    # attribute access resolves them.
+    # TensorFlow reads the switch when it resolves these lazy attributes. `vars` is used because
+    # any attribute access would resolve them.
     for name in ("keras", "losses", "metrics", "optimizers", "initializers"):
         resolved = vars(vars(tensorflow)[name]).get("__name__", "")
         if resolved.startswith("keras.") or f"tensorflow.{name}" in sys.modules:
@@ -134,7 +133,7 @@ def _switch_tensorflow() -> None:
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None or os.environ.get(_SWITCH) in _YES:
         return
-    # `from tensorflow.keras import ...` follows the path, which was set for Keras 3.
+    # `from tensorflow.keras import ...` follows this path, which was set for Keras 3.
     spec = importlib.util.find_spec("tf_keras")
     if spec is not None and spec.submodule_search_locations:
         folder = os.path.join(spec.submodule_search_locations[0], "api", "_v2")
@@ -146,7 +145,7 @@ def _conflict_of_keras_tuner() -> str | None:
     if config is None or not config.multi_backend():
         return None
     return (
-        "KerasTuner is bound to Keras 3 already, and would refuse models of Keras 2. "
+        "KerasTuner is bound to Keras 3 already, and would reject models of Keras 2. "
         f"{_WAY_OUT} TFX imports KerasTuner too."
     )
 
@@ -154,8 +153,9 @@ def _conflict_of_keras_tuner() -> str | None:
 class _Finder(importlib.abc.MetaPathFinder):
     """Wraps the loaders of TensorFlow (to silence its start) and of KerasTuner.
 
-    KerasTuner 1.4.8 asks the module `keras` for its version, and serves Keras 3 models only if that
-    is Keras 3, whatever `tf.keras` is. `_KerasTunerLoader` can go when it asks `tf.keras`.
+    KerasTuner 1.4.8 reads the version of the module `keras`. If that is Keras 3, it accepts only
+    models of Keras 3, even if `tf.keras` is Keras 2. Remove `_KerasTunerLoader` once KerasTuner
+    reads the version of `tf.keras`.
     """
 
     def find_spec(
@@ -175,7 +175,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
-    """Stands in for the real loader, whose resources and source it offers."""
+    """Wraps a real loader, and passes on its resources and its source."""
 
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self._loader = loader
@@ -195,7 +195,7 @@ class _QuietLoader(_Loader):
 
 class _KerasTunerLoader(_Loader):
     def exec_module(self, module: ModuleType) -> None:
-        # tf_keras replaces `keras` during this import only: a program's own Keras 3 stays.
+        # tf_keras replaces `keras` during this import only: Keras 3 of the program stays.
         tf_keras = _load("tf_keras")
         held = {name: sys.modules.pop(name) for name in _keras_modules()}
         sys.modules["keras"] = tf_keras

@@ -1,4 +1,4 @@
-"""Optimizers of tables: the rules by hand, rows left alone, the stock optimizers, saving."""
+"""Optimizers of embedding tables: worked rules, unchanged rows, tf_keras's optimizers, saving."""
 
 import math
 
@@ -25,7 +25,7 @@ def slices(rows, values, height=4):
 
 
 def slots(optimizer):
-    """The optimizer's variables but for the step count, in order."""
+    """Returns the optimizer's variables in order, without the step count."""
     return [variable.numpy() for variable in optimizer.variables[1:]]
 
 
@@ -33,7 +33,7 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-7)
 
 
-# The rules, worked by hand.
+# The update rules, worked by hand.
 
 
 def test_row_wise_adagrad_keeps_the_mean_square_of_each_row():
@@ -62,18 +62,18 @@ def test_lazy_adagrad_keeps_the_square_of_each_element():
     assert_close(slots(optimizer)[0], [[9, 9], [18, 18]])
 
 
-def test_lazy_adam_leaves_absent_rows_alone_and_corrects_by_the_global_step():
+def test_lazy_adam_keeps_absent_rows_and_corrects_by_the_global_step():
     x = table([[1.0], [2.0]])
     optimizer = LazyAdam(0.1, beta_1=0.5, beta_2=0.75, epsilon=0.0)
     optimizer.apply_gradients([(slices([0], [[2.0]], 2), x)])
-    # m = 1, v = 1: both corrected to 2 and 4, so a step of 0.1.
+    # m = 1 and v = 1, corrected to 2 and 4: a step of 0.1.
     assert_close(x.numpy(), [[0.9], [2.0]])
     optimizer.apply_gradients([(slices([1], [[2.0]], 2), x)])
-    # Row 1 has m = 1, v = 1 too, but corrected as at step 2: m / .75, v / .4375.
+    # Row 1 also has m = 1 and v = 1, but with the correction of step 2: m / 0.75, v / 0.4375.
     second = 0.1 * (1 / 0.75) / math.sqrt(1 / 0.4375)
     assert_close(x.numpy(), [[0.9], [2.0 - second]])
     optimizer.apply_gradients([(slices([0], [[4.0]], 2), x)])
-    # Row 0 from m = 1, v = 1: m = 2.5, v = 4.75; at step 3: m / .875, v / .578125.
+    # Row 0 goes from m = 1, v = 1 to m = 2.5, v = 4.75; at step 3: m / 0.875, v / 0.578125.
     third = 0.1 * (2.5 / 0.875) / math.sqrt(4.75 / 0.578125)
     assert_close(x.numpy(), [[0.9 - third], [2.0 - second]])
     m, v = slots(optimizer)
@@ -81,11 +81,13 @@ def test_lazy_adam_leaves_absent_rows_alone_and_corrects_by_the_global_step():
     assert_close(v, [[4.75], [1.0]])
 
 
-def test_lazy_adamw_decays_the_rows_of_the_batch_alone():
+def test_lazy_adamw_decays_only_the_rows_of_the_batch():
     x = table([[1.0], [2.0], [3.0]])
     optimizer = LazyAdamW(0.1, weight_decay=0.5, epsilon=0.0)
     optimizer.apply_gradients([(slices([1], [[7.0]], 3), x)])
-    assert_close(x.numpy(), [[1.0], [2.0 * 0.95 - 0.1], [3.0]])  # Adam's first step is the sign's
+    assert_close(
+        x.numpy(), [[1.0], [2.0 * 0.95 - 0.1], [3.0]]
+    )  # the first step of Adam is the sign
 
 
 def test_excluded_variables_do_not_decay():
@@ -99,7 +101,7 @@ def test_excluded_variables_do_not_decay():
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_repeated_rows_count_as_their_sum(kind):
+def test_sums_the_gradients_of_repeated_rows(kind):
     once, repeated = (table(np.arange(8).reshape(4, 2)) for _ in range(2))
     one, other = kind(0.1), kind(0.1)
     for _ in range(3):
@@ -112,7 +114,7 @@ def test_repeated_rows_count_as_their_sum(kind):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_untouched_rows_keep_their_bits(kind):
+def test_rows_without_a_gradient_keep_their_bits(kind):
     start = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     x = tf.Variable(start)
     optimizer = kind(0.1, weight_decay=0.3, clipnorm=1.0)
@@ -135,7 +137,7 @@ def test_a_batch_without_rows_changes_nothing(kind):
     np.testing.assert_array_equal(x.numpy(), [[1, 2], [3, 4]])
 
 
-def test_norms_are_clipped_after_repeated_rows_are_summed():
+def test_clips_norms_after_summing_repeated_rows():
     x = table([[0.0], [0.0]])
     optimizer = LazyAdagrad(1.0, initial_accumulator_value=0.0, epsilon=0.0, clipnorm=5.0)
     optimizer.apply_gradients([(slices([0, 1, 0], [[2.0], [8.0], [4.0]], 2), x)])  # (6, 8)
@@ -148,7 +150,7 @@ def test_norms_are_clipped_after_repeated_rows_are_summed():
     assert_close(slots(other)[1], [[16.0], [0.0]])
 
 
-# Beside the stock optimizers.
+# Compared with the optimizers of tf_keras.
 
 
 @pytest.mark.parametrize("decay", [None, 0.2])
@@ -161,7 +163,7 @@ def test_norms_are_clipped_after_repeated_rows_are_summed():
     ],
 )
 @pytest.mark.parametrize("sparse", [True, False])
-def test_it_is_the_stock_optimizer_while_every_row_has_a_gradient(ours, stock, decay, sparse):
+def test_equals_the_tf_keras_optimizer_if_every_row_has_a_gradient(ours, stock, decay, sparse):
     if decay is None and ours is LazyAdamW:
         decay = 0.004
     rng = np.random.default_rng(1)
@@ -177,7 +179,7 @@ def test_it_is_the_stock_optimizer_while_every_row_has_a_gradient(ours, stock, d
     np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_sparse_adagrad_is_the_stock_one_on_any_rows():
+def test_lazy_adagrad_equals_that_of_tf_keras_for_any_rows():
     rng = np.random.default_rng(2)
     x, y = (tf.Variable(np.ones([30, 3], np.float32)) for _ in range(2))
     one, other = LazyAdagrad(0.5), tf_keras.optimizers.Adagrad(0.5)
@@ -188,7 +190,7 @@ def test_sparse_adagrad_is_the_stock_one_on_any_rows():
     np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_row_wise_adagrad_is_adagrad_where_a_row_is_one_number():
+def test_row_wise_adagrad_equals_adagrad_if_a_row_is_one_number():
     rng = np.random.default_rng(3)
     x, y = table(np.ones(6)), table(np.ones(6))
     one, other = RowWiseAdagrad(0.5), LazyAdagrad(0.5)
@@ -200,7 +202,7 @@ def test_row_wise_adagrad_is_adagrad_where_a_row_is_one_number():
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_a_dense_gradient_is_that_of_all_rows(kind):
+def test_a_dense_gradient_equals_one_of_all_rows(kind):
     x, y = table(np.ones([4, 2])), table(np.ones([4, 2]))
     one, other = kind(0.1, weight_decay=0.1), kind(0.1, weight_decay=0.1)
     for step in range(3):
@@ -213,7 +215,7 @@ def test_a_dense_gradient_is_that_of_all_rows(kind):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_numbers_and_vectors_are_trained_too(kind):
+def test_trains_scalars_and_vectors(kind):
     number, vector = tf.Variable(1.0), table([1.0, 2.0])
     optimizer = kind(0.1)
     optimizer.apply_gradients([(tf.constant(2.0), number), (tf.constant([-1.0, 1.0]), vector)])
@@ -225,7 +227,7 @@ def test_numbers_and_vectors_are_trained_too(kind):
 # The slots of RowWiseAdagrad.
 
 
-def test_row_wise_accumulators_are_for_matrices_or_for_named_tables():
+def test_row_wise_accumulators_belong_to_matrices_or_named_tables():
     kernel, users, bias = (
         table(np.ones([3, 2]), "kernel"),
         table(np.ones([5, 2]), "user_id"),
@@ -265,7 +267,9 @@ def test_configs_round_trip(kind, arguments):
 
 
 def test_a_schedule_round_trips_and_sets_each_step():
-    schedule = SCHEDULES.PiecewiseConstantDecay([1], [0.5, 0.25])  # the third step is beyond
+    schedule = SCHEDULES.PiecewiseConstantDecay(
+        [1], [0.5, 0.25]
+    )  # the third step is past the boundary
     optimizer = tf_keras.optimizers.deserialize(
         tf_keras.optimizers.serialize(
             RowWiseAdagrad(schedule, initial_accumulator_value=0.0, epsilon=0.0)
@@ -279,7 +283,7 @@ def test_a_schedule_round_trips_and_sets_each_step():
 
 
 def toy(optimizer):
-    """A rating model of 20 items, and its data."""
+    """Returns a rating model of 20 items, and its data."""
     tf_keras.utils.set_random_seed(0)
     model = tf_keras.Sequential(
         [
@@ -302,7 +306,7 @@ def test_fit_learns(kind):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_steps_are_the_same_in_a_graph(kind):
+def test_graph_steps_equal_eager_steps(kind):
     rng = np.random.default_rng(4)
     x, y = (tf.Variable(np.ones([30, 3], np.float32)) for _ in range(2))
     one, other = kind(0.1, weight_decay=0.1), kind(0.1, weight_decay=0.1)
@@ -319,7 +323,7 @@ def test_steps_are_the_same_in_a_graph(kind):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_a_checkpoint_brings_back_the_slots(kind, tmp_path):
+def test_a_checkpoint_restores_the_slots(kind, tmp_path):
     model, rows, labels = toy(kind(0.1))
     model.fit(rows, labels, verbose=0, shuffle=False)
     path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(tmp_path / "last")
@@ -336,7 +340,7 @@ def test_a_checkpoint_brings_back_the_slots(kind, tmp_path):
         np.testing.assert_array_equal(one, same)
 
 
-def test_a_checkpoint_of_stock_adam_can_be_read(tmp_path):
+def test_reads_a_checkpoint_of_the_adam_of_tf_keras(tmp_path):
     model, rows, labels = toy(tf_keras.optimizers.Adam(0.1))
     model.fit(rows, labels, verbose=0)
     path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(tmp_path / "last")
@@ -348,7 +352,7 @@ def test_a_checkpoint_of_stock_adam_can_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_a_saved_model_file_brings_back_optimizer_and_slots(kind, tmp_path):
+def test_a_saved_model_restores_optimizer_and_slots(kind, tmp_path):
     model, rows, labels = toy(kind(0.1))
     model.fit(rows, labels, verbose=0)
     model.save(tmp_path / "model.keras")
@@ -359,7 +363,7 @@ def test_a_saved_model_file_brings_back_optimizer_and_slots(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_it_trains_under_a_mirrored_strategy(kind):
+def test_trains_with_a_mirrored_strategy(kind):
     alone, rows, labels = toy(kind(0.1))
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         mirrored, _, _ = toy(kind(0.1))
@@ -370,7 +374,7 @@ def test_it_trains_under_a_mirrored_strategy(kind):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_mixed_precision_keeps_full_precision_slots(kind):
+def test_mixed_precision_keeps_float32_slots(kind):
     tf_keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         model, rows, labels = toy(kind(0.1))  # Keras wraps it in a LossScaleOptimizer
@@ -383,7 +387,7 @@ def test_mixed_precision_keeps_full_precision_slots(kind):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_no_tensor_of_a_step_is_as_tall_as_the_table(kind):
+def test_no_tensor_of_a_step_has_the_rows_of_the_table(kind):
     height = 7919
     x = tf.Variable(tf.ones([height, 2]))
     optimizer = kind(0.1, weight_decay=0.1, global_clipnorm=1.0)
@@ -423,13 +427,13 @@ def test_no_tensor_of_a_step_is_as_tall_as_the_table(kind):
         (RowWiseAdagrad, {"tables": "user_id"}),
     ],
 )
-def test_a_bad_argument_is_named_with_the_way_out(kind, arguments):
+def test_refuses_a_value_out_of_range_by_name(kind, arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=rf"`{name}`=.*; use "):
         kind(**arguments)
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_averages_over_whole_tables_are_refused(kind):
+def test_refuses_averages_over_whole_tables(kind):
     with pytest.raises(TypeError, match="use_ema"):
         kind(use_ema=True)

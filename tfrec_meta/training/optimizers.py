@@ -1,30 +1,32 @@
-"""Optimizers that touch only a batch's rows of an embedding table, whatever its size.
+"""Optimizers whose step updates only the rows of an embedding table that occur in the batch.
 
-A lookup's gradient is a `tf.IndexedSlices`: some rows of the table, some of them repeatedly. These
-optimizers sum repeated rows, read those rows of the table and of its slots, apply the rule and
-write them back; every other row keeps its bits. No tensor of the table's size is made after
-`build`. A dense gradient (`tf.Tensor`) gets the same rule over the whole variable.
+The gradient of a lookup is a `tf.IndexedSlices`: some rows of the table, possibly repeated. These
+optimizers sum repeated rows, read those rows of the table and of its slots, apply the update rule
+and write them back. All other rows stay unchanged, bit by bit. After `build`, no tensor of the
+table's size is created. For a dense gradient (`tf.Tensor`), the same rule updates the whole
+variable.
 
-Where tf_keras 2.21 grows with the table, and these don't (`benchmarks/embedding_scale.py`):
+In tf_keras 2.21 the cost of a step grows with the table for the following reasons, which these
+optimizers avoid (`benchmarks/embedding_scale.py`):
 
-- Adam and AdamW decay both moments of all rows and move all rows, at every step.
-- `weight_decay` (of AdamW, or of any optimizer that is given one, even 0) decays all rows;
-  here it decays the rows of the batch.
-- `use_ema` averages all rows; here there is none.
-- Adagrad does touch the batch's rows alone, but adds into a slot before reading it. TensorFlow's
-  scatter-add waits for memory at each row, and so costs several times more once a table is larger
-  than the processor's cache; a read of all the rows, then a write, overlaps those waits.
-- `clipnorm` and `global_clipnorm` clip before repeated rows are summed, so that the norm is not the
-  gradient's; here they clip after.
-- On a GPU `jit_compile` is on by default, and XLA compiles for fixed shapes, where a batch's number
-  of distinct rows changes with each step; here it is off.
+- Adam and AdamW decay both moments of all rows and move all rows in each step.
+- `weight_decay` (of AdamW, or of any optimizer that is given one, even 0) decays all rows. Here it
+  decays the rows of the batch.
+- `use_ema` averages all rows. It is not supported here.
+- Adagrad updates only the rows of the batch, but adds to a slot before reading it. TensorFlow's
+  scatter-add waits for memory at each row, and takes several times longer once a table is larger
+  than the CPU cache. Reading all rows and then writing them overlaps these waits.
+- `clipnorm` and `global_clipnorm` clip before repeated rows are summed, so that the norm is not
+  that of the gradient. Here they clip afterwards.
+- On a GPU, `jit_compile` is on by default. XLA compiles for fixed shapes, but the number of
+  distinct rows changes in each step. Here it is off.
 
-What still grows is the waiting for memory itself: random rows of a table that fits into no cache,
-once for the model's lookup and once for each slot, which is least for RowWiseAdagrad.
+What still grows is memory latency: random rows of a table that fits into no cache are read once for
+the model's lookup and once per slot. RowWiseAdagrad has the smallest slots.
 
-A variable's `constraint` is Keras's to apply, to the whole variable at each step: leave it out for
-large tables. So is reading a whole table in the model: TensorFlow copies it once its rows have been
-written one by one.
+Keras applies the `constraint` of a variable to the whole variable in each step, so do not use one
+for large tables. Do not read a whole table in the model either: TensorFlow copies it once its rows
+have been written one by one.
 """
 
 from __future__ import annotations
@@ -40,12 +42,15 @@ from tfrec_meta.keras import tf_keras
 
 __all__ = ["LazyAdagrad", "LazyAdam", "LazyAdamW", "RowWiseAdagrad"]
 
-# Keras's arguments that make a pass over whole tables.
-_NOT_OURS = ("use_ema", "ema_momentum", "ema_overwrite_frequency", "jit_compile")
+# Arguments of Keras that make a pass over whole tables.
+_UNSUPPORTED = ("use_ema", "ema_momentum", "ema_overwrite_frequency", "jit_compile")
 
 
 class _LazyOptimizer(tf_keras.optimizers.Optimizer):
-    """A rule for the rows that have a gradient; subclasses give the slots and the rule."""
+    """Applies an update rule to the rows that have a gradient.
+
+    Subclasses define the slots and the rule.
+    """
 
     def __init__(
         self,
@@ -69,27 +74,27 @@ class _LazyOptimizer(tf_keras.optimizers.Optimizer):
         )
         self._learning_rate = self._build_learning_rate(learning_rate)
 
-    # Attribute that holds a slot of all variables -> the slot's name; both as in tf_keras's own
-    # optimizers, so that their checkpoints can be read where the shapes agree.
+    # From the attribute that lists a slot of all variables to the name of the slot. Both are those
+    # of tf_keras's optimizers, so that their checkpoints can be read if the shapes agree.
     _SLOTS: Mapping[str, str]
 
     @abc.abstractmethod
     def _initial(self, variable: tf.Variable) -> tf.Tensor:
-        """A slot's value at the start; its first axis is the variable's, if that has any."""
+        """Returns the initial value of a slot; its first axis is that of the variable, if any."""
 
     @abc.abstractmethod
     def _rule(
         self, gradient: tf.Tensor, value: tf.Tensor, slots: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
-        """The new value and slots of some rows, or of a whole variable."""
+        """Returns the new value and slots of some rows, or of a whole variable."""
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Makes the slots of all variables."""
+        """Creates the slots of all variables."""
         super().build(var_list)
         if getattr(self, "_built", False):
             return
         self._built = True
-        # One list a slot, which is where Keras looks for the shards of a sharded table.
+        # One list per slot: Keras looks there for the shards of a sharded table.
         lists: dict[str, list[tf.Variable]] = {attribute: [] for attribute in self._SLOTS}
         for each in var_list:
             for attribute, name in self._SLOTS.items():
@@ -100,7 +105,7 @@ class _LazyOptimizer(tf_keras.optimizers.Optimizer):
             setattr(self, attribute, slots)
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """Applies a gradient, whose rows are distinct if it is `tf.IndexedSlices`."""
+        """Applies a gradient. The rows of a `tf.IndexedSlices` have to be distinct."""
         index = self._index_dict[self._var_key(variable)]
         slots = [getattr(self, attribute)[index] for attribute in self._SLOTS]
         if not isinstance(gradient, tf.IndexedSlices):
@@ -124,24 +129,24 @@ class _LazyOptimizer(tf_keras.optimizers.Optimizer):
         return value - value * tf.cast(self.weight_decay, value.dtype) * rate
 
     def _apply_weight_decay(self, variables: Sequence[tf.Variable]) -> None:
-        """Nothing: Keras would decay every row of every variable; `update_step` decays."""
+        """Does nothing: Keras would decay all rows of all variables. `update_step` decays rows."""
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
         return super()._clip_gradients(super()._deduplicate_sparse_grad(grads))
 
     def _deduplicate_sparse_grad(self, grads: Sequence[Any]) -> Sequence[Any]:
-        return grads  # done before they were clipped
+        return grads  # `_clip_gradients` summed repeated rows already
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> Any:
-        """An optimizer of this configuration, without its state."""
+        """Creates an optimizer from its configuration, without its state."""
         config = {name: value for name, value in config.items() if name != "is_legacy_optimizer"}
         return super().from_config(config, custom_objects)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, and Keras's mark of what is not a legacy optimizer."""
+        """Returns the constructor's arguments, and Keras's mark of a non-legacy optimizer."""
         config = super().get_config()
-        for name in _NOT_OURS:
+        for name in _UNSUPPORTED:
             del config[name]
         config["learning_rate"] = self._serialize_hyperparameter(self._learning_rate)
         return config
@@ -149,24 +154,25 @@ class _LazyOptimizer(tf_keras.optimizers.Optimizer):
 
 @tf_keras.utils.register_keras_serializable("tfrec_meta")
 class LazyAdagrad(_LazyOptimizer):
-    """Adagrad: a learning rate an element, which falls with the element's squared gradients.
+    """Adagrad: each element has its own learning rate, which falls with its squared gradients.
 
-    For a gradient g: a += g², then x -= learning_rate * g / sqrt(a + epsilon), as in tf_keras's
-    Adagrad, to the bit-noise of another order of operations.
+    For a gradient g: a += g², then x -= learning_rate * g / sqrt(a + epsilon). The result is that
+    of tf_keras's Adagrad up to rounding.
 
     Args:
         learning_rate: a number of 0 or more, or a schedule.
-        initial_accumulator_value: a at the start, 0 or more.
-        epsilon: stands under the root, 0 or more; not 0 where the accumulator starts at 0.
-        weight_decay: decoupled: a row with a gradient first loses its learning_rate * weight_decay
-            share; other rows don't decay. None or 0 for none.
-        clipnorm: each gradient's largest norm.
-        clipvalue: the largest size of each element of a gradient.
+        initial_accumulator_value: the initial value of a, 0 or more.
+        epsilon: added under the root, 0 or more; not 0 if the accumulator starts at 0.
+        weight_decay: decoupled weight decay: a row with a gradient is first multiplied by
+            1 - learning_rate * weight_decay. Other rows do not decay. None or 0 turns it off.
+        clipnorm: the largest norm of each gradient.
+        clipvalue: the largest absolute value of each element of a gradient.
         global_clipnorm: the largest norm of all gradients together.
-        name: of the optimizer.
+        name: the name of the optimizer.
 
-    Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and
-    Stochastic Optimization", JMLR 2011.
+    References:
+        Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
+        Optimization", JMLR 2011.
     """
 
     def __init__(
@@ -197,7 +203,7 @@ class LazyAdagrad(_LazyOptimizer):
         self, gradient: tf.Tensor, value: tf.Tensor, slots: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         square, (accumulator,) = tf.square(gradient), slots
-        # One number a row: the mean over the row's elements.
+        # One number per row: the mean over the row's elements.
         within = list(range(accumulator.shape.rank, square.shape.rank))
         accumulator += tf.reduce_mean(square, axis=within) if within else square
         scale = tf.cast(self.learning_rate, value.dtype) * tf.math.rsqrt(accumulator + self.epsilon)
@@ -214,22 +220,24 @@ class LazyAdagrad(_LazyOptimizer):
 
 @tf_keras.utils.register_keras_serializable("tfrec_meta")
 class RowWiseAdagrad(LazyAdagrad):
-    """Adagrad with one accumulator a row: 1 / dimension of the slot's memory, and of its traffic.
+    """Adagrad with one accumulator per row.
 
-    For a row's gradient g: a += mean(g²), then x -= learning_rate * g / sqrt(a + epsilon). A row is
-    all that one index of the first axis holds. Variables of one axis or none are element-wise.
+    Memory and memory traffic of the slot are divided by the embedding dimension. For the gradient g
+    of a row: a += mean(g²), then x -= learning_rate * g / sqrt(a + epsilon). A row is everything
+    under one index of the first axis. Variables with fewer than two axes are updated element-wise.
 
     Args:
-        tables: which variables have one accumulator a row: those in whose name one of these is
-            found (as in `exclude_from_weight_decay`); all others are element-wise. None for all
-            variables of two or more axes, also the kernels of dense layers.
+        tables: variables with one accumulator per row: those whose name contains one of these texts
+            (as in `exclude_from_weight_decay`). All others are updated element-wise. None for all
+            variables with two or more axes, including the kernels of dense layers.
 
-    The other arguments are LazyAdagrad's.
+    The other arguments are those of LazyAdagrad.
 
-    Source: the RWSAdagrad of DLRM (https://github.com/facebookresearch/dlrm, `optim/rwsadagrad.py`)
-    and the row-wise Adagrad of FBGEMM and TorchRec; Mudigere et al., "Software-Hardware Co-design
-    for Fast and Scalable Training of Deep Learning Recommendation Models", ISCA 2022. These add
-    epsilon to the root and start at 0; here both are as in tf_keras's Adagrad.
+    References:
+        RWSAdagrad of DLRM (https://github.com/facebookresearch/dlrm, `optim/rwsadagrad.py`);
+        row-wise Adagrad of FBGEMM and TorchRec; Mudigere et al., "Software-Hardware Co-design for
+        Fast and Scalable Training of Deep Learning Recommendation Models", ISCA 2022. These add
+        epsilon to the root and start at 0; here both are as in tf_keras's Adagrad.
     """
 
     def __init__(
@@ -270,30 +278,38 @@ class RowWiseAdagrad(LazyAdagrad):
 class LazyAdam(_LazyOptimizer):
     """Adam whose moments change only for rows with a gradient.
 
-    For such a row at step t (of the optimizer, counted from 1, not of the row):
+    For such a row at step t (the step of the optimizer, counted from 1, not of the row):
     m += (g - m) * (1 - beta_1), v += (g² - v) * (1 - beta_2), then
     x -= learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon).
 
-    That is tf_keras's Adam while every row has a gradient at every step. Otherwise it differs: Adam
-    goes on moving an absent row along its old m, and its moments fade; here both stand still. And
-    the bias correction is by the global step, so that it is too small for a row first met late:
-    m / sqrt(v) of its first gradient is (1 - beta_1) / sqrt(1 - beta_2), 3.2 times the sign by
-    default. TensorFlow Addons and PyTorch do the same.
+    This is tf_keras's Adam as long as every row has a gradient in every step. Otherwise there are
+    two differences. Adam keeps moving a row without a gradient along its old m, and its moments
+    decay; here the row and its moments stay unchanged. And since the bias correction uses the
+    global step, it is too small for a row that first occurs late: m / sqrt(v) of its first gradient
+    is (1 - beta_1) / sqrt(1 - beta_2), by default 3.2 times the sign. TensorFlow Addons and PyTorch
+    do the same.
 
     Args:
         learning_rate: a number of 0 or more, or a schedule.
-        beta_1: how much of the mean gradient stays, in [0, 1).
-        beta_2: how much of the mean squared gradient stays, in [0, 1).
-        epsilon: added to the root, 0 or more ("epsilon hat" of the paper).
-        weight_decay: decoupled: a row with a gradient first loses its learning_rate * weight_decay
-            share; other rows don't decay. None or 0 for none.
-        clipnorm: each gradient's largest norm.
-        clipvalue: the largest size of each element of a gradient.
+        beta_1: decay of the mean gradient, in [0, 1).
+        beta_2: decay of the mean squared gradient, in [0, 1).
+        epsilon: added to the root, 0 or more ("epsilon hat" in the paper).
+        weight_decay: decoupled weight decay: a row with a gradient is first multiplied by
+            1 - learning_rate * weight_decay. Other rows do not decay. None or 0 turns it off.
+        clipnorm: the largest norm of each gradient.
+        clipvalue: the largest absolute value of each element of a gradient.
         global_clipnorm: the largest norm of all gradients together.
-        name: of the optimizer.
+        name: the name of the optimizer.
 
-    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; lazy as the
-    LazyAdam of TensorFlow Addons and the SparseAdam of PyTorch.
+    Example:
+        >>> from tfrec_meta.keras import tf_keras
+        >>> from tfrec_meta.training.optimizers import LazyAdam
+        >>> model = tf_keras.Sequential([tf_keras.layers.Embedding(1_000, 8)])
+        >>> model.compile(LazyAdam(0.01), loss="mse")
+
+    References:
+        Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; LazyAdam of
+        TensorFlow Addons; SparseAdam of PyTorch.
     """
 
     def __init__(
@@ -317,7 +333,7 @@ class LazyAdam(_LazyOptimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
 
-    # Two variables and not one with both: TensorFlow reads two short rows faster.
+    # Two variables and not one for both: TensorFlow reads two short rows faster than a long one.
     _SLOTS = {"_momentums": "m", "_velocities": "v"}
 
     def _initial(self, variable: tf.Variable) -> tf.Tensor:
@@ -346,15 +362,15 @@ class LazyAdam(_LazyOptimizer):
 
 @tf_keras.utils.register_keras_serializable("tfrec_meta")
 class LazyAdamW(LazyAdam):
-    """LazyAdam with tf_keras's AdamW's default of decoupled weight decay, for rows with a gradient.
+    """LazyAdam with decoupled weight decay of the rows with a gradient; defaults as in AdamW.
 
-    A row that has a gradient in a share p of the steps decays p times as much as under AdamW: rare
-    rows, which have the least data to stand against decay, keep more of what they learnt.
+    A row with a gradient in a share p of the steps decays p times as much as with AdamW. Rare rows,
+    which have the least data to counteract the decay, therefore keep more of what they learned. The
+    arguments are those of LazyAdam.
 
-    Args: LazyAdam's.
-
-    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; tf_keras's
-    form, where the decay is learning_rate * weight_decay.
+    References:
+        Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, in the form of
+        tf_keras, in which the decay is learning_rate * weight_decay.
     """
 
     def __init__(
@@ -370,7 +386,7 @@ class LazyAdamW(LazyAdam):
         name: str = "LazyAdamW",
     ) -> None:
         if weight_decay is None:
-            raise ValueError("`weight_decay`=None; use a number, or LazyAdam.")
+            raise ValueError("`weight_decay`=None; use a number, or the optimizer LazyAdam.")
         super().__init__(
             learning_rate,
             beta_1,
@@ -385,14 +401,14 @@ class LazyAdamW(LazyAdam):
 
 
 def _read(variable: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
-    """Rows of a variable, without reading the rest."""
-    # Not `tf.gather`: on a CPU its kernel overlaps fewer of the waits for memory, and takes up to
-    # twice as long where the table is larger than the cache.
+    """Returns rows of a variable, without reading the rest."""
+    # Not `tf.gather`: on a CPU its kernel overlaps fewer memory accesses, and takes up to twice as
+    # long if the table is larger than the cache.
     return tf.gather_nd(variable, rows[:, None])
 
 
 def _filled(shape: tf.TensorShape, value: float, variable: tf.Variable) -> tf.Tensor:
-    # Under mixed precision a variable's `dtype` is what it is cast to.
+    # With mixed precision, `dtype` is the type to which the variable is cast.
     return tf.fill(shape, tf.constant(value, getattr(variable, "true_dtype", variable.dtype)))
 
 
