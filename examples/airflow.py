@@ -10,7 +10,7 @@ import sys
 
 import tfrec_meta as tm
 from examples.pipeline import CONFIG, write_tables
-from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline import PipelineConfig
 from tfrec_meta.pipeline.runners import airflow_server
 
 

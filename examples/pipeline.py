@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 import tfrec_meta as tm
 from examples.demo import ask, served, step  # first: it hides TensorFlow's log
 from tfrec_meta.data import Interactions
-from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline import PipelineConfig, newest_version
 from tfrec_meta.pipeline.runners import local_runner
-from tfrec_meta.pipeline.serving_folder import newest_version
 from tfrec_meta.serving import Catalogue
 
 CONFIG = Path(__file__).with_suffix(".yaml")

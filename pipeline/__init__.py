@@ -1,1 +1,23 @@
 """The TFX pipeline. Import it as `tfrec_meta.pipeline`: `import pipeline` loads a second copy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfrec_meta.pipeline.config import PipelineConfig
+    from tfrec_meta.pipeline.serving_folder import newest_version
+
+_HOME = {
+    "PipelineConfig": "config",
+    "newest_version": "serving_folder",
+}
+
+__all__ = ["PipelineConfig", "newest_version"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"{__name__} has no public name {name!r}; it has {', '.join(__all__)}.")

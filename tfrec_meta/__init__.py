@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getat
         synthetic,
     )
     from tfrec_meta.evaluation import Evaluation, compare
-    from tfrec_meta.export.saved_model import ExportConfig
+    from tfrec_meta.export.config import ExportConfig
     from tfrec_meta.features import Category, FeatureSpec, HashedText, Number, Text, Vector
     from tfrec_meta.models import (
         ContentTowerConfig,

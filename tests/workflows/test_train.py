@@ -68,7 +68,7 @@ def test_refuses_other_types_and_empty_data():
     with pytest.raises(TypeError, match="is a list"):
         tm.train([1, 2])
     with pytest.raises(ValueError, match="no events"):
-        tm.train(tm.synthetic(users=5, items=5, interactions=20).take([]), "popularity")
+        tm.train(tm.synthetic(users=5, items=5, interactions=10).take([]), "popularity")
 
 
 def test_large_numbers_and_vectors_with_gaps_can_be_trained_saved_and_exported(tmp_path):

@@ -11,6 +11,7 @@ from tfrec_meta.metalearning.tasks import (
     user_tasks,
     window_tasks,
 )
+from tfrec_meta.metalearning.rankers import predict_events
 from tfrec_meta.models.adaptation.learners import LEARNERS, Examples, Learner, LearnerConfig
 from tfrec_meta.models.adaptation.networks import TaskNetwork
 
@@ -25,6 +26,7 @@ __all__ = [
     "Tasks",
     "category_tasks",
     "item_tasks",
+    "predict_events",
     "user_tasks",
     "window_tasks",
 ]

@@ -18,6 +18,7 @@ _HOME = {
     "OutOfTime": "trial_report",
     "PriorStudies": "prior_studies",
     "Report": "trial_report",
+    "SearchDisplay": "display.live_table",
     "SearchOptions": "options",
     "Similarity": "surrogates.similarity",
     "StrategySpace": "space",
@@ -28,9 +29,14 @@ _HOME = {
     "TransferOptions": "options",
     "TrialStatus": "studies.records",
     "TrialStopped": "trial_report",
+    "data_profile": "studies.data_profile",
+    "importance": "surrogates.importance",
+    "log_trial": "display.hparams_log",
+    "partial_dependence": "surrogates.importance",
     "read_keras_tuner": "studies.keras_tuner_import",
     "read_tfx": "studies.tfx_import",
     "studies_folder": "studies.store",
+    "write_hparams": "display.hparams_log",
 }
 
 __all__ = sorted(_HOME)
