@@ -35,6 +35,7 @@ def test_the_same_seed_gives_the_same_weights_and_metrics(uninterrupted):
     model, curve = fitted()
     assert_same_weights(model.state(), uninterrupted[0])
     assert without_seconds(curve) == without_seconds(uninterrupted[1])
+    assert model.curve == tuple(curve)
 
 
 def test_without_validation_all_epochs_are_trained_and_the_last_weights_kept():

@@ -39,6 +39,8 @@ def fit(
 ) -> Curve:
     """Fits a model of any family in place: by steps or in closed form, whichever its family needs.
 
+    A model that is trained by steps keeps the learning curve as its `curve`.
+
     With `options.folder`, each epoch writes a checkpoint, TensorBoard logs and `history.jsonl`. The
     same call after a kill resumes behind the last finished epoch and ends with the same weights.
     A closed form needs only the data: it has no epochs, and ignores folder, callbacks and
@@ -141,6 +143,8 @@ def _fit_by_steps(
                 verbose=0,
             )
     session.finish()
+    # Keras does not track the curve as a part of the model, because the class has a `curve`, too.
+    model.curve = tuple(session.curve)
     return session.curve
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +106,6 @@ def train(
     return _make_and_fit(data, strategy, features, options)
 
 
-_META_TRAINING: Mapping[str, Callable[[Any, Any, int], Any]] = {
-    "meta_learned": learn_to_adapt,
-    "meta_ranker": learn_start,
-}
-"""The outer loop of each family that has one, called with the fitted model, the data and a seed."""
-
-
 def _make_and_fit(
     data: Interactions | StreamedInteractions,
     strategy: Strategy,
@@ -145,12 +138,16 @@ def _make_and_fit(
                 for number, member in enumerate(strategy.members())
             ]
         )
-    curve = training.fit(model, data, strategy.training, options)
-    if strategy.family in _META_TRAINING:
-        _META_TRAINING[strategy.family](model, data, strategy.training.seed)
-    # Not by plain assignment: TensorFlow would wrap the list and track it as a part of the model.
-    object.__setattr__(model, "curve", tuple(curve))
+    training.fit(model, data, strategy.training, options)
+    _meta_train(model, data, strategy.training.seed)
     return model
+
+
+def _meta_train(model: Any, data: Any, seed: int) -> None:
+    """Runs the outer loop of the families that have one, once the model is fitted."""
+    outer_loops = {"meta_learned": learn_to_adapt, "meta_ranker": learn_start}
+    if model.family in outer_loops:
+        outer_loops[model.family](model, data, seed)
 
 
 def _fitted_teacher(
