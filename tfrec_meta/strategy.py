@@ -69,9 +69,10 @@ class Strategy:
         if self.teacher is not None:
             known = (*TEACHERS, BERT)
             if self.teacher not in known:
-                raise ValueError(
+                raise ParameterError(
                     f"`teacher`={self.teacher!r}; use one of {', '.join(known)}, or pass a fitted "
-                    "model of any family to `train`."
+                    "model of any family to `train`.",
+                    "teacher",
                 )
             FAMILIES[self.family].check_teachable(self.model)
 

@@ -15,6 +15,8 @@ from tfrec_meta import __version__
 from tfrec_meta.commands.base import PROGRAM, LazyGroup, module_command, note
 from tfrec_meta.commands.summaries import SECTIONS
 
+__all__ = ["main"]
+
 _STEPS = """\
 first steps, each with its own --help:
   tfrec-meta fetch

@@ -13,6 +13,7 @@ from tfrec_meta.checks import (
     share,
     whole_number,
 )
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.training.distribution import Distribute
 
 OptimizerName = Literal[
@@ -112,17 +113,23 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.average_decay and self.optimizer not in ("auto", "adamw", "adagrad"):
-            raise ValueError(
+            raise ParameterError(
                 f"`average_decay`={self.average_decay} averages whole tables in each step, but "
-                f"`optimizer`={self.optimizer!r} updates single rows. Use 0, or 'adamw'."
+                f"`optimizer`={self.optimizer!r} updates single rows. Use 0, or 'adamw'.",
+                "average_decay",
+                "optimizer",
             )
         if self.adversarial_weight and self.distribute != "none":
-            raise ValueError(
+            raise ParameterError(
                 f"`adversarial_weight`={self.adversarial_weight} changes embeddings within a step, "
-                f"which replicas cannot do (`distribute`={self.distribute!r}). Use 0, or 'none'."
+                f"which replicas cannot do (`distribute`={self.distribute!r}). Use 0, or 'none'.",
+                "adversarial_weight",
+                "distribute",
             )
         if self.rows == "windows" and self.history == "leave_one_out":
-            raise ValueError(
+            raise ParameterError(
                 "`rows`='windows' predicts each event from earlier ones, but `history`="
-                "'leave_one_out' takes all other events. Use 'earlier' or 'auto'."
+                "'leave_one_out' takes all other events. Use 'earlier' or 'auto'.",
+                "rows",
+                "history",
             )

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.keras import tf_keras
 
 Distribute = Literal["none", "mirrored", "multi_worker", "parameter_server"]
@@ -97,9 +98,10 @@ def distribute_batches(
     if replicas == 1:
         return make_batches()
     if rows % replicas:
-        raise ValueError(
+        raise ParameterError(
             f"A batch of {rows} rows cannot be divided evenly among {replicas} replicas. Make "
-            "`batch_size` a multiple of their number."
+            "`batch_size` a multiple of their number.",
+            "batch_size",
         )
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -144,8 +146,9 @@ def _check_cluster(name: str) -> None:
     except (ValueError, TypeError, KeyError):
         found = None
     if not isinstance(found, dict):
-        raise ValueError(
+        raise ParameterError(
             f"`distribute`={name!r} reads the cluster from TF_CONFIG, which is {given!r}. Set it "
             'in each process, for example {"cluster": {"worker": ["host:port", ...]}, '
-            '"task": {"type": "worker", "index": 0}}.'
+            '"task": {"type": "worker", "index": 0}}.',
+            "distribute",
         )

@@ -12,6 +12,7 @@ from typing import Any, cast
 import tensorflow as tf
 
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Recommender
@@ -190,9 +191,10 @@ def _callbacks(
 def _check_batches(rows: TrainingRows, model: TrainableRecommender, config: TrainingConfig) -> None:
     """Refuses rows of which no step, or no step that teaches anything, can be made."""
     if not rows.steps:
-        raise ValueError(
+        raise ParameterError(
             f"`accumulation`={config.accumulation}, but an epoch has fewer batches of "
-            f"{config.batch_size} events. Lower one of the two."
+            f"{config.batch_size} events. Lower one of the two.",
+            "accumulation",
         )
     model.check_rows(config.rows, config.batch_size, rows.rows_of_batch)
 

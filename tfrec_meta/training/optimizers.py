@@ -32,12 +32,12 @@ have been written one by one.
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tfrec_meta.checks import at_least, check, share
 from tfrec_meta.keras import tf_keras
 
 __all__ = ["LazyAdagrad", "LazyAdam", "LazyAdamW", "RowWiseAdagrad"]
@@ -62,8 +62,8 @@ class _LazyOptimizer(tf_keras.optimizers.Optimizer):
         name: str,
     ) -> None:
         if not isinstance(learning_rate, tf_keras.optimizers.schedules.LearningRateSchedule):
-            _check_least_0(learning_rate=learning_rate)
-        _check_least_0(weight_decay=0 if weight_decay is None else weight_decay)
+            _check_at_least_0(learning_rate=learning_rate)
+        _check_at_least_0(weight_decay=0 if weight_decay is None else weight_decay)
         super().__init__(
             name,
             weight_decay=weight_decay,
@@ -187,7 +187,7 @@ class LazyAdagrad(_LazyOptimizer):
         name: str = "LazyAdagrad",
     ) -> None:
         super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
-        _check_least_0(initial_accumulator_value=initial_accumulator_value, epsilon=epsilon)
+        _check_at_least_0(initial_accumulator_value=initial_accumulator_value, epsilon=epsilon)
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
 
@@ -326,9 +326,8 @@ class LazyAdam(_LazyOptimizer):
     ) -> None:
         super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm, name)
         for beta, value in (("beta_1", beta_1), ("beta_2", beta_2)):
-            if not 0 <= value < 1:
-                raise ValueError(f"`{beta}`={value}; use a share in [0, 1).")
-        _check_least_0(epsilon=epsilon)
+            check(beta, value, share())
+        _check_at_least_0(epsilon=epsilon)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
@@ -412,7 +411,6 @@ def _filled(shape: tf.TensorShape, value: float, variable: tf.Variable) -> tf.Te
     return tf.fill(shape, tf.constant(value, getattr(variable, "true_dtype", variable.dtype)))
 
 
-def _check_least_0(**arguments: float) -> None:
+def _check_at_least_0(**arguments: float) -> None:
     for name, value in arguments.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"`{name}`={value}; use 0 or more.")
+        check(name, value, at_least(0, finite=True))
