@@ -70,7 +70,9 @@ def rows(vocabulary, *tokens):
     return vocabulary.encode(list(tokens))
 
 
-@pytest.mark.parametrize("spec", [SPEC.fit(FIRST).fit(SECOND), REORDERED], ids=["grown", "anew"])
+@pytest.mark.parametrize(
+    "spec", [SPEC.fit(FIRST).fit(SECOND), REORDERED], ids=["extended", "refitted"]
+)
 def test_known_tokens_keep_their_embeddings_exactly_and_new_ones_get_fresh_ones(earlier, spec):
     cold, model, look = fresh(spec), fresh(spec), Look()
     cold.prepare(SECOND)
@@ -128,8 +130,8 @@ def test_hashed_texts_keep_their_rows_with_other_vocabularies():
     assert table.any()
     np.testing.assert_array_equal(table, model.item_sum.table_genre.numpy())
     other = dataclasses.replace(hashed, buckets=31)
-    anew = warmed(model, dataclasses.replace(declared, item=(other,)).fit(SECOND), shape)
-    assert not anew.item_sum.table_genre.numpy().any()
+    fresh_table = warmed(model, dataclasses.replace(declared, item=(other,)).fit(SECOND), shape)
+    assert not fresh_table.item_sum.table_genre.numpy().any()
 
 
 def test_copies_dense_layers_and_encoder(earlier):
@@ -240,8 +242,8 @@ def test_an_interrupted_warm_start_resumes_and_ends_with_the_same_weights(earlie
 
     with pytest.raises(KeyboardInterrupt):
         go(folder=tmp_path, callbacks=[Interrupt()])
-    resumed, whole = go(folder=tmp_path), go()
-    for name, value in whole.items():
+    resumed, expected = go(folder=tmp_path), go()
+    for name, value in expected.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
     with pytest.raises(ValueError, match=r"data.warm_start"):
         go(warm_start=None, folder=tmp_path)

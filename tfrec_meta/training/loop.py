@@ -189,7 +189,7 @@ def _callbacks(
 
 
 def _check_batches(rows: TrainingRows, model: TrainableRecommender, config: TrainingConfig) -> None:
-    """Refuses rows of which no step, or no step that teaches anything, can be made."""
+    """Refuses rows that are too few for a step, or from which the model cannot learn."""
     if not rows.steps:
         raise ParameterError(
             f"`accumulation`={config.accumulation}, but an epoch has fewer batches of "

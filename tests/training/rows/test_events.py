@@ -150,10 +150,10 @@ def test_dropout_is_independent_between_steps():
 
 def test_a_crop_keeps_a_run_of_the_history():
     marked, spec = row_events(SPLIT.train)
-    whole = batches_of(events_of(marked, spec))
+    original = batches_of(events_of(marked, spec))
     cropped = batches_of(events_of(marked, spec, history_crop=1.0))
     lengths = []
-    for one, other in zip(whole, cropped, strict=True):
+    for one, other in zip(original, cropped, strict=True):
         for before, after in zip(one["history"], other["history"], strict=True):
             kept = np.flatnonzero(after)
             np.testing.assert_array_equal(after[kept], before[kept])
@@ -175,10 +175,10 @@ def test_a_crop_of_a_long_history_keeps_visible_items():
 
 def test_reordering_shuffles_a_run_and_keeps_all_items():
     marked, spec = row_events(SPLIT.train)
-    whole = batches_of(events_of(marked, spec))
+    original = batches_of(events_of(marked, spec))
     shuffled = batches_of(events_of(marked, spec, history_reorder=0.5))
     changed, rows = 0, 0
-    for one, other in zip(whole, shuffled, strict=True):
+    for one, other in zip(original, shuffled, strict=True):
         rows += len(one["history"])
         np.testing.assert_array_equal(np.sort(other["history"]), np.sort(one["history"]))
         np.testing.assert_array_equal(other["history"] > 0, one["history"] > 0)

@@ -56,8 +56,8 @@ def listed(batches, names=NAMES):
 
 
 def test_vocabularies_equal_those_of_events_in_memory(spec, in_memory):
-    whole = FeatureSpec(context=(Category("device"),), history_length=5).fit(in_memory)
-    assert whole.vocabularies == spec.vocabularies
+    expected = FeatureSpec(context=(Category("device"),), history_length=5).fit(in_memory)
+    assert spec.vocabularies == expected.vocabularies
 
 
 def test_an_epoch_has_each_row_of_events_in_memory_once(streamed, in_memory, spec):

@@ -133,8 +133,8 @@ def test_reordering_never_shows_a_target_in_advance():
     for history, target in zip(
         decoded(spec, batches, "history"), decoded(spec, batches, "item_id"), strict=True
     ):
-        whole = [history[0], *target]
-        assert sorted(whole) == ["a0", "a1", "a2", "a3"]
+        items_of_window = [history[0], *target]
+        assert sorted(items_of_window) == ["a0", "a1", "a2", "a3"]
         assert history[1:] == target[:-1]
-        orders.add(tuple(whole))
+        orders.add(tuple(items_of_window))
     assert len(orders) > 5
