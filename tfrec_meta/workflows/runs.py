@@ -170,7 +170,7 @@ class Run:
         path = self.folder / "training" / "history.jsonl"
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
-            object.__setattr__(model, "curve", tuple(map(json.loads, lines)))
+            model.curve = tuple(map(json.loads, lines))
         return model
 
     def evaluate(
