@@ -4,6 +4,7 @@ The learners of the inner loop (MAML and others) are in `tfrec_meta.models.adapt
 """
 
 from tfrec_meta.metalearning.episodes import EpisodeConfig, Episodes
+from tfrec_meta.metalearning.rankers import predict_events
 from tfrec_meta.metalearning.tasks import (
     Tasks,
     category_tasks,
@@ -11,7 +12,6 @@ from tfrec_meta.metalearning.tasks import (
     user_tasks,
     window_tasks,
 )
-from tfrec_meta.metalearning.rankers import predict_events
 from tfrec_meta.models.adaptation.learners import LEARNERS, Examples, Learner, LearnerConfig
 from tfrec_meta.models.adaptation.networks import TaskNetwork
 
