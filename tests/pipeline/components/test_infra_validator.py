@@ -26,7 +26,7 @@ def run_infra_validator(taste_histories, model, folder):
     return blessing
 
 
-def test_blesses_a_model_that_answered(taste_histories, good_model, scored, tmp_path, monkeypatch):
+def test_blesses_a_model_that_answered(taste_histories, good_model, tmp_path, monkeypatch):
     calls = {}
 
     def answered(model, examples, seconds, memory_mb):
