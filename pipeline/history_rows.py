@@ -61,9 +61,9 @@ class RowSurvey:
         kinds = dict(self.kinds)
         for name, kind in other.kinds.items():
             kinds[name] = kinds[name] | kind if name in kinds else kind
-        times, place = np.unique(np.concatenate([self.times, other.times]), return_inverse=True)
+        times, position = np.unique(np.concatenate([self.times, other.times]), return_inverse=True)
         counts = np.zeros(len(times), np.int64)
-        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
+        np.add.at(counts, position, np.concatenate([self.counts, other.counts]))
         return RowSurvey(kinds, self.rows + other.rows, times, counts, self.valued or other.valued)
 
 
@@ -71,8 +71,8 @@ def time_cuts(survey: RowSurvey, config: SplitConfig) -> tuple[int, int]:
     """Returns the times at which validation and test begin, as in `split_by_time`."""
     below = np.cumsum(survey.counts)
     shares = (config.train, config.train + config.validation)
-    places = [min(round(share * survey.rows), survey.rows - 1) for share in shares]
-    first, second = survey.times[np.searchsorted(below, places, side="right")]
+    positions = [min(round(share * survey.rows), survey.rows - 1) for share in shares]
+    first, second = survey.times[np.searchsorted(below, positions, side="right")]
     return int(first), int(second)
 
 
@@ -131,8 +131,8 @@ def clean_events(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int
     check = RowCheck("drop")
     for column in (names.USER_ID, names.ITEM_ID, names.TIME, names.VALUE):
         if column in table.column_names:
-            place = table.column_names.index(column)
-            table = table.set_column(place, column, first_values(table[column]))
+            position = table.column_names.index(column)
+            table = table.set_column(position, column, first_values(table[column]))
     table = _with_ids(table, (names.USER_ID, names.ITEM_ID))
     typed = typed_events(table, check, source=name)
     return typed, check.dropped
@@ -148,8 +148,8 @@ def clean_attributes(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str,
     broken = broken.to_numpy(zero_copy_only=False)
     bad = {"unreadable": unreadable, "missing": missing, "line break in": broken}
     table = table.set_column(table.column_names.index(key), key, tokens)
-    kept = table.filter(pa.array(~(unreadable | missing | broken)))
-    return kept, {f"{why} {key}": int(rows.sum()) for why, rows in bad.items() if rows.any()}
+    valid = table.filter(pa.array(~(unreadable | missing | broken)))
+    return valid, {f"{why} {key}": int(rows.sum()) for why, rows in bad.items() if rows.any()}
 
 
 def _with_ids(table: pa.Table, keys: Sequence[str]) -> pa.Table:
@@ -215,8 +215,8 @@ def with_values(table: pa.Table, valued: bool) -> pa.Table:
     column = table[names.VALUE]
     if valued:
         return table.filter(column.is_valid()).combine_chunks()
-    place = table.column_names.index(names.VALUE)
-    return table.set_column(place, names.VALUE, column.fill_null(1.0))
+    position = table.column_names.index(names.VALUE)
+    return table.set_column(position, names.VALUE, column.fill_null(1.0))
 
 
 def by_partition(table: pa.Table, partitions: int, name: str) -> Iterator[tuple[int, pa.Table]]:
@@ -261,10 +261,12 @@ def joined(packed: Sequence[bytes], kinds: Mapping[str, Kind]) -> pa.Table:
     """Returns one table of all; columns of data-dependent type become lists of the common type."""
     tables = []
     for part in map(deserialized, packed):
-        for place, field in enumerate(part.schema):
+        for position, field in enumerate(part.schema):
             if field.name in kinds:
                 kind = pa.list_(TYPES[kinds[field.name].base][0])
-                part = part.set_column(place, field.name, part[field.name].cast(kind, safe=False))
+                part = part.set_column(
+                    position, field.name, part[field.name].cast(kind, safe=False)
+                )
         tables.append(part)
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
@@ -277,16 +279,16 @@ def without_repeats(table: pa.Table, name: str) -> tuple[pa.Table, int]:
     key = KEYS[name]
     table = table.sort_by(key).combine_chunks()
     ids = table[key].to_numpy(zero_copy_only=False)
-    twice = np.zeros(len(ids), bool)
-    twice[1:] = ids[1:] == ids[:-1]
-    if not twice.any():
+    repeated = np.zeros(len(ids), bool)
+    repeated[1:] = ids[1:] == ids[:-1]
+    if not repeated.any():
         return table, 0
-    alike = np.flatnonzero(twice | np.append(twice[1:], False))
+    alike = np.flatnonzero(repeated | np.append(repeated[1:], False))
     rows = table.take(pa.array(alike)).to_pylist()
     order = np.arange(len(ids))
     by_row = sorted(range(len(rows)), key=lambda row: _sortable(rows[row], key))
     order[alike] = alike[by_row]
-    return table.take(pa.array(order[~twice])), int(twice.sum())
+    return table.take(pa.array(order[~repeated])), int(repeated.sum())
 
 
 def _sortable(row: Mapping[str, Any], key: str) -> tuple[str, str]:
@@ -305,9 +307,9 @@ def event_columns(
     columns = {name: _as_lists(taken[name]) for name in taken.column_names}
     columns[names.HISTORY] = _history(data, past, rows, config.history_length)
     if users is not None:
-        known = pc.index_in(taken[names.USER_ID].combine_chunks(), value_set=users["user_id"])
-        theirs = users.drop_columns(["user_id"]).take(known)
-        columns.update({name: _as_lists(theirs[name]) for name in theirs.column_names})
+        user_rows = pc.index_in(taken[names.USER_ID].combine_chunks(), value_set=users["user_id"])
+        attributes = users.drop_columns(["user_id"]).take(user_rows)
+        columns.update({name: _as_lists(attributes[name]) for name in attributes.column_names})
     return columns
 
 
@@ -315,8 +317,8 @@ def _history(data: Interactions, past: Any, rows: np.ndarray, length: int) -> pa
     stop = past.stop[rows]
     count = np.minimum(stop - past.start[rows], length)
     offsets = np.concatenate([[0], np.cumsum(count)])
-    place = np.arange(offsets[-1]) + np.repeat(stop - count - offsets[:-1], count)
-    codes = pa.array(data.item_codes[past.order[place]])
+    position = np.arange(offsets[-1]) + np.repeat(stop - count - offsets[:-1], count)
+    codes = pa.array(data.item_codes[past.order[position]])
     items = pa.array(data.item_ids, pa.string()).cast(pa.binary()).take(codes)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items)
 

@@ -210,7 +210,7 @@ class _Settings:
     seen: str
 
 
-def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], to: _Settings) -> None:
+def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: _Settings) -> None:
     rows, surveys = {}, {}
     for name, files in tables.items():
         read = (
@@ -218,7 +218,9 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], to: _Settin
             | f"Files[{name}]" >> beam.Create(files)
             | f"Spread[{name}]" >> beam.Reshuffle()
             | f"Read[{name}]"
-            >> beam.ParDo(_Read(name, to.config.partitions)).with_outputs("survey", main="rows")
+            >> beam.ParDo(_Read(name, settings.config.partitions)).with_outputs(
+                "survey", main="rows"
+            )
         )
         rows[name] = read.rows
         surveys[name] = (
@@ -232,23 +234,27 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], to: _Settin
         by_user
         | "Gather" >> beam.CoGroupByKey()
         | "Write"
-        >> beam.ParDo(_Write(to), known["interactions"], known.get("users")).with_outputs(
+        >> beam.ParDo(_Write(settings), known["interactions"], known.get("users")).with_outputs(
             "seen", "users"
         )
     )
-    _ = written.seen | "Seen" >> _WriteParquet(known["interactions"], to.seen, "interactions")
+    _ = written.seen | "Seen" >> _WriteParquet(known["interactions"], settings.seen, "interactions")
     if "users" in rows:
-        path = os.path.join(to.catalogue, "users.parquet")
+        path = os.path.join(settings.catalogue, "users.parquet")
         _ = written.users | "Users" >> _WriteParquet(known["users"], path, "users")
     if "items" in rows:
         items = (
             rows["items"]
             | "GatherItems" >> beam.GroupByKey()
-            | "WriteItems" >> beam.ParDo(_WriteItems(to), known["items"])
+            | "WriteItems" >> beam.ParDo(_WriteItems(settings), known["items"])
         )
-        path = os.path.join(to.catalogue, "items.parquet")
+        path = os.path.join(settings.catalogue, "items.parquet")
         _ = items | "Items" >> _WriteParquet(known["items"], path, "items")
-    _ = pipeline | "Once" >> beam.Create([to.schema]) | "Schema" >> beam.Map(_write_schema, **known)
+    _ = (
+        pipeline
+        | "Once" >> beam.Create([settings.schema])
+        | "Schema" >> beam.Map(_write_schema, **known)
+    )
 
 
 class _WriteParquet(beam.PTransform):
@@ -286,8 +292,8 @@ class _Read(beam.DoFn):
             if self._table == "interactions" and names.VALUE not in batch.column_names:
                 valueless += survey_of(table)
                 nulls = pa.nulls(table.num_rows, pa.float32())
-                place = table.column_names.index(names.VALUE)
-                table = table.set_column(place, names.VALUE, nulls)
+                position = table.column_names.index(names.VALUE)
+                table = table.set_column(position, names.VALUE, nulls)
             else:
                 survey += dataclasses.replace(
                     survey_of(table), valued=self._table == "interactions"
@@ -300,8 +306,8 @@ class _Read(beam.DoFn):
 class _Write(beam.DoFn):
     """Runs the in-memory algorithm on one partition of the users, and writes its shards."""
 
-    def __init__(self, to: _Settings):
-        self._to = to
+    def __init__(self, settings: _Settings):
+        self._settings = settings
 
     def process(
         self,
@@ -310,50 +316,52 @@ class _Write(beam.DoFn):
         users_survey: RowSurvey | None,
     ) -> Iterator[Any]:
         partition, parts = gathered
-        to = self._to
-        shard = f"data_tfrecord-{partition:05d}-of-{to.config.partitions:05d}.gz"
+        settings = self._settings
+        shard = f"data_tfrecord-{partition:05d}-of-{settings.config.partitions:05d}.gz"
         users = None
         packed_users = list(parts.get("users", ()))
         if packed_users and users_survey is not None:
             users = _unique(joined(packed_users, users_survey.kinds), "users")
-            _write_shard(prefixed(users, names.user_column), to.folders["users"], shard)
+            _write_shard(prefixed(users, names.user_column), settings.folders["users"], shard)
             yield beam.pvalue.TaggedOutput("users", serialized(users))
         packed = list(parts.get("interactions", ()))
         if not packed:
             return
-        check_columns(events_survey, users_survey, to.config)
+        check_columns(events_survey, users_survey, settings.config)
         table = with_values(joined(packed, events_survey.kinds), events_survey.valued)
         if not table.num_rows:
             return
         keys = [names.USER_ID, names.TIME, names.ITEM_ID, names.VALUE]
         data = Interactions(table.sort_by([(key, "ascending") for key in keys]))
         cuts = (
-            time_cuts(events_survey, to.config)
-            if to.config.protocol == SplitProtocol.TIME
+            time_cuts(events_survey, settings.config)
+            if settings.config.protocol == SplitProtocol.TIME
             else None
         )
-        split = parts_of(data, to.config, cuts, to.seed)
+        split = parts_of(data, settings.config, cuts, settings.seed)
         yield beam.pvalue.TaggedOutput("seen", serialized(data.events.filter(pa.array(split < 2))))
         past = histories(data)
         for number, name in enumerate(names.EVENT_SPLITS):
             chosen = np.flatnonzero(split == number)
             slices = (
-                event_columns(data, past, chosen[i : i + _ROWS_PER_ENCODING], users, to.config)
+                event_columns(
+                    data, past, chosen[i : i + _ROWS_PER_ENCODING], users, settings.config
+                )
                 for i in range(0, len(chosen), _ROWS_PER_ENCODING)
             )
-            _write_shard_batches(slices, to.folders[name], shard)
+            _write_shard_batches(slices, settings.folders[name], shard)
 
 
 class _WriteItems(beam.DoFn):
     """Writes the items table as examples."""
 
-    def __init__(self, to: _Settings):
-        self._to = to
+    def __init__(self, settings: _Settings):
+        self._settings = settings
 
     def process(self, gathered: tuple[int, Iterable[bytes]], survey: RowSurvey) -> Iterator[bytes]:
         items = _unique(joined(list(gathered[1]), survey.kinds), "items")
         shard = "data_tfrecord-00000-of-00001.gz"
-        _write_shard(prefixed(items, names.item_column), self._to.folders["items"], shard)
+        _write_shard(prefixed(items, names.item_column), self._settings.folders["items"], shard)
         yield serialized(items)
 
 
@@ -416,9 +424,9 @@ def _write_parquet(packed: Sequence[bytes], survey: RowSurvey, path: str, name: 
     key = names.USER_ID if name == "interactions" else KEYS[name]
     order = [key, names.TIME, names.ITEM_ID, names.VALUE] if name == "interactions" else [key]
     table = table.sort_by([(column, "ascending") for column in order])
-    for place, column in enumerate(table.column_names):
+    for position, column in enumerate(table.column_names):
         if column in survey.kinds and not survey.kinds[column].many:
-            table = table.set_column(place, column, first_values(table[column]))
+            table = table.set_column(position, column, first_values(table[column]))
     with atomic_file(path) as work:
         pq.write_table(table, work)
 

@@ -92,17 +92,20 @@ def outcomes(exported, endless, tmp_path_factory) -> dict[str, object]:
     return done
 
 
+@pytest.mark.slow
 def test_an_exported_model_answers_warm_up_and_sample_requests(outcomes):
     # 4 warm-up requests; for two signatures all samples together and one by one.
     assert outcomes["exported"] == 4 + 2 * (1 + 3)
 
 
+@pytest.mark.slow
 def test_refuses_a_saved_model_that_does_not_load(outcomes):
     found = outcomes["damaged"]
     assert isinstance(found, Refused)
     assert re.match("it does not load: .*SavedModel", str(found))
 
 
+@pytest.mark.slow
 def test_refuses_a_saved_model_that_never_answers_in_time(outcomes):
     assert isinstance(outcomes["endless"], Refused)
     limit = outcomes["limit"]
