@@ -1,0 +1,46 @@
+"""The types of table columns, and columns as features."""
+
+import pyarrow as pa
+import pytest
+
+from tfrec_meta.pipeline.table_columns import Kind, as_feature, kind_of
+
+
+def test_the_common_type_is_the_widest():
+    assert Kind("int") | Kind("float") == Kind("float")
+    assert Kind("none") | Kind("int", many=True) == Kind("int", many=True)
+    assert Kind("text") | Kind("float") == Kind("text")
+
+
+@pytest.mark.parametrize(
+    "column, kind",
+    [
+        (pa.array([1, 2], pa.uint8()), Kind("int")),
+        (pa.array([True, None]), Kind("int")),
+        (pa.array([0.5]), Kind("float")),
+        (pa.array(["a"]).dictionary_encode(), Kind("text")),
+        (pa.array([[1], []], pa.list_(pa.int64())), Kind("int", many=True)),
+        (pa.nulls(2), Kind("none")),
+    ],
+)
+def test_the_type_of_a_column_is_that_of_its_arrow_type(column, kind):
+    assert kind_of(column, None, "a column") == kind
+
+
+@pytest.mark.parametrize(
+    "cells, base", [(["1", "2"], "int"), (["1", "2.5"], "float"), (["1", "x"], "text")]
+)
+def test_parses_text_as_the_narrowest_type(cells, base):
+    assert kind_of(pa.array(cells), "none", "a column") == Kind(base)
+
+
+def test_refuses_a_type_that_an_example_can_not_represent():
+    with pytest.raises(TypeError, match="a column is of type struct"):
+        kind_of(pa.array([{"x": 1}]), None, "a column")
+
+
+def test_features_are_lists_without_missing_values():
+    column = pa.array([1.5, None, float("nan")])
+    assert as_feature(column, "float", "a column").to_pylist() == [[1.5], None, None]
+    lists = pa.array([["a", None], [], None])
+    assert as_feature(lists, "text", "a column").to_pylist() == [[b"a"], None, None]
