@@ -40,16 +40,18 @@ def test_the_folder_depends_on_kind_inputs_and_settings(tmp_path):
 
 def test_keeps_the_folder_after_a_failure_and_removes_it_after_success(tmp_path):
     inputs, given = inputs_at(tmp_path / "a"), properties(tmp_path)
-    with (
-        pytest.raises(ArithmeticError),
-        work_folders.locked_folder("training", inputs, given) as folder,
-    ):
-        folder.mkdir()
-        (folder / "checkpoint").touch()
-        raise ArithmeticError
+
+    def fail():
+        with work_folders.locked_folder("training", inputs, given) as folder:
+            folder.mkdir()
+            (folder / "checkpoint").touch()
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fail()
     with work_folders.locked_folder("training", inputs, given) as again:
         assert (again / "checkpoint").exists()
-    assert not folder.exists()
+    assert not again.exists()
 
 
 def test_adds_folder_and_catalogue_to_the_settings(tmp_path):
