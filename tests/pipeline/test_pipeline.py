@@ -322,6 +322,18 @@ def test_runs_on_interactions_only_and_probes_a_refused_candidate_again(
     assert not run_has_baseline(small_first)  # no model was pushed before
 
 
+def test_the_same_input_is_cached_and_a_lost_version_is_pushed_again(small, small_first):
+    local_runner.run(small(), progress=False)
+    run = local_runner.run(small(), progress=False)
+    assert {node for node, state in states(run).items() if state != "cached"} <= RESOLVERS | {
+        "LastStrategy"
+    }
+    shutil.rmtree(small().serving)
+    run = local_runner.run(small(), progress=False)
+    assert states(run)["Pusher"] == "ran"
+    assert run.pushed == Path(small().serving) / "1"
+
+
 def test_a_degraded_model_is_not_pushed_and_the_last_good_one_stays_served(
     small, small_first, monkeypatch
 ):
@@ -474,16 +486,3 @@ def children() -> list[int]:
             if b"tfrec_meta.pipeline.runners.worker" in parent:
                 found.append(int(entry.name))
     return found
-
-
-def test_the_same_input_is_cached_and_a_lost_version_is_pushed_again(small, small_first):
-    """Runs last: it removes the served folder."""
-    local_runner.run(small(), progress=False)
-    run = local_runner.run(small(), progress=False)
-    assert {node for node, state in states(run).items() if state != "cached"} <= RESOLVERS | {
-        "LastStrategy"
-    }
-    shutil.rmtree(small().serving)
-    run = local_runner.run(small(), progress=False)
-    assert states(run)["Pusher"] == "ran"
-    assert run.pushed == Path(small().serving) / "1"
