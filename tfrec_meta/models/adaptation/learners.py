@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfrec_meta.checks import FinitePositiveFloat, NonNegativeInt, check_fields
 from tfrec_meta.models.adaptation.networks import (
     HEAD,
     TaskNetwork,
@@ -50,20 +51,14 @@ class LearnerConfig:
         l2: where a ridge regulariser begins.
     """
 
-    inner_steps: int = 3
-    inner_rate: float = 0.1
-    clip_norm: float = 10.0
+    inner_steps: NonNegativeInt = 3
+    inner_rate: FinitePositiveFloat = 0.1
+    clip_norm: FinitePositiveFloat = 10.0
     loss: Loss = "squared_error"
-    l2: float = 1.0
+    l2: FinitePositiveFloat = 1.0
 
     def __post_init__(self) -> None:
-        if self.inner_steps < 0:
-            raise ValueError(f"`inner_steps`={self.inner_steps}; use 0 or more.")
-        for name in ("inner_rate", "clip_norm", "l2"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
-        if self.loss not in _LOSSES:
-            raise ValueError(f"`loss`={self.loss!r}; use one of {', '.join(_LOSSES)}.")
+        check_fields(self)
 
 
 class Learner(tf.Module):

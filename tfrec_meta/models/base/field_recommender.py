@@ -5,10 +5,12 @@ A field is one vector: of the history, of an id, or of one feature.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfrec_meta.evaluation.objectives import Objective
+from tfrec_meta.features import Vocabulary
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.models.layers.item_rows import mean_of_rows
@@ -16,12 +18,52 @@ from tfrec_meta.models.layers.towers import on_unit_sphere
 
 
 class FieldRecommender(TrainableRecommender):
-    """Builds the fields of queries and items.
+    """Builds the fields of queries and items, and their biases.
 
     The fields of a query are the mean of the history's item embeddings, scaled to length 1; the
     user, with `user_id`; and each feature, with `user_features`. The fields of an item are its id
     and, with `item_features`, each feature. Fields without a value are zeros.
+
+    Attributes:
+        item_bias: float32 Variable [items, ...], the bias of each item.
+        user_bias: float32 Variable [users, ...], the bias of each user; None without `user_id`.
+        usual: float32 Variable [...], the mean rating or the log odds of a click in the data.
     """
+
+    item_bias: tf.Variable
+    user_bias: tf.Variable | None
+    usual: tf.Variable
+
+    def add_biases(self, shape: Sequence[int], item_name: str = "item_bias") -> None:
+        """Creates the biases.
+
+        Args:
+            shape: of one bias.
+            item_name: name of the item biases. Weight decay spares those named "item_bias".
+        """
+        items, users = len(self.spec.items), len(self.spec.users)
+        self.item_bias = self.add_weight(name=item_name, shape=[items, *shape], initializer="zeros")
+        self.user_bias = (
+            self.add_weight(name="user_bias", shape=[users, *shape], initializer="zeros")
+            if self.config.user_id
+            else None
+        )
+        self.usual = tf.Variable(tf.zeros(shape), trainable=False, name="usual")
+
+    def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
+        found = {**super().rows_of_tokens(), "item_bias": (self.item_bias, self.spec.items)}
+        if self.user_bias is not None:
+            found["user_bias"] = (self.user_bias, self.spec.users)
+        return found
+
+    def has_evidence(self, query: Query) -> tf.Tensor:
+        """Returns bool [B]; always True for a model that ranks by ratings or clicks.
+
+        The usual rating and the bias of the item are evidence for every user.
+        """
+        if self.objective is not Objective.NDCG:
+            return tf.ones([tf.shape(query["user_id"])[0]], tf.bool)
+        return super().has_evidence(query)
 
     @property
     def query_width(self) -> int:
@@ -55,17 +97,3 @@ class FieldRecommender(TrainableRecommender):
         if self._item_features:
             fields += self.item_sum.vectors(item, self.step_options.compiled)
         return tf.concat(fields, axis=1)
-
-
-def recipe_space(hp: Any) -> dict[str, Any]:
-    """Declares the searched fields of `TrainingConfig`, with its defaults."""
-    with hp.name_scope("training"):
-        return {
-            "learning_rate": hp.Float("learning_rate", 0.0005, 0.05, sampling="log", default=0.005),
-            "weight_decay": hp.Float("weight_decay", 0.001, 1.0, sampling="log", default=0.1),
-            "batch_size": hp.Choice("batch_size", [256, 512, 1024, 2048], default=512),
-            "history_length": hp.Choice("history_length", [50, 100, 200], default=100),
-            "history_dropout": hp.Float("history_dropout", 0.0, 0.5, step=0.1, default=0.0),
-            "user_dropout": hp.Float("user_dropout", 0.0, 0.5, step=0.1, default=0.1),
-            "user_balance": hp.Float("user_balance", 0.0, 1.0, step=0.25, default=0.5),
-        }

@@ -4,7 +4,7 @@ tables."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -19,6 +19,8 @@ from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Query, Recommender, WarmStartError, event_counts
 from tfrec_meta.models.base.step import StepOptions, loss_and_gradients
 from tfrec_meta.models.layers.towers import FeatureSum, is_present
+
+_CHUNK = 65_536  # item rows
 
 
 class TrainableRecommender(Recommender, tfrs.Model):
@@ -272,6 +274,19 @@ class TrainableRecommender(Recommender, tfrs.Model):
     def training_only(self) -> Sequence[tf.Variable]:
         """Returns weights that only the next training step needs; they are not saved."""
         return ()
+
+    def _over_catalogue(
+        self, function: Callable[[tf.Tensor], tf.Tensor], axis: int = 0
+    ) -> tf.Tensor:
+        """The values of a function of item rows int32 [n] for all rows, computed in chunks.
+
+        Args:
+            function: item rows to a tensor with the rows along `axis`.
+            axis: of the rows.
+        """
+        rows = tf.range(len(self.spec.items))
+        parts = [function(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
+        return tf.concat(parts, axis=axis)
 
     def _table(self, name: str, rows: int) -> tf.Variable:
         initializer = tf_keras.initializers.RandomNormal(stddev=self.config.embedding_dim**-0.5)

@@ -1,13 +1,14 @@
-"""A retrieval model that knows items by their content alone, and users by the items they chose."""
+"""The content tower: a retrieval model that represents items by their features alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tensorflow as tf
 
+from tfrec_meta.checks import PositiveFloat, PositiveInt, share
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Query
@@ -19,57 +20,48 @@ from tfrec_meta.models.losses.retrieval_task import Negatives, RetrievalLossConf
 
 @dataclasses.dataclass(frozen=True)
 class ContentTowerConfig(RetrievalLossConfig):
-    """Shape and loss of a content tower; the loss's arguments are `RetrievalLossConfig`'s.
+    """The config of `ContentTower`; `RetrievalLossConfig` describes the fields of the loss.
 
     Args:
         embedding_dim: d, of features and of both towers.
-        hidden: widths of the layers between an item's features and its vector; both towers share
-            them, and each has a linear layer of its own on top. Of the first, each category, word
-            and number has its own weights; none leaves a linear model.
-        dropout: share left out in training, in [0, 1): of the tokens and values of each item's
-            features, and of each layer above. It keeps content from learning items by heart.
-        user_features: whether the query tower takes the user's and the context's features.
+        hidden: widths of the layers between an item's features and its vector. Both towers share
+            them, and each has a linear layer of its own on top. In the first layer, each category,
+            word and number has its own weights; no layers give a linear model.
+        dropout: dropout rate in training, in [0, 1), of the tokens and values of each item's
+            features and of each layer. It keeps the model from memorising single items.
+        user_features: whether the query tower reads user and context features.
         normalise: whether both towers end on the unit sphere.
-        popularity_bias: whether an item has a bias, which its content tells.
+        popularity_bias: whether an item has a bias, which is computed from its features.
     """
 
-    embedding_dim: int = 64
-    hidden: tuple[int, ...] = (256,)
-    dropout: float = 0.5
+    embedding_dim: PositiveInt = 64
+    hidden: tuple[PositiveInt, ...] = (256,)
+    dropout: Annotated[float, share()] = 0.5
     user_features: bool = False
     normalise: bool = True
     popularity_bias: bool = True
     negatives: Negatives = "full"
-    temperature: float = 0.1
-    # What it never has, as its kin ask for it.
+    temperature: PositiveFloat = 0.1
+    # Constant in this family; `TrainableRecommender` reads them.
     user_id: ClassVar[bool] = False
     item_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.embedding_dim < 1:
-            raise ValueError(f"`embedding_dim`={self.embedding_dim}; use 1 or more.")
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout`={self.dropout}; use a share in [0, 1).")
-        if self.loss == "cosine_contrastive" and not (self.normalise and not self.popularity_bias):
-            raise ValueError(
-                "`loss`='cosine_contrastive' is of cosines. Use `normalise`=True and "
-                "`popularity_bias`=False."
-            )
+        self.check_cosines(self.normalise, self.popularity_bias)
 
 
 class ContentTower(RetrievalTower):
-    """Features of an item to a vector, and the mean of the history's such vectors to a query.
+    """Maps the features of an item to a vector, and the mean vector of the history to a query.
 
-    No item has an embedding of its own, so an item that nobody has touched is as good as any other
-    with its content; a vector is an item's, whether it stands in the history or is a candidate,
-    but for the linear layer on top. Items that training never met are no negatives.
+    Items have no embeddings of their own, so a new item is scored as well as any other with the
+    same features. An item has the same hidden state in the history and as a candidate; only the
+    linear layer on top differs. Items without training events are not used as negatives.
 
-    Sources: Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016 (the
-    averaged history); Volkovs et al., "DropoutNet: Addressing Cold Start in Recommender Systems",
-    NeurIPS 2017 (content in place of ids).
+    References:
+        Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016 (the
+        averaged history); Volkovs et al., "DropoutNet: Addressing Cold Start in Recommender
+        Systems", NeurIPS 2017 (content in place of ids).
     """
 
     family = "content_tower"
@@ -81,12 +73,12 @@ class ContentTower(RetrievalTower):
         super().__init__(config, spec)
         if not spec.item:
             raise ValueError(
-                "Family 'content_tower' knows items by their features, and the FeatureSpec has "
-                "none. Give an items table with columns such as titles and genres."
+                "Family 'content_tower' represents items by their features, but the FeatureSpec "
+                "has no item features. Give an items table with columns such as titles and genres."
             )
         dim, rows = config.embedding_dim, len(spec.items)
         widths = config.hidden or (dim,)
-        # Not zeros: nothing would come through the ReLU.
+        # Not zeros, which would give the ReLU no gradient.
         self.item_sum = FeatureSum(self._item_features, spec, widths[0], "item", "he_normal")
         self.first_bias = self.add_weight(name="first_bias", shape=[widths[0]], initializer="zeros")
         self.hidden_layers = [
@@ -103,15 +95,9 @@ class ContentTower(RetrievalTower):
     # Training.
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
-        """The loss of a batch of events, float32 scalar.
-
-        Args:
-            inputs: see `TrainableRecommender.compute_loss`.
-            training: whether there is dropout.
-        """
         self.refuse_windows(inputs)
         draw = self._draw() if training else None
-        # What a large catalogue has beside a batch is not computed, if that can be helped.
+        # Where possible, only the items of the batch are computed and not the whole catalogue.
         whole = self.config.negatives == "full" or self.step_options.compiled
         known = self._states(self._known_item(self._all_rows()), draw) if whole else None
 
@@ -140,30 +126,33 @@ class ContentTower(RetrievalTower):
             teacher_logits=None if self.teacher_loss is None else self.teacher_loss.scores(inputs),
         )
 
-    def refresh(self, chunk: int = 65_536) -> None:
-        """Recomputes the vectors of the whole catalogue, which `logits` uses; after training."""
-        rows = self._all_rows()
-        items, histories = [], []
-        for start in range(0, len(rows), chunk):
-            states = self._states(self._known_item(rows[start : start + chunk]))
-            items.append(self._candidates(states))
-            histories.append(self.history_head(states))
-        self.item_index.assign(tf.concat(items, axis=0))
-        self.history_index.assign(tf.concat(histories, axis=0))
+    def refresh(self) -> None:
+        """Recomputes `item_index` and `history_index`, which scoring reads."""
+
+        def vectors(rows: tf.Tensor) -> tf.Tensor:
+            states = self._states(self._known_item(rows))
+            return tf.concat([self._candidates(states), self.history_head(states)], axis=1)
+
+        items, histories = tf.split(
+            self._over_catalogue(vectors),
+            [self.item_index.shape[1], self.history_index.shape[1]],
+            axis=1,
+        )
+        self.item_index.assign(items)
+        self.history_index.assign(histories)
 
     # The contract.
 
     def embed_query(self, query: Query) -> tf.Tensor:
-        """float32 [B, embedding_dim + 1]."""
+        """Returns float32 [B, embedding_dim + 1]."""
         return self._embed_query(query, mean_of_rows(query["history"], self.history_index))
 
     def embed_item(self, item: Query) -> tf.Tensor:
-        """float32 [B, embedding_dim + 1]; `item` holds encoded features."""
+        """Returns float32 [B, embedding_dim + 1], from the encoded features of the items."""
         return self._candidates(self._states(item))
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, Any]:
-        """See the contract."""
         default = ContentTowerConfig()
         model = {
             "embedding_dim": hp.Choice("embedding_dim", [32, 64, 128], default=64),
@@ -196,7 +185,7 @@ class ContentTower(RetrievalTower):
         return tf.range(len(self.spec.items))
 
     def _states(self, item: Query, draw: tf.Tensor | None = None) -> tf.Tensor:
-        """What the content of items says, float32 [n, last width]; dropout is drawn from `draw`."""
+        """The hidden states of items, float32 [n, last width]; `draw` is the dropout seed."""
         rate = self.config.dropout if draw is not None else 0.0
         if rate:
             item = {name: left_out(value, rate, draw) for name, value in item.items()}
@@ -236,7 +225,7 @@ class ContentTower(RetrievalTower):
         return [head for head in heads if head is not None]
 
 
-_TEACHERS = ("ials", "bert")  # that are searched; the second knows what nobody has touched yet
+_TEACHERS = ("ials", "bert")  # searched teachers; the second also scores items without events
 
 
 def _dense(name: str, before: int, width: int, activation: str | None = None) -> Any:

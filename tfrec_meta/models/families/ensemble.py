@@ -1,4 +1,4 @@
-"""Ensembles: models of any families whose scores or ranks are brought to one scale and added."""
+"""Ensembles: the weighted sum of the scores or ranks of several models, on one scale."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_meta.checks import FinitePositiveFloat, check_fields
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models.base.composite import Composite, scores_of
 from tfrec_meta.models.base.contract import Query
@@ -19,24 +20,24 @@ from tfrec_meta.models.base.member import Member
 from tfrec_meta.models.losses.score_scales import mean_ranks, unit_range, z_scores
 
 Fusion = Literal["z_score", "min_max", "softmax", "reciprocal_rank", "borda"]
-_MOST_WEIGHTS = 60  # that are tried on validation
+_MAX_CANDIDATES = 60  # weights that are tried on validation
 
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleConfig:
-    """Which models, and how they are fused; the defaults by a validation part of MovieLens-100K.
+    """The config of `Ensemble`. The defaults were chosen on a validation part of MovieLens-100K.
 
     Args:
-        members: how each comes about; also as plain dicts or names of families.
-        fusion: how scores of the whole catalogue are brought to one scale, row by row: "z_score";
+        members: the members; also as plain dicts or names of families.
+        fusion: how the scores of the catalogue are brought to one scale, row by row: "z_score";
             "min_max", to [0, 1]; "softmax" of the z-scores, so that the best items count most;
             "reciprocal_rank", 1 / (`rank_constant` + rank) (Cormack et al., SIGIR 2009); or
-            "borda", the share of the other items that are worse (Aslam and Montague, SIGIR 2001).
-            Ranks are found by sorting, inside the served graph, too.
-        weights: one a member, of which only the ratios matter; "equal"; or "validation", the best
-            NDCG@10 on the validation events, for which there must be some.
-        temperature: of "softmax"; lower listens more to the best items.
-        rank_constant: of "reciprocal_rank"; lower listens more to the best items.
+            "borda", the share of the other items with lower scores (Aslam and Montague, SIGIR
+            2001). Ranks are computed by sorting, also in the served graph.
+        weights: one per member, of which only the ratios matter; "equal"; or "validation", the
+            weights with the best NDCG@10 on the validation events, which are then required.
+        temperature: of "softmax"; a lower value gives more weight to the best items.
+        rank_constant: of "reciprocal_rank"; a lower value gives more weight to the best items.
     """
 
     members: tuple[Member, ...] = (Member("two_tower"), Member("ials"))
@@ -48,29 +49,34 @@ class EnsembleConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", tuple(map(Member.of, self.members)))
         if not self.members:
-            raise ValueError("`members` is empty; name at least one, as ('ials', 'ease').")
+            raise ParameterError(
+                "`members`=(); use at least one, for example ('ials', 'ease').", "members"
+            )
         check_fields(self)
         if isinstance(self.weights, str):
             if self.weights not in ("equal", "validation"):
-                raise ValueError(
-                    f"`weights`={self.weights!r}; use 'equal', 'validation', or a number a member."
+                raise ParameterError(
+                    f"`weights`={self.weights!r}; use 'equal', 'validation', or one number per "
+                    "member.",
+                    "weights",
                 )
         elif (
             len(self.weights) != len(self.members)
             or not all(0 <= weight < math.inf for weight in self.weights)
             or not sum(self.weights)
         ):
-            raise ValueError(
-                f"`weights`={self.weights}; use {len(self.members)} numbers, one a member, of 0 or "
-                "more, and one of them above 0."
+            raise ParameterError(
+                f"`weights`={self.weights}; use {len(self.members)} numbers, one per member, each "
+                "0 or more and at least one above 0.",
+                "weights",
             )
 
 
 class Ensemble(Composite):
-    """The weighted sum of its members' scores or ranks.
+    """The weighted sum of the scores or ranks of its members.
 
-    A member that knows nothing of a user contributes its prior. Every member scores the whole
-    catalogue, even if few items are asked for: what a score means shows beside the others.
+    For a user without evidence, a member contributes its prior. Every member scores the whole
+    catalogue, even if few items are requested, since its scale depends on all scores.
     """
 
     family = "ensemble"
@@ -108,7 +114,6 @@ class Ensemble(Composite):
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
-        """See the contract."""
         default = EnsembleConfig()
         names = hp.Choice("members", ["two_tower ials", "two_tower ials ease", "ials ease"])
         model = {
@@ -126,7 +131,7 @@ class Ensemble(Composite):
         return {"model": model, "training": {}}
 
     def _on_one_scale(self, scores: tf.Tensor) -> tf.Tensor:
-        """float32 [B, catalogue], comparable between members."""
+        """float32 [B, catalogue], on the scale of the fusion."""
         config: EnsembleConfig = self.config
         if config.fusion == "z_score":
             return z_scores(scores)
@@ -141,16 +146,16 @@ class Ensemble(Composite):
 
 
 def candidate_weights(members: int) -> Iterator[np.ndarray]:
-    """Weights to choose from, float32 [members] that add up to 1, the equal ones first.
+    """Yields weights to choose from, float32 [members] with sum 1, beginning with equal weights.
 
-    After these all multiples of the finest step of 1 / 10 or more that gives at most 60 of them;
-    with very many members each of them alone.
+    The others are all multiples of a step, which is the finest of 1/10, 1/9, … 1/2 that gives at
+    most 60 of them. With very many members, each member alone is a candidate.
     """
     yield np.full(members, 1.0 / members, np.float32)
     steps = max(
-        (n for n in range(2, 11) if math.comb(n + members - 1, n) <= _MOST_WEIGHTS), default=1
+        (n for n in range(2, 11) if math.comb(n + members - 1, n) <= _MAX_CANDIDATES), default=1
     )
-    # Each way to put `steps` equal parts into the members, by the borders between these.
+    # Each way to distribute `steps` equal parts over the members, by the borders between them.
     for borders in itertools.combinations(range(steps + members - 1), members - 1):
         parts = np.diff([-1, *borders, steps + members - 1]) - 1
         yield (parts / steps).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A recommender for newcomers: it adapts in closed form, and has learned how far to go."""
+"""The meta-learned recommender for new users: closed-form adaptation with learned gains."""
 
 from __future__ import annotations
 
@@ -26,37 +26,42 @@ from tfrec_meta.models.layers.item_rows import last_occurrences, without_repeats
 from tfrec_meta.models.solvers.ials import AlternatingLeastSquares
 
 TERMS = ("head", "ridge", "cosine", "lift")
-"""What is added to the later chances; the last three are item-to-item weights."""
-_UNITS = (0.5, 4.0, 1.0, 0.3)  # of the gains
-_START = (  # gains until episodes have taught others: by few events the head, by more the weights
+"""The terms that are added to the log probabilities of later choice; the last three are
+item-to-item weights."""
+_UNITS = (0.5, 4.0, 1.0, 0.3)  # units of the gains
+# Initial gains: with few events the head counts most, with more events the item weights.
+_START = (
     (1.6, -1.0, 0.0),
     (0.0, 3.5, 0.0),
     (0.6, 1.2, 0.0),
     (0.7, 0.3, 0.0),
 )
-_SHAPES = 3  # of a gain, as a function of the number of shots: constant, linear, square
-_SHRINKAGE = 10.0  # users, by which similarities are held back
-_PRIOR_USERS = 20.0  # likewise, lifts
+_SHAPES = 3  # terms of a gain as a function of the log number of shots: constant, linear, square
+_SHRINKAGE = 10.0  # users by which similarities are shrunk
+_PRIOR_USERS = 20.0  # users by which lifts are shrunk
 
 
 @dataclasses.dataclass(frozen=True)
 class MetaLearnedConfig:
-    """
+    """The config of `MetaLearned`.
+
     Args:
-        embedding_dim: d, of the item vectors that a head is solved over.
-        l2: their penalty, in iALS; where the learned penalty of a head begins.
-        unseen_weight: likewise, what an item without event weighs.
+        embedding_dim: d, of the item vectors that the head of a user is solved over.
+        l2: penalty of the item vectors in iALS; also the initial value of the learned penalty of a
+            head.
+        unseen_weight: weight of an item without event in iALS; also the initial value of the
+            learned weight in a head.
         iterations: of iALS.
-        item_weights: whether there are item-to-item weights, too. They take memory and time in
-            proportion to the square and the cube of the catalogue.
+        item_weights: whether to add item-to-item weights. They take memory in proportion to the
+            square of the catalogue and time in proportion to its cube.
         weights_l2: their ridge penalty.
-        shots: most events of a support set in meta-training; beyond that, gains grow in proportion
-            to the events.
-        folds: parts of the users; the tables of each fold's episodes are fitted on the others.
-        steps: of meta-training; 0 leaves the gains as they begin.
-        learning_rate: of meta-training (Adam), which falls to 0 as half a cosine.
-        tasks_per_step: users a step.
-        query: most later events of a user that a step asks about.
+        shots: largest number of events of a support set in meta-training. Beyond it, gains grow in
+            proportion to the number of events.
+        folds: parts of the users. The tables for the episodes of one fold are fitted on the others.
+        steps: steps of meta-training; 0 keeps the initial gains.
+        learning_rate: of meta-training (Adam); it falls to 0 along a cosine.
+        tasks_per_step: users per step.
+        query: largest number of later events of a user in one step.
     """
 
     embedding_dim: PositiveInt = 32
@@ -77,13 +82,13 @@ class MetaLearnedConfig:
 
 
 class Tables(NamedTuple):
-    """What is fitted on users' events at once, not by episodes.
+    """The tables that are fitted to all events, not in episodes.
 
     Attributes:
-        later: float32 [items + 1], log of `later_chances`; of the unknown item, the least.
+        later: float32 [items + 1], the log of `later_chances`; the lowest for the unknown item.
         factors: float32 [items + 1, d], item vectors of iALS; row 0 is 0.
         weights: float32 [3, items + 1, items + 1], from the item of the row to that of the column:
-            `ridge_weights`, `cosines` and `lifts`; [3, 1, 1] without any.
+            `ridge_weights`, `cosines` and `lifts`; [3, 1, 1] without item weights.
     """
 
     later: Any
@@ -92,17 +97,19 @@ class Tables(NamedTuple):
 
 
 class MetaLearned(ClosedForm):
-    """Later chances, a ridge head over item vectors, and item-to-item weights, in one sum.
+    """The sum of log probabilities of later choice, a ridge head over item vectors, and
+    item-to-item weights.
 
-    The head is each user's own: the vector that explains the support set best beside all that is
-    not in it (iALS's fold-in). How much each term counts after so many shots, and the head's
-    penalty and what the unseen weighs in it, are learned from episodes, through the solver
-    (`metalearning.recommender`). Early and later events differ: people begin with what everyone
-    knows. So the answer without support is the chance to choose later what one did not begin with,
-    and the ridge weights lead from what users choose first to what they choose later.
+    Each user has a head of their own: the vector that explains the support set best, as in the
+    fold-in of iALS. The gain of each term by number of shots, the penalty of the head and the
+    weight of unseen items are learned from episodes, through the solver
+    (`metalearning.recommender`). Early and later events of users differ: early events are mostly
+    of popular items. So the score without support is the probability that a user who did not begin
+    with an item chooses it later, and the ridge weights predict later choices from early ones.
 
-    Sources: Bertinetto et al., "Meta-Learning with Differentiable Closed-Form Solvers", ICLR 2019;
-    Hu et al., "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
+    References:
+        Bertinetto et al., "Meta-Learning with Differentiable Closed-Form Solvers", ICLR 2019; Hu et
+        al., "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
     """
 
     family = "meta_learned"
@@ -113,7 +120,7 @@ class MetaLearned(ClosedForm):
         super().__init__(config, spec)
         rows = len(spec.items)
         self.dim = min(config.embedding_dim, max(spec.catalogue_size, 1))
-        square = rows if config.item_weights else 1  # without them, the unknown item's alone
+        square = rows if config.item_weights else 1  # 1 without item weights
         self.tables = Tables(
             self._fitted("later", [rows]),
             self._fitted("factors", [rows, self.dim]),
@@ -124,13 +131,13 @@ class MetaLearned(ClosedForm):
         self.log_unseen = tf.Variable(np.float32(np.log(config.unseen_weight)), name="log_unseen")
 
     def fit(self, data: Interactions) -> None:
-        """Fits the tables; `metalearning.recommender.learn_to_adapt` learns the rest."""
+        """Fits the tables; `metalearning.recommender.learn_to_adapt` trains the gains."""
         self.observe(data)
         for variable, value in zip(self.tables, self.fitted_tables(data), strict=True):
             variable.assign(value)
 
     def fitted_tables(self, data: Interactions) -> Tables:
-        """The tables of these events, as NumPy arrays; the model's own stay as they are."""
+        """Returns the tables of these events as NumPy arrays, without changing the model."""
         config = self.config
         early = first_events(data, config.shots)
         users, items = data.user_ids, self.spec.items
@@ -155,23 +162,29 @@ class MetaLearned(ClosedForm):
     # Adapting.
 
     def adapt(self, items: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores of the catalogue for newcomers with these support sets.
+        """Scores the catalogue for new users with these support sets.
 
         Args:
-            items: int32 [B, S] item rows, 0 for blanks and unknown ones, which count for nothing;
-                of an item that is there twice, the last counts.
-            labels: float32 [B, S], from 0 (not for me) to 1 (chosen); beyond that they are cut, and
-                what is no number is 0.
+            items: int32 [B, S] item rows. 0 pads and stands for unknown items, which are ignored;
+                of an item that occurs twice, the last occurrence counts.
+            labels: float32 [B, S], from 0 (disliked) to 1 (chosen). Other values are clipped; a
+                label that is not finite counts as 0.
 
         Returns:
-            float32 [B, catalogue], and how many events were used, int32 [B].
+            float32 [B, catalogue], and the number of support events used, int32 [B].
         """
         items = last_occurrences(items)
         used = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1)
         return self.scores(self.tables, items, labels)[:, 1:], used
 
     def scores(self, tables: Tables, items: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """As `adapt`, by tables of any users, of distinct items: float32 [B, items + 1]."""
+        """Returns the scores of `adapt` by item row, float32 [B, items + 1], with any tables.
+
+        Args:
+            tables: of these or other users.
+            items: int32 [B, S], distinct item rows, 0 pads.
+            labels: float32 [B, S].
+        """
         there = tf.cast(items > 0, tf.float32)
         labels = (
             tf.where(tf.math.is_finite(labels), tf.clip_by_value(labels, 0.0, 1.0), 0.0) * there
@@ -193,11 +206,12 @@ class MetaLearned(ClosedForm):
         return total
 
     def _heads(self, factors: tf.Tensor, items: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """The head of each support set, float32 [B, d]: zeros without a positive label."""
-        chosen = tf.gather(factors, items)  # of blanks: row 0, which is 0
+        """The head of each support set, float32 [B, d]; zeros without a positive label."""
+        chosen = tf.gather(factors, items)  # row 0, of the padding, is 0
         gram = tf.exp(self.log_unseen) * tf.matmul(factors, factors, transpose_a=True)
         system = gram + tf.matmul(chosen, chosen, transpose_a=True)
-        # Below that a Cholesky factor may not exist in float32, and one bad row fails its batch.
+        # With a smaller ridge a Cholesky factor may not exist in float32, and one such row fails
+        # its whole batch.
         least = tf.maximum(1e-5 * tf.linalg.trace(system), 1e-12)[:, None]
         diagonal = tf.linalg.diag_part(system) + tf.maximum(tf.exp(self.log_l2), least)
         system = tf.linalg.set_diag(system, diagonal)
@@ -205,7 +219,7 @@ class MetaLearned(ClosedForm):
         return tf.linalg.cholesky_solve(tf.linalg.cholesky(system), right)[:, :, 0]
 
     def _gains(self, shots: tf.Tensor) -> tf.Tensor:
-        """What each of `TERMS` counts after so many shots, float32 [B] to [B, terms]."""
+        """The gain of each of `TERMS` by number of shots, float32 [B] to [B, terms]."""
         most = float(self.config.shots)
         share = tf.minimum(tf.math.log1p(shots) / float(np.log1p(most)), 1.0)
         powers = tf.stack([share**power for power in range(_SHAPES)], axis=1)
@@ -223,7 +237,6 @@ class MetaLearned(ClosedForm):
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
-        """See the contract."""
         default = MetaLearnedConfig()
         model = {
             "embedding_dim": hp.Choice("embedding_dim", [16, 32, 64, 96], default=32),
@@ -239,8 +252,10 @@ class MetaLearned(ClosedForm):
 
 
 def first_events(data: Interactions, count: int) -> np.ndarray:
-    """bool [n]: whether an event is among its user's first `count`, by time, then row; a user's
-    last event never is."""
+    """Returns bool [n]: whether an event is among the first `count` of its user.
+
+    Events are ordered by time, then row. A user's last event is never among the first.
+    """
     times = data.times
     keys = (data.user_codes,) if times is None else (times, data.user_codes)
     order = np.lexsort((np.arange(len(data)), *keys))
@@ -255,14 +270,15 @@ def first_events(data: Interactions, count: int) -> np.ndarray:
 def ridge_weights(
     first: scipy.sparse.csr_matrix, then: scipy.sparse.csr_matrix, l2: float
 ) -> np.ndarray:
-    """The ridge regression of what users chose later on what they chose first.
+    """Solves the ridge regression of later choices on early choices.
 
     Args:
-        first, then: [users, items], 1 where the user chose the item.
+        first: [users, items], 1 where the user chose the item early.
+        then: [users, items], 1 where the user chose the item later.
         l2: penalty, above 0.
 
     Returns:
-        float32 [items, items]: `first @ weights` comes close to `then`.
+        float32 [items, items]; `first @ weights` approximates `then`.
     """
     gram = (first.T @ first).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += l2
@@ -271,13 +287,13 @@ def ridge_weights(
 
 
 def cosines(chosen: scipy.sparse.csr_matrix) -> np.ndarray:
-    """How alike items are by who chose them, a few users' worth held back; 0 to themselves.
+    """Computes the cosine similarity of items by their users, shrunk by a few users.
 
     Args:
         chosen: [users, items], 1 where the user chose the item.
 
     Returns:
-        float32 [items, items].
+        float32 [items, items], with a zero diagonal.
     """
     together = (chosen.T @ chosen).toarray()
     length = np.sqrt(together.diagonal() + _SHRINKAGE)
@@ -286,17 +302,18 @@ def cosines(chosen: scipy.sparse.csr_matrix) -> np.ndarray:
 
 
 def later_chances(first: scipy.sparse.csr_matrix, then: scipy.sparse.csr_matrix) -> np.ndarray:
-    """The chance that a user who did not begin with an item chooses it later.
+    """Estimates the probability that a user who did not begin with an item chooses it later.
 
-    What everyone begins with is rare among later events and yet the best guess for those few who
-    did not begin with it: a share of all users would hide that.
+    An item that most users begin with is rare among later events, and yet a likely choice of the
+    few users who did not begin with it. The share of all users would miss that.
 
     Args:
-        first, then: see `ridge_weights`.
+        first: see `ridge_weights`.
+        then: see `ridge_weights`.
 
     Returns:
-        float64 [items], above 0; users weigh as the root of how much they chose later, and half a
-        user chose everything.
+        float64 [items], above 0. A user is weighted by the square root of their number of later
+        choices; half a user who chose everything is added.
     """
     weight = np.sqrt(np.asarray(then.sum(axis=1), np.float64).ravel())
     weight /= max(weight.mean(), 1e-12) if len(weight) else 1.0
@@ -304,15 +321,15 @@ def later_chances(first: scipy.sparse.csr_matrix, then: scipy.sparse.csr_matrix)
 
 
 def lifts(chosen: scipy.sparse.csr_matrix) -> np.ndarray:
-    """log of how much likelier an item is to those who chose another one.
+    """Computes the log of how much more likely an item is for users who chose another item.
 
     Args:
         chosen: [users, items], 1 where the user chose the item.
 
     Returns:
-        float32 [items, items], the given item's row. A user weighs as the inverse root of how much
-        they chose: from those who choose everything nothing follows. Some users who are like all
-        are added to each row.
+        float32 [items, items]; the row is that of the given item. A user is weighted by the inverse
+        square root of their number of choices, since users who choose everything carry little
+        information. Some average users are added to each row.
     """
     count = np.asarray(chosen.sum(axis=1), np.float64).ravel()
     weight = np.maximum(count, 1.0) ** -0.5

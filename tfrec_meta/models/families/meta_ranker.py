@@ -1,4 +1,4 @@
-"""A ranker that becomes each user's own by a few rated items, with content features."""
+"""The meta-learned ranker: it adapts to each user from a few rated items and content features."""
 
 from __future__ import annotations
 
@@ -18,46 +18,50 @@ from tfrec_meta.checks import (
     one_of,
 )
 from tfrec_meta.data import Interactions
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.spec import empty_feature
 from tfrec_meta.models.adaptation.learners import LEARNERS, Examples, LearnerConfig, RidgeHead
 from tfrec_meta.models.adaptation.networks import TaskNetwork
-from tfrec_meta.models.base import targets
 from tfrec_meta.models.base.contract import Query, Recommender
+from tfrec_meta.models.layers.catalogue_blocks import score_in_blocks
 from tfrec_meta.models.layers.item_rows import last_occurrences, without_repeats
 from tfrec_meta.models.layers.towers import FeatureSum, is_present
+from tfrec_meta.models.losses import event_targets
 
-_PAIRS_AT_ONCE = 1 << 16  # of users and items; a hundred numbers or two are worked out for each
-_PRIOR_EVENTS = 5.0  # of usual label, that each item's mean starts with
+# Pairs of a user and an item that are scored at once; each takes one or two hundred numbers.
+_PAIRS_PER_BLOCK = 1 << 16
+_PRIOR_EVENTS = 5.0  # events with the usual label that are added to each item's mean
 
 
 @dataclasses.dataclass(frozen=True)
 class MetaRankerConfig:
-    """What is predicted, by which network, and how that adapts.
+    """The config of `MetaRanker`: its target, its network and its adaptation.
 
     Args:
-        target: "rating" predicts values; "click" whether one is of `click_threshold` or more;
-            "interaction" tells the items of events from sampled ones.
-        learner: a key of `metalearning.LEARNERS`. "ridge" has squared errors whatever the target;
-            the others have the log loss of clicks and interactions.
-        inner_steps: on a support set.
-        inner_rate: their learning rate; where it is learned, its start.
-        l2: where the penalty of "ridge" begins.
-        hidden: widths of the dense layers under the head.
+        target: "rating" predicts values; "click" predicts whether a value is `click_threshold` or
+            more; "interaction" separates the items of events from sampled items.
+        learner: a key of `metalearning.LEARNERS`. "ridge" uses the squared error for every target;
+            the others use the log loss for clicks and interactions.
+        inner_steps: gradient steps on a support set.
+        inner_rate: their learning rate; the initial one, where it is learned.
+        l2: initial penalty of "ridge".
+        hidden: widths of the dense layers below the head.
         embedding_dim: d, of each field.
-        item_id: whether there is a field of the item itself.
-        item_statistics: whether there are fields of the item's mean label and number of events.
-        shots: fewest and most events of a support set in meta-training.
-        query: most events of a user that a step of meta-training asks about.
-        negatives: sampled items that it asks about beside them, of "interaction".
-        order: "random" draws both sets from all events of a user; "time" learns from the first.
-        folds: parts of the users; in meta-training the statistics of an item are of other folds.
-        steps: of meta-training; 0 leaves everything as it begins.
-        tasks_per_step: users a step.
-        learning_rate: of meta-training (Adam), which falls to 0 as half a cosine.
-        weight_decay: of the fields' embeddings.
-        click_threshold: the least value that is a click.
+        item_id: whether the item id is a field.
+        item_statistics: whether the item's mean label and number of events are fields.
+        shots: lowest and highest number of events of a support set in meta-training.
+        query: largest number of query events of a user in one step of meta-training.
+        negatives: sampled items that are added to the query events, for "interaction".
+        order: "random" samples both sets from all events of a user; "time" uses the first events as
+            support set.
+        folds: parts of the users. In meta-training, item statistics come from the other folds.
+        steps: steps of meta-training; 0 keeps the initial weights.
+        tasks_per_step: users per step.
+        learning_rate: of meta-training (AdamW); it falls to 0 along a cosine.
+        weight_decay: of the embeddings of the fields.
+        click_threshold: the lowest value that is a click.
     """
 
     target: Literal["rating", "click", "interaction"] = "rating"
@@ -84,7 +88,11 @@ class MetaRankerConfig:
         check_fields(self)
         fewest, most = self.shots
         if not 0 <= fewest <= most or most < 1:
-            raise ValueError(f"`shots`={self.shots}; use 0 <= fewest <= most, and a most above 0.")
+            raise ParameterError(
+                f"`shots`={self.shots}; use (lowest, highest) with 0 <= lowest <= highest, and a "
+                "highest above 0.",
+                "shots",
+            )
         self.inner_loop()  # checks its own values
 
     @property
@@ -93,7 +101,7 @@ class MetaRankerConfig:
         return self.target != "rating" and self.learner != RidgeHead.name_in_config
 
     def inner_loop(self) -> LearnerConfig:
-        """How the learner adapts."""
+        """Returns the settings of the learner."""
         return LearnerConfig(
             self.inner_steps,
             self.inner_rate,
@@ -103,11 +111,12 @@ class MetaRankerConfig:
 
 
 class FieldEmbedding(tf.Module):
-    """Fields of an item and of a user side by side: what a `TaskNetwork` reads.
+    """Concatenates the fields of an item and of a user, as the input of a `TaskNetwork`.
 
     Attributes:
-        statistics: float32 Variable [folds + 1, items + 1, 2]: how far the item's mean label is
-            from the usual, and log(1 + events) / 5; in row f > 0 without the users of fold f.
+        statistics: float32 Variable [folds + 1, items + 1, 2]: the difference of the item's mean
+            label from the mean of all, and log(1 + events) / 5. Row f > 0 excludes the users of
+            fold f.
     """
 
     def __init__(self, config: MetaRankerConfig, spec: FeatureSpec):
@@ -133,10 +142,10 @@ class FieldEmbedding(tf.Module):
         self.width = self.item_width + len(spec.user) * dim
 
     def item_fields(self, rows: tf.Tensor, fold: tf.Tensor) -> tf.Tensor:
-        """float32 [n, item_width] of item rows int32 [n], by statistics of folds int32 [n]."""
+        """Returns float32 [n, item_width] for item rows int32 [n] and folds int32 [n]."""
         fields = []
         if self.items is not None:
-            # What training never met has its random start: content alone speaks for it.
+            # Items without training events still have random embeddings: only features count.
             met = tf.gather(self.met, rows)[:, None]
             fields.append(met * tf.gather(self.items, rows))
         known = {name: tf.gather(table, rows) for name, table in self.features.items()}
@@ -146,12 +155,12 @@ class FieldEmbedding(tf.Module):
         return tf.concat(fields, axis=1) if fields else tf.ones([tf.size(rows), 1])
 
     def __call__(self, inputs: Mapping[str, Any]) -> tf.Tensor:
-        """float32 [T, N, width].
+        """Returns float32 [T, N, width].
 
         Args:
-            inputs: `fields` float32 [T, N, item_width]; or `item` int32 [T, N] and `fold` int32
-                [T, N], of which these are made. `user`: the encoding of each user feature,
-                [T, n, w], of which the first row counts.
+            inputs: `fields` float32 [T, N, item_width], or instead `item` int32 [T, N] and `fold`
+                int32 [T, N]; and `user`, the encoding of each user feature, [T, n, w], of which the
+                first row counts.
         """
         if "fields" in inputs:
             fields = inputs["fields"]
@@ -168,19 +177,20 @@ class FieldEmbedding(tf.Module):
 
 
 class MetaRanker(Recommender, tf.Module):
-    """Fields of user and item, dense layers and a head; what a learner adapts becomes the user's.
+    """Fields of user and item, dense layers and a head, which a learner adapts to each user.
 
-    Without support the answer is where the adaptation begins: by the features of user and item and
-    what others made of the item. A query's history has no labels, so that only of "interaction"
-    `logits` adapts to it; ratings and clicks are given to `adapt`.
+    Without a support set, the prediction depends on the features of user and item and on the item
+    statistics. The history of a query has no labels, so `logits` adapts to it only for the target
+    "interaction". Ratings and clicks are passed to `adapt`.
 
     Attributes:
         learner: one of `metalearning.LEARNERS`, over a `TaskNetwork`.
-        item_fields: float32 Variable [items + 1, w], what of the network's input is the item's.
-        bounds: float32 Variable [2], the least and the greatest label of the training data.
+        item_fields: float32 Variable [items + 1, w], the item's part of the network's input.
+        bounds: float32 Variable [2], the lowest and highest label of the training data.
 
-    Sources: Lee et al., "MeLU: Meta-Learned User Preference Estimator for Cold-Start
-    Recommendation", KDD 2019, for gradient steps of each user's own; and of each learner.
+    References:
+        Lee et al., "MeLU: Meta-Learned User Preference Estimator for Cold-Start Recommendation",
+        KDD 2019 (gradient steps per user); and those of each learner.
     """
 
     family = "meta_ranker"
@@ -202,8 +212,10 @@ class MetaRanker(Recommender, tf.Module):
     # Learning.
 
     def fit(self, data: Interactions) -> None:
-        """Takes in what is counted, and begins at the usual label;
-        `metalearning.rankers.learn_start` learns the rest."""
+        """Computes item statistics, and starts the head at the mean label.
+
+        `metalearning.rankers.learn_start` trains the weights.
+        """
         self.observe(data)
         config, fields = self.config, self.fields
         for name, value in self.spec.encode_items(data.items).items():
@@ -225,18 +237,18 @@ class MetaRanker(Recommender, tf.Module):
         self.refresh()
 
     def labels(self, value: np.ndarray) -> np.ndarray:
-        """float32 [n], what is learned of events with these values."""
+        """Returns the labels of events with these values, float32 [n]."""
         if self.config.target == "interaction":
             return np.ones(len(value), np.float32)
-        labels = targets.labels_of(self.config.target, value, self.config.click_threshold)
+        labels = event_targets.labels_of(self.config.target, value, self.config.click_threshold)
         return np.asarray(labels, np.float32)
 
     def folds(self, users: np.ndarray) -> np.ndarray:
-        """int32 [n], 1 to `folds`: the part that users, as rows of the spec, belong to."""
+        """Returns the fold of user rows, int32 [n], from 1 to `folds`."""
         return (1 + users % self.config.folds).astype(np.int32)
 
     def refresh(self) -> None:
-        """Recomputes the fields of the catalogue; after training."""
+        """Recomputes `item_fields`, which scoring reads."""
         rows = tf.range(len(self.spec.items))
         parts = [
             self.fields.item_fields(part, tf.zeros_like(part))
@@ -261,7 +273,7 @@ class MetaRanker(Recommender, tf.Module):
 
     @property
     def default_label(self) -> float:
-        """What an item of a support set counts as that has no label: as liked."""
+        """The label of a support item that comes without one: the highest label."""
         return float(self.bounds[1])
 
     def adapt(
@@ -269,25 +281,25 @@ class MetaRanker(Recommender, tf.Module):
         items: tf.Tensor,
         labels: tf.Tensor,
         features: Mapping[str, tf.Tensor] | None = None,
-        asked: tf.Tensor | None = None,
+        candidates: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores for newcomers with these support sets.
+        """Scores items for new users with these support sets.
 
         Args:
-            items: int32 [B, S] item rows, 0 for blanks and unknown ones, which count for nothing;
-                of an item that is there twice, the last counts.
-            labels: float32 [B, S], ratings, or from 0 (not for me) to 1; they are cut to what
-                training saw, and an item whose label is no number counts for nothing.
-            features: the encoding of user features by name, [B, w]; those left out are unknown.
-            asked: int32 [B, C] item rows; by default the catalogue.
+            items: int32 [B, S] item rows. 0 pads and stands for unknown items, which are ignored;
+                of an item that occurs twice, the last occurrence counts.
+            labels: float32 [B, S], ratings, or from 0 (disliked) to 1. They are clipped to the
+                range of the training data, and an item whose label is not finite is ignored.
+            features: the encoding of user features by name, [B, w]; absent ones are unknown.
+            candidates: int32 [B, C] item rows; by default the catalogue.
 
         Returns:
-            float32 [B, C] or [B, catalogue], the rating or the logit, and how many events were
-            used, int32 [B].
+            float32 [B, C] or [B, catalogue], the rating or the logit, and the number of support
+            events used, int32 [B].
         """
         items = tf.where(tf.math.is_finite(labels), last_occurrences(items), 0)
         used = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1)
-        return self._adapted(items, labels, features or {}, asked), used
+        return self._adapted(items, labels, features or {}, candidates), used
 
     def _adapted(
         self,
@@ -296,7 +308,7 @@ class MetaRanker(Recommender, tf.Module):
         features: Mapping[str, tf.Tensor],
         items: tf.Tensor | None,
     ) -> tf.Tensor:
-        """float32 [B, C] of items int32 [B, C], or of the catalogue."""
+        """Scores after adaptation, float32 [B, C] of items int32 [B, C], or of the catalogue."""
         batch, network = tf.shape(support)[0], self.learner.network
         user = {}
         for feature in self.spec.user:
@@ -310,20 +322,12 @@ class MetaRanker(Recommender, tf.Module):
         weights = self.learner.adapt(Examples(inputs, cut, there))
         if items is not None:
             return network.predict(weights, {"fields": tf.gather(fields, items), "user": user})
-        size = self.spec.catalogue_size
-        width = tf.clip_by_value(_PAIRS_AT_ONCE // tf.maximum(batch, 1), 1, size)
-        starts = tf.range(1, size + 1, width)
 
-        def block(start: tf.Tensor) -> tf.Tensor:
-            rows = tf.minimum(start + tf.range(width), size)  # the last block repeats the last item
+        def score_rows(rows: tf.Tensor) -> tf.Tensor:
             own = tf.repeat(tf.gather(fields, rows)[None], batch, axis=0)
             return network.predict(weights, {"fields": own, "user": user})
 
-        blocks = tf.map_fn(
-            block, starts, fn_output_signature=tf.TensorSpec([None, None]), parallel_iterations=1
-        )
-        side_by_side = tf.reshape(tf.transpose(blocks, [1, 0, 2]), [batch, tf.size(starts) * width])
-        return tf.ensure_shape(side_by_side[:, :size], [None, size])
+        return score_in_blocks(score_rows, batch, self.spec.catalogue_size, _PAIRS_PER_BLOCK)
 
     # The contract.
 
@@ -333,7 +337,7 @@ class MetaRanker(Recommender, tf.Module):
 
     @classmethod
     def objective_of(cls, config: Any) -> Objective:
-        return targets.objective_of(config.target)
+        return event_targets.objective_of(config.target)
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
         history = without_repeats(query["history"])
@@ -345,10 +349,10 @@ class MetaRanker(Recommender, tf.Module):
         logits = self.logits(query, items)
         if self.config.target == "click" and not self.config.has_log_loss:
             return {"click": tf.clip_by_value(logits, 0.0, 1.0)}
-        return {target: targets.prediction_of(target, logits) for target in self.targets}
+        return {target: event_targets.prediction_of(target, logits) for target in self.targets}
 
     def has_evidence(self, query: Query) -> tf.Tensor:
-        """Of a click or a rating always: what is usual, and of the item, goes for anyone."""
+        """Returns bool [B]; always True for ratings and clicks, which item statistics predict."""
         if self.targets:
             return tf.ones([tf.shape(query["user_id"])[0]], tf.bool)
         known = tf.reduce_any(query["history"] > 0, axis=1)
@@ -382,7 +386,7 @@ class MetaRanker(Recommender, tf.Module):
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
-        """See the contract. The target is no matter of taste: it is the strategy's."""
+        """Declares the hyperparameters; the target is part of the task and is not searched."""
         default = MetaRankerConfig()
         model = {
             "learner": hp.Choice("learner", list(LEARNERS), default=default.learner),

@@ -1,22 +1,31 @@
-"""Multi-task learning: retrieval, rating and click heads over bottoms that they share."""
+"""Multi-task learning: retrieval, rating and click heads over shared layers."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import tensorflow as tf
 
+from tfrec_meta.checks import (
+    FiniteNonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    check_fields,
+    not_empty,
+)
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
-from tfrec_meta.features import FeatureSpec, Vocabulary
-from tfrec_meta.models.base import targets
+from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models.base.contract import Query
-from tfrec_meta.models.base.field_recommender import FieldRecommender, recipe_space
+from tfrec_meta.models.base.field_recommender import FieldRecommender
+from tfrec_meta.models.base.recipe_space import recipe_space
 from tfrec_meta.models.layers.experts import Bottom, BottomName, made_bottom
 from tfrec_meta.models.layers.towers import on_unit_sphere
+from tfrec_meta.models.losses import event_targets
 from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.losses.task_weights import (
     WeightingName,
@@ -25,71 +34,63 @@ from tfrec_meta.models.losses.task_weights import (
     uncertainty_loss,
 )
 
-_TASKS = ("retrieval", "click", "rating")  # the first that there is ranks the catalogue
+_TASKS = ("retrieval", "click", "rating")  # the first of these in the config ranks the catalogue
 
 
 @dataclasses.dataclass(frozen=True)
 class MultiTaskConfig:
-    """Shape and tasks of a multi-task model.
+    """The config of `MultiTask`.
 
     Args:
-        tasks: any of "retrieval" (which item an event is of, by in-batch softmax), "rating" (an
-            event's value) and "click" (whether that is `click_threshold` or more).
-        bottom: "shared", "mmoe" or "ple".
-        experts: of "mmoe"; of "ple" the shared ones of a layer, and each task's.
-        layers: of "ple".
-        hidden: widths of an expert's layers below its last, at least one.
-        embedding_dim: d, of each field and of the vectors whose product a head is.
-        user_id: whether there is a field, and a bias, of the user.
-        user_features: whether there are fields of the user's and the context's features.
-        item_features: whether there are fields of the item's features.
+        tasks: any of "retrieval" (predicts the item of an event, by an in-batch softmax), "rating"
+            (predicts the value of an event) and "click" (predicts whether the value is
+            `click_threshold` or more).
+        bottom: the layers that the tasks share: "shared", "mmoe" or "ple".
+        experts: of "mmoe"; of "ple" the shared experts of a layer, and those of each task.
+        layers: layers of "ple".
+        hidden: widths of the layers of an expert below its last one, at least one.
+        embedding_dim: d, of each field and of the vectors whose product is a head.
+        user_id: whether the user has a field and a bias.
+        user_features: whether user and context features have fields.
+        item_features: whether item features have fields.
         temperature: divides the logits of "retrieval".
-        weighting: of the tasks' losses: "fixed"; "uncertainty" (Kendall et al., CVPR 2018);
-            "gradnorm" (Chen et al., ICML 2018).
-        weights: of "fixed", one a task; none for 1 each.
-        gradnorm_alpha: how strongly "gradnorm" balances how far the tasks have come.
-        click_threshold: the least value that is a click.
+        weighting: how the losses of the tasks are weighted: "fixed"; "uncertainty" (Kendall et al.,
+            CVPR 2018); "gradnorm" (Chen et al., ICML 2018).
+        weights: for "fixed", one per task; empty for 1 each.
+        gradnorm_alpha: how strongly "gradnorm" balances the training rates of the tasks.
+        click_threshold: the lowest value that is a click.
     """
 
     tasks: tuple[str, ...] = ("retrieval", "rating", "click")
     bottom: BottomName = "mmoe"
-    experts: int = 3
-    layers: int = 2
-    hidden: tuple[int, ...] = (64,)
-    embedding_dim: int = 32
+    experts: PositiveInt = 3
+    layers: PositiveInt = 2
+    hidden: Annotated[tuple[PositiveInt, ...], not_empty()] = (64,)
+    embedding_dim: PositiveInt = 32
     user_id: bool = False
     user_features: bool = True
     item_features: bool = True
-    temperature: float = 0.25
+    temperature: PositiveFloat = 0.25
     weighting: WeightingName = "fixed"
-    weights: tuple[float, ...] = ()
-    gradnorm_alpha: float = 1.5
+    weights: tuple[FiniteNonNegativeFloat, ...] = ()
+    gradnorm_alpha: FiniteNonNegativeFloat = 1.5
     click_threshold: float = 4.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.tasks or len(set(self.tasks)) < len(self.tasks) or set(self.tasks) - {*_TASKS}:
-            raise ValueError(f"`tasks`={self.tasks}; use one or more of {_TASKS}, each once.")
-        for name, known in (("bottom", BottomName), ("weighting", WeightingName)):
-            if getattr(self, name) not in get_args(known):
-                raise ValueError(f"`{name}`={getattr(self, name)!r}; use one of {get_args(known)}.")
-        for name in ("experts", "layers", "embedding_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
-        if not self.hidden or any(width < 1 for width in self.hidden):
-            raise ValueError(f"`hidden`={self.hidden}; use at least one width, each 1 or more.")
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature`={self.temperature}; use a number above 0.")
-        if self.weights and (self.weighting != "fixed" or len(self.weights) != len(self.tasks)):
-            raise ValueError(
-                f"`weights`={self.weights}, but {len(self.tasks)} tasks are weighed by "
-                f"`weighting`={self.weighting!r}. Use one a task, with 'fixed'; or none."
+            raise ParameterError(
+                f"`tasks`={self.tasks}; use one or more of {_TASKS}, each once.", "tasks"
             )
-        if any(not 0 <= weight < float("inf") for weight in self.weights):
-            raise ValueError(f"`weights`={self.weights}; use numbers from 0.")
+        if self.weights and (self.weighting != "fixed" or len(self.weights) != len(self.tasks)):
+            raise ParameterError(
+                f"`weights`={self.weights}, but there are {len(self.tasks)} tasks and `weighting`="
+                f"{self.weighting!r}. Use one weight per task with 'fixed', or no weights.",
+                "weights",
+                "weighting",
+            )
         if self.weights and not any(self.weights):
-            raise ValueError(f"`weights`={self.weights}; use at least one above 0.")
-        if not 0 <= self.gradnorm_alpha < float("inf"):
-            raise ValueError(f"`gradnorm_alpha`={self.gradnorm_alpha}; use 0 or more.")
+            raise ParameterError(f"`weights`={self.weights}; use at least one above 0.", "weights")
 
 
 def _main_task(config: MultiTaskConfig) -> str:
@@ -98,15 +99,14 @@ def _main_task(config: MultiTaskConfig) -> str:
 
 
 class MultiTask(FieldRecommender):
-    """A `tfrs.Model` whose heads are dot products of a query's and an item's vector for the task.
+    """A model whose heads are dot products of a query vector and an item vector per task.
 
-    A bottom on each side makes these vectors of the fields, on top of the sum of the fields. The
-    query's vector carries a constant 1 and what is the user's, the item's its bias and a 1, so that
-    the plain product is the logit of every head, and the catalogue takes one matrix product.
+    On each side, shared layers turn the fields into these vectors and add the sum of the fields.
+    The query vector also has a constant 1 and the bias of the user, the item vector its bias and a
+    1. So the dot product is the logit of every head, and the catalogue takes one matrix product.
 
     Attributes:
-        usual: float32 Variable [T], the mean rating, and the log odds of a click.
-        item_index: float32 Variable [T, items, d + 2], the items' vectors.
+        item_index: float32 Variable [T, items, d + 2], the item vectors.
     """
 
     family = "multi_task"
@@ -116,28 +116,20 @@ class MultiTask(FieldRecommender):
 
     def __init__(self, config: MultiTaskConfig, spec: FeatureSpec):
         super().__init__(config, spec)
-        count, items, users = len(config.tasks), len(spec.items), len(spec.users)
+        count, items = len(config.tasks), len(spec.items)
         self.main_task = _main_task(config)
-        self.item_bias = self.add_weight(
-            name="item_bias", shape=[items, count], initializer="zeros"
-        )
-        self.user_bias = (
-            self.add_weight(name="user_bias", shape=[users, count], initializer="zeros")
-            if config.user_id
-            else None
-        )
-        self.usual = tf.Variable(tf.zeros([count]), trainable=False, name="usual")
+        self.add_biases([count])
         self.query_bottom = self._bottom(self.query_width)
         self.item_bottom = self._bottom(self.item_width)
         index = tf.zeros([count, items, config.embedding_dim + 2])
         self.item_index = tf.Variable(index, trainable=False, name="item_index")
         self.ranking_tasks = {
-            task: targets.ranking_task(task) for task in config.tasks if task != "retrieval"
+            task: event_targets.ranking_task(task) for task in config.tasks if task != "retrieval"
         }
         loss = RetrievalLossConfig(temperature=config.temperature)
         self.retrieval_task = RetrievalTask(loss, items, config.embedding_dim + 2)
         if config.weighting != "fixed":
-            # Log variances, or what GradNorm's weights are the softmax of.
+            # Log variances, or the logits of the weights of GradNorm.
             self.task_weights = self.add_weight(
                 name="task_weights", shape=[count], initializer="zeros"
             )
@@ -149,7 +141,7 @@ class MultiTask(FieldRecommender):
 
     @classmethod
     def objective_of(cls, config: Any) -> Objective:
-        return targets.objective_of(_main_task(config))
+        return event_targets.objective_of(_main_task(config))
 
     # Training.
 
@@ -162,17 +154,17 @@ class MultiTask(FieldRecommender):
                 bias[1:, place] = self.prior()
                 bias[0, place] = bias[1:, place].min()  # as the least popular known item
             else:
-                usual[place] = targets.usual_logit(task, data, self.config.click_threshold)
+                usual[place] = event_targets.usual_logit(task, data, self.config.click_threshold)
         self.usual.assign(usual)
         self.item_bias.assign(bias)
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
-        """The weighed losses of a batch of events.
+        """Returns the weighted loss of a batch of events, float32 scalar.
 
         Args:
-            inputs: an encoded query batch, `item_id` int32 [B], of "click" and "rating" the `value`
-                float32 [B], and optionally a `sample_weight` float32 [B].
-            training: whether "gradnorm" takes note of the first losses.
+            inputs: an encoded query batch, `item_id` int32 [B], for "click" and "rating" the
+                `value` float32 [B], and optionally `sample_weight` float32 [B].
+            training: whether "gradnorm" records the first losses.
         """
         self.refuse_windows(inputs)
         if self.config.weighting != "gradnorm":
@@ -189,18 +181,18 @@ class MultiTask(FieldRecommender):
             tf.stack([tf.linalg.global_norm(tape.gradient(loss, shared)) for loss in each])
         )
         if training:
-            # Once: a step may have several batches.
+            # Only once: a step may have several batches.
             first = self.first_losses.read_value()
             self.first_losses.assign(tf.where(first == 0, losses, first))
         weights = gradnorm_weights(self.task_weights)
         norms *= weights
         wanted = gradnorm_targets(norms, losses, self.first_losses, self.config.gradnorm_alpha)
         off = tf.reduce_sum(tf.abs(norms - tf.stop_gradient(wanted)))
-        # The weights learn from `off` alone, all else from the losses; the value is the losses'.
+        # The weights learn from `off` alone and all else from the losses; the value is the latter.
         return tf.reduce_sum(tf.stop_gradient(weights) * losses) + off - tf.stop_gradient(off)
 
     def task_losses(self, inputs: Query) -> tf.Tensor:
-        """The loss of each task before it is weighed, float32 [T]."""
+        """Returns the loss of each task before weighting, float32 [T]."""
         rows, weight = inputs["item_id"], inputs.get("sample_weight")
         query = self._query_vectors(inputs)
         item = self._item_vectors(self._known_item(rows))
@@ -221,7 +213,7 @@ class MultiTask(FieldRecommender):
             else:
                 logits = tf.reduce_sum(query[task] * item[task], axis=1, keepdims=True)
                 threshold = self.config.click_threshold
-                labels = targets.labels_of(task, inputs["value"], threshold)[:, None]
+                labels = event_targets.labels_of(task, inputs["value"], threshold)[:, None]
                 loss = tf.reduce_mean(
                     self.ranking_tasks[task](
                         labels, logits, sample_weight=weight, compute_metrics=False
@@ -230,29 +222,26 @@ class MultiTask(FieldRecommender):
             losses.append(loss)
         return tf.stack(losses)
 
-    def refresh(self, chunk: int = 65_536) -> None:
-        """Recomputes the vectors of the whole catalogue, which `logits` uses; after training."""
-        rows = tf.range(self.item_index.shape[1])
-        parts = [
-            tf.stack(
-                list(self._item_vectors(self._known_item(rows[start : start + chunk])).values())
-            )
-            for start in range(0, len(rows), chunk)
-        ]
-        self.item_index.assign(tf.concat(parts, axis=1))
+    def refresh(self) -> None:
+        """Recomputes `item_index`, which scoring reads."""
+
+        def vectors(rows: tf.Tensor) -> tf.Tensor:
+            return tf.stack(list(self._item_vectors(self._known_item(rows)).values()))
+
+        self.item_index.assign(self._over_catalogue(vectors, axis=1))
 
     # The contract.
 
     def embed_query(self, query: Query) -> tf.Tensor:
-        """float32 [B, embedding_dim + 2], of the task that ranks the catalogue."""
+        """Returns float32 [B, embedding_dim + 2] of the task that ranks the catalogue."""
         return self._query_vectors(query)[self.main_task]
 
     def embed_item(self, item: Query) -> tf.Tensor:
-        """float32 [B, embedding_dim + 2]; `item` holds item_id int32 [B] and encoded features."""
+        """Returns float32 [B, embedding_dim + 2] of the task that ranks the catalogue."""
         return self._item_vectors(item)[self.main_task]
 
     def item_embeddings(self) -> tf.Tensor:
-        """float32 [catalogue, embedding_dim], the bias left out: how like two items are."""
+        """Returns float32 [catalogue, embedding_dim], without the bias."""
         return self._index(self.main_task)[1:, :-2]
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
@@ -264,21 +253,9 @@ class MultiTask(FieldRecommender):
     def predictions(self, query: Query, items: tf.Tensor) -> dict[str, tf.Tensor]:
         vectors = self._query_vectors(query)
         return {
-            task: targets.prediction_of(task, self._of_items(vectors[task], task, items))
+            task: event_targets.prediction_of(task, self._of_items(vectors[task], task, items))
             for task in self.targets
         }
-
-    def has_evidence(self, query: Query) -> tf.Tensor:
-        """Of a click or a rating always: what is usual, and of the item, goes for anyone."""
-        if self.main_task != "retrieval":
-            return tf.ones([tf.shape(query["user_id"])[0]], tf.bool)
-        return super().has_evidence(query)
-
-    def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
-        found = {**super().rows_of_tokens(), "item_bias": (self.item_bias, self.spec.items)}
-        if self.user_bias is not None:
-            found["user_bias"] = (self.user_bias, self.spec.users)
-        return found
 
     def other_weights(self) -> dict[str, list[tf.Variable]]:
         bottom = self.config.bottom
@@ -291,7 +268,7 @@ class MultiTask(FieldRecommender):
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
-        """See the contract. The tasks are no matter of taste: they are the strategy's."""
+        """Declares the hyperparameters; the tasks are part of the problem and are not searched."""
         default = MultiTaskConfig()
         model = {
             "bottom": hp.Choice("bottom", list(get_args(BottomName)), default=default.bottom),
@@ -329,7 +306,7 @@ class MultiTask(FieldRecommender):
         return bottom
 
     def _query_vectors(self, query: Query) -> dict[str, tf.Tensor]:
-        """float32 [B, d + 2] by task: the vector, a 1, and what goes for all items."""
+        """float32 [B, d + 2] by task: the vector, a 1, and the bias of the user and the task."""
         vectors = self._task_vectors(self.query_bottom, self.query_fields(query))
         own = self.usual[None]
         if self.user_bias is not None:
@@ -345,7 +322,7 @@ class MultiTask(FieldRecommender):
         return found
 
     def _item_vectors(self, item: Query) -> dict[str, tf.Tensor]:
-        """float32 [n, d + 2] by task: the vector, the item's bias, and a 1."""
+        """float32 [n, d + 2] by task: the vector, the bias of the item, and a 1."""
         vectors = self._task_vectors(self.item_bottom, self.item_fields(item))
         bias = tf.gather(self.item_bias, item["item_id"])
         one = tf.ones([tf.shape(item["item_id"])[0], 1])

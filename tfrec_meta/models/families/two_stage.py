@@ -1,4 +1,4 @@
-"""Retrieve, then rank: one model proposes candidates, another puts them in order."""
+"""Two-stage models: one model retrieves candidates, another ranks them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tfrec_meta.models.layers.item_rows import multi_hot
 def rank_proposed(
     retrieved: tf.Tensor, columns: tf.Tensor, ranked: tf.Tensor, proposed: tf.Tensor
 ) -> tf.Tensor:
-    """Scores by which the proposed items come first, in the ranker's order, then all others.
+    """Merges scores so that proposed items come first, in the ranker's order, then all others.
 
     Args:
         retrieved: float32 [B, catalogue], the retriever's scores.
-        columns: int32 [B, n], distinct columns of it.
-        ranked: float32 [B, n], the ranker's scores of these.
-        proposed: bool [B, n], which of them are proposed at all.
+        columns: int32 [B, n], distinct columns of `retrieved`.
+        ranked: float32 [B, n], the ranker's scores of these columns.
+        proposed: bool [B, n], whether a column is proposed at all.
 
     Returns:
-        float32 [B, catalogue]: the ranker's scores of what is proposed; of the others the
-        retriever's, moved so that the best of them stands 1 below the worst that is proposed.
+        float32 [B, catalogue]: the ranker's scores of the proposed items, and the retriever's
+        scores of the others, shifted so that the best of them is 1 below the worst proposed item.
     """
     place = tf.where(proposed)
     row = tf.cast(place[:, 0], tf.int32)
@@ -39,21 +39,21 @@ def rank_proposed(
     least = tf.reduce_min(tf.where(proposed, ranked, infinite), axis=1, keepdims=True)
     best = tf.reduce_max(tf.where(is_proposed, -infinite, retrieved), axis=1, keepdims=True)
     least = tf.where(tf.reduce_any(proposed, axis=1, keepdims=True), least, 1.0)
-    # Relative to the worst, too: 1 below a hundred million is the same number in float32.
+    # Also relative to the worst: in float32, 1e8 - 1 equals 1e8.
     others = least - 1.0 - 1e-6 * tf.abs(least) + tf.minimum(retrieved - best, 0.0)
     return tf.tensor_scatter_nd_update(others, at, tf.gather_nd(ranked, place))
 
 
 @dataclasses.dataclass(frozen=True)
 class TwoStageConfig:
-    """Which models, and how many items go from one to the other.
+    """The config of `TwoStage`.
 
     Args:
-        retriever: how the model comes about that proposes; also a plain dict or a family's name.
-        ranker: likewise, of the one that puts the proposed items in order.
-        candidates: items that are proposed for each query; at most the catalogue.
-        propose_history: whether items of the history are proposed; else they come after all that
-            are, as befits an answer without them.
+        retriever: the model that proposes candidates; also a plain dict or the name of a family.
+        ranker: the model that ranks the candidates; also a plain dict or the name of a family.
+        candidates: items proposed per query; at most the catalogue.
+        propose_history: whether items of the history are proposed. Otherwise they rank below all
+            candidates, which suits answers without history items.
     """
 
     retriever: Member = Member("ials")
@@ -68,16 +68,18 @@ class TwoStageConfig:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """Both, the retriever first."""
+        """The retriever and the ranker."""
         return self.retriever, self.ranker
 
 
 class TwoStage(Composite):
-    """The best items of a quick model in the order of one that may be slow.
+    """The best items of a fast model, in the order of a possibly slower one.
 
-    The ranker is asked about `candidates` items a query, whatever the size of the catalogue. What
-    is not proposed ranks below all that is, in the retriever's order. Source: Covington et al.,
-    "Deep Neural Networks for YouTube Recommendations", RecSys 2016.
+    The ranker scores `candidates` items per query, whatever the size of the catalogue. All other
+    items rank below the candidates, in the retriever's order.
+
+    References:
+        Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016.
     """
 
     family = "two_stage"
@@ -93,12 +95,11 @@ class TwoStage(Composite):
         count = min(self.config.candidates, self.spec.catalogue_size)
         values, columns = tf.math.top_k(offered, k=count)
         ranked = ranker.logits_or_prior(query, columns + 1)
-        # Of a small catalogue the history may leave fewer.
+        # In a small catalogue fewer items may remain without the history.
         return scores_of(items, rank_proposed(retrieved, columns, ranked, values > float("-inf")))
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
-        """See the contract."""
         default = TwoStageConfig()
 
         def member(name: str, families: list[str], default: Member) -> dict[str, Any] | None:

@@ -1,15 +1,18 @@
-"""The two-tower retrieval model: a `tfrs.Model` with `tfrs.tasks.Retrieval`."""
+"""The two-tower retrieval model, with a choice of history encoders."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import tensorflow as tf
 
+from tfrec_meta.checks import PositiveInt, share
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.base.recipe_space import recipe_space
 from tfrec_meta.models.base.retrieval_tower import RetrievalTower
 from tfrec_meta.models.layers.history_encoders import EncoderName, history_encoder, mean_states
 from tfrec_meta.models.layers.item_embeddings import ItemInitializer, initialised
@@ -20,30 +23,31 @@ from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, Retriev
 
 @dataclasses.dataclass(frozen=True)
 class TwoTowerConfig(RetrievalLossConfig):
-    """Shape and loss of a two-tower model; the loss's arguments are `RetrievalLossConfig`'s.
+    """The config of `TwoTower`; `RetrievalLossConfig` describes the fields of the loss.
 
     Args:
         embedding_dim: d, of ids, features and both towers.
-        hidden: widths of the dense layers on top of each tower; none leaves the sum of embeddings.
+        hidden: widths of the dense layers on top of each tower; none for the plain sum of
+            embeddings.
         user_id: whether the query tower has an embedding of the user.
-        user_features: whether the query tower takes the user's and the context's features.
-        item_features: whether the candidate tower takes the item's features.
+        user_features: whether the query tower reads user and context features.
+        item_features: whether the candidate tower reads item features.
         share_item_embeddings: whether history and candidates use one table of item embeddings.
-        item_initializer: what item embeddings begin as (`models.item_embeddings`); "item2vec" and
-            "spectral" decompose a matrix of items, "words" needs texts or categories of these.
+        item_initializer: the initial item embeddings (`models.layers.item_embeddings`). "item2vec"
+            and "spectral" decompose a matrix of items; "words" needs item texts or categories.
         normalise: whether both towers end on the unit sphere.
         popularity_bias: whether each item has a bias, which starts at its log popularity.
-        encoder: of the history (`models.history_encoders`); "mean" knows no order, and is the
-            quickest by far; "none" leaves the user's id and features alone, as in matrix
-            factorisation.
-        encoder_length: the latest items that an encoder other than "mean" reads.
-        encoder_layers: of "gru", "convolution" and "transformer".
-        encoder_heads: of "transformer"; a divisor of `embedding_dim`.
-        encoder_dropout: share of each encoder layer's values left out in training, in [0, 1).
+        encoder: the history encoder (`models.layers.history_encoders`). "mean" ignores the order
+            and is by far the fastest. "none" uses only the user's id and features, as matrix
+            factorisation does.
+        encoder_length: the number of latest items that an encoder other than "mean" reads.
+        encoder_layers: layers of "gru", "convolution" and "transformer".
+        encoder_heads: attention heads of "transformer"; a divisor of `embedding_dim`.
+        encoder_dropout: dropout rate of each encoder layer, in [0, 1).
     """
 
-    embedding_dim: int = 64
-    hidden: tuple[int, ...] = ()
+    embedding_dim: PositiveInt = 64
+    hidden: tuple[PositiveInt, ...] = ()
     user_id: bool = False
     user_features: bool = False
     item_features: bool = True
@@ -52,54 +56,41 @@ class TwoTowerConfig(RetrievalLossConfig):
     normalise: bool = True
     popularity_bias: bool = True
     encoder: EncoderName = "mean"
-    encoder_length: int = 50
-    encoder_layers: int = 2
-    encoder_heads: int = 2
-    encoder_dropout: float = 0.2
+    encoder_length: PositiveInt = 50
+    encoder_layers: PositiveInt = 2
+    encoder_heads: PositiveInt = 2
+    encoder_dropout: Annotated[float, share()] = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_cosines(self.normalise, self.popularity_bias)
         if self.encoder == "none" and not (self.user_id or self.user_features):
-            raise ValueError(
-                "`encoder`='none' leaves nothing to tell users apart. Use `user_id`=True or "
-                "`user_features`=True."
+            raise ParameterError(
+                "`encoder`='none' gives all users the same query. Use `user_id`=True or "
+                "`user_features`=True.",
+                "encoder",
+                "user_id",
+                "user_features",
             )
-        if self.embedding_dim < 1:
-            raise ValueError(f"`embedding_dim`={self.embedding_dim}; use 1 or more.")
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"`hidden`={self.hidden}; use widths of 1 or more.")
-        if self.loss == "cosine_contrastive" and not (self.normalise and not self.popularity_bias):
-            raise ValueError(
-                "`loss`='cosine_contrastive' is of cosines. Use `normalise`=True and "
-                "`popularity_bias`=False."
-            )
-        if self.item_initializer not in get_args(ItemInitializer):
-            raise ValueError(
-                f"`item_initializer`={self.item_initializer!r}; use one of "
-                f"{get_args(ItemInitializer)}."
-            )
-        if self.encoder not in get_args(EncoderName):
-            raise ValueError(f"`encoder`={self.encoder!r}; use one of {get_args(EncoderName)}.")
-        for name in ("encoder_length", "encoder_layers", "encoder_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
         if self.encoder == "transformer" and self.embedding_dim % self.encoder_heads:
-            raise ValueError(
-                f"`encoder_heads`={self.encoder_heads} don't share `embedding_dim`="
-                f"{self.embedding_dim} evenly. Use a divisor of it."
+            raise ParameterError(
+                f"`encoder_heads`={self.encoder_heads} does not divide `embedding_dim`="
+                f"{self.embedding_dim}. Use a divisor of it.",
+                "encoder_heads",
+                "embedding_dim",
             )
-        if not 0 <= self.encoder_dropout < 1:
-            raise ValueError(f"`encoder_dropout`={self.encoder_dropout}; use a share in [0, 1).")
 
 
 class TwoTower(RetrievalTower):
-    """Query tower (id, history, features) and candidate tower (id, features), joined by a product.
+    """A query tower (id, history, features) and a candidate tower (id, features).
 
-    The query embedding carries 1 / temperature and a constant 1, the item embedding its bias, so
-    that a plain dot product of the two is the logit.
+    The query embedding contains 1 / temperature and a constant 1, the item embedding its bias, so
+    that the dot product of the two is the logit.
 
-    Sources: Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016 (the
-    averaged history); Yi et al., RecSys 2019 (in-batch softmax with logQ).
+    References:
+        Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016 (the
+        averaged history); Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+        Recommendations", RecSys 2019 (in-batch softmax with logQ).
     """
 
     family = "two_tower"
@@ -163,26 +154,26 @@ class TwoTower(RetrievalTower):
     def prepare(self, data: Interactions | StreamedInteractions) -> None:
         super().prepare(data)
         if self.config.popularity_bias:
-            prior = self._prior_logits()
-            self.item_bias.assign(tf.concat([tf.reduce_min(prior, keepdims=True), prior], axis=0))
+            self.item_bias.assign(self._prior_rows())
         if self.config.item_initializer != "random":
             if not isinstance(data, Interactions):
                 raise ValueError(
-                    f"`item_initializer`={self.config.item_initializer!r} reads all events at "
-                    "once, and these are streamed. Use 'random'."
+                    f"`item_initializer`={self.config.item_initializer!r} reads all events into "
+                    "memory, and these are streamed. Use 'random'."
                 )
             start = self.item_embedding.numpy()
             found = initialised(self.config.item_initializer, data, self.spec, start)
             self.item_embedding.assign(found)
-            self.history_embedding.assign(found)  # the same one, if they are shared
+            self.history_embedding.assign(found)  # the same table, if it is shared
 
     def compute_loss(self, inputs: Query, training: bool = False) -> tf.Tensor:
-        """The loss of a batch of events.
+        """Returns the loss of a batch of events, float32 scalar.
 
         Args:
-            inputs: an encoded query batch, the `item_id` int32 [B] that each user chose, and
-                optionally a `sample_weight` float32 [B] of each event. Or a batch of
-                `user_windows`, each of whose targets then is such an event.
+            inputs: an encoded query batch, `item_id` int32 [B], the item of each event, and
+                optionally `sample_weight` float32 [B]. Or a batch of windows, with `item_id` int32
+                [W, n]: each item of a window is then such an event.
+            training: whether dropout is applied and negatives are sampled anew.
         """
         draw = self._draw() if training else None
         query: Query
@@ -207,27 +198,22 @@ class TwoTower(RetrievalTower):
             teacher_logits=None if self.teacher_loss is None else self.teacher_loss.scores(query),
         )
 
-    def refresh(self, chunk: int = 65_536) -> None:
-        """Recomputes the embeddings of the whole catalogue, which `logits` uses; after training."""
+    def refresh(self) -> None:
+        """Recomputes `item_index`, which scoring reads."""
         if self.config.popularity_bias:
-            # An unknown item is as popular as the least popular known one.
+            # An unknown item gets the bias of the least popular known one.
             known = self.item_bias[1:]
             self.item_bias.assign(tf.concat([tf.reduce_min(known, keepdims=True), known], axis=0))
-        rows = tf.range(self.item_index.shape[0])
-        parts = [
-            self._embed_known_items(rows[start : start + chunk])
-            for start in range(0, len(rows), chunk)
-        ]
-        self.item_index.assign(tf.concat(parts, axis=0))
+        self.item_index.assign(self._over_catalogue(self._embed_known_items))
 
     # The contract.
 
     def embed_query(self, query: Query) -> tf.Tensor:
-        """float32 [B, embedding_dim + 1]."""
+        """Returns float32 [B, embedding_dim + 1]."""
         return self._embed_query(query, self._encode_history(query["history"]))
 
     def _embed_query(self, query: Query, total: tf.Tensor) -> tf.Tensor:
-        """The query tower above the encoded history, float32 [B, embedding_dim]."""
+        """The query tower on top of the encoded history, float32 [B, embedding_dim + 1]."""
         if self.user_embedding is not None:
             total += self._user_vectors(query["user_id"])
         if self._query_features:
@@ -240,7 +226,7 @@ class TwoTower(RetrievalTower):
         return tf.concat([total / self.config.temperature, one], axis=1)
 
     def embed_item(self, item: Query) -> tf.Tensor:
-        """float32 [B, embedding_dim + 1]; `item` holds item_id int32 [B] and encoded features."""
+        """Returns float32 [B, embedding_dim + 1]."""
         rows = item["item_id"]
         total = self._item_vectors_by_id(rows)
         if self._item_features:
@@ -258,7 +244,7 @@ class TwoTower(RetrievalTower):
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, Any]:
-        """See the contract. The encoder decides what else there is to set, and the rows."""
+        """Declares the hyperparameters; some depend on the encoder, as do the training rows."""
         default = TwoTowerConfig()
         model = {
             "embedding_dim": hp.Choice("embedding_dim", [16, 32, 64, 128, 256], default=64),
@@ -276,7 +262,7 @@ class TwoTower(RetrievalTower):
             **_loss_space(hp, default),
             **_encoder_space(hp, default),
         }
-        # Two parents that stand side by side KerasTuner doesn't know.
+        # KerasTuner has no condition on two parents, so the loss is checked below.
         with hp.conditional_scope("negatives", ["full"]):
             teacher = hp.Choice("teacher", ["none", *_TEACHERS], default="none")
         taught = teacher in _TEACHERS and model["loss"] == "softmax"
@@ -289,7 +275,7 @@ class TwoTower(RetrievalTower):
     # Parts.
 
     def _encode_history(self, rows: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
-        """int32 [B, H] to float32 [B, embedding_dim]; dropout is drawn from `draw`, int64 [2]."""
+        """int32 [B, H] to float32 [B, embedding_dim]; the dropout seed is `draw`, int64 [2]."""
         if self.config.encoder == "none":
             return tf.zeros([tf.shape(rows)[0], self.config.embedding_dim])
         if self.history_encoder is None:
@@ -299,7 +285,7 @@ class TwoTower(RetrievalTower):
     def _events_of_windows(
         self, windows: Query, draw: tf.Tensor | None
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-        """The targets of windows as events: their queries, encoded histories, and windows' rows."""
+        """The items of windows as events: their queries, encoded histories and window numbers."""
         rows = windows["history"]
         named = tf.cast(rows > 0, tf.float32)[:, :, None]
         inputs = named * tf.gather(self.history_embedding, rows)
@@ -339,12 +325,12 @@ class TwoTower(RetrievalTower):
 
 
 _ENCODERS = [name for name in get_args(EncoderName) if name != "none"]
-_TEACHERS = ("ease", "ials")  # that are searched: solved in a moment, and good alone
-_IN_ORDER = [name for name in _ENCODERS if name != "mean"]  # these heed the order
+_TEACHERS = ("ease", "ials")  # searched teachers: fast to fit, and good models themselves
+_IN_ORDER = [name for name in _ENCODERS if name != "mean"]  # these depend on the order
 
 
 def _loss_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
-    """The loss, and whom it compares with."""
+    """Declares the loss and its negatives."""
     chosen = {
         "loss": hp.Choice("loss", ["softmax", "binary_cross_entropy", "bpr"], default=default.loss),
         "negatives": hp.Choice(
@@ -363,7 +349,7 @@ def _loss_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
 
 
 def _encoder_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
-    """The encoder, and what the chosen one has to set; None for what it has not."""
+    """Declares the encoder and its settings; None for settings that the chosen one lacks."""
     chosen = {"encoder": hp.Choice("encoder", _ENCODERS, default=default.encoder)}
     with hp.conditional_scope("encoder", _IN_ORDER):
         chosen["encoder_length"] = hp.Choice(
@@ -382,18 +368,8 @@ def _encoder_space(hp: Any, default: TwoTowerConfig) -> dict[str, Any]:
 
 
 def _recipe_space(hp: Any) -> dict[str, Any]:
-    """Fields of `TrainingConfig`, whose defaults these are."""
+    """Declares the searched fields of `TrainingConfig`, with its defaults."""
     with hp.conditional_scope("encoder", _IN_ORDER), hp.name_scope("training"):
-        # An event a row, each with a history of its own, would take such an encoder minutes.
+        # With one history per event, such an encoder would train for minutes.
         rows = hp.Fixed("rows", "windows")
-    with hp.name_scope("training"):
-        return {
-            "rows": rows,
-            "learning_rate": hp.Float("learning_rate", 0.0005, 0.05, sampling="log", default=0.005),
-            "weight_decay": hp.Float("weight_decay", 0.001, 1.0, sampling="log", default=0.1),
-            "batch_size": hp.Choice("batch_size", [256, 512, 1024, 2048], default=512),
-            "history_length": hp.Choice("history_length", [50, 100, 200], default=100),
-            "history_dropout": hp.Float("history_dropout", 0.0, 0.5, step=0.1, default=0.0),
-            "user_dropout": hp.Float("user_dropout", 0.0, 0.5, step=0.1, default=0.1),
-            "user_balance": hp.Float("user_balance", 0.0, 1.0, step=0.25, default=0.5),
-        }
+    return {"rows": rows, **recipe_space(hp)}

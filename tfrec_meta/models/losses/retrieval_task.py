@@ -1,13 +1,15 @@
-"""The loss of a retrieval model: which candidates a batch is compared with, and how."""
+"""The loss of a retrieval model: negatives, their sampling correction and the loss function."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import tensorflow as tf
 
+from tfrec_meta.checks import NonNegativeInt, PositiveFloat, PositiveInt, between, share
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.layers.item_rows import is_in_history
 from tfrec_meta.models.losses import retrieval_losses
@@ -18,103 +20,107 @@ Negatives = Literal["in_batch", "mixed", "uniform", "full"]
 LogQ = Literal["counts", "streaming", "none"]
 EmbedItems = Callable[[tf.Tensor], tf.Tensor]
 
-_NEW_GAP = 0.05  # what the latest gap between two batches with an item adds to the running mean
+_NEW_GAP = 0.05  # weight of the latest gap between two batches with an item in the running mean
 
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalLossConfig(TeacherLossConfig):
-    """How a retrieval model learns what was chosen from what was not, and from a teacher.
+    """How a retrieval model learns from chosen items, negatives and a teacher.
 
-    What begins with `teacher_` is `TeacherLossConfig`'s.
+    `TeacherLossConfig` describes the fields that begin with `teacher_`.
 
     Args:
         temperature: divides the logits.
         loss: "softmax"; "bpr" (Rendle et al., UAI 2009); "binary_cross_entropy", calibrated for
             sampled negatives (gBCE, Petrov and Macdonald, RecSys 2023); or "cosine_contrastive"
-            (Mao et al., CIKM 2021), which needs towers on the unit sphere and no bias.
-        negatives: "in_batch", the items that the others of the batch chose; "uniform", items drawn
+            (Mao et al., CIKM 2021), which requires towers on the unit sphere and no bias.
+        negatives: "in_batch", the items of the other events of the batch; "uniform", items sampled
             from the catalogue; "mixed", both (Yang et al., "Mixed Negative Sampling for Learning
-            Two-tower Neural Networks in Recommendations", WWW 2020); "full", the whole catalogue:
-            exact, and the best choice where a batch times the catalogue fits.
-        uniform_negatives: drawn for each step of "uniform" and "mixed", with replacement, and
+            Two-tower Neural Networks in Recommendations", WWW 2020); "full", the whole catalogue,
+            which is exact, and the best choice where a batch times the catalogue fits into memory.
+        uniform_negatives: items sampled per step of "uniform" and "mixed", with replacement, and
             shared by the batch.
-        memory: items of the latest batches that are negatives of "in_batch" and "mixed" as well,
-            with the embeddings that they had then (Wang et al., "Cross-Batch Memory for Embedding
+        memory: items of the latest batches that "in_batch" and "mixed" use as additional negatives,
+            with their embeddings of that time (Wang et al., "Cross-Batch Memory for Embedding
             Learning", CVPR 2020).
-        hard_negatives: of each row, only so many with the highest logits count; 0 for all.
-        mask_positives: whether items of the user's own history are no negatives.
-        logq: how negatives of a softmax are corrected by their chance of being there (Yi et al.,
-            "Sampling-Bias-Corrected Neural Modeling", RecSys 2019): "counts" knows the data's
-            popularity, "streaming" estimates it from the batches as they come (their algorithm 2),
-            "none" corrects nothing.
-        label_smoothing: share of a softmax's label that is spread over all candidates, in [0, 1).
+        hard_negatives: the number of negatives with the highest logits that count in each row; 0
+            for all.
+        mask_positives: whether items of the user's own history are excluded from the negatives.
+        logq: how the negatives of a softmax are corrected by their sampling probability (Yi et al.,
+            "Sampling-Bias-Corrected Neural Modeling", RecSys 2019): "counts" uses the popularity in
+            the training data, "streaming" estimates it from the batches (their algorithm 2), "none"
+            corrects nothing.
+        label_smoothing: share of a softmax label that is spread over all candidates, in [0, 1).
         calibration: t of gBCE, in [0, 1]; 0 for plain binary cross-entropy.
         margin: of "cosine_contrastive", in [-1, 1].
-        negative_weight: of "cosine_contrastive".
+        negative_weight: of "cosine_contrastive", above 0.
     """
 
-    temperature: float = 0.25
+    temperature: PositiveFloat = 0.25
     loss: LossName = "softmax"
     negatives: Negatives = "in_batch"
-    uniform_negatives: int = 1000
-    memory: int = 0
-    hard_negatives: int = 0
+    uniform_negatives: PositiveInt = 1000
+    memory: NonNegativeInt = 0
+    hard_negatives: NonNegativeInt = 0
     mask_positives: bool = True
     logq: LogQ = "counts"
-    label_smoothing: float = 0.0
-    calibration: float = 0.75
-    margin: float = 0.4
-    negative_weight: float = 1.0
+    label_smoothing: Annotated[float, share()] = 0.0
+    calibration: Annotated[float, between(0, 1)] = 0.75
+    margin: Annotated[float, between(-1, 1)] = 0.4
+    negative_weight: PositiveFloat = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature`={self.temperature}; use a number above 0.")
-        for name, allowed in (("loss", LossName), ("negatives", Negatives), ("logq", LogQ)):
-            if getattr(self, name) not in get_args(allowed):
-                raise ValueError(
-                    f"`{name}`={getattr(self, name)!r}; use one of {get_args(allowed)}."
-                )
-        for name, least in (("uniform_negatives", 1), ("memory", 0), ("hard_negatives", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use {least} or more.")
         if self.memory and self.negatives not in ("in_batch", "mixed"):
-            raise ValueError(
+            raise ParameterError(
                 f"`memory`={self.memory} with `negatives`={self.negatives!r}; only 'in_batch' and "
-                "'mixed' remember earlier batches. Use 0."
+                "'mixed' use earlier batches. Use 0.",
+                "memory",
+                "negatives",
             )
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"`label_smoothing`={self.label_smoothing}; use a share in [0, 1).")
-        if not 0 <= self.calibration <= 1:
-            raise ValueError(f"`calibration`={self.calibration}; use a number from 0 to 1.")
-        if not -1 <= self.margin <= 1:
-            raise ValueError(f"`margin`={self.margin}; use a cosine, from -1 to 1.")
-        if not self.negative_weight > 0:
-            raise ValueError(f"`negative_weight`={self.negative_weight}; use a number above 0.")
+
+    def check_cosines(self, normalise: bool, popularity_bias: bool) -> None:
+        """Checks that the towers fit the loss "cosine_contrastive".
+
+        Raises:
+            ParameterError: if their products are not cosines.
+        """
+        if self.loss == "cosine_contrastive" and not (normalise and not popularity_bias):
+            raise ParameterError(
+                "`loss`='cosine_contrastive' compares cosines. Use `normalise`=True and "
+                "`popularity_bias`=False.",
+                "loss",
+                "normalise",
+                "popularity_bias",
+            )
 
     def check_teachable(self) -> None:
-        """Raises:
-        ValueError: if a teacher, who speaks of the whole catalogue, could not be heard.
+        """Checks that the loss can include a teacher, which scores the whole catalogue.
+
+        Raises:
+            ParameterError: if it cannot.
         """
         if self.negatives != "full" or self.loss != "softmax":
-            raise ValueError(
-                f"`negatives`={self.negatives!r} and `loss`={self.loss!r}, but a teacher speaks of "
-                "the whole catalogue. Use 'full' and 'softmax'."
+            raise ParameterError(
+                f"`negatives`={self.negatives!r} and `loss`={self.loss!r}, but a teacher scores "
+                "the whole catalogue. Use 'full' and 'softmax'.",
+                "negatives",
+                "loss",
             )
 
 
 class RetrievalTask(tf_keras.layers.Layer):
-    """The loss of a batch: what `tfrs.tasks.Retrieval` computes, and more.
+    """Computes the loss of a batch, as `tfrs.tasks.Retrieval` does, with more choices.
 
-    Candidates of a softmax that a batch names several times are scored once, and counted as often
-    as they are named: the same loss, in a fraction of the time where items repeat.
+    Softmax candidates that occur several times in a batch are scored once and weighted by their
+    number, which gives the same loss in a fraction of the time.
 
     Args:
-        config: how.
+        config: the settings of the loss.
         items: rows of the item vocabulary.
         dim: of the embeddings.
-        only_met: whether items that training never met are no negatives: it would be the content of
-            such an item alone that learned to be unlikely.
+        only_met: whether items without training events are excluded from the negatives. As
+            negatives, only their features would be trained, to low scores.
     """
 
     def __init__(self, config: RetrievalLossConfig, items: int, dim: int, only_met: bool = False):
@@ -145,31 +151,32 @@ class RetrievalTask(tf_keras.layers.Layer):
         teacher_loss: TeacherLoss | None = None,
         teacher_logits: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """The mean loss, float32 scalar.
+        """Returns the mean loss, float32 scalar.
 
         Args:
             query: float32 [B, d].
-            items: int32 [B], what each query chose.
+            items: int32 [B], the chosen item of each query.
             embed_items: item rows int32 [n] to float32 [n, d].
             own: int32 [W, H], the items of users, 0 pads.
-            owner: int64 [B], whose row of `own` a query's is; None where W is B, in order.
+            owner: int64 [B], the row of `own` of each query; None where W is B, in order.
             counts: float32 [catalogue], interactions of each item in the training data.
-            draw: int64 [2], what negatives are drawn from.
+            draw: int64 [2], the seed of sampled negatives.
             sample_weight: float32 [B].
-            merge: whether repeated candidates of a softmax are scored once; their number then is
-                known only when the step runs.
-            teacher_loss: of a teacher; only where the whole catalogue are negatives.
+            merge: whether repeated candidates of a softmax are scored once. The number of
+                candidates is then dynamic.
+            teacher_loss: the loss of a teacher; requires `negatives`="full".
             teacher_logits: float32 [B, catalogue], `teacher_loss.scores` of these queries.
         """
         config = self._config
-        merge &= config.loss == "softmax"  # others can't be counted by a shift of the logit
+        # Only in a softmax does a shift of the logit count a candidate several times.
+        merge &= config.loss == "softmax"
         rows, place, times = self._candidates(items, draw, merge)
         vectors = embed_items(rows)
         chosen = tf.reduce_sum(query * tf.gather(vectors, place), axis=1)
         if config.memory:
             rows = tf.concat([rows, self._remembered.read_value()], axis=0)
             vectors = tf.concat([vectors, self._vectors.read_value()], axis=0)
-            there = tf.cast(self._remembered > 0, tf.float32)  # it is not full at first
+            there = tf.cast(self._remembered > 0, tf.float32)  # the memory is not full at first
             times = tf.concat([times, there], axis=0)
         others = tf.matmul(query, vectors, transpose_b=True)
         if config.loss == "softmax" and config.negatives != "full":
@@ -230,13 +237,13 @@ class RetrievalTask(tf_keras.layers.Layer):
         return rows, place[: tf.shape(items)[0]], times
 
     def _loss_of_rows(self, chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-        """The loss of each row by name, float32 [B]."""
+        """The configured loss of each row, float32 [B]."""
         config = self._config
         if config.loss == "bpr":
             return retrieval_losses.bpr(chosen, others)
         if config.loss == "binary_cross_entropy":
             allowed = tf.cast(retrieval_losses.is_allowed(others), tf.float32)
-            catalogue = max(self._items - 2, 1)  # negatives that there are for one choice
+            catalogue = max(self._items - 2, 1)  # possible negatives of one choice
             sampled = tf.reduce_sum(allowed, axis=1) / catalogue
             sampled = tf.clip_by_value(sampled, 1 / catalogue, 1.0)
             beta = retrieval_losses.calibrated_beta(sampled, config.calibration)
@@ -251,10 +258,10 @@ class RetrievalTask(tf_keras.layers.Layer):
         return retrieval_losses.softmax(chosen, others, config.label_smoothing)
 
     def remember(self, items: tf.Tensor, embed_items: EmbedItems) -> None:
-        """Takes in what a step chose, after its update.
+        """Updates memory and popularity estimates with the items of a step, after its update.
 
         Args:
-            items: int32 of any shape, 0 for none.
+            items: int32 of any shape, 0 pads.
             embed_items: as for `call`.
         """
         config = self._config
@@ -272,19 +279,19 @@ class RetrievalTask(tf_keras.layers.Layer):
             self._steps.assign_add(1.0)
             rows, _ = tf.unique(items)
             before, now = tf.gather(self._gap, rows), self._steps - tf.gather(self._last, rows)
-            # Of an item that is met for the first time, all steps so far are the best guess.
+            # For an item's first occurrence, the number of steps so far is the best estimate.
             gap = tf.where(before > 0, before + _NEW_GAP * (now - before), now)
             self._gap.scatter_update(tf.IndexedSlices(gap, rows))
             self._last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), self._steps), rows))
 
     def _chance(self, rows: tf.Tensor, items: tf.Tensor, counts: tf.Tensor) -> tf.Tensor | None:
-        """How often each candidate can be expected among the candidates, float32 [C]."""
+        """The expected number of occurrences of each candidate, up to a factor, float32 [C]."""
         config = self._config
         if config.negatives == "uniform" or config.logq == "none":
             return None
         if config.logq == "counts":
             chance = tf.gather(counts, tf.maximum(rows - 1, 0))
-            if config.negatives == "mixed":  # else only ratios matter, and the total takes time
+            if config.negatives == "mixed":  # otherwise only ratios matter, and the sum takes time
                 expected = tf.cast(tf.size(items) + config.memory, tf.float32)
                 chance *= expected / tf.reduce_sum(counts)
         else:
@@ -293,7 +300,7 @@ class RetrievalTask(tf_keras.layers.Layer):
             chance = tf.where(gap > 0, batches / tf.maximum(gap, 1.0), 1e-6)
         if config.negatives == "mixed":
             chance += config.uniform_negatives / (self._items - 1)
-        # Only ratios matter: so relative to the most frequent.
+        # Only ratios matter: relative to the most frequent candidate.
         return chance / tf.reduce_max(chance)
 
     def _training_only(

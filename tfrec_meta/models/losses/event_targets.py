@@ -1,4 +1,4 @@
-"""What of an event is to be predicted, its rating or whether it is a click: labels and losses."""
+"""Targets of single events, ratings and clicks: their labels, losses and predictions."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ def objective_of(target: str) -> Objective:
 
 
 def labels_of(target: str, value: tf.Tensor, threshold: float) -> tf.Tensor:
-    """float32 like `value`: the value itself, or 1 for a click, which is one of `threshold` up."""
+    """Returns the labels of event values, float32 like `value`.
+
+    A rating is the value itself; a click is 1 where the value is `threshold` or more, else 0.
+    """
     if target == "click":
         return tf.cast(value >= threshold, tf.float32)
     return value
 
 
 def usual_logit(target: str, data: Interactions | StreamedInteractions, threshold: float) -> float:
-    """The logit of someone of whom nothing is known: the mean rating, or the log odds of a click.
+    """Returns the logit for an unknown user: the mean rating, or the log odds of a click.
 
-    One click more and one less: a click that everyone makes has finite odds.
+    One click and one event without a click are added, so that the odds are finite.
     """
     total = 0.0
     for part in data.parts():
@@ -43,13 +46,16 @@ def usual_logit(target: str, data: Interactions | StreamedInteractions, threshol
 
 
 def prediction_of(target: str, logits: tf.Tensor) -> tf.Tensor:
-    """What the logits mean: a rating is one itself, of a click they are the log odds."""
+    """Returns ratings, which are the logits themselves, or the probabilities of a click."""
     return tf.sigmoid(logits) if target == "click" else logits
 
 
 def ranking_task(target: str) -> tfrs.tasks.Ranking:
-    """Squared error of ratings, log loss of clicks: float32 [B], for labels and logits [B, 1]."""
-    # Keras refuses to take the mean itself within a `tf.distribute` strategy.
+    """Returns the task of a target: squared error of ratings, or log loss of clicks.
+
+    For labels and logits [B, 1], its loss is float32 [B].
+    """
+    # Within a `tf.distribute` strategy, Keras does not allow its own mean.
     each = tf_keras.losses.Reduction.NONE
     if target == "click":
         loss = tf_keras.losses.BinaryCrossentropy(from_logits=True, reduction=each)
