@@ -72,5 +72,5 @@ def test_what_can_not_be_taught_is_refused(data, teacher):
     with pytest.raises(ValueError, match=r"features=teacher\.spec"):
         tm.train(data, student(), teacher=teacher, features=tm.FeatureSpec().fit(data))
     for family in ("ease", "ensemble"):
-        with pytest.raises(ValueError, match=f"Family '{family}' learns from no teacher"):
+        with pytest.raises(ValueError, match=f"Family '{family}' cannot learn from a teacher"):
             tm.train(data, family, teacher=teacher)

@@ -69,7 +69,7 @@ def test_dropout_is_of_training_alone(data, model):
         ContentTowerConfig(embedding_dim=8, hidden=(16,), dropout=0.5), model.spec
     )
     model_of_more.prepare(data)
-    for own, other in zip(model_of_more._kept(), model._kept(), strict=True):
+    for own, other in zip(model_of_more._saved_weights(), model._saved_weights(), strict=True):
         own.assign(other)
     assert float(model_of_more.compute_loss(batch)) == pytest.approx(once, rel=1e-5)
     model_of_more.optimizer = model.optimizer
@@ -83,7 +83,7 @@ def test_sampled_negatives_give_the_loss_of_what_is_drawn(data):
     whole.prepare(data)
     part = ContentTower(dataclasses.replace(config, negatives="in_batch"), whole.spec)
     part.prepare(data)
-    for own, other in zip(part._kept(), whole._kept(), strict=True):
+    for own, other in zip(part._saved_weights(), whole._saved_weights(), strict=True):
         own.assign(other)
     items = tf.range(1, 13)
     batch = {
@@ -137,7 +137,7 @@ def test_a_warm_start_takes_over_tokens_and_layers(data, model):
     before = model.score(queries)
     np.testing.assert_allclose(began.score(queries)[:, : before.shape[1]], before, rtol=1e-5)
     wider = ContentTower(dataclasses.replace(model.config, hidden=(8,)), model.spec)
-    with pytest.raises(ValueError, match="`hidden`=\\(8,\\) can't go on"):
+    with pytest.raises(ValueError, match="`hidden`=\\(8,\\) cannot start"):
         wider.warm_start(model)
 
 
@@ -145,9 +145,9 @@ def test_a_warm_start_takes_over_tokens_and_layers(data, model):
     ("options", "message"),
     [
         ({"embedding_dim": 0}, "`embedding_dim`=0; use 1"),
-        ({"hidden": (0,)}, "`hidden`=.*; use widths"),
+        ({"hidden": (0,)}, "`hidden`=.*; use values"),
         ({"dropout": 1.0}, "`dropout`=1.0; use a share"),
-        ({"loss": "cosine_contrastive"}, "is of cosines"),
+        ({"loss": "cosine_contrastive"}, "compares cosines"),
     ],
 )
 def test_a_shape_without_sense_is_refused(options, message):
@@ -157,11 +157,11 @@ def test_a_shape_without_sense_is_refused(options, message):
 
 def test_items_without_features_are_refused(data):
     bare = tm.Interactions.from_arrays(["u"], ["i"])
-    with pytest.raises(ValueError, match="knows items by their features"):
+    with pytest.raises(ValueError, match="represents items by their features"):
         tm.train(bare, "content_tower")
 
 
 def test_windows_are_refused(data):
     strategy = tm.Strategy("content_tower", training=tm.TrainingConfig(rows="windows"))
-    with pytest.raises(ValueError, match="Use 'events' for 'content_tower'"):
+    with pytest.raises(ValueError, match="of family 'content_tower'. Use .rows.='events'"):
         tm.train(data, strategy, progress=False)

@@ -80,12 +80,12 @@ def test_validation_finds_the_member_that_knows_something(data):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"members": ()}, "`members` is empty"),
+        ({"members": ()}, r"`members`=\(\)"),
         ({"fusion": "cold"}, "`fusion`='cold'"),
         ({"weights": "best"}, "`weights`='best'"),
         ({"weights": (1.0,)}, r"`weights`=\(1.0,\); use 2 numbers"),
-        ({"weights": (0.0, 0.0)}, "one of them above 0"),
-        ({"weights": (1.0, -1.0)}, "of 0 or more"),
+        ({"weights": (0.0, 0.0)}, "at least one above 0"),
+        ({"weights": (1.0, -1.0)}, "each 0 or more"),
         ({"temperature": 0.0}, "`temperature`=0.0"),
         ({"rank_constant": -1.0}, "`rank_constant`=-1.0"),
     ],

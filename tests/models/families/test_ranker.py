@@ -113,7 +113,7 @@ def test_each_step_samples_anew_and_the_same_step_the_same():
 def test_blocks_of_the_catalogue_are_as_all_of_it(interaction, monkeypatch):
     model = made(interaction=interaction)
     whole = model.logits(batch())
-    monkeypatch.setattr(ranker, "_PAIRS_AT_ONCE", 4)  # two items at once, three in all
+    monkeypatch.setattr(ranker, "_PAIRS_PER_BLOCK", 4)  # two items at once, three in all
     np.testing.assert_allclose(model.logits(batch()), whole, rtol=1e-5, atol=1e-6)
 
 

@@ -35,7 +35,7 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
             options.get("sample_weight"),
             merge=options.get("merge", True),
             teacher_loss=options.get("teacher_loss"),
-            teacher_logits=options.get("said"),
+            teacher_logits=options.get("teacher_logits"),
         )
     )
 
@@ -46,10 +46,10 @@ class Teacher:
     spec, has_embeddings = tm.FeatureSpec(), False
 
     def __init__(self, scores):
-        self._said = tf.constant(scores, tf.float32)
+        self._scores = tf.constant(scores, tf.float32)
 
     def logits_or_prior(self, query):
-        return self._said
+        return self._scores
 
 
 def plain(**options):
