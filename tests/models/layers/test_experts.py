@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec_meta.models.layers.experts import made_bottom, mixed
+from tfrec_meta.models.layers.experts import create_bottom, mixed
 
 INPUTS = tf.constant([[1.0, -2.0, 0.5], [0.0, 1.0, 2.0]])
 TASKS = ("rating", "click")
 
 
 def made(name, experts=2, layers=2):
-    bottom = made_bottom(name, TASKS, 2, (4,), experts, layers)
+    bottom = create_bottom(name, TASKS, 2, (4,), experts, layers)
     bottom(INPUTS)
     return bottom
 

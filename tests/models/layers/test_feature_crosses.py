@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec_meta.models.layers.feature_crosses import made_interaction, pairwise_products
+from tfrec_meta.models.layers.feature_crosses import create_feature_cross, pairwise_products
 
 DIM = 2
 QUERY = tf.constant([[1.0, 2.0, 0.5, -1.0], [0.0, 1.0, 1.0, 1.0]])  # two fields
@@ -12,7 +12,7 @@ ITEM = tf.constant([[3.0, -1.0], [0.5, 2.0]])  # one field
 
 
 def made(name, hidden=(3,), cross_layers=1):
-    interaction = made_interaction(name, DIM, hidden, cross_layers, 0)
+    interaction = create_feature_cross(name, DIM, hidden, cross_layers, 0)
     interaction(QUERY, ITEM)
     for place, weight in enumerate(interaction.weights):
         weight.assign(tf.random.stateless_normal(weight.shape, [place, 1]))
@@ -88,5 +88,5 @@ def test_all_pairs_at_once_are_as_one_by_one(name):
 
 @pytest.mark.parametrize("name", ["mlp", "dcn", "dlrm"])
 def test_at_first_it_says_nothing(name):
-    net = made_interaction(name, DIM, (3,), 1, 0)
+    net = create_feature_cross(name, DIM, (3,), 1, 0)
     np.testing.assert_array_equal(net(QUERY, ITEM), [[0.0], [0.0]])

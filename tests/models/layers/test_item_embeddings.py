@@ -36,7 +36,7 @@ def start(spec, dim=8):
 
 
 def embed(name, data, spec, dim=8):
-    return ie.initialised(name, data, spec, start(spec, dim))
+    return ie.initial_item_embeddings(name, data, spec, start(spec, dim))
 
 
 @pytest.mark.parametrize("name", LEARNED)

@@ -1,6 +1,6 @@
-"""Learners: how a model becomes a task's own by its support set, and how that is itself learned.
+"""Learners: how a network adapts to a task from its support set, and how the adaptation is trained.
 
-All tasks of a batch adapt at once: their fast weights are one tensor with a row a task.
+All tasks of a batch adapt together: the fast weights are one tensor with one row per task.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _LOSSES = {"squared_error": squared_error, "cross_entropy": cross_entropy}
 
 
 class Examples(NamedTuple):
-    """A set of each task.
+    """A support or query set of each task of a batch.
 
     Attributes:
-        inputs: what the network takes, N examples of each of T tasks.
+        inputs: of the network, N examples for each of T tasks.
         labels: float32 [T, N].
-        mask: float32 [T, N], 0 in padding.
+        mask: float32 [T, N], 0 for padding.
     """
 
     inputs: Any
@@ -41,14 +41,14 @@ class Examples(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-    """How a learner adapts.
+    """The settings of a learner.
 
     Args:
-        inner_steps: steps on the support set.
-        inner_rate: their learning rate; where it is learned, its start.
-        clip_norm: the most that the norm of a task's inner gradient may be.
+        inner_steps: gradient steps on the support set.
+        inner_rate: their learning rate; the initial one, where it is learned.
+        clip_norm: largest norm of the inner gradient of a task.
         loss: "squared_error" for ratings, "cross_entropy" for clicks.
-        l2: where a ridge regulariser begins.
+        l2: initial ridge penalty.
     """
 
     inner_steps: NonNegativeInt = 3
@@ -62,14 +62,15 @@ class LearnerConfig:
 
 
 class Learner(tf.Module):
-    """One interface for all: `adapt` to a support set, `meta_gradients` of a batch of episodes.
+    """The base class of learners: `adapt` to a support set, `meta_gradients` of episodes.
 
     Args:
-        network: what is adapted.
-        config: how.
+        network: the network that adapts.
+        config: the settings.
 
     Attributes:
-        first_order: whether the outer loop takes the inner gradients for constants.
+        name_in_config: the key in `LEARNERS`.
+        first_order: whether the outer loop treats the inner gradients as constants.
     """
 
     name_in_config: ClassVar[str]
@@ -81,17 +82,17 @@ class Learner(tf.Module):
         self.config = config
 
     def adapted_names(self) -> list[str]:
-        """The weights that the inner loop changes."""
+        """Returns the names of the weights that the inner loop changes."""
         return list(self.network.fast)
 
     def adapt(self, support: Examples) -> Weights:
-        """The weights after the inner loop.
+        """Returns the weights after the inner loop.
 
         Args:
-            support: a task without any example keeps the weights as they are: zero-shot.
+            support: a task without examples keeps the initial weights (zero-shot).
 
         Returns:
-            Each adapted weight [T, a, b], the others [a, b].
+            Adapted weights are [T, a, b], the others [a, b].
         """
         tasks = tf.shape(support.labels)[0]
         weights = self.network.weights()
@@ -102,20 +103,20 @@ class Learner(tf.Module):
         return weights
 
     def predict(self, support: Examples, inputs: Any) -> tf.Tensor:
-        """Predictions float32 [T, N] of `inputs` after adapting to `support`."""
+        """Returns the predictions for `inputs` after adapting to `support`, float32 [T, N]."""
         return self.network.predict(self.adapt(support), inputs)
 
     def query_losses(self, support: Examples, query: Examples) -> tf.Tensor:
-        """The loss of each task's query set after adapting to its support set, float32 [T]."""
+        """Returns the loss of each query set after adapting to the support set, float32 [T]."""
         return self._losses(self.adapt(support), query)
 
     def meta_gradients(
         self, support: Examples, query: Examples
     ) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
-        """One step of the outer loop.
+        """Computes one step of the outer loop.
 
         Returns:
-            The mean query loss, and the gradients of `trainable_variables`, in their order.
+            The mean query loss, and the gradients in the order of `trainable_variables`.
         """
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(self.query_losses(support, query))
@@ -126,12 +127,12 @@ class Learner(tf.Module):
         return _LOSSES[self.config.loss](examples.labels, predictions, examples.mask)
 
     def _step(self, weights: Weights, examples: Examples) -> Weights:
-        """One inner step: the adapted weights after it."""
+        """Returns the adapted weights after one inner step."""
         names = self.adapted_names()
         with tf.GradientTape() as tape:
             own = [weights[name] for name in names]
             tape.watch(own)
-            # The sum's gradient is each task's own: no task sees another's weights.
+            # The gradient of the sum is that of each task, since tasks share no fast weights.
             total = tf.reduce_sum(self._losses(weights, examples))
         gradients = tape.gradient(total, own, unconnected_gradients="zero")
         if self.first_order:
@@ -147,27 +148,29 @@ class Learner(tf.Module):
 
 
 class MAML(Learner):
-    """Learns where to begin, through the inner steps, by second derivatives.
+    """Learns the initial weights by second derivatives through the inner steps.
 
-    Source: Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
-    Networks", ICML 2017.
+    References:
+        Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
+        Networks", ICML 2017.
     """
 
     name_in_config = "maml"
 
 
 class FOMAML(Learner):
-    """MAML without second derivatives. Source: as MAML, section 5.2."""
+    """MAML without second derivatives (section 5.2 of the paper of MAML)."""
 
     name_in_config = "fomaml"
     first_order = True
 
 
 class ANIL(Learner):
-    """MAML whose inner loop changes the head alone.
+    """MAML whose inner loop changes only the head.
 
-    Source: Raghu et al., "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness
-    of MAML", ICLR 2020.
+    References:
+        Raghu et al., "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of
+        MAML", ICLR 2020.
     """
 
     name_in_config = "anil"
@@ -177,9 +180,10 @@ class ANIL(Learner):
 
 
 class MetaSGD(Learner):
-    """MAML that learns a step size, with its sign, for each single weight.
+    """MAML that learns a signed step size for each weight.
 
-    Source: Li et al., "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017.
+    References:
+        Li et al., "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017.
     """
 
     name_in_config = "meta_sgd"
@@ -196,12 +200,13 @@ class MetaSGD(Learner):
 
 
 class Reptile(Learner):
-    """Moves to where the tasks' own weights are after steps on all their events.
+    """Moves the initial weights towards the weights of the tasks after steps on all their events.
 
-    The gradient of an adapted weight is how far it went, (start - end) / (steps * rate), so that an
-    outer optimiser of any kind takes it; what tasks share gets its first-order gradient.
+    The gradient of an adapted weight is its change, (start - end) / (steps * rate), so that any
+    outer optimiser can apply it. Shared weights get their first-order gradient.
 
-    Source: Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018.
+    References:
+        Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018.
     """
 
     name_in_config = "reptile"
@@ -210,7 +215,7 @@ class Reptile(Learner):
     def meta_gradients(
         self, support: Examples, query: Examples
     ) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
-        """See `Learner`; the loss is the query's after steps on both of a task's sets."""
+        """Computes one step; the loss is that of the query set after steps on both sets."""
         both = Examples(
             tf.nest.map_structure(
                 lambda one, other: tf.concat([one, other], axis=1), support.inputs, query.inputs
@@ -234,13 +239,14 @@ class Reptile(Learner):
 
 
 class RidgeHead(Learner):
-    """The head is the ridge regression on the support set, solved at once.
+    """The head is the ridge regression on the support set, in closed form.
 
-    It minimises sum (y - x·w)² + sum l2 (w - w0)²; the head to begin with, w0, which is the answer
-    without support, and l2 of each feature are learned, as are the features.
+    It minimises sum (y - x·w)² + sum l2 (w - w0)². The initial head w0, which is used without a
+    support set, the penalty l2 of each feature and the features are learned.
 
-    Source: Bertinetto et al., "Meta-Learning with Differentiable Closed-Form Solvers", ICLR 2019
-    (R2-D2), there with w0 = 0 and one l2 for all.
+    References:
+        Bertinetto et al., "Meta-Learning with Differentiable Closed-Form Solvers", ICLR 2019
+        (R2-D2), there with w0 = 0 and one l2 for all.
     """
 
     name_in_config = "ridge"
@@ -259,7 +265,6 @@ class RidgeHead(Learner):
         return [name for name in HEAD if name in self.network.fast]
 
     def adapt(self, support: Examples) -> Weights:
-        """See `Learner`."""
         weights = self.network.weights()
         features = self.network.features(weights, support.inputs)
         start = weights["head/kernel"][:, 0]
@@ -282,21 +287,21 @@ LEARNERS: Mapping[str, type[Learner]] = {
 def ridge(
     features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, l2: tf.Tensor, start: tf.Tensor
 ) -> tf.Tensor:
-    """Ridge regression of each task, by a Cholesky factor that is differentiable and batched.
+    """Solves a ridge regression per task, by a differentiable, batched Cholesky factor.
 
     Args:
         features: float32 [T, N, d].
         labels: float32 [T, N].
-        weights: float32 [T, N], of the squared errors; 0 in padding.
+        weights: float32 [T, N], of the squared errors; 0 for padding.
         l2: float32 [d], penalties above 0.
-        start: float32 [d], what the penalty pulls to; the solution without examples.
+        start: float32 [d], the centre of the penalty and the solution without examples.
 
     Returns:
         float32 [T, d].
     """
     weighted = features * weights[:, :, None]
     system = tf.matmul(weighted, features, transpose_a=True)
-    # Below that a Cholesky factor may not exist in float32, and one bad task fails its batch.
+    # With a smaller ridge a Cholesky factor may not exist in float32, which fails the whole batch.
     least = 1e-6 * tf.linalg.trace(system)[:, None]
     system = tf.linalg.set_diag(system, tf.linalg.diag_part(system) + tf.maximum(l2, least))
     residual = labels - tf.linalg.matvec(features, start)
@@ -305,8 +310,15 @@ def ridge(
 
 
 def clip_by_task_norm(gradients: list[tf.Tensor], clip_norm: float) -> list[tf.Tensor]:
-    """Scales each task's gradients, float32 [T, a, b] a weight, down to a common norm of at most
-    `clip_norm`; differentiable where they are 0, too."""
+    """Scales the gradients of each task down to a joint norm of at most `clip_norm`.
+
+    Args:
+        gradients: float32 [T, a, b] per weight.
+        clip_norm: the largest norm.
+
+    Returns:
+        The scaled gradients; differentiable also where they are 0.
+    """
     squares = tf.add_n([tf.reduce_sum(tf.square(g), axis=[1, 2]) for g in gradients])
     scale = clip_norm * tf.math.rsqrt(tf.maximum(squares, clip_norm**2))
     return [gradient * scale[:, None, None] for gradient in gradients]

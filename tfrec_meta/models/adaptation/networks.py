@@ -1,7 +1,7 @@
-"""Networks whose weights are arguments: shared by all tasks, or fast, with a row for each task.
+"""Networks whose weights are arguments: shared by all tasks, or "fast" weights, one set per task.
 
-Every weight has two dimensions, and a third in front where it is fast, so that one batched matrix
-product serves both.
+A shared weight has two dimensions; a fast weight has the task as an additional first dimension. One
+batched matrix product handles both.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ HEAD = ("head/kernel", "head/bias")
 
 
 class TaskNetwork(tf.Module):
-    """An embedding that all tasks share, then dense layers, then a linear head of one output.
+    """An embedding that all tasks share, dense layers, and a linear head with one output.
 
     Args:
-        width: f, of what `embed` gives.
-        hidden: widths of the layers between; none leaves a linear model.
-        embed: from inputs of any structure to float32 [T, N, f]; by default the inputs themselves.
-            Its variables are learned by the outer loop alone.
-        bias: whether the layers and the head have one.
-        seed: of the initial kernels (He's).
+        width: f, the width of the embedding.
+        hidden: widths of the dense layers; none for a linear model.
+        embed: maps inputs of any structure to float32 [T, N, f]; by default the identity. Only the
+            outer loop trains its variables.
+        bias: whether the layers and the head have a bias.
+        seed: seed of the initial kernels (He initialisation).
 
     Raises:
         ValueError: if a width is below 1.
@@ -56,15 +56,15 @@ class TaskNetwork(tf.Module):
         self.head_width = hidden[-1] if hidden else width
 
     def weights(self) -> Weights:
-        """What an inner loop may change, where it begins."""
+        """Returns the initial values of the weights that an inner loop may change."""
         return {name: tf.convert_to_tensor(variable) for name, variable in self.fast.items()}
 
     def features(self, weights: Weights, inputs: Any) -> tf.Tensor:
-        """What the head reads.
+        """Returns the inputs of the head.
 
         Args:
-            weights: each [a, b] or, where it is fast, [T, a, b].
-            inputs: what `embed` takes, or float32 [T, N, f].
+            weights: each [a, b] or, if fast, [T, a, b].
+            inputs: of `embed`, or float32 [T, N, f].
 
         Returns:
             float32 [T, N, d].
@@ -75,7 +75,7 @@ class TaskNetwork(tf.Module):
         return state
 
     def predict(self, weights: Weights, inputs: Any) -> tf.Tensor:
-        """float32 [T, N]; see `features`."""
+        """Returns the predictions, float32 [T, N]; arguments as of `features`."""
         return _dense(self.features(weights, inputs), weights, "head")[:, :, 0]
 
 
@@ -86,7 +86,7 @@ def _dense(state: tf.Tensor, weights: Weights, name: str) -> tf.Tensor:
 
 
 def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean of each row where the mask is 1, float32 [T]; 0 of nothing at all.
+    """Returns the mean of each row where the mask is 1, float32 [T]; 0 for an empty row.
 
     Args:
         values: float32 [T, N].
@@ -96,11 +96,11 @@ def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def squared_error(labels: tf.Tensor, predictions: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared error of each task, float32 [T]; all float32 [T, N]."""
+    """Returns the mean squared error of each task, float32 [T]; all arguments float32 [T, N]."""
     return masked_mean(tf.square(predictions - labels), mask)
 
 
 def cross_entropy(labels: tf.Tensor, predictions: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Binary cross-entropy of logits, of each task, float32 [T]; labels in [0, 1]."""
+    """Returns the binary cross-entropy of logits per task, float32 [T]; labels in [0, 1]."""
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=predictions)
     return masked_mean(losses, mask)

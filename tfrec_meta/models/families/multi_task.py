@@ -23,7 +23,7 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.base.field_recommender import FieldRecommender
 from tfrec_meta.models.base.recipe_space import recipe_space
-from tfrec_meta.models.layers.experts import Bottom, BottomName, made_bottom
+from tfrec_meta.models.layers.experts import Bottom, BottomName, create_bottom
 from tfrec_meta.models.layers.towers import on_unit_sphere
 from tfrec_meta.models.losses import event_targets
 from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
@@ -294,7 +294,7 @@ class MultiTask(FieldRecommender):
 
     def _bottom(self, width: int) -> Bottom:
         config = self.config
-        bottom = made_bottom(
+        bottom = create_bottom(
             config.bottom,
             config.tasks,
             config.embedding_dim,

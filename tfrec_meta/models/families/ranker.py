@@ -18,7 +18,7 @@ from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.base.field_recommender import FieldRecommender
 from tfrec_meta.models.base.recipe_space import recipe_space
 from tfrec_meta.models.layers.catalogue_blocks import score_in_blocks
-from tfrec_meta.models.layers.feature_crosses import InteractionName, made_interaction
+from tfrec_meta.models.layers.feature_crosses import InteractionName, create_feature_cross
 from tfrec_meta.models.layers.item_rows import is_in_history
 from tfrec_meta.models.losses import event_targets
 
@@ -88,7 +88,7 @@ class Ranker(FieldRecommender):
         # Weight decay spares variables named `item_bias`, since popularity must not decay. The
         # offset of an item's ratings must shrink where few users have rated it.
         self.add_biases([], "item_bias" if config.target == "interaction" else "item_shift")
-        self.interaction = made_interaction(
+        self.interaction = create_feature_cross(
             config.interaction,
             config.embedding_dim,
             config.hidden,

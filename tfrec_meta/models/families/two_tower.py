@@ -15,7 +15,7 @@ from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.base.recipe_space import recipe_space
 from tfrec_meta.models.base.retrieval_tower import RetrievalTower
 from tfrec_meta.models.layers.history_encoders import EncoderName, history_encoder, mean_states
-from tfrec_meta.models.layers.item_embeddings import ItemInitializer, initialised
+from tfrec_meta.models.layers.item_embeddings import ItemInitializer, initial_item_embeddings
 from tfrec_meta.models.layers.item_rows import mean_of_rows
 from tfrec_meta.models.layers.towers import multilayer_perceptron, on_unit_sphere
 from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
@@ -162,7 +162,7 @@ class TwoTower(RetrievalTower):
                     "memory, and these are streamed. Use 'random'."
                 )
             start = self.item_embedding.numpy()
-            found = initialised(self.config.item_initializer, data, self.spec, start)
+            found = initial_item_embeddings(self.config.item_initializer, data, self.spec, start)
             self.item_embedding.assign(found)
             self.history_embedding.assign(found)  # the same table, if it is shared
 

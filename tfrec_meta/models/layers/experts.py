@@ -1,10 +1,12 @@
-"""What tasks share below their heads: one bottom, a mixture of experts, or progressive extraction.
+"""The shared layers of multi-task models: a shared bottom, a mixture of experts, or progressive
+layered extraction.
 
-All take float32 [B, w] and give a vector float32 [B, d] for each task.
+All map float32 [B, w] to one vector float32 [B, d] per task.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,10 +18,10 @@ from tfrec_meta.models.layers.towers import multilayer_perceptron
 BottomName = Literal["shared", "mmoe", "ple"]
 
 
-def made_bottom(
+def create_bottom(
     name: str, tasks: Sequence[str], dim: int, hidden: Sequence[int], experts: int, layers: int
 ) -> Bottom:
-    """The bottom of that name; `experts` are of "mmoe" and "ple", `layers` of "ple"."""
+    """Creates a bottom by name; "mmoe" and "ple" use `experts`, "ple" uses `layers`."""
     if name == "mmoe":
         return MixtureOfExperts(tasks, dim, hidden, experts)
     if name == "ple":
@@ -28,18 +30,23 @@ def made_bottom(
 
 
 def mixed(experts: Sequence[tf.Tensor], gate: tf.Tensor) -> tf.Tensor:
-    """The experts' mean float32 [B, d], weighed by the softmax of a gate float32 [B, experts]."""
+    """Returns the mean of the experts, float32 [B, d], weighted by the softmax of a gate.
+
+    Args:
+        experts: float32 [B, d] each.
+        gate: float32 [B, experts], logits.
+    """
     weight = tf.nn.softmax(gate)[:, :, None]
     return tf.reduce_sum(weight * tf.stack(experts, axis=1), axis=1)
 
 
-class Bottom(tf_keras.layers.Layer):
-    """What all bottoms share.
+class Bottom(tf_keras.layers.Layer, ABC):
+    """The base class of all bottoms.
 
     Args:
         tasks: their names.
-        dim: d, of each task's vector.
-        hidden: widths of an expert's layers below its last, at least one.
+        dim: d, of the vector of each task.
+        hidden: widths of the layers of an expert below its last one, at least one.
     """
 
     def __init__(self, tasks: Sequence[str], dim: int, hidden: Sequence[int]):
@@ -49,10 +56,9 @@ class Bottom(tf_keras.layers.Layer):
         self.hidden = list(hidden)
 
     @property
+    @abstractmethod
     def last_shared(self) -> list[tf.Variable]:
-        """The kernels of the last layer that all tasks share; GradNorm balances these."""
-        # A bottom's own; `abc.ABC` would clash with the metaclass of tf.Module.
-        raise NotImplementedError
+        """The kernels of the last layer that all tasks share, whose gradients GradNorm balances."""
 
     def _expert(self, name: str) -> tf_keras.Sequential:
         return multilayer_perceptron(self.hidden, self.dim, name)
@@ -77,10 +83,11 @@ class SharedBottom(Bottom):
 
 
 class MixtureOfExperts(Bottom):
-    """Experts that all tasks share, and a gate of each task's own.
+    """Experts that all tasks share, and one gate per task.
 
-    Source: Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
-    Mixture-of-Experts", KDD 2018.
+    References:
+        Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
+        Mixture-of-Experts", KDD 2018.
     """
 
     def __init__(self, tasks: Sequence[str], dim: int, hidden: Sequence[int], experts: int):
@@ -99,16 +106,17 @@ class MixtureOfExperts(Bottom):
 
 
 class ProgressiveExtraction(Bottom):
-    """Layers of experts that all tasks share beside experts of each task's own.
+    """Layers of shared experts and of experts per task.
 
-    A task's gate mixes its own and the shared experts; between layers, one more gate mixes all of
-    them into what the next layer's shared experts read.
-
-    Source: Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020.
+    The gate of a task mixes its own and the shared experts. Between layers, another gate mixes all
+    experts into the input of the shared experts of the next layer.
 
     Args:
-        experts: shared ones of a layer, and as many of each task's.
-        layers: one above the other.
+        experts: shared experts per layer, and experts per task and layer.
+        layers: the number of layers.
+
+    References:
+        Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020.
     """
 
     def __init__(
@@ -136,7 +144,7 @@ class ProgressiveExtraction(Bottom):
             after = {}
             for group, vector in read.items():
                 gate = self.gates.get(f"{group}_{layer}")
-                if gate is None:  # of the shared experts of the last layer, which nothing reads
+                if gate is None:  # the shared experts of the last layer have no reader
                     continue
                 groups = list(read) if group == "shared" else [group, "shared"]
                 after[group] = mixed([e for name in groups for e in found[name]], gate(vector))

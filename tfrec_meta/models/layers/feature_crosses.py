@@ -1,11 +1,12 @@
-"""How a ranker brings the fields of a query and of an item together: one number for each pair.
+"""Feature crosses: the fields of a query and an item to one number per pair.
 
-A whole catalogue has many more pairs than queries and items. So each interaction is three
-functions: what can be worked out for a query alone, for an item alone, and what is left for a pair.
+A catalogue has many more pairs than queries and items. So each cross consists of three functions:
+the part that depends on the query alone, the part that depends on the item alone, and the rest.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,39 +19,38 @@ from tfrec_meta.models.layers.towers import multilayer_perceptron
 InteractionName = Literal["mlp", "dcn", "dlrm", "deepfm"]
 
 
-def made_interaction(
+def create_feature_cross(
     name: str, dim: int, hidden: Sequence[int], cross_layers: int, cross_rank: int
 ) -> Interaction:
-    """The interaction of that name; `cross_layers` and `cross_rank` are of "dcn"."""
+    """Creates a feature cross by name; "dcn" uses `cross_layers` and `cross_rank`."""
     if name == "dcn":
         return CrossNetwork(hidden, cross_layers, cross_rank)
     kinds = {"mlp": Perceptron, "dlrm": DotProducts, "deepfm": FactorizationMachine}
     return kinds[name](dim, hidden)
 
 
-class Interaction(tf_keras.layers.Layer):
-    """One number for a query and an item; by default nothing is worked out before the pair."""
+class Interaction(tf_keras.layers.Layer, ABC):
+    """The base class of feature crosses; by default, all work is done per pair."""
 
     def query_part(self, query: tf.Tensor) -> tf.Tensor:
-        """float32 [B, p], of a query's fields, float32 [B, w]."""
+        """Maps the fields of queries, float32 [B, w], to float32 [B, p]."""
         return query
 
     def item_part(self, item: tf.Tensor) -> tf.Tensor:
-        """float32 [n, p'], of an item's fields, float32 [n, w']."""
+        """Maps the fields of items, float32 [n, w'], to float32 [n, p']."""
         return item
 
+    @abstractmethod
     def pair(self, query: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-        """float32 [B, C], of parts float32 [B, 1, p] and [B, C, p'] or [1, C, p']."""
-        # An interaction's own; `abc.ABC` would clash with the metaclass of tf.Module.
-        raise NotImplementedError
+        """Returns float32 [B, C] for parts float32 [B, 1, p] and [B, C, p'] or [1, C, p']."""
 
     def call(self, query: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-        """float32 [B, 1], of the fields of a query and an item each, float32 [B, w] and [B, w']."""
+        """Returns float32 [B, 1] for the fields of B pairs, float32 [B, w] and [B, w']."""
         return self.pair(self.query_part(query)[:, None], self.item_part(item)[:, None])
 
 
 class Perceptron(Interaction):
-    """Dense layers over all fields; the first of them is a sum of what each side brings.
+    """Dense layers over all fields; the first layer is the sum of a part of each side.
 
     Args:
         dim: d, of a field.
@@ -76,15 +76,16 @@ class Perceptron(Interaction):
 
 
 class DotProducts(Perceptron):
-    """DLRM: the dot products of all pairs of fields join the fields as input of the dense layers.
+    """DLRM: dense layers over the fields and the dot products of all pairs of fields.
 
-    Source: Naumov et al., "Deep Learning Recommendation Model for Personalization and
-    Recommendation Systems", 2019, by `tfrs.layers.feature_interaction.DotInteraction`.
+    References:
+        Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation
+        Systems", 2019, by `tfrs.layers.feature_interaction.DotInteraction`.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int]):
         super().__init__(dim, hidden)
-        # Zeros in place of the upper triangle: picking the lower one out takes longer.
+        # Zeros in place of the upper triangle: gathering the lower one takes longer.
         self.dots = tfrs.layers.feature_interaction.DotInteraction(skip_gather=True)
         self.of_dots = tf_keras.layers.Dense(self.width, use_bias=False, name="of_dots")
 
@@ -104,11 +105,12 @@ class DotProducts(Perceptron):
 
 
 class FactorizationMachine(Perceptron):
-    """DeepFM: a factorization machine over the fields, and dense layers beside it.
+    """DeepFM: the sum of a factorization machine over the fields and dense layers.
 
-    Source: Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction",
-    IJCAI 2017, equations 1 to 4. The pairs of one side are worked out with that side; those across
-    are the dot product of the two sums of fields.
+    References:
+        Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", IJCAI
+        2017, equations 1 to 4. Pairs of fields of one side are part of that side; pairs across the
+        sides are the dot product of the two sums of fields.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int]):
@@ -137,15 +139,16 @@ class FactorizationMachine(Perceptron):
 
 
 class CrossNetwork(Interaction):
-    """DCN-v2: cross layers over all fields, and dense layers on top of them.
+    """DCN-v2: cross layers over all fields, then dense layers.
 
-    Source: Wang et al., "DCN V2: Improved Deep & Cross Network", WWW 2021 (the stacked form), by
-    `tfrs.layers.dcn.Cross`.
+    References:
+        Wang et al., "DCN V2: Improved Deep & Cross Network", WWW 2021 (the stacked form), by
+        `tfrs.layers.dcn.Cross`.
 
     Args:
         hidden: widths of the dense layers, at least one.
-        cross_layers: how many times the fields are crossed.
-        cross_rank: of the matrices of the cross layers; 0 for whole ones.
+        cross_layers: the number of cross layers.
+        cross_rank: rank of the matrices of the cross layers; 0 for full rank.
     """
 
     def __init__(self, hidden: Sequence[int], cross_layers: int, cross_rank: int):
@@ -165,13 +168,13 @@ class CrossNetwork(Interaction):
 
 
 def pairwise_products(vectors: tf.Tensor) -> tf.Tensor:
-    """Sum of the dot products of all pairs of different vectors: [..., n, d] to [...]."""
+    """Sums the dot products of all pairs of different vectors: [..., n, d] to [...]."""
     square = tf.reduce_sum(tf.square(tf.reduce_sum(vectors, axis=-2)), axis=-1)
     return 0.5 * (square - tf.reduce_sum(tf.square(vectors), axis=[-2, -1]))
 
 
 def _layers(hidden: Sequence[int]) -> tf_keras.layers.Layer:
-    """Dense layers, of which the last gives one number: 0 at first, so that biases speak alone."""
+    """Dense layers to one number, which is initially 0, so that scores start as the biases."""
     layers = multilayer_perceptron(hidden, 1, "deep") or tf_keras.Sequential(
         [tf_keras.layers.Dense(1, name="deep_0")], name="deep"
     )
@@ -180,7 +183,7 @@ def _layers(hidden: Sequence[int]) -> tf_keras.layers.Layer:
 
 
 def _side_by_side(query: tf.Tensor, item: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The fields of all pairs, float32 [B * C, w + w'], and [B, C]."""
+    """The concatenated fields of all pairs, float32 [B * C, w + w'], and the shape [B, C]."""
     widths = query.shape[-1], item.shape[-1]
     shape = tf.stack([tf.shape(query)[0], tf.shape(item)[1]])
     query, item = (

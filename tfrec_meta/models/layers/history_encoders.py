@@ -1,16 +1,17 @@
 """History encoders: a user's earlier items, in order, to one vector.
 
-All take item rows int32 [B, H] (oldest first, 0 anywhere for no item) and the table of item
-embeddings, and give float32 [B, d]: zeros where a row names no item. What stands between and behind
-the items changes nothing: rows are first cut to their latest items, closed up to the left, and each
-state sees its own place and earlier ones alone, so that the state of the latest item is the answer.
+All take item rows int32 [B, H] (oldest first, 0 in any place for no item) and the table of item
+embeddings, and return float32 [B, d]; zeros for rows without items. Padding has no effect: rows are
+first cut to their latest items and shifted to the left, and each state depends on its own and
+earlier positions only, so the result is the state of the latest item.
 
-Dropout is drawn from the pair of numbers that the caller gives, not from a hidden state, so that a
-training that goes on from a checkpoint draws what it would have drawn.
+The dropout seed is an argument and not a hidden state, so that a training that resumes from a
+checkpoint uses the same dropout as one without interruption.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import tensorflow as tf
@@ -20,22 +21,27 @@ from tfrec_meta.keras import tf_keras
 
 EncoderName = Literal["mean", "attention", "gru", "convolution", "transformer", "none"]
 
-_KERNEL = 3  # places that one convolution sees
-_NO_WAY = -1e9  # a logit that leaves nothing after a softmax; -inf would make NaN of a row of them
+_KERNEL = 3  # width of a convolution
+_MINUS_INFINITY = -1e9  # a logit whose softmax is 0; -inf gives NaN in a row of only such logits
 
 
 def history_encoder(
     name: EncoderName, dim: int, length: int, layers: int, heads: int, dropout: float
 ) -> HistoryEncoder:
-    """The encoder of that name; "mean" and "none" have no weights: `towers.mean_of_rows`, zeros.
+    """Creates a history encoder by name.
+
+    "mean" (`item_rows.mean_of_rows`) and "none" (zeros) have no weights and no class.
 
     Args:
-        name: which one.
-        dim: d, of the item embeddings and of the answer.
-        length: the latest items that it reads.
+        name: the name of the encoder.
+        dim: d, of the item embeddings and of the result.
+        length: the number of latest items that it reads.
         layers: of "gru", "convolution" and "transformer".
-        heads: of "transformer"; they share `dim`.
-        dropout: share of each layer's values left out in training.
+        heads: of "transformer"; together they have `dim` values.
+        dropout: dropout rate of each layer.
+
+    Raises:
+        ValueError: for another name.
     """
     if name == "attention":
         return AttentionPooling(dim, length)
@@ -45,14 +51,16 @@ def history_encoder(
         return ConvolutionEncoder(dim, length, layers, dropout)
     if name == "transformer":
         return TransformerEncoder(dim, length, layers, heads, dropout)
-    raise ValueError(f"`name`={name!r} is no encoder with weights.")
+    raise ValueError(
+        f"`name`={name!r}; use one of 'attention', 'gru', 'convolution', 'transformer'."
+    )
 
 
 def mean_states(inputs: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """The encoder "mean" after each item: what `HistoryEncoder.states` is for the others.
+    """Returns the states of the encoder "mean" after each item, like `HistoryEncoder.states`.
 
     Args:
-        inputs: float32 [B, n, d], embeddings of the items; zeros where there is none.
+        inputs: float32 [B, n, d], embeddings of the items; zeros for no item.
         rows: int32 [B, n], 0 for no item.
 
     Returns:
@@ -62,12 +70,12 @@ def mean_states(inputs: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.cumsum(inputs, axis=1), count)
 
 
-class HistoryEncoder(tf_keras.layers.Layer):
-    """What all encoders with weights share: a family writes `states`.
+class HistoryEncoder(tf_keras.layers.Layer, ABC):
+    """The base class of encoders with weights, which implement `states`.
 
     Args:
         dim: d.
-        length: the latest items that are read.
+        length: the number of latest items that it reads.
     """
 
     def __init__(self, dim: int, length: int):
@@ -76,12 +84,12 @@ class HistoryEncoder(tf_keras.layers.Layer):
         self.length = length
 
     def call(self, rows: tf.Tensor, table: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
-        """The state of each row's latest item, float32 [B, d]; zeros without any.
+        """Returns the state of the latest item of each row, float32 [B, d]; zeros without items.
 
         Args:
             rows: int32 [B, H], 0 for no item.
             table: float32 [vocabulary, d]; row 0 is never used.
-            draw: int64 [2], what dropout is drawn from; None for no dropout.
+            draw: int64 [2], the dropout seed; None for no dropout.
         """
         rows = latest_known(rows, min(self.length, rows.shape[1]))
         named = tf.cast(rows > 0, tf.float32)[:, :, None]
@@ -90,19 +98,18 @@ class HistoryEncoder(tf_keras.layers.Layer):
         some = tf.cast(latest > 0, tf.float32)[:, None]
         return some * tf.gather(states, tf.maximum(latest - 1, 0), batch_dims=1)
 
+    @abstractmethod
     def states(self, inputs: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
-        """What is known after each item.
+        """Returns the state after each item.
 
         Args:
             inputs: float32 [B, n, d], embeddings of the items, oldest first, without gaps; n is at
-                most `length`. What stands behind the last item doesn't matter.
+                most `length`. Values after the last item have no effect.
             draw: as for `call`.
 
         Returns:
-            float32 [B, n, d]; state i depends on the inputs 0 to i alone.
+            float32 [B, n, d]; state i depends on the inputs 0 to i only.
         """
-        # An encoder's own; `abc.ABC` would clash with the metaclass of tf.Module.
-        raise NotImplementedError
 
     def _normal(self, name: str, *shape: int) -> tf.Variable:
         return self.add_weight(name=name, shape=shape, initializer="glorot_uniform")
@@ -116,10 +123,13 @@ class HistoryEncoder(tf_keras.layers.Layer):
 
 
 class AttentionPooling(HistoryEncoder):
-    """A weighted mean: how much an item counts depends on what it is and on how long ago it was.
+    """A weighted mean, whose weights depend on the item and on its age.
 
-    It begins as the plain mean. Source of the weights by content: Yang et al., "Hierarchical
-    Attention Networks for Document Classification", NAACL 2016, equations 5 to 7.
+    It starts as the plain mean.
+
+    References:
+        Yang et al., "Hierarchical Attention Networks for Document Classification", NAACL 2016,
+        equations 5 to 7 (weights by item).
     """
 
     def __init__(self, dim: int, length: int):
@@ -137,10 +147,11 @@ class AttentionPooling(HistoryEncoder):
 
 
 class GRUEncoder(HistoryEncoder):
-    """Gated recurrent units, one layer on another.
+    """Layers of gated recurrent units.
 
-    Source: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks" (GRU4Rec),
-    ICLR 2016.
+    References:
+        Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks" (GRU4Rec),
+        ICLR 2016.
     """
 
     def __init__(self, dim: int, length: int, layers: int, dropout: float):
@@ -148,26 +159,27 @@ class GRUEncoder(HistoryEncoder):
         self.dropout = dropout
         self.recurrent = []
         for place in range(layers):
-            # Not `layers.GRU`: in a SavedModel, its choice of a fused kernel leaves pinned devices.
+            # Not `layers.GRU`: its choice of a fused kernel pins devices in a SavedModel.
             cell = tf_keras.layers.GRUCell(dim, name=f"cell_{place}")
             layer = tf_keras.layers.RNN(cell, return_sequences=True, name=f"gru_{place}")
             layer.build(tf.TensorShape([None, None, dim]))
             self.recurrent.append(layer)
 
     def states(self, inputs: tf.Tensor, draw: tf.Tensor | None = None) -> tf.Tensor:
-        states = inputs * self.dim**0.5  # to the size of a state, about 1 a number
+        states = inputs * self.dim**0.5  # scaled to the size of a state, about 1 per value
         for place, layer in enumerate(self.recurrent):
             states = layer(_dropout(states, self.dropout, draw, place))
         return states
 
 
 class ConvolutionEncoder(HistoryEncoder):
-    """Residual blocks of two causal convolutions, whose reach doubles from each to the next.
+    """Residual blocks of two causal convolutions, whose dilation doubles from one to the next.
 
-    `layers` blocks see the latest 2 · 4 ** layers - 1 items.
+    `layers` blocks cover the latest 2 · 4 ** layers - 1 items.
 
-    Source: Yuan et al., "A Simple Convolutional Generative Network for Next Item Recommendation"
-    (NextItNet), WSDM 2019, figure 3b.
+    References:
+        Yuan et al., "A Simple Convolutional Generative Network for Next Item Recommendation"
+        (NextItNet), WSDM 2019, figure 3b.
     """
 
     def __init__(self, dim: int, length: int, layers: int, dropout: float):
@@ -190,13 +202,14 @@ class ConvolutionEncoder(HistoryEncoder):
 
 
 class TransformerEncoder(HistoryEncoder):
-    """Causal self-attention, normalised before each part, with a bias by distance for each head.
+    """Causal self-attention with pre-normalisation and a bias by distance for each head.
 
-    Distance in place of a position: the state after an item is then the same wherever the window
-    of items begins.
+    With distances in place of positions, the state after an item does not depend on where the
+    window of items begins.
 
-    Sources: Kang and McAuley, "Self-Attentive Sequential Recommendation" (SASRec), ICDM 2018;
-    Raffel et al., "Exploring the Limits of Transfer Learning" (T5), JMLR 2020, section 2.1 (bias).
+    References:
+        Kang and McAuley, "Self-Attentive Sequential Recommendation" (SASRec), ICDM 2018; Raffel et
+        al., "Exploring the Limits of Transfer Learning" (T5), JMLR 2020, section 2.1 (bias).
     """
 
     def __init__(self, dim: int, length: int, layers: int, heads: int, dropout: float):
@@ -241,7 +254,7 @@ class TransformerEncoder(HistoryEncoder):
 
 
 def by_distance(bias: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """A bias by how far back the other place is, and no way to later places.
+    """Returns attention biases by distance, which also mask later positions.
 
     Args:
         bias: float32 [heads, length], for the distances 0 to length - 1.
@@ -253,15 +266,15 @@ def by_distance(bias: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     here = tf.range(places)
     distance = here[:, None] - here[None, :]
     chosen = tf.gather(bias, tf.maximum(distance, 0), axis=1)
-    return tf.where(distance >= 0, chosen, _NO_WAY)
+    return tf.where(distance >= 0, chosen, _MINUS_INFINITY)
 
 
 def causal_convolution(inputs: tf.Tensor, kernel: tf.Tensor, dilation: int) -> tf.Tensor:
-    """A convolution over the current place and earlier ones, `dilation` places apart.
+    """Convolves the current and earlier positions, `dilation` positions apart.
 
     Args:
-        inputs: float32 [B, n, d]; before the first stand zeros.
-        kernel: float32 [taps * d, e]; the first d rows are of the current place.
+        inputs: float32 [B, n, d]; zeros are assumed before the first position.
+        kernel: float32 [taps * d, e]; the first d rows belong to the current position.
         dilation: 1 or more.
 
     Returns:
@@ -276,12 +289,12 @@ def causal_convolution(inputs: tf.Tensor, kernel: tf.Tensor, dilation: int) -> t
 
 
 def _dense(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """float32 [B, n, d] times [d, e], as one product of matrices."""
+    """float32 [B, n, d] times [d, e], as one matrix product."""
     return tf.tensordot(inputs, kernel, 1)
 
 
 def _layer_norm(inputs: tf.Tensor, scale_and_shift: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-    """Mean 0 and variance 1 over the last axis, then scale and shift."""
+    """Normalises the last axis to mean 0 and variance 1, then scales and shifts."""
     scale, shift = scale_and_shift
     mean, variance = tf.nn.moments(inputs, axes=[-1], keepdims=True)
     return (inputs - mean) * tf.math.rsqrt(variance + 1e-6) * scale + shift

@@ -1,7 +1,7 @@
-"""Item embeddings that need no gradient steps, for other models to begin with.
+"""Initial item embeddings that are computed without gradient steps.
 
-Each function gives a row an item, row 0 (the unknown item) included, in up to `dim` columns: fewer
-where the data has fewer dimensions. Rows have length 1, or 0 where nothing is known of the item.
+Each function returns one row per item, row 0 (the unknown item) included, in up to `dim` columns;
+fewer where the data has fewer dimensions. Rows have length 1, or 0 for items without information.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ ItemInitializer = Literal["random", "item2vec", "spectral", "lightgcn", "words"]
 _LAYERS = 3  # of LightGCN, as in its paper
 
 
-def initialised(
+def initial_item_embeddings(
     name: ItemInitializer, data: Interactions, spec: FeatureSpec, start: np.ndarray
 ) -> np.ndarray:
-    """Initial item embeddings of the usual size.
+    """Computes initial item embeddings at the scale of random ones.
 
     Args:
-        name: one of the functions below; "random" changes nothing.
+        name: one of the functions below; "random" returns `start`.
         data: training events and items.
         spec: a fitted spec.
-        start: float32 [items + 1, d], drawn at random with a standard deviation of d ** -0.5. What
-            the function says nothing of keeps it.
+        start: float32 [items + 1, d], random with a standard deviation of d ** -0.5. Items without
+            information keep it.
 
     Returns:
-        float32 [items + 1, d]; the rows that are known have length 1 or about that.
+        float32 [items + 1, d]; all other rows have a length of about 1.
 
     Raises:
-        ValueError: for "words" of items that have none.
+        ValueError: for "words" if the items have neither texts nor categories.
     """
     dim = start.shape[1]
     if name == "random":
@@ -52,34 +52,36 @@ def initialised(
         found = words(data, spec, dim)
     known = found.any(axis=1)
     result, width = start.copy(), found.shape[1]
-    # Columns that are not filled stay random: a column that is 0 everywhere would never learn.
+    # Unfilled columns stay random: a column of zeros would get no gradient.
     result[known, :width] = found[known] * (width / dim) ** 0.5
     return result.astype(np.float32)
 
 
 def interactions_of(data: Interactions, spec: FeatureSpec) -> scipy.sparse.csr_matrix:
-    """Who touched what, float32 [users, items + 1]; column 0 is empty."""
+    """Returns the interactions, float32 [users, items + 1]; column 0 is empty."""
     matrix = interaction_matrix(data, data.user_ids, spec.items)
     unknown = scipy.sparse.csr_matrix((matrix.shape[0], 1), dtype=matrix.dtype)
     return scipy.sparse.hstack([unknown, matrix], format="csr")
 
 
 def item2vec(interactions: scipy.sparse.csr_matrix, dim: int, negatives: float = 1.0) -> np.ndarray:
-    """Items that are found in the same histories, whatever else is popular there, are alike.
+    """Computes item2vec embeddings in closed form: items of the same histories are similar.
 
-    What skip-gram with negative sampling learns from all pairs of a history (Barkan and
-    Koenigstein, "Item2Vec", MLSP 2016), in closed form: it factorises the pointwise mutual
-    information of the pairs less log(negatives), here cut at 0 (Levy and Goldberg, "Neural Word
-    Embedding as Implicit Matrix Factorization", NeurIPS 2014). Memory grows with the number of
-    different pairs.
+    Skip-gram with negative sampling on all pairs of a history factorises the pointwise mutual
+    information of the pairs minus log(negatives), here clipped at 0. Memory grows with the number
+    of different pairs.
 
     Args:
-        interactions: [users, items], 1 where the user touched the item.
+        interactions: [users, items], 1 where the user interacted with the item.
         dim: d.
-        negatives: samples a pair, 1 or more; the more, the fewer pairs count.
+        negatives: negative samples per pair, 1 or more; with more, fewer pairs count.
 
     Returns:
         float32 [items, up to d].
+
+    References:
+        Barkan and Koenigstein, "Item2Vec", MLSP 2016; Levy and Goldberg, "Neural Word Embedding as
+        Implicit Matrix Factorization", NeurIPS 2014.
     """
     pairs = scipy.sparse.csr_matrix(interactions.T @ interactions, dtype=np.float64)
     pairs.setdiag(0)
@@ -97,25 +99,29 @@ def item2vec(interactions: scipy.sparse.csr_matrix, dim: int, negatives: float =
 
 
 def spectral(interactions: scipy.sparse.csr_matrix, dim: int) -> np.ndarray:
-    """The smoothest functions over the interaction graph: items that share users are alike.
+    """Computes spectral embeddings of the interaction graph: items that share users are similar.
 
-    The singular vectors of the interactions, each divided by the root of what its user and its item
-    have, times their singular values.
+    They are the singular vectors of the normalised interactions, times their singular values.
+
+    Args:
+        interactions: [users, items], 1 where the user interacted with the item.
+        dim: d.
 
     Returns:
         float32 [items, up to d].
 
-    Source: Dhillon, "Co-clustering Documents and Words Using Bipartite Spectral Graph
-    Partitioning", KDD 2001.
+    References:
+        Dhillon, "Co-clustering Documents and Words Using Bipartite Spectral Graph Partitioning",
+        KDD 2001.
     """
     vectors, sizes = _left_singular_vectors(_normalised(interactions).T, dim)
     return _unit_rows(vectors * sizes)
 
 
 def lightgcn(interactions: scipy.sparse.csr_matrix, start: np.ndarray) -> np.ndarray:
-    """Embeddings smoothed over the interaction graph: the mean of the layers of LightGCN.
+    """Smooths random embeddings over the interaction graph: the mean of the layers of LightGCN.
 
-    Users begin at zero, for a query is made of items. Needs no decomposition, so it is at home in
+    Users start at zero, since queries consist of items. It needs no decomposition, so it suits
     large catalogues.
 
     Args:
@@ -125,7 +131,8 @@ def lightgcn(interactions: scipy.sparse.csr_matrix, start: np.ndarray) -> np.nda
     Returns:
         float32 [items, d]; zeros for items without interactions.
 
-    Source: He et al., "LightGCN", SIGIR 2020, before any training.
+    References:
+        He et al., "LightGCN", SIGIR 2020, before any training.
     """
     graph = _normalised(interactions)
     items, users = start.astype(np.float32), np.zeros((graph.shape[0], start.shape[1]), np.float32)
@@ -138,11 +145,11 @@ def lightgcn(interactions: scipy.sparse.csr_matrix, start: np.ndarray) -> np.nda
 
 
 def words(data: Interactions, spec: FeatureSpec, dim: int) -> np.ndarray:
-    """Items of like words and categories are alike: latent semantic analysis of the items table.
+    """Runs latent semantic analysis of the items table: items with similar words are similar.
 
     Args:
-        data: whose items table is read.
-        spec: whose texts and categories of items count, each word weighed by its rarity (tf-idf).
+        data: its items table is read.
+        spec: its item texts and categories are used, with each word weighted by tf-idf.
         dim: d.
 
     Returns:
@@ -151,7 +158,8 @@ def words(data: Interactions, spec: FeatureSpec, dim: int) -> np.ndarray:
     Raises:
         ValueError: if the items have neither texts nor categories.
 
-    Source: Deerwester et al., "Indexing by Latent Semantic Analysis", JASIS 1990.
+    References:
+        Deerwester et al., "Indexing by Latent Semantic Analysis", JASIS 1990.
     """
     encoded, parts = spec.encode_items(data.items), []
     for feature in spec.item:
@@ -174,7 +182,7 @@ def words(data: Interactions, spec: FeatureSpec, dim: int) -> np.ndarray:
 
 
 def _normalised(interactions: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """Each interaction divided by the root of (its user's number of them times its item's)."""
+    """Each interaction divided by the square root of its user's and its item's counts."""
     of_users = np.maximum(np.asarray(interactions.sum(axis=1)).ravel(), 1.0)
     of_items = np.maximum(np.asarray(interactions.sum(axis=0)).ravel(), 1.0)
     left, right = scipy.sparse.diags(of_users**-0.5), scipy.sparse.diags(of_items**-0.5)
@@ -185,10 +193,10 @@ def _left_singular_vectors(matrix: scipy.sparse.spmatrix, dim: int) -> tuple[np.
     """The left singular vectors [n, r] of the up to `dim` largest singular values [r] above 0."""
     smallest = min(matrix.shape)
     if dim < smallest // 2:
-        begin = np.random.default_rng(0).normal(size=smallest)  # else it would be drawn anew
+        begin = np.random.default_rng(0).normal(size=smallest)  # fixed, so that results repeat
         vectors, sizes, _ = scipy.sparse.linalg.svds(matrix.astype(np.float64), dim, v0=begin)
         vectors, sizes = vectors[:, ::-1], sizes[::-1]
-    else:  # so small that the iteration would not converge, or be slower than all of them
+    else:  # for so few, the iteration would not converge or be slower than the full SVD
         vectors, sizes, _ = scipy.linalg.svd(matrix.toarray(), full_matrices=False)
         vectors, sizes = vectors[:, :dim], sizes[:dim]
     real = sizes > 1e-6 * max(sizes[0], 1e-12)
@@ -196,7 +204,7 @@ def _left_singular_vectors(matrix: scipy.sparse.spmatrix, dim: int) -> tuple[np.
 
 
 def _unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Each row divided by its length, float32; rows of next to nothing become 0."""
+    """Each row divided by its length, float32; rows of almost 0 become 0."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     tiny = length <= 1e-6 * max(length.max(initial=0.0), 1e-12)
     return (np.where(tiny, 0.0, vectors) / np.where(tiny, 1.0, length)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The parts of which query and candidate towers are made."""
+"""The parts of query and candidate towers: feature embeddings and dense layers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from tfrec_meta.models.layers.item_rows import mean_of_few_rows, mean_of_rows
 
 
 class FeatureSum(tf_keras.layers.Layer):
-    """One embedding of each feature, added up.
+    """The sum of one embedding per feature.
 
-    Categories, words and n-grams are looked up and averaged; numbers and vectors go through a
-    linear map. By default all start at zero, so that a model begins with its ids and takes from the
-    features what helps.
+    Categories, words and n-grams are looked up and averaged; numbers and vectors are mapped
+    linearly. By default all weights start at zero, so that a model begins with its ids alone.
 
     Args:
         features: of one side of the spec.
         spec: the fitted FeatureSpec.
         dim: d.
         side: "query" or "item".
-        initializer: of all of them, one of tf_keras's.
+        initializer: of all weights, the name of a tf_keras initializer.
     """
 
     def __init__(
@@ -46,21 +45,21 @@ class FeatureSum(tf_keras.layers.Layer):
             setattr(self, f"table_{feature.name}", table)
 
     def tables(self) -> list[tuple[Feature, tf.Variable]]:
-        """Each feature, and its embeddings or linear map."""
+        """Returns each feature with its embedding table or linear map."""
         return [(feature, getattr(self, f"table_{feature.name}")) for feature in self._features]
 
     def call(self, encoded: Mapping[str, tf.Tensor], compiled: bool = False) -> tf.Tensor:
-        """Encoded features to float32 [B, d]; arguments as of `vectors`."""
+        """Returns the sum of `vectors`, float32 [B, d]."""
         total = tf.zeros([])
         for vector in self.vectors(encoded, compiled):
             total += vector
         return total
 
     def vectors(self, encoded: Mapping[str, tf.Tensor], compiled: bool = False) -> list[tf.Tensor]:
-        """The embedding of each feature by itself, float32 [B, d], before they are added up.
+        """Returns the embedding of each feature, float32 [B, d].
 
         Args:
-            encoded: the encoding by feature.
+            encoded: the encoding of each feature by name.
             compiled: whether XLA compiles the caller.
         """
         found = []
@@ -76,21 +75,21 @@ class FeatureSum(tf_keras.layers.Layer):
 
 
 def on_unit_sphere(vectors: tf.Tensor) -> tf.Tensor:
-    """Divides float32 [B, d] by its length; zeros stay zeros.
+    """Scales each row of float32 [B, d] to length 1; zeros stay zeros.
 
-    The epsilon keeps the gradient of a vector near zero (an empty history) from exploding.
+    The epsilon bounds the gradient of a vector near zero, as that of an empty history.
     """
     return tf.math.l2_normalize(vectors, axis=1, epsilon=1e-6)
 
 
 def left_out(encoded: tf.Tensor, share: float, draw: tf.Tensor) -> tf.Tensor:
-    """An encoded feature without some of its tokens or values.
+    """Drops some tokens or values of an encoded feature.
 
     Args:
-        encoded: int32 [n, width], of which tokens become padding; or float32 [n, width], of which
-            values become 0 and the others grow by 1 / (1 - share), as in dropout.
-        share: chance of each, in [0, 1).
-        draw: int64 [2], what the choice depends on.
+        encoded: int32 [n, width], whose dropped tokens become padding; or float32 [n, width], whose
+            dropped values become 0 while the others are scaled by 1 / (1 - share), as in dropout.
+        share: probability of each token or value, in [0, 1).
+        draw: int64 [2], the seed.
     """
     if encoded.dtype.is_floating:
         return tf.nn.experimental.stateless_dropout(encoded, share, draw)
@@ -98,15 +97,18 @@ def left_out(encoded: tf.Tensor, share: float, draw: tf.Tensor) -> tf.Tensor:
 
 
 def is_present(feature: Feature, value: tf.Tensor) -> tf.Tensor:
-    """bool [B, 1]: whether an encoded feature holds anything at all."""
+    """Returns bool [B, 1]: whether an encoded feature has any value."""
     return tf.reduce_any(value != 0, axis=1, keepdims=True)
 
 
 def multilayer_perceptron(hidden: Sequence[int], dim: int, name: str) -> tf_keras.Sequential | None:
-    """Dense layers of widths `hidden` with ReLU, then a linear one to `dim`; None without any."""
+    """Returns dense layers of widths `hidden` with ReLU and a linear layer to `dim`.
+
+    Without widths, returns None.
+    """
     if not hidden:
         return None
-    # Named, since weights are saved by name and Keras numbers nameless layers through the process.
+    # Named, because Keras numbers layers without a name process-wide.
     layers = [
         tf_keras.layers.Dense(width, activation="relu", name=f"{name}_{place}")
         for place, width in enumerate(hidden)

@@ -1,7 +1,8 @@
-"""Losses of retrieval: one chosen candidate a row, among others.
+"""Losses of retrieval: one chosen candidate per row, among others.
 
-All take the logit of each row's chosen candidate, float32 [B], and those of the others, float32
-[B, C]; another whose logit is below -1e30 is masked: it is no negative. They give float32 [B].
+All take the logit of the chosen candidate of each row, float32 [B], and the logits of the other
+candidates, float32 [B, C], and return float32 [B]. A logit below -1e30 is masked: the candidate is
+no negative.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ MASKED = -2e30
 
 
 def softmax(chosen: tf.Tensor, others: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
-    """Cross-entropy of the chosen candidate among all.
+    """Returns the cross-entropy of the chosen candidate among all.
 
     Args:
         chosen: see above.
         others: see above.
-        smoothing: share of the label that is spread over all candidates alike (Szegedy et al.,
+        smoothing: share of the label that is spread evenly over all candidates (Szegedy et al.,
             "Rethinking the Inception Architecture", CVPR 2016, section 7).
     """
-    # Not reduce_logsumexp, which goes over the logits twice as often.
+    # Not reduce_logsumexp, which reads the logits twice as often.
     highest = tf.stop_gradient(tf.maximum(tf.reduce_max(others, axis=1), chosen))
     rest = tf.reduce_sum(tf.exp(others - highest[:, None]), axis=1)
-    # Apart from `highest`, so that no digits of a small loss are lost to large logits.
+    # Without `highest`, so that a small loss keeps its digits next to large logits.
     above = tf.math.log(tf.exp(chosen - highest) + rest)
     loss = above + (highest - chosen)
     if not smoothing:
@@ -35,9 +36,10 @@ def softmax(chosen: tf.Tensor, others: tf.Tensor, smoothing: float = 0.0) -> tf.
 
 
 def bpr(chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """-log sigmoid of how far the chosen candidate is above another, the mean over the others.
+    """Returns the mean of -log sigmoid(chosen - other) over the others.
 
-    Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
+    References:
+        Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
     """
     return _mean(tf.math.softplus(others - chosen[:, None]), is_allowed(others))
 
@@ -45,16 +47,17 @@ def bpr(chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 def binary_cross_entropy(
     chosen: tf.Tensor, others: tf.Tensor, beta: tf.Tensor | float = 1.0
 ) -> tf.Tensor:
-    """Binary cross-entropy of all candidates, the chosen one's probability to the power of beta.
+    """Returns the binary cross-entropy, with the chosen probability to the power of beta.
 
     Args:
         chosen: see above.
         others: see above.
-        beta: in (0, 1]; below 1 it undoes what sampled negatives do to the probabilities:
-            `calibrated_beta`.
+        beta: in (0, 1]; below 1 it corrects the effect of sampled negatives on the probabilities,
+            see `calibrated_beta`.
 
-    Source: Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation
-    Trained with Negative Sampling" (gBCE), RecSys 2023, equation 9.
+    References:
+        Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained
+        with Negative Sampling" (gBCE), RecSys 2023, equation 9.
     """
     negatives = is_allowed(others)
     below = tf.reduce_sum(tf.where(negatives, tf.math.softplus(others), 0.0), axis=1)
@@ -63,13 +66,14 @@ def binary_cross_entropy(
 
 
 def calibrated_beta(sampled: tf.Tensor, t: float) -> tf.Tensor:
-    """The power of gBCE.
+    """Returns the exponent beta of gBCE.
 
     Args:
-        sampled: float32, share of all negatives that a row is compared with, in (0, 1].
-        t: 0 for plain binary cross-entropy, 1 for probabilities as if all negatives were there.
+        sampled: float32, share of all negatives that are sampled for a row, in (0, 1].
+        t: 0 for plain binary cross-entropy, 1 for probabilities as with all negatives.
 
-    Source: as for `binary_cross_entropy`, equation 10.
+    References:
+        As for `binary_cross_entropy`, equation 10.
     """
     return sampled * (t * (1.0 - 1.0 / sampled) + 1.0 / sampled)
 
@@ -77,27 +81,28 @@ def calibrated_beta(sampled: tf.Tensor, t: float) -> tf.Tensor:
 def cosine_contrastive(
     chosen: tf.Tensor, others: tf.Tensor, margin: float, weight: float
 ) -> tf.Tensor:
-    """Pulls the chosen candidate to cosine 1, and pushes the others below a margin.
+    """Pulls the chosen candidate to cosine 1 and pushes the others below a margin.
 
     Args:
         chosen: cosines, in [-1, 1].
-        others: likewise, or masked.
-        margin: a negative below it is far enough.
-        weight: of the negatives' mean, beside 1 of the chosen candidate.
+        others: cosines, or masked.
+        margin: negatives below it have no loss.
+        weight: weight of the mean of the negatives; the chosen candidate has weight 1.
 
-    Source: Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering" (CCL),
-    CIKM 2021, equation 2.
+    References:
+        Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering" (CCL), CIKM
+        2021, equation 2.
     """
     near = _mean(tf.nn.relu(others - margin), is_allowed(others))
     return 1.0 - chosen + weight * near
 
 
 def is_allowed(others: tf.Tensor) -> tf.Tensor:
-    """bool [B, C]: False where a candidate is masked."""
+    """Returns bool [B, C]: False where a candidate is masked."""
     return others > MASKED / 2
 
 
 def _mean(values: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
-    """The mean of each row's allowed values, 0 without any."""
+    """The mean of the allowed values of each row; 0 without any."""
     total = tf.reduce_sum(tf.where(allowed, values, 0.0), axis=1)
     return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(allowed, values.dtype), axis=1))

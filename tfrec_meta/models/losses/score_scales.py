@@ -1,4 +1,4 @@
-"""Scores of a catalogue on a scale that is the same for every model, row by row."""
+"""Scales that make the scores of different models comparable, row by row."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import tensorflow as tf
 
 
 def z_scores(scores: tf.Tensor) -> tf.Tensor:
-    """float32 [B, n], each row with mean 0 and variance 1; zeros where all are equal."""
+    """Standardises each row of float32 [B, n] to mean 0 and variance 1; zeros if all are equal."""
     centred = scores - tf.reduce_mean(scores, axis=1, keepdims=True)
     spread = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=1, keepdims=True))
     return tf.math.divide_no_nan(centred, spread)
 
 
 def unit_range(scores: tf.Tensor) -> tf.Tensor:
-    """float32 [B, n], each row stretched to [0, 1]; zeros where all are equal."""
+    """Scales each row of float32 [B, n] to [0, 1]; zeros if all are equal."""
     low = tf.reduce_min(scores, axis=1, keepdims=True)
     high = tf.reduce_max(scores, axis=1, keepdims=True)
     return tf.math.divide_no_nan(scores - low, high - low)
 
 
 def mean_ranks(scores: tf.Tensor) -> tf.Tensor:
-    """float32 [B, n], 1 for the best of each row; equals have the mean of their ranks."""
+    """Ranks each row of float32 [B, n], 1 for the best; ties get the mean of their ranks."""
     ordered = tf.sort(scores, axis=1)
     worse = tf.searchsorted(ordered, scores, side="left")
     no_better = tf.searchsorted(ordered, scores, side="right")
