@@ -1,4 +1,4 @@
-"""What every family must do to be worth its name: rank better than popularity on real data."""
+"""Every family ranks better than popularity on real data."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_every_family_beats_popularity_on_movielens(quality, family):
     assert quality(family) > 1.3 * quality("popularity")
 
 
-def test_a_content_tower_beats_popularity_on_films_that_nobody_rated():
+def test_a_content_tower_beats_popularity_on_films_without_ratings():
     """Its home: where events are known it has no embedding or bias of an item to learn them by."""
     cold = tm.split_cold_items(tm.movielens("100k"), seed=42)
     recipe = tm.TrainingConfig(epochs=3, batch_size=4096, learning_rate=0.01)
@@ -67,5 +67,5 @@ def test_a_content_tower_beats_popularity_on_films_that_nobody_rated():
 
 
 @pytest.mark.parametrize("family", sorted(KNOWN))
-def test_closed_forms_are_as_good_as_the_public_ones(quality, family):
+def test_closed_forms_are_as_good_as_public_implementations(quality, family):
     assert quality(family) > 0.99 * KNOWN[family]

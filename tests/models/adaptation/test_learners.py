@@ -114,7 +114,7 @@ def test_first_and_second_order_differ_in_curved_networks():
     assert np.abs(found["maml"] - found["fomaml"]).max() > 0.01 * np.abs(found["maml"]).max()
 
 
-def test_anil_changes_the_head_alone():
+def test_anil_changes_only_the_head():
     weights = LEARNERS["anil"](TaskNetwork(2, hidden=(3,))).adapt(drawn())
     assert {name: weight.shape.rank for name, weight in weights.items()} == {
         "layer_0/kernel": 2,
@@ -125,7 +125,7 @@ def test_anil_changes_the_head_alone():
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
-def test_each_task_adapts_by_itself(name):
+def test_each_task_adapts_independently(name):
     learner = LEARNERS[name](TaskNetwork(2, hidden=(3,), seed=1))
     support, inputs = drawn(tasks=4), drawn(tasks=4, seed=3).inputs
     together = learner.predict(support, inputs).numpy()
@@ -136,7 +136,7 @@ def test_each_task_adapts_by_itself(name):
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
-def test_padding_says_nothing(name):
+def test_padding_has_no_effect(name):
     learner = LEARNERS[name](TaskNetwork(2, hidden=(3,), seed=1))
     support, inputs = drawn(), drawn(seed=3).inputs
     padded = examples(
@@ -178,7 +178,7 @@ def test_degenerate_support_gives_finite_gradients(name, case):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_clipping_is_by_task_and_over_all_weights():
+def test_clipping_is_per_task_over_all_weights():
     one = tf.constant([[[3.0]], [[0.3]], [[0.0]]])
     other = tf.constant([[[4.0]], [[0.4]], [[0.0]]])
     clipped = clip_by_task_norm([one, other], 2.5)  # norms 5, 0.5 and 0
@@ -236,12 +236,12 @@ def test_losses_by_hand():
         ({"loss": "hinge"}, "`loss`='hinge'"),
     ],
 )
-def test_bad_configs_are_refused(change, message):
+def test_values_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         LearnerConfig(**change)
 
 
-def test_what_has_no_closed_form_is_refused():
+def test_ridge_refuses_losses_without_closed_form():
     with pytest.raises(ValueError, match="no closed form"):
         LEARNERS["ridge"](TaskNetwork(2), LearnerConfig(loss="cross_entropy"))
     with pytest.raises(ValueError, match="widths of 1 or more"):

@@ -1,4 +1,4 @@
-"""Members of models that are made of models: how they are described, united, trained and kept."""
+"""Composite models: description, training and saving of their members."""
 
 import dataclasses
 import json
@@ -21,12 +21,12 @@ def test_a_member_equals_itself_after_json():
     assert tm.Member.of(json.loads(json.dumps(dataclasses.asdict(member)))) == member
 
 
-def test_a_name_is_a_member_with_its_familys_defaults():
+def test_a_name_gives_a_member_with_the_defaults_of_the_family():
     assert tm.Member.of("ials") == tm.Member("ials", {}, {})
 
 
 @pytest.mark.parametrize("fields", [{"l2": object()}, 3, {"l2": float}])
-def test_a_member_of_anything_but_plain_values_is_refused(fields):
+def test_a_member_refuses_values_that_are_not_plain(fields):
     with pytest.raises(ValueError, match=r"`model`=.*plain values"):
         tm.Member("ease", fields)
 
@@ -40,7 +40,7 @@ def test_a_member_of_anything_but_plain_values_is_refused(fields):
         (tm.Member("ease", training={"epoch": 1}), "TrainingConfig has no epoch"),
     ],
 )
-def test_a_strategy_refuses_a_member_that_makes_no_sense(member, message):
+def test_a_strategy_refuses_an_invalid_member(member, message):
     with pytest.raises(ValueError, match=message):
         tm.Strategy("ensemble", EnsembleConfig(members=(member, "ials")))
 
@@ -52,7 +52,7 @@ def test_a_strategy_with_members_round_trips_through_json():
     assert tm.Strategy.from_dict(json.loads(json.dumps(strategy.as_dict()))) == strategy
 
 
-def test_members_have_the_recipe_of_the_whole_but_for_what_they_say():
+def test_members_have_the_recipe_of_the_whole_except_for_their_own_fields():
     members = (tm.Member("two_tower", training={"epochs": 2}), tm.Member("two_tower"))
     recipe = tm.TrainingConfig(epochs=5, seed=9)
     first, second = tm.Strategy("ensemble", EnsembleConfig(members), recipe).members()
@@ -60,14 +60,14 @@ def test_members_have_the_recipe_of_the_whole_but_for_what_they_say():
     assert second.training == recipe
 
 
-def test_members_are_what_training_alone_gives(data):
+def test_a_member_equals_the_same_model_trained_alone(data):
     ensemble = tm.train(data, tm.Strategy("ensemble", EnsembleConfig(("ials", "ease"))))
     alone = tm.train(data, "ials")
     queries = alone.spec.encode_queries(["u1"], np.array([["i1", "i2"]], object))
     np.testing.assert_array_equal(ensemble.members[0].score(queries), alone.score(queries))
 
 
-def test_members_are_saved_inside_as_models_of_their_own(data, tmp_path):
+def test_members_are_saved_as_models_inside_the_folder(data, tmp_path):
     inner = dataclasses.asdict(EnsembleConfig(("ials", "popularity")))
     config = tm.TwoStageConfig(tm.Member("ensemble", inner), "ease", candidates=5)
     model = tm.train(data, tm.Strategy("two_stage", config))
@@ -82,7 +82,7 @@ def test_members_are_saved_inside_as_models_of_their_own(data, tmp_path):
         load_model(tmp_path / "whole")
 
 
-def test_what_does_not_belong_together_is_not_united(data):
+def test_unite_refuses_other_members_and_other_features(data):
     spec = tm.FeatureSpec().fit(data)
     model = Ensemble(EnsembleConfig(("ials", "ease")), spec)
     ials, ease = (tm.train(data, name, features=spec) for name in ("ials", "ease"))
@@ -101,7 +101,7 @@ def test_a_warm_start_is_refused_before_anything_is_trained(data):
         tm.train(data, tm.Strategy("ensemble"), warm_start=earlier)
 
 
-def test_a_killed_members_training_goes_on_from_its_own_folder(data, tmp_path):
+def test_the_training_of_a_killed_member_resumes_from_its_own_folder(data, tmp_path):
     recipe = tm.TrainingConfig(epochs=1, batch_size=64)
     strategy = tm.Strategy("ensemble", EnsembleConfig(("two_tower", "ease")), recipe)
     first = tm.train(data, strategy, folder=tmp_path, progress=False)

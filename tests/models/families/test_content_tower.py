@@ -1,4 +1,4 @@
-"""Items known by their content alone."""
+"""The content tower."""
 
 import dataclasses
 
@@ -39,24 +39,24 @@ def scores_of(model, history):
     return dict(zip(tokens, model.score(queries)[0], strict=True))
 
 
-def test_an_item_that_nobody_touched_is_as_good_as_its_content(model):
+def test_an_item_without_events_is_scored_by_its_features(model):
     war, love = scores_of(model, ["a1", "a2"]), scores_of(model, ["b1", "b2"])
     assert war["c0"] > war["d0"] + 1
     assert love["d0"] > love["c0"] + 1
     assert war["c0"] > max(war[f"b{i}"] for i in range(6))
 
 
-def test_an_item_that_nobody_touched_tells_of_the_user_whose_history_it_is_in(model):
+def test_an_item_without_events_counts_in_a_history(model):
     found = scores_of(model, ["c0"])
     assert found["a1"] > found["b1"] + 1
 
 
-def test_it_holds_no_embedding_of_an_item(model):
+def test_there_are_no_item_embeddings(model):
     assert model.item_embedding is None
     assert all(len(v.shape) < 2 or v.shape[0] != 15 for v in model.trainable_variables)
 
 
-def test_dropout_is_of_training_alone(data, model):
+def test_dropout_is_applied_only_in_training(data, model):
     batch = {
         "user_id": tf.constant([1, 2]),
         "history": tf.constant([[1, 2], [3, 0]]),
@@ -76,7 +76,7 @@ def test_dropout_is_of_training_alone(data, model):
     assert float(model_of_more.compute_loss(batch, training=True)) != pytest.approx(once, rel=1e-3)
 
 
-def test_sampled_negatives_give_the_loss_of_what_is_drawn(data):
+def test_in_batch_negatives_of_all_items_equal_the_full_loss(data):
     """A batch that chose every item that training met is compared with all of them either way."""
     config = ContentTowerConfig(embedding_dim=8, hidden=(16, 12), dropout=0.0, logq="none")
     whole = ContentTower(config, tm.FeatureSpec.infer(data, 4).fit(data))
@@ -96,7 +96,7 @@ def test_sampled_negatives_give_the_loss_of_what_is_drawn(data):
     )
 
 
-def test_a_student_of_ease_ranks_as_its_teacher(data):
+def test_a_student_of_ease_ranks_like_its_teacher(data):
     teacher = tm.train(data, tm.Strategy("ease", EASEConfig(l2=1.0)))
     config = ContentTowerConfig(embedding_dim=8, hidden=(32,), dropout=0.0, teacher_weight=1.0)
     recipe = dataclasses.replace(RECIPE, epochs=150, weight_decay=0.0)
@@ -110,7 +110,7 @@ def test_a_student_of_ease_ranks_as_its_teacher(data):
     assert unseen[np.argmax(both[0])] == unseen[np.argmax(both[1])]
 
 
-def test_vectors_of_a_teacher_are_learned_through_a_projection_that_is_not_kept(data, tmp_path):
+def test_the_projection_to_the_teachers_vectors_is_not_saved(data, tmp_path):
     config = ContentTowerConfig(embedding_dim=8, hidden=(16,), teacher_vectors="cosine")
     teacher = tm.train(data, tm.Strategy("ials", history_length=200), progress=False)
     strategy = tm.Strategy("content_tower", config, RECIPE)
@@ -124,7 +124,7 @@ def test_vectors_of_a_teacher_are_learned_through_a_projection_that_is_not_kept(
     )
 
 
-def test_a_warm_start_takes_over_tokens_and_layers(data, model):
+def test_a_warm_start_copies_tokens_and_layers(data, model):
     more = pa.concat_tables(
         [data.items, pa.table({"item_id": ["e0"], "kind": [["peace", "of 0"]]})]
     )
@@ -150,7 +150,7 @@ def test_a_warm_start_takes_over_tokens_and_layers(data, model):
         ({"loss": "cosine_contrastive"}, "compares cosines"),
     ],
 )
-def test_a_shape_without_sense_is_refused(options, message):
+def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ContentTowerConfig(**options)
 

@@ -29,7 +29,7 @@ def data():
 
 
 @pytest.mark.parametrize("fusion", ["z_score", "min_max", "softmax", "reciprocal_rank", "borda"])
-def test_the_whole_is_the_weighted_sum_of_its_members_on_one_scale(data, fusion):
+def test_the_score_is_the_weighted_sum_of_the_members_on_one_scale(data, fusion):
     config = EnsembleConfig(("ials", "ease"), fusion=fusion, weights=(3.0, 1.0))
     model = tm.train(data, tm.Strategy("ensemble", config))
     queries = model.spec.encode_queries(["?", "?"], np.array([["i1", "i2"], ["i5", ""]], object))
@@ -59,7 +59,7 @@ def test_candidate_weights_are_equal_first_and_then_all_shares_of_a_step():
         assert len(np.unique(weights[1:], axis=0)) == len(weights) - 1
 
 
-def test_the_best_weights_win_and_equal_ones_where_nothing_is_better(data):
+def test_the_best_weights_win_and_ties_keep_equal_weights(data):
     model = tm.train(data, tm.Strategy("ensemble", EnsembleConfig(("ials", "ease"))))
     model.choose_weights(lambda: -abs(model.weights.numpy()[0] - 0.29))
     np.testing.assert_allclose(model.weights, [0.3, 0.7], rtol=1e-6)
@@ -67,7 +67,7 @@ def test_the_best_weights_win_and_equal_ones_where_nothing_is_better(data):
     np.testing.assert_allclose(model.weights, [0.5, 0.5])
 
 
-def test_validation_finds_the_member_that_knows_something(data):
+def test_validation_finds_the_better_member(data):
     split = tm.split_by_item(data, train=0.7, seed=1)
     config = EnsembleConfig(("popularity", "ials"), weights="validation")
     strategy = tm.Strategy("ensemble", config)
@@ -90,6 +90,6 @@ def test_validation_finds_the_member_that_knows_something(data):
         ({"rank_constant": -1.0}, "`rank_constant`=-1.0"),
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused(fields, message):
+def test_values_out_of_range_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         EnsembleConfig(**fields)

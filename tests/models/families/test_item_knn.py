@@ -21,7 +21,7 @@ def test_cosine_neighbours_with_shrinkage():
     np.testing.assert_allclose(similarities, [[2 / 3, 1 / 3]] * 2 + [[1 / 3, 1 / 3]], rtol=1e-6)
 
 
-def test_only_the_nearest_are_kept_and_blanks_fill_up():
+def test_only_the_nearest_neighbours_are_kept_and_the_rest_is_padded():
     columns, similarities = nearest_items(TOUCHED, 1, cosine=False)
     np.testing.assert_array_equal(columns, [[1], [0], [0]])  # of two like ones, the first
     np.testing.assert_array_equal(similarities, [[2], [2], [1]])
@@ -88,6 +88,6 @@ def test_memory_grows_with_the_neighbours_not_the_square():
         {"shrinkage": float("nan")},
     ],
 )
-def test_bad_configs_are_refused(change):
+def test_values_out_of_range_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         dataclasses.replace(ItemKNNConfig(), **change)

@@ -1,4 +1,4 @@
-"""The closed-form recommender for newcomers, by hand and by NumPy."""
+"""The meta-learned recommender, by hand and by NumPy."""
 
 import numpy as np
 import pytest
@@ -37,14 +37,14 @@ def adapted(model, items, labels=None):
     return scores.numpy(), list(used.numpy())
 
 
-def test_first_events_are_by_time_and_leave_the_last_one():
+def test_first_events_are_by_time_without_the_last_one():
     data = tm.Interactions.from_arrays(
         ["u", "u", "v", "u", "u", "w", "w"], list("abcdefg"), time=[4, 1, 1, 3, 2, 7, 7]
     )
     assert list(first_events(data, 2)) == [False, True, False, False, True, True, False]
 
 
-def test_weights_are_the_ridge_regression_of_later_on_first_choices():
+def test_weights_are_the_ridge_regression_of_later_on_early_choices():
     rng = np.random.default_rng(0)
     first, then = (rng.random((9, 4)) < 0.4 for _ in range(2))
     found = ridge_weights(*(scipy.sparse.csr_matrix(m, dtype=np.float32) for m in (first, then)), 2)
@@ -57,7 +57,7 @@ def matrix(rows):
     return scipy.sparse.csr_matrix(np.array(rows, np.float32))
 
 
-def test_cosines_hold_back_what_few_users_say():
+def test_cosines_of_few_users_are_shrunk():
     # Items 0 and 1 together at one of two and three users; ten users are added to each.
     found = cosines(matrix([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]]))
     np.testing.assert_allclose(found[0, 1], 1 / np.sqrt(12 * 13), rtol=1e-6)
@@ -106,13 +106,13 @@ def test_scores_are_the_sum_of_the_terms(model):
     assert used == [2]
 
 
-def test_without_support_the_later_chances_are_the_answer(model):
+def test_without_support_the_scores_are_the_later_chances(model):
     scores, used = adapted(model, [[0, 0], [0, 0]])
     assert used == [0, 0]
     np.testing.assert_allclose(scores, np.stack([model.tables.later[1:]] * 2), rtol=1e-6)
 
 
-def test_labels_that_say_no_to_all_leave_popularity(model):
+def test_only_negative_labels_give_the_scores_without_support(model):
     none, _ = adapted(model, [[0, 0]])
     refused, used = adapted(model, [[3, 4]], [[0.0, 0.0]])
     np.testing.assert_allclose(refused, none, rtol=1e-5)
@@ -120,7 +120,7 @@ def test_labels_that_say_no_to_all_leave_popularity(model):
 
 
 @pytest.mark.parametrize("label", [np.nan, np.inf, -5.0])
-def test_a_label_that_makes_no_sense_says_no(model, label):
+def test_a_label_that_is_not_finite_counts_as_negative(model, label):
     found, _ = adapted(model, [[3, 4]], [[1.0, label]])
     expected, _ = adapted(model, [[3, 4]], [[1.0, 0.0]])
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -128,7 +128,7 @@ def test_a_label_that_makes_no_sense_says_no(model, label):
     np.testing.assert_allclose(above, adapted(model, [[3, 4]])[0], rtol=1e-5)
 
 
-def test_order_blanks_and_repeats_change_nothing(model):
+def test_order_padding_and_repeats_have_no_effect(model):
     expected, used = adapted(model, [[3, 4, 9, 0, 0]])
     found, same = adapted(model, [[9, 0, 3, 4, 3]])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -161,6 +161,6 @@ def test_a_catalogue_too_large_for_item_weights_has_none(data):
         ({"shots": 0}, "`shots`=0"),
     ],
 )
-def test_bad_configs_are_refused(change, message):
+def test_values_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         tm.MetaLearnedConfig(**change)

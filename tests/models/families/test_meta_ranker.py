@@ -1,4 +1,4 @@
-"""The ranker that becomes each user's own: learned on made-up tastes, adapted, saved, exported."""
+"""The meta-learned ranker: trained on synthetic tastes, adapted, saved and exported."""
 
 import dataclasses
 
@@ -59,19 +59,19 @@ def test_two_ratings_tell_which_items_are_liked(model):
     assert scores(blue)["i4"] > 4 > 2 > scores(blue)["i3"]
 
 
-def test_what_nobody_touched_is_judged_by_its_content(model):
+def test_items_without_events_are_scored_by_their_features(model):
     (red,) = tm.adapt(model, [{"i1": 5.0, "i2": 1.0}], k=30)
     assert scores(red)["i21"] > 3.5 > 2.5 > scores(red)["i20"]
 
 
-def test_without_support_the_answer_is_near_the_usual(model):
+def test_without_support_predictions_are_near_the_usual_label(model):
     nothing, unknown = tm.adapt(model, [[], {"never seen": 5.0}], k=30)
     assert nothing.support_used == unknown.support_used == 0
     assert nothing == unknown
     assert np.allclose([*scores(nothing).values()], 3.0, atol=1.0)
 
 
-def test_unknown_items_and_labels_that_are_no_numbers_are_left_out(model):
+def test_unknown_items_and_labels_that_are_not_finite_are_ignored(model):
     clean, noisy = tm.adapt(
         model,
         [{"i1": 5.0}, {"nobody": 1.0, "i1": 5.0, "i4": float("nan")}],
@@ -82,7 +82,7 @@ def test_unknown_items_and_labels_that_are_no_numbers_are_left_out(model):
     assert noisy.support_used == 1
 
 
-def test_labels_are_cut_to_what_training_saw(model):
+def test_labels_are_clipped_to_the_range_of_the_training_data(model):
     assert tm.adapt(model, [{"i1": 5.0}]) == tm.adapt(model, [{"i1": 1e30}])
 
 
@@ -90,7 +90,7 @@ def test_an_item_without_label_counts_as_liked(model):
     assert tm.adapt(model, [["i1"]]) == tm.adapt(model, [{"i1": 5.0}])
 
 
-def test_a_query_is_answered_without_support_since_its_history_has_no_labels(model):
+def test_a_query_is_scored_without_support_since_its_history_has_no_labels(model):
     query = model.spec.encode_queries(["", ""], np.array([["i1"], [""]], object))
     found = model.score(query)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
@@ -99,14 +99,14 @@ def test_a_query_is_answered_without_support_since_its_history_has_no_labels(mod
     assert list(model.predict_events(query, np.array([1, 2], np.int32))) == ["rating"]
 
 
-def test_features_of_a_newcomer_count(model):
+def test_features_of_a_new_user_are_used(model):
     ages = {"age": [30.0, 80.0, None]}
     young, old, unsaid = tm.adapt(model, [[], [], []], k=30, features=ages)
     assert scores(young) != scores(old)
     assert unsaid == tm.adapt(model, [[]], k=30)[0]
 
 
-def test_features_that_make_no_sense_are_refused(model):
+def test_invalid_features_are_refused(model):
     with pytest.raises(ValueError, match="height"):
         tm.adapt(model, [[]], features={"height": [1.8]})
     with pytest.raises(ValueError, match="2 rows for 1 users"):
@@ -117,7 +117,7 @@ def test_features_that_make_no_sense_are_refused(model):
     ("learner", "target"),
     [("ridge", "click"), ("ridge", "interaction"), ("anil", "click"), ("reptile", "interaction")],
 )
-def test_each_learner_and_target_adapts_and_comes_back(learner, target, tmp_path):
+def test_each_learner_and_target_adapts_and_reloads(learner, target, tmp_path):
     model = trained(dataclasses.replace(SMALL, learner=learner, target=target))
     assert model.targets == (() if target == "interaction" else (target,))
     tm.save(model, tmp_path / "model")
@@ -128,7 +128,7 @@ def test_each_learner_and_target_adapts_and_comes_back(learner, target, tmp_path
 
 
 @pytest.mark.parametrize("learner", ["maml", "meta_sgd", "ridge"])
-def test_the_exported_inner_steps_are_the_eager_ones(learner, tmp_path):
+def test_exported_inner_steps_equal_the_eager_ones(learner, tmp_path):
     model = trained(dataclasses.replace(SMALL, learner=learner, inner_steps=3))
     config = tm.ExportConfig(history_width=4, k=4, max_k=22, support_width=WIDTH)
     served = tf.saved_model.load(str(tm.export(model, tmp_path / "m", config)))
@@ -150,7 +150,7 @@ def test_the_exported_inner_steps_are_the_eager_ones(learner, tmp_path):
     assert list(answer["support_used"].numpy()) == [2, 0, 1]
 
 
-def test_item_statistics_of_a_fold_are_without_its_users():
+def test_item_statistics_of_a_fold_exclude_its_users():
     data = tm.Interactions.from_arrays(
         ["a", "b", "c"], ["x", "x", "y"], value=[1.0, 3.0, 5.0], time=[0, 1, 2]
     )
@@ -167,7 +167,7 @@ def test_item_statistics_of_a_fold_are_without_its_users():
     np.testing.assert_allclose(found[fold_of_a, [x, y], 1], [np.log(2) / 5, 0.0], rtol=1e-6)
 
 
-def test_too_few_events_leave_the_usual_label():
+def test_with_too_few_events_the_usual_label_is_predicted():
     data = tm.Interactions.from_arrays(["a", "b"], ["x", "y"], value=[1.0, 3.0], time=[0, 1])
     config = dataclasses.replace(SMALL, shots=(1, 3))
     model = tm.train(data, tm.Strategy("meta_ranker", config), progress=False)
@@ -190,6 +190,6 @@ def test_too_few_events_leave_the_usual_label():
         ({"inner_rate": 0.0}, "`inner_rate`=0.0"),
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused_by_name(change, message):
+def test_values_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **change)

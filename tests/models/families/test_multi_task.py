@@ -58,7 +58,7 @@ def made(**options):
         ({"gradnorm_alpha": -1.0}, "`gradnorm_alpha`=-1.0"),
     ],
 )
-def test_bad_config_names_the_value(options, message):
+def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         tm.MultiTaskConfig(**options)
 
@@ -76,20 +76,20 @@ def test_each_head_has_its_own_loss():
     assert float(found[2]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_fixed_weights_weigh_the_losses():
+def test_fixed_weights_multiply_the_losses():
     model = made(tasks=("rating", "click"), weights=(2.0, 0.5))
     rating, click = model.task_losses(BATCH).numpy()
     assert float(model.compute_loss(BATCH)) == pytest.approx(2 * rating + click / 2, rel=1e-5)
 
 
-def test_uncertainty_begins_with_half_a_squared_error():
+def test_uncertainty_starts_with_half_the_squared_error():
     model = made(tasks=("rating", "click"), weighting="uncertainty")
     rating, click = model.task_losses(BATCH).numpy()
     assert float(model.compute_loss(BATCH)) == pytest.approx(rating / 2 + click, rel=1e-5)
 
 
 @pytest.mark.parametrize("bottom", ["shared", "mmoe", "ple"])
-def test_gradnorm_moves_its_weights_by_norms_and_all_else_by_losses(bottom):
+def test_gradnorm_trains_its_weights_by_norms_and_all_else_by_losses(bottom):
     model = made(tasks=("rating", "click"), bottom=bottom, weighting="gradnorm")
     model.task_weights.assign([0.3, -0.2])
     model.first_losses.assign(model.task_losses(BATCH) * [1.0, 2.0])
@@ -132,7 +132,7 @@ def test_gradnorm_keeps_the_losses_of_the_first_step():
         (("rating",), "rating", "val_rmse"),
     ],
 )
-def test_the_first_of_its_tasks_ranks_the_catalogue(tasks, main, objective):
+def test_the_first_task_ranks_the_catalogue(tasks, main, objective):
     model = made(tasks=tasks, user_id=True)
     model.user_bias.assign(tf.random.stateless_normal(model.user_bias.shape, [1, 2]))
     assert model.main_task == main
@@ -167,11 +167,11 @@ def test_every_shape_trains_saves_and_loads(options, tmp_path):
     np.testing.assert_array_equal(loaded.score(queries), model.score(queries))
 
 
-def test_whole_numbers_are_weights_too():
+def test_weights_may_be_whole_numbers():
     model, doubled = made(tasks=("rating",)), made(tasks=("rating",), weights=(2,))
     assert float(doubled.compute_loss(BATCH)) == pytest.approx(2 * float(model.compute_loss(BATCH)))
 
 
-def test_biases_of_other_tasks_are_no_warm_start():
+def test_a_warm_start_refuses_other_tasks():
     with pytest.raises(WarmStartError, match="`tasks`"):
         made(tasks=("rating", "retrieval")).warm_start(made(tasks=("retrieval", "rating")))

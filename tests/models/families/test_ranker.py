@@ -56,7 +56,7 @@ def made(**options):
         ({"negatives": 0}, "`negatives`=0"),
     ],
 )
-def test_bad_config_names_the_value(options, message):
+def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         tm.RankerConfig(**options)
 
@@ -101,7 +101,7 @@ def test_items_are_sampled_uniformly_or_by_their_share_of_the_events():
     np.testing.assert_allclose(drawn["popularity"], [3 / 7, 2 / 7, 2 / 7], atol=0.02)
 
 
-def test_each_step_samples_anew_and_the_same_step_the_same():
+def test_each_step_samples_other_items_and_repeats_its_own():
     model = made(negatives=3)
     model.compile(optimizer="sgd")
     first, again = (float(model.compute_loss(batch(), training=True)) for _ in range(2))
@@ -110,7 +110,7 @@ def test_each_step_samples_anew_and_the_same_step_the_same():
 
 
 @pytest.mark.parametrize("interaction", ["mlp", "dcn", "dlrm", "deepfm"])
-def test_blocks_of_the_catalogue_are_as_all_of_it(interaction, monkeypatch):
+def test_scoring_in_blocks_equals_scoring_at_once(interaction, monkeypatch):
     model = made(interaction=interaction)
     whole = model.logits(batch())
     monkeypatch.setattr(ranker, "_PAIRS_PER_BLOCK", 4)  # two items at once, three in all
@@ -125,7 +125,7 @@ def test_before_training_a_recommender_ranks_by_popularity():
 
 
 @pytest.mark.parametrize(("target", "usual"), [("rating", 3.5), ("click", 0.5)])
-def test_before_training_what_is_usual_is_predicted_for_anyone(target, usual):
+def test_before_training_the_usual_label_is_predicted_for_every_user(target, usual):
     model = Ranker(tm.RankerConfig(target=target, user_id=True), SPEC)
     model.prepare(DATA)
     model.refresh()
@@ -133,12 +133,12 @@ def test_before_training_what_is_usual_is_predicted_for_anyone(target, usual):
     np.testing.assert_allclose(found[target], [usual, usual], rtol=1e-5)
 
 
-def test_the_target_decides_what_training_goes_by():
+def test_the_target_decides_the_objective():
     for target, objective in (("interaction", "ndcg@10"), ("click", "auc"), ("rating", "rmse")):
         assert made(target=target).objective == f"val_{objective}"
 
 
-def test_windows_are_refused_by_name():
+def test_windows_are_refused():
     with pytest.raises(ValueError, match="`rows`='windows'"):
         made().compute_loss({**batch(), "item_id": tf.constant([[1, 2], [1, 2]])})
 
@@ -165,7 +165,7 @@ def test_every_shape_trains_saves_and_loads(options, tmp_path):
     np.testing.assert_array_equal(loaded.score(queries), model.score(queries))
 
 
-def test_early_stopping_keeps_the_epoch_of_least_error():
+def test_early_stopping_keeps_the_epoch_with_the_lowest_error():
     split = tm.split_leave_last_out(tm.synthetic(40, 20, 400, seed=5))
     strategy = tm.Strategy(
         "ranker",

@@ -1,4 +1,4 @@
-"""Retrieve, then rank: order of the proposed and of the rest."""
+"""Two-stage models: the order of candidates and of all other items."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_proposed_items_keep_the_rankers_scores_and_the_rest_follows_by_hand():
     np.testing.assert_allclose(scores, [[1.0, -0.4, 3.0, 0.0, -0.1]], atol=1e-5)
 
 
-def test_what_is_not_proposed_at_all_has_the_retrievers_order():
+def test_items_that_are_not_proposed_keep_the_retrievers_order():
     retrieved = np.array([[0.9, 0.1, 0.8], [0.2, 0.3, 0.1]], np.float32)
     nothing, both = [False, False], [True, False]
     scores = rank_proposed(
@@ -32,7 +32,7 @@ def test_what_is_not_proposed_at_all_has_the_retrievers_order():
 
 
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e8])
-def test_the_rest_stays_below_whatever_the_scale_of_the_ranker(size):
+def test_other_items_rank_below_for_any_scale_of_the_ranker(size):
     retrieved = np.linspace(1, 0, 50, dtype=np.float32)[None, :]
     ranked = (-size * np.arange(1, 11, dtype=np.float32))[None, :]
     proposed = np.ones((1, 10), bool)
@@ -75,7 +75,7 @@ def test_the_ranker_orders_what_the_retriever_proposes(data, again):
     np.testing.assert_array_equal(np.argsort(-scores, kind="stable"), expected)
 
 
-def test_with_all_items_proposed_the_ranker_alone_decides(data):
+def test_with_all_items_proposed_the_order_is_the_rankers(data):
     config = tm.TwoStageConfig("popularity", "ease", candidates=100, propose_history=True)
     model = tm.train(data, tm.Strategy("two_stage", config))
     np.testing.assert_allclose(

@@ -54,7 +54,7 @@ def made(**options):
         ({"loss": "cosine_contrastive", "popularity_bias": False, "normalise": False}, "normalise"),
     ],
 )
-def test_bad_config_names_the_value(options, message):
+def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         tm.TwoTowerConfig(**options)
 
@@ -88,7 +88,7 @@ def test_the_same_item_twice_in_a_batch_is_no_negative():
     assert float(model.compute_loss(batch(items=(2, 2)))) == pytest.approx(0.0, abs=1e-5)
 
 
-def test_weights_of_events_weigh_the_loss():
+def test_sample_weights_weight_the_loss():
     model = made(mask_positives=False)
     first = float(model.compute_loss({**batch(), "sample_weight": tf.constant([1.0, 0.0])}))
     second = float(model.compute_loss({**batch(), "sample_weight": tf.constant([0.0, 1.0])}))
@@ -96,7 +96,7 @@ def test_weights_of_events_weigh_the_loss():
     assert first + second == pytest.approx(both, rel=1e-5)
 
 
-def test_training_alone_has_dropout():
+def test_dropout_is_applied_only_in_training():
     model = made(encoder="transformer", encoder_dropout=0.5, mask_positives=False)
     model.compile(optimizer="sgd")
     asked, trained = (float(model.compute_loss(batch(), training=t)) for t in (False, True))
@@ -107,7 +107,7 @@ def test_training_alone_has_dropout():
     assert trained != float(model.compute_loss(batch(), training=True))
 
 
-def test_the_search_space_asks_for_what_the_encoder_has():
+def test_the_search_space_depends_on_the_encoder():
     for encoder, asked, rows in (
         ("mean", set(), None),
         ("attention", {"length"}, "windows"),
@@ -211,7 +211,7 @@ def test_items_of_the_own_window_are_no_negatives():
     assert float(made(mask_positives=False).compute_loss(window)) > 0.1
 
 
-def test_without_an_encoder_the_history_means_nothing():
+def test_without_an_encoder_the_history_has_no_effect():
     model = made(encoder="none", user_id=True)
     asked = {"user_id": tf.constant([1, 1]), "history": tf.constant([[2, 3], [0, 0]])}
     one, other = model.embed_query(asked).numpy()

@@ -1,4 +1,4 @@
-"""Bottoms that tasks share."""
+"""The shared layers of multi-task models."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_a_gate_mixes_two_experts_worked_by_hand():
     np.testing.assert_allclose(mixed(experts, tf.math.log([[1.0, 3.0]])), [[1.0, 6.0]], rtol=1e-6)
 
 
-def test_each_task_of_a_mixture_has_a_gate_of_its_own():
+def test_each_task_of_a_mixture_has_its_own_gate():
     bottom = made("mmoe")
     found = bottom(INPUTS)
     experts = np.stack([expert(INPUTS) for expert in bottom.experts])
@@ -47,13 +47,13 @@ def changed(bottom, expert):
     return {task for task in TASKS if not np.allclose(before[task], after[task])}
 
 
-def test_a_last_layer_keeps_each_tasks_experts_to_itself():
+def test_in_the_last_layer_a_task_does_not_use_experts_of_other_tasks():
     bottom = made("ple")
     assert changed(bottom, bottom.experts["rating_1"][0]) == {"rating"}
     assert changed(bottom, bottom.experts["shared_1"][1]) == {"rating", "click"}
 
 
-def test_an_earlier_layer_reaches_all_tasks_by_way_of_the_shared_experts():
+def test_an_earlier_layer_reaches_all_tasks_through_the_shared_experts():
     bottom = made("ple")
     assert changed(bottom, bottom.experts["rating_0"][0]) == {"rating", "click"}
 

@@ -1,4 +1,4 @@
-"""Interactions of fields, against the formulas of their papers."""
+"""Feature crosses, compared with the formulas of their papers."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_the_perceptron_is_dense_layers_over_all_fields():
     np.testing.assert_allclose(net(QUERY, ITEM), last, rtol=1e-5)
 
 
-def test_deepfm_has_the_factorization_machine_beside_the_dense_layers():
+def test_deepfm_adds_the_factorization_machine_to_the_dense_layers():
     net = without_dense_layers("deepfm")
     linear = QUERY @ net.linear_query.kernel + ITEM @ net.linear_item.kernel
     # First row: (1, 2).(.5, -1) = -1.5, (1, 2).(3, -1) = 1, (.5, -1).(3, -1) = 2.5.
@@ -60,7 +60,7 @@ def test_dlrm_gives_the_dense_layers_the_products_of_fields():
     np.testing.assert_allclose(net(QUERY, ITEM), last + net.deep.layers[0].bias.numpy(), rtol=1e-5)
 
 
-def test_dcn_crosses_the_fields_and_puts_dense_layers_on_top():
+def test_dcn_crosses_the_fields_before_the_dense_layers():
     net = made("dcn", cross_layers=2)
     first = np.concatenate([QUERY, ITEM], axis=1)
     crossed = first
@@ -74,7 +74,7 @@ def test_dcn_crosses_the_fields_and_puts_dense_layers_on_top():
 
 
 @pytest.mark.parametrize("name", ["mlp", "dcn", "dlrm", "deepfm"])
-def test_all_pairs_at_once_are_as_one_by_one(name):
+def test_all_pairs_together_equal_single_pairs(name):
     net = made(name)
     query, item = net.query_part(QUERY)[:, None], net.item_part(ITEM)
     both = net.pair(query, item[None])
@@ -87,6 +87,6 @@ def test_all_pairs_at_once_are_as_one_by_one(name):
 
 
 @pytest.mark.parametrize("name", ["mlp", "dcn", "dlrm"])
-def test_at_first_it_says_nothing(name):
+def test_the_initial_output_is_0(name):
     net = create_feature_cross(name, DIM, (3,), 1, 0)
     np.testing.assert_array_equal(net(QUERY, ITEM), [[0.0], [0.0]])

@@ -1,4 +1,4 @@
-"""History encoders: what each must ignore, what it must notice, and values by hand."""
+"""History encoders: padding, order, and values worked by hand."""
 
 import numpy as np
 import pytest
@@ -67,13 +67,13 @@ def test_only_the_latest_items_are_read(encoder):
     np.testing.assert_allclose(long, short, rtol=1e-5, atol=1e-6)
 
 
-def test_order_matters(encoder):
+def test_the_order_of_items_matters(encoder):
     answers = encode(encoder, [1, 2, 3], [3, 2, 1], [2, 1, 3])
     assert np.abs(answers[0] - answers[1]).max() > 1e-3
     assert np.abs(answers[0] - answers[2]).max() > 1e-4
 
 
-def test_each_state_is_the_answer_at_its_item(encoder):
+def test_each_state_equals_the_result_for_the_items_so_far(encoder):
     items = [4, 1, 8, 2, 2]
     states = encoder.states(tf.gather(TABLE, [items]))[0]
     for place, state in enumerate(states):
@@ -93,7 +93,7 @@ def test_gradients_are_finite_and_reach_every_weight(encoder):
         assert np.abs(gradient).max() > 0, variable.name
 
 
-def test_dropout_is_what_its_draw_says(encoder):
+def test_dropout_depends_only_on_its_seed(encoder):
     rows = tf.constant([[1, 2, 3, 4, 5]] * 4)
     first, again, other = (
         encoder(rows, TABLE, tf.constant([0, step], tf.int64)).numpy() for step in (1, 1, 2)
@@ -103,12 +103,12 @@ def test_dropout_is_what_its_draw_says(encoder):
     assert np.array_equal(first, other) != has_dropout
 
 
-def test_names_of_weights_do_not_depend_on_what_was_made_before(name, encoder):
+def test_names_of_weights_do_not_depend_on_earlier_layers(name, encoder):
     again = history_encoders.history_encoder(name, 4, 5, 2, 2, 0.5)
     assert [w.name for w in again.weights] == [w.name for w in encoder.weights]
 
 
-def test_attention_begins_as_the_mean_and_then_weighs_by_age():
+def test_attention_starts_as_the_mean_and_learns_weights_by_age():
     pooling = history_encoders.AttentionPooling(dim=4, length=3)
     np.testing.assert_allclose(
         encode(pooling, [1, 2]), tf.reduce_mean(TABLE[1:3], axis=0, keepdims=True), rtol=1e-5
@@ -118,7 +118,7 @@ def test_attention_begins_as_the_mean_and_then_weighs_by_age():
     np.testing.assert_allclose(encode(pooling, [1, 2])[0], expected, rtol=1e-5)
 
 
-def test_attention_weighs_by_content():
+def test_attention_learns_weights_by_item():
     pooling = history_encoders.AttentionPooling(dim=1, length=3)
     pooling.project.assign([[1.0]])
     pooling.importance.assign([[2.0]])
@@ -156,13 +156,13 @@ def test_a_causal_convolution_by_hand():
     )
 
 
-def test_the_bias_goes_by_distance_and_forbids_later_places():
+def test_the_bias_depends_on_distance_and_masks_later_positions():
     bias = by_distance(tf.constant([[5.0, 6.0, 7.0]]), 3)[0].numpy()
     np.testing.assert_array_equal(np.tril(bias), [[5, 0, 0], [6, 5, 0], [7, 6, 5]])
     assert (bias[np.triu_indices(3, 1)] < -1e8).all()
 
 
-def test_a_transformer_without_weights_on_its_parts_is_a_layer_norm():
+def test_a_transformer_with_zero_weights_is_a_layer_norm():
     transformer = history_encoders.TransformerEncoder(4, length=3, layers=1, heads=2, dropout=0.0)
     for block in transformer.blocks:
         block["join"].assign(tf.zeros([4, 4]))
@@ -172,6 +172,6 @@ def test_a_transformer_without_weights_on_its_parts_is_a_layer_norm():
     np.testing.assert_allclose(encode(transformer, [1, 2])[0], expected, rtol=1e-4)
 
 
-def test_an_encoder_without_weights_is_no_layer():
+def test_an_encoder_without_weights_has_no_layer():
     with pytest.raises(ValueError, match="mean"):
         history_encoders.history_encoder("mean", 4, 5, 1, 1, 0.0)

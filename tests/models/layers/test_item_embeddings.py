@@ -1,4 +1,4 @@
-"""Initial item embeddings: obvious neighbours, size, and what is not known."""
+"""Initial item embeddings: neighbours, lengths, and items without information."""
 
 import numpy as np
 import pyarrow as pa
@@ -51,7 +51,7 @@ def test_items_of_the_same_users_or_words_are_neighbours(name, data, spec):
 
 @pytest.mark.parametrize("name", LEARNED)
 @pytest.mark.parametrize("dim", [2, 8, 40])
-def test_known_rows_have_the_usual_size(name, dim, data, spec):
+def test_rows_with_information_have_length_1(name, dim, data, spec):
     vectors = embed(name, data, spec, dim)
     assert vectors.shape == (len(spec.items), dim)
     assert vectors.dtype == np.float32
@@ -61,13 +61,13 @@ def test_known_rows_have_the_usual_size(name, dim, data, spec):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_what_is_not_known_keeps_its_random_start(name, data, spec):
+def test_items_without_information_keep_their_random_start(name, data, spec):
     rows = np.append(0, spec.items.encode(["c"]))
     np.testing.assert_array_equal(embed(name, data, spec)[rows], start(spec)[rows])
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_it_is_the_same_at_each_call(name, data, spec):
+def test_results_repeat(name, data, spec):
     np.testing.assert_array_equal(embed(name, data, spec), embed(name, data, spec))
 
 
@@ -103,7 +103,7 @@ def test_lightgcn_is_the_mean_of_the_powers_of_the_normalised_adjacency():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_many_columns_are_found_by_iteration_as_by_decomposing_all():
+def test_the_iterative_and_the_full_decomposition_agree():
     dense = (np.random.default_rng(3).random((60, 40)) < 0.3).astype(np.float32)
     sparse = scipy.sparse.csr_matrix(dense)
     few, all_of_them = ie.spectral(sparse, 5), ie.spectral(sparse, 40)
@@ -114,12 +114,12 @@ def test_many_columns_are_found_by_iteration_as_by_decomposing_all():
     assert all_of_them.shape == (40, 40)
 
 
-def test_words_of_items_without_words_are_refused(data):
+def test_words_without_texts_or_categories_are_refused(data):
     with pytest.raises(ValueError, match="neither texts nor categories"):
         embed("words", data, tm.FeatureSpec().fit(data))
 
 
-def test_a_two_tower_begins_with_them_in_both_its_tables(data, spec):
+def test_a_two_tower_model_starts_with_them_in_both_tables(data, spec):
     config = tm.TwoTowerConfig(
         embedding_dim=8, item_initializer="item2vec", share_item_embeddings=False
     )

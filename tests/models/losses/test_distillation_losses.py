@@ -10,7 +10,7 @@ from tfrec_meta.models.losses import distillation_losses as losses
 from tfrec_meta.models.losses.retrieval_losses import MASKED
 
 
-def test_soft_labels_are_the_divergence_from_the_teacher_over_what_is_not_masked():
+def test_soft_labels_are_the_divergence_over_unmasked_candidates():
     logits = tf.constant([[1.0, 2.0, -1.0, MASKED]])
     teacher = np.array([0.5, 3.0, 1.0, 9.0])
     chance = scipy.special.softmax(teacher[:3])
@@ -30,14 +30,14 @@ def test_top_items_are_weighted_by_their_rank():
     assert found.numpy() == pytest.approx([expected], rel=1e-5)
 
 
-def test_a_masked_item_is_none_of_the_best():
+def test_a_masked_item_is_never_among_the_best():
     logits = tf.constant([[1.0, MASKED, 0.0]])
     found = losses.top_items(logits, tf.constant([[1.0, 9.0, 0.0]]), k=1)
     expected = -np.log(scipy.special.softmax([1.0, 0.0])[0])
     assert found.numpy() == pytest.approx([expected], rel=1e-5)
 
 
-def test_more_best_items_than_there_are_candidates_are_all_of_them():
+def test_k_above_the_number_of_candidates_takes_all_of_them():
     logits, teacher = tf.constant([[1.0, MASKED, 0.0]]), tf.constant([[0.0, 5.0, 1.0]])
     found = losses.top_items(logits, teacher, k=50).numpy()
     # Of three candidates k is 3, and the third, masked, counts nothing.
@@ -46,7 +46,7 @@ def test_more_best_items_than_there_are_candidates_are_all_of_them():
     assert found == pytest.approx([-(weights * chances[[1, 0]]).sum()], rel=1e-5)
 
 
-def test_cosine_is_0_of_one_direction_1_of_a_right_angle_and_2_of_opposites():
+def test_cosine_is_0_for_equal_1_for_orthogonal_and_2_for_opposite_directions():
     student = tf.constant([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, 0.0]])
     teacher = tf.constant([[5.0, 0.0]] * 4)
     assert losses.cosine(student, teacher).numpy() == pytest.approx([0.0, 1.0, 2.0, 1.0])
@@ -57,7 +57,7 @@ def test_squared_is_the_mean_over_entries():
     assert found.numpy() == pytest.approx([(4.0 + 1.0) / 2])
 
 
-def test_distances_are_compared_over_their_means():
+def test_distances_are_compared_relative_to_their_means():
     student = np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
     teacher = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     own, said = (scipy.spatial.distance.cdist(v, v) for v in (student, teacher))
@@ -67,7 +67,7 @@ def test_distances_are_compared_over_their_means():
     assert found.numpy() == pytest.approx(expected, rel=1e-4)
 
 
-def test_scaled_and_turned_vectors_lie_to_each_other_as_before():
+def test_relations_are_invariant_to_scale_and_rotation():
     vectors = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0].astype(np.float32)
     other = 5.0 * vectors @ turn
@@ -75,7 +75,7 @@ def test_scaled_and_turned_vectors_lie_to_each_other_as_before():
         assert loss(tf.constant(vectors), tf.constant(other)).numpy() == pytest.approx(0, abs=1e-6)
 
 
-def test_angles_are_cosines_at_the_middle_of_three():
+def test_angles_are_cosines_at_the_middle_of_three_vectors():
     student = tf.constant([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])  # a right angle at the second
     teacher = tf.constant([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])  # a straight one
     expected = 0.0
@@ -107,7 +107,7 @@ def test_value_relations_are_the_divergence_of_the_softmax_of_scaled_products():
     assert found.numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_value_relations_of_padding_count_nothing():
+def test_value_relations_ignore_padding():
     draw = np.random.default_rng(0)
     student, teacher = draw.normal(size=(2, 3, 4, 5)), draw.normal(size=(2, 3, 4, 6))
     counted = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)

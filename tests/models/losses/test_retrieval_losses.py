@@ -15,12 +15,12 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def test_softmax_leaves_out_what_is_masked():
+def test_softmax_ignores_masked_candidates():
     expected = np.log(np.exp([1.0, 2.0, -1.0]).sum()) - 2.0
     assert losses.softmax(CHOSEN, OTHERS).numpy() == pytest.approx([expected])
 
 
-def test_smoothing_spreads_its_share_over_all_that_is_not_masked():
+def test_smoothing_spreads_its_share_over_unmasked_candidates():
     log_chance = np.array([1.0, 2.0, -1.0]) - np.log(np.exp([1.0, 2.0, -1.0]).sum())
     expected = -(0.9 * log_chance[1] + 0.1 * log_chance.mean())
     assert losses.softmax(CHOSEN, OTHERS, 0.1).numpy() == pytest.approx([expected])
@@ -37,13 +37,13 @@ def test_binary_cross_entropy_of_each_candidate():
     assert found == pytest.approx([-np.mean(parts)])
 
 
-def test_a_power_weighs_the_chosen_candidate_alone():
+def test_beta_weights_only_the_chosen_candidate():
     parts = [np.log(1 - sigmoid(1.0)), 0.25 * np.log(sigmoid(2.0)), np.log(1 - sigmoid(-1.0))]
     found = losses.binary_cross_entropy(CHOSEN, OTHERS, 0.25).numpy()
     assert found == pytest.approx([-np.mean(parts)])
 
 
-def test_the_power_runs_from_1_to_the_share_that_was_sampled():
+def test_beta_goes_from_1_to_the_sampled_share():
     assert float(losses.calibrated_beta(tf.constant(0.1), 0.0)) == pytest.approx(1.0)
     assert float(losses.calibrated_beta(tf.constant(0.1), 1.0)) == pytest.approx(0.1)
     assert float(losses.calibrated_beta(tf.constant(0.1), 0.5)) == pytest.approx(0.55)

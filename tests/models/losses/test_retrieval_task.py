@@ -1,4 +1,4 @@
-"""Which candidates a batch is compared with."""
+"""The retrieval loss: negatives and corrections, worked by hand."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def cross_entropy(logits, chosen):
         ({"teacher_weight": 1.5}, "`teacher_weight`=1.5; use"),
     ],
 )
-def test_bad_config_names_the_value_and_the_way_out(options, message):
+def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message.replace("[", r"\[")):
         RetrievalLossConfig(**options)
 
@@ -90,7 +90,7 @@ def test_full_compares_with_the_whole_catalogue():
     assert loss_of(plain(negatives="full")) == pytest.approx(expected, rel=1e-5)
 
 
-def test_full_leaves_out_items_of_the_own_history_but_the_chosen_one():
+def test_full_excludes_items_of_the_own_history_except_the_chosen_one():
     own = tf.constant([[2, 4], [3, 5]])
     first = cross_entropy(np.array([0.1, 0.3, 0.5]), 0)
     second = cross_entropy(2 * np.array([0.1, 0.2, 0.3, 0.4]), 2)
@@ -99,7 +99,7 @@ def test_full_leaves_out_items_of_the_own_history_but_the_chosen_one():
     assert loss_of(plain(negatives="full", mask_positives=False), own=own) != found
 
 
-def test_an_owner_says_whose_history_a_query_has():
+def test_owner_maps_queries_to_histories():
     own = tf.constant([[2, 4]])
     expected = [
         cross_entropy(np.array([0.1, 0.3, 0.5]), 0),
@@ -118,7 +118,7 @@ def test_hard_negatives_are_those_with_the_highest_logits():
     assert found == pytest.approx(in_batch, rel=1e-5)
 
 
-def test_in_batch_is_the_loss_of_tfrs_whatever_repeats():
+def test_in_batch_equals_the_loss_of_tfrs_with_repeated_items():
     rng = np.random.default_rng(1)
     query = rng.normal(size=40).astype(np.float32)
     items = rng.integers(1, 6, 40).astype(np.int32)
@@ -147,7 +147,7 @@ def drawn_items(step, count):
     return tf.random.stateless_uniform([count], draw, 1, 6, tf.int32).numpy()
 
 
-def test_uniform_compares_with_drawn_items_alone():
+def test_uniform_compares_with_sampled_items_only():
     config = plain(negatives="uniform", uniform_negatives=4)
     for step in range(3):
         drawn = drawn_items(step, 4)
@@ -158,7 +158,7 @@ def test_uniform_compares_with_drawn_items_alone():
         assert loss_of(config, step=step) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_mixed_negatives_are_corrected_by_how_often_both_kinds_are_there():
+def test_mixed_negatives_are_corrected_by_the_frequency_of_both_kinds():
     config = RetrievalLossConfig(temperature=1.0, negatives="mixed", uniform_negatives=4)
     drawn = drawn_items(0, 4)
     pool = np.array([1, 3, *drawn])
@@ -172,7 +172,7 @@ def test_mixed_negatives_are_corrected_by_how_often_both_kinds_are_there():
     assert loss_of(config) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_memory_adds_the_items_of_earlier_batches_with_the_embeddings_of_then():
+def test_memory_adds_items_of_earlier_batches_with_their_earlier_embeddings():
     task = RetrievalTask(plain(memory=3), 6, 1)
     at_first = loss_of(None, task=task)  # nothing is remembered yet
     assert at_first == pytest.approx(loss_of(plain()), rel=1e-6)
@@ -184,7 +184,7 @@ def test_memory_adds_the_items_of_earlier_batches_with_the_embeddings_of_then():
     assert loss_of(None, task=task) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_memory_forgets_the_oldest_first():
+def test_memory_drops_the_oldest_items_first():
     task = RetrievalTask(plain(memory=3), 6, 1)
     for items in ([1, 2], [3, 4], [5]):
         task.remember(tf.constant(items), embed_items)
@@ -193,7 +193,7 @@ def test_memory_forgets_the_oldest_first():
     assert sorted(task._remembered.numpy()) == [3, 4, 5]
 
 
-def test_streaming_learns_how_often_an_item_is_in_a_batch():
+def test_streaming_estimates_how_often_an_item_is_in_a_batch():
     task = RetrievalTask(RetrievalLossConfig(logq="streaming"), 6, 1)
     for step in range(400):  # item 1 in every batch, item 2 in every fourth
         task.remember(tf.constant([1, 1] if step % 4 else [1, 2]), embed_items)
@@ -203,7 +203,7 @@ def test_streaming_learns_how_often_an_item_is_in_a_batch():
     assert gap[3] == 0
 
 
-def test_streaming_corrects_by_what_it_learned():
+def test_streaming_corrects_by_its_estimates():
     task = RetrievalTask(RetrievalLossConfig(logq="streaming", temperature=1.0), 6, 1)
     for step in range(400):
         task.remember(tf.constant([1] if step % 4 else [1, 3]), embed_items)
@@ -213,13 +213,13 @@ def test_streaming_corrects_by_what_it_learned():
     assert loss_of(None, task=task) == pytest.approx(expected, rel=1e-4)
 
 
-def test_weights_of_rows_weigh_the_loss():
+def test_sample_weights_weight_the_loss():
     config = plain(negatives="full")
     first = loss_of(config, sample_weight=tf.constant([1.0, 0.0]))
     assert first == pytest.approx(cross_entropy(np.arange(1, 6) / 10, 0) / 2, rel=1e-5)
 
 
-def test_gbce_heeds_the_share_of_negatives_that_a_row_has():
+def test_gbce_uses_the_share_of_sampled_negatives_of_each_row():
     config = plain(loss="binary_cross_entropy", calibration=1.0)
     # One negative of the four that the catalogue has: the chosen one's power is a quarter.
     rows = [(0.1, 0.3), (0.6, 0.2)]
@@ -229,14 +229,14 @@ def test_gbce_heeds_the_share_of_negatives_that_a_row_has():
     assert loss_of(config) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_cosine_contrastive_is_of_the_cosine_not_of_the_logit():
+def test_cosine_contrastive_uses_the_cosine_and_not_the_logit():
     config = RetrievalLossConfig(loss="cosine_contrastive", temperature=0.5, margin=0.0)
     # Cosines are half of the logits .1, .3 and .2, .6.
     expected = np.mean([1 - 0.05 + 0.15, 1 - 0.3 + 0.1])
     assert loss_of(config) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_teacher_has_its_share_of_the_loss_and_heeds_weights_and_masks():
+def test_the_teacher_loss_has_its_share_and_uses_weights_and_masks():
     config = plain(negatives="full", teacher_weight=0.25, teacher_temperature=0.5)
     scores = np.array([[5.0, 1.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0, 30.0]])
     own = tf.constant([[2], [0]])  # item 2 of the first user is neither compared nor taught
@@ -261,7 +261,7 @@ def test_a_teacher_has_its_share_of_the_loss_and_heeds_weights_and_masks():
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_items_that_training_never_met_are_no_negatives_but_are_taught():
+def test_items_without_events_are_no_negatives_but_are_distilled():
     config = plain(negatives="full", teacher_weight=0.5)
     counts = tf.constant([4.0, 0.0, 2.0, 1.0, 0.0])
     scores = [[1.0, 9.0, 0.0, 2.0, 4.0]] * 2

@@ -17,7 +17,7 @@ def test_unit_range_goes_from_0_to_1_in_each_row():
     np.testing.assert_allclose(scores, [[0, 0.25, 1], [0, 0, 0]])
 
 
-def test_ranks_begin_at_1_and_equals_share_theirs():
+def test_ranks_begin_at_1_and_ties_share_the_mean_rank():
     scores = np.array([[0.5, 0.9, 0.5, 0.1], [7.0, 7.0, 7.0, 7.0]], np.float32)
     np.testing.assert_array_equal(mean_ranks(scores), [[2.5, 1, 2.5, 4], [2.5] * 4])
 

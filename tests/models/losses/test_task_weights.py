@@ -11,7 +11,7 @@ from tfrec_meta.models.losses.task_weights import (
 )
 
 
-def test_uncertainty_divides_by_the_variance_and_charges_its_logarithm():
+def test_uncertainty_divides_by_the_variance_and_adds_its_logarithm():
     # Variances 2 and 4: 3 / (2 * 2) + log(2) / 2 of the squared error, 8 / 4 + log(4) / 2.
     found = uncertainty_loss(
         tf.constant([3.0, 8.0]), tf.math.log([2.0, 4.0]), squared=[True, False]
@@ -30,7 +30,7 @@ def test_gradnorm_weights_sum_to_the_number_of_tasks():
     np.testing.assert_allclose(gradnorm_weights(tf.math.log([1.0, 2.0, 3.0])), [0.5, 1.0, 1.5])
 
 
-def test_gradnorm_asks_more_of_the_task_that_is_behind():
+def test_gradnorm_gives_a_slower_task_a_larger_gradient():
     # Left of the first losses: 1/4 and 3/4, relative to their mean 1/2: 1/2 and 3/2; mean norm 4.
     losses, first = tf.constant([1.0, 6.0]), tf.constant([4.0, 8.0])
     found = gradnorm_targets(tf.constant([2.0, 6.0]), losses, first, alpha=2.0)

@@ -1,4 +1,4 @@
-"""What a student hears of its teacher."""
+"""The distillation loss of a student."""
 
 import numpy as np
 import pytest
@@ -37,12 +37,12 @@ class Teacher:
         ({"teacher_vectors_weight": -1.0}, "`teacher_vectors_weight`=-1.0; use 0"),
     ],
 )
-def test_a_lesson_without_sense_is_refused(options, message):
+def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TeacherLossConfig(**options)
 
 
-def test_scores_are_brought_to_one_scale_and_divided_by_the_temperature():
+def test_scores_are_standardised_and_divided_by_the_temperature():
     teacher_loss = TeacherLoss(
         Teacher(scores=[[1.0, 2.0, 6.0]]), SPEC, TeacherLossConfig(teacher_temperature=2), 4
     )
@@ -51,7 +51,7 @@ def test_scores_are_brought_to_one_scale_and_divided_by_the_temperature():
     )
 
 
-def test_without_vectors_asked_for_there_is_no_loss_of_them():
+def test_without_a_comparison_of_vectors_their_loss_is_0():
     teacher_loss = TeacherLoss(Teacher(), SPEC, TeacherLossConfig(), 4)
     assert teacher_loss.of_vectors(None, DRAW).numpy() == 0
     assert not teacher_loss.weights
@@ -76,7 +76,7 @@ def test_vectors_of_another_width_are_compared_through_a_projection(kind):
 
 
 @pytest.mark.parametrize("kind", ["relational", "value_relations"])
-def test_relations_of_a_students_own_copy_of_the_teacher_are_no_loss(kind):
+def test_relations_of_a_scaled_copy_of_the_teacher_have_no_loss(kind):
     vectors = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     teacher_loss = TeacherLoss(Teacher(vectors), SPEC, TeacherLossConfig(teacher_vectors=kind), 5)
     own = np.concatenate([vectors, np.ones((6, 1), np.float32)], axis=1)
@@ -86,7 +86,7 @@ def test_relations_of_a_students_own_copy_of_the_teacher_are_no_loss(kind):
     assert teacher_loss.of_vectors(lambda rows: tf.gather(other, rows - 1), DRAW).numpy() > 0.01
 
 
-def test_of_a_large_catalogue_some_items_are_compared_others_in_each_step():
+def test_a_large_catalogue_is_sampled_anew_in_each_step():
     vectors = np.eye(2000, 4, dtype=np.float32)
     teacher_loss = TeacherLoss(
         Teacher(vectors), SPEC, TeacherLossConfig(teacher_vectors="squared"), 4

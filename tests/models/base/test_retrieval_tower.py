@@ -1,4 +1,4 @@
-"""A two-tower student that learns from the scores of a model of another family."""
+"""Two-tower students that learn from the scores of another model."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def student(**recipe):
     return tm.Strategy("two_tower", shape, tm.TrainingConfig(batch_size=64, **recipe))
 
 
-def test_a_student_that_hears_its_teacher_alone_ranks_as_it_does(data, teacher, tmp_path):
+def test_a_student_of_the_teacher_alone_ranks_like_the_teacher(data, teacher, tmp_path):
     strategy = student(epochs=60, learning_rate=0.02, weight_decay=0.0)
     model = tm.train(data, strategy, teacher=teacher, folder=tmp_path, progress=False)
     histories = np.array([["i1", "i2", "i3"], ["i5", "i6", ""], ["i9", "i4", "i7"]], object)
@@ -40,7 +40,7 @@ def test_a_student_that_hears_its_teacher_alone_ranks_as_it_does(data, teacher, 
         tm.train(data, strategy, teacher=other, folder=tmp_path, progress=False)
 
 
-def test_targets_of_a_window_are_asked_with_what_stands_before_them(data):
+def test_the_teacher_scores_each_item_of_a_window_with_its_earlier_items(data):
     model = TwoTower(student().model, tm.FeatureSpec(history_length=5).fit(data))
     model.prepare(data)
     asked = {}
@@ -66,7 +66,7 @@ def test_targets_of_a_window_are_asked_with_what_stands_before_them(data):
     np.testing.assert_array_equal(asked["user_id"], [1, 1, 1, 2])
 
 
-def test_what_can_not_be_taught_is_refused(data, teacher):
+def test_models_that_cannot_learn_from_a_teacher_refuse_one(data, teacher):
     with pytest.raises(ValueError, match="Use 'full' and 'softmax'"):
         tm.train(data, "two_tower", teacher=teacher)
     with pytest.raises(ValueError, match=r"features=teacher\.spec"):
