@@ -1,4 +1,4 @@
-"""The model contract, run over every family."""
+"""The model contract, run over every family of the registry."""
 
 import dataclasses
 import json
@@ -7,99 +7,60 @@ import keras_tuner
 import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
 import tfrec_meta as tm
-from tfrec_meta.models import FAMILIES, load_model
+from tfrec_meta.models import (
+    FAMILIES,
+    EASEConfig,
+    IALSConfig,
+    LowRankEASEConfig,
+    Recommender,
+    load_model,
+)
 from tfrec_meta.models.base.configs import config_fields
 
-# Quick to fit, and enough to learn a toy by heart.
-STRATEGIES = {
-    "two_tower": tm.Strategy(
-        "two_tower",
-        tm.TwoTowerConfig(embedding_dim=16, user_id=True, user_features=True),
-        tm.TrainingConfig(
-            epochs=60, batch_size=32, learning_rate=0.03, history="leave_one_out", weight_decay=0
-        ),
-        history_length=8,
+EPOCHS, STEPS = 15, 75  # enough for the obvious item; fifty rows take four times as many
+RECIPE = tm.TrainingConfig(
+    epochs=EPOCHS, batch_size=32, learning_rate=0.03, history="leave_one_out", weight_decay=0
+)
+# Configs for the toys, of families whose defaults are for larger data.
+CONFIGS = {
+    "two_tower": tm.TwoTowerConfig(embedding_dim=16, user_id=True, user_features=True),
+    "content_tower": tm.ContentTowerConfig(embedding_dim=16, hidden=(32,), dropout=0.0),
+    "ranker": tm.RankerConfig(embedding_dim=16, hidden=(32,), user_id=True, negatives=16),
+    "multi_task": tm.MultiTaskConfig(embedding_dim=16, hidden=(32,), user_id=True),
+    "ials": IALSConfig(embedding_dim=12, l2=0.1, unseen_weight=0.1),
+    "low_rank_ease": LowRankEASEConfig(l2=1.0, embedding_dim=12),
+    "ease": EASEConfig(l2=1.0),
+    "meta_learned": tm.MetaLearnedConfig(
+        embedding_dim=12, l2=0.1, unseen_weight=0.1, weights_l2=1.0
     ),
-    "content_tower": tm.Strategy(
-        "content_tower",
-        tm.ContentTowerConfig(embedding_dim=16, hidden=(32,), dropout=0.0),
-        tm.TrainingConfig(
-            epochs=60, batch_size=32, learning_rate=0.03, history="leave_one_out", weight_decay=0
-        ),
-        history_length=8,
+    "meta_ranker": tm.MetaRankerConfig(
+        "interaction",
+        hidden=(16,),
+        shots=(1, 4),
+        query=4,
+        negatives=8,
+        steps=STEPS,
+        learning_rate=0.03,
+        weight_decay=0.0,
+        item_statistics=False,
     ),
-    "ranker": tm.Strategy(
-        "ranker",
-        tm.RankerConfig(embedding_dim=16, hidden=(32,), user_id=True, negatives=16),
-        tm.TrainingConfig(
-            epochs=60, batch_size=32, learning_rate=0.03, history="leave_one_out", weight_decay=0
-        ),
-        history_length=8,
+    "ensemble": tm.EnsembleConfig(
+        members=(tm.Member("ials", {"l2": 0.1, "embedding_dim": 12}), tm.Member("item_knn")),
+        fusion="borda",
+        weights=(2.0, 1.0),
     ),
-    "multi_task": tm.Strategy(
-        "multi_task",
-        tm.MultiTaskConfig(embedding_dim=16, hidden=(32,), user_id=True),
-        tm.TrainingConfig(
-            epochs=60, batch_size=32, learning_rate=0.03, history="leave_one_out", weight_decay=0
-        ),
-        history_length=8,
-    ),
-    "ials": tm.Strategy(
-        "ials",
-        FAMILIES["ials"].config_type(embedding_dim=12, l2=0.1, unseen_weight=0.1),
-        history_length=8,
-    ),
-    "low_rank_ease": tm.Strategy(
-        "low_rank_ease",
-        FAMILIES["low_rank_ease"].config_type(l2=1.0, embedding_dim=12),
-        history_length=8,
-    ),
-    "item_knn": tm.Strategy("item_knn", history_length=8),
-    "ease": tm.Strategy("ease", FAMILIES["ease"].config_type(l2=1.0), history_length=8),
-    "popularity": tm.Strategy("popularity", history_length=8),
-    "meta_learned": tm.Strategy(
-        "meta_learned",
-        tm.MetaLearnedConfig(embedding_dim=12, l2=0.1, unseen_weight=0.1, weights_l2=1.0),
-        history_length=8,
-    ),
-    "meta_ranker": tm.Strategy(
-        "meta_ranker",
-        tm.MetaRankerConfig(
-            "interaction",
-            hidden=(16,),
-            shots=(1, 4),
-            query=4,
-            negatives=8,
-            steps=300,
-            learning_rate=0.03,
-            weight_decay=0.0,
-            item_statistics=False,
-        ),
-        history_length=8,
-    ),
-    "ensemble": tm.Strategy(
-        "ensemble",
-        tm.EnsembleConfig(
-            members=(tm.Member("ials", {"l2": 0.1, "embedding_dim": 12}), tm.Member("item_knn")),
-            fusion="borda",
-            weights=(2.0, 1.0),
-        ),
-        history_length=8,
-    ),
-    "two_stage": tm.Strategy(
-        "two_stage",
-        tm.TwoStageConfig(
-            retriever={"family": "item_knn"},
-            ranker=tm.Member("ease", {"l2": 1.0}),
-            candidates=6,
-        ),
-        history_length=8,
+    "two_stage": tm.TwoStageConfig(
+        retriever={"family": "item_knn"}, ranker=tm.Member("ease", {"l2": 1.0}), candidates=6
     ),
 }
-
-# Each history encoder, without the user id that would let it off.
+# Every family of the registry; those that are not in CONFIGS with their defaults.
+STRATEGIES = {
+    name: tm.Strategy(name, CONFIGS.get(name), RECIPE, history_length=8) for name in FAMILIES
+}
+# Each history encoder, without the user id that would make the history superfluous.
 for _encoder in ("attention", "gru", "convolution", "transformer"):
     STRATEGIES[f"two_tower of {_encoder}"] = dataclasses.replace(
         STRATEGIES["two_tower"],
@@ -107,25 +68,20 @@ for _encoder in ("attention", "gru", "convolution", "transformer"):
             embedding_dim=16, encoder=_encoder, encoder_layers=1, encoder_dropout=0.1
         ),
     )
-# Each interaction of a ranker.
-for _interaction in ("dcn", "dlrm", "deepfm"):
-    STRATEGIES[f"ranker of {_interaction}"] = dataclasses.replace(
+# Each feature cross of a ranker.
+for _cross in ("dcn", "dlrm", "deepfm"):
+    STRATEGIES[f"ranker of {_cross}"] = dataclasses.replace(
         STRATEGIES["ranker"],
-        model=dataclasses.replace(STRATEGIES["ranker"].model, interaction=_interaction),
+        model=dataclasses.replace(STRATEGIES["ranker"].model, interaction=_cross),
     )
 STRATEGY_NAMES = sorted(STRATEGIES)
-LEARNS_HISTORIES = [name for name in STRATEGY_NAMES if name != "popularity"]
-# One of the encoders or interactions will do where each would cost seconds: the one with most that
-# is random, or whose layers are not ours.
+# One encoder and one feature cross suffice where each would cost seconds: the one with the most
+# randomness, and the one whose layers are not ours.
 ONE_OF_EACH = [n for n in STRATEGY_NAMES if " of " not in n or n.endswith(("transformer", "dcn"))]
 
 
-def test_every_family_is_here():
-    assert {strategy.family for strategy in STRATEGIES.values()} == set(FAMILIES)
-
-
 def toy():
-    """Ten users who touched all of a0 … a4, but u0, who has not met a4; four users of b0 … b4."""
+    """Ten users of a0 … a4, of whom u0 lacks a4, and four users of b0 … b4."""
     pairs = [(f"u{u}", f"a{i}") for u in range(10) for i in range(5) if (u, i) != (0, 4)]
     pairs += [(f"v{u}", f"b{i}") for u in range(4) for i in range(5)]
     users, items = zip(*pairs, strict=True)
@@ -151,7 +107,7 @@ def toy():
 
 
 def fifty_rows():
-    """Ten users with five items each that nobody else has, each with a tag of its own."""
+    """Ten users with five items each that no other user has; each item has a tag of its own."""
     users = [f"u{row // 5}" for row in range(50)]
     items = [f"i{row}" for row in range(50)]
     known = pa.table({"item_id": items, "tags": [[f"t{row}"] for row in range(50)]})
@@ -159,11 +115,16 @@ def fifty_rows():
 
 
 @pytest.fixture(scope="module", params=STRATEGY_NAMES)
-def model(request):
-    return tm.train(toy(), STRATEGIES[request.param], progress=False)
+def name(request):
+    return request.param
 
 
-def asked(model, users, histories, width=8):
+@pytest.fixture(scope="module")
+def model(name):
+    return tm.train(toy(), STRATEGIES[name], progress=False)
+
+
+def queries_of(model, users, histories, width=8):
     padded = [list(history) + [""] * (width - len(history)) for history in histories]
     return model.spec.encode_queries(users, np.array(padded, object))
 
@@ -184,8 +145,8 @@ def test_config_is_frozen(model):
             setattr(model.config, field.name, None)
 
 
-def searched(model, hp):
-    """The strategy, whose checks are the test."""
+def searched_strategy(model, hp):
+    """The strategy that a search chose; its own checks are the test."""
     parts = model.search_space(hp)
     teacher = parts.pop("teacher", None)
     chosen = [{k: v for k, v in parts[name].items() if v is not None} for name in parts]
@@ -196,7 +157,7 @@ def searched(model, hp):
 
 def test_search_space_defaults_to_the_default_strategy(model):
     hp = keras_tuner.HyperParameters()
-    assert searched(model, hp) == tm.Strategy(model.family)
+    assert searched_strategy(model, hp) == tm.Strategy(model.family)
 
 
 def test_search_space_gives_valid_strategies_anywhere(model):
@@ -205,10 +166,10 @@ def test_search_space_gives_valid_strategies_anywhere(model):
     for seed in range(20):
         for parameter in hp.space:
             hp.values[parameter.name] = parameter.random_sample(seed)
-        searched(model, hp)
+        searched_strategy(model, hp)
 
 
-def test_search_space_is_declared_whole_whatever_is_chosen(model):
+def test_search_space_declares_all_parameters_for_any_choice(model):
     hp = keras_tuner.HyperParameters()
     model.search_space(hp)
     names = [parameter.name for parameter in hp.space]
@@ -219,79 +180,79 @@ def test_search_space_is_declared_whole_whatever_is_chosen(model):
         assert [parameter.name for parameter in hp.space] == names
 
 
-def test_the_obvious_item_comes_first(model):
+def test_the_obvious_item_ranks_first(model):
     seen = ["a0", "a1", "a2", "a3"]
-    scores = model.score(asked(model, ["u0"], [seen]))[0]
+    scores = model.score(queries_of(model, ["u0"], [seen]))[0]
     assert ranking(model, scores, without=seen)[0] == "a4"
 
 
-def test_scores_are_float32_of_the_whole_catalogue(model):
-    scores = model.score(asked(model, ["u0", "v0"], [["a0"], ["b0"]]))
+def test_scores_are_float32_for_the_whole_catalogue(model):
+    scores = model.score(queries_of(model, ["u0", "v0"], [["a0"], ["b0"]]))
     assert scores.shape == (2, 10)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
 
 
-def test_chosen_items_score_as_in_the_whole_catalogue(model):
-    queries = asked(model, ["u0", "nobody"], [["a0", "a1"], []])
+def test_given_items_score_as_in_the_whole_catalogue(model):
+    queries = queries_of(model, ["u0", "nobody"], [["a0", "a1"], []])
     items = np.array([[3, 1, 3], [10, 2, 5]], np.int32)
     whole = np.take_along_axis(model.score(queries), items - 1, axis=1)
     np.testing.assert_allclose(model.score(queries, items), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_an_unknown_item_has_a_finite_score(model):
-    queries = asked(model, ["u0", "nobody"], [["a0"], []])
+    queries = queries_of(model, ["u0", "nobody"], [["a0"], []])
     assert np.isfinite(model.score(queries, np.zeros((2, 1), np.int32))).all()
 
 
 def test_scoring_in_chunks_changes_nothing(model):
-    queries = asked(model, ["u0", "u1", "v0"], [["a0"], ["a1", "a2"], ["b0"]])
+    queries = queries_of(model, ["u0", "u1", "v0"], [["a0"], ["a1", "a2"], ["b0"]])
     np.testing.assert_allclose(
         model.score(queries, batch=1), model.score(queries), rtol=1e-5, atol=1e-6
     )
 
 
 def test_no_queries_give_no_rows(model):
-    empty = {name: value[:0] for name, value in asked(model, ["u0"], [[]]).items()}
+    empty = {name: value[:0] for name, value in queries_of(model, ["u0"], [[]]).items()}
     assert model.score(empty).shape == (0, 10)
 
 
-def test_each_row_depends_on_itself_alone(model):
-    alone = model.score(asked(model, ["v0"], [["b1"]]))
-    beside = model.score(asked(model, ["u0", "v0"], [["a0", "a1", "a2"], ["b1"]]))
+def test_each_row_is_scored_independently(model):
+    alone = model.score(queries_of(model, ["v0"], [["b1"]]))
+    beside = model.score(queries_of(model, ["u0", "v0"], [["a0", "a1", "a2"], ["b1"]]))
     np.testing.assert_allclose(beside[1:], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_a_stranger_gets_the_prior(model):
-    scores = model.score(asked(model, ["nobody", ""], [[], []]))
+def test_an_unknown_user_gets_the_prior(model):
+    scores = model.score(queries_of(model, ["nobody", ""], [[], []]))
     np.testing.assert_allclose(scores, np.stack([model.prior()] * 2), rtol=1e-6)
 
 
 def test_the_prior_is_the_smoothed_share_of_each_item(model):
-    # 69 interactions and one more for each of 10 items; a0 was touched ten times, b0 four times.
+    # 69 interactions and one more for each of 10 items; a0 has ten interactions, b0 has four.
     prior = dict(zip(model.spec.items.decode(np.arange(1, 11)), np.exp(model.prior()), strict=True))
     assert prior["a0"] == pytest.approx(11 / 79, rel=1e-5)
     assert prior["b0"] == pytest.approx(5 / 79, rel=1e-5)
 
 
 def test_unknown_items_in_a_history_are_ignored(model):
-    clean = model.score(asked(model, ["nobody"], [["a0", "a1"]]))
-    noisy = model.score(asked(model, ["nobody"], [["a0", "never seen", "a1", "\x00"]]))
+    clean = model.score(queries_of(model, ["nobody"], [["a0", "a1"]]))
+    noisy = model.score(queries_of(model, ["nobody"], [["a0", "never seen", "a1", "\x00"]]))
     np.testing.assert_allclose(noisy, clean, rtol=1e-6)
 
 
-def test_saved_and_loaded_it_scores_the_same(model, tmp_path):
+def test_a_loaded_model_scores_the_same(model, tmp_path):
     tm.save(model, tmp_path / "model")
     loaded = tm.load(tmp_path / "model")
-    queries = asked(model, ["u0", "v1", "nobody"], [["a0"], ["b0", "b1"], []])
-    # Not bit by bit: `model` has been traced for any number of rows, `loaded` for these.
+    queries = queries_of(model, ["u0", "v1", "nobody"], [["a0"], ["b0", "b1"], []])
+    # Not bit by bit: `model` was traced for any number of rows, `loaded` for these.
     np.testing.assert_allclose(loaded.score(queries), model.score(queries), rtol=1e-6, atol=1e-6)
     assert loaded.config == model.config
     assert loaded.spec == model.spec
     assert loaded.items.equals(model.items)
 
 
-def test_saving_never_replaces_unasked(model, tmp_path):
+def test_saving_replaces_a_folder_only_with_overwrite(model, tmp_path):
     tm.save(model, tmp_path / "model")
     with pytest.raises(FileExistsError, match="model"):
         tm.save(model, tmp_path / "model")
@@ -309,16 +270,18 @@ def test_an_unfitted_spec_is_refused(model):
         type(model)(model.config, tm.FeatureSpec())
 
 
-def test_serving_functions_cover_what_the_family_has(model):
+def test_serving_functions_are_those_of_the_capabilities(model):
     functions = model.serving_functions()
     assert "score" in functions
     assert ("embed_query" in functions) == ("embed_item" in functions) == model.has_embeddings
+    assert ("predictions" in functions) == bool(model.targets)
+    assert ("adapt" in functions) == model.adapts
 
 
 def test_dot_products_of_the_embeddings_are_the_scores(model):
     if not model.has_embeddings:
-        return  # nothing to multiply
-    queries = asked(model, ["u1", "v2"], [["a0", "a3"], ["b1"]])
+        pytest.skip("the family has no embeddings")
+    queries = queries_of(model, ["u1", "v2"], [["a0", "a3"], ["b1"]])
     items = {
         "item_id": np.arange(1, 11, dtype=np.int32),
         **{name: value[1:] for name, value in model.spec.encode_items(model.items).items()},
@@ -327,12 +290,64 @@ def test_dot_products_of_the_embeddings_are_the_scores(model):
     np.testing.assert_allclose(product, model.score(queries), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", LEARNS_HISTORIES)
-def test_fifty_rows_are_learned_by_heart(name):
+def arrays_of(model):
+    """All learned arrays of a model and its members, by path."""
+    arrays = dict(model.state())
+    for number, member in enumerate(model.members):
+        arrays |= {f"{number}/{key}": value for key, value in arrays_of(member).items()}
+    return arrays
+
+
+def test_the_same_seed_gives_the_same_weights(name, model):
+    if name not in ONE_OF_EACH:
+        pytest.skip("another encoder or feature cross covers it")
+    first, second = arrays_of(model), arrays_of(tm.train(toy(), STRATEGIES[name], progress=False))
+    assert len(first) == len(second)
+    for (key, array), again in zip(first.items(), second.values(), strict=True):
+        np.testing.assert_array_equal(array, again, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("flag", "call"),
+    [
+        ("has_embeddings", lambda model: model.embed_query({})),
+        ("has_embeddings", lambda model: model.embed_item({})),
+        ("has_embeddings", lambda model: model.item_embeddings()),
+        ("targets", lambda model: model.predictions({}, None)),
+        ("adapts", lambda model: model.adapt(None, None)),
+        ("chooses_weights", lambda model: model.choose_weights(lambda: 0.0)),
+    ],
+)
+def test_a_missing_capability_raises_an_error_that_names_its_flag(flag, call):
+    popularity = tm.train(toy(), "popularity")
+    assert not getattr(popularity, flag)
+    with pytest.raises(NotImplementedError, match=f"'popularity' has no .*`{flag}`"):
+        call(popularity)
+
+
+def test_a_family_without_the_abstract_methods_cannot_be_created():
+    class Incomplete(Recommender, tf.Module):
+        family = "incomplete"
+
+    with pytest.raises(TypeError, match="abstract"):
+        Incomplete()
+
+
+def longer(strategy):
+    """The strategy with four times the steps."""
+    model = strategy.model
+    if strategy.family == "meta_ranker":
+        model = dataclasses.replace(model, steps=4 * STEPS)
+    recipe = dataclasses.replace(strategy.training, epochs=4 * EPOCHS)
+    return dataclasses.replace(strategy, model=model, training=recipe)
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGY_NAMES if name != "popularity"])
+def test_fifty_rows_are_memorised(strategy):
     data = fifty_rows()
-    model = tm.train(data, STRATEGIES[name], progress=False)
+    model = tm.train(data, longer(STRATEGIES[strategy]), progress=False)
     items = np.array(data.events["item_id"].to_pylist()).reshape(10, 5)
-    scores = model.score(asked(model, [f"u{u}" for u in range(10)], items[:, :4]))
+    scores = model.score(queries_of(model, [f"u{u}" for u in range(10)], items[:, :4]))
     found = [
         ranking(model, row, without=set(own[:4]))[0] == own[4]
         for row, own in zip(scores, items, strict=True)
@@ -340,18 +355,7 @@ def test_fifty_rows_are_learned_by_heart(name):
     assert all(found)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_the_same_seed_gives_the_same_scores(name):
-    strategy = STRATEGIES[name]
-    if strategy.family in ("two_tower", "content_tower", "ranker", "multi_task"):
-        recipe = dataclasses.replace(strategy.training, epochs=3)
-        strategy = dataclasses.replace(strategy, training=recipe)
-    first, second = (tm.train(toy(), strategy, progress=False) for _ in range(2))
-    queries = asked(first, ["u0"], [["a0"]])
-    np.testing.assert_array_equal(first.score(queries), second.score(queries))
-
-
-def test_loading_a_folder_without_a_model_says_so(tmp_path):
+def test_loading_a_folder_without_a_model_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no saved model"):
         load_model(tmp_path)
 
@@ -360,7 +364,7 @@ def test_loading_a_folder_without_a_model_says_so(tmp_path):
     ("change", "message"),
     [({"format": 99}, "format 99"), ({"family": "oracle_bones"}, "oracle_bones")],
 )
-def test_loading_what_another_version_wrote_says_so(tmp_path, change, message):
+def test_loading_a_model_of_another_version_raises(tmp_path, change, message):
     tm.save(tm.train(toy(), "popularity"), tmp_path / "model")
     path = tmp_path / "model" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
@@ -368,7 +372,7 @@ def test_loading_what_another_version_wrote_says_so(tmp_path, change, message):
         load_model(tmp_path / "model")
 
 
-def test_a_damaged_model_is_refused_by_its_folder(tmp_path):
+def test_a_damaged_model_raises_an_error_with_its_folder(tmp_path):
     folder = tmp_path / "model"
     tm.save(tm.train(toy(), STRATEGIES["ease"]), folder)
     whole = {name: (folder / name).read_bytes() for name in ("weights.npz", "model.json")}
