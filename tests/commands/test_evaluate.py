@@ -28,4 +28,4 @@ def test_report_evaluates_a_run_without_evaluation(run, capsys, tmp_path):
     assert (run / "evaluation.json").is_file()
 
     assert cli.main(["report", "--run", str(run), "--users", "u1,nobody"]) == 1
-    assert "users` names ['nobody']" in capsys.readouterr().err
+    assert "--users has ['nobody'], who have no events" in capsys.readouterr().err

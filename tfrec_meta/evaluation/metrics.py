@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec_meta.errors import ParameterError
+
 Floats = NDArray[np.float64]
 
 
@@ -82,7 +84,7 @@ class RelevantRanks:
 def _sum_hits(ranks: RelevantRanks, k: int, gain: ArrayLike | None = None) -> Floats:
     """Sums `gain` [n] (1 by default) over the relevant items in the top k: float64 [Q]."""
     if k < 1:
-        raise ValueError(f"`k`={k}; use 1 or more.")
+        raise ParameterError(f"`k`={k}; use 1 or more.", "k")
     hit = (ranks.rank <= k) & (ranks.position <= k)
     weights = None if gain is None else np.asarray(gain)[hit]
     return np.bincount(ranks.query[hit], weights, len(ranks.relevant)).astype(np.float64)

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation import ranking
 from tfrec_meta.evaluation.intervals import Comparison, Estimate, estimates, paired_difference
@@ -150,8 +151,8 @@ def full_catalogue(
             "use one row per query and one column per item in both."
         )
     if not 1 <= k <= candidates:
-        raise ValueError(
-            f"`k`={k}, but the catalogue has {candidates} items; use 1 to {candidates}."
+        raise ParameterError(
+            f"`k`={k}, but the catalogue has {candidates} items; use 1 to {candidates}.", "k"
         )
     names = _chosen(metrics, hidden is not None)
     outside = np.zeros(size, np.int64)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec_meta.errors import ParameterError
+
 Scores = tuple[ArrayLike, ArrayLike] | Callable[[NDArray[np.int64]], ArrayLike]
 """(queries float32 [Q, d], candidates float32 [N, d]), or rows int64 [b] -> float32 [b, N]."""
 
@@ -224,7 +226,9 @@ def top_items(block: Block, k: int) -> NDArray[np.int64]:
     """
     width = block.shape[1]
     if not 1 <= k <= width:
-        raise ValueError(f"`k`={k}, but the catalogue has {width} items; use 1 to {width}.")
+        raise ParameterError(
+            f"`k`={k}, but the catalogue has {width} items; use 1 to {width}.", "k"
+        )
     kth = np.partition(block, width - k, axis=1)[:, width - k]
     row, item = np.nonzero(block >= kth[:, None])
     value = block[row, item]
