@@ -1,17 +1,18 @@
-"""Asking a served model, and serving one locally. Import it as `tfrec_meta.serving`.
+"""A client of served models, and a local server. Import the package as `tfrec_meta.serving`.
 
-Names load on first use: `Client` never imports TensorFlow, `LocalServer` does so when it starts.
+Names are loaded when they are first used. `Client` never imports TensorFlow; `LocalServer` imports
+it when it starts.
 """
 
 from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Adapted": "client.client",
+    "Adapted": "client.answers",
     "Catalogue": "client.catalogue",
     "Client": "client.client",
     "ModelMetadata": "protocol.metadata",
-    "Recommendation": "client.client",
+    "Recommendation": "client.answers",
     "VersionStatus": "protocol.metadata",
     "DeadlineExceeded": "protocol.errors",
     "InvalidRequest": "protocol.errors",
@@ -28,4 +29,4 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"{__name__} has no public name {name!r}")
+    raise AttributeError(f"{__name__} has no public name {name!r}; it has {', '.join(__all__)}.")

@@ -1,0 +1,1 @@
+"""The client: requests, their tensors, the connection, and the catalogue of titles."""

@@ -1,4 +1,4 @@
-"""Titles and attributes of a served catalogue, read from the version folder."""
+"""Titles and attributes of the items of a served model, read from its version folder."""
 
 from __future__ import annotations
 
@@ -27,13 +27,20 @@ def _usable(version: Path) -> bool:
 
 
 class Catalogue:
-    """Items by id, in the catalogue's order.
+    """The items of a model by id, in the order of the catalogue.
 
     Args:
-        table: `item_id` string (unique) and any attribute columns.
+        table: a column `item_id` of unique strings, and any attribute columns.
 
     Raises:
-        ValueError: for a table without `item_id`.
+        ValueError: if the table has no column `item_id`.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from tfrec_meta.serving import Catalogue
+        >>> catalogue = Catalogue(pa.table({"item_id": ["m1"], "title": ["Alien"]}))
+        >>> catalogue.title("m1"), catalogue.title("m2")
+        ('Alien', 'm2')
     """
 
     def __init__(self, table: pa.Table):
@@ -46,11 +53,14 @@ class Catalogue:
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Catalogue:
-        """Reads the catalogue of a version folder, or of the newest whole version of a base.
+        """Reads the catalogue of a version folder, or of the newest complete version of a base.
+
+        Args:
+            folder: `<base>/<version>`, or `<base>`.
 
         Raises:
-            FileNotFoundError: if there is none.
-            ValueError: if it is damaged.
+            FileNotFoundError: if there is no version or no catalogue.
+            ValueError: if the catalogue is damaged.
         """
         folder = Path(folder)
         path = folder / _INSIDE
@@ -59,14 +69,14 @@ class Catalogue:
                 versions = version_folders(folder).values()
             except ServerStartError as error:
                 raise FileNotFoundError(str(error)) from None
-            # The newest may be half copied: the server skips it, too.
+            # The newest version may be incomplete: the server skips it, too.
             path = next(filter(_usable, versions), folder) / _INSIDE
         if not path.is_file():
             raise FileNotFoundError(
-                f"no catalogue at {str(path)!r}. Give the folder of an exported "
-                "version, <base>/<version>."
+                f"no catalogue at {str(path)!r}. Use the folder of an exported version, "
+                "<base>/<version>, or export the model again."
             )
-        import pyarrow as pa  # here: a client that shows no titles does without
+        import pyarrow as pa  # imported here: a client that shows no titles does not need it
         import pyarrow.parquet as pq
 
         try:
@@ -74,7 +84,7 @@ class Catalogue:
             return cls(pq.ParquetFile(path).read())
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
-                f"can't read {str(path)!r}: {error}. Export the model again."
+                f"cannot read {str(path)!r}: {error}. Export the model again."
             ) from error
 
     @cached_property
@@ -89,15 +99,15 @@ class Catalogue:
         return self.table.column("title").to_pylist()
 
     def title(self, item_id: str) -> str:
-        """The item's title; its id where the catalogue knows none."""
+        """Returns the title of the item, or its id if the catalogue has no title for it."""
         row = self._rows.get(item_id)
         return item_id if row is None or not self._titles[row] else str(self._titles[row])
 
     def attributes(self, item_id: str) -> dict[str, Any]:
-        """All that the catalogue holds of an item.
+        """Returns all columns of an item.
 
         Raises:
-            KeyError: for an unknown item.
+            KeyError: if the item is unknown.
         """
         return dict(self.table.slice(self._rows[item_id], 1).to_pylist()[0])
 

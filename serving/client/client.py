@@ -1,80 +1,61 @@
-"""Asks a served model for recommendations, over TF Serving's gRPC API. Imports no TensorFlow.
+"""Requests recommendations from a served model over TF Serving's gRPC API, without TensorFlow.
 
-The client reads the model's signatures once, so that it can pad to the widths fixed at export and
-always send the optional inputs (a batching server joins only requests of equal width).
+The client reads the signatures of the model once. It pads requests to the widths fixed at export,
+and always sends the optional inputs, because a batching server joins only requests of equal width.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
 import grpc
 import numpy as np
 
-from tfrec_meta.errors import ParameterError
 from tfrec_meta.export import signatures as names
-from tfrec_meta.serving.client import inputs
-from tfrec_meta.serving.protocol import messages, tensors
+from tfrec_meta.serving.client import answers, inputs
+from tfrec_meta.serving.client.answers import Adapted, Recommendation
+from tfrec_meta.serving.client.connection import FIRST_BACKOFF, LAST_BACKOFF, Connection, Tls
+from tfrec_meta.serving.protocol import messages
 from tfrec_meta.serving.protocol import names as protocol
 from tfrec_meta.serving.protocol.errors import (
     DeadlineExceeded,
     InvalidRequest,
     ModelNotFound,
-    ServingError,
     Unavailable,
 )
-from tfrec_meta.serving.protocol.metadata import (
-    ModelMetadata,
-    Signature,
-    VersionStatus,
-    read_metadata,
-    read_status,
-)
+from tfrec_meta.serving.protocol.metadata import AVAILABLE, ModelMetadata, Signature, VersionStatus
 
 Ids = Sequence[str]
 Users = list[str] | tuple[str, ...] | np.ndarray
-FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0  # seconds between tries of a call
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """An item and how well it fits: higher is better, comparable within one answer only."""
-
-    item_id: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """Recommendations for a newcomer, and how many items of the support set the model knows."""
-
-    items: list[Recommendation]
-    support_used: int
+BuildInputs = Callable[[Signature], dict[str, np.ndarray]]
 
 
 class Client:
-    """A connection to one served model; safe to share between threads.
+    """A client of one served model; safe to share between threads.
 
     Args:
         address: host:port of the server.
-        model: the model's name there.
-        version: asks this version and no other; by default the newest.
-        label: asks the version with this label.
-        timeout: seconds that a call may take in all, with tries again and all that it has to send.
-        tls: True for TLS with the public certificate authorities, the path of a PEM file for one's
-            own, or `grpc.ChannelCredentials`.
-        insecure: sends to another machine without TLS.
-        max_message_bytes: size limit of a request and of an answer.
+        model: name of the model on the server.
+        version: a version number; by default the latest version.
+        label: a version label instead of a version number.
+        timeout: seconds that a call may take in total, retries and all parts included.
+        tls: True for TLS with the public certificate authorities, the path of a PEM file with
+            another authority, or `grpc.ChannelCredentials`.
+        insecure: allows another machine without TLS.
+        max_message_bytes: size limit of a request and of a response.
 
     Raises:
-        ValueError: for options that contradict each other.
+        ParameterError: for an invalid address, options that contradict each other, and another machine
+            without TLS.
+
+    Example:
+        >>> from tfrec_meta.serving import Client
+        >>> with Client("127.0.0.1:8500", "movies") as client:
+        ...     print(client.address, client.model)
+        127.0.0.1:8500 movies
     """
 
     def __init__(
@@ -85,64 +66,27 @@ class Client:
         label: str | None = None,
         *,
         timeout: float = 5.0,
-        tls: bool | str | os.PathLike[str] | grpc.ChannelCredentials = False,
+        tls: Tls = False,
         insecure: bool = False,
         max_message_bytes: int = protocol.MAX_MESSAGE_BYTES,
     ):
-        host, colon, port = address.rpartition(":")
-        if not (colon and host and port.isdigit()):
-            raise ParameterError(
-                f"`address`={address!r}; give host:port, as 127.0.0.1:8500.", "address"
-            )
-        if version is not None and label is not None:
-            raise ValueError(f"`version`={version} and `label`={label!r}; give one of them.")
-        if not timeout > 0:
-            raise ParameterError(
-                f"`timeout`={timeout}; give the seconds that a call may take.", "timeout"
-            )
-        local = protocol.is_loopback(host)
-        if tls is False and not local and not insecure:
-            raise ParameterError(
-                f"`address`={address!r} is another machine, and requests tell what "
-                "people like. Use `tls`, or `insecure` in a trusted network.",
-                "address",
-                "tls",
-                "insecure",
-            )
+        self._connection = Connection(
+            address,
+            model,
+            version,
+            label,
+            timeout=timeout,
+            tls=tls,
+            insecure=insecure,
+            max_message_bytes=max_message_bytes,
+        )
         self.address, self.model, self.timeout = address, model, timeout
         self.version, self.label = version, label
-        options = [
-            *protocol.channel_options(max_message_bytes),
-            ("grpc.initial_reconnect_backoff_ms", int(FIRST_BACKOFF * 1000)),
-            ("grpc.max_reconnect_backoff_ms", int(LAST_BACKOFF * 1000)),
-        ]
-        if local:  # an http_proxy in the environment is not meant for this machine
-            options.append(("grpc.enable_http_proxy", 0))
-        if tls is False:
-            self._channel = grpc.insecure_channel(address, options)
-        else:
-            self._channel = grpc.secure_channel(address, _credentials(tls), options)
-        self._predict_call = self._method(
-            protocol.PREDICTION_SERVICE, "Predict", messages.PredictResponse
-        )
-        self._metadata_call = self._method(
-            protocol.PREDICTION_SERVICE, "GetModelMetadata", messages.GetModelMetadataResponse
-        )
-        self._status_call = self._method(
-            protocol.MODEL_SERVICE, "GetModelStatus", messages.GetModelStatusResponse
-        )
         self._known: ModelMetadata | None = None
 
-    def _method(self, service: str, name: str, response: Any) -> Any:
-        return self._channel.unary_unary(
-            f"/{service}/{name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=response.FromString,
-        )
-
     def close(self) -> None:
-        """Ends the connection."""
-        self._channel.close()
+        """Closes the connection."""
+        self._connection.close()
 
     def __enter__(self) -> Client:
         return self
@@ -155,7 +99,7 @@ class Client:
     ) -> None:
         self.close()
 
-    # What people ask.
+    # Requests.
 
     @overload
     def recommend(
@@ -180,42 +124,37 @@ class Client:
     def recommend(
         self, user_id: Any = "", history: Any = (), exclude: Any = (), k: Any = 10, **features: Any
     ) -> Any:
-        """The best items for one user, or for each of several.
+        """Returns the best items for one user, or for each of several users.
 
         Args:
-            user_id: an id, known or not ("": nobody in particular), or a list of ids.
-            history: item ids, oldest first; of a longer one than the model takes, the latest count.
-                For several users: one such list each.
-            exclude: item ids to leave out of the answer, beside those of the history. For several
-                users: one such list each.
-            k: how many; an answer is shorter where the catalogue or the model's own limit is. For
-                several users: one number for all, or one each.
-            features: the model's further user and context features, by name; see `metadata()`. For
-                several users: one value for all, or one each.
+            user_id: an id, or a list of ids. An unknown id and "" (no user) are valid.
+            history: item ids, oldest first. Of a history longer than the exported width, the latest
+                items are used. For several users: one list per user.
+            exclude: item ids to leave out of the answer, in addition to the history. For several
+                users: one list per user.
+            k: number of items; the model's own limit and the catalogue cap it. For several users:
+                one number for all, or one per user.
+            features: further user and context features of the model by name; see `metadata()`. For
+                several users: one value for all, or one per user.
 
         Returns:
             Recommendations, best first; for several users a list of such lists.
 
         Raises:
-            InvalidRequest: for what the model can't take.
-            ServingError: if no answer came; see its subclasses.
+            InvalidRequest: if the model does not accept the request.
+            ServingError: if there is no answer; see its subclasses.
         """
         side = inputs.UserSide.of(user_id, history, features, exclude)
         rows = len(side.users)
         if rows == 0:
             return []
         counts = inputs.counts(k, rows, side.single)
-        answer = self._predict(
+        response = self._predict(
             names.RECOMMEND,
             lambda signature: side.tensors(signature, **{names.K: counts}),
             self._deadline(),
         )
-        item_ids, scores = _output(answer, names.ITEM_ID), _output(answer, names.SCORE)
-        per_user = [
-            # "" fills up a row whose own `k`, or whose items, were fewer than another's.
-            [Recommendation(i.decode(), float(s)) for i, s in zip(*row, strict=True) if i]
-            for row in zip(item_ids, scores, strict=True)
-        ]
+        per_user = answers.recommendations(response)
         return per_user[0] if side.single else per_user
 
     def adapt(
@@ -225,43 +164,33 @@ class Client:
         k: int | Sequence[int] = 10,
         **features: Any,
     ) -> list[Adapted]:
-        """The best items for newcomers, by a few items that each chose.
+        """Returns the best items for new users, from a few items that each of them chose.
 
         Args:
-            support: of each newcomer, ids of chosen items, or labels by id, from 0 (not for me) to
-                1 (chosen), or ratings of a model of ratings; None for liked, as without labels. Ids
-                that the model doesn't know are left out.
-            exclude: of each, item ids to leave out of the answer, beside those of the support set.
-            k: as of `recommend`.
-            features: of a model that adapts by them, features of the newcomers by name, a value
-                each; what is left out is unknown.
+            support: one entry per new user: ids of chosen items, or labels by item id, from 0
+                (disliked) to 1 (chosen), or ratings for a model of ratings. The label None means
+                liked, as an id without a label does. Ids outside the catalogue are ignored.
+            exclude: one entry per new user: item ids to leave out of the answer, in addition to the
+                support set.
+            k: as for `recommend`.
+            features: features of the new users by name, one value per user, for a model that adapts
+                by features. A feature that is left out is unknown.
 
         Returns:
-            One answer each, best first.
+            One answer per new user, best items first.
 
         Raises:
-            InvalidRequest, ServingError: as `recommend`.
+            InvalidRequest, ServingError: as for `recommend`.
         """
         if not len(support):
             return []
         counts = inputs.counts(k, len(support), single=False)
-        answer = self._predict(
+        response = self._predict(
             names.ADAPT,
             lambda signature: inputs.support_tensors(signature, support, exclude, counts, features),
             self._deadline(),
         )
-        parts = (names.ITEM_ID, names.SCORE, names.SUPPORT_USED)
-        return [
-            Adapted(
-                [
-                    Recommendation(i.decode(), float(s))
-                    for i, s in zip(ids, scores, strict=True)
-                    if i
-                ],
-                int(used),
-            )
-            for ids, scores, used in zip(*(_output(answer, name) for name in parts), strict=True)
-        ]
+        return answers.adapted(response)
 
     @overload
     def rank(
@@ -278,19 +207,19 @@ class Client:
     ) -> list[list[Recommendation]]: ...
 
     def rank(self, user_id: Any, item_ids: Any, history: Any = (), **features: Any) -> Any:
-        """The given items, scored for one user or for each of several.
+        """Scores the given items for one user, or for each of several users.
 
         Args:
-            user_id, history, features: as of `recommend`.
-            item_ids: what to rank, as many as wanted (sent in parts of the exported width). For
-                several users: one list for all, or one each.
+            user_id, history, features: as for `recommend`.
+            item_ids: item ids, any number of them; the client sends them in parts of the exported
+                width. For several users: one list for all, or one per user.
 
         Returns:
-            All given items, best first (equal scores: as given); for several users a list of such
-            lists.
+            All given items, best first (items with equal scores keep their order); for several
+            users a list of such lists.
 
         Raises:
-            InvalidRequest, ServingError: as `recommend`.
+            InvalidRequest, ServingError: as for `recommend`.
         """
         side = inputs.UserSide.of(user_id, history, features)
         rows = len(side.users)
@@ -301,14 +230,14 @@ class Client:
         deadline = self._deadline()
 
         def score_part(start: int) -> np.ndarray:
-            """float32 [B, C]: of the candidates from `start` on, as many as one call takes."""
+            """float32 [B, C]: the scores of the candidates from `start` on, of one call."""
 
             def tensors_for(signature: Signature) -> dict[str, np.ndarray]:
                 width = inputs.output_width(signature, names.SCORE) or longest
                 part = inputs.padded([ids[start : start + width] for ids in candidates], width)
                 return side.tensors(signature, **{names.ITEM_ID: part})
 
-            return _output(self._predict(names.RANK, tensors_for, deadline), names.SCORE)
+            return answers.output(self._predict(names.RANK, tensors_for, deadline), names.SCORE)
 
         parts: list[np.ndarray] = []
         done = 0
@@ -316,55 +245,52 @@ class Client:
             parts.append(score_part(done))
             done += parts[-1].shape[1]
         scores = np.concatenate(parts, axis=1) if parts else np.empty((rows, 0), np.float32)
-        per_user = [
-            # Stable: equal scores stay in the given order.
-            sorted(map(Recommendation, ids, row.tolist()), key=lambda item: -item.score)
-            for ids, row in zip(candidates, scores, strict=True)
-        ]
+        per_user = [answers.ranking(*row) for row in zip(candidates, scores, strict=True)]
         return per_user[0] if side.single else per_user
 
     def rank_examples(self, examples: Sequence[bytes | Mapping[str, Any]]) -> np.ndarray:
-        """float32 [B]: scores of queries with one item each.
+        """Returns float32 [B], the scores of queries with one item each.
 
         Args:
-            examples: serialised tf.Examples, or mappings of names to values. A tf.Example tells
-                whole numbers from others, so give the model's numbers as floats: 40.0, not 40.
+            examples: serialised tf.Examples, or mappings of names to values. A tf.Example has
+                separate types for whole numbers and floats: write the number 40 of a model's
+                feature as 40.0.
 
         Raises:
-            InvalidRequest, ServingError: as `recommend`.
+            InvalidRequest, ServingError: as for `recommend`.
         """
         serialised = np.empty(len(examples), np.object_)
         serialised[:] = [e if isinstance(e, bytes) else messages.example(e) for e in examples]
         try:
-            answer = self._predict(
+            response = self._predict(
                 names.RANK_EXAMPLES, lambda _: {names.EXAMPLES: serialised}, self._deadline()
             )
         except InvalidRequest as error:
             if "Data types don't match" not in str(error):  # TensorFlow's parser of examples
                 raise
             raise InvalidRequest(
-                f"{error} In an example give numbers as floats, 40.0 for 40.", error.code
+                f"{error} In an example write numbers as floats, 40.0 for 40.", error.code
             ) from error
-        return _output(answer, names.SCORE)
+        return answers.output(response, names.SCORE)
 
     def embed_query(
         self, user_id: str | Users = "", history: Any = (), **features: Any
     ) -> np.ndarray:
-        """float32 [d] for one user, [B, d] for several. Arguments and errors as of `recommend`."""
+        """Returns float32 [d] for one user, [B, d] for several; see `recommend`."""
         side = inputs.UserSide.of(user_id, history, features)
-        answer = self._predict(names.EMBED_QUERY, side.tensors, self._deadline())
-        embedding = _output(answer, names.EMBEDDING)
+        response = self._predict(names.EMBED_QUERY, side.tensors, self._deadline())
+        embedding = answers.output(response, names.EMBEDDING)
         return embedding[0] if side.single else embedding
 
     def embed_item(self, **features: Any) -> np.ndarray:
-        """float32 [d] of one item, [B, d] of several.
+        """Returns float32 [d] for one item, [B, d] for several.
 
         Args:
-            features: the item's features by name (`item_id` and the spec's own; see
-                `metadata()`); of several items a list each, or one value for all.
+            features: `item_id` and the item features of the model by name; see `metadata()`. For
+                several items: one list of values per feature, or one value for all.
 
         Raises:
-            InvalidRequest, ServingError: as `recommend`.
+            InvalidRequest, ServingError: as for `recommend`.
         """
         single = True
 
@@ -379,11 +305,12 @@ class Client:
             rows = 1 if single else next(iter(lengths.values()))
             return inputs.complete(signature, {}, features, rows, single)
 
-        answer = _output(self._predict(names.EMBED_ITEM, build, self._deadline()), names.EMBEDDING)
-        return answer[0] if single else answer
+        response = self._predict(names.EMBED_ITEM, build, self._deadline())
+        embedding = answers.output(response, names.EMBEDDING)
+        return embedding[0] if single else embedding
 
     def metadata(self) -> ModelMetadata:
-        """The signatures of the version that answers now.
+        """Returns the signatures of the version that answers now.
 
         Raises:
             ServingError: see its subclasses.
@@ -391,26 +318,28 @@ class Client:
         return self._read_metadata(self._deadline())
 
     def status(self) -> list[VersionStatus]:
-        """State of all versions of the model, newest first (of one, if `version` was given).
+        """Returns the state of all versions, newest first; of one version if `version` is set.
 
         Raises:
             ServingError: see its subclasses.
         """
-        return self._read_status(self._deadline())
+        return self._connection.status(self._deadline())
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Returns once the model answers.
+        """Waits until the model answers.
+
+        Args:
+            timeout: the longest time to wait, in seconds.
 
         Raises:
-            DeadlineExceeded: if it does not within `timeout` seconds; the message tells the last
-                state.
+            DeadlineExceeded: if the model does not answer in time; the message has its last state.
         """
         deadline = time.monotonic() + timeout
         pause = FIRST_BACKOFF
         while True:
             try:
-                states = self._read_status(deadline)
-                if any(status.state == "AVAILABLE" for status in states):
+                states = self._connection.status(deadline)
+                if any(status.state == AVAILABLE for status in states):
                     return
                 last = f"its versions: {states}"
             except (ModelNotFound, Unavailable, DeadlineExceeded) as error:
@@ -423,41 +352,20 @@ class Client:
             time.sleep(pause)
             pause = min(2 * pause, LAST_BACKOFF)
 
-    # How it is asked.
+    # Signatures.
 
     def _deadline(self) -> float:
         return time.monotonic() + self.timeout
 
-    def _fill_spec(self, spec: Any) -> None:
-        spec.name = self.model
-        if self.version is not None:
-            spec.version.value = self.version
-        elif self.label is not None:
-            spec.version_label = self.label
-
     def _read_metadata(self, deadline: float) -> ModelMetadata:
-        request = messages.GetModelMetadataRequest(metadata_field=[protocol.SIGNATURE_DEF])
-        self._fill_spec(request.model_spec)
-        self._known = read_metadata(self._call(self._metadata_call, request, deadline))
+        self._known = self._connection.metadata(deadline)
         return self._known
 
-    def _read_status(self, deadline: float) -> list[VersionStatus]:
-        request = messages.GetModelStatusRequest()
-        request.model_spec.name = self.model
-        if self.version is not None:
-            request.model_spec.version.value = self.version
-        return read_status(self._call(self._status_call, request, deadline))
+    def _predict(self, signature_name: str, build: BuildInputs, deadline: float) -> Any:
+        """Runs a signature with the inputs that `build` makes for it.
 
-    def _predict(
-        self,
-        signature_name: str,
-        build: Callable[[Signature], dict[str, np.ndarray]],
-        deadline: float,
-    ) -> Any:
-        """Sends what `build` makes of the signature.
-
-        If it is refused because a new version with other widths or inputs has come since the
-        signatures were read, they are read again, once.
+        A refused request can mean that a new version with other widths or inputs is served since
+        the signatures were read. In that case the signatures are read again, once.
         """
         metadata = self._known
         if metadata is None:
@@ -471,102 +379,17 @@ class Client:
         return self._predict_as(newer, signature_name, build, deadline)
 
     def _predict_as(
-        self,
-        metadata: ModelMetadata,
-        signature_name: str,
-        build: Callable[[Signature], dict[str, np.ndarray]],
-        deadline: float,
+        self, metadata: ModelMetadata, signature_name: str, build: BuildInputs, deadline: float
     ) -> Any:
         signature = metadata.signatures.get(signature_name)
         if signature is None:
             raise InvalidRequest(
                 f"version {metadata.version} of model {metadata.name!r} has no signature "
-                f"{signature_name!r}, only {sorted(metadata.signatures)}. Ask for one of these, or "
-                "export the model with it.",
+                f"{signature_name!r}, only {sorted(metadata.signatures)}. Use one of these, or "
+                "export a model that has it.",
                 grpc.StatusCode.FAILED_PRECONDITION,
             )
-        request = messages.PredictRequest()
-        self._fill_spec(request.model_spec)
-        request.model_spec.signature_name = signature_name
-        for name, array in build(signature).items():
-            tensors.encode(array, request.inputs[name])
-        response = self._call(self._predict_call, request, deadline)
+        response = self._connection.predict(signature_name, build(signature), deadline)
         if response.model_spec.version.value != metadata.version:
             self._known = None  # a new version answered: the next call reads its signatures
         return response
-
-    def _call(self, method: Any, request: Any, deadline: float) -> Any:
-        """One call, tried again while no server answers: safe, as no method changes anything."""
-        pause = FIRST_BACKOFF
-        while True:
-            try:
-                return method(request, timeout=max(deadline - time.monotonic(), 0.001))
-            except grpc.RpcError as error:
-                code, details = error.code(), error.details()
-            pause *= random.uniform(1, 1.5)  # clients of one fallen server come back one by one
-            if code != grpc.StatusCode.UNAVAILABLE or time.monotonic() + pause >= deadline:
-                raise self._error(code, details)
-            time.sleep(pause)
-            pause = min(2 * pause, LAST_BACKOFF)
-
-    def _error(self, code: grpc.StatusCode, details: str) -> ServingError:
-        if code == grpc.StatusCode.UNAVAILABLE:
-            return Unavailable(
-                f"no server answers at {self.address} ({details}). Start one with "
-                "`tfrec-meta serve`, or give the right `address`.",
-                parameters=("address",),
-            )
-        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(
-                f"no answer from {self.address} within the timeout of "
-                f"{self.timeout:g} s. Raise `timeout`, or ask for less at once.",
-                parameters=("timeout",),
-            )
-        if code == grpc.StatusCode.NOT_FOUND:
-            return ModelNotFound(
-                f"the server at {self.address} does not have what was asked: "
-                f"{details}. Check `model`={self.model!r}"
-                + (f" and `version`={self.version}." if self.version else "."),
-                parameters=(
-                    "model",
-                    "version",
-                ),
-            )
-        if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
-            return InvalidRequest(
-                f"the server at {self.address} refused the request: {details}. "
-                "Compare it with `Client.metadata()`.",
-                code,
-            )
-        if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return ServingError(
-                f"too much at once for {self.address}: {details}. Send smaller "
-                "requests, or fewer at the same time.",
-                code,
-            )
-        if code == grpc.StatusCode.UNIMPLEMENTED:
-            return ServingError(
-                f"the server at {self.address} does not speak TF Serving's API: "
-                f"{details}. Check `address`.",
-                code,
-            )
-        return ServingError(
-            f"{code.name} from {self.address}: {details}. The server's log may say more.", code
-        )
-
-
-def _credentials(tls: Any) -> grpc.ChannelCredentials:
-    if tls is True:
-        return grpc.ssl_channel_credentials()
-    if isinstance(tls, grpc.ChannelCredentials):
-        return tls
-    return grpc.ssl_channel_credentials(Path(tls).read_bytes())
-
-
-def _output(response: Any, name: str) -> np.ndarray:
-    if name not in response.outputs:
-        raise ServingError(
-            f"the answer has {sorted(response.outputs)}, but no {name!r}: the model "
-            "was not exported by tfrec-meta."
-        )
-    return tensors.decode(response.outputs[name])

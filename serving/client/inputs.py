@@ -1,6 +1,6 @@
-"""From what callers of the client give to the tensors of a signature.
+"""Turns the arguments of the client's methods into the input tensors of a signature.
 
-Everything is padded to the widths that the model was exported with, which its metadata tells; what
+Values are padded to the widths fixed at export, which come from the model's metadata. A value that
 does not fit is refused with an `InvalidRequest` that names it.
 """
 
@@ -20,10 +20,10 @@ from tfrec_meta.serving.protocol.metadata import Signature
 
 @dataclass(frozen=True)
 class UserSide:
-    """Who asks: ids, histories and features of one or several users; a row each."""
+    """Ids, histories, exclusions and features of one or several users; one row per user."""
 
     users: np.ndarray  # object [B]
-    single: bool  # one user was given, not a list of users
+    single: bool  # the caller passed one user, not a list of users
     histories: list[list[str]]
     excluded: list[list[str]]
     features: Mapping[str, Any]
@@ -32,7 +32,11 @@ class UserSide:
     def of(
         cls, user_id: Any, history: Any, features: Mapping[str, Any], exclude: Any = ()
     ) -> UserSide:
-        """Raises InvalidRequest for ids that are not text and for lists that are not one a user."""
+        """Checks the arguments of a call.
+
+        Raises:
+            InvalidRequest: if an id is not text, or there is not one list per user.
+        """
         single = depth(user_id) == 0
         users = _column("user_id", [user_id] if single else user_id)
         return cls(
@@ -44,11 +48,11 @@ class UserSide:
         )
 
     def tensors(self, signature: Signature, **further: np.ndarray) -> dict[str, np.ndarray]:
-        """All inputs of a signature.
+        """Returns all inputs of a signature.
 
         Raises:
-            InvalidRequest: for a feature that the signature lacks or that has another shape or
-                dtype, and for more exclusions than it takes.
+            InvalidRequest: if the signature has no such feature, a feature has another shape or
+                dtype, or there are more exclusions than the exported width.
         """
         given = {names.USER_ID: self.users, **further}
         for name, lists in ((names.HISTORY, self.histories), (names.EXCLUDE, self.excluded)):
@@ -63,14 +67,21 @@ def support_tensors(
     counts: np.ndarray,
     features: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
-    """The inputs of `adapt`: of each row the ids, and the labels that a mapping has, None for none.
+    """Returns the inputs of `adapt`.
 
-    What has no label counts as liked: the signature's default, which is 1, or the best rating.
+    An item without a label, or with the label None, counts as liked: it gets the default of the
+    signature, which is 1, or the best rating for a model of ratings.
+
+    Args:
+        signature: the signature `adapt`.
+        support: per row, a list of ids or a mapping of ids to labels.
+        exclude: per row, a list of ids.
+        counts: int32 [B], the `k` of each row.
+        features: values by feature name.
 
     Raises:
-        InvalidRequest: for ids that are not text, labels that are no numbers, or of a model of
-            choices not from 0 to 1, more items than the model was exported for, and features as of
-            `complete`.
+        InvalidRequest: if an id is not text, a label is not a number (from 0 to 1 for a model of
+            choices), a support set has more items than the exported width, or as for `complete`.
     """
     rows = len(support)
     ids = [list(given) if isinstance(given, Mapping) else given for given in support]
@@ -79,7 +90,7 @@ def support_tensors(
     if width is not None and longest > width:
         raise InvalidRequest(
             f"`support` has {longest} items, but the model was exported for {width}. Send fewer, "
-            "or export it with a greater `support_width`.",
+            "or export it with a larger `support_width`.",
             parameters=("support",),
         )
     default = signature.defaults.get(names.LABEL)
@@ -88,14 +99,14 @@ def support_tensors(
     wanted = "use 0 to 1" if liked == 1.0 else "use a rating"
     labels = np.full((rows, longest if width is None else width), liked, np.float32)
     for row, given in enumerate(support):
-        for place, label in enumerate(given.values() if isinstance(given, Mapping) else ()):
+        for position, label in enumerate(given.values() if isinstance(given, Mapping) else ()):
             if label is None:
                 continue
             if isinstance(label, str) or not math.isfinite(label) or not low <= label <= high:
                 raise InvalidRequest(
                     f"`support` has the label {label!r}; {wanted}.", parameters=("support",)
                 )
-            labels[row, place] = label
+            labels[row, position] = label
     given = {
         names.ITEM_ID: padded(lists, labels.shape[1]),
         names.LABEL: labels,
@@ -108,7 +119,7 @@ def support_tensors(
 
 
 def depth(value: Any) -> int:
-    """0 for a value, 1 for a list of values, 2 for a list of lists."""
+    """Returns 0 for a value, 1 for a list of values, 2 for a list of lists."""
     if isinstance(value, np.ndarray):
         return value.ndim
     if isinstance(value, list | tuple):
@@ -118,7 +129,7 @@ def depth(value: Any) -> int:
 
 def _check_id(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise InvalidRequest(f"`{name}` holds {value!r}, but ids are text: give {str(value)!r}.")
+        raise InvalidRequest(f"`{name}` has {value!r}, but ids are text; use {str(value)!r}.")
     return value
 
 
@@ -131,15 +142,15 @@ def _column(name: str, values: Any) -> np.ndarray:
 def lists_of_ids(
     name: str, value: Any, rows: int, single: bool, blanks: bool = False
 ) -> list[list[str]]:
-    """One list of ids a row; "" is padding and left out, unless `blanks`."""
+    """Returns one list of ids per row, without "" (padding) unless `blanks`."""
     if isinstance(value, str | bytes):
-        raise InvalidRequest(f"`{name}`={value!r} is one id; give a list of ids.")
+        raise InvalidRequest(f"`{name}`={value!r} is one id; use a list of ids.")
     value = () if value is None else value
     lists = [value] if single else list(value) or [()] * rows
     if len(lists) != rows or any(isinstance(each, str | bytes) for each in lists):
         raise InvalidRequest(
-            f"`{name}` has {len(lists)} entries for {rows} users; give one list of "
-            "ids for each user."
+            f"`{name}` has {len(lists)} entries for {rows} users; use one list of ids for each "
+            "user."
         )
     return [
         [item for item in (_check_id(name, each) for each in row) if item or blanks]
@@ -148,24 +159,24 @@ def lists_of_ids(
 
 
 def counts(k: Any, rows: int, single: bool) -> np.ndarray:
-    """int32 [B] of a number of items for all, or one each."""
+    """Returns int32 [B], from one number for all rows or one per row."""
     values = [k] * rows if depth(k) == 0 else list(k)
     if len(values) != rows or (single and depth(k)):
-        raise InvalidRequest(f"`k`={k!r} for {rows} users; give one number for all, or one each.")
+        raise InvalidRequest(
+            f"`k`={k!r} for {rows} users; use one number for all, or one per user."
+        )
     for each in values:
         if (
             isinstance(each, bool)
             or not isinstance(each, int | np.integer)
             or not 1 <= each < 2**31
         ):
-            raise InvalidRequest(
-                f"`k`={each!r}; ask for a whole number of items, 1 or more.", parameters=("k",)
-            )
+            raise InvalidRequest(f"`k`={each!r}; use a whole number, 1 or more.", parameters=("k",))
     return np.asarray(values, np.int32)
 
 
 def padded(lists: list[list[str]], width: int) -> np.ndarray:
-    """object [B, width], with "" after the values of each row."""
+    """Returns object [B, width], with "" after the values of each row."""
     array = np.full((len(lists), width), names.PADDING, np.object_)
     for row, values in enumerate(lists):
         array[row, : len(values)] = values
@@ -173,7 +184,7 @@ def padded(lists: list[list[str]], width: int) -> np.ndarray:
 
 
 def output_width(signature: Signature, name: str) -> int | None:
-    """Fixed second dimension of an output."""
+    """Returns the fixed second dimension of an output; None if it is not fixed."""
     info = signature.outputs.get(name)
     if info is None or info.shape is None or len(info.shape) != 2:
         return None
@@ -181,27 +192,27 @@ def output_width(signature: Signature, name: str) -> int | None:
 
 
 def _lists_input(signature: Signature, name: str, lists: list[list[str]]) -> dict[str, np.ndarray]:
-    """`history` or `exclude` at the exported width; nothing if the signature does not take it."""
+    """Returns `history` or `exclude` at the exported width; {} if the signature lacks the input."""
     longest = max(map(len, lists), default=0)
     if name not in signature.inputs:
         if longest:
-            raise InvalidRequest(f"the model takes no `{name}` here; leave it out.")
+            raise InvalidRequest(f"the signature has no input `{name}`; leave it out.")
         return {}
     width = _width(signature, name)
     if width is None:
         width = longest
     elif name == names.HISTORY:
-        lists = [row[max(len(row) - width, 0) :] for row in lists]  # the latest tell most
+        lists = [row[max(len(row) - width, 0) :] for row in lists]  # the latest items
     elif longest > width:
         raise InvalidRequest(
             f"`{name}` has {longest} items, but the model was exported for {width}. Send fewer, or "
-            "export it with a greater width."
+            "export it with a larger width."
         )
     return {name: padded(lists, width)}
 
 
 def _width(signature: Signature, name: str) -> int | None:
-    """Fixed second dimension of an input; of an optional one its default tells it."""
+    """Returns the fixed second dimension of an input; an optional input has it in its default."""
     if name in signature.defaults:
         shape: tuple[int | None, ...] | None = signature.defaults[name].shape
     else:
@@ -210,7 +221,7 @@ def _width(signature: Signature, name: str) -> int | None:
 
 
 def input_rank(signature: Signature, name: str) -> int:
-    """Rank of an input with its batch dimension; the exporter leaves it to the default to tell."""
+    """Returns the rank of an input, batch included; an optional input has it in its default."""
     if name in signature.defaults:
         return signature.defaults[name].ndim
     info = signature.inputs.get(name)
@@ -224,13 +235,25 @@ def complete(
     rows: int,
     single: bool,
 ) -> dict[str, np.ndarray]:
-    """All inputs of the signature: the given ones, the features, and the defaults for the rest."""
+    """Returns all inputs of a signature: the given ones, the features, and defaults for the rest.
+
+    Args:
+        signature: the signature.
+        inputs: arrays by input name; names that the signature lacks are ignored.
+        features: values by feature name: one value per row, or one value for all rows.
+        rows: number of rows.
+        single: whether each feature is the value of the only row.
+
+    Raises:
+        InvalidRequest: if the signature has no such feature, a feature has another shape or dtype,
+            or a required input is missing.
+    """
     inputs = {name: array for name, array in inputs.items() if name in signature.inputs}
     free = sorted(set(signature.inputs) - set(inputs))
     unknown = sorted(set(features) - set(free))
     if unknown:
         raise InvalidRequest(
-            f"the model has no feature {', '.join(map(repr, unknown))} here. It takes {free}."
+            f"the signature has no feature {', '.join(map(repr, unknown))}. Use one of {free}."
         )
     for name in free:
         if name in features:
@@ -239,19 +262,19 @@ def complete(
             inputs[name] = np.repeat(signature.defaults[name], rows, axis=0)
         else:
             raise InvalidRequest(
-                f"the model needs `{name}` ({signature.inputs[name].dtype}); give it by name."
+                f"the signature needs `{name}` ({signature.inputs[name].dtype}); pass it by name."
             )
     return inputs
 
 
 def _feature(signature: Signature, name: str, value: Any, rows: int, single: bool) -> np.ndarray:
-    """One feature's tensor, of its dtype, with a row for each user or item."""
+    """Returns the tensor of a feature: its dtype, one row per user or item."""
     rank, dtype = input_rank(signature, name), signature.inputs[name].dtype
     if single or depth(value) < rank:
         value = [value] * rows
     if len(value) != rows:
         raise InvalidRequest(
-            f"`{name}` has {len(value)} entries for {rows} rows; give one for all, or one each."
+            f"`{name}` has {len(value)} entries for {rows} rows; use one for all or one per row."
         )
     width = _width(signature, name)
     if dtype == "string" and rank == 1:
@@ -275,7 +298,7 @@ def _feature(signature: Signature, name: str, value: Any, rows: int, single: boo
     if numbers.dtype.kind not in "biuf" or (
         np.dtype(dtype).kind in "biu" and not np.array_equal(array, numbers)
     ):
-        raise InvalidRequest(f"`{name}`={value!r}, but the model needs {dtype}. Give such numbers.")
+        raise InvalidRequest(f"`{name}`={value!r}, but the model needs {dtype}. Use such numbers.")
     if array.ndim != rank or (width is not None and array.shape[1] != width):
         raise InvalidRequest(
             f"`{name}` has the shape {list(array.shape)}, but the model needs "

@@ -1,4 +1,4 @@
-"""What can go wrong between a caller, a client and a server."""
+"""Errors of the client and of the local server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import grpc
 
 
 class ServingError(RuntimeError):
-    """A call that was not answered.
+    """A call failed.
 
     Attributes:
-        code: its gRPC status code.
-        parameters: the parameters that the message names in backticks, as in
+        code: the gRPC status code of the call.
+        parameters: the parameters that the message has in backticks, as in
             `tfrec_meta.errors.ParameterError`.
     """
 
@@ -31,19 +31,19 @@ class ServingError(RuntimeError):
 
 
 class InvalidRequest(ServingError, ValueError):
-    """The request can't be answered as it stands; the client refused it, or the server did."""
+    """The client or the server refused the request as invalid."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
 class ModelNotFound(ServingError):
-    """The server runs, but has no such model, version or label."""
+    """The server has no such model, version or label."""
 
     code = grpc.StatusCode.NOT_FOUND
 
 
 class Unavailable(ServingError):
-    """No server answered at the address, for as long as the timeout allowed."""
+    """No server answered at the address within the timeout."""
 
     code = grpc.StatusCode.UNAVAILABLE
 
@@ -55,10 +55,10 @@ class DeadlineExceeded(ServingError):
 
 
 class ServerStartError(RuntimeError):
-    """A local server can't start: nothing to serve, a port in use, an unsafe address.
+    """A local server cannot start: no model to serve, a port in use, or an unsafe address.
 
     Attributes:
-        parameters: the parameters that the message names in backticks.
+        parameters: the parameters that the message has in backticks.
     """
 
     def __init__(self, message: str, *parameters: str):

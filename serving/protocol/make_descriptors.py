@@ -1,9 +1,9 @@
-"""Makes `tf_serving.binpb`, the messages of the client's protocol, at build:
+"""Writes `tf_serving.binpb`, the message types of TF Serving's API that the client uses.
 
     python -m tfrec_meta.serving.protocol.make_descriptors
 
-The generated modules of tensorflow-serving-api import all of TensorFlow, which a client can't
-afford. Their file descriptors are taken here; what the client's messages don't reach is left out.
+The generated modules of tensorflow-serving-api import all of TensorFlow, which a client should not
+need. This script copies their file descriptors, without the types that the client does not use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _top_level(descriptor: Any) -> Any:
 
 
 def _refers_to(message: Any) -> Iterator[Any]:
-    """The message and enum types of the fields of a message and of all nested in it."""
+    """Yields the message and enum types of all fields of a message, nested messages included."""
     for field in message.fields:
         if field.message_type is not None:
             yield field.message_type
@@ -35,7 +35,7 @@ def _refers_to(message: Any) -> Iterator[Any]:
 
 
 def _reached_from(roots: Iterable[Any]) -> dict[str, Any]:
-    """Top-level types by full name: the roots and all that their fields reach."""
+    """Returns top-level types by full name: the roots and all types that their fields use."""
     reached: dict[str, Any] = {}
     waiting = list(roots)
     while waiting:
@@ -48,7 +48,7 @@ def _reached_from(roots: Iterable[Any]) -> dict[str, Any]:
 
 
 def descriptor_set() -> descriptor_pb2.FileDescriptorSet:
-    """The files of the protocol, each after those that it needs, cut down to the types in use."""
+    """Returns the files of the API, reduced to the types in use; each follows its dependencies."""
     from tensorflow.core.example import example_pb2
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,

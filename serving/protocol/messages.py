@@ -1,8 +1,7 @@
-"""TF Serving's protocol messages without TensorFlow.
+"""The messages of TF Serving's API, without TensorFlow.
 
-They come from a descriptor set (`make_descriptors`) and live in a descriptor pool of their own,
-because the default pool refuses a second, differing definition of a file that TensorFlow has put
-there.
+They are built from a descriptor set (see `make_descriptors`) in a separate descriptor pool. The
+default pool would refuse a second, different definition of a file that TensorFlow has added.
 """
 
 from collections.abc import Mapping
@@ -42,13 +41,19 @@ GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
 
 
 def example(features: Mapping[str, Any]) -> bytes:
-    """A serialised tf.Example, with the list feature that fits: bytes, whole numbers or floats.
+    """Serialises a tf.Example; the type of its values selects the kind of each feature.
 
     Args:
-        features: name to a value or a flat sequence of values of one kind.
+        features: by name, a value or a flat sequence of values: text or bytes, whole numbers, or
+            floats.
 
     Raises:
-        TypeError: for a value that is none of these.
+        TypeError: for any other value.
+
+    Example:
+        >>> from tfrec_meta.serving.protocol.messages import Example, example
+        >>> Example.FromString(example({"age": 40.0})).features.feature["age"].float_list.value[0]
+        40.0
     """
     message = Example()
     for name, value in features.items():
@@ -61,5 +66,5 @@ def example(features: Mapping[str, Any]) -> bytes:
         elif all(isinstance(v, int | float) for v in values):
             feature.float_list.value.extend(values)
         else:
-            raise TypeError(f"feature {name!r}={value!r}; give text, whole numbers or numbers.")
+            raise TypeError(f"feature {name!r}={value!r}; use text, whole numbers or floats.")
     return bytes(message.SerializeToString())

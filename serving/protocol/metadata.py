@@ -1,4 +1,4 @@
-"""What a server tells about a model: its signatures and the state of its versions."""
+"""The metadata of a served model: its signatures, and the state of its versions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import numpy as np
 from tfrec_meta.serving.protocol import messages, tensors
 from tfrec_meta.serving.protocol.names import SIGNATURE_DEF
 
+AVAILABLE = "AVAILABLE"  # TF Serving's state of a version that answers requests
+
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """dtype as NumPy names it ("string" for text); shape with None for what is not fixed.
+    """The dtype and shape of a tensor.
 
-    The shape is None where not even the rank is known.
+    Args:
+        dtype: the name of the dtype in NumPy; "string" for text.
+        shape: None for each dimension that is not fixed; None as a whole if the rank is unknown.
     """
 
     dtype: str
@@ -25,7 +29,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Signature:
-    """What one signature takes and gives. Inputs with a default (one row) may be left out."""
+    """The inputs and outputs of a signature. An input with a default (one row) is optional."""
 
     inputs: Mapping[str, TensorInfo]
     outputs: Mapping[str, TensorInfo]
@@ -43,7 +47,13 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """State of one version: "AVAILABLE" if it answers; `error` says why one has failed."""
+    """The state of one version, as TF Serving names it: `AVAILABLE` if it answers requests.
+
+    Args:
+        version: the version number.
+        state: a value of TF Serving's `ModelVersionStatus.State`.
+        error: why the version failed; "" if it did not.
+    """
 
     version: int
     state: str
@@ -51,7 +61,7 @@ class VersionStatus:
 
 
 def read_metadata(response: Any) -> ModelMetadata:
-    """From a GetModelMetadataResponse that holds the signatures."""
+    """Reads a GetModelMetadataResponse with signatures."""
     signature_map = messages.SignatureDefMap.FromString(response.metadata[SIGNATURE_DEF].value)
     return ModelMetadata(
         response.model_spec.name,
@@ -61,7 +71,7 @@ def read_metadata(response: Any) -> ModelMetadata:
 
 
 def read_status(response: Any) -> list[VersionStatus]:
-    """From a GetModelStatusResponse, newest version first."""
+    """Reads a GetModelStatusResponse; the newest version comes first."""
     statuses = [
         VersionStatus(
             status.version,

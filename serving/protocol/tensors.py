@@ -1,7 +1,8 @@
-"""TensorProto to NumPy and back, by the rules of TensorFlow's C++ `Tensor::FromProto`.
+"""Converts TensorProto to NumPy and back, by the rules of TensorFlow's C++ `Tensor::FromProto`.
 
-Works on the messages of any descriptor pool, so client and server share it. `tf.make_ndarray` will
-not do: it needs TensorFlow, reads strings in `tensor_content` wrongly and lets bad shapes through.
+Client and server share it, because it works on the messages of any descriptor pool.
+`tf.make_ndarray` is not used: it needs TensorFlow, reads strings in `tensor_content` wrongly and
+accepts invalid shapes.
 """
 
 from __future__ import annotations
@@ -53,28 +54,29 @@ _FIELDS = {
 NAMES = {
     number: "string" if number == DT_STRING else dtype.name for number, dtype in DTYPES.items()
 }
-# One value may fill any shape, so a request of a few bytes could ask for all memory.
+# One value may fill any shape, so a request of a few bytes could take all memory.
 MAX_TENSOR_BYTES = 2**31
 
 
 def dtype_name(number: int) -> str:
-    """The dtype's name as TensorFlow users know it."""
+    """Returns the name of a dtype, as in TensorFlow."""
     return NAMES.get(number, "invalid" if number == DT_INVALID else f"DataType {number}")
 
 
 def decode(proto: Any) -> np.ndarray:
-    """The array that a TensorProto describes; strings as an object array of bytes.
+    """Returns the array of a TensorProto; strings become an object array of bytes.
 
-    Fewer values than the shape needs: the last one fills the rest; none: zeros ("" for strings).
+    If there are fewer values than the shape needs, the last value fills the rest. If there are
+    none, the array is filled with zeros ("" for strings).
 
     Raises:
-        ValueError: for a dtype without a NumPy form, a shape with an unknown, negative or
-            overflowing dimension, a `tensor_content` of another length than the shape needs,
+        ValueError: for a dtype that NumPy lacks, a shape with an unknown, negative or overflowing
+            dimension, a `tensor_content` of another length than the shape needs, and an array of
             more than 2 GiB.
     """
     dtype = DTYPES.get(proto.dtype)
     if dtype is None:
-        raise ValueError(f"dtype {dtype_name(proto.dtype)} can't be read")
+        raise ValueError(f"dtype {dtype_name(proto.dtype)} is not supported")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise ValueError(f"shape {list(shape)} is not fully known")
@@ -102,13 +104,13 @@ def _from_content(content: bytes, dtype: np.dtype[Any], size: int) -> np.ndarray
 
 
 def _string_list(content: bytes, size: int) -> np.ndarray:
-    """As TensorFlow's `EncodeStringList` packs them: all lengths as varints, then all bytes."""
+    """Reads TensorFlow's `EncodeStringList`: all lengths as varints, then all bytes."""
     lengths, at = [], 0
     for _ in range(size):
         length = shift = 0
         while True:
             if at >= len(content) or shift > 28:
-                raise ValueError("`tensor_content` is no list of strings of the shape's size")
+                raise ValueError("`tensor_content` is not a list of strings of the shape's size")
             byte = content[at]
             at += 1
             length |= (byte & 0x7F) << shift
@@ -117,7 +119,7 @@ def _string_list(content: bytes, size: int) -> np.ndarray:
                 break
         lengths.append(length)
     if at + sum(lengths) != len(content):
-        raise ValueError("`tensor_content` is no list of strings of the shape's size")
+        raise ValueError("`tensor_content` is not a list of strings of the shape's size")
     strings = np.empty(size, np.object_)
     for index, length in enumerate(lengths):
         strings[index] = content[at : at + length]
@@ -130,7 +132,7 @@ def _from_values(values: Any, dtype: np.dtype[Any], size: int) -> np.ndarray:
         flat = np.full(size, b"", np.object_)
     else:
         flat = np.zeros(size, dtype)
-    if dtype.kind == "c":  # real and imaginary parts in turn
+    if dtype.kind == "c":  # real and imaginary parts alternate
         parts = np.asarray(values, dtype=flat.real.dtype)
         given = parts[0 : len(parts) // 2 * 2 : 2] + 1j * parts[1::2]
     elif dtype == np.float16:  # bit patterns in int32
@@ -151,20 +153,20 @@ def _from_values(values: Any, dtype: np.dtype[Any], size: int) -> np.ndarray:
 
 
 def encode(array: np.ndarray, into: Any) -> None:
-    """Fills a TensorProto with an array, value by value, as TF Serving answers.
+    """Fills a TensorProto with the values of an array, in the form that TF Serving uses.
 
     Args:
-        array: of a dtype in `DTYPES`; strings as an object array of bytes or str.
+        array: an array of a dtype in `DTYPES`; strings are an object array of bytes or str.
         into: an empty TensorProto of any descriptor pool.
 
     Raises:
-        TypeError: for another dtype.
+        TypeError: for any other dtype.
     """
     number = _ENUMS.get(array.dtype)
     if number is None:
-        raise TypeError(f"an array of dtype {array.dtype} has no TensorProto form here")
+        raise TypeError(f"an array of dtype {array.dtype} cannot be sent as a TensorProto")
     into.dtype = number
-    into.tensor_shape.SetInParent()  # a scalar's empty shape is a shape too
+    into.tensor_shape.SetInParent()  # also for the empty shape of a scalar
     for size in array.shape:
         into.tensor_shape.dim.add().size = size
     flat = array.ravel()

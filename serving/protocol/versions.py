@@ -1,4 +1,4 @@
-"""Versions of a model on disk: `<base>/<version>/`."""
+"""The version folders of a model: `<base>/<version>/`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ SAVED_MODEL_FILE = "saved_model.pb"
 
 
 def version_folders(base: str | os.PathLike[str]) -> dict[int, Path]:
-    """Version number to folder, newest first. Other names (temporary siblings) are not versions.
+    """Returns version numbers and their folders, newest first.
 
-    Whether a version can be used is for `check_version` to say.
+    Folders with other names, such as temporary ones, are ignored. The folders are not checked; see
+    `check_version`.
 
     Raises:
-        ServerStartError: if `base` is no folder, is itself a version, or holds no version.
+        ServerStartError: if `base` is not a folder, is itself a version, or has no version.
     """
     base = Path(base)
     if not base.is_dir():
@@ -26,7 +27,7 @@ def version_folders(base: str | os.PathLike[str]) -> dict[int, Path]:
         )
     versions = {
         version: entry
-        for entry in sorted(base.iterdir())  # of "07" and "7" it is always the same one
+        for entry in sorted(base.iterdir())  # of "07" and "7" always the same one is used
         if (version := version_of(entry.name)) is not None and entry.is_dir()
     }
     if versions:
@@ -34,21 +35,21 @@ def version_folders(base: str | os.PathLike[str]) -> dict[int, Path]:
     if (base / SAVED_MODEL_FILE).exists():
         raise ServerStartError(
             f"`base`={str(base)!r} is a version itself (it holds {SAVED_MODEL_FILE}). "
-            f"Give its parent: {str(base.parent)!r}.",
+            f"Use its parent: {str(base.parent)!r}.",
             "base",
         )
     raise ServerStartError(
-        f"`base`={str(base)!r} holds no version: a folder with a positive integer for a name and "
-        f"{SAVED_MODEL_FILE} in it. Export a model to it first.",
+        f"`base`={str(base)!r} holds no version, which is a folder named by a positive integer "
+        f"with {SAVED_MODEL_FILE} in it. Export a model to it first.",
         "base",
     )
 
 
 def check_version(folder: Path) -> None:
-    """Looks at what can be told without loading the version.
+    """Checks a version folder without loading the model.
 
     Raises:
-        ValueError: if its folder is a link that leads out of the base folder, or it is not whole.
+        ValueError: if the folder is a link to a place outside its base folder, or is incomplete.
     """
     target = folder.resolve()
     if not target.is_relative_to(folder.parent.resolve()):
@@ -56,4 +57,4 @@ def check_version(folder: Path) -> None:
             f"it is a link to {str(target)!r}, and no model is loaded from outside its base folder"
         )
     if not (folder / SAVED_MODEL_FILE).is_file():
-        raise ValueError(f"it has no {SAVED_MODEL_FILE} (half copied?)")
+        raise ValueError(f"it has no {SAVED_MODEL_FILE} (an incomplete copy?)")

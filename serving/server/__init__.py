@@ -1,0 +1,1 @@
+"""The local server: loaded versions behind TF Serving's gRPC services."""

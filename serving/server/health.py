@@ -1,6 +1,6 @@
-"""gRPC's standard health check (grpc.health.v1.Health/Check), which container platforms probe.
+"""gRPC's standard health check (grpc.health.v1.Health/Check), which container platforms call.
 
-Two messages of one field each are no reason for one more package.
+The API has two messages with one field each. They are defined here instead of adding a dependency.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-SERVING = 1  # of HealthCheckResponse.ServingStatus; an int32 has the same form on the wire
+SERVING = 1  # of HealthCheckResponse.ServingStatus; an int32 is encoded in the same way
 
 
 def _messages() -> tuple[Any, Any]:
-    """(HealthCheckRequest, HealthCheckResponse)"""
+    """Returns the types HealthCheckRequest and HealthCheckResponse."""
     file = descriptor_pb2.FileDescriptorProto(
         name="grpc/health/v1/health.proto", package="grpc.health.v1", syntax="proto3"
     )
@@ -37,7 +37,7 @@ def _messages() -> tuple[Any, Any]:
 
 
 def add_health_service(server: grpc.Server, services: Collection[str]) -> None:
-    """Answers SERVING for the server as a whole ("") and for the named services."""
+    """Adds a health check that answers SERVING for the server ("") and for the named services."""
     request_type, response_type = _messages()
 
     def check(request: Any, context: grpc.ServicerContext) -> Any:

@@ -1,4 +1,4 @@
-"""TF Serving's gRPC services over loaded servables."""
+"""TF Serving's gRPC services for the loaded versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tensorflow_serving.apis import (
 
 from tfrec_meta.export import signatures
 from tfrec_meta.serving.protocol.names import SIGNATURE_DEF
-from tfrec_meta.serving.server.servables import INVALID, RequestError, Servables
+from tfrec_meta.serving.server.servable import INVALID, RequestError
+from tfrec_meta.serving.server.servables import Servables
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ State = get_model_status_pb2.ModelVersionStatus.State
 
 
 def _answer(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.ServicerContext], Any]:
-    """Turns a method's RequestError into its gRPC status, and anything unforeseen into INTERNAL."""
+    """Turns a RequestError of a method into its gRPC status, and any other error into INTERNAL."""
 
     @functools.wraps(method)
     def call(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
@@ -40,8 +41,8 @@ def _answer(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Servi
             code, message = error.code, str(error)
         except Exception:
             log.exception("%s failed", method.__name__)
-            code, message = grpc.StatusCode.INTERNAL, "The server failed; its log says why."
-        # gRPC sends it as a header, whose size is limited; a tensor in it may be of any size.
+            code, message = grpc.StatusCode.INTERNAL, "The server failed; see its log."
+        # gRPC sends it as a header of limited size, and it may quote a tensor of any size.
         context.abort(code, message[:MAX_MESSAGE_LENGTH])  # raises
 
     return call
@@ -54,7 +55,7 @@ def _spec(request: Any) -> Any:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the rest refuses what TF Serving refuses, or all."""
+    """Predict and GetModelMetadata; the other methods refuse all requests, as TF Serving would."""
 
     def __init__(self, servables: Servables):
         self._servables = servables
@@ -73,7 +74,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         for field in request.metadata_field:
             if field != SIGNATURE_DEF:
                 raise RequestError(
-                    INVALID, f"Metadata field {field} is not supported; ask for {SIGNATURE_DEF}"
+                    INVALID, f"Metadata field {field} is not supported; use {SIGNATURE_DEF}"
                 )
         servable = self._servables.find(spec)
         signature_map = get_model_metadata_pb2.SignatureDefMap()
@@ -134,7 +135,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def GetModelStatus(self, request):
         spec = _spec(request)
         version = self._servables.chosen_version(spec)
-        known: dict[int, str | None] = {}  # version: why it is not served
+        known: dict[int, str | None] = {}  # why each version is not served; None if it is
         if spec.name == self._servables.name:
             known |= dict.fromkeys(self._servables.served) | self._servables.failed
         if not known:
@@ -159,7 +160,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def add_services(server: grpc.Server, servables: Servables) -> None:
-    """Registers both services."""
+    """Adds both services to a server."""
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         PredictionService(servables), server
     )

@@ -111,7 +111,7 @@ def test_commands_that_need_no_tensorflow_do_not_load_it(tmp_path):
 
 def test_errors_name_the_options_of_the_command(tmp_path, capsys):
     assert cli.main(["recommend", "--server", "nowhere"]) == 1
-    assert "error: --server='nowhere'; give host:port" in capsys.readouterr().err
+    assert "error: --server='nowhere'; use host:port" in capsys.readouterr().err
     (tmp_path / "log.csv").write_text("who,item_id\nann,tea\nbob,\n")
     command = ["train", "--run", str(tmp_path / "run"), "--data", str(tmp_path / "log.csv")]
     assert cli.main(command) == 1

@@ -1,5 +1,6 @@
-"""Models and servers that the tests of this folder share, made once: TensorFlow is slow."""
+"""Models and servers that the tests of this folder share."""
 
+import functools
 import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 def load(name):
-    """A module of this folder, after Keras 2 was chosen."""
+    """Imports a module of this folder; it imports TensorFlow."""
 
     spec = importlib.util.spec_from_file_location(f"serving_{name}", HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -22,13 +23,13 @@ def load(name):
 
 @pytest.fixture(scope="session")
 def toy_movies():
-    """The module with the toy recommender."""
+    """The module of the toy recommender."""
     return load("toy_movies")
 
 
 @pytest.fixture(scope="session")
 def movies_base(toy_movies, tmp_path_factory):
-    """Base folder of a model like an exported one: version 3; do not write to it."""
+    """Base folder of the toy recommender, version 3; tests must not write to it."""
     base = tmp_path_factory.mktemp("models") / "movies"
     toy_movies.save(base / "3")
     return base
@@ -48,7 +49,7 @@ def client(movies_server):
 
 @pytest.fixture(scope="session")
 def recorded_base(tmp_path_factory):
-    """Base folder of the model that the recorded cases were taken with: versions 1 and 2."""
+    """Base folder of the model of the recorded calls, versions 1 and 2."""
     folder = tmp_path_factory.mktemp("recorded")
     load("make_model").main(str(folder))
     return folder / "toy"
@@ -62,7 +63,7 @@ def recorded_server(recorded_base):
 
 @pytest.fixture(scope="session")
 def stubs():
-    """Makes raw stubs on tensorflow-serving-api's own messages: stubs(address)."""
+    """stubs(address): gRPC stubs with the messages of tensorflow-serving-api; one channel each."""
 
     import grpc
     from tensorflow_serving.apis import (
@@ -72,6 +73,7 @@ def stubs():
 
     channels = []
 
+    @functools.cache
     def make(address):
         channels.append(grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]))
         return SimpleNamespace(

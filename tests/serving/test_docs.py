@@ -1,4 +1,4 @@
-"""The example of docs/serving.md runs."""
+"""The example of docs/serving.md."""
 
 import re
 from pathlib import Path

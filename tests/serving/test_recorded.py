@@ -1,4 +1,4 @@
-"""The local server answers as the real TF Serving did (recorded.json): same codes, same values."""
+"""The local server gives the recorded answers of TF Serving (recorded.json): codes and values."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def _call(stubs, case):
 
 
 def _metadata_as_recorded(response):
-    """The form that the recorder gave to a GetModelMetadata answer."""
+    """A GetModelMetadata response in the form of recorded.json."""
     import tensorflow as tf
     from tensorflow_serving.apis import get_model_metadata_pb2
 
@@ -67,7 +67,7 @@ def _metadata_as_recorded(response):
 @pytest.mark.parametrize(
     "case", RECORDED, ids=[case["case"].replace(" ", "_") for case in RECORDED]
 )
-def test_recorded_case_is_answered_alike(case, recorded_server, stubs):
+def test_answers_a_recorded_call_as_tf_serving_did(case, recorded_server, stubs):
     if case["code"] != "OK":
         with pytest.raises(grpc.RpcError) as caught:
             _call(stubs(recorded_server.address), case)
@@ -87,7 +87,7 @@ def test_recorded_case_is_answered_alike(case, recorded_server, stubs):
 @pytest.mark.parametrize(
     "example", [b"\xff\xfe\x00", b"not an example" * 10_000], ids=["bytes", "long"]
 )
-def test_what_an_op_complains_of_may_be_long_and_no_text(example, recorded_server, stubs):
+def test_an_error_message_can_be_long_and_not_text(example, recorded_server, stubs):
     from tensorflow_serving.apis import predict_pb2
 
     request = predict_pb2.PredictRequest()

@@ -1,7 +1,8 @@
-"""A hand-made model with the signatures of an exported recommender, small enough to check by hand.
+"""A small hand-made model with the signatures of an exported recommender.
 
-Items m1 to m6; a known user ("u1") likes even items more. `expected_scores` says the same in NumPy.
-`slow` answers after the asked seconds, for the test that stops a server under a request.
+It has the items m1 to m6 and one known user, "u1", who prefers even items. `expected_scores`
+computes its scores with NumPy. The signature `slow` answers after a number of seconds, for tests
+that stop a server during a call.
 """
 
 import os
@@ -23,7 +24,7 @@ NO_IMAGE = tf.constant([[0.0, 0.0]])
 
 
 def query(user_id, history, mood=0.0):
-    """float32 [2]: the user's vector, plus that of each known item of the history, plus `mood`."""
+    """float32 [2]: the sum of the vectors of the user and of the known items, plus `mood`."""
     vector = np.array(USERS.get(user_id, [0.0, 0.0]), np.float32)
     for item in history:
         if item in ITEMS:
@@ -32,7 +33,7 @@ def query(user_id, history, mood=0.0):
 
 
 def expected_scores(user_id, history, mood=0.0):
-    """float32 [6]"""
+    """float32 [6], the scores of all items."""
     return VECTORS @ query(user_id, history, mood) + PRIOR
 
 
@@ -45,7 +46,7 @@ def _checked(tensor, name, rank, width=None):
     with tf.control_dependencies(
         [tf.debugging.Assert(fits, [f"{name} must be {wanted}, is", shape])]
     ):
-        # Not `ensure_shape`: the optimiser would let it run, and fail, before the assertion.
+        # Not `ensure_shape`: once optimised, it fails before the assertion.
         return tf.reshape(tensor, [-1] if rank == 1 else [-1, width])
 
 

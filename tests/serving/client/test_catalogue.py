@@ -1,4 +1,4 @@
-"""Titles beside ids."""
+"""Titles and attributes of items."""
 
 import shutil
 
@@ -8,7 +8,7 @@ import pytest
 from tfrec_meta.serving import Catalogue
 
 
-def test_titles_come_from_the_version_folder(movies_base):
+def test_reads_titles_from_the_version_folder(movies_base):
     catalogue = Catalogue.read(movies_base / "3")
     assert catalogue.title("m2") == "Film 2"
     assert catalogue.attributes("m2") == {"item_id": "m2", "title": "Film 2", "year": 1992}
@@ -18,20 +18,20 @@ def test_titles_come_from_the_version_folder(movies_base):
     assert "zzz" not in catalogue
 
 
-def test_item_without_a_title_is_shown_by_its_id(movies_base):
+def test_shows_an_item_without_a_title_by_its_id(movies_base):
     catalogue = Catalogue.read(movies_base)  # the newest version of a base folder
     assert catalogue.title("m6") == "m6"
     assert catalogue.title("zzz") == "zzz"
     assert Catalogue(pa.table({"item_id": ["a"]})).title("a") == "a"
 
 
-def test_half_copied_newest_version_is_passed_over(movies_base, tmp_path):
+def test_skips_an_incomplete_newest_version(movies_base, tmp_path):
     shutil.copytree(movies_base / "3", tmp_path / "3")
     (tmp_path / "4").mkdir()
     assert Catalogue.read(tmp_path).title("m2") == "Film 2"
 
 
-def test_a_version_outside_of_the_base_folder_is_passed_over(movies_base, tmp_path):
+def test_skips_a_version_outside_the_base_folder(movies_base, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(movies_base / "3", base / "3")
     (tmp_path / "4").mkdir()
@@ -40,7 +40,7 @@ def test_a_version_outside_of_the_base_folder_is_passed_over(movies_base, tmp_pa
     assert Catalogue.read(base).title("m2") == "Film 2"
 
 
-def test_missing_or_damaged_catalogue_says_what_to_do(tmp_path):
+def test_a_missing_or_damaged_catalogue_raises_with_the_way_out(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no version"):
         Catalogue.read(tmp_path)
     with pytest.raises(FileNotFoundError, match="not a folder"):

@@ -1,4 +1,4 @@
-"""The client against the toy recommender: answers, padding, and what it refuses."""
+"""The client and the toy recommender: answers, padding, and refused requests."""
 
 import socket
 import threading
@@ -27,7 +27,7 @@ def _ids(recommendations):
 
 
 def _expected(toy_movies, user_id="", history=(), exclude=(), k=10, mood=0.0):
-    """What the toy recommender answers, worked out in NumPy."""
+    """The answer of the toy recommender, computed with NumPy."""
     scores = toy_movies.expected_scores(user_id, history, mood)
     best = sorted(
         (item for item in ALL if item not in {*history, *exclude}),
@@ -43,7 +43,7 @@ def _pairs(recommendations):
 # recommend
 
 
-def test_nobody_in_particular_gets_popular_items(client):
+def test_recommends_popular_items_without_a_user(client):
     assert client.recommend(k=3) == [
         Recommendation("m1", pytest.approx(0.6)),
         Recommendation("m2", pytest.approx(0.5)),
@@ -51,12 +51,12 @@ def test_nobody_in_particular_gets_popular_items(client):
     ]
 
 
-def test_user_history_exclusions_and_features_reach_the_model(client, toy_movies):
+def test_sends_user_history_exclusions_and_features(client, toy_movies):
     given = {"user_id": "u1", "history": ["m2", "m3"], "exclude": ["m4"], "k": 4, "mood": 9.5}
     assert _pairs(client.recommend(**given)) == _expected(toy_movies, **given)
 
 
-def test_several_users_get_a_list_each_with_their_own_k(client, toy_movies):
+def test_returns_one_list_per_user_with_its_own_k(client, toy_movies):
     answers = client.recommend(
         ["u1", "nobody", "u1"],
         history=[["m2"], [], ["m1", "m3", "m5"]],
@@ -72,31 +72,31 @@ def test_several_users_get_a_list_each_with_their_own_k(client, toy_movies):
     assert list(map(len, answers)) == [2, 1, 3]
 
 
-def test_no_users_get_no_answers(client):
+def test_returns_nothing_for_no_users(client):
     assert client.recommend([]) == []
 
 
-def test_k_over_the_catalogue_gives_the_catalogue(client):
+def test_returns_the_catalogue_for_a_larger_k(client):
     assert _ids(client.recommend(k=1000)) == ALL
 
 
-def test_longer_history_is_cut_to_its_latest_items(client, toy_movies):
-    history = ["m2", "m2", "m1", "m3", "m1", "m3"]  # the width is 4: the two m2 go
+def test_cuts_a_long_history_to_its_latest_items(client, toy_movies):
+    history = ["m2", "m2", "m1", "m3", "m1", "m3"]  # the width is 4: both m2 are cut
     assert _pairs(client.recommend(history=history)) == _expected(toy_movies, history=history[-4:])
 
 
-def test_blank_items_of_a_history_take_no_place(client, toy_movies):
+def test_ignores_blank_items_of_a_history(client, toy_movies):
     assert _pairs(client.recommend(history=["m2", "", "", "", "", "m1"])) == _expected(
         toy_movies, history=["m2", "m1"]
     )
 
 
-def test_unknown_items_are_no_error(client, toy_movies):
+def test_accepts_unknown_items(client, toy_movies):
     assert _pairs(client.recommend(history=["zzz"], exclude=["yyy"])) == _expected(toy_movies)
 
 
 @pytest.mark.parametrize(
-    "given, told",
+    "given, message",
     [
         ({"k": 0}, "`k`=0.*1 or more"),
         ({"k": -3}, "`k`=-3"),
@@ -106,7 +106,7 @@ def test_unknown_items_are_no_error(client, toy_movies):
         ({"user_id": ["a", "b"], "k": [1]}, "`k`.*2 users"),
         ({"user_id": 42}, "`user_id`.*'42'"),
         ({"history": "m1"}, "`history`='m1' is one id"),
-        ({"history": [1, 2]}, "`history` holds 1"),
+        ({"history": [1, 2]}, "`history` has 1, but ids are text"),
         ({"user_id": ["a", "b"], "history": ["m1", "m2"]}, "`history`.*each user"),
         ({"user_id": ["a", "b"], "history": [["m1"]]}, "`history` has 1 entries for 2 users"),
         ({"exclude": ALL}, "`exclude` has 6 items.*exported for 3"),
@@ -116,8 +116,8 @@ def test_unknown_items_are_no_error(client, toy_movies):
         ({"user_id": ["a", "b"], "mood": [1.0]}, "`mood` has 1 entries for 2"),
     ],
 )
-def test_what_the_model_cannot_take_is_refused_before_sending(client, given, told):
-    with pytest.raises(InvalidRequest, match=told) as caught:
+def test_refuses_an_invalid_request_before_sending(client, given, message):
+    with pytest.raises(InvalidRequest, match=message) as caught:
         client.recommend(**given)
     assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
     assert isinstance(caught.value, ValueError)
@@ -126,7 +126,7 @@ def test_what_the_model_cannot_take_is_refused_before_sending(client, given, tol
 # rank, rank_examples, embeddings
 
 
-def test_rank_orders_the_given_items(client, toy_movies):
+def test_rank_sorts_the_given_items(client, toy_movies):
     scores = toy_movies.expected_scores("u1", ["m4"], 0.0)
     assert _pairs(client.rank("u1", ["m1", "m2", "m6"], history=["m4"])) == [
         ("m2", pytest.approx(scores[1])),
@@ -135,7 +135,7 @@ def test_rank_orders_the_given_items(client, toy_movies):
     ]
 
 
-def test_rank_sends_more_candidates_than_fit_in_parts(client, toy_movies):
+def test_rank_sends_many_candidates_in_parts(client, toy_movies):
     scores = toy_movies.expected_scores("u1", [])
     wanted = ["m5", "m1", "zzz", "m2", "m3", "m6", "m4", "m1", "yyy"]  # width 4: three parts
     answer = client.rank("u1", wanted)
@@ -153,7 +153,7 @@ def test_rank_for_several_users(client):
     assert [_ids(answer) for answer in own] == [["m2", "m4", "m1", "m3", "m5"], ["m6"]]
 
 
-def test_rank_of_nothing_is_nothing(client):
+def test_rank_returns_nothing_for_no_items(client):
     assert client.rank("u1", []) == []
     assert client.rank(["u1", "u2"], []) == [[], []]
 
@@ -168,7 +168,7 @@ def test_rank_examples_takes_mappings_and_serialised_examples(client, toy_movies
     np.testing.assert_allclose(scores, [5.5, 2.6], rtol=1e-6)
 
 
-def test_embeddings_of_one_and_of_several(client, toy_movies):
+def test_returns_embeddings_of_one_and_of_several(client, toy_movies):
     np.testing.assert_array_equal(client.embed_query("u1", ["m1"]), [1, 5])
     np.testing.assert_array_equal(
         client.embed_query(["u1", ""], [["m1"], []], mood=2.0), [[3, 5], [2, 0]]
@@ -185,7 +185,7 @@ def test_embeddings_of_one_and_of_several(client, toy_movies):
 # metadata, status, reload
 
 
-def test_metadata_tells_widths_and_defaults(client, toy_movies):
+def test_metadata_has_widths_and_defaults(client, toy_movies):
     metadata = client.metadata()
     assert (metadata.name, metadata.version) == ("movies", 3)
     recommend = metadata.signatures["recommend"]
@@ -195,7 +195,9 @@ def test_metadata_tells_widths_and_defaults(client, toy_movies):
     assert [status.state for status in client.status()] == ["AVAILABLE"]
 
 
-def test_new_version_with_another_width_is_noticed(toy_movies, movies_base, tmp_path):
+def test_reads_the_signatures_of_a_new_version_with_another_width(
+    toy_movies, movies_base, tmp_path
+):
     import shutil
 
     base = tmp_path / "movies"
@@ -214,21 +216,21 @@ def test_new_version_with_another_width_is_noticed(toy_movies, movies_base, tmp_
 # errors
 
 
-def test_unknown_model_version_and_label_say_what_to_check(movies_server):
-    for options, error, told in (
+def test_errors_for_an_unknown_model_version_or_label_name_it(movies_server):
+    for options, error, message in (
         ({"model": "books"}, ModelNotFound, "`model`='books'"),
         ({"version": 9}, ModelNotFound, "`version`=9"),
         ({"label": "nope"}, InvalidRequest, "nope"),
     ):
         with (
             Client(movies_server.address, **options) as client,
-            pytest.raises(error, match=told) as caught,
+            pytest.raises(error, match=message) as caught,
         ):
             client.recommend()
         assert isinstance(caught.value, ServingError)
 
 
-def test_signature_that_the_model_lacks_is_named(recorded_server):
+def test_names_a_signature_that_the_model_lacks(recorded_server):
     with (
         Client(recorded_server.address, "toy", version=1) as client,
         pytest.raises(InvalidRequest, match="no signature 'recommend', only") as caught,
@@ -237,7 +239,7 @@ def test_signature_that_the_model_lacks_is_named(recorded_server):
     assert caught.value.code == grpc.StatusCode.FAILED_PRECONDITION
 
 
-def test_no_server_is_unavailable_after_the_timeout():
+def test_raises_unavailable_without_a_server_after_the_timeout():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -250,7 +252,7 @@ def test_no_server_is_unavailable_after_the_timeout():
     assert time.monotonic() - began < 2
 
 
-def test_server_that_never_answers_is_a_deadline_exceeded():
+def test_raises_deadline_exceeded_if_the_server_does_not_answer():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -261,7 +263,7 @@ def test_server_that_never_answers_is_a_deadline_exceeded():
             client.status()
 
 
-def test_call_is_tried_again_until_the_server_is_up(movies_base):
+def test_retries_a_call_until_the_server_is_up(movies_base):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -276,7 +278,7 @@ def test_call_is_tried_again_until_the_server_is_up(movies_base):
         server.stop()
 
 
-def test_wait_until_ready_returns_or_tells_the_last_state(movies_server):
+def test_wait_until_ready_returns_or_raises_with_the_last_state(movies_server):
     with Client(movies_server.address) as client:
         client.wait_until_ready(20)
     with (
@@ -287,31 +289,31 @@ def test_wait_until_ready_returns_or_tells_the_last_state(movies_server):
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
         ({"address": "localhost"}, "host:port"),
         ({"address": "10.0.0.1:8500"}, "another machine"),
         ({"address": "models.example:8500"}, "another machine"),
-        ({"version": 1, "label": "stable"}, "one of them"),
+        ({"version": 1, "label": "stable"}, "only one of them"),
         ({"timeout": 0}, "`timeout`=0"),
     ],
 )
-def test_bad_options_are_value_errors(options, told):
-    with pytest.raises(ValueError, match=told):
+def test_refuses_invalid_options(options, message):
+    with pytest.raises(ValueError, match=message):
         Client(**options)
 
 
-def test_plain_connection_to_another_machine_needs_a_clear_yes():
+def test_connects_to_another_machine_with_tls_or_insecure():
     Client("10.0.0.1:8500", insecure=True).close()
     Client("10.0.0.1:8500", tls=True).close()
     Client("[::1]:8500").close()
 
 
-# beside TensorFlow, and without it
+# with TensorFlow in the same process
 
 
-def test_client_lives_beside_tensorflow(movies_server, client):
-    # Here TensorFlow came first; test_server has the other order.
+def test_the_messages_of_client_and_tensorflow_are_separate(movies_server, client):
+    # TensorFlow is imported first here; test_server has the other order.
     from tensorflow_serving.apis import predict_pb2
 
     from tfrec_meta.serving.protocol import messages

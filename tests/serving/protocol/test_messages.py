@@ -1,4 +1,4 @@
-"""tf.Examples made without TensorFlow."""
+"""Serialising tf.Examples without TensorFlow."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from tfrec_meta.serving.protocol.messages import Example, example
 
 
-def test_each_kind_of_value_has_its_list():
+def test_selects_the_list_by_the_type_of_the_values():
     features = Example.FromString(
         example(
             {
@@ -29,6 +29,6 @@ def test_each_kind_of_value_has_its_list():
     assert list(features["none"].bytes_list.value) == []
 
 
-def test_other_values_are_refused():
+def test_refuses_other_values():
     with pytest.raises(TypeError, match="'when'"):
         example({"when": object()})

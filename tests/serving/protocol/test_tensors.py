@@ -1,4 +1,4 @@
-"""TensorProto to NumPy and back, by TensorFlow's rules; no TensorFlow needed."""
+"""TensorProto to NumPy and back, by the rules of TensorFlow."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def _proto(dtype, shape, **fields):
         np.zeros((2, 0), np.object_),
     ],
 )
-def test_array_comes_back_as_it_was(array):
+def test_an_array_round_trips(array):
     proto = TensorProto()
     tensors.encode(array, proto)
     back = tensors.decode(TensorProto.FromString(proto.SerializeToString()))
@@ -49,7 +49,7 @@ def test_array_comes_back_as_it_was(array):
     np.testing.assert_array_equal(back, array)
 
 
-def test_fewer_values_than_the_shape_needs_are_filled_with_the_last():
+def test_fills_a_shape_with_the_last_value():
     assert tensors.decode(_proto(FLOAT, [2, 3], float_val=[1, 2])).tolist() == [
         [1, 2, 2],
         [2, 2, 2],
@@ -58,18 +58,18 @@ def test_fewer_values_than_the_shape_needs_are_filled_with_the_last():
     assert tensors.decode(_proto(BOOL, [2], bool_val=[True])).tolist() == [True, True]
 
 
-def test_no_values_are_zeros_and_more_than_needed_are_cut():
+def test_reads_no_values_as_zeros_and_cuts_surplus_values():
     assert tensors.decode(_proto(INT64, [2])).tolist() == [0, 0]
     assert tensors.decode(_proto(STRING, [2])).tolist() == [b"", b""]
     assert tensors.decode(_proto(INT32, [1], int_val=[4, 5])).tolist() == [4]
 
 
-def test_content_is_read_little_endian():
+def test_reads_tensor_content_as_little_endian():
     proto = _proto(INT32, [2], tensor_content=b"\x01\0\0\0\0\x01\0\0")
     assert tensors.decode(proto).tolist() == [1, 256]
 
 
-def test_strings_in_content_are_lengths_then_bytes():
+def test_reads_strings_in_tensor_content():
     content = b"\x01\x00\x80\x01" + b"a" + b"b" * 128
     assert tensors.decode(_proto(STRING, [3], tensor_content=content)).tolist() == [
         b"a",
@@ -96,22 +96,22 @@ def test_strings_in_content_are_lengths_then_bytes():
         _proto(101, [1]),  # a reference type
     ],
 )
-def test_unreadable_tensor_is_a_value_error(proto):
+def test_refuses_an_unreadable_tensor(proto):
     with pytest.raises(ValueError):
         tensors.decode(proto)
 
 
-def test_unknown_rank_is_a_value_error():
+def test_refuses_an_unknown_rank():
     proto = _proto(FLOAT, [], float_val=[1])
     proto.tensor_shape.unknown_rank = True
     with pytest.raises(ValueError, match="not fully known"):
         tensors.decode(proto)
 
 
-def test_narrow_integers_wrap_as_casts_do():
+def test_narrow_integers_wrap_like_casts():
     assert tensors.decode(_proto(UINT8, [2], int_val=[257, -1])).tolist() == [1, 255]
 
 
-def test_array_without_a_tensor_form_is_a_type_error():
+def test_refuses_an_array_that_no_tensor_can_hold():
     with pytest.raises(TypeError, match="datetime64"):
         tensors.encode(np.array(["2020-01-01"], "datetime64[D]"), TensorProto())

@@ -1,4 +1,4 @@
-"""Choosing, loading and skipping versions."""
+"""Selecting, loading and skipping versions."""
 
 import logging
 import shutil
@@ -11,7 +11,7 @@ from tfrec_meta.serving import Client, LocalServer, ServerStartError
 
 @pytest.fixture
 def base(movies_base, tmp_path):
-    """A copy of the toy recommender's base folder that a test may break."""
+    """A copy of the base folder of the toy recommender, which a test may change."""
     shutil.copytree(movies_base, tmp_path / "movies")
     return tmp_path / "movies"
 
@@ -21,7 +21,7 @@ def _served(base, **options):
         return [status.version for status in client.status() if status.state == "AVAILABLE"]
 
 
-def test_half_copied_newest_version_is_skipped_with_a_line_that_says_so(base, caplog):
+def test_skips_an_incomplete_newest_version_with_a_warning(base, caplog):
     (base / "4").mkdir()
     shutil.copytree(base / "3" / "variables", base / "4" / "variables")
     with LocalServer(base) as server, Client(server.address) as client:
@@ -41,7 +41,7 @@ def test_half_copied_newest_version_is_skipped_with_a_line_that_says_so(base, ca
 
 
 @pytest.mark.parametrize("damage", ["truncated graph", "no variables", "warm-up that fails"])
-def test_version_that_does_not_load_is_skipped(base, damage):
+def test_skips_a_version_that_does_not_load(base, damage):
     shutil.copytree(base / "3", base / "10")
     if damage == "truncated graph":
         path = base / "10" / "saved_model.pb"
@@ -69,7 +69,7 @@ def _write_warm_up(folder, signature):
         writer.write(log.SerializeToString())
 
 
-def test_newest_is_by_number_and_other_names_are_no_versions(base):
+def test_serves_the_highest_number_and_ignores_other_names(base):
     shutil.copytree(base / "3", base / "10")
     shutil.copytree(base / "3", base / "11.tmp")
     for name in ("-12", "0", "²", "٣", str(2**63)):
@@ -79,11 +79,11 @@ def test_newest_is_by_number_and_other_names_are_no_versions(base):
     assert _served(base, versions=[3]) == [3]
 
 
-def test_no_model_is_loaded_from_outside_its_base_folder(base, tmp_path, caplog):
+def test_loads_no_model_from_outside_its_base_folder(base, tmp_path, caplog):
     shutil.copytree(base / "3", tmp_path / "elsewhere")
     (base / "9").symlink_to(tmp_path / "elsewhere")
     (base / "3").rename(base / "unpacked")
-    (base / "2").symlink_to("unpacked")  # a link that stays inside is none of these
+    (base / "2").symlink_to("unpacked")  # a link within the base folder is allowed
     with LocalServer(base) as server, Client(server.address) as client:
         assert client.metadata().version == 2
         statuses = {status.version: status for status in client.status()}
@@ -95,12 +95,12 @@ def test_no_model_is_loaded_from_outside_its_base_folder(base, tmp_path, caplog)
         LocalServer(base).start()
 
 
-def test_a_base_folder_may_be_a_link_itself(movies_base, tmp_path):
+def test_the_base_folder_can_be_a_link(movies_base, tmp_path):
     (tmp_path / "link").symlink_to(movies_base)
     assert _served(tmp_path / "link") == [3]
 
 
-def test_refresh_serves_a_new_version_and_lets_go_of_the_old(base):
+def test_refresh_loads_a_new_version_and_drops_the_old_one(base):
     with LocalServer(base) as server, Client(server.address) as client:
         old = server.servables.served[3]
         shutil.copytree(base / "3", base / "4")
@@ -108,12 +108,12 @@ def test_refresh_serves_a_new_version_and_lets_go_of_the_old(base):
         assert client.metadata().version == 4
         assert list(server.servables.served) == [4]
         shutil.rmtree(base / "4")
-        server.servables.refresh()  # the newest taken away: back to the next lower
+        server.servables.refresh()  # without the newest version, the next lower one
         assert client.metadata().version == 3
         assert server.servables.served[3] is not old
 
 
-def test_only_damaged_versions_are_one_clear_error(tmp_path):
+def test_raises_one_error_if_all_versions_are_damaged(tmp_path):
     (tmp_path / "movies" / "1").mkdir(parents=True)
     with pytest.raises(
         ServerStartError, match=r"no version .* can be served.* 1: .*saved_model\.pb"
@@ -121,14 +121,14 @@ def test_only_damaged_versions_are_one_clear_error(tmp_path):
         LocalServer(tmp_path / "movies").start()
 
 
-def test_versions_and_labels_must_be_there(movies_base):
+def test_refuses_missing_versions_and_labels_without_a_version(movies_base):
     with pytest.raises(ServerStartError, match=r"holds \[3\]"):
         LocalServer(movies_base, versions=[3, 9]).start()
-    with pytest.raises(ServerStartError, match="label 'stable' points at version 2"):
+    with pytest.raises(ServerStartError, match="label 'stable' is for version 2"):
         LocalServer(movies_base, labels={"stable": 2}).start()
 
 
-def test_left_out_optional_inputs_are_filled_in_from_the_defaults(movies_server, stubs):
+def test_fills_in_the_defaults_of_optional_inputs(movies_server, stubs):
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
@@ -145,17 +145,17 @@ def test_left_out_optional_inputs_are_filled_in_from_the_defaults(movies_server,
 
 
 @pytest.mark.parametrize(
-    "name, value, told",
+    "name, value, message",
     [
         ("user_id", [1], "`user_id`.*string.*int32"),  # wrong dtype
-        ("k", [[3]], r"k must be \[B\]"),  # 2-D where 1-D belongs
+        ("k", [[3]], r"k must be \[B\]"),  # two dimensions instead of one
         ("user_id", "u1", r"user_id must be \[B\]"),  # a scalar
         ("history", ["m1"], r"history must be \[B, 4\]"),
         ("history", [["m1"]], r"history must be \[B, 4\]"),
         ("nope", ["x"], "extra: .nope"),
     ],
 )
-def test_bad_input_is_an_invalid_argument_that_names_it(movies_server, stubs, name, value, told):
+def test_refuses_an_invalid_input_and_names_it(movies_server, stubs, name, value, message):
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
@@ -165,12 +165,12 @@ def test_bad_input_is_an_invalid_argument_that_names_it(movies_server, stubs, na
     request.model_spec.signature_name = "recommend"
     request.inputs["user_id"].CopyFrom(tf.make_tensor_proto(["u1"]))
     request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    with pytest.raises(grpc.RpcError, match=told) as caught:
+    with pytest.raises(grpc.RpcError, match=message) as caught:
         stubs(movies_server.address).prediction.Predict(request, timeout=20)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_missing_tensor_is_an_invalid_argument_that_names_it(movies_server, stubs):
+def test_refuses_a_request_without_a_required_input_and_names_it(movies_server, stubs):
     import grpc
     from tensorflow_serving.apis import predict_pb2
 

@@ -1,4 +1,4 @@
-"""Starting, stopping and reaching the local server."""
+"""Starting and stopping the local server, its options, and its health check."""
 
 import datetime
 import ipaddress
@@ -21,7 +21,7 @@ from tfrec_meta.serving import Client, LocalServer, ServerStartError, Unavailabl
 
 
 def _slow(stubs, address, seconds):
-    """A future of a call that takes `seconds`."""
+    """Starts a call that takes `seconds`; returns its future."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
@@ -32,11 +32,11 @@ def _slow(stubs, address, seconds):
     return stubs(address).prediction.Predict.future(request, timeout=60)
 
 
-def test_sigterm_under_a_request_answers_it_and_ends_with_0(movies_base, stubs, tmp_path):
+def test_sigterm_finishes_the_call_in_progress_and_exits_with_0(movies_base, stubs, tmp_path):
     base = tmp_path / "movies"
     shutil.copytree(movies_base, base)
-    (base / "9").mkdir()  # half copied
-    # The client first, then TensorFlow: with the other tests, both orders in one process.
+    (base / "9").mkdir()  # an incomplete version
+    # The client is imported before TensorFlow here; other tests import them in the other order.
     code = (
         "import sys, tfrec_meta.serving.client; from tfrec_meta.commands.main import main; "
         "assert 'tensorflow' not in sys.modules; sys.exit(main())"
@@ -69,7 +69,7 @@ def test_sigterm_under_a_request_answers_it_and_ends_with_0(movies_base, stubs, 
     assert "Traceback" not in log
 
 
-def test_stop_answers_the_calls_under_way(movies_base, stubs):
+def test_stop_finishes_the_calls_in_progress(movies_base, stubs):
     server = LocalServer(movies_base).start()
     call = _slow(stubs, server.address, 1.0)
     time.sleep(0.3)
@@ -77,15 +77,15 @@ def test_stop_answers_the_calls_under_way(movies_base, stubs):
     assert call.result().outputs["rounds"].int_val[0] > 0
 
 
-def test_port_in_use_is_one_clear_error(movies_server, movies_base, capsys):
-    with pytest.raises(ServerStartError, match=rf"can't listen on .*{movies_server.port}.*in use"):
+def test_a_port_in_use_is_one_clear_error(movies_server, movies_base, capsys):
+    with pytest.raises(ServerStartError, match=rf"cannot listen on .*{movies_server.port}.*in use"):
         LocalServer(movies_base, port=movies_server.port).start()
     assert main(["serve", str(movies_base), "--port", str(movies_server.port)]) == 1
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: can't listen on")
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: cannot listen on")
 
 
 @pytest.mark.parametrize(
-    "make, told",
+    "make, message",
     [
         (lambda folder: folder / "absent", "is not a folder"),
         (lambda folder: folder, "holds no version"),
@@ -96,18 +96,20 @@ def test_port_in_use_is_one_clear_error(movies_server, movies_base, capsys):
     ],
     ids=["absent", "empty", "version folder"],
 )
-def test_nothing_to_serve_is_one_line_and_exit_status_1(tmp_path, capfd, make, told):
+def test_a_base_folder_without_a_version_is_one_line_and_exit_status_1(
+    tmp_path, capfd, make, message
+):
     base = make(tmp_path)
     assert main(["serve", str(base), "--port", "0"]) == 1
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("error: ")
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
         ({"host": "0.0.0.0"}, "can be reached from other machines"),
         ({"host": "10.1.2.3"}, "can be reached from other machines"),
@@ -118,8 +120,8 @@ def test_nothing_to_serve_is_one_line_and_exit_status_1(tmp_path, capfd, make, t
         ({"versions": "newest"}, "`versions`='newest'"),
     ],
 )
-def test_unsafe_or_senseless_options_are_refused(movies_base, options, told):
-    with pytest.raises(ServerStartError, match=told):
+def test_refuses_unsafe_and_invalid_options(movies_base, options, message):
+    with pytest.raises(ServerStartError, match=message):
         LocalServer(movies_base, **options)
 
 
@@ -129,7 +131,7 @@ def test_unreadable_tls_files_are_one_clear_error(movies_base):
 
 
 def self_signed(folder):
-    """Paths of a certificate for localhost and 127.0.0.1, and of its key; good for a day."""
+    """Writes a certificate for localhost and its key, valid for a day; returns their paths."""
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -154,7 +156,7 @@ def self_signed(folder):
     return certificate, key
 
 
-def test_tls_is_spoken_with_a_certificate(movies_base, tmp_path):
+def test_uses_tls_with_a_certificate(movies_base, tmp_path):
     certificate, key = self_signed(tmp_path)
     with LocalServer(movies_base, certificate=certificate, key=key) as server:
         with Client(server.address, tls=certificate, timeout=20) as client:
@@ -163,7 +165,7 @@ def test_tls_is_spoken_with_a_certificate(movies_base, tmp_path):
             client.recommend()
 
 
-def test_call_above_the_thread_count_is_refused_as_tf_serving_does(movies_base, stubs):
+def test_refuses_calls_beyond_the_number_of_threads(movies_base, stubs):
     with LocalServer(movies_base, threads=1) as server:
         first = _slow(stubs, server.address, 1.5)
         time.sleep(0.3)
@@ -173,7 +175,7 @@ def test_call_above_the_thread_count_is_refused_as_tf_serving_does(movies_base, 
         assert first.result()
 
 
-def test_message_above_the_limit_is_refused(movies_base):
+def test_refuses_a_message_above_the_limit(movies_base):
     from tfrec_meta.serving import ServingError
 
     with (
@@ -186,12 +188,12 @@ def test_message_above_the_limit_is_refused(movies_base):
 
 
 @pytest.mark.parametrize("service", [b"", b"tensorflow.serving.PredictionService"])
-def test_health_check_says_serving(movies_server, service):
+def test_the_health_check_answers_serving(movies_server, service):
     request = b"\n" + bytes([len(service)]) + service if service else b""  # field 1, a string
     assert _health(movies_server, request) == b"\x08\x01"  # field 1, SERVING
 
 
-def test_health_of_an_unknown_service_is_not_found(movies_server):
+def test_the_health_check_refuses_an_unknown_service(movies_server):
     with pytest.raises(grpc.RpcError) as caught:
         _health(movies_server, b"\n\x04nope")
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
@@ -202,10 +204,10 @@ def _health(server, request):
         return channel.unary_unary("/grpc.health.v1.Health/Check")(request, timeout=10)
 
 
-def test_many_threads_get_each_their_own_answer(movies_server):
+def test_each_of_many_threads_gets_its_own_answer(movies_server):
     answers, failures = {}, []
 
-    def ask(index):
+    def recommend(index):
         history = [f"m{index % 6 + 1}"]
         try:
             answers[index] = client.recommend("", history, k=index % 5 + 1)
@@ -213,7 +215,7 @@ def test_many_threads_get_each_their_own_answer(movies_server):
             failures.append(error)
 
     with Client(movies_server.address, timeout=30) as client:
-        threads = [threading.Thread(target=ask, args=(index,)) for index in range(12)]
+        threads = [threading.Thread(target=recommend, args=(index,)) for index in range(12)]
         for thread in threads:
             thread.start()
         for thread in threads:
