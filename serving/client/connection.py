@@ -47,7 +47,7 @@ class Connection:
         max_message_bytes: size limit of a request and of a response.
 
     Raises:
-        ParameterError: for an invalid address, options that contradict each other, and another machine
+        ParameterError: for an invalid address, contradicting options, and another machine
             without TLS.
     """
 
