@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
 from tfrec_meta.workflows.runs import Run
@@ -29,3 +31,12 @@ def test_report_evaluates_a_run_without_evaluation(run, capsys, tmp_path):
 
     assert cli.main(["report", "--run", str(run), "--users", "u1,nobody"]) == 1
     assert "--users has ['nobody'], who have no events" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "cold-start"])
+def test_the_help_lists_all_baselines(command, capsys):
+    from tfrec_meta.workflows.baselines import BASELINES
+
+    assert cli.main([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(name in shown for name in BASELINES)
