@@ -1,6 +1,6 @@
 """From MovieLens-100K to recommendations over gRPC. Run it with `make demo`.
 
-Everything that it makes is in `.runs/demo`: the trained model, the exported one, the report.
+It writes the trained model, the exported model and the report to `.runs/demo`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# TensorFlow's own log would drown what there is to see here; what stops it is raised all the same.
+# TensorFlow's log messages would hide the output of the demo; errors are still raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -34,7 +34,7 @@ def main() -> None:
     step("1. Fetch: 100,000 ratings from MovieLens (for research use; kept in a cache folder)")
     data = tm.movielens("100k")
     split = tm.split_by_item(data, train=0.75, seed=42)
-    print(f"{data!r}\n{len(split.train):,} events to learn from, {len(split.test):,} to test on")
+    print(f"{data!r}\n{len(split.train):,} training events, {len(split.test):,} test events")
 
     step("2. Train: a two-tower model")
     model = tm.train(split)
@@ -42,7 +42,7 @@ def main() -> None:
     seconds = sum(epoch["seconds"] for epoch in model.curve)
     print(f"{len(model.curve)} epochs in {seconds:.0f} s, saved in {FOLDER / 'model'}")
 
-    step("3. Evaluate: all films are ranked for every user, beside four baselines")
+    step("3. Evaluate: all films are ranked for every user, next to four baselines")
     found = tm.evaluate(model, split)
     print(f"{'':<12}NDCG@10 (95 % interval)      recall@10   films shown to anyone")
     for name, one in found.items():
@@ -53,10 +53,10 @@ def main() -> None:
     version = tm.export(model, FOLDER / "models" / "movies", evaluations=found)
     print(f"{version} with {sum(1 for _ in version.rglob('*'))} files")
 
-    step("5. Serve: a process of its own, on a free port")
+    step("5. Serve: in a separate process, on a free port")
     with served(version.parent) as address:
-        step("6. Ask it over gRPC")
-        ask(address, Catalogue.read(version), split.train)
+        step("6. Request recommendations over gRPC")
+        show_recommendations(address, Catalogue.read(version), split.train)
 
     step("7. Report")
     page = tm.report(FOLDER / "report.html", model, split, found, users=KNOWN_USERS)
@@ -65,7 +65,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def served(base: Path) -> Iterator[str]:
-    """A server of its own process over the folder of one model; its host:port once it answers."""
+    """Starts a server process for one model; yields its host:port once it answers."""
     command = [sys.executable, "-m", "tfrec_meta.commands.main", "serve", str(base), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -76,31 +76,31 @@ def served(base: Path) -> Iterator[str]:
         print(f"pid {server.pid} listens on {address}")
         yield address
     finally:
-        server.send_signal(signal.SIGTERM)  # what is under way is answered, then it ends
+        server.send_signal(signal.SIGTERM)  # the server finishes the calls in progress, then ends
         status = server.wait(timeout=60)
-    print(f"\nThe server was told to stop, and ended with status {status}.")
+    print(f"\nThe server was stopped and ended with status {status}.")
     if status != 0:
         raise SystemExit(f"error: the server should have ended with 0, not {status}.")
 
 
-def ask(address: str, films: Catalogue, past: tm.Interactions) -> None:
-    """Prints what the served model recommends to three users."""
+def show_recommendations(address: str, films: Catalogue, past: tm.Interactions) -> None:
+    """Prints the recommendations of the served model for three users."""
     with Client(address, model="movies") as client:
         for user, history in zip(KNOWN_USERS, user_histories(past, KNOWN_USERS, 1000), strict=True):
             show(f"User {user}", films, [item for item in history if item], client, user)
 
         by_title = {films.title(item): item for item in films}
-        newcomer = [by_title[title] for title in THREE_FILMS]
-        show("A newcomer", films, newcomer, client, "nobody-knows-me")
+        favourites = [by_title[title] for title in THREE_FILMS]
+        show("A new user", films, favourites, client, "new-user")
 
 
 def show(who: str, films: Catalogue, history: list[str], client: Client, user: str) -> None:
     latest = ", ".join(films.title(item) for item in history[-3:])
     more = f" and {len(history) - 3} more" if len(history) > 3 else ""
     print(f"\n{who} has seen {latest}{more}. Next might be:")
-    for place, one in enumerate(client.recommend(user, history=history, k=5), 1):
+    for position, one in enumerate(client.recommend(user, history=history, k=5), 1):
         about = films.attributes(one.item_id)
-        print(f"  {place}. {about['title']} ({about['year']}; {', '.join(about['genres'])})")
+        print(f"  {position}. {about['title']} ({about['year']}; {', '.join(about['genres'])})")
 
 
 def step(text: str) -> None:

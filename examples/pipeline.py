@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 import tfrec_meta as tm
-from examples.demo import ask, served, step  # first: it hides TensorFlow's log
+from examples.demo import served, show_recommendations, step  # first: it hides TensorFlow's log
 from tfrec_meta.data import Interactions
 from tfrec_meta.pipeline import PipelineConfig, newest_version
 from tfrec_meta.pipeline.runners import local_runner
@@ -43,7 +43,7 @@ def main() -> int:
         return 1
     base = Path(config.serving)
     with served(base) as address:
-        ask(address, Catalogue.read(base / str(version)), data)
+        show_recommendations(address, Catalogue.read(base / str(version)), data)
     print(f"Done in {time.monotonic() - began:.0f} s.")
     return 0
 

@@ -241,7 +241,7 @@ def test_packages_carry_the_linked_folders_and_their_data(packages):
     for names in packages:
         assert "tfrec_meta/pipeline/__init__.py" in names
         assert "tfrec_meta/serving/client/client.py" in names
-        assert "tfrec_meta/serving/tf_serving.binpb" in names
+        assert "tfrec_meta/serving/protocol/tf_serving.binpb" in names
         assert "tfrec_meta/export/signatures.py" in names
     wheel, sdist = packages
     assert not {name.split("/")[0] for name in wheel} & {"pipeline", "serving", "tests"}
