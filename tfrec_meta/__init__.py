@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getat
     from tfrec_meta.training import TrainingConfig
     from tfrec_meta.workflows.cold_start import evaluate_cold_start
     from tfrec_meta.workflows.distill import distill
-    from tfrec_meta.workflows.evaluate import evaluate, evaluate_ranking
+    from tfrec_meta.workflows.evaluate import evaluate, evaluate_predictions
     from tfrec_meta.workflows.export import export
     from tfrec_meta.workflows.recommend import adapt, recommend
     from tfrec_meta.workflows.report import report
@@ -134,7 +134,7 @@ __all__ = [
     "distill",
     "evaluate",
     "evaluate_cold_start",
-    "evaluate_ranking",
+    "evaluate_predictions",
     "export",
     "load",
     "movielens",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,13 @@ def train(
     return _make_and_fit(data, strategy, features, options)
 
 
+_META_TRAINING: dict[str, Callable[[Any, Any, int], Any]] = {
+    "meta_learned": learn_to_adapt,
+    "meta_ranker": learn_start,
+}
+"""The outer loop of each family that has one, called with the fitted model, the data and a seed."""
+
+
 def _make_and_fit(
     data: Interactions | StreamedInteractions,
     strategy: Strategy,
@@ -139,15 +146,9 @@ def _make_and_fit(
             ]
         )
     training.fit(model, data, strategy.training, options)
-    _meta_train(model, data, strategy.training.seed)
+    if strategy.family in _META_TRAINING:
+        _META_TRAINING[strategy.family](model, data, strategy.training.seed)
     return model
-
-
-def _meta_train(model: Any, data: Any, seed: int) -> None:
-    """Runs the outer loop of the families that have one, once the model is fitted."""
-    outer_loops = {"meta_learned": learn_to_adapt, "meta_ranker": learn_start}
-    if model.family in outer_loops:
-        outer_loops[model.family](model, data, seed)
 
 
 def _fitted_teacher(

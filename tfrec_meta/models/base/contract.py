@@ -44,7 +44,7 @@ class Recommender(Teacher):
     Attributes:
         family: the name of the family, a key of `FAMILIES`.
         config_type: the type of its config.
-        trains_by_steps: whether `training.train` trains the family in gradient steps. Otherwise
+        trains_by_steps: whether `training.fit` trains the family in gradient steps. Otherwise
             `fit` takes all events at once.
         fits_streams: whether the family can be fitted on `StreamedInteractions`.
         has_embeddings: whether a score is the dot product of `embed_query` and `embed_item`.

@@ -24,7 +24,7 @@ _CHUNK = 65_536  # item rows
 
 
 class TrainableRecommender(Recommender, tfrs.Model):
-    """A family that `training.train` trains; it adds `compute_loss` to the contract.
+    """A family that `training.fit` trains by steps; it adds `compute_loss` to the contract.
 
     Args:
         config: with `embedding_dim`, `user_id`, `user_features` and `item_features`.
@@ -53,7 +53,7 @@ class TrainableRecommender(Recommender, tfrs.Model):
     reads_windows: ClassVar[bool] = False
     warm_start_fields: ClassVar[tuple[str, ...]] = ("embedding_dim",)
 
-    fit = tfrs.Model.fit  # the training loop of Keras, which `training.train` calls
+    fit = tfrs.Model.fit  # the training loop of Keras, which `training.fit` calls
 
     def __init__(self, config: Any, spec: FeatureSpec):
         super().__init__(name=self.family)
