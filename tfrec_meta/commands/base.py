@@ -72,7 +72,7 @@ class Option(click.Option):
         many: bool = False,
         **attributes: Any,
     ):
-        super().__init__(*declarations, multiple=many, **attributes)
+        super().__init__(*declarations, **{**attributes, "multiple": many})
         self.section, self.parameters, self.many = section, parameters, many
 
     def make_metavar(self, ctx: click.Context) -> str:

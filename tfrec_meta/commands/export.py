@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
@@ -37,7 +38,7 @@ from tfrec_meta.commands.base import Result, command, option
 @option("--diversity", is_flag=True, help="Allow requests for diverse recommendations.")
 @option("--recommend-history", is_flag=True, help="Recommend items of the history again.")
 def export(
-    run: str, to: str | None, version: int | None, filters: str | None, **config: int
+    run: str, to: str | None, version: int | None, filters: str | None, **config: Any
 ) -> Result:
     """Exports the model with the run's evaluation in the model card."""
     from tfrec_meta.workflows.runs import Run
