@@ -39,6 +39,9 @@ class _Families(Mapping[str, "type[Recommender]"]):
         found: type[Recommender] = getattr(import_module(module_of(name)), _CLASSES[name])
         return found
 
+    def __contains__(self, name: object) -> bool:
+        return name in _CLASSES
+
     def __iter__(self) -> Iterator[str]:
         return iter(_CLASSES)
 
@@ -47,7 +50,7 @@ class _Families(Mapping[str, "type[Recommender]"]):
 
 
 FAMILIES: Mapping[str, type[Recommender]] = _Families()
-"""All families. The keys need no TensorFlow: `list(FAMILIES)`, `"ials" in tuple(FAMILIES)`."""
+"""All families. The names need no TensorFlow: `list(FAMILIES)`, `"ials" in FAMILIES`."""
 
 CLASS_NAMES: Mapping[str, str] = {
     name: family for family, kind in _CLASSES.items() for name in (kind, f"{kind}Config")

@@ -1,0 +1,1 @@
+"""The contract of all model families, its base classes, composites and saved models."""

@@ -1,0 +1,1 @@
+"""Model families, one file each. The registry (`tfrec_meta.models.registry`) lists them."""

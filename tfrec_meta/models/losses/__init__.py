@@ -1,0 +1,1 @@
+"""Losses of retrieval, single events, distillation and several tasks."""
