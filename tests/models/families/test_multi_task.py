@@ -52,7 +52,7 @@ def made(**options):
         ({"embedding_dim": 0}, "`embedding_dim`=0"),
         ({"hidden": ()}, "`hidden`"),
         ({"temperature": 0.0}, "`temperature`=0.0"),
-        ({"weights": (1.0,)}, r"`weights`=\(1.0,\), but 3 tasks"),
+        ({"weights": (1.0,)}, r"`weights`=\(1.0,\), but there are 3 tasks"),
         ({"weights": (1.0, 1.0, -1.0)}, "`weights`"),
         ({"weighting": "gradnorm", "weights": (1.0, 1.0, 1.0)}, "'gradnorm'"),
         ({"gradnorm_alpha": -1.0}, "`gradnorm_alpha`=-1.0"),
