@@ -1,4 +1,4 @@
-"""What users, items and events are made of, and how that becomes numbers."""
+"""Features of users, items and events: their declaration, fitting and encoding as numbers."""
 
 from tfrec_meta.features.kinds import Category, HashedText, Number, Text, Vector
 from tfrec_meta.features.spec import FeatureSpec

@@ -1,4 +1,4 @@
-"""Raw columns, or arrays as requests carry them, as NumPy arrays."""
+"""Converts raw columns, or arrays from requests, to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# A wild number in one request must not drown, or overflow, all else that is known of the user.
+# An extreme number in a request must not dominate the user's other features, or overflow.
 MAX_DEVIATIONS = 10.0
-MAX_ENTRY = np.float32(1e6)  # of a vector: products of larger ones overflow to NaN
+MAX_ENTRY = np.float32(1e6)  # of a vector; products of larger entries overflow to NaN
 
 
 def floats(values: Any) -> np.ndarray:
-    """float32 [n], as a request carries numbers; NaN for null, infinity for what is too large."""
+    # One extreme number in a request must not dominate or overflow the other features.
     if isinstance(values, pa.Array | pa.ChunkedArray):
         values = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
@@ -22,16 +22,18 @@ def floats(values: Any) -> np.ndarray:
 
 
 def mean_and_scale(statistics: tuple[float, float]) -> tuple[np.float32, np.float32]:
-    """What is taken off a number, and then multiplied with it.
+    """Returns the number to subtract and the factor to multiply with afterwards.
 
-    A factor, since TensorFlow makes of a division by a constant a product that rounds otherwise.
+    It is a factor because TensorFlow replaces a division by a constant with a product that rounds
+    differently.
     """
     mean, deviation = statistics
-    # Below the smallest normal number, TensorFlow would take it for 0.
+    # TensorFlow treats numbers below the smallest normal one as 0.
     return np.float32(mean), np.float32(max(1.0 / deviation, float(np.finfo(np.float32).tiny)))
 
 
 def standardised(values: Any, statistics: tuple[float, float]) -> np.ndarray:
+    """Returns the encoding of a `Number`, float32 [n, 2], with (mean, deviation) `statistics`."""
     mean, scale = mean_and_scale(statistics)
     raw = floats(values)
     present = np.isfinite(raw)
@@ -42,6 +44,11 @@ def standardised(values: Any, statistics: tuple[float, float]) -> np.ndarray:
 
 
 def vectors(values: Any, dim: int, name: str) -> np.ndarray:
+    """Returns the encoding of a `Vector`, float32 [n, dim].
+
+    Raises:
+        ValueError: if a vector has another length; `name` names the column.
+    """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
         lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
@@ -50,7 +57,7 @@ def vectors(values: Any, dim: int, name: str) -> np.ndarray:
         if len(wrong):
             raise ValueError(
                 f"`{name}` has {lengths[wrong[0]]:.0f} numbers in row {wrong[0] + 1}, but "
-                f"`dim`={dim}; use null where there is no vector."
+                f"`dim`={dim}; use null for a missing vector."
             )
         result = np.zeros((len(column), dim), np.float32)
         flat = pc.list_flatten(column).to_numpy(zero_copy_only=False).astype(np.float32)
@@ -63,7 +70,7 @@ def vectors(values: Any, dim: int, name: str) -> np.ndarray:
 
 
 def padded_tokens(values: Any, width: int) -> np.ndarray:
-    """Object array [n, width] of tokens, "" where there is none."""
+    """Returns tokens, object [n, width], padded with "" on the right."""
     column = as_arrow(values)
     padded = np.full((len(column), width), "", object)
     if is_list(column.type):
@@ -79,7 +86,7 @@ def padded_tokens(values: Any, width: int) -> np.ndarray:
 
 
 def as_arrow(values: Any) -> pa.Array:
-    """One flat array, or one of lists, of a column, a NumPy array [n] or [n, w], or a sequence."""
+    """Returns one plain or list array of a column, a NumPy array [n] or [n, w], or a sequence."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.Array):
@@ -91,29 +98,29 @@ def as_arrow(values: Any) -> pa.Array:
 
 
 def matrix(rows: Any) -> np.ndarray | None:
-    """Object array [n, h], or None where the rows are not lists of one width."""
+    """Returns an object array [n, h], or None if the rows are not lists of the same length."""
     if not len(rows):
         return np.empty((0, 0), object)
     try:
         array = np.asarray(rows, object)
-    except ValueError:  # from rows that are arrays of several widths
+    except ValueError:  # the rows are arrays of different lengths
         return None
     return array if array.ndim == 2 else None
 
 
 def latest_known(rows: np.ndarray, length: int) -> np.ndarray:
-    """Drops unknown rows, keeps the latest `length` others, oldest first, zeros on the right.
+    """Removes unknown items and keeps the latest `length` others of each history.
 
     Args:
-        rows: int32 [n, h], 0 where there is no known item.
-        length: width of the answer.
+        rows: int32 [n, h] item rows, oldest first; 0 for unknown items and padding.
+        length: width of the result.
 
     Returns:
-        int32 [n, length].
+        int32 [n, length], oldest first, padded with 0 on the right.
     """
     n = len(rows)
     known = rows > 0
-    # From the right, the place of each known item among the known ones: 0 is the latest.
+    # The number of known items after each known item; 0 for the latest.
     from_latest = np.cumsum(known[:, ::-1], axis=1)[:, ::-1] - 1
     kept = np.minimum(known.sum(axis=1), length)
     place = kept[:, None] - 1 - from_latest

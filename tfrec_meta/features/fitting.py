@@ -1,4 +1,4 @@
-"""Fitting a FeatureSpec, in steps that Beam can take apart: count, merge, grow."""
+"""Fits a FeatureSpec in three steps that Beam can run in parallel: count, merge, grow."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import pyarrow as pa
 from tfrec_meta.features.kinds import Category, Feature, Number, Text
 from tfrec_meta.features.vocabulary import Vocabulary, counted, counted_together
 
-# Whose ids are counted where; those of the events come first in a vocabulary.
+# The id columns that are counted per table. Ids of the events come first in a vocabulary.
 IDS = {"events": ("user_id", "item_id"), "users": ("user_id",), "items": ("item_id",)}
 
-_MANTISSA = 24  # bits of a float32's
-# Every float32 is a whole number of these; the smallest one, 2**-149, has the frexp exponent -148.
+_MANTISSA = 24  # bits of a float32
+# Each float32 is a multiple of 2**-172; the smallest one, 2**-149, has the frexp exponent -148.
 _UNIT = 148 + _MANTISSA
 
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Exact sums of float32 numbers, so that neither order nor batches change a digit.
+    """Exact sums of float32 numbers, which do not depend on order or batches.
 
     Attributes:
-        count: of the numbers.
-        total: their sum, in units of 2**-172.
-        squares: the sum of their squares, in units of 2**-344.
+        count: number of summands.
+        total: sum, in units of 2**-172.
+        squares: sum of the squares, in units of 2**-344.
     """
 
     count: int = 0
@@ -38,13 +38,13 @@ class Moments:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Moments:
-        """Sums the finite ones of float32 [n]."""
+        """Returns the sums of the finite values of float32 [n]."""
         values = values[np.isfinite(values)]
         fraction, exponent = np.frexp(values.astype(np.float64))
         whole = (fraction * 2.0**_MANTISSA).astype(np.int64)
         square = whole * whole
         shifts, group = np.unique(exponent, return_inverse=True)
-        # Squares in two halves: whole ones would overflow 64 bits after 32,768 numbers.
+        # Squares in two halves: sums of whole squares overflow 64 bits after 32,768 numbers.
         sums = np.zeros((3, len(shifts)), np.int64)
         for row, part in enumerate((whole, square >> _MANTISSA, square & (2**_MANTISSA - 1))):
             np.add.at(sums[row], group, part)
@@ -60,13 +60,13 @@ class Moments:
         )
 
     def mean_and_deviation(self) -> tuple[float, float]:
-        """(0, 1) of nothing; a deviation of 1 where all numbers are alike."""
+        """Returns mean and standard deviation; (0, 1) without numbers, deviation 1 if all are equal."""
         if not self.count:
             return 0.0, 1.0
         mean = float(Fraction(self.total, self.count << _UNIT))
         spread = self.squares * self.count - self.total**2
         deviation = math.sqrt(float(Fraction(spread, self.count**2 << 2 * _UNIT)))
-        # Standardised float32 numbers could not tell smaller ones apart.
+        # Smaller deviations are below the precision of standardised float32 numbers.
         smallest = max(abs(mean) * np.finfo(np.float32).eps, np.finfo(np.float32).tiny)
         return mean, deviation if deviation > smallest else 1.0
 
@@ -75,39 +75,39 @@ Counted: TypeAlias = "pa.Table | Moments"
 
 
 def count(feature: Feature | None, values: Any) -> Counted:
-    """Counts one column, or one batch of it.
+    """Counts the values of a column or of a batch of it.
 
     Args:
         feature: a category, text or number; None for ids.
-        values: float32 [n] of a number, else an Arrow string array of the tokens [n].
+        values: float32 [n] for a number, else an Arrow string array of tokens [n].
     """
     return Moments.of(values) if isinstance(feature, Number) else counted(values)
 
 
 def merge(parts: Sequence[Counted]) -> Counted:
-    """What `count` would have given for all of the values in one."""
+    """Returns the result of `count` for all values together."""
     if isinstance(parts[0], Moments):
         return sum(parts, Moments())
     return counted_together(parts)
 
 
 class Tally:
-    """Counts that grow column by column and batch by batch, in memory of what is distinct."""
+    """Counts several columns batch by batch; memory grows with the number of distinct values."""
 
-    _AT_ONCE = 16  # batches whose counts are merged together
+    _BATCHES_PER_MERGE = 16
 
     def __init__(self) -> None:
         self._parts: dict[str, list[Counted]] = {}
 
     def add(self, key: str, feature: Feature | None, values: Any) -> None:
-        """Counts a batch of the column that `key` names; arguments as of `count`."""
+        """Counts a batch of the column `key`; the other arguments are those of `count`."""
         parts = self._parts.setdefault(key, [])
         parts.append(count(feature, values))
-        if len(parts) == self._AT_ONCE:
+        if len(parts) == self._BATCHES_PER_MERGE:
             parts[:] = [merge(parts)]
 
     def counts(self) -> dict[str, Counted]:
-        """What `grow` takes."""
+        """Returns the counts by column, as `grow` takes them."""
         return {
             key: merge(parts) if len(parts) > 1 else parts[0] for key, parts in self._parts.items()
         }

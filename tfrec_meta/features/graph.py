@@ -1,4 +1,4 @@
-"""A fitted FeatureSpec as TensorFlow ops: raw strings and numbers in, the spec's encoding out."""
+"""Encodes raw strings and numbers with a fitted FeatureSpec in TensorFlow ops."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tfrec_meta.features.spec import FeatureSpec, Side
 
 
 class Encoding(tf.Module):
-    """Encodes as `FeatureSpec.encode_queries` and `encode_items` do.
+    """Encodes like `FeatureSpec.encode_queries` and `encode_items`, in the graph.
 
-    What was fitted is the subclass's to look up: a fitted spec has it, and TensorFlow Transform
-    only promises it.
+    Subclasses provide the fitted state: a fitted spec has its values, while in TensorFlow Transform
+    they are deferred.
     """
 
     def __init__(self, spec: FeatureSpec):
@@ -25,16 +25,16 @@ class Encoding(tf.Module):
         self._spec = spec
 
     def lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
-        """Rows in the vocabulary `key`, int32 in the shape of `tokens`; 0 for what is unknown."""
-        # An encoder's own; `abc.ABC` would clash with the metaclass of tf.Module.
+        """Returns rows in the vocabulary `key`, int32 in the shape of `tokens`; 0 if unknown."""
+        # Abstract; `abc.ABC` would conflict with the metaclass of tf.Module.
         raise NotImplementedError
 
     def mean_and_scale(self, key: str) -> tuple[tf.Tensor, tf.Tensor]:
-        """What is taken off the number `key`, and then multiplied with it."""
-        raise NotImplementedError  # as `lookup`
+        """Returns the number to subtract from `key` and the factor to multiply with afterwards."""
+        raise NotImplementedError  # abstract, as `lookup`
 
     def encode_query(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Encodes user_id [B], history [B, H] and the query features, wide as `raw_width` says."""
+        """Encodes user_id [B], history [B, H] and query features, which have their `raw_width`."""
         history = self.lookup("item_id", raw["history"])
         encoded = {
             "user_id": self.lookup("user_id", raw["user_id"]),
@@ -45,14 +45,14 @@ class Encoding(tf.Module):
         return encoded
 
     def encode_item(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Encodes item_id [B] and the item features of items that need not be in the catalogue."""
+        """Encodes item_id [B] and item features, also of items outside of the catalogue."""
         encoded = {"item_id": self.lookup("item_id", raw["item_id"])}
         for feature in self._spec.item:
             encoded[feature.name] = self.encode(feature, raw[feature.name], "item")
         return encoded
 
     def encode(self, feature: Feature, values: tf.Tensor, side: Side) -> tf.Tensor:
-        """One feature, its values wide as `raw_width` says."""
+        """Encodes the values of one feature, which have its `raw_width`."""
         key = self._spec.key(feature, side)
         if isinstance(feature, Vector):
             finite = tf.where(tf.math.is_finite(values), values, 0.0)
@@ -72,11 +72,11 @@ class Encoding(tf.Module):
 
 
 class GraphEncoder(Encoding):
-    """The encoding of a fitted spec, with lookup tables inside.
+    """Encodes with a fitted spec, in lookup tables.
 
     Args:
         spec: a fitted FeatureSpec.
-        folder: an existing folder for the vocabulary files; a SavedModel copies them to its assets.
+        folder: an existing folder for the vocabulary files, which a SavedModel copies as assets.
     """
 
     def __init__(self, spec: FeatureSpec, folder: Path):
@@ -89,20 +89,20 @@ class GraphEncoder(Encoding):
         self._item_tokens = table(folder / "item_id.txt", LINE, TOKEN, "")
 
     def item_tokens(self, rows: tf.Tensor) -> tf.Tensor:
-        """Item ids, string in the shape of `rows`; "" for row 0."""
+        """Returns item ids, string in the shape of `rows`; "" for row 0."""
         return self._item_tokens.lookup(tf.cast(rows, tf.int64) - 1)
 
     def item_rows(self, tokens: tf.Tensor) -> tf.Tensor:
-        """Rows of item ids, int32 in the shape of `tokens`; 0 for unknown items and ""."""
+        """Returns rows of item ids, int32 in the shape of `tokens`; 0 for unknown items and ""."""
         return self.lookup("item_id", tokens)
 
     def feature_rows(self, feature: Feature, tokens: tf.Tensor) -> tf.Tensor:
-        """Rows of an item category's tokens, int32 in the shape of `tokens`; 0 for unknown ones."""
+        """Returns rows of an item category's tokens, int32 as `tokens`; 0 for unknown tokens."""
         return self.lookup(self._spec.key(feature, "item"), tokens)
 
     def lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
         rows = self._rows[key]
-        if rows is None:  # an empty vocabulary knows nothing
+        if rows is None:  # the vocabulary is empty
             return tf.zeros_like(tokens, tf.int32)
         return tf.cast(rows.lookup(tokens), tf.int32) + 1
 
@@ -111,7 +111,7 @@ class GraphEncoder(Encoding):
 
 
 def raw_width(feature: Feature) -> int | None:
-    """Second dimension of a feature as a request carries it; None where it is a column [B]."""
+    """Returns the second dimension of a feature in requests; None for a column [B]."""
     if isinstance(feature, Vector):
         return feature.dim
     if isinstance(feature, Category) and feature.width > 1:
@@ -120,19 +120,19 @@ def raw_width(feature: Feature) -> int | None:
 
 
 def raw_dtype(feature: Feature) -> tf.DType:
-    """float32 for numbers and vectors, string for the rest."""
+    """Returns the dtype in requests: float32 for numbers and vectors, string for the others."""
     return tf.float32 if isinstance(feature, Number | Vector) else tf.string
 
 
 def raw_default(feature: Feature) -> tf.Tensor:
-    """One row without a value: "" or NaN."""
+    """Returns one missing value: "" or NaN."""
     width = raw_width(feature)
     value = "" if raw_dtype(feature) == tf.string else float("nan")
     return tf.constant(value, raw_dtype(feature), shape=[1] if width is None else [1, width])
 
 
 def latest_known(rows: tf.Tensor, length: int) -> tf.Tensor:
-    """`features.columns.latest_known` in the graph: int32 [B, h] to int32 [B, length]."""
+    """Like `features.columns.latest_known`, in the graph: int32 [B, h] to int32 [B, length]."""
     known = tf.cast(rows > 0, tf.int32)
     from_latest = tf.cumsum(known, axis=1, reverse=True) - 1
     kept = tf.minimum(tf.reduce_sum(known, axis=1, keepdims=True), length)
@@ -152,7 +152,7 @@ def table(
     value: tuple[tf.DType, int],
     default: str | int,
 ) -> tf.lookup.StaticHashTable:
-    """A lookup table over the lines of a vocabulary file, from tokens to lines or back."""
+    """Returns a lookup table of a vocabulary file, from tokens to lines or from lines to tokens."""
     name = str(path) if isinstance(path, Path) else path
     initializer = tf.lookup.TextFileInitializer(name, *key, *value)
     return tf.lookup.StaticHashTable(initializer, default_value=default)

@@ -1,4 +1,4 @@
-"""Held-out events as questions: who is asked about what, given what is known of the past."""
+"""Held-out events as evaluation queries, given the known past of the users."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tfrec_meta.features.vocabulary import Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """One row a user with held-out events.
+    """Evaluation queries, one row per user with held-out events.
 
     Attributes:
         users: string [u], distinct.
-        queries: what the users' past and features are to a model, u rows.
-        seen: float32 [u, catalogue], 1 for the items of the past.
-        relevant: float32 [u, catalogue], 1 for the held-out items.
-        outside: int64 [u], held-out items that the catalogue lacks; they count as misses.
+        queries: the encoded past and features of the users, u rows.
+        seen: float32 [u, catalogue], 1 for items of the past.
+        relevant: float32 [u, catalogue], 1 for held-out items.
+        outside: int64 [u], number of held-out items outside of the catalogue; they count as misses.
     """
 
     users: np.ndarray
@@ -35,20 +35,20 @@ class HeldOut:
 def held_out(
     spec: FeatureSpec, past: Interactions, events: Interactions, users: np.ndarray | None = None
 ) -> HeldOut:
-    """Asks about `events`, knowing `past`; one protocol for validation and test.
+    """Builds evaluation queries; validation and test use the same protocol.
 
     Args:
         spec: a fitted spec; its items are the catalogue.
-        past: what may be known; its users table gives the users' features.
-        events: what is to be found.
-        users: string [u], whom to ask; by default everyone of `events`.
+        past: the known events, with the table of users for their features.
+        events: the held-out events.
+        users: string [u], the users to evaluate; by default all users of `events`.
 
     Raises:
-        ValueError: if nobody is left to ask.
+        ValueError: if there are no users.
     """
     users = events.user_ids if users is None else np.asarray(users, object)
     if not len(users):
-        raise ValueError("There are no held-out events to ask about. Check the split.")
+        raise ValueError("There are no held-out events to evaluate. Check the split.")
     outside = np.flatnonzero(spec.items.encode(events.events["item_id"]) == 0)
     pairs = events.take(outside).events.group_by(["user_id", "item_id"]).aggregate([])
     row = Vocabulary(pa.array(users, pa.string())).encode(pairs["user_id"])
@@ -62,7 +62,7 @@ def held_out(
 
 
 def user_queries(spec: FeatureSpec, past: Interactions, users: np.ndarray) -> Encoded:
-    """Encoded queries of users: their id, the history that is all of `past`, their features."""
+    """Returns encoded queries of users: their ids, their histories in `past`, their features."""
     columns = {}
     if past.users is not None and spec.user:
         row = Vocabulary(past.users["user_id"].combine_chunks()).encode(users) - 1
@@ -74,15 +74,15 @@ def user_queries(spec: FeatureSpec, past: Interactions, users: np.ndarray) -> En
 def event_queries(
     spec: FeatureSpec, past: Interactions, events: Interactions
 ) -> tuple[Encoded, np.ndarray]:
-    """Asks about each of `events` by itself, knowing `past`; for models that predict its value.
+    """Builds one query per event, for models that predict ratings or clicks.
 
     Args:
         spec: a fitted spec.
-        past: what may be known of the users; no other event is.
-        events: what is asked about; their context features are part of the query.
+        past: the known events of the users.
+        events: the events to predict, n; their context features are part of the queries.
 
     Returns:
-        The encoded queries and the item rows int32 [n], 0 for items that the catalogue lacks.
+        The encoded queries and the item rows int32 [n], 0 for items outside of the catalogue.
     """
     of_users = user_queries(spec, past, events.user_ids)
     queries = {name: value[events.user_codes] for name, value in of_users.items()}
@@ -92,15 +92,15 @@ def event_queries(
 def interaction_matrix(
     data: Interactions, users: np.ndarray, items: Vocabulary
 ) -> scipy.sparse.csr_matrix:
-    """Who touched what.
+    """Returns the user-item matrix of events.
 
     Args:
-        data: events; those of other users or items are left out.
+        data: events; those of other users or items are ignored.
         users: string [u], distinct; the rows.
         items: the columns, in vocabulary order.
 
     Returns:
-        float32 [u, items], 1 where the user touched the item.
+        float32 [u, items], 1 for each pair with an event.
     """
     row = Vocabulary(pa.array(users, pa.string())).encode(data.events["user_id"])
     column = items.encode(data.events["item_id"])
@@ -109,5 +109,5 @@ def interaction_matrix(
     matrix = scipy.sparse.csr_matrix(
         (ones, (row[known] - 1, column[known] - 1)), shape=(len(users), len(items) - 1)
     )
-    matrix.data[:] = 1.0  # repeats were added up
+    matrix.data[:] = 1.0  # repeated events were added up
     return matrix

@@ -1,4 +1,4 @@
-"""The kinds of features: what a column holds, and how wide its encoding is."""
+"""The kinds of features: the content of a column and the shape of its encoding."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ import pyarrow.compute as pc
 from tfrec_meta.checks import PositiveInt, between, check_fields
 from tfrec_meta.features.columns import is_list, is_string
 
-# Names that the serving contract and training batches keep for themselves.
+# Names that the serving signatures and training batches reserve.
 _RESERVED = frozenset(
     {"user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"}
-    | {"self"}  # TensorFlow takes an argument of that name for the object
+    | {"self"}  # TensorFlow treats an argument of that name as the object
 )
 MAX_NGRAM = 8  # of `features.text.hashed`
-MAX_BUCKETS = 2**20  # likewise: up to here its hash is universal
+MAX_BUCKETS = 2**20  # of the same function, whose hash is universal up to here
 
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-    """A token, or up to `width` tokens (genres), looked up in a vocabulary of its own.
+    """A token, or up to `width` tokens such as genres, each looked up in a vocabulary.
 
-    Encoded as int32 [n, width], row 0 for unknown tokens and padding.
+    The encoding is int32 [n, width], with row 0 for unknown tokens and padding.
+
+    Args:
+        name: name of the column.
+        width: number of tokens that are kept, the first ones.
+        min_count: rarer tokens are unknown.
     """
 
     name: str
@@ -39,10 +44,13 @@ class Category:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number, standardised by mean and deviation of the fitted data.
+    """A number, standardised with the mean and standard deviation of the fitted data.
 
-    Encoded as float32 [n, 2]: the standardised value, cut at MAX_DEVIATIONS either way, and 1 where
-    there was one; (0, 0) for null, NaN and infinity.
+    The encoding is float32 [n, 2]: the standardised value, clipped to +-MAX_DEVIATIONS, and 1.
+    Null, NaN and infinity become (0, 0).
+
+    Args:
+        name: name of the column.
     """
 
     name: str
@@ -55,7 +63,12 @@ class Number:
 class Text:
     """The first `width` words of a text, each looked up in a vocabulary of `vocabulary_size` words.
 
-    Encoded as int32 [n, width]; `features.text.words` says what a word is.
+    The encoding is int32 [n, width]. `features.text.words` defines a word.
+
+    Args:
+        name: name of the column.
+        width: number of words that are kept, the first ones.
+        vocabulary_size: number of words in the vocabulary, the most frequent ones.
     """
 
     name: str
@@ -71,18 +84,18 @@ class Text:
 class HashedText:
     """The words of a text and the n-grams of its characters, each hashed to one of `buckets` rows.
 
-    Nothing is fitted, so that a text of words that were never seen means something: it shares
-    n-grams with others. Encoded as int32 [n, encoded_width], row 0 for padding;
-    `features.text.hashed` says how.
+    No vocabulary is fitted, so a text of unseen words is encoded as well: it shares n-grams with
+    other texts. The encoding is int32 [n, encoded_width], with row 0 for padding; see
+    `features.text.hashed`.
 
     Args:
-        name: of the column.
-        width: words kept, the first ones.
-        bigrams: whether pairs of neighbouring words among them count too.
-        ngrams: lengths of the n-grams; a blank before and behind each word counts as a character.
-            Texts in Chinese or Japanese, without blanks, are better off with (2, 3).
-        characters: of the text that n-grams are taken of, the first ones.
-        buckets: rows.
+        name: name of the column.
+        width: number of words that are kept, the first ones.
+        bigrams: whether pairs of neighbouring words are encoded too.
+        ngrams: lengths of the n-grams. A space before and after each word counts as a character.
+            (2, 3) suits Chinese and Japanese, which have no spaces.
+        characters: number of characters that n-grams are taken from, the first ones.
+        buckets: number of rows.
 
     Source: Bojanowski et al., "Enriching Word Vectors with Subword Information", TACL 2017.
     """
@@ -108,17 +121,21 @@ class HashedText:
 
     @property
     def encoded_width(self) -> int:
-        """Words, then pairs of words, then the n-grams of each length, each with its place."""
+        """Second dimension: words, then pairs of words, then the n-grams of each length."""
         pairs = self.width - 1 if self.bigrams else 0
-        # One blank before the text and one behind it.
+        # One space before the text and one after it.
         return self.width + pairs + sum(self.characters + 3 - n for n in self.ngrams)
 
 
 @dataclasses.dataclass(frozen=True)
 class Vector:
-    """A precomputed vector (of an image, a sound, a text), taken as it is.
+    """A precomputed vector, such as one of an image, a sound or a text, used unchanged.
 
-    Encoded as float32 [n, dim]; zeros where there is none.
+    The encoding is float32 [n, dim], with zeros for missing vectors.
+
+    Args:
+        name: name of the column.
+        dim: length of the vectors.
     """
 
     name: str
@@ -136,15 +153,15 @@ _KINDS: dict[str, type] = {
 
 
 def to_record(feature: Feature) -> dict[str, Any]:
-    """Plain values, ready for JSON; `from_record` takes them back."""
+    """Returns a feature as plain values for JSON; `from_record` reads them."""
     return {"kind": type(feature).__name__, **dataclasses.asdict(feature)}
 
 
 def from_record(record: dict[str, Any]) -> Feature:
-    """What `to_record` gave.
+    """Returns the feature that `to_record` wrote.
 
     Raises:
-        ValueError: for a kind that this version does not know.
+        ValueError: for an unknown kind.
     """
     fields = dict(record)
     kind = fields.pop("kind")
@@ -154,7 +171,7 @@ def from_record(record: dict[str, Any]) -> Feature:
 
 
 def infer(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
-    """A feature for each column of `table` that looks useful; see `FeatureSpec.infer`."""
+    """Returns a feature for each column of `table` that looks useful; see `FeatureSpec.infer`."""
     if table is None or not len(table):
         return ()
     features: list[Feature] = []
@@ -186,7 +203,7 @@ def infer(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
 
 
 def _is_name(name: str) -> bool:
-    # TensorFlow exports no input of another name: ASCII, no underscore in front, no keyword.
+    # TensorFlow exports only such inputs: ASCII, no leading underscore, no Python keyword.
     plain = name.isidentifier() and name.isascii() and not name.startswith("_")
     return (
         plain
@@ -199,6 +216,6 @@ def _is_name(name: str) -> bool:
 def _check_name(name: str) -> None:
     if not _is_name(name):
         raise ValueError(
-            f"A feature can't be called {name!r}: the serving signatures keep that name, or it is "
-            "no identifier of ASCII letters, digits and inner underscores. Rename the column."
+            f"A feature cannot be named {name!r}: the serving signatures reserve that name, or it "
+            "is no identifier of ASCII letters, digits and inner underscores. Rename the column."
         )

@@ -1,4 +1,4 @@
-"""FeatureSpec: what a user, an item and an event are made of, and how that becomes numbers."""
+"""FeatureSpec: declares the features of users, items and events, and encodes them as numbers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,23 @@ Encoded = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
-    """Declares the features of users, items and events; once fitted, encodes them.
+    """Declares the features of users, items and events, and encodes them once it is fitted.
 
     Args:
-        user: features of the users table.
-        item: features of the items table.
-        context: features of the events themselves (device, hour).
-        history_length: earlier items of a user that a query carries, the latest ones.
-        vocabularies: by "user_id", "item_id", or "<side>.<feature>"; made by `fit`.
-        statistics: (mean, deviation) by "<side>.<feature>"; made by `fit`.
+        user: features in the table of users.
+        item: features in the table of items.
+        context: features of the events, such as device or hour.
+        history_length: number of earlier items of a user in a query, the latest ones.
+        vocabularies: by "user_id", "item_id" or "<side>.<feature>"; set by `fit`.
+        statistics: (mean, deviation) by "<side>.<feature>"; set by `fit`.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> data = tm.synthetic(20, 10, 100)
+        >>> spec = tm.FeatureSpec(user=(tm.Number("age"),), history_length=5).fit(data)
+        >>> queries = spec.encode_queries(["u1", "unknown"], features={"age": [30, None]})
+        >>> sorted(queries), queries["age"].shape
+        (['age', 'history', 'user_id'], (2, 2))
     """
 
     user: tuple[Feature, ...] = ()
@@ -46,7 +54,7 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         check_fields(self)
         for names in ([f.name for f in self.query], [f.name for f in self.item]):
-            # TensorFlow's names of inputs don't tell capitals from small letters.
+            # TensorFlow's input names are not case-sensitive.
             lower = [name.lower() for name in names]
             doubled = {name for name in names if lower.count(name.lower()) > 1}
             if doubled:
@@ -54,7 +62,7 @@ class FeatureSpec:
 
     @property
     def query(self) -> tuple[Feature, ...]:
-        """The features of the query side: the user's, then the event's."""
+        """The features of the query side: those of the user, then those of the event."""
         return self.user + self.context
 
     @property
@@ -78,11 +86,11 @@ class FeatureSpec:
     def infer(
         cls, data: Interactions | StreamedInteractions, history_length: int = 200
     ) -> FeatureSpec:
-        """Declares a feature for each column that looks useful; `fit` is still to be called.
+        """Declares a feature for each column that looks useful; call `fit` on the result.
 
-        Lists of strings and repeated strings become categories, strings of several words that
-        hardly repeat become texts, numbers numbers, and lists of numbers vectors. Strings that
-        hardly repeat and are one word (post codes, links) are left out.
+        Lists of strings and repeated strings become categories, mostly distinct strings of several
+        words become texts, numbers become numbers, and lists of numbers become vectors. Mostly
+        distinct strings of one word, such as post codes and links, are left out.
         """
         return cls(
             user=kinds.infer(data.users, "user_id"),
@@ -91,10 +99,11 @@ class FeatureSpec:
         )
 
     def fit(self, data: Interactions | StreamedInteractions) -> FeatureSpec:
-        """Learns vocabularies and statistics; on a fitted spec, only appends new tokens.
+        """Returns a spec with vocabularies and statistics; a fitted spec only appends new tokens.
 
-        Items of the items table that nobody has touched join the catalogue after those of the
-        events. Statistics stay as first fitted, so that a warm-started model sees the same scale.
+        Items of the items table without events are added to the catalogue after those with events.
+        Statistics do not change after the first fit, so that a warm-started model gets numbers on
+        the same scale.
 
         Raises:
             ValueError: if a declared column is missing.
@@ -134,9 +143,9 @@ class FeatureSpec:
             tally.add(f"{side}.{feature.name}", feature, _values(feature, column))
 
     def takes_queries_of(self, other: FeatureSpec) -> bool:
-        """Whether a query that `other` encoded means the same here, and the items are the same.
+        """Returns whether queries that `other` encoded are valid here, and the items are the same.
 
-        Features of items may differ.
+        The features of items may differ.
         """
         if self.history_length != other.history_length or self.query != other.query:
             return False
@@ -148,11 +157,15 @@ class FeatureSpec:
         )
 
     def key(self, feature: Feature, side: Side) -> str:
-        """Where `vocabularies` and `statistics` keep the state of this feature.
+        """Returns the key of a feature in `vocabularies` and `statistics`.
 
         Args:
-            feature: one of this spec.
-            side: "query" or "item": both may have a feature of one name, with its own vocabulary.
+            feature: a feature of this spec.
+            side: "query" or "item". Both sides may have a feature with the same name, each with its
+                own vocabulary.
+
+        Raises:
+            ValueError: if the side has no such feature.
         """
         groups = ("item",) if side == "item" else ("user", "context")
         for group in groups:
@@ -161,22 +174,22 @@ class FeatureSpec:
         raise ValueError(f"Feature `{feature.name}` is not on the {side} side of this spec.")
 
     def encode_items(self, items: pa.Table | None) -> Encoded:
-        """Features of the whole catalogue, in vocabulary order.
+        """Encodes the features of all items of the catalogue, in vocabulary order.
 
         Args:
-            items: item_id and attributes; items that it lacks get empty features.
+            items: `item_id` and attributes; items without a row get empty features.
 
         Returns:
-            A dict of arrays [catalogue_size + 1, …] by feature, row 0 empty (the unknown item).
+            Arrays [catalogue_size + 1, …] by feature; row 0, the unknown item, is empty.
         """
         return self._encode_table(items, "item_id", self.item, "item")
 
     def encode_users(self, users: pa.Table | None) -> Encoded:
-        """Features of all known users, [users + 1, …] by feature, row 0 empty."""
+        """Encodes the features of all known users: [users + 1, …] by feature; row 0 is empty."""
         return self._encode_table(users, "user_id", self.user, "query")
 
     def encode_context(self, events: pa.Table) -> Encoded:
-        """Features of the events themselves, [n, …] by feature."""
+        """Encodes the features of events: [n, …] by feature."""
         return {
             f.name: self.encode_feature(f, _column(events, f.name, "context"), "query")
             for f in self.context
@@ -188,20 +201,20 @@ class FeatureSpec:
         history: np.ndarray | None = None,
         features: Mapping[str, Any] | None = None,
     ) -> Encoded:
-        """The query side, as models take it.
+        """Encodes queries, the input of models.
 
         Args:
             user_id: string [n].
-            history: string [n, h], oldest first, "" pads on the right; cut to the latest
-                `history_length` items, or padded to it.
-            features: raw columns of user and context features by name; those left out are empty.
+            history: string [n, h] item ids, oldest first, padded with "" on the right. The latest
+                `history_length` known items are kept.
+            features: raw columns of user and context features by name; missing ones are empty.
 
         Returns:
-            user_id int32 [n], history int32 [n, history_length], and each query feature.
+            `user_id` int32 [n], `history` int32 [n, history_length], and each query feature.
 
         Raises:
-            ValueError: if the spec is not fitted, `history` has not n rows of one width, or a
-                feature is not of this spec or has not n rows.
+            ValueError: if the spec is not fitted, `history` does not have n rows of the same
+                length, or a feature is unknown or does not have n rows.
         """
         n = len(user_id)
         encoded: Encoded = {"user_id": self.users.encode(user_id)}
@@ -210,8 +223,8 @@ class FeatureSpec:
             given = columns.matrix(history)
             if given is None or len(given) != n:
                 raise ValueError(
-                    f"`history` must be [n, h] for the {n} users, each row as wide as the others; "
-                    'fill short ones up with "" on the right.'
+                    f"`history` must be [n, h] for the {n} users, with rows of the same length; "
+                    'pad short ones with "" on the right.'
                 )
             known = self.items.encode(given.ravel()).reshape(given.shape)
             rows = columns.latest_known(known, self.history_length)
@@ -228,7 +241,7 @@ class FeatureSpec:
                 values = self.encode_feature(feature, features[feature.name], "query")
                 if len(values) != n:
                     raise ValueError(
-                        f"`{feature.name}` has {len(values)} rows for {n} users; give one each."
+                        f"`{feature.name}` has {len(values)} rows for {n} users; give one per user."
                     )
                 encoded[feature.name] = values
             else:
@@ -236,7 +249,7 @@ class FeatureSpec:
         return encoded
 
     def encode_feature(self, feature: Feature, values: Any, side: Side) -> np.ndarray:
-        """One raw column, or an array as a request carries it, as the feature's encoding."""
+        """Encodes the values of one feature, as a raw column or as an array from a request."""
         key = self.key(feature, side)
         if isinstance(feature, Vector):
             return columns.vectors(values, feature.dim, feature.name)
@@ -257,30 +270,30 @@ class FeatureSpec:
 
     @staticmethod
     def encode_width(feature: Feature) -> int:
-        """Second dimension of the feature's encoding."""
+        """Returns the second dimension of the feature's encoding."""
         return empty_feature(feature, 0).shape[1]
 
     def height(self, feature: Category | HashedText | Text, side: Side) -> int:
-        """Rows of a table with one for each that the feature's encoding may name, row 0 included.
+        """Returns the number of rows that an embedding table of the feature needs, with row 0.
 
         Raises:
-            ValueError: if there is no vocabulary of it yet.
+            ValueError: if the feature's vocabulary is not fitted.
         """
         if isinstance(feature, HashedText):
             return feature.buckets + 1
         return len(self._fitted(self.key(feature, side)))
 
     def declaration(self) -> dict[str, Any]:
-        """Features and history length, without what was fitted: plain values, ready for JSON."""
+        """Returns features and history length, without fitted state, as plain values for JSON."""
         sides = {side: [kinds.to_record(f) for f in getattr(self, side)] for side in _SIDES}
         return {**sides, "history_length": self.history_length}
 
     @classmethod
     def declared(cls, record: Mapping[str, Any]) -> FeatureSpec:
-        """An unfitted spec from what `declaration` gave.
+        """Returns an unfitted spec from the result of `declaration`.
 
         Raises:
-            ValueError: for a kind of feature that this version does not know.
+            ValueError: for an unknown kind of feature.
         """
         sides: dict[str, Any] = {
             side: tuple(map(kinds.from_record, record[side])) for side in _SIDES
@@ -288,7 +301,7 @@ class FeatureSpec:
         return cls(**sides, history_length=record["history_length"])
 
     def save(self, folder: Path) -> None:
-        """Writes `spec.json` and a text file a vocabulary into a new folder."""
+        """Writes `spec.json` and a text file per vocabulary into a new folder."""
         folder.mkdir(parents=True)
         record = {
             "format": _FORMAT,
@@ -302,10 +315,10 @@ class FeatureSpec:
 
     @classmethod
     def load(cls, folder: Path) -> FeatureSpec:
-        """Reads what `save` wrote.
+        """Reads a folder that `save` wrote.
 
         Raises:
-            ValueError: if the folder was written by another format.
+            ValueError: if the folder has another format, or names files that do not belong to it.
         """
         record = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
         if record["format"] != _FORMAT:
@@ -314,15 +327,18 @@ class FeatureSpec:
                 "Fit and save the spec again."
             )
         declared = cls.declared(record)
-        # A key is a file's name: one that the features don't explain might lead out of the folder.
+        # A key is a file name; one without a feature could refer to a file outside of the folder.
         known = {"user_id", "item_id"}
         known |= {f"{side}.{f.name}" for side in _SIDES for f in getattr(declared, side)}
         strange = set(record["vocabularies"]) - known
         if strange:
-            raise ValueError(f"{folder} names vocabularies of no feature: {sorted(strange)}.")
+            raise ValueError(
+                f"{folder} names vocabularies without a feature: {sorted(strange)}. Fit and save "
+                "the spec again."
+            )
         for key in record["vocabularies"]:
             if not (folder / f"{key}.txt").resolve().is_relative_to(folder.resolve()):
-                raise ValueError(f"{folder / key}.txt is a link that leads out of its folder.")
+                raise ValueError(f"{folder / key}.txt is a link to a file outside of its folder.")
         return dataclasses.replace(
             declared,
             vocabularies={k: Vocabulary.read(folder / f"{k}.txt") for k in record["vocabularies"]},
@@ -353,7 +369,7 @@ class FeatureSpec:
 
 
 def empty_feature(feature: Feature, n: int) -> np.ndarray:
-    """The encoding of `n` rows without a value: zeros of the feature's width and dtype."""
+    """Returns the encoding of `n` missing values: zeros of the feature's width and dtype."""
     if isinstance(feature, Category | Text):
         return np.zeros((n, feature.width), np.int32)
     if isinstance(feature, HashedText):
@@ -362,7 +378,7 @@ def empty_feature(feature: Feature, n: int) -> np.ndarray:
 
 
 def _values(feature: Category | Text | Number, column: pa.ChunkedArray) -> Any:
-    """What `fitting.count` counts of a raw column: its tokens, its words, or its numbers."""
+    """Returns the values of a raw column that `fitting.count` takes: tokens, words or numbers."""
     if isinstance(feature, Number):
         return columns.floats(column)
     if isinstance(feature, Category):

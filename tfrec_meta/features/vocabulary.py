@@ -1,4 +1,4 @@
-"""Vocabularies: a token keeps its row for ever, new tokens are appended."""
+"""Vocabularies: a token keeps its row permanently, and new tokens are appended."""
 
 from __future__ import annotations
 
@@ -10,28 +10,34 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-UNKNOWN_ROW = 0  # of tokens that are absent or unknown, and of padding
+UNKNOWN_ROW = 0  # of unknown tokens and padding
 
-# TensorFlow reads vocabulary files line by line and swallows carriage returns, so a token that
-# holds either could not come back as itself.
+# TensorFlow reads vocabulary files line by line and removes carriage returns, so a token with
+# either would change when it is read.
 _LINE_BREAKS = "[\r\n]"
 
-# The file of an empty vocabulary of which a lookup table is to be made: TensorFlow reads neither an
-# empty file nor an empty line. This is no UTF-8, and so no token.
+# The file of an empty vocabulary for a lookup table, since TensorFlow reads neither an empty file
+# nor an empty line. This is not UTF-8 and therefore not a token.
 NO_TOKENS = b"\xff\n"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Vocabulary:
-    """Tokens by row: row 0 is kept for the unknown, `tokens[i]` has row `i + 1`.
+    """Tokens by row: row 0 is reserved for unknown tokens, and `tokens[i]` has row `i + 1`.
 
-    One rule says what is dropped on every road: null, "", and tokens with a line break.
+    Null, "" and tokens with a line break are never added, neither in memory nor by Beam.
+
+    Example:
+        >>> from tfrec_meta.features import Vocabulary
+        >>> vocabulary = Vocabulary().grow(pa.array(["tea", "milk", "tea"]))
+        >>> vocabulary.encode(["milk", "juice", "tea"])
+        array([2, 0, 1], dtype=int32)
     """
 
     tokens: pa.Array = dataclasses.field(default_factory=lambda: pa.array([], pa.string()))
 
     def __len__(self) -> int:
-        """Rows in use, the unknown row included: the height of an embedding table."""
+        """Returns the number of rows, including row 0: the height of an embedding table."""
         return len(self.tokens) + 1
 
     def __eq__(self, other: object) -> bool:
@@ -41,20 +47,20 @@ class Vocabulary:
         return f"Vocabulary({len(self.tokens):,} tokens)"
 
     def grow(self, values: pa.Array | pa.ChunkedArray, min_count: int = 1) -> Vocabulary:
-        """Appends the tokens of `values` that are new, by falling count, then by token.
+        """Returns a vocabulary with the new tokens appended, by descending count, then by token.
 
         Args:
             values: string [n], nulls allowed.
-            min_count: rarer new tokens stay unknown.
+            min_count: rarer new tokens remain unknown.
         """
         return self.append(counted(values), min_count)
 
     def append(self, counts: pa.Table, min_count: int = 1) -> Vocabulary:
-        """`grow` by values that were counted before.
+        """Like `grow`, for values that are counted already.
 
         Args:
-            counts: as `counted` gives them.
-            min_count: rarer new tokens stay unknown.
+            counts: result of `counted`.
+            min_count: rarer new tokens remain unknown.
         """
         keep = pc.greater_equal(counts["count"], min_count)
         keep = pc.and_not(keep, pc.is_in(counts["token"], value_set=self.tokens))
@@ -64,32 +70,32 @@ class Vocabulary:
         return Vocabulary(pa.concat_arrays([self.tokens, _combined(new["token"])]))
 
     def encode(self, values: Iterable[str | int] | pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Rows of the tokens, int32 [n]; 0 for what is unknown, null or ""."""
+        """Returns the rows of the tokens, int32 [n]; 0 for unknown tokens, null and ""."""
         if isinstance(values, np.ndarray) or not isinstance(values, pa.Array | pa.ChunkedArray):
             values = pa.array(values, from_pandas=True)
         rows = pc.index_in(_combined(values), value_set=self.tokens)
         return pc.add(pc.fill_null(rows, -1), 1).to_numpy(zero_copy_only=False).astype(np.int32)
 
     def decode(self, rows: np.ndarray) -> np.ndarray:
-        """Tokens of the rows, object, in the shape of `rows`; "" for row 0."""
+        """Returns the tokens of the rows, object, in the shape of `rows`; "" for row 0."""
         padded = np.concatenate([[""], self.tokens.to_numpy(zero_copy_only=False)]).astype(object)
         return padded[np.asarray(rows)]
 
     def write(self, path: Path) -> None:
-        """Writes one token a line, in UTF-8, as `tf.lookup.TextFileInitializer` reads it."""
+        """Writes one token per line, in UTF-8, as `tf.lookup.TextFileInitializer` reads it."""
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(token + "\n" for token in self.tokens.to_pylist())
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """Reads what `write` wrote."""
+        """Reads a file that `write` wrote."""
         content = path.read_bytes()
         text = "" if content == NO_TOKENS else content.decode("utf-8")
         return cls(pa.array(text.split("\n")[:-1], pa.string()))
 
 
 def counted(values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """How often each token stands in `values`, less what vocabularies drop.
+    """Counts the tokens of `values`, without those that vocabularies never contain.
 
     Args:
         values: string [n], nulls allowed.
@@ -102,7 +108,7 @@ def counted(values: pa.Array | pa.ChunkedArray) -> pa.Table:
 
 
 def counted_together(counts: Sequence[pa.Table]) -> pa.Table:
-    """What `counted` would have given for all the values in one."""
+    """Returns the result of `counted` for all values together."""
     tables = pa.concat_tables(counts)
     sums = tables.group_by("token").aggregate([("count", "sum")])
     return pa.table({"token": sums["token"], "count": sums["count_sum"]})
@@ -115,7 +121,7 @@ def _kept(tokens: pa.Array, counts: pa.Array) -> pa.Table:
 
 
 def _combined(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One flat string array, whatever the chunks and the dictionary."""
+    """Returns one plain string array of a chunked or dictionary-encoded one."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if pa.types.is_dictionary(values.type):
