@@ -14,7 +14,7 @@ MAX_ENTRY = np.float32(1e6)  # of a vector; products of larger entries overflow 
 
 
 def floats(values: Any) -> np.ndarray:
-    # One extreme number in a request must not dominate or overflow the other features.
+    """Returns float32 [n], as in requests; NaN for null, infinity for too large numbers."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         values = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):

@@ -60,7 +60,7 @@ class Moments:
         )
 
     def mean_and_deviation(self) -> tuple[float, float]:
-        """Returns mean and standard deviation; (0, 1) without numbers, deviation 1 if all are equal."""
+        """Returns mean and deviation: (0, 1) without numbers, and deviation 1 if all are equal."""
         if not self.count:
             return 0.0, 1.0
         mean = float(Fraction(self.total, self.count << _UNIT))

@@ -93,9 +93,7 @@ def _rows_of_ngrams(text: tf.Tensor, feature: HashedText) -> list[tf.Tensor]:
     found: dict[int, tf.Tensor] = {}
     hashes = tf.zeros_like(row)
     for n, factor in enumerate(_FACTORS[:longest], start=1):
-        last = slice(
-            n - 1, n - 1 + size
-        )  # the last character of the n-gram that begins at each position
+        last = slice(n - 1, n - 1 + size)  # last characters of the n-grams, by first character
         # Below 2**40 + 2**40 * 2**21, so nothing overflows.
         hashes = tf.bitwise.bitwise_and(hashes + factor * codes[last], 2**_BITS - 1)
         if n in feature.ngrams:
