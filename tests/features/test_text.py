@@ -66,5 +66,10 @@ def test_words_of_a_text_do_not_depend_on_its_neighbours(texts):
     np.testing.assert_array_equal(text.words(texts, 4), alone)
 
 
+def test_nul_separates_words_with_and_without_ascii():
+    assert words("a\x00B") == ["a", "b", "", ""]
+    assert words("é\x00B") == ["é", "b", "", ""]
+
+
 def test_no_text_has_no_words():
     assert text.words(text.tf.constant([], text.tf.string), 3).shape == (0, 3)

@@ -119,6 +119,8 @@ def _normalised(texts: tf.Tensor) -> tf.Tensor:
 
 def _normalised_unicode(texts: tf.Tensor) -> tf.Tensor:
     valid = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    # `tf.strings.lower` drops everything after a NUL, which separates words like other symbols.
+    valid = tf.strings.regex_replace(valid, r"\x00", " ")
     for upper, lower in _BY_LOCALE.items():
         valid = tf.strings.regex_replace(valid, upper, lower)
     return tf.strings.regex_replace(tf.strings.lower(valid, encoding="utf-8"), _NOT_WORD, " ")
