@@ -75,7 +75,7 @@ def fit(
         model.warm_start(options.warm_start)
     if options.teacher is not None:
         model.teach(options.teacher)
-    model.fit(data)
+    model.fit(cast(Interactions, data))  # streamed only if the family `fits_streams`
     if model.chooses_weights:
         validation = usable_validation(options.validation, model.spec, data, config.seed)
         if validation is None:
