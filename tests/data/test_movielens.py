@@ -177,7 +177,7 @@ def test_a_truncated_file_is_named_with_its_row(tmp_path, files, name, file):
 
 def test_a_file_cut_at_the_end_of_a_line_is_reported(tmp_path, caplog):
     movielens("100k", place(tmp_path, FILES_100K))
-    assert "u.data holds 2 ratings, but all of movielens 100k are 100,000" in caplog.text
+    assert "u.data holds 2 ratings, but movielens 100k has 100,000" in caplog.text
 
 
 def test_an_age_that_is_no_number_is_named(tmp_path):

@@ -1,8 +1,8 @@
-"""MovieLens, in GroupLens's own files or RecBole's atomic ones, from a folder or fetched.
+"""Reads MovieLens in GroupLens's formats or RecBole's atomic files, and downloads it.
 
-The data is GroupLens's (F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and
-Context", ACM TiiS 2015): for research use, and not to be redistributed. Nothing of it is part of
-this package; it is fetched into a cache folder of the user's own.
+The data belongs to GroupLens (F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and
+Context", ACM TiiS 2015). It is for research use and must not be redistributed. So no part of it is
+in this package; it is downloaded into a cache folder of the user.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ _RECBOLE_FILES = {
     "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
 }
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
-_TIMEOUT = 60  # seconds without an answer
+_TIMEOUT = 60  # seconds without a response
 
-# Which file tells the format, and for which names GroupLens uses it.
+# The file that identifies a format, and the data sets in that format.
 _MARKERS = {
     "u.data": ("100k",),
     "ratings.dat": ("1m",),
     "ratings.csv": ("20m", "25m", "32m", "latest-small"),
 }
-# As GroupLens's READMEs say; latest-small changes.
+# From GroupLens's READMEs; latest-small changes over time.
 _RATINGS = {
     "100k": 100_000,
     "1m": 1_000_209,
@@ -112,14 +112,14 @@ _log = logging.getLogger(__name__)
 def movielens(
     name: str = "100k", folder: PathLike | None = None, cache: PathLike | None = None
 ) -> Interactions:
-    """MovieLens ratings, rows in the order of the file.
+    """Reads MovieLens ratings, in the order of the file.
 
     Args:
         name: "100k", "1m", "20m", "25m", "32m" or "latest-small".
-        folder: holds the files, in GroupLens's formats (u.data; *.dat; *.csv) or RecBole's
-            (*.inter, *.item, *.user); its subfolder `ml-<name>` is looked into as well. When None,
-            the cache folder is used, and filled by `fetch_movielens` if need be.
-        cache: the cache folder; $TFREC_META_CACHE or the user's own when None.
+        folder: the folder of the files, in GroupLens's formats (u.data; *.dat; *.csv) or RecBole's
+            (*.inter, *.item, *.user), or their parent folder if theirs is `ml-<name>`. By default
+            the files are in the cache folder, where `fetch_movielens` downloads them.
+        cache: the cache folder; by default $TFREC_META_CACHE or the user's cache folder.
 
     Returns:
         Interactions: value is the rating, 0.5 to 5. Items: title string (without the year),
@@ -127,9 +127,9 @@ def movielens(
         zip_code string.
 
     Raises:
-        FileNotFoundError: the folder or a file in it is not there.
-        ValueError: an unknown name, or a file that is damaged or of another data set.
-        ConnectionError: it had to be fetched, and could not be.
+        FileNotFoundError: if the folder or a file in it does not exist.
+        ValueError: for an unknown name, or a file that is damaged or of another data set.
+        ConnectionError: if the download fails.
     """
     _check_name(name)
     place = fetch_movielens(name, cache) if folder is None else _find(name, Path(folder))
@@ -152,9 +152,9 @@ def movielens(
         read = {"u.data": _read_100k, "ratings.dat": _read_1m, "ratings.csv": _read_csv}[marker]
         data = read(place, label)
     if len(data) < _RATINGS.get(name, 0):
-        # A file cut at the end of a line looks whole; a sample of it looks the same.
+        # A file that is cut off after a line looks complete, and so does a sample.
         _log.warning(
-            "%s holds %s ratings, but all of movielens %s are %s: it is cut off, or a sample.",
+            "%s holds %s ratings, but movielens %s has %s: it is cut off or a sample.",
             source,
             f"{len(data):,}",
             name,
@@ -164,17 +164,17 @@ def movielens(
 
 
 def fetch_movielens(name: str = "100k", cache: PathLike | None = None) -> Path:
-    """Makes sure that the files of `name` lie in the cache, whole; fetches them if they don't.
+    """Downloads the files of `name` into the cache, unless they are there.
 
     100k comes from the recbole wheel of the Python package index, through pip, with pinned
-    checksums; the others from GroupLens, checked against the MD5 that it publishes beside them.
+    checksums. The others come from GroupLens and are checked against the published MD5.
 
     Returns:
-        The folder with the files.
+        The folder of the files.
 
     Raises:
-        ValueError: an unknown name, or what was fetched has the wrong checksum.
-        ConnectionError: it could not be fetched.
+        ValueError: for an unknown name or a wrong checksum.
+        ConnectionError: if the download fails.
     """
     target = cache_folder(cache) / f"movielens-{name}"
     if is_fetched(name, cache):
@@ -184,14 +184,14 @@ def fetch_movielens(name: str = "100k", cache: PathLike | None = None) -> Path:
             _fetch_recbole(target)
         else:
             _fetch_grouplens(name, target)
-    except FileExistsError:  # another process fetched it meanwhile
+    except FileExistsError:  # another process downloaded it in the meantime
         if not is_fetched(name, cache):
             raise
     return target
 
 
 def is_fetched(name: str = "100k", cache: PathLike | None = None) -> bool:
-    """Whether the files of `name` lie in the cache; those of 100k are checked by SHA-256."""
+    """Returns whether the files of `name` are in the cache; checks the SHA-256 of 100k."""
     _check_name(name)
     place = cache_folder(cache) / f"movielens-{name}"
     if name == "100k":
@@ -223,7 +223,7 @@ def _read_recbole(events: Path, name: str) -> Interactions:
     text = TextFormat("\t", quoted=False)
 
     def typed_header(path: Path) -> dict[str, str]:
-        """Plain name -> name with its type, such as rating -> rating:float."""
+        """Returns names with their type, such as rating:float, by names without it."""
         with open(path, encoding="utf8") as file:
             cells = file.readline().rstrip("\r\n").split("\t")
         return {cell.split(":")[0]: cell for cell in cells}
@@ -271,7 +271,7 @@ def _read_100k(folder: Path, name: str) -> Interactions:
 
 
 def _read_1m(folder: Path, name: str) -> Interactions:
-    # Arrow takes one character as the delimiter; these files have two, and never a tab.
+    # Arrow supports delimiters of one character; these files have two, and no tabs.
     with tempfile.TemporaryDirectory() as work:
         paths = {}
         for file in ("ratings.dat", "movies.dat", "users.dat"):
@@ -353,7 +353,7 @@ def _movies(
 
 
 def _titles(titles: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Titles to read, and the years that stood behind them: "Net, The (1995)" -> "The Net"."""
+    """Returns titles in reading order, and their years: "Net, The (1995)" -> "The Net", 1995."""
     titles = pc.utf8_trim_whitespace(titles)
     found = pc.extract_regex(titles, r"\((?P<year>\d{4})\)$")
     year = pc.struct_field(found, "year").cast(pa.int32())
@@ -368,7 +368,7 @@ def _titles(titles: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
 
 
 def _genre_lists(cells: pa.ChunkedArray, separator: str) -> pa.ListArray:
-    """Cells such as "Crime|Drama" as lists; an unknown genre is an empty list."""
+    """Splits cells such as "Crime|Drama" into lists; unknown genres become empty lists."""
     lists = pc.split_pattern(cells, separator).combine_chunks()
     whole = pc.is_in(cells.combine_chunks(), value_set=pa.array(_NO_GENRE))
     row = pc.list_parent_indices(lists).to_numpy()
@@ -381,7 +381,7 @@ def _genre_lists(cells: pa.ChunkedArray, separator: str) -> pa.ListArray:
 
 
 def _people(table: pa.Table, path: Path) -> pa.Table:
-    """The table with ages as numbers."""
+    """Returns the table with ages as numbers."""
     if "age" not in table.column_names:
         return table
     try:
@@ -470,7 +470,7 @@ def _published_md5(url: str) -> str | None:
 
 
 def _unpack(archive: object, work: Path, url: str) -> None:
-    """The data files, without the folder around them; zipfile checks their CRC as it reads."""
+    """Extracts the data files without their folder; zipfile checks their CRC."""
     try:
         with zipfile.ZipFile(archive) as packed:  # type: ignore[call-overload]
             for entry in packed.infolist():

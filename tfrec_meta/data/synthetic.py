@@ -1,4 +1,4 @@
-"""Made-up interactions whose truth is known: tastes, popularity with a tail, and an order."""
+"""Synthetic interactions from known tastes, with a popularity tail and sequential structure."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _ADJECTIVES = ("Quiet", "Last", "Golden", "Hidden", "Distant", "Broken", "First"
 _EPOCH = 1_600_000_000  # Unix seconds of the earliest possible event
 _SPAN = 2 * 365 * 86_400  # seconds
 _CHUNK = 1 << 20  # events handled at a time where a step needs a row of factors for each
-_PURITY = 0.9  # how much of an item belongs to its own category
-_EXHAUSTED = 12  # rounds of redrawing repeats before any item will do
+_PURITY = 0.9  # share of an item that belongs to its own category
+_EXHAUSTED = 12  # rounds of redrawing repeats before items of any category are drawn
 
 
 def synthetic_factors(
     users: int, items: int, *, seed: int = 0, categories: int = 8, zipf: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The truth behind `synthetic` with the same arguments.
+    """Returns the latent factors behind `synthetic` with the same arguments.
 
     Returns:
         (tastes float64 [users, categories], whose rows sum to 1; appeal float64
         [items, categories], whose columns sum to 1). Row i belongs to token "u{i}" or "i{i}".
-        `tastes @ appeal.T` is the chance of each item at a fresh draw of each user.
+        `tastes @ appeal.T` is the probability of each item in a fresh draw of each user.
     """
     for argument, value in (("users", users), ("items", items), ("categories", categories)):
         if value < 1:
             raise ValueError(f"`{argument}`={value}; use 1 or more.")
     if zipf < 0:
-        raise ValueError(f"`zipf`={zipf}; use 0 (all alike) or more.")
+        raise ValueError(f"`zipf`={zipf}; use 0 (equal popularity) or more.")
     rng = np.random.default_rng([seed, 0])
     tastes = rng.dirichlet(np.full(categories, 0.3), users)
     own = rng.integers(categories, size=items)
@@ -64,23 +64,28 @@ def synthetic(
 ) -> Interactions:
     """Draws interactions from known tastes; the same arguments give the same rows.
 
-    A user's event either goes on from the one before, with chance `drift`, to the next category
-    in a fixed circle, or draws a category afresh from the user's tastes; then an item of that
-    category is drawn by its appeal (`synthetic_factors` returns both). No user meets an item
-    twice. A value from 1 to 5 grows with the user's liking. Rows are in order of time.
+    The category of an event follows the category of the user's previous event in a fixed cycle,
+    with probability `drift`; otherwise it is drawn from the user's tastes. Then an item of that
+    category is drawn by its appeal (`synthetic_factors` returns both). No user has two events with
+    an item. Values from 1 to 5 increase with the user's preference. Rows are in order of time.
 
     Args:
-        users, items, interactions: how many; at most half of all pairs. A user has at least one
-            event where there are enough; unpopular items may have none.
-        seed: of every draw.
+        users, items, interactions: their numbers; at most half of all pairs interact. Each user has
+            an event if there are enough; unpopular items may have none.
+        seed: of the random numbers.
         categories: rank of the latent structure.
-        zipf: exponent of the popularity tail; 0 makes items alike.
-        drift: how often the next category follows from the last event, [0, 1).
-        name: what to call the data.
+        zipf: exponent of the popularity tail; with 0, all items are equally popular.
+        drift: probability that the category follows from the previous event, [0, 1).
+        name: the name of the data.
 
     Returns:
-        Interactions with users (segment: the favourite category; age) and items (title,
-        category, price, year), of which segment, category and price go with the factors.
+        Interactions with users (segment: the favourite category; age) and items (title, category,
+        price, year). Segment, category and price depend on the latent factors.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> tm.synthetic(users=20, items=10, interactions=100)
+        Interactions('synthetic': 100 events, 20 users, 10 items)
     """
     tastes, appeal = synthetic_factors(users, items, seed=seed, categories=categories, zipf=zipf)
     if not 0 <= drift < 1:
@@ -89,7 +94,7 @@ def synthetic(
     if not 1 <= interactions <= users * limit:
         raise ValueError(
             f"`interactions`={interactions}, but {users} users of {items} items can have 1 to "
-            f"{users * limit}; ask for fewer, or for more users or items."
+            f"{users * limit}; use fewer, or more users or items."
         )
     rng = np.random.default_rng([seed, 1])
     count = _activity(users, interactions, limit, rng)
@@ -115,7 +120,7 @@ def synthetic(
 
 
 def _activity(users: int, interactions: int, limit: int, rng: np.random.Generator) -> np.ndarray:
-    """Events of each user: log-normal, at least one if there are enough, at most `limit`."""
+    """Draws the number of events per user: log-normal, from 1 (if possible) to `limit`."""
     weight = rng.lognormal(0.0, 1.0, users)
     count = np.zeros(users, np.int64)
     if interactions >= users:
@@ -150,9 +155,9 @@ def _categories(
 def _items(
     user: np.ndarray, category: np.ndarray, appeal: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """An item of each event's category; a repeat within a user is drawn again."""
+    """Draws an item of each event's category; repeated items of a user are drawn again."""
     items, categories = appeal.shape
-    # Category c owns [c, c + 1) of one line, so that a single search serves all of them.
+    # Category c is the interval [c, c + 1) of one line, so that one search covers all categories.
     line = (np.cumsum(appeal, axis=0) + np.arange(categories)).T.ravel()
 
     def draw(category: np.ndarray) -> np.ndarray:
@@ -171,7 +176,7 @@ def _items(
             break
         if attempt < _EXHAUSTED:
             item[rows] = draw(category[rows])
-        else:  # whoever has all that is popular in a category takes anything
+        else:  # the user has all popular items of a category; any item is allowed
             item[rows] = rng.integers(items, size=len(rows))
         pair = user[rows] * np.int64(items) + item[rows]
         fresh = ~_contains(taken, pair) & ~_contains(later, pair)
@@ -190,7 +195,7 @@ def _contains(ordered: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _times(count: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rising Unix seconds for each user: a start, then gaps that fill a stretch of the span."""
+    """Draws ascending Unix seconds per user: a start, then gaps that fill a part of the span."""
     users, size = len(count), int(count.sum())
     start = rng.random(users) * 0.9
     stretch = (1 - start) * rng.uniform(0.05, 1.0, users)
@@ -211,7 +216,7 @@ def _values(
     appeal: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Ratings 1 to 5: how much likelier the item is for this user than for all, and some noise."""
+    """Draws ratings from 1 to 5: the lift of the item for the user over all users, plus noise."""
     tastes32, appeal32 = tastes.astype(np.float32), appeal.astype(np.float32)
     usual = appeal32 @ tastes32.mean(axis=0)
     value = np.empty(len(user), np.float32)

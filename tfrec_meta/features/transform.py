@@ -1,4 +1,4 @@
-"""The FeatureSpec in TensorFlow Transform: the columns that it reads, the function that it runs."""
+"""The FeatureSpec in TensorFlow Transform: input columns and the body of `preprocessing_fn`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tfrec_meta.features.spec import FeatureSpec
 from tfrec_meta.features.vocabulary import NO_TOKENS
 
 # Splits of the Histories examples.
-EVENT_SPLITS = ("train", "validation", "test")  # one row an event
-TABLE_SPLITS = ("users", "items")  # one row each of the tables, where there are tables
+EVENT_SPLITS = ("train", "validation", "test")  # one row per event
+TABLE_SPLITS = ("users", "items")  # one row per user or item, if there are such tables
 
 # Columns of the rows of EVENT_SPLITS, as tf.Example: bytes [1], bytes [1], int64 [1] (absent where
 # unknown), float [1], bytes [h] (strictly earlier items of the user, oldest first). Further event
@@ -40,25 +40,25 @@ EVENT_COLUMNS = (USER_ID, ITEM_ID, TIME, VALUE, HISTORY)
 
 
 def user_column(name: str) -> str:
-    """The name of a users table's column in the rows of the split `users`: `user/age`."""
+    """Returns the name of a users column in the rows of the split `users`, such as `user/age`."""
     return f"user/{name}"
 
 
 def item_column(name: str) -> str:
-    """The name of an items table's column in the rows of the split `items`: `item/title`."""
+    """Returns the name of an items column in rows of the split `items`, such as `item/title`."""
     return f"item/{name}"
 
 
 _SPEC = "spec.json"
-# Side -> the table that its features are counted in, and the prefix of its columns.
+# By side: the table where its features are counted, and the prefix of the columns.
 _SIDES = {"user": ("users", "user/"), "item": ("items", "item/"), "context": ("events", "")}
-_PARTS = 64  # counted batches that are kept before they are merged
+_PARTS = 64  # counted batches before a merge
 
 Inputs = Mapping[str, tf.SparseTensor]
 
 
 def spec_of(transform_graph: Path | str) -> FeatureSpec:
-    """The fitted spec that a Transform graph was made with, as fitting in memory would have it.
+    """Reads the fitted spec of a Transform graph, which equals a spec fitted in memory.
 
     Args:
         transform_graph: the folder of a TransformGraph artifact.
@@ -73,9 +73,9 @@ def spec_of(transform_graph: Path | str) -> FeatureSpec:
 
 
 def grown_from(declared: FeatureSpec, earlier: FeatureSpec) -> FeatureSpec:
-    """`declared` with the vocabularies and statistics of an earlier spec, for `fit` to go on from.
+    """Returns `declared` with vocabularies and statistics of an earlier spec, as a start for `fit`.
 
-    A feature of another kind than before starts anew; other widths or counts change nothing.
+    A feature whose kind has changed starts empty; changed widths or counts do not matter.
     """
     keys = {"user_id", "item_id"}
     for side in _SIDES:
@@ -96,10 +96,10 @@ def inferred(
     history_length: int,
     earlier: FeatureSpec | None = None,
 ) -> FeatureSpec:
-    """`FeatureSpec.infer`, less what would make a feature jump from one span of data to the next.
+    """Like `FeatureSpec.infer`, but stable from one span of data to the next.
 
-    What `earlier` had stays what it was as long as its column is there, but as wide as is needed
-    now; what is new is added.
+    The features of `earlier` keep their kind as long as their column exists, with the width that
+    the new data needs. New features are added.
     """
     earlier = earlier or FeatureSpec()
     return FeatureSpec(
@@ -125,10 +125,10 @@ def _wider(before: Feature, now: Feature | None) -> Feature:
 
 
 def preprocess(spec: FeatureSpec, inputs: Inputs) -> dict[str, tf.Tensor]:
-    """The body of a `preprocessing_fn`: analyses, and encodes as the spec does in memory.
+    """The body of a `preprocessing_fn`: analyses, and encodes like the spec in memory.
 
     Args:
-        spec: a declared spec; what it has of vocabularies and statistics is grown from.
+        spec: a declared spec; existing vocabularies and statistics are extended.
         inputs: the columns of the Histories examples, each a SparseTensor [B, n].
 
     Returns:
@@ -138,7 +138,7 @@ def preprocess(spec: FeatureSpec, inputs: Inputs) -> dict[str, tf.Tensor]:
         float32; rows of another kind have zeros.
 
     Raises:
-        ValueError: a declared feature has no column, or one of a type that it can't be made of.
+        ValueError: if a declared feature has no column, or one of an unsuitable type.
     """
     encoding = _Deferred(spec, *_analyse(spec, inputs))
     raw = {f.name: _raw(f, _column(inputs, f.name, "events")) for f in spec.query}
@@ -161,17 +161,17 @@ def preprocess(spec: FeatureSpec, inputs: Inputs) -> dict[str, tf.Tensor]:
         outputs.update({item_column(name): values for name, values in encoded.items()})
     if VALUE in inputs and VALUE not in outputs:
         outputs[VALUE] = _first(_floats(inputs[VALUE], VALUE), 0.0)
-    # TensorFlow Transform knows no other whole numbers.
+    # TensorFlow Transform supports no other integers.
     return {k: tf.cast(v, tf.int64) if v.dtype.is_integer else v for k, v in outputs.items()}
 
 
 class _Deferred(Encoding):
-    """The encoding by what the analysis will have found.
+    """The encoding with deferred results of the analysis.
 
     Args:
-        spec: what is declared.
-        vocabularies: key -> deferred name of the vocabulary file.
-        statistics: key -> deferred mean and scale, float32 [2].
+        spec: the declared spec.
+        vocabularies: deferred names of the vocabulary files, by key.
+        statistics: deferred mean and scale, float32 [2], by key.
     """
 
     def __init__(
@@ -188,10 +188,10 @@ class _Deferred(Encoding):
     def lookup(self, key: str, tokens: tf.Tensor) -> tf.Tensor:
         def look_up(tokens: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             if tf.is_symbolic_tensor(path) and path.op.type == "Placeholder":
-                # Only asked which columns are needed for what. A table would have to run whatever
-                # is asked of it, so that all histories were read to be analysed.
+                # Transform only determines which columns an analysis needs. With a table in the
+                # graph, it would read all histories for every analysis.
                 return tf.strings.to_hash_bucket_fast(tokens, 2), tf.constant(2, tf.int64)
-            if key not in self._rows:  # one table for ids, histories and catalogue
+            if key not in self._rows:  # one table for ids, histories and the catalogue
                 self._rows[key] = _table(path)
             return self._rows[key].lookup(tokens), self._rows[key].size()
 
@@ -206,7 +206,7 @@ class _Deferred(Encoding):
 
 def _table(path: tf.Tensor) -> tf.lookup.StaticHashTable:
     if tf.inside_function() and isinstance(path, tf.__internal__.EagerTensor):
-        with tf.init_scope():  # once, and not at each call of the function
+        with tf.init_scope():  # once, not per call of the function
             return table(path, TOKEN, LINE, -1)
     return table(path, TOKEN, LINE, -1)
 
@@ -214,7 +214,7 @@ def _table(path: tf.Tensor) -> tf.lookup.StaticHashTable:
 def _analyse(
     spec: FeatureSpec, inputs: Inputs
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-    """Deferred vocabulary files and statistics, from one pass over what has to be counted."""
+    """Returns deferred vocabulary files and statistics, from one pass over the counted columns."""
     counted: dict[str, tf.Tensor] = {}
     features: dict[str, Feature | None] = {}
     for source, prefix in (("events", ""), ("users", "user/"), ("items", "item/")):
@@ -246,7 +246,7 @@ def _analyse(
     }
     numbers = {key: f for key, f in features.items() if isinstance(f, Number)}
     if numbers:
-        # Apart from the files: one analyzer can't give both files and tensors (TFT 1.21).
+        # Separate from the files: an analyzer cannot return both files and tensors (TFT 1.21).
         (found,) = tft.experimental.ptransform_analyzer(
             inputs=[counted[key] for key in numbers],
             ptransform=_Statistics(numbers),
@@ -259,7 +259,7 @@ def _analyse(
 
 
 class _Fit(PTransformAnalyzer):
-    """Counts per batch, merges, grows the spec once, and writes it as assets."""
+    """Counts batches, merges the counts, grows the spec once and writes it as assets."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class _Fit(PTransformAnalyzer):
 
 
 class _Statistics(beam.PTransform):
-    """Mean and scale of numbers, float32 [numbers, 2]."""
+    """Computes mean and scale of numbers, float32 [numbers, 2]."""
 
     def __init__(self, numbers: Mapping[str, Number]):
         super().__init__()
@@ -294,7 +294,7 @@ class _Statistics(beam.PTransform):
 
 
 class _Count(beam.CombineFn):
-    """Batches, a tuple of arrays each, become counts by key."""
+    """Combines batches, each a tuple of arrays, into counts by key."""
 
     def __init__(self, features: Mapping[str, Feature | None]):
         self._features = dict(features)
@@ -340,7 +340,7 @@ def _empty(feature: Feature | None) -> Any:
 def _write(
     counts: Mapping[str, fitting.Counted], spec: FeatureSpec, files: Sequence[str], folder: str
 ) -> str:
-    """Grows the spec and writes it into a folder of its own, which it returns."""
+    """Grows the spec and writes it into a new folder; returns the folder."""
     fitted = spec.grow(counts)
     target = os.path.join(folder, uuid.uuid4().hex)
     tf.io.gfile.makedirs(target)
@@ -366,25 +366,25 @@ def _scales(counts: Mapping[str, fitting.Moments]) -> np.ndarray:
 def _column(inputs: Inputs, name: str, where: str) -> tf.SparseTensor:
     if name not in inputs:
         raise ValueError(
-            f"The {where} have no column `{name.rpartition('/')[2]}`, of which a feature was "
-            f"declared; the columns of all tables are {', '.join(sorted(inputs))}."
+            f"The {where} have no column `{name.rpartition('/')[2]}`, but the spec declares it "
+            f"as a feature; the columns of all tables are {', '.join(sorted(inputs))}."
         )
     return inputs[name]
 
 
 def _counted(feature: Feature, column: tf.SparseTensor) -> tf.Tensor:
-    """What `fitting.count` counts of a column: its tokens, its words, or its numbers."""
+    """Returns the values of a column that `fitting.count` takes: tokens, words or numbers."""
     if isinstance(feature, Number):
         return _narrow(_floats(column, feature.name), 1).values
     if isinstance(feature, Category):
         return _narrow(_strings(column, feature.name), feature.width).values
-    assert isinstance(feature, Text)  # of hashed texts and vectors nothing is counted
+    assert isinstance(feature, Text)  # hashed texts and vectors are not counted
     texts = _narrow(_strings(column, feature.name), 1).values
     return tf.reshape(text.words(texts, feature.width), [-1])
 
 
 def _raw(feature: Feature, column: tf.SparseTensor) -> tf.Tensor:
-    """A column as `Encoding` takes it: wide as `raw_width` says, filled up with `raw_default`."""
+    """Returns a column as input of `Encoding`, padded to `raw_width` with `raw_default`."""
     default = tf.reshape(raw_default(feature), [-1])[0]
     if isinstance(feature, Number):
         return _first(_floats(column, feature.name), default)
@@ -429,7 +429,7 @@ def _narrow(column: tf.SparseTensor, width: int) -> tf.SparseTensor:
 
 
 def _padded(column: tf.SparseTensor, width: int | None, default: Any) -> tf.Tensor:
-    """[B, width], or as wide as the widest row."""
+    """Returns [B, width]; without a width, as wide as the longest row."""
     if width is None:
         return tf.sparse.to_dense(column, default)
     narrow = _narrow(column, width)
