@@ -79,7 +79,7 @@ def test_a_repeat_is_kept_once_at_its_latest_place():
     assert user_histories(data, ["a"], 3).tolist() == [["y", "x", ""]]
 
 
-def test_nobody_and_nothing():
+def test_no_users_give_no_histories():
     data = build([("a", "x", 1)])
     assert user_histories(data, [], 2).shape == (0, 2)
     assert user_histories(data.take([]), ["a"], 2).tolist() == [["", ""]]

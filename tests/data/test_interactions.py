@@ -91,7 +91,7 @@ def test_survives_pickle_and_copy(data):
         assert again.sampled
 
 
-def test_a_random_part_stays_one_when_taken_from_cleaned_and_written(data, tmp_path):
+def test_a_random_sample_keeps_its_mark_through_take_clean_and_write(data, tmp_path):
     part = dataclasses.replace(data, sampled=True)
     assert part.take([0]).sampled
     assert part.clean().sampled
@@ -108,7 +108,7 @@ def test_write_and_read_give_the_same(data, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_write_does_not_replace_unasked(data, tmp_path):
+def test_write_refuses_an_existing_folder(data, tmp_path):
     data.write(tmp_path / "data")
     with pytest.raises(FileExistsError, match="overwrite=True"):
         data.take([0]).write(tmp_path / "data")
@@ -281,7 +281,7 @@ def test_from_and_to_pandas():
         Interactions.from_pandas(events)
 
 
-def test_profile_counts_by_hand():
+def test_profile_matches_counts_worked_by_hand():
     data = Interactions.from_arrays(
         ["a", "a", "a", "b"],
         ["x", "y", "x", "x"],

@@ -243,7 +243,7 @@ def test_a_damaged_cache_is_fetched_again(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["movielens-100k"]
 
 
-def test_pip_that_fails_gives_one_clear_line(tmp_path, monkeypatch):
+def test_failure_of_pip_gives_one_clear_line(tmp_path, monkeypatch):
     def pip(command, **_):
         error = "WARNING: retrying\nERROR: No matching distribution found for recbole==1.2.1\n"
         return subprocess.CompletedProcess(command, 1, "", error)
@@ -316,7 +316,7 @@ def test_a_wrong_checksum_or_a_damaged_archive_leaves_nothing(tmp_path, grouplen
     assert not list(cache.iterdir())
 
 
-def test_no_network_is_one_clear_line(tmp_path, monkeypatch):
+def test_missing_network_gives_one_clear_line(tmp_path, monkeypatch):
     # Port 9 of this machine: nothing listens there.
     monkeypatch.setattr(module, "_GROUPLENS", "http://127.0.0.1:9/")
     with pytest.raises(ConnectionError, match="MovieLens 20m could not be fetched") as error:

@@ -24,7 +24,7 @@ def good(tmp_path):
     return write(tmp_path / "good.csv", GOOD)
 
 
-def test_reads_csv_tsv_gzip_and_parquet_alike(tmp_path, good):
+def test_csv_tsv_gzip_and_parquet_give_the_same_events(tmp_path, good):
     expected = read_interactions(good)
     assert tokens(expected) == [("a", "x"), ("b", "y")]
     assert expected.events["value"].to_pylist() == [3.5, 4.0]
@@ -192,7 +192,7 @@ def test_parquet_rows_and_types_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_missing_column_is_named_with_those_that_are_there(tmp_path, suffix):
+def test_error_for_a_missing_column_lists_the_existing_ones(tmp_path, suffix):
     path = tmp_path / f"log.{suffix}"
     if suffix == "csv":
         write(path, "who,item_id\na,x\n")
@@ -205,7 +205,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path, suffix):
         read_interactions(path, columns)
 
 
-def test_a_column_named_twice_is_refused(tmp_path):
+def test_refuses_a_repeated_column(tmp_path):
     path = write(tmp_path / "log.csv", "user_id,item_id,item_id\na,x,y\n")
     with pytest.raises(ValueError, match="column `item_id` appears more than once"):
         read_interactions(path)
@@ -279,7 +279,7 @@ def test_bytes_of_another_encoding_in_further_columns_are_an_error(tmp_path):
         read_interactions(path, users=path)
 
 
-def test_a_column_that_only_some_files_have_is_refused(tmp_path, good):
+def test_refuses_a_column_that_only_some_files_have(tmp_path, good):
     bare = write(tmp_path / "bare.csv", "user_id,item_id,time\na,x,1\n")
     with pytest.raises(ValueError, match=r"bare\.csv has no column for `value`, but .*good"):
         read_interactions([good, bare])

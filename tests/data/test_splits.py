@@ -106,7 +106,7 @@ def test_names_of_items_do_not_matter_to_the_split_by_item():
     assert np.array_equal(one.train_index, other.train_index)
 
 
-def test_half_goes_to_even():
+def test_half_rounds_to_even():
     # 2 events: 1.5 -> 2; 6 events: 4.5 -> 4; 10 events: 7.5 -> 8.
     items = ["a"] * 2 + ["b"] * 6 + ["c"] * 10
     split = split_by_item(Interactions.from_arrays(items, items))
@@ -248,7 +248,7 @@ def test_an_empty_part_or_empty_data_is_an_error():
             split(empty)
 
 
-def test_a_split_by_hand_is_checked():
+def test_rows_of_a_given_split_are_checked():
     data = build([(0, 0, 0), (1, 1, 1), (2, 2, 2)])
     with pytest.raises(ValueError, match="`test_index` repeats a row"):
         Split(data, np.array([0, 1]), np.array([]), np.array([1]), "given")
@@ -272,7 +272,7 @@ def two_shops():
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("shop", "north"), ("town", "x")])
-def test_train_of_a_domain_has_neither_its_items_nor_the_users_who_are_asked(attribute, value):
+def test_train_of_a_domain_has_neither_its_items_nor_the_test_users(attribute, value):
     split = split_domain(two_shops(), attribute, value, test=0.3, validation=0.2, seed=4)
     assert set(split.train.item_ids) == {"c", "d"}
     assert set(split.test.item_ids) == set(split.validation.item_ids) == {"a", "b"}
@@ -286,12 +286,12 @@ def test_train_of_a_domain_has_neither_its_items_nor_the_users_who_are_asked(att
     ("attribute", "value", "message"),
     [("street", "x", "no column `street`"), ("town", "z", "0 of 40 events")],
 )
-def test_a_domain_that_is_not_there_is_refused_by_name(attribute, value, message):
+def test_refuses_an_unknown_domain(attribute, value, message):
     with pytest.raises(ValueError, match=message):
         split_domain(two_shops(), attribute, value)
 
 
-def test_a_domain_that_nobody_asked_has_touched_is_refused():
+def test_refuses_a_domain_without_events_of_test_users():
     items = pa.table({"item_id": ["a", "b"], "shop": ["north", "south"]})
     data = Interactions.from_arrays(["u", "v", "w"], ["a", "b", "b"], items=items)
     drawn = {seed: split_cold_users(data, 0.34, seed=seed) for seed in range(9)}

@@ -70,7 +70,7 @@ def test_no_more_events_are_sorted_at_a_time_than_a_stretch(tmp_path, monkeypatc
     assert sizes == [150] * 4
 
 
-def test_what_is_on_disk_goes_with_the_events(tmp_path):
+def test_parts_are_removed_with_the_events(tmp_path):
     streamed = tm.stream_interactions(write(tmp_path / "events"), folder=tmp_path / "work")
     (place,) = (tmp_path / "work").iterdir()
     assert any(place.iterdir())
@@ -128,12 +128,12 @@ def test_bad_rows_can_be_dropped_and_are_counted(tmp_path):
     assert (len(streamed), dict(streamed.dropped)) == (1, {"missing user_id": 1})
 
 
-def test_files_that_differ_are_refused(tmp_path):
+def test_refuses_files_with_different_columns(tmp_path):
     first = pa.table({"user_id": ["u"], "item_id": ["a"], "value": [1.0]})
     assert "has no column for `value`" in refused(tmp_path, first, first.drop(["value"]))
 
 
-def test_times_of_some_events_only_are_refused(tmp_path):
+def test_refuses_times_for_only_some_events(tmp_path):
     table = pa.table({"user_id": ["u", "v"], "item_id": ["a", "b"], "time": pa.array([1, None])})
     assert "1 of 2 events have no time" in refused(tmp_path, table)
 

@@ -13,7 +13,7 @@ def numbers(column):
     return np.array([int(token[1:]) for token in column.to_pylist()])
 
 
-def test_has_as_many_events_as_asked_and_no_repeats(data):
+def test_has_the_requested_number_of_events_and_no_repeats(data):
     assert len(data) == 20_000
     assert len(data.user_ids) == 400
     assert data.profile()["repeated_pairs"] == 0

@@ -24,7 +24,7 @@ def test_moments_of_nothing_leave_numbers_as_they_are(values):
     assert Moments.of(np.array(values, np.float32)).mean_and_deviation() == (0.0, 1.0)
 
 
-def test_numbers_that_are_all_alike_have_a_deviation_of_one():
+def test_equal_numbers_have_a_deviation_of_one():
     assert Moments.of(np.full(7, 0.1, np.float32)).mean_and_deviation()[1] == 1.0
 
 

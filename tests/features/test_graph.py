@@ -105,7 +105,7 @@ def queries(draw):
 
 @settings(max_examples=40, deadline=None)
 @given(raw=queries())
-def test_queries_are_encoded_alike_in_memory_and_in_the_graph(spec, graph, raw):
+def test_queries_have_the_same_encoding_in_memory_and_in_the_graph(spec, graph, raw):
     features = {f.name: raw[f.name] for f in spec.query}
     encoded = spec.encode_queries(raw["user_id"], raw["history"], features)
     given = {
@@ -128,7 +128,7 @@ def item_columns(draw):
 
 @settings(max_examples=25, deadline=None)
 @given(raw=item_columns())
-def test_items_are_encoded_alike_in_memory_and_in_the_graph(spec, graph, raw):
+def test_items_have_the_same_encoding_in_memory_and_in_the_graph(spec, graph, raw):
     encoded = {f.name: spec.encode_feature(f, raw[f.name], "item") for f in spec.item}
     ids = np.array(["é"] * len(raw["title"]), object)
     given = {name: tf.constant(value, raw_dtype_of(spec, name)) for name, value in raw.items()}
@@ -140,7 +140,7 @@ def raw_dtype_of(spec, name):
     return raw_dtype(next(feature for feature in spec.item if feature.name == name))
 
 
-def test_the_catalogue_is_encoded_alike_from_its_table(spec, graph):
+def test_the_catalogue_has_the_same_encoding_from_its_table(spec, graph):
     encoded = spec.encode_items(ITEMS)
     given = {
         "item_id": tf.constant(WILD),
@@ -163,7 +163,7 @@ def test_every_wild_token_finds_its_row_and_comes_back(spec, encoder):
     assert encoder.item_tokens(tf.constant([0, N + 1])).numpy().tolist() == [b"", b""]
 
 
-def test_bytes_that_are_no_text_are_unknown_and_fail_nobody(graph):
+def test_bytes_that_are_not_text_are_unknown_and_raise_no_error(graph):
     wrong = b"\xff\xfe\xed\xa0\x80"
     raw = {name: tf.constant([wrong, "é".encode()]) for name in ("user_id", "city", "device")}
     raw["search"] = tf.constant([wrong + b" find", b"find"])
@@ -177,7 +177,7 @@ def test_bytes_that_are_no_text_are_unknown_and_fail_nobody(graph):
     assert encoded["search"][0].tolist() == encoded["search"][1].tolist()
 
 
-def test_defaults_are_one_row_that_encodes_as_nothing(spec, graph):
+def test_defaults_are_one_row_with_an_empty_encoding(spec, graph):
     raw = {feature.name: raw_default(feature) for feature in spec.query}
     raw |= {"user_id": tf.constant([""]), "history": tf.constant([[""]])}
     for name, value in graph["query"](raw).items():
@@ -215,7 +215,7 @@ def test_an_empty_vocabulary_knows_nothing(tmp_path):
     ]
 
 
-def test_one_name_on_both_sides_is_looked_up_on_its_own_side(tmp_path):
+def test_a_name_on_both_sides_uses_the_vocabulary_of_its_side(tmp_path):
     country = Category("country")
     data = Interactions.from_arrays(
         ["u"],
@@ -238,6 +238,6 @@ def test_one_name_on_both_sides_is_looked_up_on_its_own_side(tmp_path):
     ),
     length=st.sampled_from([1, 3, 8]),
 )
-def test_latest_known_is_the_same_on_both_roads(rows, length):
+def test_latest_known_is_the_same_in_memory_and_in_the_graph(rows, length):
     expected = in_memory.latest_known(rows, length)
     np.testing.assert_array_equal(latest_known(tf.constant(rows), length).numpy(), expected)

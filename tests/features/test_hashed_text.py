@@ -53,7 +53,7 @@ def test_words_then_ngrams_each_with_blanks_around():
     assert PLAIN.encoded_width == len(expected)
 
 
-def test_pairs_of_words_and_ngrams_in_the_order_that_was_asked_for():
+def test_pairs_of_words_and_ngrams_keep_the_declared_order():
     word = [row_of_word(w, 50) for w in ("it", "is")]
     pair = [row_of_word("it is", 50)]
     two = [row_of_ngram(gram, 50) for gram in (" i", "it", "t ", " i", "is", "s ")]
@@ -138,7 +138,7 @@ wild = st.one_of(
 
 @settings(max_examples=25, deadline=None)
 @given(texts=st.lists(wild, min_size=1, max_size=5))
-def test_both_roads_give_the_same_rows(spec, graph, texts):
+def test_rows_are_the_same_in_memory_and_in_the_graph(spec, graph, texts):
     given = {f.name: tf.constant(texts) for f in FEATURES}
     encoded = graph({"item_id": tf.fill([len(texts)], "a"), **given})
     for feature in FEATURES:
@@ -204,6 +204,6 @@ def test_a_request_carries_a_string():
         ({"ngrams": (5,), "characters": 2}, "different lengths from 2 to 4"),
     ],
 )
-def test_what_can_not_be_hashed_is_refused(arguments, message):
+def test_refuses_invalid_hashed_texts(arguments, message):
     with pytest.raises(ValueError, match=message):
         HashedText("x", **arguments)

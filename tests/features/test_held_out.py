@@ -13,7 +13,7 @@ def events(users, items, device):
     return tm.Interactions(table, None, None, "toy")
 
 
-def test_each_event_is_asked_about_by_itself_with_the_past_alone():
+def test_each_event_is_one_query_with_the_past_only():
     past = events(["u", "u", "v"], ["a", "b", "c"], ["desk", "phone", "desk"])
     later = events(["v", "u", "v", "new"], ["a", "c", "never seen", "b"], ["phone", "desk"] * 2)
     spec = tm.FeatureSpec(context=(tm.Category("device"),), history_length=3).fit(past)

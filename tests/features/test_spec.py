@@ -97,7 +97,7 @@ def test_infer_without_tables_declares_nothing():
     ["user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"]
     + ["filter_genres", "two words", "1st", "", "größe", "_hidden", "class"],
 )
-def test_names_that_can_not_be_served_are_refused(name):
+def test_refuses_names_that_cannot_be_served(name):
     with pytest.raises(ValueError, match=f"{name!r}.*Rename the column"):
         Number(name)
 
@@ -113,7 +113,7 @@ def test_names_that_can_not_be_served_are_refused(name):
         lambda: FeatureSpec(history_length=0),
     ],
 )
-def test_sizes_below_one_are_refused(make):
+def test_refuses_sizes_below_one(make):
     with pytest.raises(ValueError, match=r"`\w+`=(0|-1); use 1 or more"):
         make()
 
@@ -141,7 +141,7 @@ def test_one_name_on_both_sides_has_a_vocabulary_on_each():
     assert spec.key(country, "query") == "user.country"
 
 
-def test_a_feature_of_another_spec_is_refused():
+def test_refuses_a_feature_of_another_spec():
     with pytest.raises(ValueError, match="`age` is not on the item side"):
         SPEC.key(Number("age"), "item")
 
@@ -310,7 +310,7 @@ def test_vectors_are_taken_as_they_are_and_zero_where_there_is_none():
     assert SPEC.encode_feature(Vector("image", 2), fixed, "item").tolist() == [[1, 2], [0, 0]]
 
 
-def test_vectors_of_another_length_are_refused_even_if_the_sum_fits():
+def test_refuses_vectors_of_another_length_even_if_the_sum_fits():
     with pytest.raises(ValueError, match="`image` has 3 numbers in row 1, but `dim`=2"):
         SPEC.encode_feature(Vector("image", 2), pa.array([[1.0, 2.0, 3.0], [1.0]]), "item")
     with pytest.raises(ValueError, match=r"`image` has shape \[1, 3\]; use \[n, 2\]"):
@@ -364,7 +364,7 @@ def test_queries_without_history_or_rows():
     [[["a"]], ["a", "b"], [["a"], ["a", "b"]], np.full((2, 1, 1), "a")],
     ids=["rows", "flat", "ragged", "3-D"],
 )
-def test_a_history_of_another_shape_is_refused(history):
+def test_refuses_a_history_of_another_shape(history):
     with pytest.raises(ValueError, match=r"`history` must be \[n, h\] for the 2 users"):
         SPEC.encode_queries(["u", "v"], history)
 
@@ -388,7 +388,7 @@ def test_query_features_are_checked():
         ([[], []], 2, [[0, 0], [0, 0]]),
     ],
 )
-def test_latest_known_by_hand(rows, length, expected):
+def test_latest_known_matches_values_worked_by_hand(rows, length, expected):
     assert latest_known(np.array(rows, np.int32), length).tolist() == expected
 
 
@@ -410,13 +410,13 @@ def test_an_unfitted_spec_survives_saving_too(tmp_path):
     assert FeatureSpec.load(tmp_path / "spec") == DECLARED
 
 
-def test_saving_over_a_spec_is_refused(tmp_path):
+def test_refuses_to_save_over_a_spec(tmp_path):
     SPEC.save(tmp_path / "spec")
     with pytest.raises(FileExistsError):
         SPEC.save(tmp_path / "spec")
 
 
-def test_another_format_is_refused_with_the_way_out(tmp_path):
+def test_refuses_another_format_and_names_the_way_out(tmp_path):
     SPEC.save(tmp_path / "spec")
     path = tmp_path / "spec" / "spec.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
@@ -457,12 +457,12 @@ def test_a_declaration_round_trips_through_json():
     assert FeatureSpec.declared(json.loads(json.dumps(spec.declaration()))) == spec
 
 
-def test_names_that_differ_by_capitals_alone_are_refused():
+def test_refuses_names_that_differ_only_by_case():
     with pytest.raises(ValueError, match="declared twice"):
         FeatureSpec(item=(Category("genre"), Category("Genre")))
 
 
-def test_queries_mean_the_same_where_users_items_and_query_features_do():
+def test_queries_are_compatible_if_users_items_and_query_features_are_equal():
     users = pa.table({"user_id": ["u"], "team": ["red"]})
     items = pa.table({"item_id": ["i"], "kind": ["war"]})
     data = Interactions.from_arrays(["u"], ["i"], users=users, items=items)

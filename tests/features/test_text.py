@@ -29,7 +29,7 @@ def words(value, width=4):
         (b"caf\xe9 noir", ["caf", "noir", "", ""]),
     ],
 )
-def test_words_by_hand(value, expected):
+def test_words_match_values_worked_by_hand(value, expected):
     assert words(value) == expected
 
 
@@ -53,7 +53,7 @@ wild_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(ascii_texts | st.text(" a-B.\t9", max_size=12), min_size=1, max_size=8))
-def test_the_short_way_of_ascii_leads_to_the_words_of_unicode(texts):
+def test_ascii_texts_have_the_same_words_in_both_implementations(texts):
     short, long = text._normalised(texts), text._normalised_unicode(texts)
     strip = text.tf.strings.strip
     np.testing.assert_array_equal(strip(short), strip(long))

@@ -17,7 +17,7 @@ def test_columns_of_the_tables_can_not_clash_with_those_of_the_events():
     assert item_column("title") == "item/title"
 
 
-def test_a_feature_of_the_same_kind_goes_on_from_what_it_was():
+def test_a_feature_of_the_same_kind_keeps_its_vocabulary():
     declared = FeatureSpec(user=(Category("job", 2), Number("age")), history_length=9)
     grown = grown_from(declared, EARLIER)
     assert grown.declaration() == declared.declaration()
@@ -26,7 +26,7 @@ def test_a_feature_of_the_same_kind_goes_on_from_what_it_was():
     assert grown.statistics == {"user.age": (30.0, 10.0)}
 
 
-def test_a_feature_of_another_kind_starts_anew():
+def test_a_feature_of_another_kind_starts_empty():
     grown = grown_from(FeatureSpec(user=(Text("job"), Category("age"))), EARLIER)
     assert set(grown.vocabularies) == {"user_id", "item_id"}
     assert not grown.statistics

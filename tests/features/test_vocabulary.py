@@ -68,7 +68,7 @@ def test_null_empty_and_line_breaks_are_dropped_and_encode_as_unknown():
     ],
     ids=["array", "chunks", "dictionary", "large", "slice"],
 )
-def test_every_arrow_form_counts_and_encodes_alike(values):
+def test_all_arrow_types_have_the_same_counts_and_encoding(values):
     grown = Vocabulary().grow(values)
     assert grown.tokens.to_pylist() == ["b", "a"]
     assert grown.encode(values).tolist() == [1, 2, 1]
