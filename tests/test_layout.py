@@ -1,6 +1,7 @@
-"""Who may import whom, what importing costs, and that packages carry what belongs in them."""
+"""The layout: who may import whom, what importing costs, and what the packages contain."""
 
 import ast
+import functools
 import importlib.util
 import re
 import shutil
@@ -15,67 +16,48 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("tfrec_meta", "tests", "benchmarks", "examples")
+SOURCES = ("tfrec_meta", "pipeline", "serving", "tests", "benchmarks", "examples")
+MOST_MODULES = 14  # per folder; the two below hold one file per command or family
+LARGE_FOLDERS = ("tfrec_meta.commands", "tfrec_meta.models.families")
 
-# Part -> the parts of ours that it may import besides itself and `keras`, which every entry point
-# goes through. Low layers never import high ones, and what stands beside one another does not
-# import each other.
-BELOW_MODELS = {"data", "features"}
+# Part -> the parts that it may import besides itself, the root `tfrec_meta`, and LEAVES. Low layers
+# never import high ones, and parts that stand next to one another do not import each other.
+LEAVES = {"keras", "checks", "errors"}
+BELOW_MODELS = {"io", "data", "features", "content"}
 BELOW_TRAINING = BELOW_MODELS | {"models", "evaluation"}
-ON_TOP = BELOW_TRAINING | {"training"}
+BELOW_WORKFLOWS = BELOW_TRAINING | {"training"}
+ON_TOP = {"tuning", "distillation", "metalearning", "indexes", "reranking", "export", "reports"}
 ALLOWED = {
-    "keras": set(),
-    "data": set(),
-    "evaluation": set(),
-    "features": {"data"},
-    # A family may be adapted by a learner: these two know no family.
-    "models": BELOW_MODELS | {"metalearning.learners", "metalearning.networks"},
-    "optimizers": set(),
-    "distribution": set(),
-    "training": BELOW_TRAINING | {"distribution", "optimizers"},
-    "tuning": ON_TOP,
-    "distillation": ON_TOP,
-    "metalearning": ON_TOP | {"metalearning.learners", "metalearning.networks"},
-    "metalearning.learners": {"metalearning.networks"},
-    "metalearning.networks": set(),
-    "export": ON_TOP,
-    "export.signatures": set(),
+    **{leaf: set() for leaf in LEAVES},
+    "io": set(),
+    "data": {"io"},
+    "features": {"io", "data"},
+    "content": {"io", "data", "features"},
+    "evaluation": {"io"},
+    "models": {"io", "data", "features", "evaluation"},
+    "training": BELOW_TRAINING,
+    "strategy": BELOW_WORKFLOWS,
+    "tuning": BELOW_WORKFLOWS,
+    "distillation": BELOW_WORKFLOWS,
+    "metalearning": BELOW_WORKFLOWS,
+    "indexes": BELOW_WORKFLOWS,
+    "reranking": BELOW_WORKFLOWS,
+    "export": BELOW_WORKFLOWS | {"indexes", "reranking"},
+    "reports": {"io", "evaluation", "tuning", "distillation", "metalearning"},
+    "workflows": BELOW_WORKFLOWS | ON_TOP | {"strategy"},
+    "commands": BELOW_WORKFLOWS | ON_TOP | {"strategy", "workflows", "serving"},
     "serving": {"export.signatures"},
-    "doctor": {"data"},
-    "api": ON_TOP | {"distribution", "distillation", "metalearning", "export"},
-    "strategy_search": ON_TOP | {"tuning", "distillation", "api"},
-    "distilling": ON_TOP | {"distillation", "api"},
-    "runs": ON_TOP | {"export", "api"},
-    "run_options": {"runs"},
-    "studies_command": {"tuning"},
-    "tune_command": {"api", "strategy_search", "runs", "run_options"},
-    "distill_command": {"api", "distilling", "runs", "run_options"},
-    "cold_start_command": {"metalearning", "runs", "run_options"},
-    "cli": ON_TOP
-    | {"export", "export.signatures", "api", "runs", "doctor", "serving"}
-    | {"run_options", "studies_command", "tune_command", "distill_command"}
-    | {"cold_start_command"},
-    "pipeline": ON_TOP
-    | {"tuning", "export", "export.signatures", "api", "strategy_search", "serving"},
+    "pipeline": BELOW_WORKFLOWS | ON_TOP | {"strategy", "workflows", "serving"},
 }
-USERS_OF_THE_PIPELINE = ("pipeline", "tests", "examples", "benchmarks")
-NO_TENSORFLOW = ("data", "evaluation", "export.signatures")
+IMPORT_THE_PIPELINE = ("pipeline", "tests", "examples", "benchmarks")
+IMPORT_REPORTS = ("reports", "workflows", "commands", "pipeline")
+NO_TENSORFLOW = ("checks", "errors", "io", "data", "evaluation", "reports")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "keras_tuner", "tensorflow_recommenders"}
-# `tfrec_meta.export` is both the public function and the package; calling it goes to the api.
-EXCEPTIONS = {("tfrec_meta/export/__init__.py", "api")}
 
 
 def python_files() -> list[Path]:
-    files = [path for folder in SOURCES for path in (ROOT / folder).rglob("*.py")]
-    # rglob follows no links, and these two are links.
-    files += [path for part in ("pipeline", "serving") for path in (ROOT / part).rglob("*.py")]
-    return sorted(files)
-
-
-def part_of(module: str) -> str:
-    """`tfrec_meta.indexes.exact` -> "export"; the one module with rules of its own is itself."""
-    below = module.removeprefix("tfrec_meta").lstrip(".")
-    return below if below in ALLOWED else below.split(".")[0]
+    # `rglob` does not follow the two links in the package.
+    return sorted(path for folder in SOURCES for path in (ROOT / folder).rglob("*.py"))
 
 
 def module_of(path: Path) -> str:
@@ -85,40 +67,123 @@ def module_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-def is_module(name: str) -> bool:
-    path = ROOT.joinpath(*name.split("."))
-    return path.is_dir() or path.with_suffix(".py").is_file()
+def part_of(module: str) -> str:
+    """`tfrec_meta.models.base.contract` -> "models"; the root is ""."""
+    return (module.split(".") + [""])[1]
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in it the import stands."""
+@functools.cache
+def modules() -> dict[str, Path]:
+    return {module_of(path): path for path in python_files()}
+
+
+@functools.cache
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, wherever the import stands."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import; name the whole module"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if is_module(inner) else str(node.module)
+                found.append(inner if inner in modules() else str(node.module))
+    return found
+
+
+def imports_of_ours() -> Iterator[tuple[str, str]]:
+    """(importer, imported) of all modules of the three packages."""
+    for importer, path in modules().items():
+        if importer.startswith("tfrec_meta"):
+            for module in imports(path):
+                if module.startswith("tfrec_meta"):
+                    yield importer, module
 
 
 def test_parts_import_only_what_lies_below_them():
     wrong = []
-    for path in python_files():
-        name = path.relative_to(ROOT).as_posix()
-        importer = part_of(module_of(path)) if module_of(path).startswith("tfrec_meta") else None
-        for module in imports(path):
-            if not module.startswith("tfrec_meta") or importer in (None, ""):
-                continue
-            imported = part_of(module)
-            allowed = ALLOWED.get(importer)
-            assert allowed is not None, f"{name}: say in ALLOWED what {importer} may import"
-            if imported in ("", importer, "keras", *allowed) or (name, imported) in EXCEPTIONS:
-                continue
-            if importer == "export" and imported == "export.signatures":
-                continue
-            wrong.append(f"{name} imports {module}")
-    assert not wrong
+    for importer, imported in imports_of_ours():
+        part, other = part_of(importer), part_of(imported)
+        if part == "":
+            continue  # the root names its public members by text, and imports `keras` only
+        allowed = ALLOWED.get(part)
+        assert allowed is not None, f"{importer}: add {part} to ALLOWED"
+        inner = imported.removeprefix("tfrec_meta.")
+        if other not in ("", part, *LEAVES, *allowed) and inner not in allowed:
+            wrong.append(f"{importer} imports {imported}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_root_imports_only_keras():
+    assert {imported for importer, imported in imports_of_ours() if part_of(importer) == ""} <= {
+        "tfrec_meta.keras"
+    } | type_checking_imports(ROOT / "tfrec_meta" / "__init__.py")
+
+
+def type_checking_imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    blocks = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    ]
+    found = set()
+    for block in blocks:
+        for node in ast.walk(block):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    found.add(inner if inner in modules() else str(node.module))
+    return found
+
+
+def test_no_module_imports_itself_through_others():
+    """No circles of imports, also not within a folder. The lazy root counts as no import."""
+    arrows: dict[str, set[str]] = {}
+    for importer, imported in imports_of_ours():
+        if importer != "tfrec_meta" and imported not in ("tfrec_meta", importer):
+            arrows.setdefault(importer, set()).add(imported)
+    done: set[str] = set()
+    circles = []
+
+    def visit(module: str, trail: list[str]) -> None:
+        if module in trail:
+            circles.append(" -> ".join([*trail[trail.index(module) :], module]))
+            return
+        if module not in done:
+            for other in sorted(arrows.get(module, ())):
+                visit(other, [*trail, module])
+            done.add(module)
+
+    for module in sorted(arrows):
+        visit(module, [])
+    assert not circles, "\n".join(circles)
+
+
+def test_folders_hold_few_modules():
+    counts: dict[str, int] = {}
+    for module, path in modules().items():
+        if module.startswith("tfrec_meta") and path.name != "__init__.py":
+            folder = module.rpartition(".")[0]
+            counts[folder] = counts.get(folder, 0) + 1
+    large = {
+        folder: count
+        for folder, count in counts.items()
+        if count > MOST_MODULES and folder not in LARGE_FOLDERS
+    }
+    assert not large
+
+
+def test_every_package_describes_itself():
+    silent = [
+        module
+        for module, path in modules().items()
+        if module.startswith("tfrec_meta") and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
 
 
 def test_nothing_imports_the_pipeline_the_tests_or_the_benchmarks():
@@ -126,11 +191,20 @@ def test_nothing_imports_the_pipeline_the_tests_or_the_benchmarks():
     for path in python_files():
         home = path.relative_to(ROOT).parts[0]
         for module in imports(path):
-            top, part = module.split(".")[0], part_of(module)
+            top = module.split(".")[0]
             if (top in ("tests", "benchmarks") and home not in (top, "tests")) or (
-                top == "tfrec_meta" and part == "pipeline" and home not in USERS_OF_THE_PIPELINE
+                module.startswith("tfrec_meta.pipeline") and home not in IMPORT_THE_PIPELINE
             ):
                 wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not wrong
+
+
+def test_only_workflows_commands_and_the_pipeline_import_reports():
+    wrong = [
+        f"{importer} imports {imported}"
+        for importer, imported in imports_of_ours()
+        if part_of(imported) == "reports" and part_of(importer) not in IMPORT_REPORTS
+    ]
     assert not wrong
 
 
@@ -144,15 +218,28 @@ def test_pipeline_and_serving_are_imported_by_their_whole_names():
     assert not wrong, "a bare name loads a second copy of the package"
 
 
-def test_data_evaluation_and_signatures_know_no_tensorflow():
+def test_low_layers_and_signatures_import_no_tensorflow():
     wrong = [
-        f"{path.relative_to(ROOT)} imports {module}"
-        for path in python_files()
-        if module_of(path).startswith("tfrec_meta.") and part_of(module_of(path)) in NO_TENSORFLOW
-        for module in imports(path)
-        if module.split(".")[0] in TENSORFLOW or module == "tfrec_meta.keras"
+        f"{module} imports {imported}"
+        for module, path in modules().items()
+        if module.startswith("tfrec_meta.")
+        and (part_of(module) in NO_TENSORFLOW or module == "tfrec_meta.export.signatures")
+        for imported in imports(path)
+        if imported.split(".")[0] in TENSORFLOW or imported == "tfrec_meta.keras"
     ]
     assert not wrong
+
+
+def test_only_keras_py_chooses_keras():
+    """Other modules neither import Keras before the package has chosen it, nor set the switch."""
+    wrong = [
+        module
+        for module, path in modules().items()
+        if module.startswith("tfrec_meta") and module not in ("tfrec_meta", "tfrec_meta.keras")
+        for imported in imports(path)
+        if imported.split(".")[0] in ("keras", "tf_keras")
+    ]
+    assert not wrong, "use `from tfrec_meta.keras import tf_keras`"
 
 
 @pytest.mark.parametrize("name", ["pipeline", "serving"])
