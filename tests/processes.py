@@ -1,7 +1,7 @@
-"""Processes of their own for tests that kill one or need several, without loading TensorFlow each time.
+"""Forked processes for tests that kill a process or need several, without loading TensorFlow again.
 
-They are forked from a server that has imported TensorFlow and this package and has computed nothing,
-so that no thread of TensorFlow's runtime runs in it.
+They are forked from a server that has imported TensorFlow and this package but computed nothing, so
+that no thread of TensorFlow's runtime is running in it.
 """
 
 import multiprocessing

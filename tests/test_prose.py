@@ -31,7 +31,7 @@ NO_LEADING_ZERO = re.compile(r"(?<![\w.\]\)*/'\"`-])\.\d{2,}\b(?!\.)")
 
 
 def texts() -> list[Path]:
-    paths = [path for path in ROOT.glob("*.md")]
+    paths = list(ROOT.glob("*.md"))
     for folder in FOLDERS:
         for kind in ("*.py", "*.md", "*.html"):
             paths += (ROOT / folder).rglob(kind)
