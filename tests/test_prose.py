@@ -63,7 +63,7 @@ def test_numbers_in_prose_have_a_leading_zero():
     found = [
         f"{path.relative_to(ROOT)}: {match.group(0)}"
         for path in texts()
-        if path != Path(__file__)
+        if path != Path(__file__) and path.suffix != ".html"  # style sheets write .5
         for match in NO_LEADING_ZERO.finditer(prose_of(path))
     ]
     assert not found, "\n".join(found)
