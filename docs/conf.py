@@ -1,5 +1,7 @@
 """Sphinx configuration; `make docs` builds the site and treats every warning as an error."""
 
+import re
+
 import tfrec_meta
 
 project = "tfrec-meta"
@@ -24,10 +26,20 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 myst_fence_as_directive = ["mermaid"]
 
-autodoc_default_options = {"members": True, "show-inheritance": True}
+default_role = "code"  # single backticks in docstrings
+autodoc_default_options = {"members": True}
 autodoc_member_order = "groupwise"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Source", "Sources", "Signature"]
+
+
+def _escape(app, what, name, obj, options, lines):
+    """Ends a name in backticks before "=", as in `k`=3, which reStructuredText does not allow."""
+    lines[:] = [re.sub(r"(?<!`)`([^`]+)`(?==)", r"`\1`\\ ", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _escape)
