@@ -1,1 +1,4 @@
-"""One script a claim; each measures us and the peer in the same run: python -m benchmarks.NAME."""
+"""One script per claim; each measures this library and a peer in the same run.
+
+Run them as `python -m benchmarks.NAME`.
+"""

@@ -1,14 +1,15 @@
-"""What adapting costs where it is served, and what meta-training saves by batching tasks.
+"""The cost of adapting a served model, and the gain of batching tasks in meta-training.
 
     python -m benchmarks.adaptation_speed
 
 1. `adapt_ms_per_user`: the exported model's signature `adapt`, from raw ids to ten recommendations,
-   in batches of 256 newcomers with ten events each (and of 32, and of one); all cores, as the
-   session of a server has them, medians.
-2. `training_speedup`: a step of MAML (second order, three inner steps, the same network, tasks and
-   labels) with our fast weights, a row a task, against the same step with a loop over the tasks
-   inside `tf.function`, each with its own tapes, gradients added up. Both give the same gradients,
-   which is checked. Interleaved rounds, medians, in one process; tracing is not counted.
+   in batches of 256 new users with ten events each (and of 32, and of one), on all cores, as in a
+   server's session; medians.
+2. `training_speedup`: the time of a step of MAML (second order, three inner steps, the same
+   network, tasks and labels) with a loop over the tasks in `tf.function`, each with its own
+   gradient tape and summed gradients, divided by that with fast weights, one row per task. The
+   benchmark checks that both give the same gradients. Interleaved rounds in one process, medians,
+   without tracing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every benchmark shares: its arguments, its data, and the JSON object of its last line."""
+"""Shared by all benchmarks: arguments, data, and the JSON object in the last line of output."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""New users by their first few events: a meta-learned model beside tuned baselines.
+"""A meta-learned model for new users, compared with tuned baselines.
 
-A fifth of the users are held out whole; those with at least 30 events are asked about. Support is
-the first 1, 3, 5, 10 or 20 events of a user by time; all that follow the 20th are relevant,
-whatever the support, and the first 20 items are taken out of everyone's ranking of the whole
-catalogue. NDCG at 10. Each seed holds out other users; whoever several seeds hold out counts once,
-by the mean, and the bootstrap draws users.
+A fifth of the users is held out whole; those with at least 30 events are evaluated. The support set
+consists of a user's first 1, 3, 5, 10 or 20 events by time. All events after the 20th are relevant,
+whatever the support set, and the first 20 items are removed from everyone's ranking of the whole
+catalogue. The metric is NDCG@10. Each seed holds out other users. A user who is held out by several
+seeds counts once, with the mean, and the bootstrap resamples users.
 
-Everything is chosen on validation users, an eighth of those who are left: of each baseline the
-setting that is best there *at the same number of events*, so that each may have several models
-where ours has one, with its defaults. Then all learn from all users who are not held out.
+All choices are made on validation users, an eighth of the others. For each baseline, the best
+setting *for the same number of events* is chosen, so that a baseline may use several models where
+our model is one, with its defaults. Then all models are fitted on all users who are not held out.
 
-Plain fine-tuning begins where our model does without support (later popularity, and a zero vector
-over the same item vectors) and takes gradient steps on the support set's cross-entropy over the
-catalogue, whose number and size are chosen as the settings of baselines are. No adaptation is our
-model without support.
+Plain fine-tuning starts from our model's answer without support (the popularity of later events,
+and a zero vector over the same item vectors) and takes gradient steps on the support set's
+cross-entropy over the catalogue. Their number and size are chosen like the settings of baselines.
+No adaptation is our model without a support set.
 """
 
 from __future__ import annotations

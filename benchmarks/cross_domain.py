@@ -1,22 +1,23 @@
-"""Another domain: leave one genre out, and adapt to it by a few ratings.
+"""Adaptation to another domain: one genre is held out, and the model adapts with a few ratings.
 
     python -m benchmarks.cross_domain
 
-MovieLens-100K, each of the six genres with most films by itself: its films are held out whole, and
-so is a fifth of the users (`split_domain`). A user's first 3, 5 or 10 ratings in the genre are the
-support set; all after the 10th are asked about, whatever the support, of users with at least 15.
-Mean absolute error of these ratings, and NDCG at 10 of the genre's films without the user's first
-10: relevant is what was asked about and rated 4 or more. What a user did elsewhere is unknown.
+Each of the six genres of MovieLens-100K with most films is held out by itself, with all its films
+and a fifth of the users (`split_domain`). A user's first 3, 5 or 10 ratings in the genre are the
+support set. All ratings after the 10th are predicted, whatever the support set, for users with at
+least 15. The metrics are the mean absolute error of these ratings, and NDCG@10 over the genre's
+films without the user's first 10; films with a later rating of 4 or more are relevant. Ratings in
+other genres are not available.
 
-- `adapted`: the family `meta_ranker`, meta-trained on the other users and genres, content alone,
-  by its defaults, which were chosen on validation users of all genres.
-- `not_adapted`: the same without support.
-- `from_scratch`: the same network from a random start (and the mean rating of the other genres),
-  trained on the same support set; steps and rate are chosen, for each genre, metric and size of the
-  support set, on validation users of the genre, which is more than ours is allowed.
+- `adapted`: the family `meta_ranker`, meta-trained on the other users and genres, with content
+  features only and with its defaults, which were chosen on validation users of all genres.
+- `not_adapted`: the same without a support set.
+- `from_scratch`: the same network, initialised at random (and with the mean rating of the other
+  genres), trained on the same support set. Its steps and rate are chosen per genre, metric and size
+  of the support set on validation users of the genre, an advantage that our model does not have.
 
-Each seed holds out other users. Whoever is asked about by several genres or seeds counts once, by
-the mean, and the bootstrap draws users.
+Each seed holds out other users. A user who occurs with several genres or seeds counts once, with
+the mean, and the bootstrap resamples users.
 """
 
 from __future__ import annotations

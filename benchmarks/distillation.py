@@ -1,33 +1,34 @@
-"""What a student keeps of a BERT teacher, of items that nobody has touched yet.
+"""The quality of a student of a BERT teacher on items without interactions.
 
     python -m benchmarks.distillation
     python -m benchmarks.distillation --ensemble
 
-A fifth of the items is cold: all their events are test rows, and training knows them by title,
-genres and decade alone; the events of another tenth are validation rows. By these, for each seed
-anew, the dropouts and the settings of content kNN and genre popularity are chosen; all else is as
-did best on the validation rows of one split (seed 1). Each test user's cold items are ranked,
-without those that stand in the history, and then all items. Means over seeds; users of all seeds
-are compared pairwise by bootstrap.
+A fifth of the items is cold: all their events are test rows, and training uses only their title,
+genres and decade. The events of another tenth are validation rows. For each seed, dropouts and the
+settings of content kNN and genre popularity are chosen on them; all other settings are the best
+ones on the validation rows of one split (seed 1). For each test user the cold items outside the
+history are ranked, and then all items. Results are means over seeds. Users of all seeds are
+compared pairwise by bootstrap.
 
-- `teacher`: MiniLM, tuned on the training events as a text two-tower (`TEXT_TUNING`), and its
-  vectors of the titles, with genres and year, below a content tower that learns from the events,
-  too (`tfrec_meta.text_teacher`). `frozen_teacher`: the same over MiniLM as it comes.
-- `student`: hashed words and n-grams of the titles in place of the vectors, taught what the teacher
-  says of the catalogue, whose titles are known. `student_unseen`: taught without the cold items,
-  which it then meets as titles that it never saw.
-- `no_teacher`: the same student, of events alone, with a dropout of its own.
-- `content_knn`: the mean cosine of raw MiniLM vectors to the history's latest items;
-  `genre_popularity`: how popular an item's genres are, or how often they stand in the user's
-  history; how many items and which of the two is chosen on validation rows.
+- `teacher`: a content tower over MiniLM's vectors of the titles, with genres and year, where MiniLM
+  was tuned on the training events as a text two-tower (`TEXT_TUNING`); see
+  `tfrec_meta.text_teacher`. `frozen_teacher`: the same over the original MiniLM.
+- `student`: hashed words and n-grams of the titles instead of the vectors, distilled from the
+  teacher's scores of the catalogue, including the cold items. `student_unseen`: distilled without
+  the cold items, whose titles it first sees at test time.
+- `no_teacher`: the same student, trained on events only, with its own dropout.
+- `content_knn`: the mean cosine of raw MiniLM vectors to the latest items of the history;
+  `genre_popularity`: the popularity of an item's genres, overall or in the user's history. The
+  number of items and the variant are chosen on validation rows.
 
-Then the time to encode items, on all cores in batches of 256: the student's `embed_item` in the
-exported SavedModel, from raw strings, and MiniLM, from raw strings; medians of interleaved runs.
+Then the time to encode items is measured on all cores in batches of 256: the student's `embed_item`
+in the exported SavedModel, from raw strings, and MiniLM, from raw strings; medians of interleaved
+runs.
 
-`--ensemble`: an ensemble of EASE, iALS and a two-tower model that heeds the order of the history
-(attention) on the stratified split (0.75 of each item's events), its weights chosen on a fifth of
-the train rows; and a two-tower model that learns from it: `ensemble`, `tower`, and `best_teacher`,
-the best member alone.
+`--ensemble`: an ensemble of EASE, iALS and a two-tower with an attention encoder on the split by
+item (0.75 of each item's events), with weights chosen on a fifth of the training rows; and a
+two-tower that is distilled from it. The figures are `ensemble`, `tower`, and `best_teacher`, the
+best member alone.
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
-"""Does a training step grow with the vocabulary?
+"""The time of a training step as a function of the vocabulary size.
 
-The step time with a table of 10,000,000 rows over that with 10,000, dimension 32, batches of 4096
-ids drawn uniformly from all rows, for our row-wise Adagrad, element-wise Adagrad and lazy Adam, and
-for tf_keras's own Adagrad and Adam. At most 1.3 is wanted of ours.
+The time of a step with a table of 10,000,000 rows divided by that with 10,000 rows, with dimension
+32 and batches of 4096 ids drawn uniformly from all rows, for our row-wise Adagrad, element-wise
+Adagrad and lazy Adam, and for tf_keras's Adagrad and Adam. The target for ours is at most 1.3.
 
-The model is the barest there is, so that nothing hides the table: an embedding, one dense unit,
-binary cross-entropy; forward, backward and update in one `tf.function`. What is left of the growth
-in a model of an ordinary size is in the `mlp_` figures: the embedding goes through the layers of
-TFRS's ranking tutorial (256 and 64 units).
+The model is minimal, so that nothing hides the table: an embedding, one dense unit, binary
+cross-entropy; forward pass, backward pass and update in one `tf.function`. The `mlp_` figures
+measure a model of ordinary size: the embedding passes through the layers of TFRS's ranking tutorial
+(256 and 64 units).
 
-What a ratio has in it besides the optimizer: 4096 random rows of 10,000,000 are in no cache, and
-those of 10,000 all are. `gradient_ratio` is the same step without any update: the model's own
-lookup pays for memory as well. With fewer rows ids repeat more: 3,360 distinct rows a batch with
-10,000, 4,095 with 10,000,000.
+A ratio includes more than the optimizer: 4096 random rows of 10,000,000 are in no cache, while all
+of 10,000 rows are. `gradient_ratio` is the same step without any update, so that it shows the cost
+of the lookup. With fewer rows ids repeat more often: a batch has 3,360 distinct rows with 10,000
+rows, and 4,095 with 10,000,000.
 
-Both sizes of one optimizer are in memory together, and take turns, a block of steps each, so that
-a slow moment of the machine hits both, and each finds its caches as its own last step left them.
-Times are medians of single steps, ids made ready outside of them. One optimizer after the other:
-tf_keras's Adam needs about 8 GB.
+Both sizes of one optimizer are in memory together and alternate in blocks of steps, so that a slow
+moment of the machine affects both, and each finds its caches as its own last step left them. Times
+are medians of single steps; ids are prepared outside of them. The optimizers are measured one after
+the other, because tf_keras's Adam needs about 8 GB.
 """
 
 from __future__ import annotations

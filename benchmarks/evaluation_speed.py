@@ -1,25 +1,25 @@
-"""How fast is the full-catalogue evaluation, beside TensorFlow Recommenders' own?
+"""The speed of full-catalogue evaluation, compared with TensorFlow Recommenders.
 
-The same trained towers, candidates and test rows, the same figures (top-1, 5, 10, 50, 100
-accuracy of the true candidate) three ways:
+The same trained towers, candidates and test rows, and the same figures (top-1, 5, 10, 50 and 100
+accuracy of the true candidate) are computed in three ways:
 
 - tutorial: `tfrs.metrics.FactorizedTopK(candidates=items.batch(128).map(item_tower))`;
 - brute force: the same metric over a `BruteForce` index;
 - ours: `tfrec_meta.evaluation.true_candidate_ranks`.
 
-Two cases: the test rows of all users, each user asking at one time (the end of their train rows),
-so that queries repeat as they do in a test set; and 20,000 distinct queries (user, time), where
-nothing repeats and no deduplication helps.
+There are two cases: the test rows of all users, with one query time per user (the end of their
+training rows), so that queries repeat as in a real test set; and 20,000 distinct queries (user,
+time), where deduplication cannot help.
 
-The towers are those of TFRS's own tutorials (a user embedding with the time as context, an item
-embedding), trained here for a moment; speed doesn't depend on how well.
+The towers are those of TFRS's tutorials (a user embedding with the time as context, an item
+embedding), trained here briefly; the speed does not depend on their quality.
 
-To be fair to the peers: they get `true_candidate_ids` (row numbers, the cheapest kind), cached and
-prefetched batches of 4096 as in the tutorials, one compiled `tf.function` a batch, no loss, and
-their tracing and warm-up are not timed. Both sides embed their queries within the timing; ours
-also embeds the candidates and finds the distinct queries there, while the building of the
-BruteForce index is not timed. Rounds are interleaved, so that a slow moment of the machine hits
-all three; times are medians, speedups are ratios of medians.
+To be fair to the peers, they get `true_candidate_ids` (row numbers, the cheapest kind), cached and
+prefetched batches of 4096 as in the tutorials, one compiled `tf.function` per batch and no loss,
+and their tracing and warm-up are not timed. Both sides embed their queries within the timing. Ours
+also embeds the candidates and finds the distinct queries, while building the BruteForce index is
+not timed. Rounds are interleaved, so that a slow moment of the machine affects all three. Times are
+medians, speedups are ratios of medians.
 """
 
 from __future__ import annotations

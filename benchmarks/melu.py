@@ -1,25 +1,25 @@
-"""Ratings of cold users by a few of theirs: a meta-learned ranker beside MeLU, rebuilt.
+"""Ratings of cold users, predicted from a few of their ratings: a meta-learned ranker and MeLU.
 
     python -m benchmarks.melu
 
 The setting of Lee et al., "MeLU: Meta-Learned User Preference Estimator for Cold-Start
 Recommendation" (KDD 2019), on MovieLens: users with 13 to 100 ratings, a quarter of whom are held
-out whole (cold users; all items); ten of a user's ratings, drawn at random, are asked about, and
-the others are the support set. Mean absolute error, and NDCG at 1, 3 and 5 of the ten by predicted
-rating (gain 2^rating - 1). Each seed draws other users and other ratings; whom several seeds hold
-out counts once, by the mean, and the bootstrap draws users.
+out whole (cold users; all items). Ten of a user's ratings, drawn at random, are predicted; the
+others are the support set. The metrics are the mean absolute error, and NDCG at 1, 3 and 5 of the
+ten by predicted rating (gain 2^rating - 1). Each seed draws other users and other ratings. A user
+who is held out by several seeds counts once, with the mean, and the bootstrap resamples users.
 
-- `ours`: the family `meta_ranker`: a ridge head on a network over content, ids and what others
-  made of the item.
-- `melu`: content alone (age, gender, occupation, zip code; genres, year; the data has no directors,
-  actors or film ratings), embeddings of 32, two decision layers of 64 that alone are updated
-  locally.
-- `no_adapt`: ours without support. `bias`: the item's and the user's shrunk means.
+- `ours`: the family `meta_ranker`: a ridge head on a network over content, ids and statistics of
+  other users' ratings of the item.
+- `melu`: content only (age, gender, occupation, zip code; genres, year; the data has no directors,
+  actors or film ratings), embeddings of 32, two decision layers of 64, which are the only layers
+  that are updated locally.
+- `no_adapt`: ours without support. `bias`: the shrunk means of item and user.
 
-The settings of each are chosen on validation users, a fifth of those who are not held out: of MeLU
-steps and rate of the local update (the paper's is one step), the global rate and the embeddings'
-decay; of ours ids, layers and decay; of the biases both shrinkages. Then all learn from all users
-who are not held out.
+The settings of each are chosen on validation users, a fifth of those who are not held out: for MeLU
+the steps and rate of the local update (the paper uses one step), the global rate and the
+embeddings' decay; for ours ids, layers and decay; for the biases both shrinkages. Then all models
+are fitted on all users who are not held out.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Does the memory of a training grow with the number of its events?
+"""The memory of training as a function of the number of events.
 
-Events of 100,000 users and 20,000 items (Zipf) lie in Parquet files of a million rows each; they
-are streamed, and a two-tower model of dimension 32 learns from all of them once, in batches of 512
-with histories of 20. 20 million events must need at most 1.5 GB, and within 10 % of what 2 million
-do.
+Events of 100,000 users and 20,000 items (Zipf) are stored in Parquet files of a million rows each.
+They are streamed, and a two-tower model of dimension 32 is trained on all of them once, in batches
+of 512 with histories of 20. 20 million events must need at most 1.5 GB, and at most 10 % more than
+2 million events.
 
-The figure is the largest resident set of the whole process (VmHWM, which has all of Python,
-TensorFlow and Arrow in it); each size has a process of its own. The files are written before, a row
-group at a time, by the process that starts these.
+The figure is the largest resident set of the whole process (VmHWM, which includes Python,
+TensorFlow and Arrow); each size has a process of its own. The process that starts them writes the
+files before, one row group at a time.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Every model on MovieLens-100K: quality with intervals, time to train, size on disk, as one table.
+"""All models on MovieLens-100K in one table: quality with intervals, training time, size on disk.
 
-Two splits: stratified, 75 % of each item's events for training (seed 42), and leave-last-out, where
-each user's last event is to be found from all earlier ones. The whole catalogue is ranked, seen
-items are taken out, nothing is chosen or stopped by test rows. All have the library's defaults,
-whose configs say how they were chosen, but for this: closed forms see all of a history, order-aware
-encoders are trained on windows, embeddings that begin as spectral ones for four epochs, and a
-student learns from the ensemble. Times are of training on the stratified split, the FeatureSpec
-included, one model after the other: wall time, or the processor's (of all cores together) where
-that is less, since the machine may have other work. Size is that of the folder that
+There are two splits: by item, with 75 % of each item's events for training (seed 42), and
+leave-last-out, where each user's last event is predicted from all earlier ones. The whole catalogue
+is ranked, seen items are removed, and nothing is chosen or stopped on test rows. All models have
+the library's defaults, whose configs state how they were chosen, with these exceptions: closed
+forms use the whole history, order-aware encoders are trained on windows, spectral embeddings are
+trained for four epochs, and a student learns from the ensemble. Times are those of training on the
+split by item, including the FeatureSpec, one model after the other: the lower of wall time and CPU
+time (of all cores together), since the machine may have other work. Size is that of the folder that
 `tfrec_meta.save` writes.
 
-`--write` puts the table into README.md. The slowest models take minutes, so what was measured is
-kept in model_table.json beside this, with commit and date: a run goes on with what is left, or was
-measured by another strategy. Delete that file to measure all anew.
+`--write` writes the table into README.md. The slowest models take minutes, so results are stored in
+model_table.json next to this file, with commit and date. A run continues with the models that are
+missing or were measured with another strategy. Delete that file to measure all models again.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""How long does the pipeline take, beside TFX's own components?
+"""The time of the pipeline, compared with TFX's own components.
 
 Three runs, each in a process of its own, one after the other:
 
 - ours: the pipeline of `tfrec_meta.pipeline` over three tables (interactions, users, items), with
-  gate, histories, six trials, ranking gate, infra validation and push, in an empty folder;
-- stock: TFX's components as its tutorials wire them (`benchmarks.stock_pipeline`), on the same rows
-  joined into one CSV. Its tuner trains TFRS's two-tower tutorial model with the very settings of
-  our six trials (embedding dimension, learning rate, batch size, epochs, patience), and as in ours
-  every epoch is validated: by FactorizedTopK, as TFX's and TFRS's tutorials do;
+  gates, histories, six trials, ranking gate, infra validation and push, in an empty folder;
+- stock: TFX's components, connected as in its tutorials (`benchmarks.stock_pipeline`), on the same
+  rows joined into one CSV. Its tuner trains TFRS's two-tower tutorial model with the settings of
+  our six trials (embedding dimension, learning rate, batch size, epochs, patience), and validates
+  every epoch by FactorizedTopK, as the tutorials of TFX and TFRS do;
 - stock once: the same, but with as many epochs as ours ran, and validated only after the last;
 - cached: ours again, on the same input.
 
-Importing TFX is timed apart (`import_seconds`, the median of all) and counted for none. With more
-than one of `ROUNDS` medians are shown. What the cached run pushes is checked: nothing.
+Importing TFX is timed separately (`import_seconds`, the median of all) and excluded. With more than
+one of `ROUNDS`, medians are shown. The benchmark checks that the cached run pushes nothing.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Ratings and clicks predicted on the temporal split, beside TFRS's tutorial model and bare biases.
+"""Prediction of ratings and clicks on a split by time, compared with TFRS's tutorial and biases.
 
-The latest tenth of the events is test, the tenth before it validation, the rest train; a click is a
-rating of 4 or more, and the AUC is that of the predicted ratings. Seven in ten test events are of
-users of whom nothing was known before, so that a model has to do well by what it knows of items and
-of people of a kind. Everything is chosen on validation, by models of the train part: our
-hyperparameters (the best of some thirty runs over interaction, target, dimension, weight decay,
-learning rate, dropout and features) and the penalty of the biases. Then each model is fitted on
-train and validation, and asked about the test part once.
+The latest tenth of the events is test, the tenth before it validation, the rest train. A click is a
+rating of 4 or more, and the AUC is that of the predicted ratings. Seven of ten test events are from
+users without earlier events, so that a model has to rely on items and on users' attributes. All
+choices are made on validation, with models of the train part: our hyperparameters (the best of some
+thirty runs over interaction, target, dimension, weight decay, learning rate, dropout and features)
+and the penalty of the biases. Then each model is fitted on train and validation, and evaluated on
+the test part once.
 
-The tutorial's model ("Recommending movies: ranking" of TensorFlow Recommenders): user and item
-embeddings of 32, dense layers of 256 and 64, squared error, Adagrad with .1, batches of 8,192 and
-three epochs. `tutorial_longer` has the number of epochs that is best on validation. The biases:
-mean, user and item with one penalty, by alternating least squares. A `difference` is ours less the
-peer's, with its interval by a bootstrap of users.
+The tutorial's model ("Recommending movies: ranking" of TensorFlow Recommenders) has user and item
+embeddings of 32, dense layers of 256 and 64, squared error, Adagrad with rate 0.1, batches of 8,192
+and three epochs. `tutorial_longer` has the number of epochs that is best on validation. The biases
+are mean, user and item with one penalty, by alternating least squares. A `difference` is ours minus
+the peer's, with its interval by a bootstrap of users.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""RecBole's SASRec on our leave-last-out split, once, in an environment of its own.
+"""RecBole's SASRec on our leave-last-out split, run once in an environment of its own.
 
-RecBole (MIT licence) needs PyTorch and older NumPy and pandas than ours, so this makes a virtual
-environment below `.runs/recbole`, writes the events as RecBole's atomic files, runs
-`benchmarks/stock_sasrec.py` there and judges the scores of the whole catalogue by our protocol:
-train and validation rows as input, seen items taken out. Each event's time is its rank among its
-user's events, ties by row, so that RecBole's own leave-one-out gives our rows; the run stops if it
-does not. Everything else is RecBole's default for SASRec (2 layers, 2 heads, dropout .5, Adam at
-.001, batches of 2,048), with hidden size 64, length 50, cross-entropy over the catalogue and early
-stopping on validation NDCG@10 after ten epochs without a better one.
+RecBole (MIT licence) needs PyTorch and older versions of NumPy and pandas than this library. The
+script creates a virtual environment in `.runs/recbole`, writes the events as RecBole's atomic
+files, runs `benchmarks/stock_sasrec.py` there, and evaluates the scores of the whole catalogue with
+our protocol: train and validation rows as input, seen items removed. Each event's time is its rank
+among its user's events, with ties by row, so that RecBole's own leave-one-out gives the same rows;
+otherwise the run stops. All other settings are RecBole's defaults for SASRec (2 layers, 2 heads,
+dropout 0.5, Adam at 0.001, batches of 2,048), with hidden size 64, length 50, cross-entropy over
+the catalogue and early stopping on validation NDCG@10 after ten epochs without improvement.
 
-RecBole trains every prefix of a history as a sample of its own, which takes minutes an epoch. A
-killed run goes on where it was when started again; `benchmarks/recbole_sasrec.json` has the result,
-and `benchmarks.sequential_quality` reads it. Delete `.runs/recbole/run` to start anew. `--quick` is
-one epoch, and leaves the result alone.
+RecBole trains every prefix of a history as a separate sample, which takes minutes per epoch. A run
+that was killed resumes. The result is in `benchmarks/recbole_sasrec.json`, which
+`benchmarks.sequential_quality` reads. Delete `.runs/recbole/run` to start from scratch. `--quick`
+runs one epoch and does not change the result.
 """
 
 from __future__ import annotations

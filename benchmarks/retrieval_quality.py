@@ -1,18 +1,19 @@
-"""Two-tower retrieval beside popularity, item-kNN, EASE and iALS, on the same split.
+"""Two-tower retrieval, compared with popularity, item-kNN, EASE and iALS on the same split.
 
-The split is the one of the public benchmark table of Recommenders: 75 % of each item's events for
-training, drawn with seed 42; on MovieLens-100K 75,066 train and 24,934 test rows. Every test event
-is relevant, items seen in training are taken out of the ranking, the whole catalogue is ranked.
+The split is that of the public benchmark table of Recommenders: 75 % of each item's events for
+training, drawn with seed 42; on MovieLens-100K 75,066 training and 24,934 test rows. Every test
+event is relevant, items seen in training are removed from the ranking, and the whole catalogue is
+ranked.
 
-The model is one dot product of two towers, trained from scratch. Which of `STRATEGIES` trains it is
-chosen here, by NDCG@10 on a fifth of the train rows (split by item), and EASE's penalty on a tenth,
-which suits it better; the chosen one then learns from all train rows, whose seconds are
-`train_seconds`. The default strategy is one of them; the others begin with spectral item
-embeddings, which need half the epochs. Not kept, since no better on a fifth of MovieLens-100K's
-train rows (seed 7): the whole catalogue as negatives with and without iALS as teacher, batches of
-1024, half the learning rate with 64 dimensions, a running mean of the weights, longer histories
-with dropout. The public table has NDCG@10 of .4450 for BPR, .4164 for LightGCN, .3686 for NCF,
-.3938 for SAR and .4687 for BiVAE.
+The model is one dot product of two towers, trained from scratch. One of `STRATEGIES` is chosen here
+by NDCG@10 on a fifth of the training rows (split by item), and EASE's penalty on a tenth, which
+suits it better. The chosen strategy is then trained on all training rows; its time is
+`train_seconds`. The default strategy is one of them; the others start from spectral item
+embeddings, which need half the epochs. Variants that were not better on a fifth of MovieLens-100K's
+training rows (seed 7) were dropped: the whole catalogue as negatives with and without iALS as
+teacher, batches of 1024, half the learning rate with 64 dimensions, averaged weights, longer
+histories with dropout. The public table has NDCG@10 of 0.4450 for BPR, 0.4164 for LightGCN, 0.3686
+for NCF, 0.3938 for SAR and 0.4687 for BiVAE.
 """
 
 from __future__ import annotations

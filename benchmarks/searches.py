@@ -1,7 +1,7 @@
-"""Searches of the same space by different means, each asked for points and told what they came to.
+"""Several search methods over the same space, each of which suggests points and gets results.
 
-All begin at the default. KerasTuner's oracles and ours are driven by hand; Optuna's TPE is given
-the same space, numbers that have an order as such, and what is not active left out.
+All start from the default. KerasTuner's oracles and ours are called step by step. Optuna's TPE gets
+the same space, with ordered numbers declared as such and inactive hyperparameters omitted.
 """
 
 from __future__ import annotations

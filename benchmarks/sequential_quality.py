@@ -1,15 +1,16 @@
-"""Our sequential model beside popularity, EASE and RecBole's SASRec: who knows the next item.
+"""Our sequential model, compared with popularity, EASE and RecBole's SASRec on the next item.
 
 The split is leave-last-out: each user's last event is test, the last but one validation. The whole
-catalogue is ranked, train and validation rows are the input, and seen items are taken out. Like
-RecBole's, our model learns from the train rows alone and stops by validation NDCG@10; popularity
-and EASE learn from train and validation rows, and EASE's penalty is chosen on the validation rows.
+catalogue is ranked, train and validation rows are the input, and seen items are removed. Like
+RecBole's, our model is trained on the train rows only and stopped by validation NDCG@10. Popularity
+and EASE are fitted on train and validation rows, and EASE's penalty is chosen on the validation
+rows.
 
 RecBole's SASRec is not run here: `benchmarks.recbole_sasrec` runs it once, in an environment of its
-own, and leaves `recbole_sasrec.json`; until that is there, what is compared with it is left out.
-Its time is the lesser of its wall clock and its processor time over its two threads, since the
-machine has other work; ours, the making of features and graphs included, is the lesser of the wall
-clock and the whole of its processor time, over both cores.
+own, and writes `recbole_sasrec.json`. Without that file the comparison is omitted. Its time is the
+lower of its wall time and its CPU time divided by its two threads, since the machine has other
+work. Ours, including features and graphs, is the lower of its wall time and its total CPU time over
+both cores.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ STRATEGY = tm.Strategy(
     training=tm.TrainingConfig(rows="windows", epochs=10, batch_size=1024, history_length=50),
     history_length=50,
 )
-"""Chosen by NDCG@10 on the validation rows, over one to three seeds, which differ by .001 to .002.
+"""Chosen by NDCG@10 on the validation rows, over one to three seeds, which differ by at most 0.002.
 
-Temperature .18 (.1387) and .2 (.1387) beat .15 (.1373), .25 (.131), .1 (.130), and .12 with more
-dropout (.132). At .25, none of these was better than the .131 of the rest as it is: dropout .4,
-dimension 128, length 100, separate tables, no item features, a fifth of the history left out, or
-half of the histories partly reordered. Over the whole catalogue in place of the batch, with or
-without a running mean of the weights, it was .133 at .18 and at .25; with seen items as negatives
-or smoothed labels .128. At .15, half the learning rate gave .129.
+Temperature 0.18 (0.1387) and 0.2 (0.1387) were better than 0.15 (0.1373), 0.25 (0.131), 0.1
+(0.130), and 0.12 with more dropout (0.132). At 0.25, none of these was better than the 0.131 of the
+other settings: dropout 0.4, dimension 128, length 100, separate tables, no item features, a fifth
+of the history left out, or half of the histories partly reordered. Over the whole catalogue instead
+of the batch, with or without averaged weights, the result was 0.133 at 0.18 and at 0.25; with seen
+items as negatives or smoothed labels 0.128. At 0.15, half the learning rate gave 0.129.
 """
 
 

@@ -1,9 +1,9 @@
-"""What `benchmarks.pipeline` measures us against: TFX's own components, as its tutorials wire them.
+"""The peer of `benchmarks.pipeline`: TFX's own components, connected as in its tutorials.
 
 One CSV of joined rows, CsvExampleGen with its hash split, statistics, inferred schema, validator,
 Transform with vocabularies, a KerasTuner over given settings, a Trainer of TFRS's two-tower
 tutorial model, the latest blessed model, TFMA's Evaluator on a dot product, and the Pusher, run by
-LocalDagRunner in one process. Nothing of ours takes part but the choice of Keras 2.
+LocalDagRunner in one process. Of this library only the choice of Keras 2 is used.
 """
 
 from __future__ import annotations

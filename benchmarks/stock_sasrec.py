@@ -1,10 +1,10 @@
-"""What `benchmarks.sequential_quality` measures us against: RecBole's own SASRec, as it stands.
+"""The peer of `benchmarks.sequential_quality`: RecBole's own SASRec, unchanged.
 
-Runs in the environment that `benchmarks.recbole_sasrec` makes, where nothing of ours is: `python
-stock_sasrec.py FOLDER`, with FOLDER holding `settings.json` and the rows as RecBole's atomic files.
-Data, model, trainer, early stopping and evaluation are RecBole's; what is added is a stopwatch
-around its epochs, a state after each of them, from which a killed run goes on, and the scores of
-the whole catalogue, written for other judges than RecBole's evaluator.
+Runs in the environment that `benchmarks.recbole_sasrec` creates, without this library: `python
+stock_sasrec.py FOLDER`, where FOLDER contains `settings.json` and the rows as RecBole's atomic
+files. Data, model, trainer, early stopping and evaluation are RecBole's. The script adds a timer
+for the epochs, a checkpoint after each of them, from which a killed run resumes, and the scores of
+the whole catalogue, which are written for other evaluators than RecBole's.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How long does a suggestion take, after how many trials?
+"""The time of one suggestion as a function of the number of trials.
 
-Eight dimensions (four along a range, two whole numbers, two choices), a smooth function with noise;
-the time of `populate_space` alone, of `MetaBayesianOracle` without a memory and with one of three
+Eight dimensions (four continuous, two whole numbers, two choices) and a smooth function with noise.
+The benchmark measures `populate_space` of `MetaBayesianOracle` without a memory and with three
 studies, and of KerasTuner's Bayesian oracle: medians of the suggestions around 25, 100 and 400
-trials. KerasTuner's takes seconds, so it is given its trials, and asked three times at each place.
-`duplicates` counts points that ours suggested twice in 400 trials.
+trials. KerasTuner's oracle takes seconds, so its trials are given, and it is measured three times
+at each number. `duplicates` counts points that our oracle suggested twice in 400 trials.
 """
 
 from __future__ import annotations

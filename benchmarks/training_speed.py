@@ -1,20 +1,20 @@
-"""How fast does training reach what TFRS's retrieval tutorial reaches?
+"""The time that training needs to reach the quality of TFRS's retrieval tutorial.
 
-Two questions, each asked of both sides in turn, medians of interleaved rounds:
+Two measurements, in both cases alternating between the two sides, medians of interleaved rounds:
 
 1. Wall time from events in memory to a trained and validated model of equal or better top-100
    accuracy. The tutorial: users and films by id, dimension 32, Adagrad 0.1, batches of 8192, 3
-   epochs over 80 % of the events, `FactorizedTopK` on the other 20 %, seen items not removed; its
-   metrics are worked out in validation alone, after each epoch (`speedup_to_equal_quality`), or
-   once after the last, which is quickest (`speedup_validating_once`). Ours: the two-tower model in
-   that dimension, with as little training as is needed, chosen on a tenth of the training events:
-   one epoch over windows of users' events; validated by `true_candidate_ranks` on the same events,
+   epochs over 80 % of the events, `FactorizedTopK` on the other 20 %, seen items not removed. Its
+   metrics are computed in validation only, after each epoch (`speedup_to_equal_quality`), or once
+   after the last, which is fastest (`speedup_validating_once`). Ours: the two-tower model of that
+   dimension, with as little training as is needed, chosen on a tenth of the training events: one
+   epoch over windows of users' events; validated by `true_candidate_ranks` on the same events,
    nothing removed. Tracing, vocabularies and the input pipeline count on both sides.
-2. Examples a second of training alone, without metrics: the same model (user id, item id, dimension
-   32), optimizer (Adagrad 0.1) and batch (8192), tracing and a first epoch not counted.
+2. Examples per second of training alone, without metrics: the same model (user id, item id,
+   dimension 32), optimizer (Adagrad 0.1) and batch (8192), without tracing and a first epoch.
 
-Both run in one process, after each was traced once for nothing, since TensorFlow's first function
-of a process pays for its start.
+Both run in one process, after each was traced once before, since the first function in a process
+pays for TensorFlow's start.
 """
 
 from __future__ import annotations

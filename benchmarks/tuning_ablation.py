@@ -1,17 +1,17 @@
-"""Which parts of the memory earn their place?
+"""An ablation of the memory of studies.
 
     python -m benchmarks.tuning_ablation
 
-On the shipped studies of real models, each left out in turn and searched again among its own
-recorded trials, with the others remembered: regret, 0 at the best trial and 1 at the median one,
+Each of the shipped studies of real models is left out in turn and searched again among its own
+recorded trials, with the others as memory: regret, 0 at the best trial and 1 at the median one,
 after 2, 3, 5 and 10 trials, the default first; means over studies and seeds, and the paired
 difference to `memory` after 5 trials with its 95 % bootstrap interval over studies.
 
-- `none`: without a memory; `memory`: all earlier studies believed alike, which is the default.
-- `profile`: believed the more the nearer their data's profile; `text`: the nearer the BERT
-  embedding of their data's texts, where they have any; `both`.
-- `curves`: of recorded learning curves, how many epochs `is_hopeless` saves in the order in which
-  `memory` tries, and what the best trial loses by it.
+- `none`: without a memory; `memory`: all earlier studies weighted equally, which is the default.
+- `profile`: weighted by the similarity of their data's profile; `text`: by that of the BERT
+  embedding of their data's texts, where available; `both`.
+- `curves`: the epochs that `is_hopeless` saves on recorded learning curves, in the order in which
+  `memory` tries the trials, and the loss of the best trial.
 """
 
 from __future__ import annotations

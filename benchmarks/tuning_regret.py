@@ -1,20 +1,20 @@
-"""How good is the best strategy after few trials, on recorded tables, with the others remembered?
+"""The regret after few trials on recorded tables, with the other tables as memory.
 
     python -m benchmarks.recorded_tables .runs/tables/hpolib
     python -m benchmarks.tuning_regret --tables .runs/tables/hpolib
 
-Each table of the folder (`benchmarks.recorded_tables` tells the format) is left out in turn: a
-store of studies holds the others, and every method searches the one that is left, all from the same
-default point. Normalised regret is 0 at the table's best and 1 at its median. Means over tables and
-seeds, with 95 % bootstrap intervals over seeds.
+Each table of the folder (`benchmarks.recorded_tables` describes the format) is left out in turn: a
+store of studies holds the others, and every method searches the table that is left out, from the
+same default point. Normalised regret is 0 at the table's best value and 1 at its median. Results
+are means over tables and seeds, with 95 % bootstrap intervals over seeds.
 
 - `ours`: `MetaBayesianOracle` with the memory of the others; `no_memory`: without; `shuffled`: with
-  a memory whose objectives were dealt out anew among the points of each study.
-- `optuna`: TPE as it comes; numbers that have an order are given as such.
-- `kerastuner`: KerasTuner's Bayesian oracle as it comes; it takes seconds a suggestion, so it has
-  `--kerastuner-seeds` seeds (3), and its finished runs are kept in .runs/tuning_regret, and used
-  again.
-- `random`, and `portfolio`: the best rows of the other tables in turn, without looking at results.
+  a memory whose objectives are permuted among the points of each study.
+- `optuna`: TPE with its defaults; ordered numbers are declared as such.
+- `kerastuner`: KerasTuner's Bayesian oracle with its defaults. It takes seconds per suggestion and
+  has `--kerastuner-seeds` seeds (3); its finished runs are stored in .runs/tuning_regret and
+  reused.
+- `random`; and `portfolio`: the best rows of the other tables in turn, without using results.
 """
 
 from __future__ import annotations

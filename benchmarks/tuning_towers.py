@@ -1,15 +1,16 @@
-"""How good is the best strategy after few trials of real models?
+"""The quality of the best strategy after few trials of real models.
 
     python -m benchmarks.tuning_towers
 
 Models of four families on MovieLens-100K and on 500 students' ratings of lecturers (`benchmarks.
-lecturers`), 75 % of each user's events to learn from, 10 % to choose by, 15 % to test; validation
-NDCG@10 of the full catalogue. Ours has a memory of the shipped studies of made data alone, nothing
-of either of the two; it has 10 trials, KerasTuner's Bayesian oracle, its Hyperband and Optuna's TPE
-have 30, in the same space, all from the default. A trial that takes half a minute of the processor
-counts as bad, for all of them. Means over seeds and data sets; the winner of each search is trained
-again on train rows, and tested. A strategy that two methods try is trained once. It takes hours, so
-finished trials are kept in tuning_towers.jsonl beside this: a run goes on with what is left.
+lecturers`): 75 % of each user's events for training, 10 % for validation, 15 % for test; validation
+NDCG@10 over the full catalogue. Our search has a memory of the shipped studies of generated data
+only, without either of the two data sets. It has 10 trials; KerasTuner's Bayesian oracle, its
+Hyperband and Optuna's TPE have 30, in the same space, all from the default. A trial that takes half
+a minute of CPU time counts as bad, for all of them. Results are means over seeds and data sets; the
+winner of each search is trained again on the training rows, and tested. A strategy that two methods
+try is trained once. It takes hours, so finished trials are stored in tuning_towers.jsonl next to
+this file, and a run continues with the rest.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ DATA: dict[str, Callable[[], tm.Interactions]] = {
 }
 SOURCES = ("movielens-100k", "lecturers")
 OURS, THEIRS = 10, 30
-SECONDS = 30.0  # of the processor, of one trial
+SECONDS = 30.0  # of CPU time per trial
 
 
 class Trainer:
