@@ -6,6 +6,8 @@ import tempfile
 
 import pytest
 
+import tfrec_meta  # noqa: F401  (chooses Keras 2 before a test imports TFX or KerasTuner)
+
 STUDIES = "TFREC_META_STUDIES"
 
 
