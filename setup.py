@@ -11,7 +11,7 @@ CODE = (ROOT / "tfrec_meta" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "(.+)"$', CODE, re.MULTILINE).group(1)
 
 # BUILD.md says why each of these was chosen.
-COMMAND = ["click>=8.2"]  # the command `tfrec-meta` itself
+COMMAND = ["click>=8.5"]  # the command `tfrec-meta` itself
 SERVING = [  # the client alone: no TensorFlow
     "grpcio>=1.71",
     "numpy>=2.0",
