@@ -72,7 +72,7 @@ class Biases:
         self.users = {user: code for code, user in enumerate(data.user_ids)}
         self.items = {item: code for code, item in enumerate(data.item_ids)}
         user, item, off = data.user_codes, data.item_codes, values(data) - self.mean
-        # The last of each is for those of whom nothing is known.
+        # The last row of each is for unknown users or items.
         self.of_user, self.of_item = np.zeros(len(self.users) + 1), np.zeros(len(self.items) + 1)
         for _ in range(20):
             for own, code, rest in (

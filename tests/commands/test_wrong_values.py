@@ -49,7 +49,7 @@ _DATA = {
     "users": ["--users", "nowhere.csv"],
     "items": ["--items", "nowhere.csv"],
     "time_unit": ["--time-unit", "weeks"],
-    "bad_rows": ["--bad-rows", "mend"],
+    "bad_rows": ["--bad-rows", "repair"],
     "split": ["--split", "alphabet"],
     "train": ["--train", "1.5"],
     "validation": ["--validation", "1.5"],

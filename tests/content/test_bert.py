@@ -17,7 +17,7 @@ def encoder():
 
 def test_like_texts_are_nearer_than_unlike_ones(encoder):
     film, other, car = encoder.encode(
-        ["A film about a war in space", "A movie of battles among the stars", "How to mend a car"]
+        ["A film about a war in space", "A movie of battles among the stars", "How to repair a car"]
     )
     assert film @ other > 0.4
     assert film @ other > film @ car + 0.2

@@ -34,7 +34,7 @@ def test_calibration_is_what_is_predicted_over_what_was():
 
 
 def test_calibration_error_compares_rows_of_like_probability():
-    # Below a half: one row of .2 that is positive, off by .8. Above: mean .7333, share 2/3.
+    # Below a half: one row of 0.2 that is positive, off by 0.8. Above: mean 0.7333, share 2/3.
     expected = (0.8 * 1 + (2.2 / 3 - 2 / 3) * 3) / 4
     assert m.expected_calibration_error(LABELS, CHANCES, bins=2) == pytest.approx(expected)
     assert m.expected_calibration_error([1, 0], [1.0, 0.0]) == 0.0

@@ -19,7 +19,7 @@ def profile(
     Args:
         table: the events, n rows.
         user_codes: int [n], each event's user, numbered from 0 without gaps.
-        item_codes: int [n], each event's item, likewise.
+        item_codes: int [n], each event's item.
         cold_items: number of items in the catalogue without any event.
     """
     events = table.num_rows

@@ -14,7 +14,7 @@ LEARNED = ("item2vec", "spectral", "lightgcn", "words")
 
 @pytest.fixture(scope="module")
 def data():
-    """Users of a0 … a5 and of b0 … b5, one of both, and c, of which nothing is known."""
+    """Users of a0 … a5 and of b0 … b5, one of both, and c, which has no events."""
     rng = np.random.default_rng(0)
     pairs = [(f"{kind}{u}", f"{kind}{i}") for kind in "ab" for u in range(12) for i in range(6)]
     pairs = [pair for pair in pairs if rng.random() < 0.7] + [("both", "a0"), ("both", "b0")]

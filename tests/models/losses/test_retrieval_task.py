@@ -41,7 +41,7 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
 
 
 class Teacher:
-    """Says the same whoever asks."""
+    """Returns the same for every query."""
 
     spec, has_embeddings = tm.FeatureSpec(), False
 

@@ -135,7 +135,7 @@ class TrainableRecommender(Recommender, tfrs.Model):
         Args:
             inputs: an encoded query batch, `item_id` int32 [B], the item of each event, and
                 optionally `sample_weight` float32 [B].
-            training: whether dropout is applied and negatives are sampled anew.
+            training: whether dropout is applied and new negatives are sampled.
         """
 
     def train_step(self, inputs: Query) -> dict[str, tf.Tensor]:

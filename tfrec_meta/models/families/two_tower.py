@@ -173,7 +173,7 @@ class TwoTower(RetrievalTower):
             inputs: an encoded query batch, `item_id` int32 [B], the item of each event, and
                 optionally `sample_weight` float32 [B]. Or a batch of windows, with `item_id` int32
                 [W, n]: each item of a window is then such an event.
-            training: whether dropout is applied and negatives are sampled anew.
+            training: whether dropout is applied and new negatives are sampled.
         """
         draw = self._draw() if training else None
         query: Query
