@@ -27,7 +27,7 @@ ODD = {
     r"\blikewise\b": "also",
 }
 # A number without a leading zero, as in a figure "(.118)"; not a file name, slice or version.
-NO_LEADING_ZERO = re.compile(r"(?<![\w.\]\)*/'\"`-])\.\d{2,}\b(?!\.)")
+NO_LEADING_ZERO = re.compile(r"(?<![\w.\]\)*/'\"`\\-])\.\d{2,}\b(?!\.)")
 
 
 def texts() -> list[Path]:
