@@ -15,7 +15,7 @@ def encoder():
     return BertEncoder()
 
 
-def test_like_texts_are_nearer_than_unlike_ones(encoder):
+def test_similar_texts_have_similar_vectors(encoder):
     film, other, car = encoder.encode(
         ["A film about a war in space", "A movie of battles among the stars", "How to repair a car"]
     )
@@ -24,7 +24,7 @@ def test_like_texts_are_nearer_than_unlike_ones(encoder):
     np.testing.assert_allclose(np.linalg.norm([film, other, car], axis=1), 1.0, atol=1e-5)
 
 
-def test_a_vector_depends_on_its_text_alone(encoder):
+def test_vector_depends_on_its_text_only(encoder):
     texts = ["short", "a much longer text than the other one, with many words in it", "", "電影 🎬"]
     together = encoder.encode(texts)
     alone = np.concatenate([encoder.encode([text]) for text in texts])
@@ -38,19 +38,19 @@ def test_no_texts_give_no_rows(encoder):
     assert encoder.encode([]).shape == (0, 384)
 
 
-def test_a_long_text_is_cut_off(encoder):
+def test_long_text_is_cut_off(encoder):
     words = " ".join(["word"] * 10_000)
     np.testing.assert_allclose(
         encoder.encode([words]), encoder.encode([words + " and another end"]), atol=1e-5
     )
 
 
-def test_the_checksum_is_of_the_weights(encoder):
+def test_checksum_is_that_of_the_weights(encoder):
     assert len(encoder.checksum) == 64
     assert int(encoder.checksum, 16) > 0
 
 
-def test_a_missing_checkpoint_names_what_lacks(tmp_path):
+def test_error_for_an_incomplete_checkpoint_names_the_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"lacks config.json and model.safetensors"):
         BertEncoder(tmp_path)
 
@@ -62,13 +62,13 @@ def copied(tmp_path):
     return tmp_path
 
 
-def test_a_damaged_checkpoint_says_so(copied):
+def test_damaged_checkpoint_is_refused(copied):
     (copied / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ValueError, match=f"{copied} is damaged"):
         BertEncoder(copied)
 
 
-def test_weights_that_lack_are_told(copied):
+def test_missing_weights_are_refused(copied):
     import safetensors.numpy
 
     state = safetensors.numpy.load_file(packaged_checkpoint() / "model.safetensors")
@@ -78,9 +78,9 @@ def test_weights_that_lack_are_told(copied):
         BertEncoder(copied)
 
 
-def test_another_kind_of_model_is_refused(copied):
+def test_other_model_types_are_refused(copied):
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
     shutil.copy(packaged_checkpoint() / "model.safetensors", copied)
-    with pytest.raises(ValueError, match="of the kind 'gpt2'"):
+    with pytest.raises(ValueError, match="`model_type`='gpt2'"):
         BertEncoder(copied)

@@ -19,7 +19,7 @@ def folder(request, tmp_path_factory):
     return write_tiny_bert(tmp_path_factory.mktemp("tiny") / request.param, request.param)
 
 
-def test_a_folder_is_loaded_and_says_what_it_is(folder):
+def test_folder_is_loaded_and_printed(folder):
     checkpoint = BertCheckpoint.load(folder)
     assert checkpoint.kind == folder.name
     weights = (folder / "model.safetensors").read_bytes()
@@ -47,7 +47,7 @@ def test_texts_of_all_kinds_are_encoded(folder):
         encoder.encode(["war", None])
 
 
-def test_a_model_in_bfloat16_keeps_variables_in_float32(folder):
+def test_bfloat16_model_keeps_variables_in_float32(folder):
     checkpoint = BertCheckpoint.load(folder)
     ids = tf.constant([[2, 4, 5, 3]])
     plain = checkpoint.model()(ids).last_hidden_state
@@ -61,7 +61,7 @@ def test_a_model_in_bfloat16_keeps_variables_in_float32(folder):
     assert tf_keras.mixed_precision.global_policy().name == "float32"
 
 
-def test_a_name_of_the_hub_is_fetched(folder, monkeypatch):
+def test_name_of_the_hub_is_downloaded(folder, monkeypatch):
     import huggingface_hub
 
     asked = []
@@ -76,22 +76,24 @@ def test_a_name_of_the_hub_is_fetched(folder, monkeypatch):
     assert asked == [("some-body/tiny", file) for file in files]
 
 
-def test_without_a_network_a_name_of_the_hub_is_refused(monkeypatch, tmp_path):
+def test_name_of_the_hub_is_refused_without_a_network(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"'some-body/tiny' is no folder, and the hub did"):
+    with pytest.raises(
+        FileNotFoundError, match=r"'some-body/tiny' is not a folder, and the download"
+    ):
         BertCheckpoint.load("some-body/tiny")
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "../elsewhere", "a/b/c"])
-def test_what_is_neither_a_folder_nor_a_name_is_refused(name):
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+def test_neither_folder_nor_name_is_refused(name):
+    with pytest.raises(FileNotFoundError, match="the folder does not exist"):
         BertCheckpoint.load(name)
 
 
-def test_missing_files_are_named(tmp_path):
+def test_error_names_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"lacks config.json and model.safetensors"):
         BertCheckpoint.load(tmp_path)
 
@@ -106,7 +108,7 @@ def test_missing_files_are_named(tmp_path):
         ("tokenizer.json", "{}", "holds no tokenizer"),
     ],
 )
-def test_damaged_files_are_told(folder, tmp_path, file, content, message):
+def test_damaged_files_are_refused(folder, tmp_path, file, content, message):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / file).write_text(content)
@@ -114,22 +116,22 @@ def test_damaged_files_are_told(folder, tmp_path, file, content, message):
         BertEncoder(copy, max_tokens=16)
 
 
-def test_weights_of_another_config_are_told(folder, tmp_path):
+def test_weights_of_another_config_are_refused(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     text = (copy / "config.json").read_text()
     (copy / "config.json").write_text(text.replace(f": {WIDTH},", ": 64,"))
-    with pytest.raises(ValueError, match=f"{copy} is damaged: its weights don't fit"):
+    with pytest.raises(ValueError, match=f"{copy} is damaged: its weights do not match"):
         BertCheckpoint.load(copy).model()
 
 
 @pytest.mark.parametrize("max_tokens", [2, 65])
-def test_more_tokens_than_it_reads_are_refused(folder, max_tokens):
-    with pytest.raises(ValueError, match="reads 3 to 64"):
+def test_more_tokens_than_the_checkpoint_reads_are_refused(folder, max_tokens):
+    with pytest.raises(ValueError, match="use 3 to 64"):
         BertEncoder(folder, max_tokens=max_tokens)
 
 
-def test_an_identity_is_of_weights_config_and_tokenizer(folder, tmp_path):
+def test_identity_depends_on_weights_config_and_tokenizer(folder, tmp_path):
     own = BertCheckpoint.load(folder)
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -142,7 +144,7 @@ def test_an_identity_is_of_weights_config_and_tokenizer(folder, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["all", "lora", "lora_everywhere", "adapters", "prefix"])
-def test_a_tuned_model_is_saved_whole(folder, tmp_path, method):
+def test_tuned_model_is_saved_completely(folder, tmp_path, method):
     checkpoint = BertCheckpoint.load(folder)
     model = checkpoint.model()
     weights = tuned_weights(model, method, size=3)
@@ -173,7 +175,7 @@ def test_names_of_weights_are_those_of_the_hub(folder):
         np.testing.assert_array_equal(value, checkpoint.weights[f"{folder.name}.{name}"], name)
 
 
-def test_a_model_without_a_pooler_is_loaded_without_warnings(folder, capfd):
+def test_model_without_pooler_is_loaded_without_warnings(folder, capfd):
     import transformers
 
     before = transformers.logging.get_verbosity()
@@ -182,7 +184,7 @@ def test_a_model_without_a_pooler_is_loaded_without_warnings(folder, capfd):
     assert transformers.logging.get_verbosity() == before
 
 
-def test_names_of_old_checkpoints_are_understood(folder):
+def test_weight_names_of_old_checkpoints_are_supported(folder):
     new = BertCheckpoint.load(folder)
     names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
@@ -200,10 +202,10 @@ def test_names_of_old_checkpoints_are_understood(folder):
 
 
 @pytest.mark.parametrize("added", [{}, {"method": "adapters", "size": 2}, {"method": "x"}, [1]])
-def test_added_weights_that_lack_are_told(folder, tmp_path, added):
+def test_missing_adapter_weights_are_refused(folder, tmp_path, added):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"tfrec_meta": added}))
-    with pytest.raises(ValueError, match="is damaged: what stands beside BERT's weights"):
+    with pytest.raises(ValueError, match="is damaged: its adapters or prefix"):
         BertCheckpoint.load(copy).model()

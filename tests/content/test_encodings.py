@@ -28,7 +28,7 @@ class Counted(BertEncoder):
         return super()._vectors(texts)
 
 
-def test_a_text_is_read_once(folder, tmp_path):
+def test_each_text_is_encoded_once(folder, tmp_path):
     first = Counted(folder, cache=tmp_path)
     found = first.encode([*TEXTS, "war"])
     assert sorted(first.read) == sorted(TEXTS)
@@ -39,7 +39,7 @@ def test_a_text_is_read_once(folder, tmp_path):
     np.testing.assert_allclose(Counted(folder).encode(TEXTS), found[:4], atol=1e-5)
 
 
-def test_other_weights_and_lengths_have_encodings_of_their_own(folder, tmp_path):
+def test_other_weights_and_lengths_have_separate_vectors(folder, tmp_path):
     Counted(folder, cache=tmp_path / "cache").encode(TEXTS)
     other = write_tiny_bert(tmp_path / "other", seed=1)
     for encoder in (
@@ -50,7 +50,7 @@ def test_other_weights_and_lengths_have_encodings_of_their_own(folder, tmp_path)
         assert sorted(encoder.read) == sorted(TEXTS)
 
 
-def test_what_was_encoded_before_a_kill_is_kept(folder, tmp_path, monkeypatch):
+def test_vectors_encoded_before_a_kill_are_stored(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(bert, "_KEPT_AT_ONCE", 2)
 
     class Killed(Counted):
@@ -69,7 +69,7 @@ def test_what_was_encoded_before_a_kill_is_kept(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "other bytes", "no numbers", "other width"])
-def test_a_damaged_file_is_set_aside_and_its_texts_are_encoded_again(folder, tmp_path, damage):
+def test_damaged_file_is_renamed_and_its_texts_are_encoded_again(folder, tmp_path, damage):
     expected = Counted(folder, cache=tmp_path).encode(TEXTS)
     (path,) = tmp_path.rglob("*.npz")
     content = path.read_bytes()
@@ -90,8 +90,8 @@ def test_a_damaged_file_is_set_aside_and_its_texts_are_encoded_again(folder, tmp
     assert len(list(tmp_path.rglob("*.npz"))) == 1
 
 
-def test_files_hold_no_texts(tmp_path):
-    path = EncodingCache(tmp_path, 2).keep(["a secret title"], np.ones([1, 2], np.float32))
+def test_files_contain_no_texts(tmp_path):
+    path = EncodingCache(tmp_path, 2).add(["a secret title"], np.ones([1, 2], np.float32))
     assert b"secret" not in path.read_bytes()
     found = EncodingCache(tmp_path, 2).read()
     assert {key: v.tolist() for key, v in found.items()} == {key_of("a secret title"): [1.0, 1.0]}
@@ -99,4 +99,4 @@ def test_files_hold_no_texts(tmp_path):
 
 def test_vectors_of_another_shape_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not float32"):
-        EncodingCache(tmp_path, 2).keep(["war"], np.ones([1, 3], np.float32))
+        EncodingCache(tmp_path, 2).add(["war"], np.ones([1, 3], np.float32))

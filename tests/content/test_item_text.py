@@ -27,7 +27,7 @@ def test_texts_are_in_the_order_of_the_catalogue():
     assert texts == {"a": "Heat War", "b": "War Drama", "c": "電影 🎬", "z": "x" * 10_000}
 
 
-def test_items_that_the_table_lacks_have_no_words():
+def test_items_missing_from_the_table_have_empty_texts():
     events = tm.Interactions.from_arrays(["u", "u"], ["a", "b"])
     spec = tm.FeatureSpec().fit(events)
     table = pa.table({"item_id": ["b", "stranger"], "title": ["Heat", "Ran"]})

@@ -41,7 +41,7 @@ def gradients(model, weights):
 
 
 @pytest.mark.parametrize("method", ["lora", "lora_everywhere", "adapters", "prefix"])
-def test_few_weights_are_trained_and_each_of_them_matters(checkpoint, method):
+def test_few_weights_are_trained_and_each_has_an_effect(checkpoint, method):
     model = checkpoint.model(dropout=0.0)
     before = mean_of_tokens(model, IDS, MASK)
     kept = {id(v): v.numpy() for v in model.weights}
@@ -66,7 +66,7 @@ def test_few_weights_are_trained_and_each_of_them_matters(checkpoint, method):
             np.testing.assert_array_equal(variable, kept[id(variable)])
 
 
-def test_all_weights_are_those_of_the_model_but_the_pooler(checkpoint):
+def test_all_means_the_models_weights_without_the_pooler(checkpoint):
     model = checkpoint.model()
     weights = tuned_weights(model, "all")
     pooler = WIDTH * WIDTH + WIDTH if checkpoint.kind == "bert" else 0
@@ -75,14 +75,14 @@ def test_all_weights_are_those_of_the_model_but_the_pooler(checkpoint):
 
 
 @pytest.mark.parametrize("method", ["all", "lora", "adapters", "prefix"])
-def test_models_made_alike_have_like_weights_in_one_order(checkpoint, method):
+def test_weights_have_the_same_values_and_order_for_the_same_seed(checkpoint, method):
     one, other = (tuned_weights(checkpoint.model(), method, size=2) for _ in range(2))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("method", ["lora", "adapters", "prefix"])
-def test_padding_does_not_change_a_text(checkpoint, method):
+def test_padding_does_not_change_vectors(checkpoint, method):
     model = checkpoint.model()
     tuned_weights(model, method, size=3)
     alone = mean_of_tokens(model, IDS[1:, :3], MASK[1:, :3])
@@ -90,7 +90,7 @@ def test_padding_does_not_change_a_text(checkpoint, method):
 
 
 @pytest.mark.parametrize("method", ["lora", "lora_everywhere"])
-def test_merged_low_rank_says_the_same_in_the_weights_of_the_model(checkpoint, method):
+def test_merged_low_rank_gives_the_same_vectors(checkpoint, method):
     model = checkpoint.model()
     count = len(model.weights)
     draw = np.random.default_rng(3)
@@ -109,7 +109,7 @@ def dense(before, after):
     return layer
 
 
-def test_low_rank_is_a_product_beside():
+def test_low_rank_adds_a_product():
     layer = LowRank(dense(4, 3), rank=2, seed=1)
     layer.up.assign(np.arange(6).reshape(2, 3))
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
@@ -117,7 +117,7 @@ def test_low_rank_is_a_product_beside():
     np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_an_adapter_is_a_bottleneck_behind():
+def test_adapter_is_a_bottleneck_after_the_layer():
     layer = Adapter(dense(4, 3), width=2, seed=1)
     layer.up.assign(np.arange(6).reshape(2, 3))
     layer.shift.assign([0.5, -0.5])
@@ -129,7 +129,7 @@ def test_an_adapter_is_a_bottleneck_behind():
 
 
 @pytest.mark.parametrize("skipped", [0, 2])
-def test_a_prefix_stands_before(skipped):
+def test_prefix_comes_first(skipped):
     layer = PrefixRows(dense(4, 3), rows=2, skipped=skipped, seed=1)
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
     found = layer(x).numpy()
@@ -139,7 +139,7 @@ def test_a_prefix_stands_before(skipped):
     np.testing.assert_allclose(found[:, 2:], rest, rtol=1e-5, atol=1e-5)
 
 
-def test_a_prefix_is_attended_to_as_extra_keys_are(tmp_path):
+def test_prefix_is_attended_to_like_extra_keys(tmp_path):
     """By hand, of one layer: attention over the learned keys and values besides the tokens'."""
     model = BertCheckpoint.load(write_tiny_bert(tmp_path)).model()
     tuned_weights(model, "prefix", size=3)
@@ -173,6 +173,6 @@ def test_a_prefix_is_attended_to_as_extra_keys_are(tmp_path):
 @pytest.mark.parametrize(
     ("method", "size", "message"), [("half", 8, "`method`='half'"), ("lora", 0, "`size`=0")]
 )
-def test_other_methods_and_sizes_are_refused(checkpoint, method, size, message):
+def test_unknown_methods_and_sizes_below_1_are_refused(checkpoint, method, size, message):
     with pytest.raises(ValueError, match=message):
         tuned_weights(checkpoint.model(), method, size)

@@ -39,7 +39,7 @@ def data():
     return tm.Interactions.from_arrays(["u", "u"], ["a", "b"], items=items)
 
 
-def test_texts_are_columns_joined_by_a_blank_without_nulls(data):
+def test_texts_are_columns_joined_by_spaces_without_nulls(data):
     encoder = Encoder()
     found = with_text_vectors(data, encoder, ["title", "genres"])
     assert encoder.asked == ["Heat War Drama", "", "電影 🎬"]
@@ -47,7 +47,7 @@ def test_texts_are_columns_joined_by_a_blank_without_nulls(data):
     assert "text_vector" not in data.items.column_names
 
 
-def test_vectors_made_again_take_the_place_of_the_earlier_ones(data):
+def test_new_vectors_replace_earlier_ones(data):
     once = with_text_vectors(data, Encoder(), ["title"])
     again = with_text_vectors(once, Encoder(), ["genres"])
     assert again.items.column_names.count("text_vector") == 1
@@ -57,22 +57,22 @@ def test_vectors_made_again_take_the_place_of_the_earlier_ones(data):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (["plot"], "no column `plot`; it has"),
-        (["year"], "Column `year` holds 1995"),
+        (["plot"], "`columns` has 'plot'; use columns of the items table"),
+        (["year"], "Column 'year' has 1995"),
         ([], "`columns` is empty"),
     ],
 )
-def test_what_is_no_text_is_refused(data, columns, message):
+def test_columns_without_texts_are_refused(data, columns, message):
     with pytest.raises(ValueError, match=message):
         with_text_vectors(data, Encoder(), columns)
 
 
-def test_without_an_items_table_there_are_no_texts():
+def test_missing_items_table_is_refused():
     with pytest.raises(ValueError, match="no items table"):
         with_text_vectors(tm.Interactions.from_arrays(["u"], ["i"]), Encoder(), ["title"])
 
 
-def test_a_teacher_has_the_vector_in_place_of_the_texts(data):
+def test_teacher_features_have_the_vector_in_place_of_the_texts(data):
     spec = tm.FeatureSpec(
         item=(tm.Text("title"), tm.Category("genres", width=2), tm.Number("year"))
     ).fit(data)
@@ -88,7 +88,7 @@ def test_a_teacher_has_the_vector_in_place_of_the_texts(data):
     assert found.vocabularies["item.genres"] == spec.vocabularies["item.genres"]
 
 
-def test_a_data_set_is_its_description_and_the_mean_of_its_texts(data):
+def test_data_embedding_is_the_mean_of_description_and_texts(data):
     encoder = Encoder()
     assert data_embedding(data, "films", encoder) == [(5 + (4 + 4) / 2) / 2, 1]
     assert sorted(encoder.asked) == ["Heat", "films", "電影 🎬"]

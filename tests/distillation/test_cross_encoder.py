@@ -72,7 +72,7 @@ def asked(spec, *histories):
     return {name: tf.constant(value) for name, value in found.items()}
 
 
-def test_what_is_read_is_history_then_candidate_without_gaps(encoder, films, retriever):
+def test_input_is_history_then_candidate_without_gaps(encoder, films, retriever):
     spec = retriever.spec
     teacher = CrossEncoder(encoder, retriever, item_texts(spec, films.items, ["title"]), CONFIG)
     query = asked(spec, ["war0", "love1", "none", "love2", "war3"], [])
@@ -90,7 +90,7 @@ def test_what_is_read_is_history_then_candidate_without_gaps(encoder, films, ret
     assert (np.diff(mask, axis=1) <= 0).all()  # padding is last
 
 
-def test_it_learns_who_likes_what_and_puts_the_best_in_order(encoder, films, retriever):
+def test_cross_encoder_learns_preferences_and_ranks_candidates(encoder, films, retriever):
     teacher = fine_tuned_cross_encoder(encoder, films, retriever, ["title"], CONFIG, progress=False)
     spec = teacher.spec
     scores = tf.function(teacher.logits_or_prior)
@@ -116,7 +116,7 @@ def test_it_learns_who_likes_what_and_puts_the_best_in_order(encoder, films, ret
     assert not mean.has_embeddings
 
 
-def test_a_student_hears_it(encoder, films, retriever):
+def test_student_learns_from_a_cross_encoder(encoder, films, retriever):
     texts = item_texts(retriever.spec, films.items, ["title"])
     teacher = CrossEncoder(encoder, retriever, texts, CONFIG)
     student = tm.Strategy(
@@ -129,7 +129,7 @@ def test_a_student_hears_it(encoder, films, retriever):
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix"])
-def test_few_weights_learn_too_in_bfloat16_and_after_a_kill(
+def test_few_weights_are_trained_in_bfloat16_and_after_a_kill(
     encoder, films, retriever, tmp_path, monkeypatch, method
 ):
     recipe = dataclasses.replace(CONFIG.fine_tuning, method=method, epochs=1, accumulation=2)
@@ -161,7 +161,7 @@ def test_few_weights_learn_too_in_bfloat16_and_after_a_kill(
     assert found.model.compute_dtype == "float32"
 
 
-def test_batches_have_the_chosen_item_others_of_the_user_and_strangers(films, retriever):
+def test_batches_have_positives_histories_and_negatives(films, retriever):
     pairs = Pairs.of(films, retriever.spec)
     events = Events(pairs, dataclasses.replace(CONFIG, negatives=4))
     epochs, met = CONFIG.fine_tuning.epochs, set(pairs.rows)
@@ -170,19 +170,19 @@ def test_batches_have_the_chosen_item_others_of_the_user_and_strangers(films, re
     for step in range(events.steps):
         (batch,) = events.batches(step)
         for items, history in zip(batch["items"], batch["history"], strict=True):
-            (users,) = np.nonzero(pairs.touched[:, items[0]].toarray()[:, 0])
+            (users,) = np.nonzero(pairs.has_item[:, items[0]].toarray()[:, 0])
             read = history[history > 0]
             assert len(read) == min(3, len(set(read)))
             assert items[0] not in read
-            owners = [u for u in users if not pairs.touched[u][:, items[1:]].nnz]
-            assert any(pairs.touched[u][:, read].nnz == len(read) for u in owners)
+            owners = [u for u in users if not pairs.has_item[u][:, items[1:]].nnz]
+            assert any(pairs.has_item[u][:, read].nnz == len(read) for u in owners)
             assert set(items[1:]) <= met
         seen += batch["items"][:, 0].tolist()
         assert all((batch[k] == events.batches(step)[0][k]).all() for k in batch)
     assert sorted(seen) == sorted(pairs.rows.tolist() * epochs)
 
 
-def test_who_has_touched_everything_meets_items_without_a_text():
+def test_user_who_has_all_items_gets_negatives_without_text():
     data = tm.Interactions.from_arrays(["u", "u"], ["a", "b"])
     pairs = Pairs.of(data, tm.FeatureSpec().fit(data))
     (batch,) = Events(pairs, CONFIG).batches(0)
@@ -195,14 +195,14 @@ def test_sizes_below_1_are_refused(name):
         CrossEncoderConfig(**{name: 0})
 
 
-def test_what_does_not_fit_is_refused(encoder, films, retriever):
+def test_mismatched_sizes_are_refused(encoder, films, retriever):
     texts = item_texts(retriever.spec, films.items, ["title"])
     with pytest.raises(ValueError, match=r"make 67 tokens, but .* reads 64"):
         CrossEncoder(encoder, retriever, texts, CrossEncoderConfig(history_items=15, item_tokens=4))
-    with pytest.raises(ValueError, match="1 texts of 15 items"):
+    with pytest.raises(ValueError, match="`texts` has 1 texts; use 15"):
         CrossEncoder(encoder, retriever, texts[:1], CONFIG)
     teacher = CrossEncoder(encoder, retriever, texts, CONFIG)
-    with pytest.raises(AttributeError, match="no vectors"):
+    with pytest.raises(AttributeError, match="no item embeddings"):
         teacher.item_embeddings()
     bare = dataclasses.replace(films, items=None)
     with pytest.raises(ValueError, match="no items table"):

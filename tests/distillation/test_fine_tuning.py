@@ -34,7 +34,7 @@ def fitted(config=RECIPE, batches=batch_of, steps=6, **kwargs):
     return weight.numpy(), curve
 
 
-def test_the_curve_is_the_mean_loss_of_each_epoch():
+def test_curve_is_the_mean_loss_of_each_epoch():
     seen = []
 
     def loss_of(weight):
@@ -55,7 +55,7 @@ def test_the_curve_is_the_mean_loss_of_each_epoch():
     assert int(step) == 6
 
 
-def test_accumulated_batches_are_one_step_of_their_mean():
+def test_accumulated_batches_are_one_step_with_the_mean_gradient():
     whole = fitted(steps=3)[0]
 
     def halves(step):
@@ -66,7 +66,7 @@ def test_accumulated_batches_are_one_step_of_their_mean():
 
 
 @pytest.mark.parametrize("at", [1, 3, 5])
-def test_a_run_goes_on_after_a_kill_and_ends_alike(tmp_path, at):
+def test_run_resumes_after_a_kill_with_the_same_result(tmp_path, at):
     expected, expected_curve = fitted()
 
     def killed(step):
@@ -91,7 +91,7 @@ def test_a_run_goes_on_after_a_kill_and_ends_alike(tmp_path, at):
     assert curve == expected_curve
 
 
-def test_a_process_that_was_killed_leaves_what_a_later_one_goes_on_with(tmp_path):
+def test_later_process_resumes_a_killed_one(tmp_path):
     expected, expected_curve = fitted()
     script = f"""
 import os, signal
@@ -130,13 +130,13 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
         fitted(folder=tmp_path, run={"texts": "these"})
 
 
-def test_a_loss_that_is_no_number_ends_the_run():
+def test_non_finite_loss_is_an_error():
     with pytest.raises(ValueError, match=r"The loss is nan at step 1. Lower `learning_rate`"):
         fitted(batches=lambda step: [{"x": np.array([np.nan], np.float32)}])
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
-def test_dropout_is_drawn_from_the_number_of_the_step(tmp_path, kind):
+def test_dropout_depends_on_the_step_number(tmp_path, kind):
     checkpoint = BertCheckpoint.load(write_tiny_bert(tmp_path, kind))
     model, step = checkpoint.model(dropout=0.3), tf.Variable(0, dtype=tf.int64)
     weights = len(model.weights)
@@ -161,7 +161,7 @@ def test_dropout_is_drawn_from_the_number_of_the_step(tmp_path, kind):
     [
         ({"method": "half"}, "`method`='half'"),
         ({"size": 0}, "`size`=0"),
-        ({"max_steps": 0}, "`max_steps`=0; use 1 or more, or None"),
+        ({"max_steps": 0}, "`max_steps`=0; use 1 or more"),
         ({"epochs": 1.5}, "`epochs`=1.5"),
         ({"accumulation": 0}, "`accumulation`=0"),
         ({"checkpoint_every": 0}, "`checkpoint_every`=0"),
@@ -172,6 +172,6 @@ def test_dropout_is_drawn_from_the_number_of_the_step(tmp_path, kind):
         ({"dropout": 1.0}, "`dropout`=1.0"),
     ],
 )
-def test_recipes_that_make_no_sense_are_refused(changes, message):
+def test_invalid_recipes_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         FineTuningConfig(**changes)

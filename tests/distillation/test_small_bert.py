@@ -15,7 +15,7 @@ from tfrec_meta.distillation import (
     SmallBertConfig,
     small_bert,
 )
-from tfrec_meta.distillation.small_bert import _read
+from tfrec_meta.distillation.small_bert import _outputs
 
 RECIPE = FineTuningConfig(
     epochs=6, batch_size=16, learning_rate=3e-3, dropout=0.0, seed=1, checkpoint_every=2
@@ -57,14 +57,14 @@ def test_layers_are_copied(teacher):
 
 
 @pytest.mark.parametrize("kept", [[], [2], [-1]])
-def test_layers_that_there_are_not_are_refused(teacher, kept):
+def test_missing_layers_are_refused(teacher, kept):
     with pytest.raises(ValueError, match="has layers 0 to 1"):
         teacher.checkpoint.with_layers(kept)
 
 
-def test_values_are_those_of_the_last_layer_by_heads(teacher):
+def test_values_are_those_of_the_last_layer_by_head(teacher):
     ids, mask = tf.constant([[2, 4, 5, 3], [2, 6, 3, 0]]), tf.constant([[1, 1, 1, 1], [1, 1, 1, 0]])
-    vectors, values = _read(teacher.model, ids, mask)
+    vectors, values = _outputs(teacher.model, ids, mask)
     one_less = teacher.checkpoint.with_layers([0]).model()
     before = one_less(input_ids=ids, attention_mask=mask).last_hidden_state
     state = {
@@ -83,7 +83,7 @@ def test_values_are_those_of_the_last_layer_by_heads(teacher):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
 
 
-def test_a_small_one_comes_near_to_its_teacher_on_new_texts(teacher):
+def test_small_bert_approximates_its_teacher_on_new_texts(teacher):
     start = BertEncoder(teacher.checkpoint.with_layers([0]), 16)
     found = small_bert(teacher, TEXTS, CONFIG, progress=False)
     assert found.checkpoint.layers == 1
@@ -91,7 +91,7 @@ def test_a_small_one_comes_near_to_its_teacher_on_new_texts(teacher):
     assert 1.0 - likeness(found, teacher) < 0.6 * (1.0 - likeness(start, teacher))
 
 
-def test_relations_alone_are_learned_in_bfloat16_too(teacher):
+def test_relations_alone_are_learned_in_bfloat16(teacher):
     recipe = dataclasses.replace(RECIPE, mixed_precision=True)
     config = dataclasses.replace(CONFIG, vectors=0.0, fine_tuning=recipe)
     found = small_bert(teacher, TEXTS, config, progress=False)
@@ -99,7 +99,7 @@ def test_relations_alone_are_learned_in_bfloat16_too(teacher):
     assert found.model.compute_dtype == "float32"
 
 
-def test_a_run_goes_on_after_a_kill_and_is_saved(teacher, tmp_path, monkeypatch):
+def test_run_resumes_after_a_kill_and_is_saved(teacher, tmp_path, monkeypatch):
     recipe = dataclasses.replace(RECIPE, epochs=1, dropout=0.1, accumulation=2, method="lora")
     config = dataclasses.replace(CONFIG, fine_tuning=recipe)
     whole = small_bert(teacher, TEXTS, config, progress=False)
@@ -124,17 +124,17 @@ def test_a_run_goes_on_after_a_kill_and_is_saved(teacher, tmp_path, monkeypatch)
     np.testing.assert_array_equal(again.encode(NEW[:3]), found.encode(NEW[:3]))
 
 
-def test_what_teaches_nothing_is_refused(teacher):
-    with pytest.raises(ValueError, match="no texts"):
+def test_invalid_texts_and_teachers_are_refused(teacher):
+    with pytest.raises(ValueError, match="`texts` is empty"):
         small_bert(teacher, [], CONFIG)
     with pytest.raises(TypeError, match="Text 1 is None"):
         small_bert(teacher, ["war", None], CONFIG)
-    with pytest.raises(ValueError, match=r"`layers`=3, but .* has 2"):
+    with pytest.raises(ValueError, match=r"`layers`=3; use at most 2"):
         small_bert(teacher, ["war"], SmallBertConfig(layers=3))
     checkpoint = teacher.checkpoint
     model = checkpoint.model()
     adapted = checkpoint.tuned(model, tuned_weights(model, "adapters", 2), "adapters", 2)
-    with pytest.raises(ValueError, match="has weights beside BERT's own"):
+    with pytest.raises(ValueError, match="has adapters or a prefix"):
         small_bert(BertEncoder(adapted, 16), ["war"], CONFIG)
 
 
@@ -144,10 +144,10 @@ def test_what_teaches_nothing_is_refused(teacher):
         ({"layers": 0}, "`layers`=0"),
         ({"vectors": -1.0}, "`vectors`=-1.0"),
         ({"relations": float("nan")}, "`relations`=nan"),
-        ({"vectors": 0.0, "relations": 0.0}, "nothing to learn"),
+        ({"vectors": 0.0, "relations": 0.0}, "are both 0"),
         ({"fine_tuning": FineTuningConfig(method="prefix")}, "`method`='prefix'"),
     ],
 )
-def test_configs_that_make_no_sense_are_refused(changes, message):
+def test_invalid_configs_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         SmallBertConfig(**changes)

@@ -26,14 +26,14 @@ class Teacher:
         return {"scores": np.array(self._scores)}
 
 
-def test_teachers_are_weighed_on_one_scale():
+def test_scores_of_teachers_are_standardised_and_weighted():
     one, other = [[1.0, 2.0, 6.0]], [[300.0, 200.0, 100.0]]
     found = MeanTeacher([Teacher(one), Teacher(other)], weights=[3, 1]).logits_or_prior({})
     expected = 0.75 * scipy.stats.zscore(one[0]) + 0.25 * scipy.stats.zscore(other[0])
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
-def test_vectors_lie_side_by_side_of_those_that_have_any():
+def test_embeddings_of_teachers_that_have_any_are_concatenated():
     teachers = [
         Teacher([[1.0]], vectors=[[3.0, 4.0]]),
         Teacher([[1.0]]),
@@ -46,7 +46,7 @@ def test_vectors_lie_side_by_side_of_those_that_have_any():
     assert not MeanTeacher([Teacher([[1.0]])]).has_embeddings
 
 
-def test_its_state_is_that_of_all():
+def test_state_has_the_states_of_all_teachers():
     state = MeanTeacher([Teacher([[1.0]]), Teacher([[2.0]])]).state()
     assert {name: value.tolist() for name, value in state.items()} == {
         "weights": [0.5, 0.5],
@@ -56,12 +56,12 @@ def test_its_state_is_that_of_all():
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
-def test_weights_that_do_not_fit_are_refused(weights):
-    with pytest.raises(ValueError, match="give one above 0 for each"):
+def test_mismatched_weights_are_refused(weights):
+    with pytest.raises(ValueError, match="use one above 0 for each"):
         MeanTeacher([Teacher([[1.0]]), Teacher([[1.0]])], weights)
 
 
-def test_nobody_and_strangers_are_refused():
+def test_no_teachers_and_other_catalogues_are_refused():
     with pytest.raises(ValueError, match="`teachers` is empty"):
         MeanTeacher([])
     other = tm.FeatureSpec(history_length=3).fit(tm.Interactions.from_arrays(["u"], ["i"]))

@@ -59,7 +59,9 @@ def contrast(encoder):
 @pytest.mark.parametrize(
     ("method", "rate"), [("all", 3e-3), ("lora", 3e-2), ("adapters", 3e-2), ("prefix", 0.5)]
 )
-def test_texts_of_like_items_come_nearer_whatever_is_trained(encoder, films, spec, method, rate):
+def test_texts_of_items_with_common_users_become_similar_with_every_method(
+    encoder, films, spec, method, rate
+):
     before = contrast(encoder)
     checksum = encoder.checksum
     recipe = dataclasses.replace(RECIPE, method=method, learning_rate=rate, epochs=10)
@@ -70,7 +72,7 @@ def test_texts_of_like_items_come_nearer_whatever_is_trained(encoder, films, spe
     assert found.checksum != checksum == encoder.checksum
 
 
-def test_a_run_goes_on_after_a_kill_and_ends_alike(encoder, films, spec, tmp_path, monkeypatch):
+def test_run_resumes_after_a_kill_with_the_same_result(encoder, films, spec, tmp_path, monkeypatch):
     recipe = dataclasses.replace(RECIPE, checkpoint_every=2, accumulation=2, batch_size=3)
     whole = fine_tuned(encoder, films, spec, ["title"], recipe, progress=False)
 
@@ -99,14 +101,14 @@ def test_a_run_goes_on_after_a_kill_and_ends_alike(encoder, films, spec, tmp_pat
         )
 
 
-def test_it_learns_in_bfloat16_too_and_encodes_in_float32(encoder, films, spec):
+def test_training_in_bfloat16_encodes_in_float32(encoder, films, spec):
     recipe = dataclasses.replace(RECIPE, mixed_precision=True, epochs=10)
     found = fine_tuned(encoder, films, spec, ["title"], recipe, progress=False)
     assert contrast(found) > contrast(encoder) + 0.2
     assert found.model.compute_dtype == "float32"
 
 
-def test_a_tuned_model_has_encodings_of_its_own(films, spec, tmp_path):
+def test_tuned_model_has_separate_cached_vectors(films, spec, tmp_path):
     first = BertEncoder(write_tiny_bert(tmp_path / "tiny"), max_tokens=16, cache=tmp_path / "cache")
     before = first.encode(["war"])
     recipe = dataclasses.replace(RECIPE, epochs=1)
@@ -117,7 +119,7 @@ def test_a_tuned_model_has_encodings_of_its_own(films, spec, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix"])
-def test_what_was_tuned_is_a_checkpoint_like_any_other(encoder, films, spec, tmp_path, method):
+def test_tuned_model_is_an_ordinary_checkpoint(encoder, films, spec, tmp_path, method):
     recipe = dataclasses.replace(RECIPE, method=method, epochs=1, mixed_precision=method == "lora")
     found = fine_tuned(encoder, films, spec, ["title"], recipe, progress=False)
     found.save(tmp_path / "tuned")
@@ -129,11 +131,11 @@ def test_what_was_tuned_is_a_checkpoint_like_any_other(encoder, films, spec, tmp
         more = fine_tuned(again, films, spec, ["title"], recipe, progress=False)
         assert more.checksum != again.checksum
     else:
-        with pytest.raises(ValueError, match="has weights beside BERT's own already"):
+        with pytest.raises(ValueError, match="has adapters or a prefix"):
             fine_tuned(again, films, spec, ["title"], recipe, progress=False)
 
 
-def test_each_item_is_found_by_the_others_of_its_user():
+def test_loss_is_of_finding_each_item_by_the_others_of_its_user():
     draw = np.random.default_rng(0)
     vectors = draw.normal(size=(5, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -157,7 +159,7 @@ def test_each_item_is_found_by_the_others_of_its_user():
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-5)
 
 
-def test_an_epoch_has_each_pair_once_and_no_group_of_one():
+def test_epoch_has_each_pair_once_and_no_group_of_one():
     items = [f"i{place}" for place in range(40)]
     pairs = [("a", item) for item in items[:35]] + [("b", items[0]), ("b", items[39])]
     pairs += [("once", items[1]), ("a", items[0])]
@@ -169,9 +171,9 @@ def test_an_epoch_has_each_pair_once_and_no_group_of_one():
     a_of_first = []
     for step in range(4):
         for batch in groups.batches(step):
-            rows = np.concatenate([[0], batch["items"]])[batch["place"]]
+            rows = np.concatenate([[0], batch["items"]])[batch["index"]]
             assert ((rows > 0).sum(axis=1) > 1).all()
-            for own, touched in zip(rows, batch["touched"], strict=True):
+            for own, touched in zip(rows, batch["has_item"], strict=True):
                 names = set(spec.items.decode(own[own > 0]))
                 expected = {items[0], items[39]} if items[39] in names else set(items[:35])
                 assert names <= expected
@@ -183,13 +185,13 @@ def test_an_epoch_has_each_pair_once_and_no_group_of_one():
                     a_of_first += sorted(names)
     assert sorted(a_of_first) == sorted(items[:35])
     again = Groups(Pairs.of(data, spec), config).batches(3)
-    np.testing.assert_array_equal(again[0]["place"], groups.batches(3)[0]["place"])
+    np.testing.assert_array_equal(again[0]["index"], groups.batches(3)[0]["index"])
 
 
-def test_without_two_items_of_a_user_nothing_is_to_be_learned(encoder, films):
+def test_users_with_a_single_item_are_refused(encoder, films):
     lonely = tm.Interactions.from_arrays(["a", "b"], ["war1", "war2"], items=films.items)
     spec = tm.FeatureSpec().fit(lonely)
     with pytest.raises(ValueError, match="No user has two items"):
         fine_tuned(encoder, lonely, spec, ["title"], progress=False)
-    with pytest.raises(ValueError, match="no column `plot`"):
+    with pytest.raises(ValueError, match="`columns` has 'plot'"):
         fine_tuned(encoder, films, tm.FeatureSpec().fit(films), ["plot"], progress=False)

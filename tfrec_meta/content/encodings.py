@@ -1,4 +1,4 @@
-"""Encodings of texts on the disk, so that a BERT reads each text once."""
+"""A cache of text vectors on disk, so that a BERT encodes each text once."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tfrec_meta.io.files import atomic_file
 
 
 class EncodingCache:
-    """Vectors by text, in one folder for each checkpoint and way of pooling.
+    """Vectors by text, in one folder per checkpoint and pooling.
 
-    Each `keep` adds a file, whole or not at all: two processes may share a folder, and a kill costs
-    what was not kept yet. A file that is damaged is set aside with a warning, and its texts are
-    encoded again.
+    Each `add` writes one file, whole or not at all, so several processes can share a folder, and a
+    kill loses only vectors that were not added yet. A damaged file is renamed with a warning, and
+    its texts are encoded again.
 
     Args:
-        folder: of this checkpoint; made when something is kept.
-        dimension: of the vectors.
+        folder: of this checkpoint; created by the first `add`.
+        dimension: length of the vectors.
     """
 
     def __init__(self, folder: Path | str, dimension: int):
@@ -32,7 +32,7 @@ class EncodingCache:
         self.dimension = dimension
 
     def read(self) -> dict[bytes, np.ndarray]:
-        """All that is kept: float32 [dimension] by `key_of` a text."""
+        """Returns all vectors, float32 [dimension], by `key_of` of the text."""
         known: dict[bytes, np.ndarray] = {}
         for path in sorted(self.folder.glob("*.npz")):
             try:
@@ -43,7 +43,7 @@ class EncodingCache:
                 aside = path.with_suffix(".damaged")
                 os.replace(path, aside)
                 warnings.warn(
-                    f"{path} is damaged ({e}); it is set aside as {aside.name}, and its texts are "
+                    f"{path} is damaged ({e}). It is renamed to {aside.name}, and its texts are "
                     "encoded again.",
                     stacklevel=2,
                 )
@@ -51,15 +51,15 @@ class EncodingCache:
             known |= {key.tobytes(): v for key, v in zip(keys, vectors, strict=True)}
         return known
 
-    def keep(self, texts: Sequence[str], vectors: np.ndarray) -> Path:
-        """Adds a file.
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> Path:
+        """Writes a file of vectors.
 
         Args:
-            texts: no two alike.
+            texts: distinct texts.
             vectors: float32 [N, dimension].
 
         Returns:
-            Its path.
+            The path of the file.
         """
         keys = np.frombuffer(b"".join(map(key_of, texts)), np.uint8).reshape(-1, 32)
         self._check(keys, vectors)
@@ -71,13 +71,15 @@ class EncodingCache:
     def _check(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         shape = (len(keys), self.dimension)
         if keys.dtype != np.uint8 or keys.shape != (len(keys), 32):
-            raise ValueError("its keys are no SHA-256")
+            raise ValueError("its keys are not SHA-256 digests")
         if vectors.dtype != np.float32 or vectors.shape != shape:
-            raise ValueError(f"vectors {vectors.dtype} {vectors.shape}, and not float32 {shape}")
+            raise ValueError(
+                f"its vectors are {vectors.dtype} {vectors.shape}, not float32 {shape}"
+            )
         if not np.isfinite(vectors).all():
-            raise ValueError("vectors that are no numbers")
+            raise ValueError("its vectors are not finite")
 
 
 def key_of(text: str) -> bytes:
-    """SHA-256 of a text."""
+    """Returns the SHA-256 digest of a text."""
     return hashlib.sha256(text.encode()).digest()

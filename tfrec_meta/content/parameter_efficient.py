@@ -1,6 +1,6 @@
-"""What is trained of a BERT: all of it, or few weights that are added to it.
+"""Methods of fine-tuning a BERT: training all weights, or a few weights that are added to it.
 
-Of these, all but a prefix leave a model's vectors as they are until they have learned something.
+Added weights do not change the model's vectors before training, except those of a prefix.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import tensorflow as tf
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.keras import tf_keras
 
 Method = Literal["all", "lora", "lora_everywhere", "adapters", "prefix"]
@@ -17,82 +18,84 @@ LOW_RANK = ("lora", "lora_everywhere")
 
 
 def tuned_weights(model: Any, method: Method, size: int = 8, seed: int = 42) -> list[tf.Variable]:
-    """The variables to train; adds them to `model` where they are none of its own.
+    """Returns the variables to train, after adding those of the method to the model.
 
     Args:
-        model: a TFBertModel or TFDistilBertModel; each is changed at most once.
-        method: "all"; "lora", a change of low rank of queries and values;
-            "lora_everywhere", of each dense layer; "adapters", bottlenecks behind attention and the
-            feed-forward part, trained with the scales and shifts of normalisation; "prefix", rows
-            before each layer's keys and values.
-        size: the rank, the bottleneck's width, or the rows of the prefix; nothing to "all".
-        seed: of initial values.
+        model: a TFBertModel or TFDistilBertModel that was not changed by this function before.
+        method: "all" trains all weights; "lora" adds low-rank changes to the query and value
+            projections, "lora_everywhere" to all dense layers; "adapters" adds bottlenecks after
+            attention and feed-forward part, and trains the normalisation layers; "prefix" adds rows
+            before the keys and values of each layer.
+        size: the rank, the width of the bottleneck, or the rows of the prefix; unused by "all".
+        seed: seed of the initial values.
 
     Returns:
-        float32 variables, always in the same order. The pooler is none of them.
+        float32 variables, always in the same order, without those of the pooler.
 
     Raises:
-        ValueError: for another method, or a size below 1.
+        ValueError: for an unknown method, or a size below 1.
 
     Sources: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022; Houlsby
     et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019; Li and Liang,
-    "Prefix-Tuning: Optimizing Continuous Prompts for Generation", ACL 2021 (the rows are learned
-    themselves, not by way of another network).
+    "Prefix-Tuning: Optimizing Continuous Prompts for Generation", ACL 2021 (here the rows are
+    trained directly, without a reparametrising network).
     """
     if method not in get_args(Method):
-        raise ValueError(f"`method`={method!r}; use one of {get_args(Method)}.")
+        raise ParameterError(f"`method`={method!r}; use one of {get_args(Method)}.", "method")
     if method == "all":
         return [v for v in model.trainable_variables if "pooler" not in v.name]
     if size < 1:
-        raise ValueError(f"`size`={size}; use 1 or more.")
+        raise ParameterError(f"`size`={size}; use 1 or more.", "size")
     draws = iter(range(seed, seed + 1_000_000))
     found: list[tf.Variable] = []
     for layer in _layers(model):
         if method in LOW_RANK:
             query, _, value = layer.projections
-            for spot in (query, value) if method == "lora" else layer.dense:
-                found += _replace(spot, LowRank(_at(spot), size, next(draws)))
+            for attribute in (query, value) if method == "lora" else layer.dense:
+                found += _replace(attribute, LowRank(_get(attribute), size, next(draws)))
         elif method == "adapters":
-            for spot in layer.outputs:
-                found += _replace(spot, Adapter(_at(spot), size, next(draws)))
+            for attribute in layer.outputs:
+                found += _replace(attribute, Adapter(_get(attribute), size, next(draws)))
             found += [weight for norm in layer.norms for weight in norm.trainable_weights]
         else:
             skipped = 0 if model.config.model_type == "bert" else size
-            for spot in layer.projections[1:]:
-                found += _replace(spot, PrefixRows(_at(spot), size, skipped, next(draws)))
+            for attribute in layer.projections[1:]:
+                found += _replace(
+                    attribute, PrefixRows(_get(attribute), size, skipped, next(draws))
+                )
     if method == "prefix":
-        _make_room(model, size)
+        _extend_attention(model, size)
     return found
 
 
 def merge_low_rank(model: Any) -> None:
-    """Adds what LoRA learned to the dense layers' weights, and takes it away beside them.
+    """Adds LoRA matrices to the weights of the dense layers, and removes the LoRA layers.
 
     Args:
-        model: that `tuned_weights` changed by "lora" or "lora_everywhere".
+        model: a model that `tuned_weights` changed by "lora" or "lora_everywhere".
     """
     for layer in _layers(model):
-        for spot in layer.dense:
-            found = _at(spot)
+        for attribute in layer.dense:
+            found = _get(attribute)
             if isinstance(found, LowRank):
                 found.dense.kernel.assign_add(tf.matmul(found.down, found.up))
-                setattr(*spot, found.dense)
+                setattr(*attribute, found.dense)
 
 
 def last_values(model: Any) -> tuple[Any, int]:
-    """The layer that makes the values of a model's last attention, and the number of its heads."""
+    """Returns the value projection of a model's last attention, and its number of heads."""
     config = model.config
     heads = config.num_attention_heads if config.model_type == "bert" else config.n_heads
-    return _at(list(_layers(model))[-1].projections[2]), int(heads)
+    return _get(list(_layers(model))[-1].projections[2]), int(heads)
 
 
 class LowRank(tf_keras.layers.Layer):
-    """A dense layer, and beside it one of low rank: W x + B A x, of which B begins as zeros.
+    """A dense layer with a low-rank change: W x + B A x, where B starts as zeros.
 
     Args:
-        dense: which stays as it is.
-        rank: of the change.
-        seed: of A.
+        dense: the dense layer, which is not trained.
+        rank: rank of the change.
+        seed: seed of A.
     """
 
     def __init__(self, dense: Any, rank: int, seed: int):
@@ -105,17 +108,17 @@ class LowRank(tf_keras.layers.Layer):
         self.dense = dense
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """float32 [B, T, width]."""
+        """Returns float32 [B, T, width]."""
         return self.dense(inputs) + tf.matmul(tf.matmul(inputs, self.down), self.up)
 
 
 class Adapter(tf_keras.layers.Layer):
-    """A dense layer, and behind it a bottleneck: h + U gelu(D h), of which U begins as zeros.
+    """A dense layer followed by a bottleneck: h + U gelu(D h), where U starts as zeros.
 
     Args:
-        dense: which stays as it is.
-        width: of the bottleneck.
-        seed: of D.
+        dense: the dense layer, which is not trained.
+        width: width of the bottleneck.
+        seed: seed of D.
     """
 
     def __init__(self, dense: Any, width: int, seed: int):
@@ -129,19 +132,19 @@ class Adapter(tf_keras.layers.Layer):
         self.dense = dense
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """float32 [B, T, width of the dense layer]."""
+        """Returns float32 [B, T, width of the dense layer]."""
         hidden = self.dense(inputs)
         return hidden + tf.matmul(tf.nn.gelu(tf.matmul(hidden, self.down) + self.shift), self.up)
 
 
 class PrefixRows(tf_keras.layers.Layer):
-    """The keys or values of a sequence, behind learned ones.
+    """Keys or values of a sequence with trained rows before them.
 
     Args:
-        dense: which stays as it is.
-        rows: that are learned.
-        skipped: rows of the input that stand where the learned ones shall be.
-        seed: of their initial values.
+        dense: the projection to keys or values, which is not trained.
+        rows: number of trained rows.
+        skipped: rows of the input that the trained rows replace.
+        seed: seed of the initial values.
     """
 
     def __init__(self, dense: Any, rows: int, skipped: int, seed: int):
@@ -154,27 +157,27 @@ class PrefixRows(tf_keras.layers.Layer):
         self.skipped = skipped
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """float32 [B, rows + T, width]."""
+        """Returns float32 [B, rows + T, width]."""
         rest = self.dense(inputs[:, self.skipped :])
         learned = tf.cast(self.rows, rest.dtype)[None]
         return tf.concat([tf.repeat(learned, tf.shape(rest)[0], axis=0), rest], axis=1)
 
 
-class _RoomInBert(tf_keras.layers.Layer):
-    """Self-attention of a TFBertModel whose keys have a prefix, which its mask has to know."""
+class _BertPrefixAttention(tf_keras.layers.Layer):
+    """Self-attention of a TFBertModel with a prefix, by which the mask is extended."""
 
     def __init__(self, attention: Any, rows: int):
         super().__init__(name=attention.name, dtype=attention.dtype_policy)
         self.attention, self.rows = attention, rows
 
     def call(self, hidden_states: tf.Tensor, attention_mask: tf.Tensor, **others: Any) -> Any:
-        # Added to the scores: 0 lets through.
+        # The mask is added to the scores, so 0 means not masked.
         mask = tf.pad(attention_mask, [[0, 0], [0, 0], [0, 0], [self.rows, 0]])
         return self.attention(hidden_states=hidden_states, attention_mask=mask, **others)
 
 
-class _RoomInDistilBert(tf_keras.layers.Layer):
-    """Likewise of a TFDistilBertModel, which also takes the number of keys from its input."""
+class _DistilBertPrefixAttention(tf_keras.layers.Layer):
+    """Attention of a TFDistilBertModel with a prefix, by which mask and inputs are extended."""
 
     def __init__(self, attention: Any, rows: int):
         super().__init__(name=attention.name, dtype=attention.dtype_policy)
@@ -194,26 +197,26 @@ class _RoomInDistilBert(tf_keras.layers.Layer):
         return self.attention(query, key, value, mask, *others, training=training)
 
 
-_Spot = tuple[Any, str]  # a layer, and the name of a dense layer within it
+_Attribute = tuple[Any, str]  # a layer, and the name of a dense layer within it
 
 
 class _Layer(NamedTuple):
-    """Where the parts of a layer are.
+    """The parts of a transformer layer.
 
     Attributes:
-        projections: to queries, keys and values.
-        hidden: the dense layer that begins the feed-forward part.
-        outputs: those before the sums, of attention and of the feed-forward part.
-        norms: the normalisations behind the sums.
+        projections: the dense layers of queries, keys and values.
+        hidden: the first dense layer of the feed-forward part.
+        outputs: the last dense layers of attention and of the feed-forward part.
+        norms: the normalisation layers after attention and after the feed-forward part.
     """
 
-    projections: tuple[_Spot, _Spot, _Spot]
-    hidden: _Spot
-    outputs: tuple[_Spot, _Spot]
+    projections: tuple[_Attribute, _Attribute, _Attribute]
+    hidden: _Attribute
+    outputs: tuple[_Attribute, _Attribute]
     norms: tuple[Any, Any]
 
     @property
-    def dense(self) -> list[_Spot]:
+    def dense(self) -> list[_Attribute]:
         """All dense layers."""
         return [*self.projections, self.outputs[0], self.hidden, self.outputs[1]]
 
@@ -240,20 +243,20 @@ def _layers(model: Any) -> Iterator[_Layer]:
             )
 
 
-def _make_room(model: Any, rows: int) -> None:
+def _extend_attention(model: Any, rows: int) -> None:
     if model.config.model_type == "bert":
         for layer in model.bert.encoder.layer:
             inner = layer.attention.self_attention
-            layer.attention.self_attention = _RoomInBert(inner, rows)
+            layer.attention.self_attention = _BertPrefixAttention(inner, rows)
     else:
         for layer in model.distilbert.transformer.layer:
-            layer.attention = _RoomInDistilBert(layer.attention, rows)
+            layer.attention = _DistilBertPrefixAttention(layer.attention, rows)
 
 
-def _at(spot: _Spot) -> Any:
-    return getattr(*spot)
+def _get(attribute: _Attribute) -> Any:
+    return getattr(*attribute)
 
 
-def _replace(spot: _Spot, layer: Any) -> list[tf.Variable]:
-    setattr(*spot, layer)
+def _replace(attribute: _Attribute, layer: Any) -> list[tf.Variable]:
+    setattr(*attribute, layer)
     return list(layer.own)

@@ -1,4 +1,4 @@
-"""Items with the vectors that a BERT has of their texts: what a text teacher knows them by."""
+"""Adds BERT vectors of item texts to data and features, for text teachers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT_VECTOR = "text_vector"
 
 
 def text_columns(features: FeatureSpec) -> list[str]:
-    """The texts among the features of items, by name."""
+    """Returns the names of the item features that are texts."""
     return [one.name for one in features.item if isinstance(one, HashedText | Text)]
 
 
@@ -27,40 +27,39 @@ def with_text_vectors(
     columns: Sequence[str],
     progress: bool = False,
 ) -> Interactions:
-    """The same interactions, with a column `text_vector` in the items table.
+    """Returns the same interactions with a column `text_vector` in the items table.
 
     Args:
-        data: interactions.
-        encoder: of texts.
-        columns: of the items table, strings or lists of strings, joined by a blank in this order;
-            a null counts as "".
-        progress: whether to show a bar.
+        data: interactions with an items table.
+        encoder: encodes the texts.
+        columns: columns of the items table that make up a text; see `joined_texts`.
+        progress: whether to show a progress bar.
 
     Raises:
-        ValueError: without an items table, or for a column that it lacks or that holds no strings.
+        ValueError: see `joined_texts`.
     """
     items = data.items
     vectors = encoder.encode(joined_texts(items, columns), progress=progress)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    assert items is not None  # or there were no texts
+    assert items is not None  # otherwise `joined_texts` raised
     if TEXT_VECTOR in items.column_names:
         items = items.drop_columns([TEXT_VECTOR])
     return dataclasses.replace(data, items=items.append_column(TEXT_VECTOR, column))
 
 
 def teacher_features(features: FeatureSpec, encoder: BertEncoder) -> FeatureSpec:
-    """The features of a text teacher: the vector in place of the texts, all else as in `features`.
+    """Returns the features of a text teacher: the text vector in place of the text features.
 
     Args:
-        features: fitted; the result is so, too, and takes the same queries.
-        encoder: of the texts.
+        features: a fitted spec. The result is fitted, too, and has the same query features.
+        encoder: encodes the texts.
     """
     texts = text_columns(features)
-    own = [one for one in features.item if one.name not in texts]
+    others = [one for one in features.item if one.name not in texts]
     left_out = {f"item.{name}" for name in texts}
     return dataclasses.replace(
         features,
-        item=(*own, Vector(TEXT_VECTOR, encoder.dimension)),
+        item=(*others, Vector(TEXT_VECTOR, encoder.dimension)),
         vocabularies={k: v for k, v in features.vocabularies.items() if k not in left_out},
     )
 
@@ -68,16 +67,16 @@ def teacher_features(features: FeatureSpec, encoder: BertEncoder) -> FeatureSpec
 def data_embedding(
     data: Interactions, description: str, encoder: BertEncoder | None = None, sample: int = 200
 ) -> list[float] | None:
-    """What a data set is about: the mean vector of its description and of some of its items' texts.
+    """Returns a vector of a data set's subject, from its description and the texts of some items.
 
     Args:
-        data: whose items table is read: all columns of strings.
-        description: in words; "" for none. It weighs as much as all items together.
+        data: interactions; all string columns of the items table are read.
+        description: the subject in words, or "". It has the same weight as all items together.
         encoder: the packaged MiniLM by default.
-        sample: items at most; the same ones each time.
+        sample: largest number of items; every call draws the same ones.
 
     Returns:
-        `encoder.dimension` numbers; None where there is neither description nor text.
+        `encoder.dimension` numbers; None if there is neither a description nor a text.
     """
     columns = []
     if data.items is not None:

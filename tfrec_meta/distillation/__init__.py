@@ -1,4 +1,4 @@
-"""Teachers, of BERT checkpoints and others, and what their students have of them."""
+"""Distillation: teachers of BERT checkpoints and others, small students, and their comparison."""
 
 from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.content.checkpoints import BertCheckpoint

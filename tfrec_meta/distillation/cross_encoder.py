@@ -1,4 +1,4 @@
-"""A cross-encoder: a BERT that reads the history and a candidate together."""
+"""A cross-encoder: a BERT that reads the history and one candidate together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrec_meta.checks import PositiveInt, check_fields
 from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.content.item_text import item_texts
 from tfrec_meta.content.parameter_efficient import tuned_weights
@@ -24,61 +25,61 @@ from tfrec_meta.distillation.fine_tuning import (
     steps_over,
 )
 from tfrec_meta.distillation.pairs import Pairs
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Query, Teacher
 from tfrec_meta.models.families.two_stage import rank_proposed
 from tfrec_meta.models.layers.item_rows import multi_hot
 
-_DRAWS = 20  # until a negative is none of the user's
+_DRAWS = 20  # attempts to draw a negative that the user does not have
 
 
 @dataclasses.dataclass(frozen=True)
 class CrossEncoderConfig:
-    """What is read of a user and an item, and how often it is read.
+    """Input sizes of a cross-encoder, and its training recipe.
 
     Args:
-        fine_tuning: the recipe; its `temperature` means nothing here.
-        history_items: of a user that are read, the latest; in training a new sample.
-        item_tokens: of an item's text; the rest is cut off.
-        negatives: items that the user has not touched, drawn alike from those that anyone has, for
-            each event in training.
-        candidates: items of the retriever that are put in order, for each query.
+        fine_tuning: the recipe; its `temperature` is not used.
+        history_items: number of history items that are read: the latest, or in training a random
+            sample.
+        item_tokens: tokens that are read of an item's text; the rest is cut off.
+        negatives: negatives per training event, drawn uniformly from the items that have events but
+            not of this user.
+        candidates: number of the retriever's best items that are ranked, per query.
     """
 
     fine_tuning: FineTuningConfig = FineTuningConfig()
-    history_items: int = 8
-    item_tokens: int = 16
-    negatives: int = 7
-    candidates: int = 50
+    history_items: PositiveInt = 8
+    item_tokens: PositiveInt = 16
+    negatives: PositiveInt = 7
+    candidates: PositiveInt = 50
 
     def __post_init__(self) -> None:
-        for name in ("history_items", "item_tokens", "negatives", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 1 or more.")
+        check_fields(self)
 
     @property
     def tokens(self) -> int:
-        """Of the history, a candidate, and what stands around them."""
+        """Number of tokens of a history, a candidate and the special tokens."""
         return (self.history_items + 1) * self.item_tokens + 3
 
 
 class CrossEncoder:
-    """Puts a retriever's best items in the order of a BERT that reads them with the history.
+    """Re-ranks a retriever's best items by a BERT that reads each together with the history.
 
-    It teaches as any `Teacher` does, but slowly: each query costs `candidates` readings. Other
-    items come below, in the retriever's order, and so do those of the history. Users without a
-    history have the retriever's order.
+    It is a `Teacher`, but a slow one: each query needs `candidates` forward passes. All other
+    items, and those of the history, are ranked below in the retriever's order. Users without
+    history get the retriever's order.
 
     Args:
-        encoder: of which checkpoint and tokens are taken.
+        encoder: provides checkpoint and tokenizer.
         retriever: a fitted model or another teacher.
-        texts: of the catalogue, in its order.
-        config: what is read.
+        texts: texts of the catalogue, in its order.
+        config: input sizes and recipe.
 
     Raises:
-        ValueError: if the checkpoint reads fewer tokens or has adapters or a prefix already, or
-            there are more or fewer texts than items.
+        ValueError: if the checkpoint reads fewer tokens, or has adapters or a prefix, or the number
+            of texts is not that of the items.
 
     Source: Nogueira and Cho, "Passage Re-ranking with BERT", 2019.
     """
@@ -96,16 +97,21 @@ class CrossEncoder:
         self.spec: FeatureSpec = retriever.spec
         self.retriever, self.config = retriever, config
         if len(texts) != self.spec.catalogue_size:
-            raise ValueError(f"{len(texts)} texts of {self.spec.catalogue_size} items.")
+            raise ParameterError(
+                f"`texts` has {len(texts)} texts; use {self.spec.catalogue_size}, one per item.",
+                "texts",
+            )
         longest = int(encoder.checkpoint.config.get("max_position_embeddings", 512))
         if config.tokens > longest:
-            raise ValueError(
+            raise ParameterError(
                 f"`history_items`={config.history_items} and `item_tokens`={config.item_tokens} "
                 f"make {config.tokens} tokens, but {encoder.checkpoint.name} reads {longest}. "
-                "Lower one of the two."
+                "Lower one of the two.",
+                "history_items",
+                "item_tokens",
             )
         tokenizer = encoder.tokenizer
-        self._around = [tokenizer.cls_token_id, tokenizer.sep_token_id]
+        self._special_tokens = [tokenizer.cls_token_id, tokenizer.sep_token_id]
         tokens = tokenizer(
             ["", *texts],
             add_special_tokens=False,
@@ -115,7 +121,7 @@ class CrossEncoder:
             return_tensors="np",
         )
         ids, mask = (tokens[k].astype(np.int32) for k in ("input_ids", "attention_mask"))
-        ids[0], mask[0] = 0, 0  # the unknown item says nothing
+        ids[0], mask[0] = 0, 0  # the unknown item has no text
         self._ids, self._mask = tf.constant(ids), tf.constant(mask)
         recipe = config.fine_tuning
         self._build(encoder.checkpoint.model(recipe.mixed_precision, recipe.dropout))
@@ -132,18 +138,18 @@ class CrossEncoder:
 
     @property
     def trained(self) -> list[tf.Variable]:
-        """The weights that training changes."""
+        """The trained weights."""
         return [*self.added, *self.head.trainable_weights]
 
     def pair_scores(
         self, history: tf.Tensor, items: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
-        """How well items fit histories.
+        """Scores pairs of history and candidate.
 
         Args:
-            history: int32 [n, h], item rows, 0 pads.
-            items: int32 [n].
-            training: whether there is dropout.
+            history: int32 [n, h], item rows, padded with 0.
+            items: int32 [n], item rows.
+            training: whether dropout is applied.
 
         Returns:
             float32 [n].
@@ -157,69 +163,74 @@ class CrossEncoder:
     def _pairs(
         self, history: tf.Tensor, items: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """[CLS] history [SEP] candidate [SEP]: ids, mask and types, int32 [n, longest of them],
-        with the padding last."""
-        n, (cls, sep) = tf.shape(items)[0], self._around
+        """Builds the input [CLS] history [SEP] candidate [SEP].
+
+        Returns:
+            Ids, mask and token types, int32 [n, longest input], with the padding at the end.
+        """
+        n, (cls, sep) = tf.shape(items)[0], self._special_tokens
         width = self.config.history_items * self.config.item_tokens
-        read = self._latest(history)
+        latest = self._latest(history)
         one = tf.ones([n, 1], tf.int32)
         ids = [
             cls * one,
-            tf.reshape(tf.gather(self._ids, read), [n, width]),
+            tf.reshape(tf.gather(self._ids, latest), [n, width]),
             sep * one,
             tf.gather(self._ids, items),
             sep * one,
         ]
         mask = [
             one,
-            tf.reshape(tf.gather(self._mask, read), [n, width]),
+            tf.reshape(tf.gather(self._mask, latest), [n, width]),
             one,
             tf.gather(self._mask, items),
             one,
         ]
-        types = [tf.fill(tf.shape(part), int(place > 2)) for place, part in enumerate(ids)]
-        kept = tf.concat(mask, axis=1)
-        # No gaps, as the BERT has met none.
-        order = tf.argsort(1 - kept, axis=1, stable=True)
-        found = (tf.concat(ids, axis=1) * kept, kept, tf.concat(types, axis=1) * kept)
-        longest = tf.reduce_max(tf.reduce_sum(kept, axis=1))
+        types = [tf.fill(tf.shape(part), int(index > 2)) for index, part in enumerate(ids)]
+        present = tf.concat(mask, axis=1)
+        # No padding between tokens, because the BERT was trained without.
+        order = tf.argsort(1 - present, axis=1, stable=True)
+        found = (tf.concat(ids, axis=1) * present, present, tf.concat(types, axis=1) * present)
+        longest = tf.reduce_max(tf.reduce_sum(present, axis=1))
         ids, mask, types = (tf.gather(part, order[:, :longest], batch_dims=1) for part in found)
         return ids, mask, types
 
     def _latest(self, history: tf.Tensor) -> tf.Tensor:
-        """int32 [n, history_items], the last items of histories that are padded at the right."""
+        """Returns the last items of right-padded histories, int32 [n, history_items]."""
         size = self.config.history_items
         padded = tf.pad(history, [[0, 0], [size, 0]])
-        # Items move to the end, in their order; of those, the last ones.
+        # Move the items to the end, in their order, and take the last ones.
         order = tf.argsort(tf.cast(padded > 0, tf.int32), axis=1, stable=True)
         return tf.gather(padded, order, batch_dims=1)[:, -size:]
 
-    # A teacher.
+    # The interface of a Teacher.
 
     def logits_or_prior(self, query: Query) -> tf.Tensor:
-        """float32 [B, catalogue]."""
+        """Returns float32 [B, catalogue]."""
         retrieved = self.retriever.logits_or_prior(query)
         history = query["history"]
         own = multi_hot(history, len(self.spec.items))[:, 1:] > 0
         count = min(self.config.candidates, self.spec.catalogue_size)
         values, columns = tf.math.top_k(tf.where(own, float("-inf"), retrieved), k=count)
 
-        def of_one(given: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            one, items = given
+        def score_query(query: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            one, items = query
             return self.pair_scores(tf.repeat(one[None], count, axis=0), items)
 
-        ranked = tf.map_fn(  # one query at a time: all at once may not fit
-            of_one, (history, columns + 1), fn_output_signature=tf.TensorSpec([count], tf.float32)
+        ranked = tf.map_fn(  # one query at a time, to bound memory
+            score_query,
+            (history, columns + 1),
+            fn_output_signature=tf.TensorSpec([count], tf.float32),
         )
         scores = rank_proposed(retrieved, columns, ranked, values > float("-inf"))
         return tf.where(tf.reduce_any(history > 0, axis=1)[:, None], scores, retrieved)
 
     def item_embeddings(self) -> tf.Tensor:
-        """Raises AttributeError: it has none."""
-        raise AttributeError("A cross-encoder has no vectors of items.")
+        """Raises AttributeError, because a cross-encoder has no item embeddings."""
+        raise AttributeError("A cross-encoder has no item embeddings.")
 
     def state(self) -> dict[str, np.ndarray]:
-        """All weights, and the retriever's state."""
+        """Returns all weights, and the state of the retriever."""
         own = [v for v in self.model.weights if "pooler" not in v.name] + self.head.weights
         found = {f"cross_encoder/{i}": variable.numpy() for i, variable in enumerate(own)}
         found |= {f"retriever/{name}": v for name, v in self.retriever.state().items()}
@@ -235,23 +246,23 @@ def fine_tuned_cross_encoder(
     folder: Path | str | None = None,
     progress: bool = True,
 ) -> CrossEncoder:
-    """Fine-tunes a BERT to tell, of a history and an item, whether they are of one user.
+    """Fine-tunes a BERT to decide whether a history and an item belong to the same user.
 
-    Of each event, the item is to be found among `negatives` others by a sample of the user's other
-    items. Items that nobody has touched are no negatives.
+    The training task is to find the item of each event among `negatives` others, given a sample of
+    the user's other items. Items without events are not used as negatives.
 
     Args:
-        encoder: where it begins; it stays as it is.
+        encoder: the initial encoder, which is not changed.
         data: training events, with an items table.
-        retriever: fitted: whose best items are put in order.
-        columns: of the items table, that make up a text.
-        config: the shape and the recipe; a batch is of `batch_size` events.
-        folder: for checkpoints; the same call goes on after a kill.
-        progress: whether to show a bar.
+        retriever: a fitted teacher whose best items are re-ranked.
+        columns: columns of the items table that make up a text.
+        config: input sizes and recipe; a batch has `batch_size` events.
+        folder: for checkpoints; the same call resumes an interrupted training.
+        progress: whether to show a progress bar.
 
     Raises:
-        ValueError: as `CrossEncoder`; without texts; if no user has two items of the catalogue; or
-            if `folder` holds another run.
+        ValueError: as `CrossEncoder`; if there are no texts, no user has two items of the
+            catalogue, or `folder` contains another run.
     """
     texts = item_texts(retriever.spec, data.items, columns)
     found = CrossEncoder(encoder, retriever, texts, config)
@@ -261,13 +272,13 @@ def fine_tuned_cross_encoder(
 
     def loss(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
         items, histories = batch["items"], batch["history"]
-        several = tf.shape(items)[1]
+        per_event = tf.shape(items)[1]
         scores = found.pair_scores(
-            tf.repeat(histories, several, axis=0), tf.reshape(items, [-1]), training=True
+            tf.repeat(histories, per_event, axis=0), tf.reshape(items, [-1]), training=True
         )
         logits = tf.reshape(scores, tf.shape(items))
-        chosen = tf.zeros([tf.shape(items)[0]], tf.int32)
-        each = tf.nn.sparse_softmax_cross_entropy_with_logits(chosen, logits)
+        positive = tf.zeros([tf.shape(items)[0]], tf.int32)
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(positive, logits)
         return tf.reduce_mean(each)
 
     trained = found.trained
@@ -288,7 +299,7 @@ def fine_tuned_cross_encoder(
         },
         progress,
     )
-    if recipe.mixed_precision:  # for training alone
+    if recipe.mixed_precision:  # only for training
         learned = [weight.numpy() for weight in trained]
         found._build(encoder.checkpoint.model())
         for weight, value in zip(found.trained, learned, strict=True):
@@ -298,11 +309,11 @@ def fine_tuned_cross_encoder(
 
 @dataclasses.dataclass(frozen=True)
 class Events:
-    """What batches pairs of users and items become.
+    """Builds training batches from pairs of users and items.
 
     Attributes:
-        pairs: of users and items.
-        config: the shape and the recipe.
+        pairs: pairs of users and items.
+        config: input sizes and recipe.
     """
 
     pairs: Pairs
@@ -310,14 +321,14 @@ class Events:
 
     @property
     def steps(self) -> int:
-        """In all."""
+        """Number of steps of the training."""
         return steps_over(len(self.pairs.rows), self.config.fine_tuning)
 
     def batches(self, step: int) -> list[dict[str, np.ndarray]]:
-        """The batches of a step, alike whenever it is asked.
+        """Returns the batches of a step; the result depends on the step alone.
 
-        Each has `items` int32 [B, 1 + negatives], the chosen one first, and `history` int32 [B,
-        history_items], a sample of the user's others.
+        Each has `items` int32 [B, 1 + negatives], the positive first, and `history` int32 [B,
+        history_items], a sample of the user's other items.
         """
         recipe = self.config.fine_tuning
         draw = np.random.default_rng([recipe.seed, recipe.epochs, step])
@@ -325,23 +336,23 @@ class Events:
         return [self._batch(part, draw) for part in parts]
 
     def _batch(self, events: np.ndarray, draw: np.random.Generator) -> dict[str, np.ndarray]:
-        users, chosen = self.pairs.users[events], self.pairs.rows[events]
+        users, positives = self.pairs.users[events], self.pairs.rows[events]
         histories = np.zeros((len(events), self.config.history_items), np.int32)
-        for row, (user, item) in enumerate(zip(users, chosen, strict=True)):
-            own = self.pairs.touched[user].indices
+        for row, (user, item) in enumerate(zip(users, positives, strict=True)):
+            own = self.pairs.has_item[user].indices
             others = draw.permutation(own[own != item])[: self.config.history_items]
             histories[row, : len(others)] = others
-        items = np.concatenate([chosen[:, None], self._negatives(users, draw)], axis=1)
+        items = np.concatenate([positives[:, None], self._negatives(users, draw)], axis=1)
         return {"items": items.astype(np.int32), "history": histories}
 
     def _negatives(self, users: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        """Rows of items that anyone has touched, but not these users, [B, negatives]."""
-        met = np.unique(self.pairs.rows)
+        """Draws item rows that have events, but not of these users, [B, negatives]."""
+        with_events = np.unique(self.pairs.rows)
         owner = np.repeat(users, self.config.negatives)
         found = np.zeros(len(owner), np.int32)
         for _ in range(_DRAWS):
             again = np.flatnonzero(found == 0)
-            drawn = draw.choice(met, len(again))
-            own = np.asarray(self.pairs.touched[owner[again], drawn]).ravel()
+            drawn = draw.choice(with_events, len(again))
+            own = np.asarray(self.pairs.has_item[owner[again], drawn]).ravel()
             found[again] = np.where(own, 0, drawn)
-        return found.reshape(len(users), -1)  # 0, an item without a text, where there is no other
+        return found.reshape(len(users), -1)  # 0, an item without text, where none was found

@@ -1,4 +1,4 @@
-"""How a BERT is fine-tuned, whatever the loss: steps, accumulation, checkpoints and resuming."""
+"""The training loop of fine-tuning a BERT: steps, gradient accumulation, checkpoints, resuming."""
 
 from __future__ import annotations
 
@@ -6,91 +6,89 @@ import dataclasses
 import hashlib
 import json
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from tfrec_meta.checks import (
+    FiniteNonNegativeFloat,
+    FinitePositiveFloat,
+    PositiveInt,
+    check_fields,
+    share,
+    whole_number,
+)
 from tfrec_meta.content.parameter_efficient import Method
 from tfrec_meta.io.files import write_text
 from tfrec_meta.keras import tf_keras
 
 Batch = Mapping[str, np.ndarray]
+_AtLeastOne = Annotated[int, whole_number(1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class FineTuningConfig:
-    """The recipe.
+    """The recipe of fine-tuning.
 
     Args:
-        method: what is trained: "all", "lora", "lora_everywhere", "adapters" or "prefix"; see
+        method: the weights to train: "all", "lora", "lora_everywhere", "adapters" or "prefix"; see
             `tuned_weights`.
-        size: the rank, the bottleneck's width, or the rows of the prefix.
-        epochs: passes over the events.
+        size: the rank, the width of the bottleneck, or the rows of the prefix.
+        epochs: passes over the data.
         batch_size: users of a text two-tower, events of a cross-encoder, texts of a small BERT.
-        max_steps: that training ends after, if the epochs have not; None for no other end. The
-            learning rate falls to 0 by whichever is first.
-        accumulation: batches whose gradients make one step.
-        learning_rate: at its peak; it rises over the first tenth of the steps and falls along a
-            cosine to 0. Few weights take higher ones than all: 1e-3.
-        weight_decay: decoupled, times the learning rate; biases and normalisation have none.
-        dropout: of the BERT's layers and attention, in [0, 1).
+        max_steps: largest number of steps; None for no limit. The learning rate reaches 0 at the
+            last step.
+        accumulation: number of batches whose gradients make one step.
+        learning_rate: the peak. It rises linearly over the first tenth of the steps and then falls
+            to 0 along a cosine. Methods with few weights need higher values, such as 1e-3.
+        weight_decay: decoupled weight decay, multiplied by the learning rate; not applied to biases
+            and normalisation.
+        dropout: rate of the BERT's hidden layers and attention, in [0, 1).
         temperature: divides the cosines of a text two-tower.
-        mixed_precision: whether the BERT computes in bfloat16 while it is trained.
-        checkpoint_every: steps.
-        seed: of batches, dropout and initial values.
+        mixed_precision: whether the BERT computes in bfloat16 during training.
+        checkpoint_every: steps between checkpoints.
+        seed: seed of batches, dropout and initial values.
     """
 
     method: Method = "all"
-    size: int = 8
-    epochs: int = 3
-    batch_size: int = 32
-    max_steps: int | None = None
-    accumulation: int = 1
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    dropout: float = 0.1
-    temperature: float = 0.1
+    size: _AtLeastOne = 8
+    epochs: _AtLeastOne = 3
+    batch_size: _AtLeastOne = 32
+    max_steps: PositiveInt | None = None
+    accumulation: _AtLeastOne = 1
+    learning_rate: FinitePositiveFloat = 5e-5
+    weight_decay: FiniteNonNegativeFloat = 0.01
+    dropout: Annotated[float, share()] = 0.1
+    temperature: FinitePositiveFloat = 0.1
     mixed_precision: bool = False
-    checkpoint_every: int = 100
-    seed: int = 42
+    checkpoint_every: _AtLeastOne = 100
+    seed: Annotated[int, whole_number(0)] = 42
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ValueError(f"`method`={self.method!r}; use one of {get_args(Method)}.")
-        least = {"size": 1, "epochs": 1, "batch_size": 1, "accumulation": 1}
-        least |= {"checkpoint_every": 1, "seed": 0}
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or value < minimum:
-                raise ValueError(f"`{name}`={value!r}; use a whole number, {minimum} or more.")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"`max_steps`={self.max_steps}; use 1 or more, or None.")
-        for name in ("learning_rate", "temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use a number above 0.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"`weight_decay`={self.weight_decay}; use 0 or more.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout`={self.dropout}; use a share in [0, 1).")
+        check_fields(self)
 
 
 def steps_over(rows: int, config: FineTuningConfig) -> int:
-    """Of all epochs in a row, without a break between them; `max_steps` at most."""
+    """Returns the number of steps: all epochs concatenated, at most `max_steps`.
+
+    Args:
+        rows: rows of an epoch.
+        config: the recipe.
+    """
     steps = -(-config.epochs * rows // (config.batch_size * config.accumulation))
     return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
 def batches_over(step: int, rows: int, config: FineTuningConfig) -> list[np.ndarray]:
-    """Which rows the batches of a step have, int64; alike whenever it is asked.
+    """Returns the rows of each batch of a step, int64; the result depends on the arguments alone.
 
     Args:
-        step: from 0.
-        rows: of an epoch, each of which has an order of its own.
+        step: number of the step, from 0.
+        rows: rows of an epoch; each epoch has its own random order.
         config: the recipe.
     """
     size = config.batch_size
@@ -100,7 +98,7 @@ def batches_over(step: int, rows: int, config: FineTuningConfig) -> list[np.ndar
         epoch: np.random.default_rng([config.seed, epoch]).permutation(rows)
         for epoch in range(first // rows, (stop - 1) // rows + 1)
     }
-    taken = np.array([order[place // rows][place % rows] for place in range(first, stop)])
+    taken = np.array([order[index // rows][index % rows] for index in range(first, stop)])
     return [taken[start : start + size] for start in range(0, len(taken), size)]
 
 
@@ -115,24 +113,25 @@ def fit(
     run: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
-    """Trains `weights` in place; after a kill, the same call ends with the same weights.
+    """Trains `weights` in place. After a kill, the same call ends with the same weights.
 
     Args:
         weights: float32.
-        loss: of a batch, float32 scalar; traced once, without shapes.
-        batches: step, from 0, to the `config.accumulation` batches of it; alike whenever asked.
-        steps: in all.
+        loss: loss of a batch, float32 scalar; traced once, without static shapes.
+        batches: function of the step, from 0, that returns its `config.accumulation` batches. It
+            must always return the same ones.
+        steps: number of steps.
         config: the recipe.
-        step: int64 scalar, the batches that were differentiated: what dropout is drawn from.
+        step: int64 scalar, number of batches so far, which seeds the dropout.
         folder: where checkpoints live; none are kept without.
         run: plain values that tell one run from another, besides the config.
-        progress: whether to show a bar, where there is a terminal.
+        progress: whether to show a progress bar.
 
     Returns:
-        One dict an epoch: epoch, and the mean loss.
+        One dict per epoch: epoch, and the mean loss.
 
     Raises:
-        ValueError: if `folder` holds another run, or the loss is no longer finite.
+        ValueError: if `folder` contains another run, or the loss is not finite.
     """
     optimizer = _optimizer(config, steps, weights)
     optimizer.build(weights)
@@ -161,8 +160,8 @@ def fit(
     def apply(gradients: list[tf.Tensor]) -> None:
         optimizer.apply_gradients(zip(gradients, weights, strict=True))
 
-    # Of no known shapes: a graph of the first batch's would round otherwise than that of all, and
-    # a run that goes on has another first batch.
+    # Without static shapes: a graph for the shapes of the first batch would round differently, and
+    # a resumed run has another first batch.
     def graph_for(batch: Batch) -> Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]:
         shapes = {name: tf.TensorSpec([None] * v.ndim, v.dtype) for name, v in batch.items()}
         return tf.function(differentiated, input_signature=[shapes])
@@ -203,22 +202,22 @@ def fit(
 
 
 class SeededDropout(tf_keras.layers.Layer):
-    """Dropout that is drawn from the step's number, so that a run that goes on draws alike.
+    """Dropout that depends on the step number, so that a resumed run draws the same values.
 
     Args:
-        rate: share that is left out.
-        seed: of this layer.
-        step: int64 scalar.
-        dtype: or a policy, as layers have it.
+        rate: share of values that are set to 0.
+        seed: seed of this layer.
+        step: int64 scalar, number of batches so far.
+        dtype: dtype or policy of the layer.
     """
 
     def __init__(self, rate: float, seed: int, step: tf.Variable, dtype: Any = None):
         super().__init__(dtype=dtype)
         self.rate, self.seed = rate, seed
-        self._now = step.read_value  # not the variable, of which Keras would make a weight
+        self._now = step.read_value  # not the variable, which Keras would track as a weight
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Like the inputs."""
+        """Applies dropout in training; the shape does not change."""
         if not training or not self.rate:
             return inputs
         draw = tf.stack([tf.constant(self.seed, tf.int64), self._now()])
@@ -226,17 +225,17 @@ class SeededDropout(tf_keras.layers.Layer):
 
 
 def seed_dropout(model: Any, seed: int, step: tf.Variable) -> None:
-    """Puts a `SeededDropout` in place of each dropout of a model."""
-    place = seed * 10_000
+    """Replaces each dropout layer of a model by a `SeededDropout`."""
+    layer_seed = seed * 10_000
     for module in list(model.submodules):
         for name, value in list(vars(module).items()):
             if isinstance(value, tf_keras.layers.Dropout):
-                place, policy = place + 1, value.dtype_policy
-                setattr(module, name, SeededDropout(value.rate, place, step, policy))
+                layer_seed, policy = layer_seed + 1, value.dtype_policy
+                setattr(module, name, SeededDropout(value.rate, layer_seed, step, policy))
 
 
 def checksum_of(arrays: Sequence[np.ndarray]) -> str:
-    """SHA-256 of the values, hexadecimal."""
+    """Returns the SHA-256 of dtypes, shapes and values, hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode())
@@ -251,7 +250,7 @@ def _optimizer(
     rate = tf_keras.optimizers.schedules.CosineDecay(
         0.0, max(1, steps - rise), warmup_target=config.learning_rate, warmup_steps=rise
     )
-    # Not .999: thousands of steps there are not.
+    # Not 0.999, because there are far fewer than thousands of steps.
     optimizer = tf_keras.optimizers.AdamW(
         rate, weight_decay=config.weight_decay, beta_2=0.98, global_clipnorm=1.0
     )
@@ -271,8 +270,8 @@ def _check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}). Use another folder.") from error
     if differing:
-        told = [f"`{k}` was {earlier.get(k)!r} and is {now.get(k)!r}" for k in differing]
+        changes = [f"`{k}` was {earlier.get(k)!r} and is {now.get(k)!r}" for k in differing]
         raise ValueError(
-            f"{folder} holds a run of another recipe, checkpoint or data: {'; '.join(told)}. Use "
-            "another folder, or remove this one."
+            f"{folder} contains a run with another recipe, checkpoint or data: "
+            f"{'; '.join(changes)}. Use another folder, or remove this one."
         )

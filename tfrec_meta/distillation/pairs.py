@@ -1,4 +1,4 @@
-"""Who has touched what, as fine-tuning reads it."""
+"""Distinct pairs of users and items, the training data of fine-tuning."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tfrec_meta.features import FeatureSpec
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Each pair of user and item once, of users with two items of the catalogue or more.
+    """Distinct pairs of users and items, of users with at least two items of the catalogue.
 
     Attributes:
-        users: int64 [n], from 0, sorted.
+        users: int64 [n], user codes from 0, sorted.
         rows: int32 [n], item rows.
-        touched: bool [users, catalogue + 1].
+        has_item: bool [users, catalogue + 1], whether a user has an item.
     """
 
     users: np.ndarray
     rows: np.ndarray
-    touched: scipy.sparse.csr_matrix
+    has_item: scipy.sparse.csr_matrix
 
     @classmethod
     def of(cls, data: Interactions, features: FeatureSpec) -> Pairs:
-        """Of training events.
+        """Collects the pairs of training events.
 
         Raises:
             ValueError: if no user has two items.
@@ -37,7 +37,9 @@ class Pairs:
         found = np.unique(np.stack([users, rows])[:, rows > 0], axis=1)
         users, rows = found[:, np.bincount(found[0])[found[0]] > 1] if found.size else found
         if not len(users):
-            raise ValueError("No user has two items of the catalogue: nothing is to be learned.")
+            raise ValueError(
+                "No user has two items of the catalogue. Use data with longer histories."
+            )
         shape = (users.max() + 1, features.catalogue_size + 1)
-        touched = scipy.sparse.csr_matrix((np.ones(len(users), bool), (users, rows)), shape)
-        return cls(users, rows.astype(np.int32), touched)
+        has_item = scipy.sparse.csr_matrix((np.ones(len(users), bool), (users, rows)), shape)
+        return cls(users, rows.astype(np.int32), has_item)

@@ -1,9 +1,8 @@
-"""A smaller BERT: some layers of a larger one, taught what the larger one makes of texts."""
+"""Distils a BERT into a smaller one: some of its layers, trained to reproduce its vectors."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrec_meta.checks import FiniteNonNegativeFloat, PositiveInt, check_fields
 from tfrec_meta.content.bert import BertEncoder, check_strings, pooled
 from tfrec_meta.content.parameter_efficient import last_values, tuned_weights
 from tfrec_meta.distillation.fine_tuning import (
@@ -21,38 +21,41 @@ from tfrec_meta.distillation.fine_tuning import (
     seed_dropout,
     steps_over,
 )
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.models.losses.distillation_losses import cosine, value_relations
 
 
 @dataclasses.dataclass(frozen=True)
 class SmallBertConfig:
-    """Shape and losses.
+    """Shape and losses of the student.
 
     Args:
-        layers: of the student, which are copied from the teacher, evenly from first to last; of 12,
-            6 are those that DistilBERT has.
-        vectors: weight of 1 - cosine of the vectors that both have of a text.
-        relations: weight of MiniLM's value relations: how the tokens' values of the last layer's
-            heads lie to each other.
-        fine_tuning: the recipe; its `temperature` means nothing here.
+        layers: number of layers. They are copied from evenly spaced layers of the teacher,
+            including the first and the last; 6 of 12 are those of DistilBERT.
+        vectors: weight of 1 - cosine between the text vectors of student and teacher.
+        relations: weight of the loss on MiniLM's value relations: scaled dot products between the
+            values of all tokens in the last layer.
+        fine_tuning: the training recipe; its `temperature` is not used.
     """
 
-    layers: int = 3
-    vectors: float = 1.0
-    relations: float = 1.0
+    layers: PositiveInt = 3
+    vectors: FiniteNonNegativeFloat = 1.0
+    relations: FiniteNonNegativeFloat = 1.0
     fine_tuning: FineTuningConfig = FineTuningConfig()
 
     def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise ValueError(f"`layers`={self.layers}; use 1 or more.")
-        for name in ("vectors", "relations"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}`={getattr(self, name)}; use 0 or more.")
+        check_fields(self)
         if not self.vectors + self.relations:
-            raise ValueError("`vectors` and `relations` are 0: there is nothing to learn.")
+            raise ParameterError(
+                "`vectors` and `relations` are both 0; use at least one above 0.",
+                "vectors",
+                "relations",
+            )
         if self.fine_tuning.method == "prefix":
-            raise ValueError(
-                "`method`='prefix' adds values that the teacher hasn't. Use another, as 'all'."
+            raise ParameterError(
+                "`method`='prefix' adds values that the teacher does not have; use another method, "
+                "such as 'all'.",
+                "method",
             )
 
 
@@ -63,87 +66,91 @@ def small_bert(
     folder: Path | str | None = None,
     progress: bool = True,
 ) -> BertEncoder:
-    """An encoder with fewer layers than `teacher`, whose vectors of texts are like its own.
+    """Trains an encoder with fewer layers than the teacher to produce similar text vectors.
 
     Args:
-        teacher: a checkpoint as it is, or fine-tuned by "all" or LoRA; it stays as it is.
-        texts: that are read; no labels are needed.
+        teacher: an encoder of a plain checkpoint, or of one fine-tuned by "all" or LoRA. It is not
+            changed.
+        texts: training texts; no labels are needed.
         config: shape, losses and recipe.
-        folder: for checkpoints; the same call goes on after a kill, and is done at once after the
-            end.
-        progress: whether to show a bar.
+        folder: for checkpoints. The same call resumes an interrupted training and returns the
+            result of a finished one.
+        progress: whether to show a progress bar.
 
     Returns:
-        A new encoder with the same tokenizer and cache, and encodings and a curve of its own.
+        A new encoder with the same tokenizer and cache folder, and with its own vectors and curve.
 
     Raises:
-        ValueError: without texts; if the teacher has fewer layers, or adapters or a prefix; or if
-            `folder` holds another run.
-        TypeError: for a text that is no string.
+        ValueError: if there are no texts; if the teacher has fewer layers, adapters or a prefix; or
+            if `folder` contains another run.
+        TypeError: if a text is not a string.
 
-    Sources: Sanh et al., "DistilBERT, a distilled version of BERT", 2019 (layers that are copied,
-    the cosine); Wang et al., "MiniLM", NeurIPS 2020 (value relations).
+    Sources: Sanh et al., "DistilBERT, a distilled version of BERT", 2019 (copied layers, cosine);
+    Wang et al., "MiniLM", NeurIPS 2020 (value relations).
     """
     check_strings(texts)
-    known = sorted(set(texts))
-    if not known:
-        raise ValueError("There are no texts to learn from. Give those of the catalogue.")
-    whole = teacher.checkpoint
-    if config.layers > whole.layers:
-        raise ValueError(f"`layers`={config.layers}, but {whole.name} has {whole.layers}.")
-    kept = np.linspace(0, whole.layers - 1, config.layers).round().astype(int).tolist()
-    begun = whole.with_layers(kept)
+    distinct = sorted(set(texts))
+    if not distinct:
+        raise ParameterError("`texts` is empty; use those of the catalogue.", "texts")
+    full = teacher.checkpoint
+    if config.layers > full.layers:
+        raise ParameterError(
+            f"`layers`={config.layers}; use at most {full.layers}, the layers of {full.name}.",
+            "layers",
+        )
+    layers = np.linspace(0, full.layers - 1, config.layers).round().astype(int).tolist()
+    initial = full.with_layers(layers)
     recipe = config.fine_tuning
-    ids, mask = teacher.tokens(known)
+    ids, mask = teacher.tokens(distinct)
     table = tf.constant(ids), tf.constant(mask)
-    student = begun.model(recipe.mixed_precision, recipe.dropout)
+    student = initial.model(recipe.mixed_precision, recipe.dropout)
     step = tf.Variable(0, dtype=tf.int64)
     seed_dropout(student, recipe.seed, step)
     weights = tuned_weights(student, recipe.method, recipe.size, recipe.seed)
 
     def loss(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
         longest = tf.reduce_max(tf.reduce_sum(tf.gather(table[1], batch["texts"]), axis=1))
-        read, counted = (tf.gather(part[:, :longest], batch["texts"]) for part in table)
-        said = tuple(map(tf.stop_gradient, _read(teacher.model, read, counted)))
-        own = _read(student, read, counted, training=True)
-        tokens = counted[:, None, :] > 0
+        tokens, mask = (tf.gather(part[:, :longest], batch["texts"]) for part in table)
+        target = tuple(map(tf.stop_gradient, _outputs(teacher.model, tokens, mask)))
+        output = _outputs(student, tokens, mask, training=True)
+        present = mask[:, None, :] > 0
         return config.vectors * tf.reduce_mean(
-            cosine(own[0], said[0])
-        ) + config.relations * value_relations(own[1], said[1], tokens)
+            cosine(output[0], target[0])
+        ) + config.relations * value_relations(output[1], target[1], present)
 
     def batches(step: int) -> list[dict[str, np.ndarray]]:
-        return [{"texts": rows} for rows in batches_over(step, len(known), recipe)]
+        return [{"texts": rows} for rows in batches_over(step, len(distinct), recipe)]
 
     shape = {k: v for k, v in dataclasses.asdict(config).items() if k != "fine_tuning"}
     curve = fit(
         weights,
         loss,
         batches,
-        steps_over(len(known), recipe),
+        steps_over(len(distinct), recipe),
         recipe,
         step,
         folder,
         {
             **{f"small_{name}": value for name, value in shape.items()},
-            "checkpoint": whole.identity,
+            "checkpoint": full.identity,
             "max_tokens": teacher.max_tokens,
             "texts": checksum_of([ids]),
         },
         progress,
     )
-    learned = begun.tuned(student, weights, recipe.method, recipe.size)
+    learned = initial.tuned(student, weights, recipe.method, recipe.size)
     found = BertEncoder(learned, teacher.max_tokens, teacher.cache_folder)
     found.curve = curve
     return found
 
 
-def _read(
+def _outputs(
     model: Any, ids: tf.Tensor, mask: tf.Tensor, training: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Vectors of texts, float32 [n, d], and the last values, float32 [n, heads, T, d / heads]."""
+    """Returns text vectors float32 [n, d] and last values float32 [n, heads, T, d / heads]."""
     found = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, training=training)
     layer, heads = last_values(model)
-    values = layer(found.hidden_states[-2])  # what the last layer reads
+    values = layer(found.hidden_states[-2])  # the input of the last layer
     shape = tf.shape(values)
     values = tf.reshape(values, [shape[0], shape[1], heads, values.shape[-1] // heads])
     values = tf.cast(tf.transpose(values, [0, 2, 1, 3]), tf.float32)

@@ -1,4 +1,4 @@
-"""A BERT fine-tuned on interactions as a two-tower model: the user is the texts of the history."""
+"""Fine-tunes a BERT as a two-tower model in which a user is the texts of the history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tfrec_meta.distillation.pairs import Pairs
 from tfrec_meta.features import FeatureSpec
 
 Group = tuple[int, np.ndarray]  # a user, and some of the user's item rows
-_ITEMS_OF_A_USER = 16  # in a batch; a user with more is met several times an epoch
+_ITEMS_PER_GROUP = 16  # a user with more items has several groups per epoch
 
 
 def fine_tuned(
@@ -36,28 +36,28 @@ def fine_tuned(
     folder: Path | str | None = None,
     progress: bool = True,
 ) -> BertEncoder:
-    """An encoder of texts like `encoder` that has learned who chooses what together.
+    """Fine-tunes a text encoder so that texts of items chosen by the same users become similar.
 
-    Each item of a user is to be found, among the items of the batch that the user has not touched,
-    by the mean of the user's other items: all of them are only known by their texts. Items that
-    nobody has touched are in no batch.
+    The training task is to find each item of a user by the mean vector of the user's other items,
+    among the items of the batch that the user does not have. All vectors are those of texts. Items
+    without events are not used.
 
     Args:
-        encoder: where it begins; it stays as it is.
+        encoder: the initial encoder, which is not changed.
         data: training events, with an items table.
-        features: fitted: the catalogue.
-        columns: of the items table, that make up a text.
-        config: the recipe; a batch is of `batch_size` users, of each up to 16 items.
-        folder: for checkpoints; the same call goes on after a kill, and is done at once after the
-            end.
-        progress: whether to show a bar.
+        features: a fitted spec, whose items are the catalogue.
+        columns: columns of the items table that make up a text.
+        config: the recipe; a batch has `batch_size` users with up to 16 items each.
+        folder: for checkpoints. The same call resumes an interrupted training and returns the
+            result of a finished one.
+        progress: whether to show a progress bar.
 
     Returns:
-        A new encoder with the same cache, and a checksum, encodings and a curve of its own.
+        A new encoder with the same cache folder, and with its own checksum, vectors and curve.
 
     Raises:
-        ValueError: without texts, if no user has two items of the catalogue, if `encoder` has
-            adapters or a prefix already, or if `folder` holds another run.
+        ValueError: if there are no texts, no user has two items of the catalogue, `encoder` has
+            adapters or a prefix, or `folder` contains another run.
 
     Source: "Sentence-BERT" (EMNLP 2019) with in-batch negatives (Henderson et al., "Efficient
     Natural Language Response Suggestion for Smart Reply", 2017).
@@ -73,9 +73,9 @@ def fine_tuned(
 
     def loss(batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
         longest = tf.reduce_max(tf.reduce_sum(tf.gather(table[1], batch["items"]), axis=1))
-        taken, kept = (tf.gather(part[:, :longest], batch["items"]) for part in table)
-        vectors = mean_of_tokens(model, taken, kept, training=True)
-        return leave_one_out(vectors, batch["place"], batch["touched"], config.temperature)
+        tokens, present = (tf.gather(part[:, :longest], batch["items"]) for part in table)
+        vectors = mean_of_tokens(model, tokens, present, training=True)
+        return leave_one_out(vectors, batch["index"], batch["has_item"], config.temperature)
 
     curve = fit(
         weights,
@@ -100,53 +100,53 @@ def fine_tuned(
 
 
 def leave_one_out(
-    vectors: tf.Tensor, place: tf.Tensor, touched: tf.Tensor, temperature: float
+    vectors: tf.Tensor, index: tf.Tensor, has_item: tf.Tensor, temperature: float
 ) -> tf.Tensor:
-    """The mean cross-entropy of finding each item by the mean of the others of its user.
+    """Returns the mean cross-entropy of finding each item by the mean of its user's other items.
 
     Args:
-        vectors: float32 [n, d], of length 1, of the batch's items.
-        place: int32 [users, m], their rows in `vectors` from 1, 0 pads.
-        touched: bool [users, n], which items are the user's; those but the one to be found are no
+        vectors: float32 [n, d], vectors of the batch's items, of length 1.
+        index: int32 [users, m], rows of each user's items in `vectors`, from 1, padded with 0.
+        has_item: bool [users, n], whether the user has the item. The user's other items are not
             candidates.
-        temperature: divides cosines.
+        temperature: divides the cosines.
 
     Returns:
-        float32 scalar; users with one item alone count for nothing.
+        float32 scalar; users with a single item are ignored.
     """
-    there = tf.cast(place > 0, tf.float32)
-    own = tf.gather(vectors, tf.maximum(place - 1, 0)) * there[:, :, None]
+    present = tf.cast(index > 0, tf.float32)
+    own = tf.gather(vectors, tf.maximum(index - 1, 0)) * present[:, :, None]
     others = tf.reduce_sum(own, axis=1, keepdims=True) - own
     logits = tf.einsum("umd,nd->umn", tf.math.l2_normalize(others, axis=2), vectors) / temperature
-    wanted = tf.one_hot(place - 1, tf.shape(vectors)[0], on_value=True, off_value=False)
-    logits = tf.where(touched[:, None, :] & ~wanted, -1e9, logits)
-    each = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(place - 1, 0), logits)
-    counted = there * tf.cast(tf.reduce_sum(there, axis=1, keepdims=True) > 1, tf.float32)
+    target = tf.one_hot(index - 1, tf.shape(vectors)[0], on_value=True, off_value=False)
+    logits = tf.where(has_item[:, None, :] & ~target, -1e9, logits)
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(index - 1, 0), logits)
+    counted = present * tf.cast(tf.reduce_sum(present, axis=1, keepdims=True) > 1, tf.float32)
     return tf.math.divide_no_nan(tf.reduce_sum(each * counted), tf.reduce_sum(counted))
 
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Up to 16 items of a user a group, and what batches they become.
+    """Divides the items of each user into groups of up to 16, and batches them.
 
     Attributes:
-        pairs: of users and items.
+        pairs: pairs of users and items.
         config: the recipe.
     """
 
     pairs: Pairs
     config: FineTuningConfig
-    _made: dict[int, list[Group]] = dataclasses.field(default_factory=dict, repr=False)
+    _epochs: dict[int, list[Group]] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def steps(self) -> int:
-        """In all."""
+        """Number of steps of the training."""
         return steps_over(len(self._epoch(0)), self.config)
 
     def batches(self, step: int) -> list[dict[str, np.ndarray]]:
-        """The batches of a step, alike whenever it is asked.
+        """Returns the batches of a step; the result depends on the step alone.
 
-        Each has `items` int32 [n], `place` int32 [users, 16] and `touched` bool [users, n]; see
+        Each has `items` int32 [n], `index` int32 [users, 16] and `has_item` bool [users, n]; see
         `leave_one_out`.
         """
         size, several = self.config.batch_size, self.config.accumulation
@@ -156,37 +156,37 @@ class Groups:
         return [self._batch(part) for part in parts]
 
     def _groups(self, start: int, stop: int) -> Iterator[Group]:
-        """Groups of all epochs in a row, from one place to another."""
+        """Yields the groups from `start` to `stop` of all epochs concatenated."""
         each = len(self._epoch(0))
         for epoch in range(start // each, min(-(-stop // each), self.config.epochs)):
             begin = epoch * each
             yield from self._epoch(epoch)[max(0, start - begin) : stop - begin]
 
     def _epoch(self, epoch: int) -> list[Group]:
-        if epoch not in self._made:
-            while len(self._made) > 1:  # the first, for its length, and the last one
-                self._made.popitem()
-            self._made[epoch] = self._drawn(epoch)
-        return self._made[epoch]
+        if epoch not in self._epochs:
+            while len(self._epochs) > 1:  # the first, for its length, and the latest one
+                self._epochs.popitem()
+            self._epochs[epoch] = self._draw(epoch)
+        return self._epochs[epoch]
 
-    def _drawn(self, epoch: int) -> list[Group]:
+    def _draw(self, epoch: int) -> list[Group]:
         draw = np.random.default_rng([self.config.seed, epoch])
         users, rows = self.pairs.users, self.pairs.rows
         order = np.lexsort([draw.random(len(users)), users])
         each, firsts = np.unique(users, return_index=True)
         found: list[Group] = []
         for user, items in zip(each, np.split(rows[order], firsts[1:]), strict=True):
-            # As even as can be: of 17 items, the last should not stand alone.
-            parts = np.array_split(items, -(-len(items) // _ITEMS_OF_A_USER))
+            # Parts of even size, because a part of a single item is useless.
+            parts = np.array_split(items, -(-len(items) // _ITEMS_PER_GROUP))
             found += [(int(user), part) for part in parts]
-        return [found[place] for place in draw.permutation(len(found))]
+        return [found[index] for index in draw.permutation(len(found))]
 
     def _batch(self, groups: list[Group]) -> dict[str, np.ndarray]:
         items, inverse = np.unique(np.concatenate([g[1] for g in groups]), return_inverse=True)
-        place = np.zeros((len(groups), _ITEMS_OF_A_USER), np.int32)
+        index = np.zeros((len(groups), _ITEMS_PER_GROUP), np.int32)
         begin = 0
         for row, (_, part) in enumerate(groups):
-            place[row, : len(part)] = inverse[begin : begin + len(part)] + 1
+            index[row, : len(part)] = inverse[begin : begin + len(part)] + 1
             begin += len(part)
-        touched = self.pairs.touched[[user for user, _ in groups]][:, items].toarray()
-        return {"items": items, "place": place, "touched": touched}
+        has_item = self.pairs.has_item[[user for user, _ in groups]][:, items].toarray()
+        return {"items": items, "index": index, "has_item": has_item}
