@@ -48,7 +48,8 @@ import tensorflow as tf
 
 import tfrec_meta as tm
 from benchmarks import arguments
-from tfrec_meta.distillation import TEXT_VECTOR, BertEncoder, fine_tuned, with_text_vectors
+from tfrec_meta.content.text_vectors import TEXT_VECTOR, with_text_vectors
+from tfrec_meta.distillation import BertEncoder, fine_tuned
 from tfrec_meta.evaluation import Evaluation, full_catalogue
 from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.export.saved_model import export_model

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 from tests.distillation.tiny_bert import WIDTH, write_tiny_bert
+from tfrec_meta.content.bert import BertEncoder
+from tfrec_meta.content.checkpoints import BertCheckpoint
 from tfrec_meta.content.parameter_efficient import tuned_weights
-from tfrec_meta.distillation import BertCheckpoint, BertEncoder
 
 
 @pytest.fixture(scope="module", params=["bert", "distilbert"])

@@ -5,8 +5,8 @@ import pytest
 
 from tests.distillation.tiny_bert import write_tiny_bert
 from tfrec_meta.content import bert
+from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.content.encodings import EncodingCache, key_of
-from tfrec_meta.distillation import BertEncoder
 
 TEXTS = ["war", "love of the bride", "", "battle 電影"]
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.distillation import item_texts
+from tfrec_meta.content.item_text import item_texts
 
 
 def test_texts_are_in_the_order_of_the_catalogue():

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tests.distillation.tiny_bert import HIDDEN, LAYERS, WIDTH, write_tiny_bert
 from tfrec_meta.content.bert import mean_of_tokens
+from tfrec_meta.content.checkpoints import BertCheckpoint
 from tfrec_meta.content.parameter_efficient import (
     Adapter,
     LowRank,
@@ -14,7 +15,6 @@ from tfrec_meta.content.parameter_efficient import (
     merge_low_rank,
     tuned_weights,
 )
-from tfrec_meta.distillation import BertCheckpoint
 from tfrec_meta.keras import tf_keras
 
 IDS = tf.constant([[2, 4, 5, 6, 3], [2, 7, 3, 0, 0]])

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.distillation import (
+from tfrec_meta.content.text_vectors import (
     data_embedding,
     teacher_features,
     text_columns,

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import tfrec_meta as tm
 from tests.distillation.tiny_bert import write_tiny_bert
+from tfrec_meta.content.item_text import item_texts
 from tfrec_meta.distillation import (
     BertEncoder,
     CrossEncoder,
@@ -17,7 +18,6 @@ from tfrec_meta.distillation import (
     FineTuningConfig,
     MeanTeacher,
     fine_tuned_cross_encoder,
-    item_texts,
 )
 from tfrec_meta.distillation.cross_encoder import Events
 from tfrec_meta.distillation.pairs import Pairs

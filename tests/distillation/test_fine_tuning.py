@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tests.distillation.tiny_bert import write_tiny_bert
 from tfrec_meta.content.bert import mean_of_tokens
-from tfrec_meta.distillation import BertCheckpoint, FineTuningConfig
+from tfrec_meta.content.checkpoints import BertCheckpoint
+from tfrec_meta.distillation import FineTuningConfig
 from tfrec_meta.distillation.fine_tuning import fit, seed_dropout
 
 ROOT = Path(__file__).parents[2]

@@ -13,13 +13,8 @@ from tensorflow.python.framework import op_def_registry
 
 import tfrec_meta as tm
 from tests.distillation.tiny_bert import write_tiny_bert
-from tfrec_meta.distillation import (
-    TEXT_VECTOR,
-    BertEncoder,
-    FineTuningConfig,
-    Role,
-    item_slices,
-)
+from tfrec_meta.content.text_vectors import TEXT_VECTOR
+from tfrec_meta.distillation import BertEncoder, FineTuningConfig, Role, item_slices
 from tfrec_meta.models import ContentTower, EASEConfig
 from tfrec_meta.workflows import distill as distilling
 

@@ -1,15 +1,6 @@
 """Distillation: teachers of BERT checkpoints and others, small students, and their comparison."""
 
 from tfrec_meta.content.bert import BertEncoder
-from tfrec_meta.content.checkpoints import BertCheckpoint
-from tfrec_meta.content.item_text import item_texts
-from tfrec_meta.content.text_vectors import (
-    TEXT_VECTOR,
-    data_embedding,
-    teacher_features,
-    text_columns,
-    with_text_vectors,
-)
 from tfrec_meta.distillation.comparison import (
     DistillationComparison,
     ItemSlice,
@@ -29,8 +20,6 @@ from tfrec_meta.distillation.teachers import MeanTeacher
 from tfrec_meta.distillation.text_two_tower import fine_tuned
 
 __all__ = [
-    "TEXT_VECTOR",
-    "BertCheckpoint",
     "BertEncoder",
     "CrossEncoder",
     "CrossEncoderConfig",
@@ -41,14 +30,9 @@ __all__ = [
     "Role",
     "SlicedEvaluation",
     "SmallBertConfig",
-    "data_embedding",
     "evaluate_slices",
     "fine_tuned",
     "fine_tuned_cross_encoder",
     "item_slices",
-    "item_texts",
     "small_bert",
-    "teacher_features",
-    "text_columns",
-    "with_text_vectors",
 ]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta import training
+from tfrec_meta.content.text_vectors import data_embedding
 from tfrec_meta.data import Interactions, Split, split_by_user, split_leave_last_out
 from tfrec_meta.data.protocols import ValidationProtocol
-from tfrec_meta.distillation import data_embedding
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
