@@ -51,7 +51,7 @@ def test_other_weights_and_lengths_have_separate_vectors(folder, tmp_path):
 
 
 def test_vectors_encoded_before_a_kill_are_stored(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(bert, "_KEPT_AT_ONCE", 2)
+    monkeypatch.setattr(bert, "_TEXTS_PER_FILE", 2)
 
     class Killed(Counted):
         def _vectors(self, texts):
