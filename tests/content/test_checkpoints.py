@@ -103,10 +103,10 @@ def test_error_names_missing_files(tmp_path):
     ("file", "content", "message"),
     [
         ("config.json", "{", "is damaged"),
-        ("config.json", "[]", "of the kind None"),
+        ("config.json", "[]", "`model_type`=None"),
         ("model.safetensors", "no weights", "is damaged"),
         ("tokenizer.json", "no JSON", "is damaged"),
-        ("tokenizer.json", "{}", "holds no tokenizer"),
+        ("tokenizer.json", "{}", "is not a tokenizer"),
     ],
 )
 def test_damaged_files_are_refused(folder, tmp_path, file, content, message):
