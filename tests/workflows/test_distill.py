@@ -285,5 +285,5 @@ def test_bert_teacher_without_texts_or_of_another_family_is_refused(films, split
     plain = tm.FeatureSpec().fit(films)
     with pytest.raises(ValueError, match="There are no texts for a BERT to read"):
         tm.distill(films, "bert", features=plain, progress=False)
-    with pytest.raises(ValueError, match="`strategy` is of 'ease'"):
+    with pytest.raises(ValueError, match="`strategy` has family 'ease'"):
         tm.text_teacher(films, plain, strategy=tm.Strategy("ease"))
