@@ -202,7 +202,7 @@ def test_mismatched_sizes_are_refused(encoder, films, retriever):
     with pytest.raises(ValueError, match="`texts` has 1 texts; use 15"):
         CrossEncoder(encoder, retriever, texts[:1], CONFIG)
     teacher = CrossEncoder(encoder, retriever, texts, CONFIG)
-    with pytest.raises(AttributeError, match="no item embeddings"):
+    with pytest.raises(NotImplementedError, match="no item embeddings"):
         teacher.item_embeddings()
     bare = dataclasses.replace(films, items=None)
     with pytest.raises(ValueError, match="no items table"):

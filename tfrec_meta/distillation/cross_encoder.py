@@ -64,7 +64,7 @@ class CrossEncoderConfig:
         return (self.history_items + 1) * self.item_tokens + 3
 
 
-class CrossEncoder:
+class CrossEncoder(Teacher):
     """Re-ranks a retriever's best items by a BERT that reads each together with the history.
 
     It is a `Teacher`, but a slow one: each query needs `candidates` forward passes. All other
@@ -83,8 +83,6 @@ class CrossEncoder:
 
     Source: Nogueira and Cho, "Passage Re-ranking with BERT", 2019.
     """
-
-    has_embeddings = False
 
     def __init__(
         self,
@@ -224,10 +222,6 @@ class CrossEncoder:
         )
         scores = rank_proposed(retrieved, columns, ranked, values > float("-inf"))
         return tf.where(tf.reduce_any(history > 0, axis=1)[:, None], scores, retrieved)
-
-    def item_embeddings(self) -> tf.Tensor:
-        """Raises AttributeError, because a cross-encoder has no item embeddings."""
-        raise AttributeError("A cross-encoder has no item embeddings.")
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns all weights, and the state of the retriever."""

@@ -12,7 +12,7 @@ from tfrec_meta.models.base.contract import Query, Teacher
 from tfrec_meta.models.losses.score_scales import z_scores
 
 
-class MeanTeacher:
+class MeanTeacher(Teacher):
     """The weighted mean of several teachers' scores, each standardised per query.
 
     Its item embeddings are the concatenated embeddings of the teachers that have any, each
@@ -44,7 +44,7 @@ class MeanTeacher:
                 "The teachers have different users, items or query features. Train them with the "
                 "`features` of the first."
             )
-        self.teachers = tuple(teachers)
+        self.members = self.teachers = tuple(teachers)
         self.weights = tuple(weight / sum(weights) for weight in weights)
         self.spec = first
         self.has_embeddings = any(teacher.has_embeddings for teacher in teachers)

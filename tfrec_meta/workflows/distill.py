@@ -170,19 +170,23 @@ def distill(
         return fit(source, name) if isinstance(source, str | Strategy) else source
 
     teachers = [make_teacher(source, index) for index, source in enumerate(sources)]
-    final_teacher = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers)
+    final_teacher: Teacher = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers)
     student = fit(strategy, "", final_teacher)
     if not compare:
         return Distillation(student, final_teacher)
     undistilled = fit(strategy, "undistilled")
     if not isinstance(data, Split) or not len(data.test):
         return Distillation(student, final_teacher, undistilled)
-    events = held_out(student.spec, data.past, data.test)
-    slices = item_slices(student.item_counts.numpy(), events.relevant, k)
-    models = {Role.TEACHER: final_teacher, Role.STUDENT: student, Role.UNDISTILLED: undistilled}
+    test = held_out(student.spec, data.past, data.test)
+    slices = item_slices(student.item_counts.numpy(), test.relevant, k)
+    models: dict[Role, Teacher] = {
+        Role.TEACHER: final_teacher,
+        Role.STUDENT: student,
+        Role.UNDISTILLED: undistilled,
+    }
     report = DistillationReport(
         {
-            role: evaluate_slices(model, events, slices, k, resamples)
+            role: evaluate_slices(model, test, slices, k, resamples)
             for role, model in models.items()
         },
         k,
