@@ -197,7 +197,8 @@ def check_fields(config: Any) -> None:
         ParameterError: for the first field whose value is refused.
         TypeError: if a value is of a type that cannot be compared.
     """
-    for name, rules in _rules(type(config)):
+    kind: Any = type(config)  # mypy does not know that a type is hashable
+    for name, rules in _rules(kind):
         value = getattr(config, name)
         for rule in rules:
             rule.apply(name, value)
