@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
@@ -30,7 +30,7 @@ from tfrec_meta.serving.protocol.metadata import (
 )
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0  # seconds between retries of a call
-Tls = bool | str | os.PathLike[str] | grpc.ChannelCredentials
+Tls: TypeAlias = bool | str | os.PathLike[str] | grpc.ChannelCredentials
 
 
 class Connection:

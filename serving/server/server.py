@@ -248,7 +248,8 @@ def _without_keras() -> Iterator[None]:
         yield
         return
     skipped = [name for name in ("tf_keras", "keras", "googleapiclient") if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(skipped))  # None makes an import raise ModuleNotFoundError
+    absent: Any = None  # makes an import raise ModuleNotFoundError
+    sys.modules.update(dict.fromkeys(skipped, absent))
     try:
         yield
     finally:
