@@ -105,7 +105,7 @@ def test_cross_encoder_learns_preferences_and_ranks_candidates(encoder, films, r
         order = [name for name in names[np.argsort(-found[row])][:6] if name[:-1] in KINDS]
         assert order[0].startswith(kind)
         assert order[-1].startswith({"war": "love", "love": "war"}[kind])
-    np.testing.assert_array_equal(found[2], retrieved[2])  # of whom nothing is known
+    np.testing.assert_array_equal(found[2], retrieved[2])  # of whom no event is known
     one = asked(spec, ["war1", "war2"])
     np.testing.assert_allclose(scores(one), found[:1], atol=1e-4)
     state = teacher.state()
