@@ -2,3 +2,5 @@
 
 Run them as `python -m benchmarks.NAME`.
 """
+
+import tfrec_meta  # noqa: F401  (chooses Keras 2 before a benchmark imports TensorFlow)

@@ -29,7 +29,7 @@ import tensorflow_recommenders as tfrs
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.evaluation.metrics import binary_auc, rmse
-from tfrec_meta.evaluation.predictions import judge_predictions
+from tfrec_meta.evaluation.predictions import prediction_estimates
 from tfrec_meta.features.held_out import event_queries
 from tfrec_meta.keras import tf_keras
 
@@ -183,13 +183,13 @@ def main() -> None:
         ("auc", binary_auc, values(test) >= CLICK_FROM),
     ):
         for prefix, predictions in found.items():
-            judged = judge_predictions({name: metric}, labels, predictions, test.user_codes)
-            figures[prefix + name] = judged[name].value
-            figures[f"{prefix}{name}_interval"] = [judged[name].low, judged[name].high]
+            estimates = prediction_estimates({name: metric}, labels, predictions, test.user_codes)
+            figures[prefix + name] = estimates[name].value
+            figures[f"{prefix}{name}_interval"] = [estimates[name].low, estimates[name].high]
             if prefix:
                 both = np.stack([found[""], predictions], axis=1)
                 compared = {name: difference(metric)}
-                off = judge_predictions(compared, labels, both, test.user_codes)[name]
+                off = prediction_estimates(compared, labels, both, test.user_codes)[name]
                 figures[f"{prefix}{name}_difference"] = [off.value, off.low, off.high]
     figures |= {"train_seconds": seconds, "epochs": epochs, "bias_penalty": penalty}
     arguments.finish({**figures, "tutorial_longer_epochs": longer}, chosen)

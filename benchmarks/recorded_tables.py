@@ -102,7 +102,7 @@ class RecordedTable:
                     column = column.astype(str)
             known = {value: dimension.code(value) for value in column.unique().tolist()}
             columns.append(column.map(known).to_numpy(np.float64))
-        codes = encoding.settled(np.array(columns).T)
+        codes = encoding.canonical(np.array(columns).T)
         return cls(name, direction, encoding, codes, frame[OBJECTIVE].to_numpy(np.float64))
 
     @property

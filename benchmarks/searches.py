@@ -94,7 +94,7 @@ def by_optuna(
     def objective(trial: optuna.Trial) -> float:
         codes = np.zeros((1, len(encoding.dimensions)))
         for d in encoding.dimensions:
-            if not encoding.active(codes)[0, d.place]:
+            if not encoding.active(codes)[0, d.index]:
                 continue
             value: Any
             if d.values is None:
@@ -104,7 +104,7 @@ def by_optuna(
                 value = d.values[trial.suggest_int(d.name, 0, len(d.values) - 1)]
             else:
                 value = trial.suggest_categorical(d.name, d.values)
-            codes[0, d.place] = d.code(value) or 0.0
+            codes[0, d.index] = d.code(value) or 0.0
         found.append(ask(encoding.values(codes[0])))
         if found[-1] is None:
             return 0.0 if direction == "max" else 1e3
