@@ -2,21 +2,18 @@
 
 import dataclasses
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.distillation.tiny_bert import write_tiny_bert
+from tests.processes import Script
 from tfrec_meta.content.bert import mean_of_tokens
 from tfrec_meta.content.checkpoints import BertCheckpoint
 from tfrec_meta.distillation import FineTuningConfig
 from tfrec_meta.distillation.fine_tuning import fit, seed_dropout
 
-ROOT = Path(__file__).parents[2]
 RECIPE = FineTuningConfig(epochs=2, learning_rate=0.1, weight_decay=0.0, checkpoint_every=2)
 
 
@@ -105,8 +102,9 @@ def killed(step):
 
 fitted(batches=killed, folder={str(tmp_path)!r})
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = Script(script)
+    _, err = process.communicate(120)
+    assert process.returncode == -signal.SIGKILL, err
     asked = []
 
     def counted(step):

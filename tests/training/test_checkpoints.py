@@ -3,14 +3,11 @@
 import dataclasses
 import json
 import signal
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+from tests.processes import Script
 from tests.training.small_run import (
     QUICK,
     SHAPE,
@@ -23,7 +20,6 @@ from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.models import TwoTowerConfig
 from tfrec_meta.training import TrainingConfig
 
-ROOT = Path(__file__).parents[2]
 EVERYTHING = TrainingConfig(
     epochs=3,
     batch_size=32,
@@ -114,14 +110,9 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(tmp_path, uninterru
 
         fitted(folder={str(tmp_path)!r}, callbacks=[Kill()])
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    process = Script(script)
+    _, err = process.communicate(120)
+    assert process.returncode == -signal.SIGKILL, err
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 1
     model, curve = fitted(folder=tmp_path)
     assert without_seconds(curve) == without_seconds(uninterrupted[1])

@@ -1,23 +1,19 @@
 """Distribution: real processes on loopback have the curve and weights of a single process."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 import tfrec_meta as tm
+from tests.processes import Script
 from tests.training import training_run
 from tfrec_meta import training
 from tfrec_meta.models import TwoTower
 from tfrec_meta.training import distribution
 
 pytestmark = pytest.mark.timeout(600)  # several processes, each of which imports TensorFlow
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +37,12 @@ def start():
 
 
 def started_process(distribute, folder="", cluster=None, task=None):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {}
     if cluster:
         task = {"type": task[0], "index": task[1]}
         environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.training_run", distribute, str(folder)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    code = "import runpy; runpy.run_module('tests.training.training_run', run_name='__main__')"
+    return Script(code, distribute, folder, environment=environment)
 
 
 def result(process):

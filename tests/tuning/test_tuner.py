@@ -1,16 +1,13 @@
 """The tuner: oracles by name, budgets, failed trials, and continuing after a kill."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.processes import Script
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.io import files
 from tfrec_meta.tuning import (
@@ -424,10 +421,8 @@ def test_another_study_in_the_folder_is_refused_with_the_differences(tmp_path):
 def test_a_search_continues_after_sigkill(tmp_path):
     """SIGKILL in another process, which cannot clean up."""
     script = f"""
-        import importlib.util, os, signal
-        spec = importlib.util.spec_from_file_location("test_tuner", {__file__!r})
-        t = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(t)
+        import os, signal
+        from tests.tuning import test_tuner as t
         calls = []
 
         def kill(*given):
@@ -438,15 +433,9 @@ def test_a_search_continues_after_sigkill(tmp_path):
 
         t.build({str(tmp_path / "study")!r}, kill).search()
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    process = Script(script)
+    _, err = process.communicate(120)
+    assert process.returncode == -signal.SIGKILL, err
     calls = []
 
     def counting(*given):
