@@ -116,9 +116,9 @@ def movielens(
 
     Args:
         name: "100k", "1m", "20m", "25m", "32m" or "latest-small".
-        folder: the folder of the files, in GroupLens's formats (u.data; *.dat; *.csv) or RecBole's
-            (*.inter, *.item, *.user), or their parent folder if theirs is `ml-<name>`. By default
-            the files are in the cache folder, where `fetch_movielens` downloads them.
+        folder: the folder of the files, in GroupLens's formats (`u.data`, `*.dat`, `*.csv`) or
+            RecBole's (`*.inter`, `*.item`, `*.user`), or their parent if theirs is `ml-<name>`.
+            By default the files are in the cache folder, where `fetch_movielens` downloads them.
         cache: the cache folder; by default $TFREC_META_CACHE or the user's cache folder.
 
     Returns:

@@ -55,7 +55,7 @@ def fit(
 
     Returns:
         The learning curve: one dict per epoch with `epoch`, `loss`, `seconds` and, with validation,
-        its metrics prefixed with "val_". Empty for closed forms.
+        its metrics prefixed with `val_`. Empty for closed forms.
 
     Raises:
         ValueError: if no event has a known item, the loss is not finite, the model was made outside
