@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -15,13 +14,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# TensorFlow's log messages would hide the output of the demo; errors are still raised.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
+import tfrec_meta as tm
+from tfrec_meta.data import user_histories
+from tfrec_meta.keras import hide_tensorflow_errors
+from tfrec_meta.serving import Catalogue, Client
 
-import tfrec_meta as tm  # noqa: E402
-from tfrec_meta.data import user_histories  # noqa: E402
-from tfrec_meta.serving import Catalogue, Client  # noqa: E402
+# TensorFlow's log messages would hide the output of the demo; errors are still raised.
+hide_tensorflow_errors()
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 FOLDER = Path(".runs/demo")
 KNOWN_USERS = ("42", "308")

@@ -22,7 +22,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["require_keras2", "tf_keras", "use_keras2"]  # noqa: F822  (tf_keras is lazy)
+__all__ = ["hide_tensorflow_errors", "require_keras2", "tf_keras", "use_keras2"]  # noqa: F822  (tf_keras is lazy)
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
 _YES = ("1", "True", "true")  # the values that TensorFlow reads as true
@@ -45,6 +45,16 @@ def use_keras2() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def hide_tensorflow_errors() -> None:
+    """Hides the log of TensorFlow's C++ side, errors included, for programs that report their own.
+
+    Call it before TensorFlow is imported. Another level that the user has set in
+    TF_CPP_MIN_LOG_LEVEL stays.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") == "2":  # the level of `use_keras2`
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
 def require_keras2() -> None:

@@ -16,18 +16,18 @@ import dataclasses
 import datetime
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfrec_meta.keras import hide_tensorflow_errors
 from tfrec_meta.pipeline.config import PipelineConfig
 from tfrec_meta.pipeline.run_folder import LOG, NodeRecord, NodeState
 from tfrec_meta.pipeline.runners.worker_client import CONFIG
 
 # Hides TensorFlow's C++ log below errors; errors that stop a run are raised as exceptions.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+hide_tensorflow_errors()
 
 _log = logging.getLogger(__name__)
 _SHOW_PROGRESS = ("Tuner", "Trainer")  # nodes that display a progress bar of their own

@@ -20,6 +20,7 @@ import click
 
 from tfrec_meta.commands.summaries import SUMMARIES
 from tfrec_meta.errors import named
+from tfrec_meta.keras import hide_tensorflow_errors
 
 PROGRAM = "tfrec-meta"
 
@@ -143,7 +144,7 @@ class Command(click.Command):
         if not debug:
             # The log of TensorFlow's C++ code would bury the command's own output. What stops the
             # command is raised as an exception.
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            hide_tensorflow_errors()
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
         try:
             # With --json, nothing that a library prints may come before the JSON object.
