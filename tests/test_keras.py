@@ -52,17 +52,20 @@ USE_EVERYTHING = """
 """
 
 
+@pytest.mark.slow
 def test_tensorflow_tfrs_and_keras_tuner_use_keras_2():
     done = run_python("import tfrec_meta" + USE_EVERYTHING.replace("\n    ", "\n"))
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_switches_a_tensorflow_that_was_imported_first_if_its_keras_is_unused():
     first = "import tensorflow, keras\nown = keras\nimport tfrec_meta"
     done = run_python(first + USE_EVERYTHING.replace("\n    ", "\n") + "\nassert keras is own\n")
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first, message",
     [

@@ -1,10 +1,13 @@
 import json
 import sys
 
+import pytest
+
 from benchmarks import adaptation_speed
 from tfrec_meta.data import synthetic
 
 
+@pytest.mark.slow
 def test_a_short_run_ends_with_every_figure(tmp_path, monkeypatch, capsys):
     # Of so few users nothing is meta-learned; what is timed is the same.
     folder = synthetic(40, 60, 1200).write(tmp_path / "written")

@@ -40,6 +40,7 @@ def test_biases_are_shrunk_means():
     np.testing.assert_allclose(found, [4.25, 4 - 1 / 3 - 0.25 / 3])
 
 
+@pytest.mark.slow
 def test_a_short_run_ends_with_every_figure(monkeypatch, capsys):
     data = tm.movielens("100k")
     some = data.take(data.user_codes < 120)

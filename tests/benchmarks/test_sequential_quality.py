@@ -77,6 +77,7 @@ def test_without_recboles_result_there_is_nothing_to_compare_with(tmp_path, monk
     assert "`benchmarks.recbole_sasrec` makes it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_short_run_ends_with_every_figure(tmp_path, monkeypatch, capsys):
     data = synthetic(40, 60, 1200)
     folder = data.write(tmp_path / "written")

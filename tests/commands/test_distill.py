@@ -18,6 +18,7 @@ def distilled(capsys, *arguments):
     return run_json(capsys, "distill", *arguments, "--resamples", "20")
 
 
+@pytest.mark.slow
 def test_a_student_is_an_ordinary_run(capsys, tmp_path):
     answer = distilled(capsys, "ease", *DATA)
     assert answer["run"] == "runs/student"

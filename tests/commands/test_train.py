@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
 from tfrec_meta.workflows.runs import Run
@@ -27,6 +29,7 @@ def test_train_refuses_a_run_with_other_settings_in_one_line(run, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_dropped_rows_are_reported_by_train_and_not_again(tmp_path):
     lines = [f"c{n % 7},p{n % 5 + n % 3},{1_700_000_000 + n}" for n in range(100)]
     (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,time", *lines, "c1,,1"]) + "\n")

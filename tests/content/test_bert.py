@@ -38,6 +38,7 @@ def test_no_texts_give_no_rows(encoder):
     assert encoder.encode([]).shape == (0, 384)
 
 
+@pytest.mark.slow
 def test_long_text_is_cut_off(encoder):
     words = " ".join(["word"] * 10_000)
     np.testing.assert_allclose(

@@ -90,6 +90,7 @@ def test_input_is_history_then_candidate_without_gaps(encoder, films, retriever)
     assert (np.diff(mask, axis=1) <= 0).all()  # padding is last
 
 
+@pytest.mark.slow
 def test_cross_encoder_learns_preferences_and_ranks_candidates(encoder, films, retriever):
     teacher = fine_tuned_cross_encoder(encoder, films, retriever, ["title"], CONFIG, progress=False)
     spec = teacher.spec
@@ -128,6 +129,7 @@ def test_student_learns_from_a_cross_encoder(encoder, films, retriever):
     assert np.isfinite(model.curve[-1]["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "prefix"])
 def test_few_weights_are_trained_in_bfloat16_and_after_a_kill(
     encoder, films, retriever, tmp_path, monkeypatch, method

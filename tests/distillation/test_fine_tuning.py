@@ -89,6 +89,7 @@ def test_run_resumes_after_a_kill_with_the_same_result(tmp_path, at):
     assert curve == expected_curve
 
 
+@pytest.mark.slow
 def test_later_process_resumes_a_killed_one(tmp_path):
     expected, expected_curve = fitted()
     script = f"""

@@ -83,6 +83,7 @@ def test_values_are_those_of_the_last_layer_by_head(teacher):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_small_bert_approximates_its_teacher_on_new_texts(teacher):
     start = BertEncoder(teacher.checkpoint.with_layers([0]), 16)
     found = small_bert(teacher, TEXTS, CONFIG, progress=False)
@@ -99,6 +100,7 @@ def test_relations_alone_are_learned_in_bfloat16(teacher):
     assert found.model.compute_dtype == "float32"
 
 
+@pytest.mark.slow
 def test_run_resumes_after_a_kill_and_is_saved(teacher, tmp_path, monkeypatch):
     recipe = dataclasses.replace(RECIPE, epochs=1, dropout=0.1, accumulation=2, method="lora")
     config = dataclasses.replace(CONFIG, fine_tuning=recipe)

@@ -72,6 +72,7 @@ def test_texts_of_items_with_common_users_become_similar_with_every_method(
     assert found.checksum != checksum == encoder.checksum
 
 
+@pytest.mark.slow
 def test_run_resumes_after_a_kill_with_the_same_result(encoder, films, spec, tmp_path, monkeypatch):
     recipe = dataclasses.replace(RECIPE, checkpoint_every=2, accumulation=2, batch_size=3)
     whole = fine_tuned(encoder, films, spec, ["title"], recipe, progress=False)
@@ -118,6 +119,7 @@ def test_tuned_model_has_separate_cached_vectors(films, spec, tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "prefix"])
 def test_tuned_model_is_an_ordinary_checkpoint(encoder, films, spec, tmp_path, method):
     recipe = dataclasses.replace(RECIPE, method=method, epochs=1, mixed_precision=method == "lora")

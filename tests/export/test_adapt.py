@@ -168,6 +168,7 @@ def test_the_command_adapts(model, served, folder, capsys):
     assert "a label is a number" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_client_adapts_a_model_of_ratings_by_ratings_and_features(
     shop, model_of, served_of, capsys
 ):

@@ -7,6 +7,8 @@ from tfrec_meta.distillation import evaluate_slices
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.models import FAMILIES
 
+pytestmark = pytest.mark.quality
+
 # NDCG@10 that public baselines reach on this split: implicit's item-kNN and iALS with the settings
 # of `benchmarks.peers`, EASE, and the truncated singular value decomposition of EASE of rank 64.
 KNOWN = {"ease": 0.4842, "ials": 0.4888, "low_rank_ease": 0.4841, "item_knn": 0.4386}

@@ -54,12 +54,14 @@ def assert_resumes(folder, config, shape):
     assert_same_weights(resumed.state(), uninterrupted.state())
 
 
+@pytest.mark.slow
 def test_training_on_windows_with_dropout_resumes(tmp_path):
     shape = TwoTowerConfig(embedding_dim=8, encoder="transformer", encoder_dropout=0.3)
     config = dataclasses.replace(QUICK, rows="windows", history_dropout=0.1)
     assert_resumes(tmp_path, config, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["events", "windows"])
 def test_a_recipe_with_all_options_resumes(tmp_path, rows):
     shape = dataclasses.replace(
@@ -94,6 +96,7 @@ def test_a_finished_run_is_only_read(resumed):
     assert_same_weights(model.state(), state)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_with_the_same_weights(tmp_path, uninterrupted):
     """SIGKILL in a process of its own: no code can clean up."""
     script = f"""

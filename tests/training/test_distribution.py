@@ -13,7 +13,8 @@ from tfrec_meta import training
 from tfrec_meta.models import TwoTower
 from tfrec_meta.training import distribution
 
-pytestmark = pytest.mark.timeout(600)  # several processes, each of which imports TensorFlow
+# Several processes, each of which starts the TensorFlow runtime.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,7 @@ def assert_alike(one, other):
     assert one["size"] == pytest.approx(other["size"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_workers_have_the_curve_of_one_process_and_one_of_them_writes(alone, start, tmp_path):
     cluster = {"worker": free_addresses(2)}
     folder = tmp_path / "run"
@@ -81,10 +83,12 @@ def test_two_workers_have_the_curve_of_one_process_and_one_of_them_writes(alone,
         assert_alike(each, alone)
 
 
+@pytest.mark.slow
 def test_two_devices_have_the_curve_of_one(alone, start):
     assert_alike(result(start("mirrored")), alone)
 
 
+@pytest.mark.slow
 def test_one_worker_of_a_parameter_server_has_the_curve_of_one_process(alone, start):
     addresses = free_addresses(3)
     roles = ("chief", "worker", "ps")

@@ -34,6 +34,7 @@ def test_bfloat16_changes_the_loss_little_and_only_during_training():
     assert all(value.dtype != tf.bfloat16 for value in mixed.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # compilation takes 30 s on two cores
 def test_a_compiled_step_has_about_the_same_loss(uninterrupted):
     _, compiled = fitted(dataclasses.replace(QUICK, epochs=1, jit_compile=True))
@@ -58,6 +59,7 @@ def streamed(tmp_path_factory):
     return stream_interactions(folder, part_events=200, items=DATA.items)
 
 
+@pytest.mark.slow
 def test_streamed_events_train_about_the_same_model_as_events_in_memory(
     streamed, uninterrupted, tmp_path
 ):

@@ -44,6 +44,7 @@ def test_auto_is_lazy_for_large_tables(monkeypatch):
     assert type(averaged).__name__ == "AdamW"
 
 
+@pytest.mark.slow
 def test_a_lazy_step_reads_and_writes_no_whole_table():
     """Gradients of embedding tables are of single rows, and no op reads a whole table."""
     data = synthetic(60, 2_000, 900, seed=3)

@@ -78,6 +78,7 @@ def test_training_stops_when_patience_runs_out_and_keeps_the_best_epoch(monkeypa
     assert len(curve) == 5
 
 
+@pytest.mark.slow
 def test_a_stopped_run_stays_stopped_and_keeps_only_the_best_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(validation, "Validation", ScriptedValidation)
     monkeypatch.setattr(ScriptedValidation, "values", (0.1, 0.5, 0.4))
@@ -120,6 +121,7 @@ def test_averaged_weights_are_validated_and_kept():
     assert found.metrics(model)["val_ndcg@10"] == curve[0]["val_ndcg@10"]
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_kept_without_validation():
     config = dataclasses.replace(QUICK, average_decay=0.9)
     averaged, _ = fitted(config)

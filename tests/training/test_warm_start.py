@@ -233,6 +233,7 @@ class Interrupt(tf_keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_warm_start_resumes_and_ends_with_the_same_weights(earlier, tmp_path):
     def go(warm_start=earlier, **options):
         model = fresh(REORDERED)

@@ -418,6 +418,7 @@ def test_another_study_in_the_folder_is_refused_with_the_differences(tmp_path):
             build(tmp_path, **{"study": this, **options})
 
 
+@pytest.mark.slow
 def test_a_search_continues_after_sigkill(tmp_path):
     """SIGKILL in another process, which cannot clean up."""
     script = f"""

@@ -163,6 +163,7 @@ def films():
     return tm.Interactions.from_arrays(users, items, time=np.arange(len(pairs)), items=table)
 
 
+@pytest.mark.slow
 def test_student_of_hashed_words_learns_from_a_bert(films):
     recipe = tm.TrainingConfig(epochs=30, batch_size=64, learning_rate=0.02)
     features = tm.FeatureSpec(item=(tm.HashedText("title", buckets=256),), history_length=8)
@@ -187,6 +188,7 @@ def test_student_of_hashed_words_learns_from_a_bert(films):
         assert scores["war0"] > scores["love0"]  # which nobody has touched
 
 
+@pytest.mark.slow
 def test_strategy_with_a_bert_teacher_exports_nothing_of_it(films, tmp_path):
     features = tm.FeatureSpec(item=(tm.HashedText("title", buckets=256),), history_length=8)
     config = tm.ContentTowerConfig(embedding_dim=8, hidden=(16,), dropout=0.0)
@@ -222,6 +224,7 @@ def tiny(tmp_path_factory):
     return write_tiny_bert(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.mark.slow
 def test_tuning_changes_the_berts_vectors(films, tiny, tmp_path):
     spec = tm.FeatureSpec(item=(tm.HashedText("title", buckets=64),), history_length=8).fit(films)
     encoder = BertEncoder(tiny, max_tokens=16)
@@ -251,6 +254,7 @@ def test_tuning_changes_the_berts_vectors(films, tiny, tmp_path):
     assert (tmp_path / "False" / "bert").is_dir()
 
 
+@pytest.mark.slow
 def test_text_vectors_are_stored_in_the_folder_and_used_again(films, tiny, tmp_path, monkeypatch):
     encoders = []
 

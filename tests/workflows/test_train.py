@@ -7,6 +7,7 @@ import pytest
 import tfrec_meta as tm
 
 
+@pytest.mark.slow
 def test_the_random_training_part_of_a_split_is_recognised_as_sampled():
     recipe = tm.TrainingConfig(epochs=1, batch_size=4)
     data = tm.synthetic(users=20, items=15, interactions=120, seed=1)
@@ -18,6 +19,7 @@ def test_the_random_training_part_of_a_split_is_recognised_as_sampled():
     np.testing.assert_array_equal(by_split.item_index, by_part.item_index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [tm.split_cold_users, tm.split_cold_items])
 def test_cold_splits_can_be_trained_evaluated_and_exported(protocol, tmp_path):
     data = tm.synthetic(users=30, items=20, interactions=200, seed=1)

@@ -77,6 +77,7 @@ def test_training_the_best_strategy_reproduces_its_trial(study):
     assert best["reports"] == values
 
 
+@pytest.mark.slow
 def test_meta_learned_models_can_be_searched(monkeypatch):
     monkeypatch.setattr(recommender, "MIN_TASKS", 10)  # of 60 users
     trainings = []
@@ -123,6 +124,7 @@ def test_an_exception_of_a_report_ends_the_training():
     assert 0 < value < 1
 
 
+@pytest.mark.slow
 def test_an_ensemble_reports_epochs_without_values():
     small = {"embedding_dim": 8, "encoder": "mean"}
     members = [{"family": "two_tower", "model": small}, {"family": "ease"}]
@@ -144,6 +146,7 @@ def test_a_distributed_search_needs_a_folder(monkeypatch):
         tm.tune(SPLIT, trials=1, progress=False)
 
 
+@pytest.mark.slow
 def test_a_rating_model_is_searched_by_rmse():
     strategy = tm.Strategy(
         "ranker",
@@ -269,6 +272,7 @@ TAUGHT = tm.Strategy(
 )
 
 
+@pytest.mark.slow
 def test_the_teacher_of_a_strategy_is_fitted_first():
     model = tm.train(SPLIT.train, TAUGHT, progress=False)
     alone = dataclasses.replace(TAUGHT, teacher=None)
@@ -352,6 +356,7 @@ def lines(store):
     return [json.loads(line) for line in (store / "studies.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_second_study_starts_with_the_best_of_the_first(by_formula, tmp_path, capsys):
     first = tune_by_formula(
         store=tmp_path, description="films of one cinema", folder=tmp_path / "first"
@@ -378,6 +383,7 @@ def test_a_second_study_starts_with_the_best_of_the_first(by_formula, tmp_path, 
     assert list((tmp_path / "surrogates").glob("*.npz"))
 
 
+@pytest.mark.slow
 def test_prior_studies_are_weighted_by_similarity(by_formula, tmp_path, monkeypatch):
     embedded, weighted = [], []
     monkeypatch.setattr(
@@ -475,6 +481,7 @@ def test_a_store_that_cannot_be_written_does_not_stop_a_search(by_formula, tmp_p
     assert study.trials == found.records
 
 
+@pytest.mark.slow
 def test_the_valid_lines_of_a_damaged_store_are_read(by_formula, tmp_path, caplog):
     tune_by_formula(store=tmp_path)
     with open(tmp_path / "studies.jsonl", "ab") as file:

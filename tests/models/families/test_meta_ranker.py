@@ -127,6 +127,7 @@ def test_each_learner_and_target_adapts_and_reloads(learner, target, tmp_path):
     assert np.isfinite([item.score for item in first[0].items]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", ["maml", "meta_sgd", "ridge"])
 def test_exported_inner_steps_equal_the_eager_ones(learner, tmp_path):
     model = trained(dataclasses.replace(SMALL, learner=learner, inner_steps=3))

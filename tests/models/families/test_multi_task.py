@@ -145,6 +145,7 @@ def test_the_first_task_ranks_the_catalogue(tasks, main, objective):
         np.testing.assert_allclose(found, scores, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

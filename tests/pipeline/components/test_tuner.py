@@ -119,6 +119,7 @@ class Kill(BaseException):
     """Simulates SIGKILL: no code catches it."""
 
 
+@pytest.mark.slow
 def test_continues_after_a_kill_with_the_remaining_trials(given, tuned, tmp_path, monkeypatch):
     real, calls = strategy_search.train, []
 

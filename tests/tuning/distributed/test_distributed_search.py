@@ -15,6 +15,8 @@ from tests.tuning.distributed.search_samples import build
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.tuning.distributed import workers
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 6
 SEARCH = """
     import os, sys, time
