@@ -56,7 +56,7 @@ def test_keeps_the_folder_after_a_failure_and_removes_it_after_success(tmp_path)
 
 def test_adds_folder_and_catalogue_to_the_settings(tmp_path):
     inputs, given = inputs_at(tmp_path / "a"), properties(tmp_path, seed=1)
-    made = work_folders.with_paths(Path("/work/1"), inputs, given)
+    made = work_folders.with_paths(Path("/runs/1"), inputs, given)
     config = json.loads(made["custom_config"])
-    assert config == {"seed": 1, "folder": "/work/1", "catalogue": str(tmp_path / "a")}
+    assert config == {"seed": 1, "folder": "/runs/1", "catalogue": str(tmp_path / "a")}
     assert made["work"] == given["work"]
