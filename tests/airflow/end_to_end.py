@@ -184,6 +184,11 @@ def records(folder, dag, run_id):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_set_up_compiles_the_bytecode_of_airflow():
+    (package,) = AIRFLOW.glob("lib/python3*/site-packages/airflow")
+    assert list((package / "__pycache__").glob("__init__.*.pyc"))
+
+
 def test_the_dags_load_without_errors(airflow):
     until(lambda: len(airflow.get("dags")["dags"]) == 2, SHORT, "the DAGs")
     assert airflow.get("importErrors")["total_entries"] == 0
