@@ -21,5 +21,6 @@ def test_only_declared_parameters_get_other_names():
 
 
 def test_an_error_survives_pickling():
+    # Worker processes hand their exceptions over so; the library itself never reads a pickle.
     error = pickle.loads(pickle.dumps(ParameterError("`k`=0; use `l`.", "k", "l")))
     assert (str(error), error.parameters) == ("`k`=0; use `l`.", ("k", "l"))
