@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class Server:
         self.port = port
         self.address = f"http://{HOST}:{port}"
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._is_started = False
+        self._other_children: frozenset[int] = frozenset()  # the caller's, which are left alone
 
     def start(self, seconds: float = 480.0) -> None:
         """Starts all parts, and returns when they report that they are healthy.
@@ -82,6 +84,8 @@ class Server:
                     f"Port {self.port} is in use; choose another: --port {self.port + 1}"
                 ) from None
         self._write_files()
+        self._other_children = frozenset(_children())
+        self._is_started = True
         # Orphaned processes become children of this process, which ends them.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._run("db", "migrate")
@@ -109,20 +113,25 @@ class Server:
             for name, part in self._parts.items():
                 if part.poll() is not None:
                     raise ServerError(f"Airflow's {name} ended:\n{self._tail(name)}")
-            _reap({part.pid for part in self._parts.values()})
+            _reap(self._other_children.union(part.pid for part in self._parts.values()))
             time.sleep(0.5)
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Ends the parts, their tasks, the workers of runs and their nodes."""
+        """Ends the parts, their tasks, the workers of runs and their nodes.
+
+        Processes that the caller had started before `start` keep running.
+        """
+        if not self._is_started:
+            return
         for number, wait in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
             deadline = time.monotonic() + wait
-            for pid in list(_descendants(os.getpid())):
+            for pid in list(_descendants(os.getpid(), self._other_children)):
                 _kill(pid, number)
             while time.monotonic() < deadline:
-                remaining = list(_descendants(os.getpid()))
+                remaining = list(_descendants(os.getpid(), self._other_children))
                 for part in self._parts.values():
                     part.poll()
-                _reap(set())
+                _reap(self._other_children)
                 if not remaining:
                     return
                 if number == signal.SIGKILL:
@@ -245,8 +254,8 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    """Yields all processes below `pid`, without zombies."""
+def _descendants(pid: int, except_for: Set[int] = frozenset()) -> Iterator[int]:
+    """Yields all processes below `pid`, without zombies and without the trees of `except_for`."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -259,16 +268,24 @@ def _descendants(pid: int) -> Iterator[int]:
     waiting = [pid]
     while waiting:
         for child in children.get(waiting.pop(), ()):
-            yield child
-            waiting.append(child)
+            if child not in except_for:
+                yield child
+                waiting.append(child)
 
 
-def _reap(except_for: set[int]) -> None:
-    """Collects ended orphans; the processes in `except_for` are collected by Popen."""
-    for entry in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-        if int(entry) not in except_for:
+def _children() -> list[int]:
+    """Returns this process's children, ended ones that nobody collected included."""
+    return [
+        int(entry) for entry in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    ]
+
+
+def _reap(except_for: Set[int]) -> None:
+    """Collects ended orphans; the processes in `except_for` are collected by who started them."""
+    for child in _children():
+        if child not in except_for:
             try:
-                os.waitpid(int(entry), os.WNOHANG)
+                os.waitpid(child, os.WNOHANG)
             except ChildProcessError:
                 continue
 
@@ -318,8 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=PORT)
     options = parser.parse_args(arguments)
     # Ctrl-C too: a shell ignores it for processes that it starts in the background.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
     server = None
     try:
         if options.config:
@@ -342,12 +359,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Stopping ...", flush=True)
         return 0
     finally:
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         if server is not None:
             server.stop()
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is _interrupt else handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     return 0
 
 

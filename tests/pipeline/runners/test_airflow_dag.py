@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from tests.processes import Script
 from tfrec_meta.pipeline.runners import airflow_server
 
 ROOT = Path(__file__).parents[3]
@@ -299,6 +300,32 @@ def test_reports_a_port_in_use_and_a_missing_airflow(tmp_path, capsys):
         assert airflow_server.main(command) == 1
     assert f"Port {port} is in use; choose another" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
+
+
+def test_a_server_that_ends_leaves_the_callers_other_processes_alone(tmp_path):
+    airflow = tmp_path / "bin" / "airflow"
+    airflow.parent.mkdir()
+    airflow.write_text("#!/bin/sh\necho no database; exit 1\n")
+    airflow.chmod(0o700)
+    script = """
+        import subprocess, sys
+        from tfrec_meta.pipeline.runners import airflow_server
+
+        folder, port = sys.argv[1:]
+        other = subprocess.Popen(["sleep", "60"])
+        command = ["--pipelines", folder, "--home", folder, "--airflow", folder, "--port", port]
+        print(airflow_server.main(command), other.poll())
+        other.kill()
+    """
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        other.listen()
+        in_use = Script(script, tmp_path, port).communicate(60)
+    failed = Script(script, tmp_path, port).communicate(60)
+    for (output, error), reason in ((in_use, "is in use"), (failed, "no database")):
+        assert reason in error
+        assert output.endswith("1 None\n")
 
 
 def test_ignores_airflow_settings_of_the_calling_process(tmp_path, monkeypatch):
