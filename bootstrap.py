@@ -738,7 +738,9 @@ class Setup:
 
     def data(self):
         """MovieLens-100K (research use; GroupLens's terms)."""
-        code = "from tfrec_meta.data.movielens import fetch_movielens as f; print(f('100k'))"
+        code = (
+            "from tfrec_meta.data.sources.movielens import fetch_movielens as f; print(f('100k'))"
+        )
         found = self.run([PYTHON, "-c", code], "fetching MovieLens-100K", cwd=VENV)
         self.stamps["data"] = found.strip().splitlines()[-1]
 

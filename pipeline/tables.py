@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.events import RowCheck, TimeUnit, flat, times_of, tokens_of
-from tfrec_meta.data.reading import SUFFIXES
-from tfrec_meta.data.text_files import (
+from tfrec_meta.data.sources.reading import SUFFIXES
+from tfrec_meta.data.sources.text_files import (
     DELIMITERS,
     TextFormat,
     damaged,

@@ -53,7 +53,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getat
     from tfrec_meta.workflows.train import text_teacher, train
     from tfrec_meta.workflows.tune import Study, tune
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # The module of each public name, below this package. The imports above have the same names.
 _MODULES = {

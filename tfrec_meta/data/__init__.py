@@ -2,10 +2,12 @@
 
 from tfrec_meta.data.histories import Histories, histories, user_histories
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.movielens import fetch_movielens, is_fetched, movielens
 from tfrec_meta.data.privacy import pseudonym, pseudonymise
 from tfrec_meta.data.protocols import SplitProtocol, ValidationProtocol
-from tfrec_meta.data.reading import read_interactions
+from tfrec_meta.data.sources.movielens import fetch_movielens, is_fetched, movielens
+from tfrec_meta.data.sources.reading import read_interactions
+from tfrec_meta.data.sources.streaming import StreamedInteractions, stream_interactions
+from tfrec_meta.data.sources.synthetic import synthetic, synthetic_factors
 from tfrec_meta.data.splits import (
     Split,
     split_by_item,
@@ -16,8 +18,6 @@ from tfrec_meta.data.splits import (
     split_domain,
     split_leave_last_out,
 )
-from tfrec_meta.data.streaming import StreamedInteractions, stream_interactions
-from tfrec_meta.data.synthetic import synthetic, synthetic_factors
 
 __all__ = [
     "Histories",

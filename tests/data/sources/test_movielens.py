@@ -45,7 +45,7 @@ FILES_RECBOLE = {
 }
 
 # Not `import ... as`: the package offers a function of the module's name.
-module = importlib.import_module("tfrec_meta.data.movielens")
+module = importlib.import_module("tfrec_meta.data.sources.movielens")
 
 
 def place(folder, files, encoding="latin1"):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.events import BadRows, TimeUnit
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.reading import EventFiles
+from tfrec_meta.data.sources.reading import EventFiles
 from tfrec_meta.io.files import PathLike
 
 PART_EVENTS = 500_000

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.text_files import TextFormat, read_text_table, text_batches
+from tfrec_meta.data.sources.text_files import TextFormat, read_text_table, text_batches
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.digests import digest_of_file
 from tfrec_meta.io.files import PathLike, atomic_folder, cache_folder

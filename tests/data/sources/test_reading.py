@@ -145,7 +145,7 @@ def test_rows_are_numbered_past_blank_lines_and_dropped_rows(tmp_path, caplog):
 
 
 def test_rows_are_numbered_over_several_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfrec_meta.data.text_files._BLOCK", 1 << 10)
+    monkeypatch.setattr("tfrec_meta.data.sources.text_files._BLOCK", 1 << 10)
     rows = [f"u{number},x,1" for number in range(2000)]
     rows[500] = "short"
     rows[1500] = "u1500,x,many"

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.data import streaming
+from tfrec_meta.data.sources import streaming
 
 DATA = tm.synthetic(50, 30, 600, seed=5)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.text_files import (
+from tfrec_meta.data.sources.text_files import (
     DELIMITERS,
     TextFormat,
     damaged,

@@ -1,0 +1,1 @@
+"""Where interactions come from: files, streamed files, MovieLens, and generated data."""
