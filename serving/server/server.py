@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent import futures
 from pathlib import Path
 from types import TracebackType
@@ -194,7 +194,12 @@ class LocalServer:
 
 
 def serve(
-    base: PathLike, *, port: int = protocol.DEFAULT_PORT, grace: float = 30.0, **options: Any
+    base: PathLike,
+    *,
+    port: int = protocol.DEFAULT_PORT,
+    grace: float = 30.0,
+    on_start: Callable[[str], None] = lambda address: None,
+    **options: Any,
 ) -> None:
     """Serves a model until SIGTERM or SIGINT. Prints `listening on HOST:PORT` once it answers.
 
@@ -205,6 +210,7 @@ def serve(
         base: the folder with the versions.
         port: the port; 0 selects a free one.
         grace: seconds to finish the calls in progress.
+        on_start: called with `HOST:PORT` once the server answers.
         options: further options of `LocalServer`.
 
     Raises:
@@ -228,6 +234,7 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, on_signal)
         print(f"listening on {server.address}", flush=True)
+        on_start(server.address)
         stop.wait()
         log.info("stopping: finishing the calls in progress")
     finally:

@@ -14,6 +14,8 @@ from pyarrow import parquet
 
 from tests.tuning.store_samples import SPACE, failed, study, trial
 from tfrec_meta.commands import main as cli
+from tfrec_meta.commands import studies
+from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.tuning.studies.store import StudyStore
 
 COMMANDS = ("list", "show", "export", "import", "prune", "compact")
@@ -394,3 +396,7 @@ def test_compact_reports_the_freed_space(store, capsys):
     assert answer["before"] > before > answer["after"] == store.path.stat().st_size
     assert "0 lines removed" in run(capsys, "compact")
     assert run_json(capsys, "compact", "--store", "nothing")["lines"] == 0
+
+
+def test_the_protocols_of_import_are_those_of_the_library():
+    assert set(studies.VALIDATION_PROTOCOLS) == set(ValidationProtocol)

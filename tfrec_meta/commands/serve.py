@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,32 +50,13 @@ def serve(base: str, **server: Any) -> Result:
     check("grace", server["grace"], at_least(0))
     # The server logs the version it serves, and why it skipped other versions.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    with contextlib.redirect_stdout(_ThenNext(sys.stdout, _request(base, server))):
-        serve_model(base, **server)
+    request = _request(base, server)
+    serve_model(
+        base,
+        on_start=lambda address: note("next: " + request.replace("{}", shlex.quote(address))),
+        **server,
+    )
     return Result({})
-
-
-class _ThenNext(io.TextIOBase):
-    """Standard output that adds the next command after the line `listening on HOST:PORT`.
-
-    Args:
-        out: the stream to write to. The next command goes to standard error.
-        request: the command that sends a request, with {} for the address.
-    """
-
-    def __init__(self, out: Any, request: str):
-        self._out, self._request, self._address = out, request, ""
-
-    def write(self, text: str) -> int:
-        if text.startswith("listening on "):
-            self._address = text.split()[-1]
-        return int(self._out.write(text))
-
-    def flush(self) -> None:
-        self._out.flush()
-        address, self._address = self._address, ""
-        if address:
-            note("next: " + self._request.replace("{}", shlex.quote(address)))
 
 
 def _request(base: str, server: dict[str, Any]) -> str:

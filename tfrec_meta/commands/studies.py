@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from tfrec_meta.tuning.studies.records import StudyRecord
     from tfrec_meta.tuning.studies.store import StudyStore
 
+# The values of `ValidationProtocol`, whose import would load pyarrow before a command runs.
+VALIDATION_PROTOCOLS = (
+    "random",
+    "time",
+    "leave-last-out",
+    "cold-users",
+    "cold-items",
+    "domain",
+    "given",
+    "unknown",
+)
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _ID = 8  # least number of shown characters of an id
 _EXAMPLES = """\
@@ -182,7 +193,11 @@ def export(file: str, ids: Sequence[str], store: str | None) -> Result:
 @_fact("--epochs", type=_AT_LEAST_ONE, metavar="N", help="Epochs of a full trial.")
 @_fact("--name", metavar="TEXT", help="Name of the data.")
 @_fact("--fingerprint", metavar="TEXT", help="Fingerprint of the data.")
-@_fact("--protocol", metavar="TEXT", help="How validation events were chosen.")
+@_fact(
+    "--protocol",
+    type=click.Choice(VALIDATION_PROTOCOLS),
+    help="How validation events were chosen.",
+)
 @_fact("--space-version", type=int, metavar="N", help="Version of the search space.")
 def import_studies(
     source: str,
@@ -334,6 +349,8 @@ def _agreed(what: str) -> bool:
 
 
 def _row(study: StudyRecord) -> dict[str, Any]:
+    from tfrec_meta.tuning.studies.records import TrialStatus
+
     best = next(iter(study.ranked()), None)
     return {
         "study_id": study.study_id,
@@ -345,7 +362,7 @@ def _row(study: StudyRecord) -> dict[str, Any]:
         "oracle": study.oracle,
         "source": study.source,
         "trials": len(study.trials),
-        "failed": sum(trial["status"] == "failed" for trial in study.trials),
+        "failed": sum(trial["status"] == TrialStatus.FAILED for trial in study.trials),
         "best_trial": best and best["trial_id"],
         "best_value": best and best["value"],
     }

@@ -23,6 +23,7 @@ from tfrec_meta.reports.study_axes import (
     separate_labels,
     without_outliers,
 )
+from tfrec_meta.tuning.studies.records import TrialStatus
 from tfrec_meta.tuning.studies.trial_records import Parameter, best_trial, objective_value
 from tfrec_meta.tuning.surrogates.importance import Dependence
 
@@ -293,7 +294,7 @@ def curves(trials: Sequence[Mapping[str, Any]], direction: str, unit: str) -> di
             "points": path_of([(x(step), y(value)) for step, value in curve]),
             "level": levels.get(index),
             "best": trial is best,
-            "stopped": trial.get("status") == "stopped",
+            "stopped": trial.get("status") == TrialStatus.STOPPED,
             "end": (x(curve[-1][0]), y(curve[-1][1])),
             "single": len(curve) == 1,
             "label": f"trial {trial['trial_id']}, {trial.get('status')}: "
@@ -359,5 +360,5 @@ def predicted_and_observed(
 def _marker(trial: Mapping[str, Any]) -> str:
     status = trial.get("status")
     if objective_value(trial) is None:
-        return "timed_out" if status == "timed_out" else "failed"
-    return "stopped" if status == "stopped" else "completed"
+        return TrialStatus.TIMED_OUT if status == TrialStatus.TIMED_OUT else TrialStatus.FAILED
+    return TrialStatus.STOPPED if status == TrialStatus.STOPPED else TrialStatus.COMPLETED

@@ -11,6 +11,7 @@ from typing import Any
 from tfrec_meta.reports import formats, page
 from tfrec_meta.reports import study_charts as charts
 from tfrec_meta.reports.study_axes import cut, number
+from tfrec_meta.tuning.studies.records import TrialStatus
 from tfrec_meta.tuning.studies.trial_records import (
     Parameter,
     active_values,
@@ -24,10 +25,10 @@ from tfrec_meta.tuning.studies.trial_records import (
 from tfrec_meta.tuning.surrogates.importance import Surrogate, importance, partial_dependence
 
 _STATUS_LABELS = {
-    "completed": "completed",
-    "stopped": "stopped early",
-    "failed": "failed",
-    "timed_out": "timed out",
+    TrialStatus.COMPLETED: "completed",
+    TrialStatus.STOPPED: "stopped early",
+    TrialStatus.FAILED: "failed",
+    TrialStatus.TIMED_OUT: "timed out",
 }
 _MOST_BARS = 15
 _MOST_DEPENDENCES = 9
@@ -195,7 +196,8 @@ def _tiles(
     """Returns (name, value) of the figures at the top."""
     count = dict.fromkeys(_STATUS_LABELS, 0)
     for trial in trials:
-        count[trial.get("status", "failed")] = count.get(trial.get("status", "failed"), 0) + 1
+        status = trial.get("status", TrialStatus.FAILED)
+        count[status] = count.get(status, 0) + 1
     tiles = [(f"best {header['objective']}", number(objective_value(best) if best else None))]
     tiles += [(_STATUS_LABELS.get(status, status), f"{total:,}") for status, total in count.items()]
     tiles.append((str(header.get("budget_unit") or "budget"), f"{_cost(trials, 'budget'):,.0f}"))
@@ -358,7 +360,7 @@ def _rows(
             "best": trial is best,
             "value": number(objective_value(trial)),
             "rank": ranks.get(row, "–"),
-            "status": trial.get("status") or "failed",
+            "status": trial.get("status") or TrialStatus.FAILED,
             "label": _STATUS_LABELS.get(trial.get("status", ""), str(trial.get("status"))),
             "budget": formats.value(trial.get("budget") or 0),
             "seconds": f"{trial.get('seconds') or 0:.1f}",

@@ -13,6 +13,7 @@ from tfrec_meta.tuning.distributed.chief import ChiefFailed
 from tfrec_meta.tuning.options import SearchOptions
 from tfrec_meta.tuning.space import StrategySpace
 from tfrec_meta.tuning.studies.log import utc_now
+from tfrec_meta.tuning.studies.records import TrialStatus
 from tfrec_meta.tuning.trial_report import OutOfTime, Report, TrialReport, TrialStopped
 
 EvaluateTrial = Callable[[dict[str, Any], int, Path, Report], Mapping[str, Any]]
@@ -75,9 +76,9 @@ class TrialRunner:
             found = {"error": f"{stopped}, before any value was reported"}
             if report.curve:
                 best = max(report.curve, key=self._objective.score)
-                found = {self._objective: best, "status": "stopped", "error": None}
+                found = {self._objective: best, "status": TrialStatus.STOPPED.value, "error": None}
         except OutOfTime as late:
-            found = {"status": "timed_out", "error": str(late)}
+            found = {"status": TrialStatus.TIMED_OUT.value, "error": str(late)}
         except ChiefFailed:
             raise
         except Exception as error:  # the search goes on: other strategies may succeed
@@ -106,7 +107,7 @@ class TrialRunner:
             "epochs": int(values.get("tuner/epochs", self._options.epochs)),
             "seed": self._options.seed,
             self._objective: _WORST[self._objective.direction],
-            "status": "failed",
+            "status": TrialStatus.FAILED.value,
             "error": error,
             "reports": [],
             "seconds": 0.0,
@@ -122,7 +123,12 @@ class TrialRunner:
         value = float(result[self._objective])
         if not math.isfinite(value):
             return {"error": f"its {self._objective} is {value}"}
-        return {**result, self._objective: value, "status": "completed", "error": None}
+        return {
+            **result,
+            self._objective: value,
+            "status": TrialStatus.COMPLETED.value,
+            "error": None,
+        }
 
 
 def best_outcome(trials: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
+from tfrec_meta.tuning.studies.records import TrialStatus
 from tfrec_meta.tuning.studies.trial_records import (
     best_trial,
     changed_values,
@@ -22,8 +23,16 @@ from tfrec_meta.tuning.studies.trial_records import (
 _ROWS = 8
 _MOST_SHOWN = 4  # hyperparameters of one trial in the table
 _LONGEST_ERROR = 48
-_STATUS_LABELS = {"completed": "done", "stopped": "stopped", "timed_out": "timed out"}
-_COLOURS = {"completed": "", "stopped": "cyan", "timed_out": "yellow"}
+_STATUS_LABELS = {
+    TrialStatus.COMPLETED: "done",
+    TrialStatus.STOPPED: "stopped",
+    TrialStatus.TIMED_OUT: "timed out",
+}
+_COLOURS = {
+    TrialStatus.COMPLETED: "",
+    TrialStatus.STOPPED: "cyan",
+    TrialStatus.TIMED_OUT: "yellow",
+}
 
 
 class SearchDisplay:
@@ -147,7 +156,7 @@ class SearchDisplay:
         if objective_value(trial) is None:
             status = _STATUS_LABELS.get(trial.get("status", ""), "failed")
             line += f" ({status}: {trial['error']})" if trial.get("error") else f" ({status})"
-        elif trial.get("status") == "stopped":
+        elif trial.get("status") == TrialStatus.STOPPED:
             line += " (stopped early)"
         return _printable(line)
 
@@ -194,7 +203,7 @@ class SearchDisplay:
 
     def _add_row(self, table: Any, row: int, best: bool) -> None:
         trial = self._trials[row]
-        status = trial.get("status") or "failed"
+        status = trial.get("status") or TrialStatus.FAILED
         so_far = best_trial(self._trials[: row + 1], self._header["direction"])
         style = "bold green" if best else _COLOURS.get(status, "red")
         changes = self._changes(trial)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.tuning.studies.description import StudyDescription
-from tfrec_meta.tuning.studies.records import SCHEMA
+from tfrec_meta.tuning.studies.records import SCHEMA, TrialStatus
 from tfrec_meta.tuning.studies.store import StudyStore
 
 HEADER = "header.json"  # in a study's folder: its header when the search last started
@@ -91,7 +91,7 @@ def trial_record(
         trial: its outcome.
         complete_strategy: returns the trial's strategy with its fixed parts added.
     """
-    has_value = trial["status"] in ("completed", "stopped")
+    has_value = trial["status"] in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
     # Closed-form models report no epochs; their trials count as full ones.
     used = len(trial["reports"]) or (trial["epochs"] if has_value else 0)
     return {
