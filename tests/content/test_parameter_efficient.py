@@ -19,8 +19,8 @@ from tfrec_meta.keras import tf_keras
 
 IDS = tf.constant([[2, 4, 5, 6, 3], [2, 7, 3, 0, 0]])
 MASK = tf.constant([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-NORMS = 2 * 2 * WIDTH  # scales and shifts of a layer
-ADDED = {  # of a layer, of size 3
+NORMS = 2 * 2 * WIDTH  # scales and shifts per layer
+ADDED = {  # numbers per layer, for adapters of size 3
     "lora": 2 * (WIDTH * 3 + 3 * WIDTH),
     "lora_everywhere": 4 * (WIDTH * 3 + 3 * WIDTH) + 2 * 3 * (WIDTH + HIDDEN),
     "adapters": 2 * (WIDTH * 3 + 3 + 3 * WIDTH) + NORMS,
@@ -53,7 +53,7 @@ def test_few_weights_are_trained_and_each_has_an_effect(checkpoint, method):
         assert np.abs(after - before).max() > 1e-4
     else:
         np.testing.assert_allclose(after, before, atol=1e-6)
-    # Beginning at zeros, one half of a product learns in the first step, the other from then on.
+    # One factor starts at zero, so the other has no gradient in the first step.
     optimizer = tf_keras.optimizers.SGD(0.05)
     for _ in range(2):
         found = gradients(model, weights)

@@ -87,7 +87,7 @@ def test_input_is_history_then_candidate_without_gaps(encoder, films, retriever)
         [0] * 8 + [1] * 4,
         [0, 0, 1],
     ]
-    assert (np.diff(mask, axis=1) <= 0).all()  # padding is last
+    assert (np.diff(mask, axis=1) <= 0).all()  # padding comes last
 
 
 @pytest.mark.slow
@@ -106,13 +106,13 @@ def test_cross_encoder_learns_preferences_and_ranks_candidates(encoder, films, r
         order = [name for name in names[np.argsort(-found[row])][:6] if name[:-1] in KINDS]
         assert order[0].startswith(kind)
         assert order[-1].startswith({"war": "love", "love": "war"}[kind])
-    np.testing.assert_array_equal(found[2], retrieved[2])  # of whom no event is known
+    np.testing.assert_array_equal(found[2], retrieved[2])  # a user without events
     one = asked(spec, ["war1", "war2"])
     np.testing.assert_allclose(scores(one), found[:1], atol=1e-4)
     state = teacher.state()
     assert any(name.startswith("retriever/") for name in state)
     assert all(np.isfinite(value).all() for value in state.values())
-    mean = MeanTeacher([teacher, retriever])  # a teacher as any other
+    mean = MeanTeacher([teacher, retriever])  # it can be a member of a mean
     assert mean.logits_or_prior(one).shape == (1, spec.catalogue_size)
     assert not mean.has_embeddings
 

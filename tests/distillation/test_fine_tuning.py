@@ -84,7 +84,7 @@ def test_run_resumes_after_a_kill_with_the_same_result(tmp_path, at):
     np.testing.assert_array_equal(found, expected)
     assert curve == expected_curve
     assert asked == list(range(at - at % 2, 6))  # a checkpoint every two steps
-    again, curve = fitted(batches=killed, folder=tmp_path)  # done: nothing is asked for
+    again, curve = fitted(batches=killed, folder=tmp_path)  # finished before: no batch is requested
     np.testing.assert_array_equal(again, expected)
     assert curve == expected_curve
 

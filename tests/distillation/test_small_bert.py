@@ -49,7 +49,7 @@ def test_layers_are_copied(teacher):
     sizes = [sum(v.size for v in one.weights.values()) for one in (whole, kept)]
     assert sizes[0] - sizes[1] == parameters
     assert kept.checksum != whole.checksum
-    again = whole.with_layers([0, 1])  # all of them: the same model
+    again = whole.with_layers([0, 1])  # all layers: the same model
     ids = tf.constant([[2, 4, 5, 3]])
     np.testing.assert_array_equal(
         again.model()(ids).last_hidden_state, teacher.model(ids).last_hidden_state

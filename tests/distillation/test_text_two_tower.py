@@ -169,7 +169,7 @@ def test_epoch_has_each_pair_once_and_no_group_of_one():
     spec = tm.FeatureSpec().fit(data)
     config = FineTuningConfig(epochs=2, batch_size=2, accumulation=1)
     groups = Groups(Pairs.of(data, spec), config)
-    assert groups.steps == 4  # twice three groups of a, one of b
+    assert groups.steps == 4  # two epochs: three groups of a and one of b
     a_of_first = []
     for step in range(4):
         for batch in groups.batches(step):

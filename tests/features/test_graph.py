@@ -86,7 +86,7 @@ tokens = st.one_of(
     st.sampled_from([*WILD, "", "unknown"]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
 )
-# Not below the smallest normal number: TensorFlow takes those for 0.
+# TensorFlow rounds numbers below the smallest normal one to 0, so none is generated.
 numbers = st.floats(width=32, allow_subnormal=False) | st.sampled_from([0.0, 3e38, -3e38])
 
 

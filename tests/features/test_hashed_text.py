@@ -15,7 +15,7 @@ PLAIN = HashedText("title", width=3, ngrams=(3,), characters=8, buckets=1_000_00
 RICH = HashedText("search", width=2, bigrams=True, ngrams=(2, 5, 3), characters=9, buckets=50)
 WORDS = HashedText("tags", width=1, bigrams=True, ngrams=(), buckets=7)
 FEATURES = (PLAIN, RICH, WORDS)
-# Digits of pi, by which an n-gram's characters are multiplied.
+# Digits of pi: the multipliers of an n-gram's characters.
 PI = 0x243F6A8885A308D313198A2E03707344A4093822299F31D0082EFA98EC4E6C89452821E638D01377
 
 
@@ -104,7 +104,7 @@ def test_a_long_text_counts_by_its_beginning():
     feature = HashedText("x", width=2, ngrams=(3,), characters=10)
     long = "over the moon " + "and on " * 1_500
     assert len(long) > 10_000
-    # "over the m" is what n-grams are taken of
+    # n-grams come from "over the m"
     cut = rows(HashedText("x", width=3, ngrams=(3,), characters=10), "over the m")
     assert rows(feature, long).tolist()[0][2:] == cut.tolist()[0][3:]
     assert rows(feature, long).tolist()[0][:2] == [row_of_word(w, 8192) for w in ("over", "the")]

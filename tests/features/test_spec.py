@@ -152,11 +152,11 @@ def test_refuses_a_feature_of_another_spec():
 def test_fit_learns_vocabularies_and_statistics():
     tokens = {key: v.tokens.to_pylist() for key, v in SPEC.vocabularies.items()}
     assert tokens == {
-        "user_id": ["v", "u", "w", "x"],  # of the events by count, then of the table
+        "user_id": ["v", "u", "w", "x"],  # users with events by count, then users of the table only
         "item_id": ["b", "a", "c", "d"],
         "user.gender": ["F", "M"],
         "item.title": ["toy", "1995", "at", "heat", "night", "soldiers", "story"],
-        "item.genres": ["Drama", "Comedy"],  # "War" stands past the width
+        "item.genres": ["Drama", "Comedy"],  # "War" is beyond the width
         "context.device": ["phone", "web"],
     }
     assert SPEC.statistics == {"user.age": (30.0, pytest.approx(np.sqrt(200 / 3)))}
@@ -244,13 +244,13 @@ def test_numbers_are_standardised_with_a_flag_for_presence():
 def test_wild_numbers_stay_within_ten_deviations():
     spec = dataclasses.replace(SPEC, statistics={"user.age": (30.0, 4.0)})
     encoded = spec.encode_feature(Number("age"), [3e38, -3e38, 1e300, 71.0], "query")
-    assert encoded.tolist() == [[10, 1], [-10, 1], [0, 0], [10, 1]]  # 1e300 is no float32
+    assert encoded.tolist() == [[10, 1], [-10, 1], [0, 0], [10, 1]]  # 1e300 exceeds float32
 
 
 @pytest.mark.parametrize(
     ("column", "statistics"),
     [
-        ([0.1] * 7, (pytest.approx(0.1), 1.0)),  # whose deviation is 1.4e-17 by rounding
+        ([0.1] * 7, (pytest.approx(0.1), 1.0)),  # rounding gives a deviation of 1.4e-17
         ([None, float("nan")], (0.0, 1.0)),
         ([1e300, 1.0, 3.0], (2.0, 1.0)),
         ([1e-44, 0.0], (pytest.approx(0.0), 1.0)),

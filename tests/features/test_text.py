@@ -21,7 +21,7 @@ def words(value, width=4):
         ("one two three four five", ["one", "two", "three", "four"]),
         ("l'Été à-la carte", ["l", "été", "à", "la"]),
         ("Ame\u0301lie", ["ame\u0301lie", "", "", ""]),  # a mark is part of its word
-        ("ΟΔΥΣΣΕΥΣ", ["οδυσσευς", "", "", ""]),  # the last sigma is another letter
+        ("ΟΔΥΣΣΕΥΣ", ["οδυσσευς", "", "", ""]),  # a final sigma is a different letter
         ("霸王别姬 Farewell", ["霸王别姬", "farewell", "", ""]),
         ("Se7en🎬rocks", ["se7en", "rocks", "", ""]),
         ("İSTANBUL Iğdır", ["istanbul", "iğdır", "", ""]),

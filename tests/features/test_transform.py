@@ -37,13 +37,13 @@ def test_inferred_features_stay_what_they_were_and_grow_only_wider():
         {
             "user_id": ["c", "d", "e"],
             "city": ["Bonn", "Bonn", "Bonn"],
-            # By themselves these would be no feature: one word, hardly repeated.
+            # Inference would skip this column: single words that hardly repeat.
             "job": ["cook", "judge", "smith"],
         }
     )
     items = pa.table({"item_id": ["x"], "tags": [["one", "two"]], "image": [[0.5, 1.0, 2.0]]})
     spec = inferred(users, items, 7, EARLIER)
-    assert spec.user == (Category("job"), Category("city"))  # there are no ages any more
+    assert spec.user == (Category("job"), Category("city"))  # the column of ages is gone
     assert spec.item == (Category("tags", 2), Vector("image", 3))
     assert spec.history_length == 7
     assert inferred(users, items, 7) == FeatureSpec.infer(

@@ -118,7 +118,7 @@ def test_single_task_cannot_be_split(data, spec):
 
 def test_support_events_come_before_query_events(data, spec):
     episodes = Episodes(user_tasks(data, spec), EpisodeConfig(shots=(2, 2), query=3))
-    assert episodes.left_out == 2  # v has nothing left to ask, w has too few
+    assert episodes.left_out == 2  # v has no items left for a query, w has too few
     (batch,) = episodes.epoch()
     assert list(spec.items.decode(batch["support_item"][0])) == ["a", "b"]
     assert list(batch["query_item"][0]) == [spec.items.encode(["c"])[0], 0, 0]

@@ -71,7 +71,7 @@ def test_same_seed_learns_the_same_gains(data):
     first, second = (fitted(data) for _ in range(2))
     for model in (first, second):
         learn_to_adapt(model, data, seed=5)
-    # Not exactly, because threads add in any order.
+    # Not exactly: threads add in any order.
     np.testing.assert_allclose(first.gains, second.gains, rtol=1e-3, atol=1e-4)
     assert float(first.log_l2) != np.float32(np.log(first.config.l2))
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.quality
 # of `benchmarks.peers`, EASE, and the truncated singular value decomposition of EASE of rank 64.
 KNOWN = {"ease": 0.4842, "ials": 0.4888, "low_rank_ease": 0.4841, "item_knn": 0.4386}
 
-# Where the defaults take longer than a test should, or see less than the public ones: all history.
+# Used where the defaults take too long for a test, or see less history than the public baselines.
 STRATEGIES = {
     **{
         family: tm.Strategy(family, training=tm.TrainingConfig(epochs=1))

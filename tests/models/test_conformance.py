@@ -75,7 +75,7 @@ for _cross in ("dcn", "dlrm", "deepfm"):
         model=dataclasses.replace(STRATEGIES["ranker"].model, interaction=_cross),
     )
 STRATEGY_NAMES = sorted(STRATEGIES)
-# One encoder and one feature cross suffice where each would cost seconds: the one with the most
+# Where each would cost seconds, one encoder and one feature cross suffice: the one with the most
 # randomness, and the one whose layers are not ours.
 ONE_OF_EACH = [n for n in STRATEGY_NAMES if " of " not in n or n.endswith(("transformer", "dcn"))]
 

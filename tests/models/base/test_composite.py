@@ -110,5 +110,5 @@ def test_the_training_of_a_killed_member_resumes_from_its_own_folder(data, tmp_p
     queries = first.spec.encode_queries(["u1"], np.array([["i1"]], object))
     np.testing.assert_array_equal(first.score(queries), again.score(queries))
     assert len(lines) == 1
-    # Not trained once more: the epoch has the seconds that it took at first.
+    # The epoch was not trained again: it has the seconds of the first run.
     assert again.members[0].curve == (json.loads(lines[0]),)

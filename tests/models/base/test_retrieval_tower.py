@@ -32,7 +32,9 @@ def test_a_student_of_the_teacher_alone_ranks_like_the_teacher(data, teacher, tm
     for said, taught, own in zip(
         model.score(queries), teacher.score(queries), queries["history"], strict=True
     ):
-        unseen = np.setdiff1d(np.arange(20), own - 1)  # what is seen is masked, hence not learned
+        unseen = np.setdiff1d(
+            np.arange(20), own - 1
+        )  # seen items are masked, so they are not learned
         assert scipy.stats.spearmanr(said[unseen], taught[unseen]).statistic > 0.7
     assert not any("ease" in variable.name for variable in model.weights)
     other = tm.train(data, tm.Strategy("ease", EASEConfig(l2=50.0)))

@@ -69,7 +69,7 @@ def test_the_adversarial_loss_moves_each_row_by_its_size_along_the_gradient():
     disturbed = (moved[[0, 2]] ** 2).sum(axis=1).mean() + 3
     assert loss == pytest.approx((5 + 61) / 2 + 3 + 0.5 * disturbed)
     expected = before + 0.5 * moved
-    expected[1] = 0  # not looked up
+    expected[1] = 0  # the batch does not contain it
     np.testing.assert_allclose(table, expected, rtol=1e-6)
     np.testing.assert_allclose(bias, [3 + 1.5])
     np.testing.assert_array_equal(model.table.numpy(), before)  # restored bit by bit

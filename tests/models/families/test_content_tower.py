@@ -104,7 +104,7 @@ def test_a_student_of_ease_ranks_like_its_teacher(data):
     student = tm.train(data, strategy, teacher=teacher, progress=False)
     history = ["a1", "a2", "a4"]
     taught, said = scores_of(teacher, history), scores_of(student, history)
-    unseen = [item for item in taught if item not in history]  # the seen are masked, not learned
+    unseen = [item for item in taught if item not in history]  # seen items are masked
     both = np.array([[scores[item] for item in unseen] for scores in (taught, said)])
     assert np.corrcoef(both)[0, 1] > 0.8
     assert unseen[np.argmax(both[0])] == unseen[np.argmax(both[1])]

@@ -10,7 +10,7 @@ import tfrec_meta as tm
 from tfrec_meta.models import ItemKNN, ItemKNNConfig
 from tfrec_meta.models.families.item_knn import bm25, nearest_items
 
-# Three users and items: 0 goes with 1 twice, with 2 once; 1 goes with 2 once.
+# Three users and items: 0 occurs with 1 twice, with 2 once; 1 occurs with 2 once.
 TOUCHED = scipy.sparse.csr_matrix(np.array([[1, 1, 0], [1, 1, 1], [0, 0, 1]], np.float32))
 
 
@@ -23,7 +23,7 @@ def test_cosine_neighbours_with_shrinkage():
 
 def test_only_the_nearest_neighbours_are_kept_and_the_rest_is_padded():
     columns, similarities = nearest_items(TOUCHED, 1, cosine=False)
-    np.testing.assert_array_equal(columns, [[1], [0], [0]])  # of two like ones, the first
+    np.testing.assert_array_equal(columns, [[1], [0], [0]])  # of two equal ones, the first
     np.testing.assert_array_equal(similarities, [[2], [2], [1]])
     alone = scipy.sparse.csr_matrix(np.eye(2, dtype=np.float32))
     columns, similarities = nearest_items(alone, 1, cosine=True)
@@ -32,10 +32,12 @@ def test_only_the_nearest_neighbours_are_kept_and_the_rest_is_padded():
 
 
 def test_bm25_by_hand():
-    # Users touch 2, 3 and 1 of 3 items; every item has 2 users, the mean: length has no effect.
+    # Users have 2, 3 and 1 of 3 items. Every item has 2 users, the mean: length has no effect.
     weighted = bm25(TOUCHED, k1=3.0, b=0.5).toarray()
     np.testing.assert_allclose(weighted[0], [np.log(3 / 3), np.log(3 / 3), 0], atol=1e-7)
-    np.testing.assert_allclose(weighted[1], 0)  # who touches everything says nothing, not less
+    np.testing.assert_allclose(
+        weighted[1], 0
+    )  # a user with all items has no effect, not a negative one
     np.testing.assert_allclose(weighted[2], [0, 0, np.log(3 / 2) * 4 / (3 + 1)], rtol=1e-6)
     # Lengths 0, 2 and 1 around a mean of 1: the second is twice as long.
     uneven = scipy.sparse.csr_matrix(np.array([[0, 1, 0], [0, 1, 0], [0, 0, 1]], np.float32))

@@ -67,17 +67,17 @@ def test_cosines_of_few_users_are_shrunk():
 
 
 def test_lifts_by_hand():
-    # One user chose items 0 and 1, another 0 alone; they weigh as 2 ** -0.5 to 1.
+    # One user chose items 0 and 1, another only 0; their weights are 2 ** -0.5 and 1.
     found = lifts(matrix([[1, 1, 0], [1, 0, 0]]))
     weights = np.array([0.5**0.5, 1.0]) / ((0.5**0.5 + 1) / 2)
     share = np.array([2.5, 1.5, 0.5]) / 2
     chance = (np.array([0, weights[0], 0]) + 20 * share) / (2 + 20)
     np.testing.assert_allclose(found[0], np.log(chance / share), rtol=1e-5)
-    np.testing.assert_allclose(found[2], 0, atol=1e-6)  # nobody chose it
+    np.testing.assert_allclose(found[2], 0, atol=1e-6)  # no user chose it
 
 
 def test_later_chances_are_of_those_who_did_not_begin_with_the_item():
-    # The users weigh as 1 and 2 (the roots of 1 and 4), a mean of 1.5.
+    # The users' weights are 1 and 2 (the roots of 1 and 4), with mean 1.5.
     first = matrix([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
     then = matrix([[0, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0]])
     found = later_chances(first, then)

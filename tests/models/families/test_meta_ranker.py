@@ -29,7 +29,7 @@ def opposites(users=60):
         users=pa.table({"user_id": [f"u{user}" for user in range(users)], "age": ages}),
         items=pa.table(
             {
-                "item_id": [f"i{item}" for item in range(22)],  # two that nobody has touched
+                "item_id": [f"i{item}" for item in range(22)],  # two without events
                 "colour": ["blue", "red"] * 11,
             }
         ),
@@ -160,7 +160,7 @@ def test_item_statistics_of_a_fold_exclude_its_users():
     found = model.fields.statistics.numpy()
     x, y = model.spec.items.encode(["x", "y"])
     fold_of_a = model.folds(model.spec.users.encode(["a"]))[0]
-    # The usual value is 3; five events of it are added to each item's.
+    # The mean value is 3; five events with it are added to each item.
     np.testing.assert_allclose(found[0, [x, y], 0], [-2 / 7, 2 / 6], rtol=1e-6)
     np.testing.assert_allclose(found[0, [x, y], 1], [np.log(3) / 5, np.log(2) / 5], rtol=1e-6)
     # c is in the fold of a: without both, b's 3 is left.

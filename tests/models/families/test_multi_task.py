@@ -102,7 +102,7 @@ def test_gradnorm_trains_its_weights_by_norms_and_all_else_by_losses(bottom):
     assert float(total) == pytest.approx(float(weighed), rel=1e-5)
     found, expected = (tape.gradient(loss, model.item_embedding) for loss in (total, weighed))
     np.testing.assert_allclose(*map(tf.convert_to_tensor, (found, expected)), rtol=1e-4, atol=1e-6)
-    # What is left of the losses is 1 and 1/2, so that the rates are 4/3 and 2/3.
+    # The losses fell to 1 and 1/2 of their start, so the rates are 4/3 and 2/3.
     norms = np.array([float(tf.linalg.global_norm(tape.gradient(x, shared))) for x in losses])
     weighed_norms = weights.numpy() * norms
     wanted = weighed_norms.mean() * np.array([4 / 3, 2 / 3]) ** 1.5

@@ -71,7 +71,7 @@ def test_the_loss_of_ratings_is_their_squared_error():
 def test_the_loss_of_clicks_is_their_log_loss():
     model = made(target="click")
     logits = np.diag(model.logits(batch(), tf.constant([[1, 2], [1, 2]])))
-    # 5 is a click, 3 is none; -log of the sigmoid, or of one less it.
+    # 5 is a click, 3 is not: -log(sigmoid) and -log(1 - sigmoid).
     expected = np.mean(np.log1p(np.exp([-logits[0], logits[1]])))
     assert float(model.compute_loss(batch())) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
@@ -97,7 +97,7 @@ def test_items_are_sampled_uniformly_or_by_their_share_of_the_events():
         drawn[sampling] = np.bincount(rows, minlength=4)[1:] / 20_000
         np.testing.assert_allclose(drawn[sampling], chance, atol=0.02)
     np.testing.assert_allclose(drawn["uniform"], 1 / 3, atol=0.02)
-    # Counts 2, 1, 1 with one more each.
+    # Counts 2, 1, 1, plus one each.
     np.testing.assert_allclose(drawn["popularity"], [3 / 7, 2 / 7, 2 / 7], atol=0.02)
 
 

@@ -102,7 +102,7 @@ def test_dropout_is_applied_only_in_training():
     asked, trained = (float(model.compute_loss(batch(), training=t)) for t in (False, True))
     assert asked == float(model.compute_loss(batch()))
     assert trained != asked
-    assert trained == float(model.compute_loss(batch(), training=True))  # of the same step
+    assert trained == float(model.compute_loss(batch(), training=True))  # in the same step
     model.optimizer.iterations.assign_add(1)
     assert trained != float(model.compute_loss(batch(), training=True))
 
@@ -125,7 +125,7 @@ def test_the_search_space_depends_on_the_encoder():
 
 
 def test_bias_starts_at_log_popularity():
-    # Counts 2, 1, 1 with one more each: 3/7, 2/7, 2/7.
+    # Counts 2, 1, 1, plus one each: 3/7, 2/7, 2/7.
     np.testing.assert_allclose(made().item_bias[1:], np.log([3 / 7, 2 / 7, 2 / 7]), rtol=1e-6)
 
 

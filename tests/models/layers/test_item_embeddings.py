@@ -57,7 +57,7 @@ def test_rows_with_information_have_length_1(name, dim, data, spec):
     assert vectors.dtype == np.float32
     known = spec.items.encode([f"a{i}" for i in range(6)])
     np.testing.assert_allclose(np.linalg.norm(vectors[known], axis=1), 1, atol=0.5)
-    assert (vectors.std(axis=0) > 0).all()  # no column is the same for all, or it stays so
+    assert (vectors.std(axis=0) > 0).all()  # a column that is constant would stay constant
 
 
 @pytest.mark.parametrize("name", LEARNED)

@@ -25,7 +25,7 @@ def test_mean_of_rows_has_the_gradient_of_a_mean(code_path):
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(item_rows.mean_of_rows(tf.constant(ROWS), table))
     gradient = tf.convert_to_tensor(tape.gradient(total, table))
-    # Row 0 is padding; rows 1 and 3 are half of one mean each, row 2 is all of another.
+    # Row 0 is padding. Rows 1 and 3 share one mean; row 2 is another mean by itself.
     np.testing.assert_allclose(gradient, [[0, 0], [0.5, 0.5], [1, 1], [0.5, 0.5]], atol=1e-6)
 
 

@@ -40,7 +40,7 @@ def test_a_masked_item_is_never_among_the_best():
 def test_k_above_the_number_of_candidates_takes_all_of_them():
     logits, teacher = tf.constant([[1.0, MASKED, 0.0]]), tf.constant([[0.0, 5.0, 1.0]])
     found = losses.top_items(logits, teacher, k=50).numpy()
-    # Of three candidates k is 3, and the third, masked, counts nothing.
+    # With three candidates, k is 3. The third one is masked and does not count.
     weights = np.exp([-1 / 3, -2 / 3]) / np.exp([-1 / 3, -2 / 3]).sum()
     chances = np.log(scipy.special.softmax([1.0, 0.0]))
     assert found == pytest.approx([-(weights * chances[[1, 0]]).sum()], rel=1e-5)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfrec_meta.models.losses import retrieval_losses as losses
 
-# The third of the others is masked.
+# The third negative is masked.
 CHOSEN = tf.constant([2.0])
 OTHERS = tf.constant([[1.0, -1.0, losses.MASKED]])
 
@@ -51,7 +51,7 @@ def test_beta_goes_from_1_to_the_sampled_share():
 
 def test_cosine_contrastive_ignores_negatives_below_the_margin():
     others = tf.constant([[0.9, 0.2, losses.MASKED]])
-    # 1 - .7, and half of the mean of .9 - .4 and nothing.
+    # 1 - 0.7, plus half of the mean of 0.9 - 0.4 and 0.
     expected = 0.3 + 0.5 * (0.5 + 0.0) / 2
     found = losses.cosine_contrastive(tf.constant([0.7]), others, margin=0.4, weight=0.5).numpy()
     assert found == pytest.approx([expected])

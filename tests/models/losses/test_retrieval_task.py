@@ -174,7 +174,7 @@ def test_mixed_negatives_are_corrected_by_the_frequency_of_both_kinds():
 
 def test_memory_adds_items_of_earlier_batches_with_their_earlier_embeddings():
     task = RetrievalTask(plain(memory=3), 6, 1)
-    at_first = loss_of(None, task=task)  # nothing is remembered yet
+    at_first = loss_of(None, task=task)  # the memory of earlier candidates is empty
     assert at_first == pytest.approx(loss_of(plain()), rel=1e-6)
     task.remember(tf.constant([[2, 0], [5, 0]]), lambda rows: -embed_items(rows))
     expected = [
@@ -239,7 +239,7 @@ def test_cosine_contrastive_uses_the_cosine_and_not_the_logit():
 def test_the_teacher_loss_has_its_share_and_uses_weights_and_masks():
     config = plain(negatives="full", teacher_weight=0.25, teacher_temperature=0.5)
     scores = np.array([[5.0, 1.0, 0.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0, 30.0]])
-    own = tf.constant([[2], [0]])  # item 2 of the first user is neither compared nor taught
+    own = tf.constant([[2], [0]])  # item 2 of the first user is masked in both
     weight, teacher_loss = (
         tf.constant([1.0, 3.0]),
         TeacherLoss(Teacher(scores), Teacher.spec, config, 1),

@@ -31,7 +31,7 @@ def test_gradnorm_weights_sum_to_the_number_of_tasks():
 
 
 def test_gradnorm_gives_a_slower_task_a_larger_gradient():
-    # Left of the first losses: 1/4 and 3/4, relative to their mean 1/2: 1/2 and 3/2; mean norm 4.
+    # The losses fell to 1/4 and 3/4 of their start; relative to the mean: 1/2 and 3/2; mean norm 4.
     losses, first = tf.constant([1.0, 6.0]), tf.constant([4.0, 8.0])
     found = gradnorm_targets(tf.constant([2.0, 6.0]), losses, first, alpha=2.0)
     np.testing.assert_allclose(found, [4 * 0.25, 4 * 2.25], rtol=1e-6)

@@ -126,7 +126,7 @@ def test_an_epoch_has_each_event_at_most_once_and_its_own_order():
     for epoch in items:
         assert len(set(epoch)) == len(epoch)
     assert not np.array_equal(items[0], items[1])
-    assert set(items[0]) != set(items[1])  # another remainder is left out
+    assert set(items[0]) != set(items[1])  # each epoch drops different rows
 
 
 def test_dropout_hides_about_its_share():

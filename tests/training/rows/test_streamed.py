@@ -84,7 +84,7 @@ def test_an_epoch_has_each_target_of_a_window_once(streamed, in_memory, spec):
         return sorted(zip(user[item > 0], item[item > 0], weight[item > 0], strict=True))
 
     ours, theirs = (targets(batches_of(each)[: rows.steps]) for each in (rows, expected))
-    # Each leaves out another last, smaller batch.
+    # Each drops a different last batch, which is smaller.
     assert len(set(ours) & set(theirs)) > 0.95 * len(theirs)
     assert len(set(ours)) == len(ours)
 
