@@ -75,3 +75,16 @@ def test_pairs_without_values_are_refused():
 def test_estimates_print_their_interval():
     assert str(Estimate(0.445, 0.43, 0.46)) == "0.4450 [0.4300, 0.4600]"
     assert str(Estimate(0.5)) == "0.5000"
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([1.0, 2.0], [1.0]), ([[1.0], [2.0]], [1.0, 2.0]), (1.0, 2.0)]
+)
+def test_a_pair_has_one_value_per_user_in_both(a, b):
+    with pytest.raises(ValueError, match="`a` has shape"):
+        paired_difference(a, b)
+
+
+def test_estimates_take_one_row_per_user():
+    with pytest.raises(ValueError, match="`values` has shape"):
+        estimates([1.0, 2.0])

@@ -133,7 +133,116 @@ def test_invalid_labels_and_predictions_are_refused():
         m.f1([0, 3], [0.1, 0.2])
     with pytest.raises(ValueError, match="NaN at 1"):
         m.accuracy([0, 1], [0.1, np.nan])
-    with pytest.raises(ValueError, match=r"shape \(2,\)"):
+    with pytest.raises(ValueError, match="`labels` has 2, `predictions` has 1 values"):
         m.accuracy([0, 1], [0.1])
     with pytest.raises(ValueError, match="sigmoid"):
         m.log_loss([0, 1], [0.1, 1.5])
+
+
+PAIRS = {
+    **dict.fromkeys(("rmse", "mae", "calibration"), ([4.0, 1.0, 2.0], [3.0, 1.0, 2.0])),
+    **dict.fromkeys(
+        (
+            *("accuracy", "binary_precision", "binary_recall", "f1", "binary_auc", "log_loss"),
+            "expected_calibration_error",
+        ),
+        ([1, 0, 1], [0.9, 0.6, 0.4]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_columns_and_booleans_count_as_flat_arrays(name):
+    metric, (first, second) = getattr(m, name), PAIRS[name]
+    right = metric(first, second)
+    column = np.array(second)[:, None]
+    assert metric(first, column) == right
+    assert metric(np.array(first)[:, None], second) == right
+    assert metric(np.array(first)[:, None], column) == right
+    if set(first) == {0, 1}:
+        assert metric(np.array(first, bool), second) == right
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([0.0], "use one per row in each"),
+        ([0.0] * 4, "use one per row in each"),
+        (0.5, r"has shape \(\)"),
+        ([], r"has shape \(0,\)"),
+        ([[0.5, 0.5, 0.5]], r"has shape \(1, 3\)"),
+        ([[0.5, 0.5]] * 3, r"has shape \(3, 2\)"),
+        ([[[0.5]]] * 3, r"has shape \(3, 1, 1\)"),
+        (["0.5", "0.5", "0.5"], "use numbers"),
+        ([0.5, None, 0.5], "use numbers"),
+        ([0.5, 0.5j, 0.5], "use numbers"),
+        ([0.5, 0.5, np.nan], "is NaN at 2"),
+    ],
+)
+def test_arrays_of_another_form_are_refused(name, wrong, message):
+    metric, (first, second) = getattr(m, name), PAIRS[name]
+    for arguments in ((first, wrong), (wrong, second)):
+        with pytest.raises(ValueError, match=message):
+            metric(*arguments)
+
+
+def test_infinite_predictions_have_an_auc_but_no_rmse():
+    assert m.binary_auc([0, 1], [-np.inf, np.inf]) == 1
+    with pytest.raises(ValueError, match="`predictions` is inf at 1"):
+        m.rmse([1.0, 2.0], [1.0, np.inf])
+
+
+def test_bins_below_one_are_refused():
+    with pytest.raises(ValueError, match="`bins`=0"):
+        m.expected_calibration_error(LABELS, PREDICTIONS, bins=0)
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, "3", None])
+def test_a_list_length_is_a_whole_number_of_one_or_more(ranks, k):
+    for metric in (m.hit_rate, m.recall, m.precision, m.ndcg, m.reciprocal_rank):
+        with pytest.raises((ValueError, TypeError), match="`k`="):
+            metric(ranks, k)
+    with pytest.raises((ValueError, TypeError), match="`k`="):
+        m.average_precision(ranks, k)
+
+
+def test_ranks_that_do_not_fit_the_offsets_are_refused():
+    good = {"rank": [1.0, 2.0], "offsets": [0, 1, 2], "relevant": [1, 1], "candidates": [5, 5]}
+
+    def build(**changes):
+        return RelevantRanks(**{name: np.array(v) for name, v in {**good, **changes}.items()})
+
+    build()
+    for changes in (
+        {"rank": [1.0]},
+        {"rank": [0.0, 1.0]},
+        {"rank": [1.0, np.nan]},
+        {"offsets": [1, 1, 2]},
+        {"offsets": [0, 3, 2]},
+        {"offsets": [0, 2]},
+        {"candidates": [5]},
+    ):
+        with pytest.raises(ValueError, match="`offsets`"):
+            build(**changes)
+
+
+@pytest.mark.parametrize("lists", [[0, 1], 3, [[0.5, 1]], [[0, 8]], [[0, -2]], [["0"]]])
+def test_lists_of_another_form_are_refused(lists):
+    with pytest.raises(ValueError, match="`lists` has"):
+        m.coverage(lists, catalogue=8)
+    with pytest.raises(ValueError, match="`lists` has"):
+        m.popularity_lift(lists, [1] * 8, [1.0])
+
+
+def test_coverage_of_no_catalogue_is_refused():
+    with pytest.raises(ValueError, match="`catalogue`=0"):
+        m.coverage([[-1]], catalogue=0)
+
+
+def test_popularity_lift_takes_one_profile_per_query():
+    for profile in ([1.0], 1.0, [[1.0], [1.0]]):
+        with pytest.raises(ValueError, match="`profile` has shape"):
+            m.popularity_lift([[0], [1]], [8, 2], profile)
+    with pytest.raises(ValueError, match="`popularity` has shape"):
+        m.popularity_lift([[0], [1]], [[8, 2], [1, 1]], [1.0, 1.0])

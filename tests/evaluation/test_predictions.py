@@ -66,10 +66,19 @@ def test_metric_without_a_value_has_no_interval():
 
 
 def test_arrays_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="`labels` has 2 values, `predictions` 1 and `users` 2"):
+    with pytest.raises(ValueError, match="`labels` has 2, `predictions` has 1, `users` has 2"):
         prediction_estimates(RATING_METRICS, [1.0, 2.0], [1.0], ["u", "v"])
-    with pytest.raises(ValueError, match="at least one event"):
+    with pytest.raises(ValueError, match="at least 1"):
         prediction_estimates(RATING_METRICS, [], [], [])
+
+
+def test_a_column_of_predictions_counts_as_a_flat_array():
+    values, users = [1.0, 2.0, 4.0], ["u", "v", "w"]
+    flat = prediction_estimates(RATING_METRICS, values, values, users)
+    column = np.array(values)[:, None]
+    assert prediction_estimates(RATING_METRICS, column, column, users) == flat
+    with pytest.raises(ValueError, match=r"`users` has shape \(3, 1\)"):
+        prediction_estimates(RATING_METRICS, values, values, np.array(users)[:, None])
 
 
 def test_table_has_one_row_per_metric_and_one_column_per_target():

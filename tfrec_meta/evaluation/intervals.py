@@ -12,6 +12,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec_meta.errors import ParameterError
+
 CONFIDENCE = 0.95
 _DRAWS_AT_ONCE = 1 << 21
 
@@ -62,7 +64,7 @@ def resampled_means(
     Returns:
         float64 [resamples, metrics]; NaN where a draw has no value.
     """
-    table = np.asarray(values, np.float64)
+    table = _table(values)
     users = len(table)
     known = np.isfinite(table)
     # Weighted sums are one matrix product. The divisor is below `users` only where there are NaNs.
@@ -86,7 +88,7 @@ def estimates(values: ArrayLike, resamples: int = 1000, seed: int = 42) -> list[
     Without resamples, or with a single user, there is no interval. Without any value, the mean is
     NaN.
     """
-    table = np.asarray(values, np.float64)
+    table = _table(values)
     known = np.isfinite(table).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.nansum(table, axis=0) / known
@@ -100,6 +102,15 @@ def estimates(values: ArrayLike, resamples: int = 1000, seed: int = 42) -> list[
         else Estimate(float(mean))
         for mean, count, draw in zip(means, known, draws.T, strict=True)
     ]
+
+
+def _table(values: ArrayLike) -> NDArray[np.float64]:
+    table = np.asarray(values, np.float64)
+    if table.ndim != 2 or not len(table):
+        raise ParameterError(
+            f"`values` has shape {table.shape}; use [users, metrics], at least one user.", "values"
+        )
+    return table
 
 
 def paired_difference(
@@ -120,9 +131,17 @@ def paired_difference(
         confidence: level of the interval, in (0, 1).
 
     Raises:
-        ValueError: if no user has a value in both.
+        ValueError: if no user has a value in both, or the arrays have other shapes.
     """
-    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    pair = [np.asarray(values, np.float64) for values in (a, b)]
+    if pair[0].ndim != 1 or pair[0].shape != pair[1].shape:
+        raise ParameterError(
+            f"`a` has shape {pair[0].shape} and `b` {pair[1].shape}; use two arrays [users] with "
+            "the values of the same users.",
+            "a",
+            "b",
+        )
+    difference = pair[0] - pair[1]
     difference = difference[np.isfinite(difference)]
     if not len(difference):
         raise ValueError(

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec_meta.checks import check, whole_number
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.evaluation.arrays import item_lists, labelled, numbers, probabilities_of, vector
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +49,15 @@ class RelevantRanks:
                 f"`offsets` has {queries} queries, but `relevant` has {len(self.relevant)} and "
                 f"`candidates` {len(self.candidates)}; use one value per query in each."
             )
-        if np.any(self.relevant < np.maximum(np.diff(self.offsets), 1)):
+        steps = np.diff(self.offsets)
+        if queries < 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.rank):
+            raise ValueError(
+                f"`offsets` is {self.offsets[:3]}..., but `rank` has {len(self.rank)} ranks; use "
+                "offsets from 0 to the number of ranks, one more than there are queries."
+            )
+        if np.any(steps < 0) or not np.all(self.rank >= 1):
+            raise ValueError("`offsets` has to ascend, and each `rank` is a number of 1 or more.")
+        if np.any(self.relevant < np.maximum(steps, 1)):
             raise ValueError(
                 "`relevant` is below 1 or below the number of ranks of a query; "
                 "leave out queries without relevant items."
@@ -83,8 +92,7 @@ class RelevantRanks:
 
 def _sum_hits(ranks: RelevantRanks, k: int, gain: ArrayLike | None = None) -> Floats:
     """Sums `gain` [n] (1 by default) over the relevant items in the top k: float64 [Q]."""
-    if k < 1:
-        raise ParameterError(f"`k`={k}; use 1 or more.", "k")
+    check("k", k, whole_number(1))
     hit = (ranks.rank <= k) & (ranks.position <= k)
     weights = None if gain is None else np.asarray(gain)[hit]
     return np.bincount(ranks.query[hit], weights, len(ranks.relevant)).astype(np.float64)
@@ -113,11 +121,9 @@ def ndcg(ranks: RelevantRanks, k: int) -> Floats:
     Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques",
     ACM TOIS 20(4), 2002.
     """
+    gained = _sum_hits(ranks, k, 1.0 / np.log2(1.0 + ranks.rank))
     ideal = np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))
-    return (
-        _sum_hits(ranks, k, 1.0 / np.log2(1.0 + ranks.rank))
-        / ideal[np.minimum(ranks.relevant, k) - 1]
-    )
+    return gained / ideal[np.minimum(ranks.relevant, k) - 1]
 
 
 def reciprocal_rank(ranks: RelevantRanks, k: int) -> Floats:
@@ -161,7 +167,7 @@ def coverage(lists: ArrayLike, catalogue: int) -> float:
         lists: int [Q, k], recommended items; -1 where a list is shorter than k.
         catalogue: number of items of the catalogue.
     """
-    items = np.asarray(lists)
+    items = item_lists(lists, catalogue)
     return len(np.unique(items[items >= 0])) / catalogue
 
 
@@ -183,55 +189,45 @@ def popularity_lift(lists: ArrayLike, popularity: ArrayLike, profile: ArrayLike)
     Source: Abdollahpouri et al., "The Connection Between Popularity Bias, Calibration, and
     Fairness in Recommendation", RecSys 2020.
     """
-    items, profile = np.asarray(lists), np.asarray(profile, np.float64)
+    popularity = vector("popularity", popularity, finite=True)
+    items, profile = item_lists(lists, len(popularity)), np.asarray(profile, np.float64)
+    if profile.shape != (len(items),):
+        raise ParameterError(
+            f"`profile` has shape {profile.shape}, but `lists` has {len(items)} queries; use one "
+            "number per query.",
+            "profile",
+            "lists",
+        )
     shown = items >= 0
-    value = np.where(shown, np.asarray(popularity, np.float64)[np.where(shown, items, 0)], 0.0)
+    value = np.where(shown, popularity[np.where(shown, items, 0)], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = value.sum(axis=1) / shown.sum(axis=1) - profile
         known = np.isfinite(difference)
         return difference / (profile[known].mean() if known.any() else np.nan)
 
 
-def _binary(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
-    label, prediction = np.asarray(labels), np.asarray(predictions, np.float64)
-    if label.shape != prediction.shape or label.ndim != 1 or not len(label):
-        raise ValueError(
-            f"`labels` has shape {label.shape} and `predictions` {prediction.shape}; "
-            "use two arrays [n] of the same length, at least 1."
-        )
-    if not np.isin(label, (0, 1)).all():
-        odd = label[~np.isin(label, (0, 1))][0]
-        raise ValueError(f"`labels` has {odd}, but labels are 0 or 1; apply a threshold first.")
-    if np.isnan(prediction).any():
-        raise ValueError(
-            f"`predictions` is NaN at {int(np.isnan(prediction).argmax())}; "
-            "fix the model or leave out the row."
-        )
-    return label.astype(bool), prediction
-
-
 def accuracy(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
     """Returns the share of rows [n] where (prediction >= threshold) equals the label."""
-    label, prediction = _binary(labels, predictions)
+    label, prediction = labelled(labels, predictions)
     return float(np.mean((prediction >= threshold) == label))
 
 
 def binary_precision(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
     """Returns the share of rows predicted positive that are positive; NaN without such rows."""
-    label, prediction = _binary(labels, predictions)
+    label, prediction = labelled(labels, predictions)
     positive = prediction >= threshold
     return float(label[positive].mean()) if positive.any() else float("nan")
 
 
 def binary_recall(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
     """Returns the share of positive rows that are predicted positive; NaN without such rows."""
-    label, prediction = _binary(labels, predictions)
+    label, prediction = labelled(labels, predictions)
     return float(np.mean(prediction[label] >= threshold)) if label.any() else float("nan")
 
 
 def f1(labels: ArrayLike, predictions: ArrayLike, threshold: float = 0.5) -> float:
     """Returns the harmonic mean of precision and recall; 0 without a true positive."""
-    label, prediction = _binary(labels, predictions)
+    label, prediction = labelled(labels, predictions)
     positive = prediction >= threshold
     hits = np.sum(positive & label)
     return float(2 * hits / (positive.sum() + label.sum())) if hits else 0.0
@@ -242,7 +238,7 @@ def binary_auc(labels: ArrayLike, predictions: ArrayLike) -> float:
 
     Ties count one half. NaN if only one class is present.
     """
-    label, prediction = _binary(labels, predictions)
+    label, prediction = labelled(labels, predictions)
     _, inverse, count = np.unique(prediction, return_inverse=True, return_counts=True)
     rank = (np.cumsum(count) - (count - 1) / 2)[inverse]  # ascending, mean of the tied
     positive, negative = int(label.sum()), int((~label).sum())
@@ -256,26 +252,21 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
     Probabilities are clipped to [1e-7, 1 - 1e-7].
     """
-    label, probability = _binary(labels, probabilities)
-    if probability.min() < 0 or probability.max() > 1:
-        raise ValueError(
-            f"`probabilities` range from {probability.min()} to {probability.max()}, "
-            "but must be in [0, 1]; apply a sigmoid to logits first."
-        )
+    label, probability = probabilities_of(labels, probabilities)
     probability = np.clip(probability, 1e-7, 1 - 1e-7)
     return float(-np.mean(np.log(np.where(label, probability, 1 - probability))))
 
 
 def rmse(values: ArrayLike, predictions: ArrayLike) -> float:
     """Returns the root mean squared difference of two arrays [n], in the unit of the values."""
-    difference: Any = np.asarray(values, np.float64) - np.asarray(predictions, np.float64)
-    return float(np.sqrt(np.mean(difference**2)))
+    value, prediction = numbers(values, predictions)
+    return float(np.sqrt(np.mean((value - prediction) ** 2)))
 
 
 def mae(values: ArrayLike, predictions: ArrayLike) -> float:
     """Returns the mean absolute difference of two arrays [n], in the unit of the values."""
-    difference: Any = np.asarray(values, np.float64) - np.asarray(predictions, np.float64)
-    return float(np.mean(np.abs(difference)))
+    value, prediction = numbers(values, predictions)
+    return float(np.mean(np.abs(value - prediction)))
 
 
 def calibration(values: ArrayLike, predictions: ArrayLike) -> float:
@@ -283,8 +274,9 @@ def calibration(values: ArrayLike, predictions: ArrayLike) -> float:
 
     Above 1, predictions are too high on average. NaN if the mean value is 0.
     """
-    mean = float(np.mean(np.asarray(values, np.float64)))
-    return float(np.mean(np.asarray(predictions, np.float64))) / mean if mean else float("nan")
+    value, prediction = numbers(values, predictions)
+    mean = float(np.mean(value))
+    return float(np.mean(prediction)) / mean if mean else float("nan")
 
 
 def expected_calibration_error(
@@ -298,7 +290,8 @@ def expected_calibration_error(
     Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
     AAAI 2015.
     """
-    label, probability = _binary(labels, probabilities)
+    check("bins", bins, whole_number(1))
+    label, probability = probabilities_of(labels, probabilities)
     place = np.clip((probability * bins).astype(np.int64), 0, bins - 1)
     off = np.bincount(place, probability - label, bins)
     return float(np.abs(off).sum() / len(label))

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import metrics as m
+from tfrec_meta.evaluation.arrays import same_length, vector
 from tfrec_meta.evaluation.intervals import CONFIDENCE, Estimate
 
 RATING_METRICS: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
@@ -43,22 +45,24 @@ def prediction_estimates(
 
     Args:
         metrics: by name, functions of labels and predictions, such as `RATING_METRICS`.
-        labels: float [n], ratings; or 0 and 1.
-        predictions: float [n], ratings; or the probability of a 1.
+        labels: float [n] or [n, 1], ratings; or 0 and 1.
+        predictions: float [n] or [n, 1], ratings; or the probability of a 1.
         users: [n], the user of each event.
         resamples: bootstrap draws. Below 1, or with a single user, there is no interval.
         seed: seed of the draws; the same seed draws the same users.
 
     Raises:
-        ValueError: if there are no events, or the arrays differ in length.
+        ParameterError: if there are no events, the arrays differ in length, or one has another shape
+            or NaN.
     """
-    label, prediction = np.asarray(labels), np.asarray(predictions)
-    _, codes, counts = np.unique(np.asarray(users), return_inverse=True, return_counts=True)
-    if not len(label) or not len(label) == len(prediction) == len(codes):
-        raise ValueError(
-            f"`labels` has {len(label)} values, `predictions` {len(prediction)} and `users` "
-            f"{len(codes)}; use one value per event in each, and at least one event."
+    label, prediction = vector("labels", labels), vector("predictions", predictions)
+    user = np.asarray(users)
+    if user.ndim != 1:
+        raise ParameterError(
+            f"`users` has shape {user.shape}; use an array [n] with one user per event.", "users"
         )
+    same_length(labels=label, predictions=prediction, users=user)
+    _, codes, counts = np.unique(user, return_inverse=True, return_counts=True)
     values = {name: metric(label, prediction) for name, metric in metrics.items()}
     if resamples < 1 or len(counts) < 2:
         return {name: Estimate(value) for name, value in values.items()}

@@ -17,9 +17,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec_meta.checks import check, whole_number
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation import ranking
+from tfrec_meta.evaluation.arrays import vector
 from tfrec_meta.evaluation.intervals import Comparison, Estimate, estimates, paired_difference
 from tfrec_meta.evaluation.ranking import Scores
 
@@ -397,7 +399,9 @@ def true_candidate_ranks(
 
 def top_k_accuracy(ranks: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100)) -> dict[int, float]:
     """Returns, for each k, the share of rows whose true candidate has rank k or better."""
-    rank = np.asarray(ranks, np.float64)
+    rank = vector("ranks", ranks)
+    for k in ks:
+        check("ks", k, whole_number(1))
     return {k: float(np.mean(rank <= k)) for k in ks}
 
 
