@@ -52,8 +52,8 @@ def prediction_estimates(
         seed: seed of the draws; the same seed draws the same users.
 
     Raises:
-        ParameterError: if there are no events, the arrays differ in length, or one has another shape
-            or NaN.
+        ParameterError: if there are no events, the arrays differ in length, or one has another
+            shape or NaN.
     """
     label, prediction = vector("labels", labels), vector("predictions", predictions)
     user = np.asarray(users)
