@@ -33,7 +33,7 @@ from tfrec_meta.checks import (
         (above(0, finite=True), [1e-9], [0, math.inf, math.nan]),
         (between(-1, 1), [-1, 0, 1], [-1.01, 1.01, math.nan]),
         (share(), [0, 0.99], [1, -0.1, math.nan]),
-        (whole_number(2), [2, np.int64(3)], [1, 2.0, "2", None]),
+        (whole_number(2), [2, np.int64(3)], [1, 2.0, "2", None, True]),
         (one_of(("a", "b")), ["a", "b"], ["c", None, 1]),
         (not_empty(), [(1,), "x"], [(), ""]),
     ],
@@ -53,6 +53,8 @@ def test_a_condition_accepts_and_refuses(condition, accepted, refused):
         (between(0, 1), 2, "`n`=2; use a number from 0 to 1."),
         (share(), 1, "`n`=1; use a share in [0, 1)."),
         (whole_number(1), 1.5, "`n`=1.5; use a whole number, 1 or more."),
+        (whole_number(1, 9), 10, "`n`=10; use a whole number from 1 to 9."),
+        (whole_number(1, 9), True, "`n`=True; use a whole number from 1 to 9."),
         (one_of(("a", "b")), "c", "`n`='c'; use one of 'a', 'b'."),
         (not_empty(), (), "`n`=(); use at least one value."),
     ],
@@ -94,6 +96,12 @@ def test_defaults_are_accepted():
         ({"loss": "hinge"}, "`loss`='hinge'; use one of 'softmax', 'bpr'."),
         ({"hidden": ()}, "`hidden`=(); use at least one value."),
         ({"hidden": (8, 0)}, "`hidden`=(8, 0); use values that are each 1 or more."),
+        ({"dim": 2.5}, "`dim`=2.5; use a whole number, 1 or more."),
+        ({"dim": True}, "`dim`=True; use a whole number, 1 or more."),
+        ({"dim": "four"}, "`dim`='four'; use a whole number, 1 or more."),
+        ({"hidden": 8}, "`hidden`=8; use values that are each a whole number, 1 or more."),
+        ({"hidden": "a"}, "`hidden`='a'; use values that are each a whole number, 1 or more."),
+        ({"rate": "fast"}, "`rate`='fast'; use a finite number above 0."),
         ({"memory": -1}, "`memory`=-1; use 0 or more."),
         ({"limit": 0}, "`limit`=0; use a number above 0."),
     ],
@@ -114,5 +122,5 @@ def test_a_type_with_several_alternatives_is_left_to_the_config():
 
 
 def test_a_value_of_another_type_raises_a_type_error():
-    with pytest.raises(TypeError):
-        Base(dim="four")
+    with pytest.raises(TypeError, match="`rate`='fast'; use a finite number"):
+        Base(rate="fast")

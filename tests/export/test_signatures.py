@@ -9,7 +9,10 @@ from tfrec_meta.export.signatures import version_of
     "name, version",
     [
         ("1", 1),
-        ("0012", 12),
+        ("12", 12),
+        ("0012", None),
+        ("01", None),
+        ("1" * 5000, None),
         (str(2**63 - 1), 2**63 - 1),
         (str(2**63), None),
         ("0", None),

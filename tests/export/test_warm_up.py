@@ -13,6 +13,8 @@ def test_warm_up_requests_name_the_model_and_run_its_signatures(folder, family):
     for record in tf.data.TFRecordDataset(str(path)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         assert request.model_spec.name == family
+        if names.USER_ID in request.inputs:
+            assert tf.make_ndarray(request.inputs[names.USER_ID]).tolist() == [b""]
         signatures.append(request.model_spec.signature_name)
         inputs = {name: tf.constant(tf.make_ndarray(t)) for name, t in request.inputs.items()}
         loaded.signatures[signatures[-1]](**inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfrec_meta.checks import PositiveInt, check_fields
+from tfrec_meta.checks import Width, check_fields
 from tfrec_meta.errors import ParameterError
 
 
@@ -27,7 +27,7 @@ class ExportConfig:
         recommend_history: recommends items of the history again.
 
     Raises:
-        ValueError: if a number is below 1, or `k` is above `max_k`.
+        ValueError: if a number is not a whole number from 1 to 100,000, or `k` is above `max_k`.
 
     Example:
         >>> import tfrec_meta as tm
@@ -37,14 +37,14 @@ class ExportConfig:
         tfrec_meta.errors.ParameterError: `k`=20, but `max_k`=10; raise `max_k`.
     """
 
-    k: PositiveInt = 10
-    max_k: PositiveInt = 100
-    history_width: PositiveInt = 1000
-    exclude_width: PositiveInt = 50
-    candidates_width: PositiveInt = 100
-    support_width: PositiveInt = 50
+    k: Width = 10
+    max_k: Width = 100
+    history_width: Width = 1000
+    exclude_width: Width = 50
+    candidates_width: Width = 100
+    support_width: Width = 50
     filters: tuple[str, ...] = ()
-    filter_width: PositiveInt = 8
+    filter_width: Width = 8
     diversity: bool = False
     recommend_history: bool = False
 

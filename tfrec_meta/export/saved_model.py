@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import tensorflow as tf
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.export import signatures as names
 from tfrec_meta.export.config import ExportConfig
+from tfrec_meta.export.inputs import without_user_ids
 from tfrec_meta.export.model_card import default_card
 from tfrec_meta.export.signature_functions import SignatureFunctions
 from tfrec_meta.export.warm_up import write_warm_up_requests
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.files import atomic_folder
-from tfrec_meta.models.base.contract import Recommender
+from tfrec_meta.models.base.contract import Recommender, UserIds
 
 
 def export_model(
@@ -42,20 +44,23 @@ def export_model(
 
     Raises:
         FileExistsError: if the version exists.
-        ValueError: if `version` is below 1, a filter is not a category of the items, or
-            `diversity` is set for a family without embeddings.
+        ValueError: if `base` has no name or is a file, `version` is not a whole number from 1 to
+            2**63 - 1, a filter is not a category of the items, or `diversity` is set for a family
+            without embeddings.
     """
-    base = Path(base)
+    base = _checked_base(base)
     version = next_version(base) if version is None else version
-    if version < 1:
-        raise ParameterError(f"`version`={version}; use 1 or more.", "version")
-    folder = base / str(version)
+    if not names.is_version(version):
+        raise ParameterError(
+            f"`version`={version!r}; use a whole number from 1 to 2**63 - 1.", "version"
+        )
+    folder = base / str(int(version))
     if folder.exists():
         raise FileExistsError(
             f"{folder} exists already, and exported versions are never changed. Use another "
             "`version`."
         )
-    write_model(model, folder, base.name, config, card)
+    write_model(model, folder, model_name(base), config, card)
     return folder
 
 
@@ -85,7 +90,10 @@ def write_model(
         tf.saved_model.save(functions.root, str(new), signatures=functions.signatures)
         extra = new / names.EXTRA_ASSETS
         extra.mkdir()
-        model.spec.save(extra / names.FEATURE_SPEC)
+        spec = model.spec
+        if model.user_ids is not UserIds.EMBEDDING:
+            spec = without_user_ids(spec)
+        spec.save(extra / names.FEATURE_SPEC)
         pq.write_table(catalogue_table(model.spec, model.items), extra / names.CATALOGUE)
         (extra / names.MODEL_CARD).write_text(
             card or default_card(name, model, config), encoding="utf-8"
@@ -93,6 +101,31 @@ def write_model(
         write_warm_up_requests(
             extra / names.WARM_UP_REQUESTS, name, model.spec, config, functions.inputs
         )
+
+
+def model_name(base: Path | str) -> str:
+    """Returns the name of the model that a folder holds: the last part of its path.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    name = Path(os.path.abspath(base)).name if str(base).strip() else ""
+    if not name or "\0" in name:
+        raise ParameterError(
+            f"`base`={str(base)!r} has no name for the model; use a folder such as models/shop.",
+            "base",
+        )
+    return name
+
+
+def _checked_base(base: Path | str) -> Path:
+    model_name(base)
+    path = Path(base)
+    if path.exists() and not path.is_dir():
+        raise ParameterError(
+            f"`base`={str(base)!r} is a file; use the folder of the served model.", "base"
+        )
+    return path
 
 
 def next_version(base: Path) -> int:

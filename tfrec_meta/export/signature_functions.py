@@ -16,11 +16,12 @@ from tfrec_meta.export.inputs import (
     padded_input,
     parse_examples,
     signature_function,
+    without_user_ids,
 )
 from tfrec_meta.features.graph import GraphEncoder
 from tfrec_meta.features.kinds import Category, Feature
 from tfrec_meta.indexes import exact as index
-from tfrec_meta.models.base.contract import Recommender
+from tfrec_meta.models.base.contract import Recommender, UserIds
 from tfrec_meta.reranking import diversity
 
 _EXAMPLES = {names.EXAMPLES: Input(tf.string)}
@@ -50,7 +51,12 @@ class SignatureFunctions:
         self._spec = model.spec
         self._model = model
         self._functions = model.serving_functions()
-        self._encoder = GraphEncoder(model.spec, vocabularies)
+        known = model.user_ids is not UserIds.UNUSED
+        self._encoder = GraphEncoder(
+            model.spec if known else without_user_ids(model.spec),
+            vocabularies,
+            hashed_users=model.user_ids is UserIds.FEATURES,
+        )
         self._filters = {name: self._filter_feature(name) for name in config.filters}
         if config.diversity and not model.has_embeddings:
             raise ParameterError(

@@ -6,6 +6,8 @@ client reads `H`, `E` and `S` from the shapes of `SignatureDef.defaults`, which 
 (`S` is the width of `label`), and `C` from the static shape of the output `score` of `rank`.
 """
 
+import numbers
+
 # Signatures.
 SERVING_DEFAULT = "serving_default"  # examples -> item_id, score
 RECOMMEND = "recommend"  # user side, k -> item_id, score
@@ -36,15 +38,31 @@ PADDING = ""  # of string tensors, also of an answer's places beyond the row's o
 def version_of(name: str) -> int | None:
     """Returns the version number that a folder's name stands for; None if it is not a version.
 
-    A version is a positive decimal number in ASCII digits that fits the int64 of requests.
+    A version is a positive decimal number that fits the int64 of requests, in ASCII digits and
+    without leading zeros, so that one number has one folder.
 
     Example:
         >>> from tfrec_meta.export.signatures import version_of
         >>> version_of("12"), version_of("12.tmp")
         (12, None)
     """
-    version = int(name) if name.isascii() and name.isdigit() else 0
-    return version if 1 <= version < 2**63 else None
+    # A name of 20 digits is above 2**63, and Python refuses to read one of 5,000.
+    plain = name.isascii() and name.isdigit() and name[0] != "0" and len(name) < 20
+    version = int(name) if plain else 0
+    return version if is_version(version) else None
+
+
+def is_version(value: object) -> bool:
+    """Returns whether a value is a version: an integer (also NumPy's) from 1 to 2**63 - 1.
+
+    Example:
+        >>> from tfrec_meta.export.signatures import is_version
+        >>> is_version(3), is_version(True), is_version(1.0), is_version(2**63)
+        (True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        return False
+    return 1 <= int(value) < 2**63
 
 
 # Files next to the SavedModel, below `assets.extra/`.

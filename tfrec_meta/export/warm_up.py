@@ -50,14 +50,13 @@ def _requests(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields signature names and the inputs that differ from their defaults.
 
-    A known user with a history and an unknown user without one take all branches of a model.
+    With and without a history, all branches of a model are taken. The requests name no user: a
+    known one takes the same branches, and its id would be in the export.
     """
     tokens = spec.items.tokens.slice(0, 3).to_pylist()
-    known = spec.users.tokens.slice(0, 1).to_pylist() or [""]
     candidates = _row(tokens, config.candidates_width)
-    users = ((known[0], _row(tokens, config.history_width)), ("", _row([], config.history_width)))
-    for user, history in users:
-        query = {names.USER_ID: [user], names.HISTORY: [history]}
+    for history in (_row(tokens, config.history_width), _row([], config.history_width)):
+        query = {names.USER_ID: [""], names.HISTORY: [history]}
         yield names.RECOMMEND, query
         yield names.RANK, {**query, names.ITEM_ID: [candidates]}
     if adapts:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from tfrec_meta.features import text
 from tfrec_meta.features.columns import MAX_DEVIATIONS, MAX_ENTRY, mean_and_scale
 from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.spec import FeatureSpec, Side
+from tfrec_meta.features.vocabulary import Vocabulary
 
 
 class Encoding(tf.Module):
@@ -77,15 +80,23 @@ class GraphEncoder(Encoding):
     Args:
         spec: a fitted FeatureSpec.
         folder: an existing folder for the vocabulary files, which a SavedModel copies as assets.
+        hashed_users: whether the file of users holds a hash of each id instead of the id. Whoever
+            has the file can still test whether it has an id that they know.
     """
 
-    def __init__(self, spec: FeatureSpec, folder: Path):
+    def __init__(self, spec: FeatureSpec, folder: Path, hashed_users: bool = False):
         super().__init__(spec)
+        self._user_key: list[int] | None = None
         self._rows = {}
         for key, vocabulary in spec.vocabularies.items():
             path = folder / f"{key}.txt"
-            vocabulary.write(path)
-            self._rows[key] = table(path, TOKEN, LINE, -1) if len(vocabulary) > 1 else None
+            hashed = hashed_users and key == "user_id"
+            if len(vocabulary) > 1 and hashed:
+                self._user_key = _write_hashes(path, vocabulary)
+            else:
+                vocabulary.write(path)
+            kind = FIRST_COLUMN if hashed else TOKEN
+            self._rows[key] = table(path, kind, LINE, -1) if len(vocabulary) > 1 else None
         self._item_tokens = table(folder / "item_id.txt", LINE, TOKEN, "")
 
     def item_tokens(self, rows: tf.Tensor) -> tf.Tensor:
@@ -104,6 +115,8 @@ class GraphEncoder(Encoding):
         rows = self._rows[key]
         if rows is None:  # the vocabulary is empty
             return tf.zeros_like(tokens, tf.int32)
+        if key == "user_id" and self._user_key is not None:
+            tokens = _hashes(tokens, self._user_key)
         return tf.cast(rows.lookup(tokens), tf.int32) + 1
 
     def mean_and_scale(self, key: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -142,6 +155,25 @@ def latest_known(rows: tf.Tensor, length: int) -> tf.Tensor:
     return tf.scatter_nd(target, tf.gather_nd(rows, index), [tf.shape(rows)[0], length])
 
 
+def _hashes(tokens: tf.Tensor, key: list[int]) -> tf.Tensor:
+    """Returns SipHash-2-4 of each token under a key of two numbers, int64 in [0, 2**63 - 1)."""
+    return tf.strings.to_hash_bucket_strong(tokens, 2**63 - 1, key)
+
+
+def _write_hashes(path: Path, vocabulary: Vocabulary) -> list[int]:
+    """Writes the hash of each token, one per line, and returns the key that keeps them apart."""
+    tokens = tf.constant(vocabulary.tokens.to_numpy(zero_copy_only=False), tf.string)
+    for attempt in itertools.count():
+        key = [_HASH_KEY, attempt]
+        hashes = _hashes(tokens, key).numpy()
+        if len(np.unique(hashes)) == len(hashes):
+            path.write_text("".join(f"{one}\n" for one in hashes), encoding="ascii")
+            return key
+    raise AssertionError("unreachable")
+
+
+_HASH_KEY = 0x243F6A8885A308D3  # digits of pi
+FIRST_COLUMN = (tf.int64, 0)
 TOKEN = (tf.string, tf.lookup.TextFileIndex.WHOLE_LINE)
 LINE = (tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
 

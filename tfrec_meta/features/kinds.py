@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.checks import PositiveInt, between, check_fields
+from tfrec_meta.checks import PositiveInt, Width, between, check_fields
 from tfrec_meta.features.columns import is_list, is_string
 
 # Names that the serving signatures and training batches reserve.
@@ -34,7 +34,7 @@ class Category:
     """
 
     name: str
-    width: PositiveInt = 1
+    width: Width = 1
     min_count: PositiveInt = 1
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Text:
     """
 
     name: str
-    width: PositiveInt = 16
+    width: Width = 16
     vocabulary_size: PositiveInt = 20_000
 
     def __post_init__(self) -> None:
@@ -101,10 +101,10 @@ class HashedText:
     """
 
     name: str
-    width: PositiveInt = 16
+    width: Width = 16
     bigrams: bool = False
     ngrams: tuple[int, ...] = (3, 4)
-    characters: PositiveInt = 40
+    characters: Width = 40
     buckets: Annotated[int, between(1, MAX_BUCKETS)] = 8192
 
     def __post_init__(self) -> None:
@@ -139,7 +139,7 @@ class Vector:
     """
 
     name: str
-    dim: PositiveInt
+    dim: Width
 
     def __post_init__(self) -> None:
         _check_name(self.name)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from tfrec_meta.checks import PositiveInt, check_fields
+from tfrec_meta.checks import Width, check_fields
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import columns, fitting, kinds, text_columns
 from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
@@ -47,7 +47,7 @@ class FeatureSpec:
     user: tuple[Feature, ...] = ()
     item: tuple[Feature, ...] = ()
     context: tuple[Feature, ...] = ()
-    history_length: PositiveInt = 200
+    history_length: Width = 200
     vocabularies: Mapping[str, Vocabulary] = dataclasses.field(default_factory=dict)
     statistics: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 

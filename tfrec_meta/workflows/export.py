@@ -8,7 +8,7 @@ from pathlib import Path
 from tfrec_meta.evaluation import Evaluation, format_table
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.model_card import default_card
-from tfrec_meta.export.saved_model import export_model
+from tfrec_meta.export.saved_model import export_model, model_name
 from tfrec_meta.models import Recommender
 
 
@@ -45,7 +45,7 @@ def export(
         >>> folder.name, (folder / "saved_model.pb").is_file()
         ('1', True)
     """
-    card = default_card(Path(base).name, model, config)
+    card = default_card(model_name(base), model, config)
     if evaluations:
         card += f"\nFull-catalogue evaluation:\n\n```text\n{format_table(evaluations)}\n```\n"
     return export_model(model, base, config, version, card)

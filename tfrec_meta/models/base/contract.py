@@ -9,6 +9,7 @@ score matrix belongs to the item of row j + 1.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,15 @@ from tfrec_meta.models.base.member import Member
 from tfrec_meta.models.base.saving import SavedModel
 from tfrec_meta.models.losses.teacher import Query, Teacher
 
-__all__ = ["Query", "Recommender", "Teacher", "WarmStartError", "event_counts"]
+__all__ = ["Query", "Recommender", "Teacher", "UserIds", "WarmStartError", "event_counts"]
+
+
+class UserIds(enum.IntEnum):
+    """What a model reads from the id of a user."""
+
+    UNUSED = 0  # nothing: scores depend on history and features only
+    FEATURES = 1  # the features that the users table of the training had
+    EMBEDDING = 2  # an embedding of the user
 
 
 class WarmStartError(ValueError):
@@ -182,6 +191,11 @@ class Recommender(Teacher):
     def targets(self) -> Sequence[str]:
         """Which of "rating" and "click" the model predicts for single events; by default none."""
         return ()
+
+    @property
+    def user_ids(self) -> UserIds:
+        """What the model reads from the id of a user, which decides what an export holds."""
+        return max((member.user_ids for member in self.members), default=UserIds.UNUSED)
 
     @property
     def default_label(self) -> float:

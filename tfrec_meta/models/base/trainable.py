@@ -16,7 +16,13 @@ from tfrec_meta.features import Category, FeatureSpec, Text, Vocabulary
 from tfrec_meta.features.kinds import Feature
 from tfrec_meta.features.spec import Side
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.base.contract import Query, Recommender, WarmStartError, event_counts
+from tfrec_meta.models.base.contract import (
+    Query,
+    Recommender,
+    UserIds,
+    WarmStartError,
+    event_counts,
+)
 from tfrec_meta.models.base.step import StepOptions, loss_and_gradients
 from tfrec_meta.models.layers.towers import FeatureSum, is_present
 
@@ -77,6 +83,12 @@ class TrainableRecommender(Recommender, tfrs.Model):
         self.mean_loss = tf_keras.metrics.Mean(name="loss")
         self.step_options = StepOptions()
         self.part_of_step = 0
+
+    @property
+    def user_ids(self) -> UserIds:
+        if self.user_embedding is not None:
+            return UserIds.EMBEDDING
+        return UserIds.FEATURES if self.user_table else UserIds.UNUSED
 
     # Training.
 
