@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfrec_meta.data import Interactions, split_leave_last_out
-from tfrec_meta.data.events import RowCheck, tokens_of, typed_events
+from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.data.ids import has_line_breaks, tokens_of
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.config import SplitConfig
@@ -144,8 +145,7 @@ def clean_attributes(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str,
     table = _with_ids(table, (key,))
     tokens, unreadable = tokens_of(first_values(table[key]), f"{name}, column `{key}`")
     missing = pc.fill_null(pc.equal(tokens, ""), True).to_numpy(zero_copy_only=False) & ~unreadable
-    broken = pc.fill_null(pc.match_substring_regex(tokens, "[\r\n]"), False)
-    broken = broken.to_numpy(zero_copy_only=False)
+    broken = has_line_breaks(tokens)
     bad = {"unreadable": unreadable, "missing": missing, "line break in": broken}
     table = table.set_column(table.column_names.index(key), key, tokens)
     valid = table.filter(pa.array(~(unreadable | missing | broken)))

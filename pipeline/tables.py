@@ -17,10 +17,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import RowCheck, TimeUnit, flat, times_of, tokens_of
-from tfrec_meta.data.sources.reading import SUFFIXES
+from tfrec_meta.data.events import RowCheck, TimeUnit, flat, times_of
+from tfrec_meta.data.ids import tokens_of
 from tfrec_meta.data.sources.text_files import (
     DELIMITERS,
+    SUFFIXES,
     TextFormat,
     damaged,
     header_of,

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.data.ids import has_line_breaks, tokens_of
 from tfrec_meta.errors import ParameterError
 
 BadRows = Literal["raise", "drop"]
@@ -88,7 +89,7 @@ def typed_events(
     """Casts the four event columns, and removes or refuses rows that cannot be converted.
 
     Args:
-        table: `user_id` and `item_id` (text or whole numbers), optionally `time` (numbers in
+        table: `user_id` and `item_id` (see `ids.tokens_of`), optionally `time` (numbers in
             `time_unit` since 1970, timestamps, dates, or ISO 8601 text; UTC without a time zone)
             and `value` (numbers or text). Further columns are kept as they are.
         check: handles invalid rows.
@@ -136,9 +137,8 @@ def typed_events(
         refuse(bad, f"unreadable {name}", name, "is not UTF-8 text")
         missing = pc.fill_null(pc.equal(typed[name], ""), True)
         refuse(_mask(missing), f"missing {name}", name, "is no id")
-        broken = pc.fill_null(pc.match_substring_regex(typed[name], "[\r\n]"), False)
         refuse(
-            _mask(broken),
+            has_line_breaks(typed[name]),
             f"line break in {name}",
             name,
             "holds a line break, which ids cannot contain",
@@ -168,26 +168,6 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     if pa.types.is_large_string(column.type):
         column = column.cast(pa.string())
     return column
-
-
-def tokens_of(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:
-    """Returns ids as text and a mask of the invalid rows; `where` names the column in errors."""
-    kind = column.type
-    if pa.types.is_floating(kind):
-        # pandas converts integer ids to floats if one of them is missing.
-        column = pc.if_else(pc.is_nan(column), None, column)
-        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
-        if not pc.all(whole, min_count=0).as_py():
-            raise TypeError(f"{where} holds fractions, but an id is text or a whole number.")
-        column = column.cast(pa.int64())
-    elif not (
-        pa.types.is_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_null(kind)
-    ):
-        raise TypeError(f"{where} is of type {kind}, but an id is text or a whole number.")
-    return _cast(column, pa.string())
 
 
 def times_of(

@@ -12,19 +12,19 @@ import pyarrow as pa
 
 from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.sources.attributes import attribute_table, inferred
 from tfrec_meta.data.sources.text_files import (
     DELIMITERS,
+    SUFFIXES,
     TextFormat,
     damaged,
     present_columns,
-    read_text_table,
     suffix_of,
     text_batches,
 )
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.io.progress import Progress
 
-SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"
 _BATCH = 1 << 17  # Parquet rows read at a time
 _TEXT_ROW = 30  # approximate bytes per row of text
 
@@ -70,7 +70,7 @@ def read_interactions(
     events = pa.concat_tables(source.batches())
     for key in events.column_names[4:]:
         position = events.column_names.index(key)
-        events = events.set_column(position, key, _inferred(events[key]))
+        events = events.set_column(position, key, inferred(events[key]))
     return Interactions(
         events,
         source.attributes("user_id", users),
@@ -156,7 +156,7 @@ class EventFiles:
 
     def attributes(self, key: str, given: PathLike | pa.Table | None) -> pa.Table | None:
         """Reads a table of users or items, whose id column has the same name as in the events."""
-        return _attribute_table(given, key, self._columns[key], self._encoding)
+        return attribute_table(given, key, self._columns[key], self._encoding)
 
 
 def _batches(
@@ -255,54 +255,3 @@ def _estimated_rows(path: Path) -> int:
 
 def _stem(path: Path) -> str:
     return path.name.split(".")[0] or path.name
-
-
-def _attribute_table(
-    given: PathLike | pa.Table | None, key: str, source: str, encoding: str
-) -> pa.Table | None:
-    if given is None:
-        return None
-    if isinstance(given, pa.Table):
-        table = given
-        path = None
-    else:
-        path = Path(given)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist; check the path.")
-        suffix = suffix_of(path)
-        if suffix is None:
-            raise ValueError(f"{path} does not end in {SUFFIXES}; rename or convert it.")
-        if suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            try:
-                table = pq.read_table(path)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(damaged(path, error)) from error
-        else:
-            table = read_text_table(path, TextFormat(DELIMITERS[suffix], encoding=encoding))
-            table = pa.table(
-                {
-                    name: table[name] if name in (key, source) else _inferred(table[name])
-                    for name in table.column_names
-                }
-            )
-    if key not in table.column_names:
-        if source not in table.column_names:
-            raise ValueError(
-                f"{path or 'the table'} has no column `{source}` (for `{key}`), but it has "
-                f"{', '.join(table.column_names)}; name it as in the events."
-            )
-        table = table.rename_columns({source: key})
-    return table
-
-
-def _inferred(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Converts text to integers if all values are, else to floats if all are; else keeps it."""
-    if pa.types.is_string(column.type) and column.null_count < len(column):
-        for kind in (pa.int64(), pa.float64()):
-            try:
-                return column.cast(kind)
-            except pa.ArrowInvalid:
-                continue
-    return column

@@ -19,6 +19,7 @@ from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.progress import Progress
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"
 _BLOCK = 8 << 20  # bytes of text parsed at a time
 
 

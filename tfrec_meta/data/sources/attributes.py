@@ -1,0 +1,68 @@
+"""Tables of users and items: reading them, and the types of their columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from tfrec_meta.data.sources.text_files import (
+    DELIMITERS,
+    SUFFIXES,
+    TextFormat,
+    damaged,
+    read_text_table,
+    suffix_of,
+)
+from tfrec_meta.io.files import PathLike
+
+
+def attribute_table(
+    given: PathLike | pa.Table | None, key: str, source: str, encoding: str
+) -> pa.Table | None:
+    if given is None:
+        return None
+    if isinstance(given, pa.Table):
+        table = given
+        path = None
+    else:
+        path = Path(given)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; check the path.")
+        suffix = suffix_of(path)
+        if suffix is None:
+            raise ValueError(f"{path} does not end in {SUFFIXES}; rename or convert it.")
+        if suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            try:
+                table = pq.read_table(path)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ValueError(damaged(path, error)) from error
+        else:
+            table = read_text_table(path, TextFormat(DELIMITERS[suffix], encoding=encoding))
+            table = pa.table(
+                {
+                    name: table[name] if name in (key, source) else inferred(table[name])
+                    for name in table.column_names
+                }
+            )
+    if key not in table.column_names:
+        if source not in table.column_names:
+            raise ValueError(
+                f"{path or 'the table'} has no column `{source}` (for `{key}`), but it has "
+                f"{', '.join(table.column_names)}; name it as in the events."
+            )
+        table = table.rename_columns({source: key})
+    return table
+
+
+def inferred(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Converts text to integers if all values are, else to floats if all are; else keeps it."""
+    if pa.types.is_string(column.type) and column.null_count < len(column):
+        for kind in (pa.int64(), pa.float64()):
+            try:
+                return column.cast(kind)
+            except pa.ArrowInvalid:
+                continue
+    return column
