@@ -156,8 +156,8 @@ def _token(value: Any, name: str) -> str | None:
     if isinstance(value, str):
         return str(value)
     whole = isinstance(value, numbers.Number | Decimal) and not isinstance(value, bool | np.bool_)
-    if whole and value == int(value):  # type: ignore[call-overload]
-        return str(int(value))  # type: ignore[call-overload]
+    if whole and value == int(value):
+        return str(int(value))
     raise TypeError(f"`{name}` has {value!r}, but an id is text or a whole number.")
 
 
