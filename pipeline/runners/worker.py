@@ -123,11 +123,11 @@ class Worker:
         (self.run / SOCKET).unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         folder = os.open(self.run, os.O_RDONLY | os.O_DIRECTORY)
-        mask = os.umask(0o177)
+        # Before `bind`, so that nobody else can ever connect; it does not touch the umask.
+        os.fchmod(listener.fileno(), 0o600)
         try:
             listener.bind(f"/proc/self/fd/{folder}/{SOCKET}")
         finally:
-            os.umask(mask)
             os.close(folder)
         listener.listen(128)
         return listener

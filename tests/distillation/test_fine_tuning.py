@@ -126,7 +126,7 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`weight_decay` was .* and is 0.5"):
         fitted(other, folder=tmp_path, run={"texts": "these"})
     (tmp_path / "run.json").write_text("[")
-    with pytest.raises(ValueError, match=r"run.json is damaged .* Use another folder"):
+    with pytest.raises(ValueError, match=r"run.json is damaged: .*\. Use another folder"):
         fitted(folder=tmp_path, run={"texts": "these"})
 
 

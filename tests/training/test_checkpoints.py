@@ -73,6 +73,7 @@ def test_a_recipe_with_all_options_resumes(tmp_path, rows):
 def test_a_run_folder_holds_curve_checkpoints_and_logs(resumed):
     folder, _, curve = resumed
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "checkpoints",
         "history.jsonl",
         "run.json",

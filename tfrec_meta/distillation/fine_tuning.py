@@ -23,8 +23,10 @@ from tfrec_meta.checks import (
     whole_number,
 )
 from tfrec_meta.content.parameter_efficient import Method
+from tfrec_meta.io.damage import read_json
 from tfrec_meta.io.files import write_text
 from tfrec_meta.keras import tf_keras
+from tfrec_meta.training.checkpoint_folder import CheckpointFolder
 
 Batch = Mapping[str, np.ndarray]
 _AtLeastOne = Annotated[int, whole_number(1)]
@@ -137,16 +139,19 @@ def fit(
     optimizer.build(weights)
     record = tf.Variable(json.dumps([]), dtype=tf.string)
     done = tf.Variable(0, dtype=tf.int64)
-    manager = None
+    checkpoints = None
     if folder is not None:
         folder = Path(folder)
         _check_same_run(folder, {**dataclasses.asdict(config), **(run or {}), "steps": steps})
         kept = tf.train.Checkpoint(
             weights=list(weights), optimizer=optimizer, record=record, done=done, step=step
         )
-        manager = tf.train.CheckpointManager(kept, str(folder / "checkpoints"), 2)
-        if manager.latest_checkpoint:
-            kept.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+        checkpoints = CheckpointFolder(kept, folder / "checkpoints", "step")
+        last = checkpoints.latest()
+        if last is not None:
+            checkpoints.read(
+                last, f"Remove {checkpoints.path(last)} to resume from the step before"
+            )
 
     def differentiated(batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -193,10 +198,12 @@ def fit(
             losses.append(mean)
             bar.update()
             bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
-            if manager and ((number + 1) % config.checkpoint_every == 0 or number + 1 == steps):
+            if checkpoints and ((number + 1) % config.checkpoint_every == 0 or number + 1 == steps):
                 done.assign(number + 1)
                 record.assign(json.dumps(losses))
-                manager.save()
+                before = checkpoints.latest() or 0
+                checkpoints.write(number + 1)
+                checkpoints.keep(number + 1, before)
     parts = np.array_split(np.array(losses), min(config.epochs, max(len(losses), 1)))
     return [{"epoch": e, "loss": float(part.mean())} for e, part in enumerate(parts) if len(part)]
 
@@ -264,11 +271,9 @@ def _check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     if not path.is_file():
         write_text(path, text)
         return
-    try:
-        earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
-        differing = sorted(k for k in {*earlier, *now} if earlier.get(k) != now.get(k))
-    except (TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}). Use another folder.") from error
+    earlier = read_json(path, f"Use another folder, or remove {folder} to start again")
+    now = json.loads(text)
+    differing = sorted(k for k in {*earlier, *now} if earlier.get(k) != now.get(k))
     if differing:
         changes = [f"`{k}` was {earlier.get(k)!r} and is {now.get(k)!r}" for k in differing]
         raise ValueError(

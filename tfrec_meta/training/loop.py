@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
+from tfrec_meta.io.locks import locked_folder
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Recommender
 from tfrec_meta.models.base.step import StepOptions
@@ -58,6 +59,7 @@ def fit(
         its metrics prefixed with `val_`. Empty for closed forms.
 
     Raises:
+        DamagedFile: if a file in the folder is cut or empty.
         ValueError: if no event has a known item, the loss is not finite, the model was made outside
             the distribution scope of the recipe or cannot learn from the teacher or warm start, an
             ensemble is to choose its weights without validation events, or the folder holds a run
@@ -131,7 +133,29 @@ def _fit_by_steps(
         "warm_start": digest_of_model(options.warm_start),
         "teacher": digest_of_model(options.teacher),
     }
-    session = TrainingSession(model, optimizer, data, config, options, digests)
+    with _locked(model, options):
+        session = TrainingSession(model, optimizer, data, config, options, digests)
+        _run_epochs(session, rows, config, options)
+    session.finish()
+    # Keras does not track the curve as a part of the model, because the class has a `curve`, too.
+    model.curve = tuple(session.curve)
+    return session.curve
+
+
+def _locked(
+    model: TrainableRecommender, options: TrainingOptions
+) -> contextlib.AbstractContextManager[Any]:
+    """Locks the folder of the run, so that a second process waits until this one is done."""
+    if options.folder is None or not is_chief(model.distribute_strategy):
+        return contextlib.nullcontext()
+    return locked_folder(options.folder)
+
+
+def _run_epochs(
+    session: TrainingSession, rows: TrainingRows, config: TrainingConfig, options: TrainingOptions
+) -> None:
+    """Runs the epochs that are left."""
+    model = session.trained
     if session.epoch < config.epochs and not session.stopped:
         batches, axis = partial(rows.batches, session.epoch), int(config.accumulation > 1)
         with _bfloat16() if config.mixed_precision else contextlib.nullcontext():
@@ -143,10 +167,6 @@ def _fit_by_steps(
                 callbacks=_callbacks(session, config, options, rows.steps),
                 verbose=0,
             )
-    session.finish()
-    # Keras does not track the curve as a part of the model, because the class has a `curve`, too.
-    model.curve = tuple(session.curve)
-    return session.curve
 
 
 def _compile(

@@ -10,6 +10,7 @@ from typing import Any
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.io.damage import read_json
 from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import write_text
 from tfrec_meta.models.base.contract import Recommender, Teacher
@@ -52,6 +53,7 @@ def check_same_run(folder: Path, identity: Identity, write: bool) -> None:
 
     Raises:
         ValueError: if the folder holds a run with another identity; names what differs.
+        DamagedFile: if its `run.json` is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
@@ -59,18 +61,23 @@ def check_same_run(folder: Path, identity: Identity, write: bool) -> None:
         if write:
             write_text(path, json.dumps(identity, indent=1))
         return
-    before = json.loads(path.read_text())
+    before = read_json(path, f"Remove {folder} to train from the start, or use another folder")
     changed = [
         f"{part}.{key}"
         for part, values in identity.items()
         for key, value in values.items()
-        if before.get(part, {}).get(key) != value
+        if _part(before, part).get(key) != value
     ]
     if changed:
         raise ValueError(
             f"{folder} holds a run with other settings ({', '.join(changed)}). "
             "Use another folder, or remove this one to start again."
         )
+
+
+def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = record.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def digest_of_model(model: Recommender | Teacher | None) -> str | None:
