@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfrec_meta.export.signatures import version_of
+from tfrec_meta.export.signatures import is_version, version_of
 from tfrec_meta.io.files import publish_folder, sync_tree
 
 _WORK = ".push-"  # not a version's name, so servers ignore it
@@ -77,9 +77,7 @@ def newest_version(serving: Path | str) -> int:
     serving = Path(serving)
     if not serving.is_dir():
         return 0
-    found = {path.name: version_of(path.name) for path in serving.iterdir()}
-    # "007" is a version too, but its folder is not `str(version)`.
-    return max((version or 0 for name, version in found.items() if name == str(version)), default=0)
+    return max((version_of(path.name) or 0 for path in serving.iterdir()), default=0)
 
 
 def digest(folder: Path | str) -> str:
@@ -125,6 +123,11 @@ def _publish(work: Path, serving: Path) -> int:
     version = newest_version(serving)
     while True:
         version += 1
+        if not is_version(version):
+            raise ValueError(
+                f"{serving} has the highest possible version, {version - 1}; remove it, so that "
+                "later versions can follow."
+            )
         try:
             publish_folder(work, serving / str(version))
         except FileExistsError:

@@ -29,36 +29,85 @@ class Adapted:
     support_used: int
 
 
-def output(response: Any, name: str) -> np.ndarray:
-    """Returns one output tensor of a PredictResponse.
+def numbers(response: Any, name: str, rows: int, rank: int = 2) -> np.ndarray:
+    """Returns one output tensor of numbers.
+
+    Args:
+        response: a PredictResponse.
+        name: of the output.
+        rows: the first dimension that it must have.
+        rank: the number of dimensions that it must have.
 
     Raises:
-        ServingError: if the response does not have it.
+        ServingError: if the response does not have it, or it has another dtype or shape.
     """
+    array = _output(response, name, rows, rank)
+    if array.dtype.kind not in "iuf":
+        raise damaged(f"the output {name!r} has dtype {array.dtype}, not numbers")
+    return array
+
+
+def recommendations(response: Any, rows: int) -> list[list[Recommendation]]:
+    """Returns the recommendations of each row, without the padding at its end.
+
+    Raises:
+        ServingError: if the answer has another form than `recommend` promises.
+    """
+    ids, scores = _output(response, names.ITEM_ID, rows, 2), numbers(response, names.SCORE, rows)
+    if ids.dtype != np.object_:
+        raise damaged(f"the output {names.ITEM_ID!r} has dtype {ids.dtype}, not text")
+    if ids.shape != scores.shape:
+        raise damaged(f"it has {list(ids.shape)} item ids and {list(scores.shape)} scores")
+    shown = ids != b""
+    if not np.isfinite(scores[shown]).all():
+        raise damaged("it has scores that are no finite numbers")
+    try:
+        return [
+            [Recommendation(i.decode(), float(s)) for i, s in zip(*row, strict=True) if i]
+            for row in zip(ids, scores, strict=True)
+        ]
+    except UnicodeDecodeError as error:
+        raise damaged(f"it has an item id that is not UTF-8 text: {error}") from error
+
+
+def adapted(response: Any, rows: int) -> list[Adapted]:
+    """Returns the answer of `adapt` for each row.
+
+    Raises:
+        ServingError: if the answer has another form than `adapt` promises.
+    """
+    used = numbers(response, names.SUPPORT_USED, rows, rank=1)
+    if used.dtype.kind == "f":
+        raise damaged(f"the output {names.SUPPORT_USED!r} has dtype {used.dtype}")
+    return [
+        Adapted(items, int(count))
+        for items, count in zip(recommendations(response, rows), used, strict=True)
+    ]
+
+
+def _output(response: Any, name: str, rows: int, rank: int) -> np.ndarray:
     if name not in response.outputs:
         raise ServingError(
             f"the answer has the outputs {sorted(response.outputs)}, but not {name!r}: the model "
             "was not exported by tfrec-meta. Check `address` and `model`."
         )
-    return tensors.decode(response.outputs[name])
+    try:
+        array = tensors.decode(response.outputs[name])
+    except (ValueError, TypeError, OverflowError) as error:
+        raise damaged(f"the output {name!r} can't be read: {error}") from error
+    if array.ndim != rank or array.shape[0] != rows:
+        wanted = [rows, *["any"] * (rank - 1)]
+        raise damaged(f"the output {name!r} has the shape {list(array.shape)}, not {wanted}")
+    return array
 
 
-def recommendations(response: Any) -> list[list[Recommendation]]:
-    """Returns the recommendations of each row, without the padding at its end."""
-    ids, scores = output(response, names.ITEM_ID), output(response, names.SCORE)
-    return [
-        [Recommendation(i.decode(), float(s)) for i, s in zip(*row, strict=True) if i]
-        for row in zip(ids, scores, strict=True)
-    ]
-
-
-def adapted(response: Any) -> list[Adapted]:
-    """Returns the answer of `adapt` for each row."""
-    used = output(response, names.SUPPORT_USED)
-    return [
-        Adapted(items, int(count))
-        for items, count in zip(recommendations(response), used, strict=True)
-    ]
+def damaged(what: str) -> ServingError:
+    """Returns the error for an answer that cannot be from an exported model."""
+    return ServingError(
+        f"the answer is damaged, or is not from a model that tfrec-meta exported: {what}. Check "
+        "`address` and `model`.",
+        parameters=("address", "model"),
+    )
 
 
 def ranking(item_ids: Sequence[str], scores: np.ndarray) -> list[Recommendation]:

@@ -154,7 +154,7 @@ class Client:
             lambda signature: side.tensors(signature, **{names.K: counts}),
             self._deadline(),
         )
-        per_user = answers.recommendations(response)
+        per_user = answers.recommendations(response, rows)
         return per_user[0] if side.single else per_user
 
     def adapt(
@@ -190,7 +190,7 @@ class Client:
             lambda signature: inputs.support_tensors(signature, support, exclude, counts, features),
             self._deadline(),
         )
-        return answers.adapted(response)
+        return answers.adapted(response, len(support))
 
     @overload
     def rank(
@@ -231,13 +231,20 @@ class Client:
 
         def score_part(start: int) -> np.ndarray:
             """float32 [B, C]: the scores of the candidates from `start` on, of one call."""
+            sent = 0
 
             def tensors_for(signature: Signature) -> dict[str, np.ndarray]:
                 width = inputs.output_width(signature, names.SCORE) or longest
+                nonlocal sent
                 part = inputs.padded([ids[start : start + width] for ids in candidates], width)
+                sent = part.shape[1]
                 return side.tensors(signature, **{names.ITEM_ID: part})
 
-            return answers.output(self._predict(names.RANK, tensors_for, deadline), names.SCORE)
+            response = self._predict(names.RANK, tensors_for, deadline)
+            scored = answers.numbers(response, names.SCORE, rows)
+            if scored.shape[1] < sent:
+                raise answers.damaged(f"it has {scored.shape[1]} scores for {sent} items")
+            return scored
 
         parts: list[np.ndarray] = []
         done = 0
@@ -271,7 +278,7 @@ class Client:
             raise InvalidRequest(
                 f"{error} In an example write numbers as floats, 40.0 for 40.", error.code
             ) from error
-        return answers.output(response, names.SCORE)
+        return answers.numbers(response, names.SCORE, len(examples), rank=1)
 
     def embed_query(
         self, user_id: str | Users = "", history: Any = (), **features: Any
@@ -279,7 +286,7 @@ class Client:
         """Returns float32 [d] for one user, [B, d] for several; see `recommend`."""
         side = inputs.UserSide.of(user_id, history, features)
         response = self._predict(names.EMBED_QUERY, side.tensors, self._deadline())
-        embedding = answers.output(response, names.EMBEDDING)
+        embedding = answers.numbers(response, names.EMBEDDING, len(side.users))
         return embedding[0] if side.single else embedding
 
     def embed_item(self, **features: Any) -> np.ndarray:
@@ -292,10 +299,10 @@ class Client:
         Raises:
             InvalidRequest, ServingError: as for `recommend`.
         """
-        single = True
+        single, rows = True, 1
 
         def build(signature: Signature) -> dict[str, np.ndarray]:
-            nonlocal single
+            nonlocal single, rows
             lengths = {
                 name: len(value)
                 for name, value in features.items()
@@ -306,7 +313,7 @@ class Client:
             return inputs.complete(signature, {}, features, rows, single)
 
         response = self._predict(names.EMBED_ITEM, build, self._deadline())
-        embedding = answers.output(response, names.EMBEDDING)
+        embedding = answers.numbers(response, names.EMBEDDING, rows)
         return embedding[0] if single else embedding
 
     def metadata(self) -> ModelMetadata:

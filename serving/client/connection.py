@@ -11,8 +11,11 @@ from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.export.signatures import is_version
+from tfrec_meta.serving.client.answers import damaged
 from tfrec_meta.serving.protocol import messages, tensors
 from tfrec_meta.serving.protocol import names as protocol
 from tfrec_meta.serving.protocol.errors import (
@@ -29,6 +32,7 @@ from tfrec_meta.serving.protocol.metadata import (
     read_status,
 )
 
+_LONGEST = 10**6  # seconds of a timeout
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 1.0  # seconds between retries of a call
 Tls: TypeAlias = bool | str | os.PathLike[str] | grpc.ChannelCredentials
 
@@ -63,10 +67,12 @@ class Connection:
         insecure: bool,
         max_message_bytes: int,
     ):
-        host, colon, port = address.rpartition(":")
-        if not (colon and host and port.isdigit()):
+        host = _host_of(address)
+        if not isinstance(model, str) or not model:
+            raise ParameterError(f"`model`={model!r}; use the name of a served model.", "model")
+        if version is not None and not is_version(version):
             raise ParameterError(
-                f"`address`={address!r}; use host:port, as in 127.0.0.1:8500.", "address"
+                f"`version`={version!r}; use a whole number from 1 to 2**63 - 1.", "version"
             )
         if version is not None and label is not None:
             raise ParameterError(
@@ -74,9 +80,10 @@ class Connection:
                 "version",
                 "label",
             )
-        if not timeout > 0:
+        if isinstance(timeout, str | bool) or not 0 < timeout <= _LONGEST:
             raise ParameterError(
-                f"`timeout`={timeout}; use a number of seconds above 0.", "timeout"
+                f"`timeout`={timeout!r}; use a number of seconds above 0, up to {_LONGEST:,}.",
+                "timeout",
             )
         local = protocol.is_loopback(host)
         if tls is False and not local and not insecure:
@@ -139,7 +146,11 @@ class Connection:
         """Reads the signatures of the served version; arguments and errors as for `predict`."""
         request = messages.GetModelMetadataRequest(metadata_field=[protocol.SIGNATURE_DEF])
         self._fill_spec(request.model_spec)
-        return read_metadata(self._call(self._metadata_call, request, deadline))
+        response = self._call(self._metadata_call, request, deadline)
+        try:
+            return read_metadata(response)
+        except (ValueError, TypeError, OverflowError, DecodeError) as error:
+            raise damaged(f"the signatures can't be read: {error}") from error
 
     def status(self, deadline: float) -> list[VersionStatus]:
         """Reads the state of the versions; arguments and errors as for `predict`."""
@@ -174,6 +185,8 @@ class Connection:
                 return method(request, timeout=max(deadline - time.monotonic(), 0.001))
             except grpc.RpcError as error:
                 code, details = error.code(), error.details()
+            except ValueError as error:  # gRPC's, of a channel that is closed
+                raise ServingError(f"no call to {self.address}: {error}") from error
             pause *= random.uniform(1, 1.5)  # so that clients do not all retry at the same moment
             if code != grpc.StatusCode.UNAVAILABLE or time.monotonic() + pause >= deadline:
                 raise self._error(code, details)
@@ -222,6 +235,22 @@ class Connection:
         return ServingError(
             f"{code.name} from {self.address}: {details}. See the log of the server.", code
         )
+
+
+def _host_of(address: str) -> str:
+    """Returns the host of host:port.
+
+    Raises:
+        ParameterError: for another form, and a port that is not from 1 to 65535.
+    """
+    host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    if not (host and port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+        raise ParameterError(
+            f"`address`={address!r}; use host:port with a port from 1 to 65535, as in "
+            "127.0.0.1:8500.",
+            "address",
+        )
+    return host
 
 
 def _credentials(tls: Any) -> grpc.ChannelCredentials:

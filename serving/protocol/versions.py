@@ -27,7 +27,7 @@ def version_folders(base: str | os.PathLike[str]) -> dict[int, Path]:
         )
     versions = {
         version: entry
-        for entry in sorted(base.iterdir())  # of "07" and "7" always the same one is used
+        for entry in base.iterdir()
         if (version := version_of(entry.name)) is not None and entry.is_dir()
     }
     if versions:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from tfrec_meta.export.signatures import is_version
 from tfrec_meta.serving.protocol import names as protocol
 from tfrec_meta.serving.protocol.errors import ServerStartError
 from tfrec_meta.serving.protocol.versions import version_folders
@@ -74,7 +75,14 @@ class LocalServer:
             raise ServerStartError(
                 f'`versions`={versions!r}; use "latest", "all" or version numbers.'
             )
-        if not 0 <= port <= 65535:
+        numbers = [] if isinstance(versions, str) else list(versions)
+        for version in (*numbers, *(labels or {}).values()):
+            if not is_version(version):
+                raise ServerStartError(
+                    f"`versions` or `labels` has {version!r}; use whole numbers from 1 to "
+                    "2**63 - 1."
+                )
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ServerStartError(f"`port`={port}; use 0 (any free one) to 65535.", "port")
         if threads is not None and threads < 1:
             raise ServerStartError(f"`threads`={threads}; use 1 or more.", "threads")
