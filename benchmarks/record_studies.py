@@ -108,7 +108,9 @@ def record(name: str, trials: int) -> None:
     strategy = tm.Strategy(training=tm.TrainingConfig(epochs=EPOCHS, patience=2, seed=SEED))
     space = StrategySpace(FAMILIES)
     features = fitted_features(strategy, split.train)
-    evaluate = strategy_search.trial_evaluator(split.train, split.validation, strategy, features)
+    evaluate = strategy_search.trial_evaluator(
+        strategy_search.SearchEvents(split.train, split.validation), strategy, features
+    )
     oracle = MetaBayesianOracle(
         keras_tuner.Objective(Objective.NDCG.value, "max"),
         trials,

@@ -60,7 +60,9 @@ class Trainer:
         )
         self.features = fitted_features(self.strategy, self.split.train)
         self._evaluate = strategy_search.trial_evaluator(
-            self.split.train, self.split.validation, self.strategy, self.features
+            strategy_search.SearchEvents(self.split.train, self.split.validation),
+            self.strategy,
+            self.features,
         )
         self._name = name
         lines = RECORD.read_text("utf-8").splitlines() if RECORD.exists() else []

@@ -22,9 +22,9 @@ def quick(monkeypatch, tmp_path):
     """Replaces trials by a formula, in a folder of their own. Returns the list of the trials."""
     tried = []
 
-    def evaluator(data, validation, strategy, features):
+    def evaluator(events, strategy, features):
         def evaluate(record, epochs, folder, report):
-            tried.append((len(data), strategy, record, epochs))
+            tried.append((len(events.train), strategy, record, epochs))
             return {Objective.NDCG: record["model"].get("embedding_dim", 8) / 1000}
 
         return evaluate

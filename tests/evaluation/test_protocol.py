@@ -6,6 +6,8 @@ import scipy.sparse as sp
 
 from tfrec_meta.evaluation import (
     METRICS,
+    Evaluation,
+    Group,
     compare,
     format_table,
     full_catalogue,
@@ -214,3 +216,88 @@ def test_true_candidate_ranks_refuse_rows_out_of_range():
 
 def test_top_k_accuracy():
     assert top_k_accuracy([1, 2.5, 7], ks=(1, 3)) == {1: 1 / 3, 3: 2 / 3}
+
+
+# Scores fall with the item's number. Query 0 had items 0 and 2, query 1 nothing, query 2 item 4.
+PAST = sp.csr_array(np.array([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]))
+LATER = sp.csr_array(np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]]))
+KNOWN = np.array([True, False, True])
+
+
+def falling(rows):
+    return np.tile(np.arange(5, 0, -1, dtype=np.float32), (len(rows), 1))
+
+
+def by_groups(**options):
+    return full_catalogue(
+        falling, LATER, PAST, k=2, metrics=["recall", "mrr"], known=KNOWN, resamples=0, **options
+    )
+
+
+def test_groups_of_users_and_items_are_measured_apart():
+    found = by_groups(recommend_history=True)
+    # All items are candidates, so that item i has rank i + 1: relevant ranks 1 and 4; 2; 5.
+    assert found["recall@2"].value == pytest.approx((1 / 2 + 1 + 0) / 3)
+    values = {g.value: one.metrics["recall@2"].value for g, one in found.groups.items()}
+    assert values == {
+        "known_users": pytest.approx((1 / 2 + 0) / 2),
+        "new_users": 1.0,
+        "repeat_items": pytest.approx((1 + 0) / 2),  # item 0 of query 0, item 4 of query 2
+        "new_items": pytest.approx((0 + 1) / 2),  # item 3 of query 0, item 1 of query 1
+    }
+    counts = {group.value: one.counts for group, one in found.groups.items()}
+    assert counts == {
+        "known_users": {"queries": 2, "relevant": 3},
+        "new_users": {"queries": 1, "relevant": 1},
+        "repeat_items": {"queries": 2, "relevant": 2},
+        "new_items": {"queries": 2, "relevant": 2},
+    }
+    assert found.counts["seen"] == 0
+
+
+def test_repeat_items_are_misses_if_the_history_is_not_recommended():
+    found = by_groups()
+    # Query 0: candidates 1, 3, 4, so that item 3 has rank 2.
+    assert found["recall@2"].value == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert found["mrr@2"].value == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
+    groups = found.groups
+    assert groups[Group.REPEAT_ITEMS].metrics["recall@2"].value == 0
+    assert groups[Group.REPEAT_ITEMS].counts == {"queries": 2, "relevant": 2}
+    assert groups[Group.NEW_ITEMS].metrics["recall@2"].value == 1
+    assert found.counts["seen"] == 2
+
+
+def test_items_outside_of_the_catalogue_are_repeat_or_new_items():
+    found = by_groups(extra_relevant=[1, 2, 0], extra_repeat=[1, 0, 0])
+    counts = {group: one.counts["relevant"] for group, one in found.groups.items()}
+    assert counts[Group.REPEAT_ITEMS] == 2 + 1
+    assert counts[Group.NEW_ITEMS] == 2 + 2
+    assert counts[Group.KNOWN_USERS] + counts[Group.NEW_USERS] == found.counts["relevant"]
+    with pytest.raises(ValueError, match="`extra_repeat`"):
+        by_groups(extra_relevant=[1, 0, 0], extra_repeat=[2, 0, 0])
+
+
+def test_an_empty_group_has_counts_and_no_values():
+    found = full_catalogue(falling, LATER, PAST, k=2, known=np.ones(3, bool))
+    new = found.groups[Group.NEW_USERS]
+    assert new.counts == {"queries": 0, "relevant": 0}
+    assert np.isnan(new.metrics["ndcg@2"].value)
+    assert "new users" in str(found)
+    again = Evaluation.from_dict(json.loads(found.to_json()))
+    assert again.as_dict() == found.as_dict()
+    known = found.groups[Group.KNOWN_USERS].metrics["ndcg@2"]
+    assert known == found["ndcg@2"]  # the same users, resampled in the same way
+
+
+@pytest.mark.parametrize("known", [[True], [1, 0, 1], np.ones((3, 1), bool)])
+def test_known_users_are_one_boolean_per_query(known):
+    with pytest.raises(ValueError, match="`known` has shape"):
+        full_catalogue(falling, LATER, PAST, k=2, known=known)
+
+
+def test_a_user_who_has_seen_everything_counts_as_a_miss():
+    everything = sp.csr_array(np.ones((3, 5)))
+    found = full_catalogue(falling, LATER, everything, k=2, known=np.ones(3, bool), resamples=0)
+    assert found["ndcg@2"].value == 0
+    assert np.isnan(found["auc"].value)
+    assert found.counts["seen"] == found.counts["relevant"] == 4

@@ -106,7 +106,9 @@ def test_meta_learned_models_can_be_searched(monkeypatch):
 
 def evaluator():
     features = tm.FeatureSpec.infer(SPLIT.train).fit(SPLIT.train)
-    return strategy_search.trial_evaluator(SPLIT.train, SPLIT.validation, QUICK, features)
+    return strategy_search.trial_evaluator(
+        strategy_search.SearchEvents(SPLIT.train, SPLIT.validation), QUICK, features
+    )
 
 
 def test_an_exception_of_a_report_ends_the_training():
@@ -195,8 +197,8 @@ def search_events(data, monkeypatch):
     """Returns the training and validation events of a search."""
     seen = {}
 
-    def stop(train, validation, *_):
-        seen.update(train=train, validation=validation)
+    def stop(events, *_):
+        seen.update(train=events.train, validation=events.validation)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(strategy_search, "trial_evaluator", stop)

@@ -24,16 +24,39 @@ from tfrec_meta.commands.base import Result, command, option
     metavar="NAMES",
     help="Any of popularity, item_knn, ease, ials, separated by commas; or none (default: all).",
 )
+@option(
+    "--tune-baselines/--no-tune-baselines",
+    default=True,
+    help="Choose the settings of baselines on validation events, or use their defaults "
+    "(default: choose).",
+)
 @options.resamples_option
-def evaluate(run: str, k: int, baselines: str | None, resamples: int) -> Result:
+@options.recommend_history_option("Evaluate")
+def evaluate(
+    run: str,
+    k: int,
+    baselines: str | None,
+    tune_baselines: bool,
+    resamples: int,
+    recommend_history: bool,
+) -> Result:
     """Evaluates the run's model and stores the result in the run folder."""
+    from tfrec_meta.evaluation import format_groups
     from tfrec_meta.workflows.runs import Run
 
     this = Run.open(run)
-    found = this.evaluate(k, options.baseline_names(baselines), resamples)
+    found = this.evaluate(
+        k,
+        options.baseline_names(baselines),
+        resamples,
+        tune_baselines=tune_baselines,
+        recommend_history=recommend_history,
+    )
     lines = [
         f"{this.split.data.name}, {this.split.description}: full-catalogue ranking",
         *_table(found, k),
+        *format_groups({next(iter(found)): next(iter(found.values()))}).splitlines(),
+        *found.summary(),
         f"all metrics, with 95 % intervals: {this.folder / 'evaluation.json'}",
         f"next: tfrec-meta report --run {shlex.quote(str(this.folder))}",
     ]
@@ -41,7 +64,7 @@ def evaluate(run: str, k: int, baselines: str | None, resamples: int) -> Result:
         "run": str(this.folder),
         "k": k,
         "split": this.split.description,
-        "evaluations": {name: one.as_dict() for name, one in found.items()},
+        **found.as_dict(),
     }
     return Result(content, "\n".join(lines))
 

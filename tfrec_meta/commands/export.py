@@ -36,9 +36,18 @@ from tfrec_meta.commands.base import Result, command, option
 )
 @option("--filters", metavar="NAMES", help="Item categories to filter by, separated by commas.")
 @option("--diversity", is_flag=True, help="Allow requests for diverse recommendations.")
-@option("--recommend-history", is_flag=True, help="Recommend items of the history again.")
+@option(
+    "--recommend-history",
+    is_flag=True,
+    help="Recommend items of the history again (default: as in the run).",
+)
 def export(
-    run: str, to: str | None, version: int | None, filters: str | None, **config: Any
+    run: str,
+    to: str | None,
+    version: int | None,
+    filters: str | None,
+    recommend_history: bool,
+    **config: Any,
 ) -> Result:
     """Exports the model with the run's evaluation in the model card."""
     from tfrec_meta.workflows.runs import Run
@@ -49,7 +58,11 @@ def export(
     from tfrec_meta.workflows.export import export as export_model
 
     to = str(options.MODELS / options.folder_name(run)) if to is None else to
-    settings = ExportConfig(filters=tuple(options.names(filters)), **config)
+    settings = ExportConfig(
+        filters=tuple(options.names(filters)),
+        recommend_history=recommend_history or this.settings["recommend_history"],
+        **config,
+    )
     folder = export_model(model, to, settings, version=version, evaluations=this.evaluations())
     content = {
         "export": str(folder),

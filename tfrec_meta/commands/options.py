@@ -137,6 +137,19 @@ class StrategyOptions:
         return {**settings, "strategy": strategy} if strategy else settings
 
 
+def recommend_history_option(verb: str) -> Callable[[Any], Any]:
+    """Returns the option `--recommend-history`, which stands for repeated purchases.
+
+    Args:
+        verb: what the command does with items of the history, such as "Evaluate".
+    """
+    return option(
+        "--recommend-history",
+        is_flag=True,
+        help=f"{verb} with items of the history ranked like all others, as for repeated purchases.",
+    )
+
+
 def read_strategy(path: Path) -> dict[str, Any]:
     """Reads the JSON of a strategy, or of a part of one, as `Strategy.as_dict` returns it.
 

@@ -23,13 +23,21 @@ from tfrec_meta.commands.base import Result, command, note, option
 @option("--overwrite", is_flag=True, help="Replace the run in that folder.")
 @options.data_options()
 @options.strategy_options
+@options.recommend_history_option("Validate and evaluate")
 def train(
-    run: str, overwrite: bool, data: options.DataOptions, strategy: options.StrategyOptions
+    run: str,
+    overwrite: bool,
+    data: options.DataOptions,
+    strategy: options.StrategyOptions,
+    recommend_history: bool,
 ) -> Result:
     """Trains the run's model, unless it is trained already."""
     from tfrec_meta.workflows.runs import Run
 
-    this = Run.begin(run, {**data.settings(), **strategy.settings()}, overwrite)
+    given = {**data.settings(), **strategy.settings()}
+    if recommend_history:
+        given["recommend_history"] = True
+    this = Run.begin(run, given, overwrite)
     if this.is_trained:
         note(f"{this.folder} is already trained; --overwrite trains it again.")
         return Result(_content(this, this.model(), 0.0))

@@ -99,6 +99,7 @@ _output = partial(option, section="Output and store")
     "their data (default: equal weights).",
 )
 @options.data_options(sources=False)
+@options.recommend_history_option("Validate")
 def tune(
     source: Sequence[str],
     data: options.DataOptions,
@@ -111,6 +112,7 @@ def tune(
     families: str | None,
     fixed: Sequence[tuple[str, Any]],
     similarity: str | None,
+    recommend_history: bool,
     **search: Any,
 ) -> Result:
     """Searches, or resumes a search that was stopped."""
@@ -129,6 +131,8 @@ def tune(
         settings = complete_settings({**data.settings(), **common.settings()})
         run = Run(Path(_FOLDER).parent, settings)
         record = run.settings["strategy"]
+    if recommend_history:
+        run.settings["recommend_history"] = True
     study_folder = Path(folder or (run.folder / "study" if is_run else _FOLDER))
     split = run.split
     note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
@@ -147,6 +151,7 @@ def tune(
         remember=not no_memory,
         similarity=options.names(similarity),
         seed=run.settings["seed"] if seed is None else seed,
+        recommend_history=run.settings["recommend_history"],
         **search,
     )
     best = Path(to or study_folder / "best_strategy.json")
@@ -206,4 +211,6 @@ def _train_words(settings: Mapping[str, Any]) -> list[str]:
     for name in ("train", "validation"):
         if split[name] != usual[name]:
             words += [f"--{name}", str(split[name])]
+    if settings["recommend_history"]:
+        words += ["--recommend-history"]
     return words

@@ -7,22 +7,36 @@ from tfrec_meta.evaluation.intervals import Comparison, Estimate
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.evaluation.protocol import (
     METRICS,
-    Evaluation,
-    compare,
-    format_table,
     full_catalogue,
     top_k,
     top_k_accuracy,
     true_candidate_ranks,
 )
+from tfrec_meta.evaluation.results import (
+    BaselineSettings,
+    ChosenOn,
+    Evaluation,
+    Evaluations,
+    Group,
+    GroupEvaluation,
+    compare,
+    format_groups,
+    format_table,
+)
 
 __all__ = [
     "METRICS",
+    "BaselineSettings",
+    "ChosenOn",
     "Comparison",
     "Estimate",
     "Evaluation",
+    "Evaluations",
+    "Group",
+    "GroupEvaluation",
     "Objective",
     "compare",
+    "format_groups",
     "format_table",
     "full_catalogue",
     "top_k",

@@ -79,6 +79,23 @@ class RelevantRanks:
             candidates=np.broadcast_to(np.asarray(candidates, np.int64), len(lengths)),
         )
 
+    def only(self, chosen: ArrayLike, relevant: ArrayLike) -> RelevantRanks:
+        """Returns the same queries with fewer relevant items; the others become irrelevant.
+
+        Args:
+            chosen: bool [n], the ranks that stay.
+            relevant: int [Q], the new numbers of relevant items. Queries without any are left out.
+        """
+        keep, count = np.asarray(chosen, bool), np.asarray(relevant, np.int64)
+        stays = count > 0
+        per_query = np.bincount(self.query[keep], minlength=len(count))[stays]
+        return RelevantRanks(
+            self.rank[keep],
+            np.concatenate([[0], np.cumsum(per_query)]).astype(np.int64),
+            count[stays],
+            self.candidates[stays],
+        )
+
     @property
     def query(self) -> NDArray[np.int64]:
         """int64 [n], the query of each rank."""

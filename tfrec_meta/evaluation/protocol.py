@@ -7,10 +7,7 @@ seen items, and has an interval from resampling users.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +19,10 @@ from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation import ranking
 from tfrec_meta.evaluation.arrays import vector
-from tfrec_meta.evaluation.intervals import Comparison, Estimate, estimates, paired_difference
+from tfrec_meta.evaluation.groups import evaluate_groups
+from tfrec_meta.evaluation.intervals import Estimate, estimates
 from tfrec_meta.evaluation.ranking import Scores
+from tfrec_meta.evaluation.results import Evaluation
 
 _RANK_METRICS = {
     "ndcg": m.ndcg,
@@ -37,68 +36,6 @@ METRICS = (*_RANK_METRICS, "auc", "coverage", "popularity_lift")
 """Metrics of `full_catalogue`. "auc" has no cut-off; results of others are named "<metric>@<k>"."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """The metrics of one model on one split.
-
-    Attributes:
-        metrics: name -> Estimate, for example metrics["ndcg@10"].value.
-        per_query: name -> float64 [E], one value per query in `queries`; their mean is the
-            estimate. NaN where a query has no value. Coverage is not in it, because it is a
-            property of all lists together.
-        queries: int64 [E], the rows of `relevant` that were evaluated.
-        counts: "queries", "candidates", "relevant" (pairs), and of these pairs "outside" (the item
-            is outside the catalogue) and "seen" (the user has seen the item); both count as misses.
-    """
-
-    metrics: Mapping[str, Estimate]
-    per_query: Mapping[str, NDArray[np.float64]]
-    queries: NDArray[np.int64]
-    counts: Mapping[str, int]
-
-    def __getitem__(self, name: str) -> Estimate:
-        if name not in self.metrics:
-            raise KeyError(f"No metric {name!r}; the evaluation has {', '.join(self.metrics)}.")
-        return self.metrics[name]
-
-    def __str__(self) -> str:
-        width = max(map(len, self.metrics), default=6)
-        lines = [f"{'metric':<{width}}   value   95 % interval"]
-        for name, estimate in self.metrics.items():
-            interval = "" if estimate.low is None else f"{estimate.low:.4f} to {estimate.high:.4f}"
-            lines.append(f"{name:<{width}}  {estimate.value:6.4f}   {interval}".rstrip())
-        c = self.counts
-        lines.append(
-            f"{c['queries']:,} queries, {c['candidates']:,} candidates, "
-            f"{c['relevant']:,} relevant pairs"
-        )
-        for key, why in (
-            ("outside", "have items outside the catalogue"),
-            ("seen", "have seen items"),
-        ):
-            if c[key]:
-                lines.append(f"{c[key]:,} of the relevant pairs {why} and count as misses")
-        return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns metrics (None for NaN) and counts as plain values, ready for JSON."""
-
-        def plain(value: float | None) -> float | None:
-            return value if value is not None and math.isfinite(value) else None
-
-        return {
-            "metrics": {
-                name: {field: plain(getattr(estimate, field)) for field in ("value", "low", "high")}
-                for name, estimate in self.metrics.items()
-            },
-            "counts": dict(self.counts),
-        }
-
-    def to_json(self) -> str:
-        """Returns `as_dict` as JSON."""
-        return json.dumps(self.as_dict())
-
-
 def full_catalogue(
     scores: Scores,
     relevant: Any,
@@ -109,6 +46,9 @@ def full_catalogue(
     extra_relevant: ArrayLike | None = None,
     popularity: ArrayLike | None = None,
     chunk: int | None = None,
+    recommend_history: bool = False,
+    known: ArrayLike | None = None,
+    extra_repeat: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 42,
 ) -> Evaluation:
@@ -119,15 +59,21 @@ def full_catalogue(
             or a function rows int64 [b] -> float32 [b, N].
         relevant: sparse [Q, N], non-zero where an item is relevant to a query. Queries without
             relevant items are left out.
-        seen: sparse [Q, N] or None, non-zero where an item is not to be recommended, such as the
-            items of the user in the train rows. These items are no candidates of that query. A
-            relevant item that is also seen counts as a miss.
+        seen: sparse [Q, N] or None, non-zero at the items of the user's past, such as those in the
+            train rows. These items are no candidates of that query. A relevant item that is also
+            seen counts as a miss.
         k: length of the list.
         metrics: names from `METRICS`. By default all that the inputs allow: popularity lift needs
             `seen` for the profiles.
         extra_relevant: int [Q] or None, number of relevant items of each query outside the
             catalogue; they count as misses.
         popularity: float [N] or None, for popularity lift; by default the column counts of `seen`.
+        recommend_history: whether seen items are candidates like all others, as for repeated
+            purchases. `ExportConfig` has the same option.
+        known: bool [Q] or None, whether the user of a query has a past. If given, the result has
+            the metrics of each `Group`; this needs `seen`.
+        extra_repeat: int [Q] or None, how many of `extra_relevant` the user had before; for the
+            groups of items.
         chunk: queries per block; by default as many as fill 1 MB. Each core uses memory for this
             number times N scores.
         resamples: bootstrap draws of users for the intervals; 0 for no intervals.
@@ -157,47 +103,37 @@ def full_catalogue(
             f"`k`={k}, but the catalogue has {candidates} items; use 1 to {candidates}.", "k"
         )
     names = _chosen(metrics, hidden is not None)
-    outside = np.zeros(size, np.int64)
-    if extra_relevant is not None:
-        outside = np.asarray(extra_relevant, np.int64)
-        if outside.shape != (size,) or np.any(outside < 0):
-            raise ValueError(
-                f"`extra_relevant` has shape {outside.shape}; use {size} counts of 0 or more, "
-                "one per query."
-            )
-
+    outside = _counts("extra_relevant", extra_relevant, size)
     total = np.diff(wanted.indptr) + outside
     queries = np.flatnonzero(total)
     if not len(queries):
         raise ValueError(
             "`relevant` is empty: no query has a relevant item. Check the split and the ids."
         )
-    reachable = wanted if hidden is None else wanted - wanted.multiply(hidden)
-    reachable.eliminate_zeros()
-    ranks, lists = _rank_all(
+    masked = None if recommend_history else hidden
+    reachable, repeated = _reachable(wanted[queries], hidden, masked, queries)
+    (rank, offsets, order), lists = _rank_all(
         scores,
         queries,
-        reachable.tocsr()[queries],
-        hidden,
+        reachable,
+        masked,
         k if {"coverage", "popularity_lift"} & set(names) else 0,
         chunk,
     )
-    hidden_count = np.zeros(size, np.int64) if hidden is None else np.diff(hidden.indptr)
+    repeated = repeated[order]
+    hidden_count = np.zeros(size, np.int64) if masked is None else np.diff(masked.indptr)
     found = m.RelevantRanks(
-        *ranks,
+        rank,
+        offsets,
         relevant=total[queries].astype(np.int64),
         candidates=candidates - hidden_count[queries],
     )
 
-    per_query: dict[str, NDArray[np.float64]] = {}
+    per_query = _rank_metrics(names, found, k)
     for name in names:
-        if name in _RANK_METRICS:
-            per_query[f"{name}@{k}"] = _RANK_METRICS[name](found, k)
-        elif name == "auc":
-            per_query[name] = m.auc(found)
-        elif name == "popularity_lift":
+        if name == "popularity_lift":
             assert hidden is not None
-            per_query[f"{name}@{k}"] = _popularity_lift(lists, hidden, queries, popularity)
+            per_query[_label(name, k)] = _popularity_lift(lists, hidden, queries, popularity)
     result: dict[str, Estimate] = {}
     if per_query:
         columns = np.stack(list(per_query.values()), axis=1)
@@ -205,10 +141,27 @@ def full_catalogue(
     if "coverage" in names:
         # No interval: a resample repeats users, so its lists cover less than the original ones.
         result[f"coverage@{k}"] = Estimate(m.coverage(lists, candidates))
-    order = [name if name == "auc" else f"{name}@{k}" for name in names]
+    groups = {}
+    if known is not None:
+        repeats = _counts("extra_repeat", extra_repeat, size)
+        if np.any(repeats > outside):
+            raise ValueError("`extra_repeat` has a count above that of `extra_relevant`.")
+        if hidden is not None:
+            repeats = repeats + np.diff(wanted.multiply(hidden).tocsr().indptr)
+        groups = evaluate_groups(
+            found,
+            lambda ranks: _rank_metrics(names, ranks, k),
+            _flags("known", known, size)[queries],
+            repeated,
+            repeats[queries],
+            resamples,
+            seed,
+        )
     return Evaluation(
-        metrics={name: result[name] for name in order},
+        metrics={label: result[label] for name in names for label in [_label(name, k)]},
         per_query=per_query,
+        groups=groups,
+        recommend_history=recommend_history,
         queries=queries,
         counts={
             "queries": len(queries),
@@ -233,6 +186,67 @@ def _parts(matrix: Any, name: str) -> Any:
     return plain
 
 
+def _counts(name: str, values: ArrayLike | None, size: int) -> NDArray[np.int64]:
+    """Returns counts as int64 [size]; zeros for None."""
+    if values is None:
+        return np.zeros(size, np.int64)
+    counts = np.asarray(values, np.int64)
+    if counts.shape != (size,) or np.any(counts < 0):
+        raise ValueError(
+            f"`{name}` has shape {counts.shape}; use {size} counts of 0 or more, one per query."
+        )
+    return counts
+
+
+def _flags(name: str, values: ArrayLike, size: int) -> NDArray[np.bool_]:
+    flags = np.asarray(values)
+    if flags.shape != (size,) or flags.dtype != bool:
+        raise ValueError(
+            f"`{name}` has shape {flags.shape} and type {flags.dtype}; use {size} booleans, one "
+            "per query."
+        )
+    return flags
+
+
+def _reachable(
+    wanted: Any, hidden: Any, masked: Any, queries: NDArray[np.int64]
+) -> tuple[Any, NDArray[np.bool_]]:
+    """Returns the relevant pairs that can be ranked, and which of them the user had before.
+
+    Args:
+        wanted: csr [E, N], the relevant pairs of `queries`.
+        hidden: csr [Q, N] or None, the past of the users.
+        masked: csr [Q, N] or None, the pairs that are not ranked.
+        queries: int64 [E].
+    """
+    pairs = wanted if masked is None else wanted - wanted.multiply(masked[queries])
+    pairs.eliminate_zeros()
+    pairs = pairs.tocsr()
+    pairs.sort_indices()
+    if hidden is None or masked is not None:
+        return pairs, np.zeros(pairs.nnz, bool)
+    marked = (pairs + pairs.multiply(hidden[queries])).tocsr()  # 2 where the user had the item
+    marked.sort_indices()
+    return pairs, marked.data > 1
+
+
+def _label(name: str, k: int) -> str:
+    return name if name == "auc" else f"{name}@{k}"
+
+
+def _rank_metrics(
+    names: Sequence[str], ranks: m.RelevantRanks, k: int
+) -> dict[str, NDArray[np.float64]]:
+    """Returns the metrics of ranks that are among `names`, per query."""
+    found = {}
+    for name in names:
+        if name in _RANK_METRICS:
+            found[_label(name, k)] = _RANK_METRICS[name](ranks, k)
+        elif name == "auc":
+            found[name] = m.auc(ranks)
+    return found
+
+
 def _chosen(names: Iterable[str] | None, has_seen: bool) -> list[str]:
     if names is None:
         return [name for name in METRICS if has_seen or name != "popularity_lift"]
@@ -252,8 +266,13 @@ def _chosen(names: Iterable[str] | None, has_seen: bool) -> list[str]:
 
 def _rank_all(
     scores: Scores, queries: NDArray[np.int64], wanted: Any, hidden: Any, k: int, chunk: int | None
-) -> tuple[tuple[Any, Any], NDArray[np.int64]]:
-    """Returns ((ranks ascending within a query, offsets), top-k lists or [E, 0])."""
+) -> tuple[tuple[Any, Any, Any], NDArray[np.int64]]:
+    """Ranks the entries of `wanted`, one row per query.
+
+    Returns:
+        ((ranks ascending within a query, offsets, the entries in that order), top-k lists or
+        [E, 0]).
+    """
     rank = np.empty(wanted.nnz)
     lists = np.empty((len(queries), k), np.int64)
     offsets = wanted.indptr.astype(np.int64)
@@ -269,7 +288,8 @@ def _rank_all(
 
     ranking.for_each_block(scores, queries, wanted.shape[1], work, chunk)
     query = np.repeat(np.arange(len(queries)), np.diff(offsets))
-    return (rank[np.lexsort((rank, query))], offsets), lists
+    order = np.lexsort((rank, query))
+    return (rank[order], offsets, order), lists
 
 
 def _popularity_lift(
@@ -403,58 +423,3 @@ def top_k_accuracy(ranks: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100)) ->
     for k in ks:
         check("ks", k, whole_number(1))
     return {k: float(np.mean(rank <= k)) for k in ks}
-
-
-def compare(
-    a: Evaluation, b: Evaluation, metric: str = "ndcg@10", resamples: int = 1000, seed: int = 42
-) -> Comparison:
-    """Compares two evaluations on the same queries by a paired bootstrap.
-
-    Args:
-        a, b: evaluations on the same split.
-        metric: a metric with a value per query, such as "ndcg@10".
-        resamples: bootstrap draws of users.
-        seed: seed of the draws.
-
-    Returns:
-        The difference of the means, a minus b.
-
-    Raises:
-        ValueError: if the evaluations have other queries, or no values to pair.
-    """
-    for which, evaluation in (("a", a), ("b", b)):
-        if metric not in evaluation.per_query:
-            raise ValueError(
-                f"`{which}` has no {metric!r} per query; compare one of "
-                f"{', '.join(evaluation.per_query)}."
-            )
-    if not np.array_equal(a.queries, b.queries):
-        raise ValueError(
-            f"`a` has {len(a.queries)} queries and `b` has {len(b.queries)}, and they differ; "
-            "evaluate both on the same split."
-        )
-    return paired_difference(a.per_query[metric], b.per_query[metric], metric, resamples, seed)
-
-
-def format_table(
-    evaluations: Mapping[str, Evaluation], metrics: Sequence[str] | None = None
-) -> str:
-    """Returns a plain-text table: one row per model, one column per metric, with intervals."""
-    if metrics is None:
-        metrics = list(dict.fromkeys(name for e in evaluations.values() for name in e.metrics))
-    rows = [["model", *metrics]]
-    for name, evaluation in evaluations.items():
-        rows.append(
-            [
-                name,
-                *(
-                    str(evaluation.metrics[metric]) if metric in evaluation.metrics else "-"
-                    for metric in metrics
-                ),
-            ]
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

@@ -23,6 +23,9 @@ class HeldOut:
         seen: float32 [u, catalogue], 1 for items of the past.
         relevant: float32 [u, catalogue], 1 for held-out items.
         outside: int64 [u], number of held-out items outside of the catalogue; they count as misses.
+        known: bool [u], whether the user has events in the past.
+        outside_repeat: int64 [u], how many of `outside` are in the user's past, for example in the
+            validation part.
     """
 
     users: np.ndarray
@@ -30,6 +33,8 @@ class HeldOut:
     seen: scipy.sparse.csr_matrix
     relevant: scipy.sparse.csr_matrix
     outside: np.ndarray
+    known: np.ndarray
+    outside_repeat: np.ndarray
 
 
 def held_out(
@@ -49,16 +54,38 @@ def held_out(
     users = events.user_ids if users is None else np.asarray(users, object)
     if not len(users):
         raise ValueError("There are no held-out events to evaluate. Check the split.")
-    outside = np.flatnonzero(spec.items.encode(events.events["item_id"]) == 0)
-    pairs = events.take(outside).events.group_by(["user_id", "item_id"]).aggregate([])
-    row = Vocabulary(pa.array(users, pa.string())).encode(pairs["user_id"])
+    outside, outside_past = (
+        _pairs(_outside(spec, part), users, events.item_ids) for part in (events, past)
+    )
+    repeat = np.isin(outside, outside_past)
+    row = outside // (len(events.item_ids) + 1)
+    rows_of_past = Vocabulary(pa.array(users, pa.string())).encode(past.events["user_id"])
     return HeldOut(
         users,
         user_queries(spec, past, users),
         interaction_matrix(past, users, spec.items),
         interaction_matrix(events, users, spec.items),
-        np.bincount(row, minlength=len(users) + 1)[1:],
+        np.bincount(row, minlength=len(users)),
+        np.bincount(rows_of_past, minlength=len(users) + 1)[1:] > 0,
+        np.bincount(row[repeat], minlength=len(users)),
     )
+
+
+def _outside(spec: FeatureSpec, data: Interactions) -> Interactions:
+    """Returns the events with items outside of the catalogue."""
+    return data.take(np.flatnonzero(spec.items.encode(data.events["item_id"]) == 0))
+
+
+def _pairs(data: Interactions, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Returns the distinct pairs of users and items of events, as int64 numbers.
+
+    A number is (position of the user) * (items + 1) + 1 + (position of the item); pairs of other
+    users and items are left out.
+    """
+    row = Vocabulary(pa.array(users, pa.string())).encode(data.events["user_id"]).astype(np.int64)
+    column = Vocabulary(pa.array(items, pa.string())).encode(data.events["item_id"])
+    known = (row > 0) & (column > 0)
+    return np.unique((row[known] - 1) * (len(items) + 1) + column[known])
 
 
 def user_queries(spec: FeatureSpec, past: Interactions, users: np.ndarray) -> Encoded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tfrec_meta.evaluation.protocol import Evaluation
+from tfrec_meta.evaluation import Evaluation
 from tfrec_meta.reports import charts, formats, page
 
 

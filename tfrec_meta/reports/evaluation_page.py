@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.evaluation.protocol import Evaluation
+from tfrec_meta.evaluation import Evaluation
 from tfrec_meta.reports import charts, formats, page
 
 _TILES = ("events", "users", "items", "catalogue", "density", "span_days")

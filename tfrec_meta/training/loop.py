@@ -79,7 +79,9 @@ def fit(
         model.teach(options.teacher)
     model.fit(cast(Interactions, data))  # streamed only if the family `fits_streams`
     if model.chooses_weights:
-        validation = usable_validation(options.validation, model.spec, data, config.seed)
+        validation = usable_validation(
+            options.validation, model.spec, data, config.seed, options.recommend_history
+        )
         if validation is None:
             raise ValueError(
                 "`weights`='validation', but no validation event has an item of the catalogue. "
@@ -129,7 +131,7 @@ def _fit_by_steps(
     optimizer = _compile(model, config, rows.steps)
     digests = {
         "events": rows.digest,
-        "validation": digest_of_validation(options.validation),
+        "validation": digest_of_validation(options.validation, options.recommend_history),
         "warm_start": digest_of_model(options.warm_start),
         "teacher": digest_of_model(options.teacher),
     }

@@ -35,6 +35,7 @@ class TrainingOptions:
             rows are matched by token.
         teacher: a fitted model, or another `Teacher`, to distill from.
         on_epoch: called after each epoch; see `OnEpoch`.
+        recommend_history: whether validation ranks items of the users' histories like all others.
         callbacks: additional tf_keras callbacks, for families that are trained by steps.
     """
 
@@ -44,4 +45,5 @@ class TrainingOptions:
     warm_start: Recommender | None = None
     teacher: Teacher | None = None
     on_epoch: OnEpoch | None = None
+    recommend_history: bool = False
     callbacks: Sequence[tf_keras.callbacks.Callback] = ()

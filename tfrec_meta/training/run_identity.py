@@ -99,7 +99,17 @@ def _features(spec: FeatureSpec) -> dict[str, Any]:
     }
 
 
-def digest_of_validation(data: Interactions | Validation | None) -> str:
-    """Returns a digest of the validation events; "" if there are none."""
-    events = data.events if isinstance(data, Validation) else data
-    return "" if events is None or not len(events) else events.digest()
+def digest_of_validation(
+    data: Interactions | Validation | None, recommend_history: bool = False
+) -> str:
+    """Returns a digest of the validation events and their protocol; "" if there are no events.
+
+    Args:
+        data: the events, or a `Validation`, which has its own protocol.
+        recommend_history: whether items of the users' histories are ranked.
+    """
+    if isinstance(data, Validation):
+        return digest_of_validation(data.events, data.recommend_history)
+    if data is None or not len(data):
+        return ""
+    return data.digest() + (" with the history" if recommend_history else "")

@@ -69,7 +69,9 @@ class TrainingSession(tf_keras.callbacks.Callback):
         self._strategy = model.distribute_strategy
         self._best: _BestEpoch | None = None
         events = options.validation
-        self._validation = usable_validation(events, model.spec, data, config.seed)
+        self._validation = usable_validation(
+            events, model.spec, data, config.seed, options.recommend_history
+        )
         if self._validation is None and events is not None and len(events):
             _log.warning("No validation event has an item of the catalogue: no early stopping.")
         self._checkpoints = None

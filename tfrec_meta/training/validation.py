@@ -30,9 +30,11 @@ class Validation:
         data: the training events.
         validation: the held-out events.
         seed: seed of the sample of users.
+        recommend_history: whether items of the users' histories are ranked like all others.
 
     Attributes:
         events: the held-out events.
+        recommend_history: the argument.
         has_relevant_items: whether any held-out event has an item of the catalogue. Without one,
             every model would score 0.
     """
@@ -43,8 +45,10 @@ class Validation:
         data: Interactions | StreamedInteractions,
         validation: Interactions,
         seed: int,
+        recommend_history: bool = False,
     ):
         self.events = validation
+        self.recommend_history = recommend_history
         users = validation.user_ids
         if len(users) > _VALIDATION_USERS:
             users = np.random.default_rng(seed).choice(users, _VALIDATION_USERS, replace=False)
@@ -71,6 +75,7 @@ class Validation:
             k=min(10, model.spec.catalogue_size),
             metrics=("ndcg", "recall"),
             extra_relevant=self._held_out.outside,
+            recommend_history=self.recommend_history,
             resamples=0,
         )
         return {
@@ -103,6 +108,7 @@ def usable_validation(
     spec: FeatureSpec,
     data: Interactions | StreamedInteractions,
     seed: int,
+    recommend_history: bool = False,
 ) -> Validation | None:
     """Returns a `Validation`, or None if no validation event has an item of the catalogue.
 
@@ -111,9 +117,10 @@ def usable_validation(
         spec: the fitted FeatureSpec of the model.
         data: the training events.
         seed: seed of the sample of users.
+        recommend_history: as in `Validation`; an existing one keeps its own.
     """
     if validation is None or not len(validation):
         return None
     if isinstance(validation, Interactions):
-        validation = Validation(spec, data, validation, seed)
+        validation = Validation(spec, data, validation, seed, recommend_history)
     return validation if validation.has_relevant_items else None

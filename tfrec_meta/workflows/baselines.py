@@ -24,6 +24,25 @@ BASELINES: Mapping[str, Strategy] = {
 """Baselines by name, each with the default settings of its family. They are solved in closed form
 and recommend to any user by the items of the user's history, so they also serve new users."""
 
+BASELINE_CONFIGS: Mapping[str, Sequence[Any]] = {
+    "item_knn": [
+        ItemKNNConfig(),
+        ItemKNNConfig(100),
+        ItemKNNConfig(k1=1.2, b=0.75),
+        *(ItemKNNConfig(n, "cosine", shrinkage=s) for n, s in ((50, 10.0), (500, 100.0))),
+    ],
+    "ease": [EASEConfig(l2) for l2 in (400.0, 50.0, 150.0, 1000.0, 3000.0)],
+    "ials": [
+        IALSConfig(),
+        IALSConfig(64, 30.0, 0.3, iterations=8),
+        *(
+            IALSConfig(32, l2, unseen, iterations=8)
+            for l2, unseen in ((10.0, 0.3), (30.0, 0.1), (30.0, 1.0), (100.0, 0.3))
+        ),
+    ],
+}
+"""Model configs among which `evaluate` chooses each baseline's on validation, the default first."""
+
 COLD_USER_CONFIGS: Mapping[str, Sequence[Any]] = {
     "item_knn": [
         ItemKNNConfig(),

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfrec_meta.data import Split
 from tfrec_meta.errors import ParameterError
-from tfrec_meta.evaluation import Estimate, Evaluation, format_table, full_catalogue
+from tfrec_meta.evaluation import Estimate, Evaluation, Evaluations, compare, full_catalogue
 from tfrec_meta.evaluation.predictions import (
     CLICK_METRICS,
     RATING_METRICS,
@@ -18,20 +18,8 @@ from tfrec_meta.evaluation.predictions import (
 from tfrec_meta.evaluation.ranking import Scores
 from tfrec_meta.features.held_out import event_queries, held_out
 from tfrec_meta.models import Recommender
-from tfrec_meta.workflows.baselines import (
-    BASELINES,
-    check_baselines,
-    default_baselines,
-    fit_baseline,
-    scores_by_items,
-)
-
-
-class Evaluations(dict[str, Evaluation]):
-    """Evaluations by name, the model's first; prints as one table."""
-
-    def __str__(self) -> str:
-        return format_table(self)
+from tfrec_meta.workflows.baselines import check_baselines, default_baselines, scores_by_items
+from tfrec_meta.workflows.tuned_baselines import BaselineTuner
 
 
 class PredictionEvaluations(dict[str, Mapping[str, Estimate]]):
@@ -47,13 +35,19 @@ def evaluate(
     *,
     k: int = 10,
     baselines: Sequence[str] | None = None,
+    tune_baselines: bool = True,
+    recommend_history: bool = False,
     resamples: int = 1000,
 ) -> Evaluations:
     """Ranks the full catalogue for each test user, and does the same with baselines.
 
-    The events of the train and validation parts are the user's history; their items are removed
-    from the ranking. All test events are relevant. Baselines are fitted on the train and validation
-    parts.
+    The events of the train and validation parts are the user's history; unless
+    `recommend_history`, their items are removed from the ranking. All test events are relevant.
+    Known and new users, and repeat and new items, are also measured separately.
+
+    Baselines are families of this library. Their settings are chosen on the validation part, or
+    without one on held-out events of the train part, and they are then fitted on the train and
+    validation parts; see `tfrec_meta.workflows.tuned_baselines.BaselineTuner`.
 
     Args:
         model: a fitted model.
@@ -61,10 +55,15 @@ def evaluate(
         k: length of the lists.
         baselines: names of `tfrec_meta.workflows.baselines.BASELINES`: "popularity", "item_knn",
             "ease", "ials". By default all, without EASE for catalogues of more than 20,000 items.
+        tune_baselines: whether the settings of the baselines are chosen. Without it, they have the
+            defaults of their families, which takes less time.
+        recommend_history: whether items of the history are ranked like all others, as for repeated
+            purchases; use the same value in `train`, `tune`, `recommend` and `ExportConfig`.
         resamples: bootstrap draws for the intervals.
 
     Returns:
-        Evaluations by name, the model's first.
+        Evaluations by name, the model's first, with the settings of the baselines and the paired
+        difference between the model and each baseline.
 
     Raises:
         ValueError: for an unknown baseline, or a split without test events.
@@ -82,18 +81,35 @@ def evaluate(
 
     def run(scores: Scores) -> Evaluation:
         return full_catalogue(
-            scores, test.relevant, test.seen, k=k, extra_relevant=test.outside, resamples=resamples
+            scores,
+            test.relevant,
+            test.seen,
+            k=k,
+            extra_relevant=test.outside,
+            recommend_history=recommend_history,
+            known=test.known,
+            extra_repeat=test.outside_repeat,
+            resamples=resamples,
         )
 
     def score(rows: np.ndarray) -> np.ndarray:
         return model.score({name: value[rows] for name, value in test.queries.items()})
 
-    results = Evaluations({model.family: run(score)})
+    ours = run(score)
+    results = Evaluations({model.family: ours})
     names = default_baselines(model.spec.catalogue_size) if baselines is None else baselines
+    if not len(names):
+        return results
+    tuner = BaselineTuner(
+        split, model.spec, recommend_history=recommend_history, k=k, tune=tune_baselines
+    )
     for name in names:
-        baseline = fit_baseline(BASELINES[name], split.past, model.spec)
+        baseline, settings = tuner.fit(name)
         key = name if name not in results else f"{name} (baseline)"
         results[key] = run(scores_by_items(baseline, test.seen))
+        results.settings[key] = settings
+        if resamples > 0:
+            results.differences[key] = compare(ours, results[key], results.metric, resamples)
     return results
 
 

@@ -46,15 +46,22 @@ class Adapted:
 
 
 def recommend(
-    model: Recommender, users: Sequence[str], past: Interactions, k: int = 10
+    model: Recommender,
+    users: Sequence[str],
+    past: Interactions,
+    k: int = 10,
+    *,
+    recommend_history: bool = False,
 ) -> list[list[Recommendation]]:
-    """Returns the best items for users, without the items of their history, as in serving.
+    """Returns the best items for users, as in serving.
 
     Args:
         model: a fitted model.
         users: user ids. A user without events in `past` gets the model's prior.
         past: known events, such as `split.train`; they are the users' histories.
         k: number of items; lists are shorter if the catalogue has fewer items left.
+        recommend_history: whether items of the users' histories are recommended again. By default
+            they are left out, as in an export without this option of `ExportConfig`.
 
     Returns:
         One list per user, best first.
@@ -77,7 +84,10 @@ def recommend(
     def score(rows: np.ndarray) -> np.ndarray:
         return model.score({name: value[rows] for name, value in queries.items()})
 
-    return _best_items(model, score, interaction_matrix(past, tokens, model.spec.items), k)
+    hidden = interaction_matrix(past, tokens, model.spec.items)
+    if recommend_history:
+        hidden = scipy.sparse.csr_matrix(hidden.shape, dtype=np.float32)
+    return _best_items(model, score, hidden, k)
 
 
 def adapt(

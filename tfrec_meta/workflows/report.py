@@ -26,6 +26,7 @@ def report(
     title: str = "",
     users: Sequence[str] = (),
     k: int = 10,
+    recommend_history: bool = False,
 ) -> Path:
     """Writes a self-contained HTML page about a model: metrics, recommendations, data, settings.
 
@@ -38,6 +39,7 @@ def report(
         users: users whose histories and recommendations are shown. By default the test user with
             the median number of past items.
         k: recommendations per user.
+        recommend_history: as in `recommend`.
 
     Returns:
         The path.
@@ -54,7 +56,7 @@ def report(
         raise ParameterError(f"`users` has {unknown}, who have no events in the data.", "users")
     titles = item_titles(model)
     histories = user_histories(split.past, users, 10)
-    answers = recommend(model, users, split.past, k)
+    answers = recommend(model, users, split.past, k, recommend_history=recommend_history)
     examples = [
         {
             "user": user,
@@ -68,7 +70,7 @@ def report(
         title=title or f"{model.family} on {split.data.name}",
         profile=split.data.profile(),
         history=list(model.curve),
-        evaluations=dict(evaluations),
+        evaluations=evaluations,
         examples=examples,
         config={
             "family": model.family,

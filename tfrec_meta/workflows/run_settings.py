@@ -40,6 +40,7 @@ DEFAULTS: Settings = {
         "bad_rows": "raise",
     },
     "split": {"protocol": "item", "train": None, "validation": None},
+    "recommend_history": False,
     "seed": 42,
     "strategy": {},
 }

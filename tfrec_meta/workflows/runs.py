@@ -14,14 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from tfrec_meta.data import Split, user_histories
 from tfrec_meta.io.files import write_text
@@ -36,9 +33,9 @@ from tfrec_meta.workflows.run_settings import (
 )
 
 if TYPE_CHECKING:
+    from tfrec_meta.evaluation import Evaluations
     from tfrec_meta.models import Recommender
     from tfrec_meta.strategy import Strategy
-    from tfrec_meta.workflows.evaluate import Evaluations
 
 _FORMAT = 2  # of run.json; 1 was that of tfrec-meta 0.1
 
@@ -150,7 +147,12 @@ class Run:
         """Trains and saves the model; resumes a training that was stopped."""
         from tfrec_meta.workflows.train import train
 
-        model = train(self.split, self.strategy, folder=self.folder / "training")
+        model = train(
+            self.split,
+            self.strategy,
+            folder=self.folder / "training",
+            recommend_history=self.settings["recommend_history"],
+        )
         model.save(self.folder / "model", overwrite=True)
         return model
 
@@ -174,7 +176,12 @@ class Run:
         return model
 
     def evaluate(
-        self, k: int = 10, baselines: Sequence[str] | None = None, resamples: int = 1000
+        self,
+        k: int = 10,
+        baselines: Sequence[str] | None = None,
+        resamples: int = 1000,
+        tune_baselines: bool = True,
+        recommend_history: bool = False,
     ) -> Evaluations:
         """Evaluates the model and its baselines, and stores the result in `evaluation.json`.
 
@@ -182,16 +189,21 @@ class Run:
             k: length of the ranked lists.
             baselines: as in `tfrec_meta.evaluate`; by default all that suit the data.
             resamples: as in `tfrec_meta.evaluate`.
+            tune_baselines: as in `tfrec_meta.evaluate`.
+            recommend_history: as in `tfrec_meta.evaluate`; also on if it is a setting of the run.
         """
         from tfrec_meta.workflows.evaluate import evaluate
 
-        model = self.model()
-        found = evaluate(model, self.split, k=k, baselines=baselines, resamples=resamples)
-        record = {
-            "k": k,
-            "split": self.split.description,
-            "evaluations": {name: one.as_dict() for name, one in found.items()},
-        }
+        found = evaluate(
+            self.model(),
+            self.split,
+            k=k,
+            baselines=baselines,
+            tune_baselines=tune_baselines,
+            recommend_history=recommend_history or self.settings["recommend_history"],
+            resamples=resamples,
+        )
+        record = {"k": k, "split": self.split.description, **found.as_dict()}
         _write_json(self.folder / "evaluation.json", record)
         return found
 
@@ -200,21 +212,9 @@ class Run:
         path = self.folder / "evaluation.json"
         if not path.is_file():
             return None
-        from tfrec_meta.evaluation import Estimate, Evaluation
-        from tfrec_meta.workflows.evaluate import Evaluations
+        from tfrec_meta.evaluation import Evaluations
 
-        found = Evaluations()
-        for name, one in _read_json(path)["evaluations"].items():
-            metrics = {
-                metric: Estimate(
-                    math.nan if value["value"] is None else value["value"],
-                    value["low"],
-                    value["high"],
-                )
-                for metric, value in one["metrics"].items()
-            }
-            found[name] = Evaluation(metrics, {}, np.empty(0, np.int64), one["counts"])
-        return found
+        return Evaluations.from_dict(_read_json(path))
 
     def report(
         self, path: Path | str | None = None, users: Sequence[str] = (), k: int = 10
@@ -235,7 +235,15 @@ class Run:
         if found is None:
             found = self.evaluate()
         path = self.folder / "report.html" if path is None else path
-        return report(path, self.model(), self.split, found, users=users, k=k)
+        return report(
+            path,
+            self.model(),
+            self.split,
+            found,
+            users=users,
+            k=k,
+            recommend_history=self.settings["recommend_history"],
+        )
 
     def history(self, user_id: str, length: int = 1000) -> list[str]:
         """Returns a user's latest items in train and validation, oldest first; [] if unknown."""

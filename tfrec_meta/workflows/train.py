@@ -48,6 +48,7 @@ def train(
     warm_start: Recommender | None = None,
     teacher: Teacher | None = None,
     on_epoch: OnEpoch | None = None,
+    recommend_history: bool = False,
 ) -> Recommender:
     """Makes and fits a model.
 
@@ -70,6 +71,8 @@ def train(
         on_epoch: called after each epoch with the model and that epoch's line of the curve; an
             exception ends the training. For an ensemble or a two-stage model, it is called after
             the epochs of its members.
+        recommend_history: whether validation ranks items of the users' histories like all others,
+            as for repeated purchases; use the same value in `evaluate`. A `Validation` has its own.
 
     Returns:
         The fitted model. Its `curve` holds one dict per epoch.
@@ -102,7 +105,9 @@ def train(
         )
     if not len(data):
         raise ValueError("There are no events to train on. Check the split.")
-    options = TrainingOptions(validation, folder, progress, warm_start, teacher, on_epoch)
+    options = TrainingOptions(
+        validation, folder, progress, warm_start, teacher, on_epoch, recommend_history
+    )
     return _make_and_fit(data, strategy, features, options)
 
 

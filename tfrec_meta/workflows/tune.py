@@ -112,6 +112,7 @@ def tune(
     seed: int = 42,
     progress: bool = True,
     trial_seconds: float | None = None,
+    recommend_history: bool = False,
 ) -> Study:
     """Searches for the strategy with the best NDCG@10 over the full catalogue on validation.
 
@@ -150,6 +151,8 @@ def tune(
         progress: whether to show progress.
         trial_seconds: the time limit of a trial in seconds, checked after each epoch. A trial that
             exceeds it counts as the worst.
+        recommend_history: whether validation ranks items of the users' histories like all others,
+            as for repeated purchases; use the same value in `train` and `evaluate`.
 
     Returns:
         The study.
@@ -176,7 +179,7 @@ def tune(
         >>> len(study.trials), study.trials[0]["suggested_by"]
         (2, 'default')
     """
-    events = _search_events(data, validation, description, seed)
+    events = _search_events(data, validation, description, seed, recommend_history)
     features = fitted_features(strategy, events.train)
     with contextlib.ExitStack() as stack:
         is_temporary = folder is None
@@ -231,16 +234,22 @@ class SearchEvents:
         protocol: how the validation events were held out. The search learns only from prior studies
             with the same protocol.
         description: of the data in words.
+        recommend_history: whether items of the users' histories are ranked like all others.
     """
 
     train: Interactions
     validation: Interactions
     protocol: ValidationProtocol = ValidationProtocol.GIVEN
     description: str = ""
+    recommend_history: bool = False
 
 
 def _search_events(
-    data: Interactions | Split, validation: Interactions | None, description: str, seed: int
+    data: Interactions | Split,
+    validation: Interactions | None,
+    description: str,
+    seed: int,
+    recommend_history: bool,
 ) -> SearchEvents:
     """Returns the events of a search; holds out validation events if there are none."""
     protocol = ValidationProtocol.GIVEN
@@ -256,7 +265,7 @@ def _search_events(
     if validation is None or not len(validation):
         split = _hold_out(data, seed)
         data, validation, protocol = split.train, split.test, split.protocol.validation
-    return SearchEvents(data, validation, protocol, description)
+    return SearchEvents(data, validation, protocol, description, recommend_history)
 
 
 def _hold_out(data: Interactions, seed: int) -> Split:
@@ -337,10 +346,11 @@ def strategy_tuner(
             "data": train_digest,
             "validation": events.validation.digest(),
             "strategy": strategy.as_dict(),
+            **({"recommend_history": True} if events.recommend_history else {}),
         },
     )
     return StrategyTuner(
-        trial_evaluator(events.train, events.validation, strategy, features),
+        trial_evaluator(events, strategy, features),
         space,
         folder,
         options,
@@ -389,22 +399,24 @@ def search_objective(strategy: Strategy, families: Sequence[str]) -> Objective:
 
 
 def trial_evaluator(
-    data: Interactions, validation: Interactions, strategy: Strategy, features: FeatureSpec
+    events: SearchEvents, strategy: Strategy, features: FeatureSpec
 ) -> EvaluateTrial:
     """Returns the function that a tuner calls for each trial: it trains and scores a strategy.
 
     Data, features and validation queries are prepared only once.
 
     Args:
-        data: training events.
-        validation: events that the models must predict.
+        events: training and validation events.
         strategy: the fixed part.
         features: a fitted spec.
 
     Raises:
         ValueError: if no validation event has an item of the catalogue: all models would score 0.
     """
-    validator = training.Validation(features, data, validation, strategy.training.seed)
+    data = events.train
+    validator = training.Validation(
+        features, data, events.validation, strategy.training.seed, events.recommend_history
+    )
     if not validator.has_relevant_items:
         raise ValueError(
             "No validation event has an item of the catalogue, so no model can be chosen by them. "

@@ -1,0 +1,93 @@
+"""Results of a model and its baselines."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from tfrec_meta.evaluation import (
+    BaselineSettings,
+    ChosenOn,
+    Evaluations,
+    compare,
+    format_groups,
+    full_catalogue,
+)
+
+RELEVANT = sp.csr_array(np.eye(4, 5))
+SEEN = sp.csr_array((4, 5))
+
+
+def evaluation(*ranks):
+    """Query q has its relevant item q at a given rank of five."""
+
+    def scores(rows):
+        block = np.zeros((len(rows), 5), np.float32)
+        for place, row in enumerate(rows):
+            others = iter(n for n in range(1, 6) if n != ranks[row])
+            block[place] = [-ranks[row] if c == row else -next(others) for c in range(5)]
+        return block
+
+    return full_catalogue(
+        scores, RELEVANT, SEEN, k=2, known=np.array([True, True, False, False]), resamples=50
+    )
+
+
+@pytest.fixture
+def found():
+    parts = {
+        "ours": evaluation(1, 1, 2, 5),
+        "popularity": evaluation(5, 5, 5, 2),
+        "ials": evaluation(1, 2, 2, 5),
+    }
+    return Evaluations(
+        parts,
+        {
+            "popularity": BaselineSettings({}),
+            "ials": BaselineSettings({"l2": 30.0, "dim": 8}, ("l2",), 4, ChosenOn.VALIDATION),
+        },
+        {name: compare(parts["ours"], parts[name], "ndcg@2") for name in ("popularity", "ials")},
+    )
+
+
+def test_the_best_baseline_has_the_highest_value_of_the_main_metric(found):
+    assert found.metric == "ndcg@2"
+    assert found.best_baseline == "ials"
+    second = 1 / np.log2(3)
+    # Only query 1 differs: rank 1 instead of 2.
+    assert found.difference_to_best.difference == pytest.approx((1 - second) / 4)
+
+
+def test_without_baselines_there_is_no_best_one(found):
+    alone = Evaluations({"ours": found["ours"]})
+    assert alone.best_baseline is None
+    assert alone.difference_to_best is None
+    assert alone.summary() == []
+    assert Evaluations().metric == ""
+
+
+def test_the_text_has_the_groups_the_difference_and_the_settings(found):
+    text = str(found)
+    assert f"ours - ials (the best baseline): {found.differences['ials']}" in text
+    assert "ials: l2=30.0 (best of 4 settings on the validation part)" in text
+    assert "popularity: no settings" in text
+    table = format_groups(found).splitlines()
+    assert table[0].split() == ["ndcg@2", "users", "pairs", "ours", "popularity", "ials"]
+    assert [line[:12].strip() for line in table[1:]] == [
+        *("known users", "new users", "repeat items", "new items")
+    ]
+    assert table[1].split()[2:4] == ["2", "2"]
+    assert table[3].split()[2:] == ["0", "0", "-", "-", "-"]
+
+
+def test_evaluations_are_read_as_they_were_written(found):
+    again = Evaluations.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert again.as_dict() == found.as_dict()
+    assert str(again) == str(found)
+    assert again.settings == found.settings
+    assert again.difference_to_best == found.difference_to_best
+
+
+def test_default_settings_are_called_so():
+    assert str(BaselineSettings({"l2": 400.0})) == "default settings"

@@ -1,0 +1,64 @@
+"""Metrics of known and new users, and of repeat and new items, from the ranks of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfrec_meta.evaluation.intervals import Estimate, estimates
+from tfrec_meta.evaluation.metrics import RelevantRanks
+from tfrec_meta.evaluation.results import Group, GroupEvaluation
+
+RankMetrics = Callable[[RelevantRanks], Mapping[str, NDArray[np.float64]]]
+"""Values per query by the name of the metric."""
+
+
+def evaluate_groups(
+    ranks: RelevantRanks,
+    metrics: RankMetrics,
+    known: NDArray[np.bool_],
+    repeated: NDArray[np.bool_],
+    repeats: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> dict[Group, GroupEvaluation]:
+    """Measures the groups of users and of relevant items.
+
+    Args:
+        ranks: the ranks of the relevant items of all queries.
+        metrics: the metrics to compute from ranks.
+        known: bool [Q], whether the user of a query has a past.
+        repeated: bool [n], whether the user had the item of a rank before.
+        repeats: int64 [Q], number of relevant items that the user had before, including those that
+            cannot be ranked.
+        resamples: bootstrap draws of users for the intervals.
+        seed: seed of the draws.
+    """
+    values = metrics(ranks)
+
+    def users(chosen: NDArray[np.bool_]) -> GroupEvaluation:
+        part = {name: value[chosen] for name, value in values.items()}
+        return _measured(part, int(chosen.sum()), int(ranks.relevant[chosen].sum()))
+
+    def items(chosen: NDArray[np.bool_], relevant: NDArray[np.int64]) -> GroupEvaluation:
+        part = metrics(ranks.only(chosen, relevant))
+        return _measured(part, int((relevant > 0).sum()), int(relevant.sum()))
+
+    def _measured(
+        part: Mapping[str, NDArray[np.float64]], queries: int, relevant: int
+    ) -> GroupEvaluation:
+        found = [Estimate(math.nan)] * len(part)
+        if queries and part:
+            found = estimates(np.stack([*part.values()], axis=1), resamples, seed)
+        counts = {"queries": queries, "relevant": relevant}
+        return GroupEvaluation(dict(zip(part, found, strict=True)), counts)
+
+    return {
+        Group.KNOWN_USERS: users(known),
+        Group.NEW_USERS: users(~known),
+        Group.REPEAT_ITEMS: items(repeated, repeats),
+        Group.NEW_ITEMS: items(~repeated, ranks.relevant - repeats),
+    }
