@@ -19,13 +19,10 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.events import RowCheck, TimeUnit, flat, times_of
 from tfrec_meta.data.ids import tokens_of
+from tfrec_meta.data.sources.formats import DELIMITERS, SUFFIXES, FileFormat, suffix_of
 from tfrec_meta.data.sources.text_files import (
-    DELIMITERS,
-    SUFFIXES,
-    TextFormat,
     damaged,
     header_of,
-    suffix_of,
     text_batches,
 )
 from tfrec_meta.io.files import write_text
@@ -232,8 +229,8 @@ def _batches(unit: Unit, source: Source) -> Iterator[tuple[pa.Table, Callable[[i
     """Yields the unit's rows with this pipeline's column names, and a function that names a row."""
     path = Path(unit.file)
     suffix = suffix_of(path)
-    if suffix in DELIMITERS:
-        text = TextFormat(DELIMITERS[suffix])
+    if suffix != ".parquet":
+        text = FileFormat().text(path)
         columns = _columns(path, header_of(path, text), source)
         check = RowCheck(advice="Fix the file.")
         yield from text_batches(path, columns, check, text, as_bytes=())

@@ -34,7 +34,16 @@ def test_dropped_rows_are_reported_by_train_and_not_again(tmp_path):
     lines = [f"c{n % 7},p{n % 5 + n % 3},{1_700_000_000 + n}" for n in range(100)]
     (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,time", *lines, "c1,,1"]) + "\n")
     run = ["--run", str(tmp_path / "run")]
-    data = ["--data", str(tmp_path / "log.csv"), "--bad-rows", "drop", "--family", "popularity"]
+    data = [
+        "--data",
+        str(tmp_path / "log.csv"),
+        "--bad-rows",
+        "drop",
+        "--max-bad-share",
+        "1",
+        "--family",
+        "popularity",
+    ]
     code = "import sys; from tfrec_meta.commands.main import main; sys.exit(main(sys.argv[1:]))"
     again = ["evaluate", *run, "-k", "5", "--baselines", "none"]
     for command, reports in ((["train", *run, *data], 1), (again, 0)):
@@ -57,7 +66,7 @@ def test_train_reads_a_file_with_a_mapping_of_columns(tmp_path, capsys):
 
     assert cli.main([*command, *columns]) == 1  # the bad row is named
     assert "row 101 (line 102), column `item_id`" in capsys.readouterr().err
-    answer = run_json(capsys, *command, *columns, "--bad-rows", "drop")
+    answer = run_json(capsys, *command, *columns, "--bad-rows", "drop", "--max-bad-share", "1")
     assert answer["family"] == "ease"
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
     assert settings["data"]["columns"] == {"user_id": "who", "item_id": "what", "time": "when"}

@@ -70,7 +70,7 @@ def test_each_row_counts_under_its_first_reason_and_counts_add_up():
 
 def test_reading_and_cleaning_share_one_count():
     data = Interactions.from_arrays(
-        ["a", None, "b", "b"], ["x", "x", "y", "y"], [1, 1, 1, 1], bad_rows="drop"
+        ["a", None, "b", "b"], ["x", "x", "y", "y"], [1, 1, 1, 1], bad_rows="drop", max_bad_share=1
     )
     assert data.clean().dropped == {"missing user_id": 1, "duplicate": 1}
     assert data.clean().clean().dropped == {"missing user_id": 1, "duplicate": 1}

@@ -99,7 +99,7 @@ def test_a_random_sample_keeps_its_mark_through_take_clean_and_write(data, tmp_p
 
 
 def test_write_and_read_give_the_same(data, tmp_path):
-    dirty = Interactions.from_arrays(["a", None], ["x", "y"], bad_rows="drop")
+    dirty = Interactions.from_arrays(["a", None], ["x", "y"], bad_rows="drop", max_bad_share=1)
     for original in (data, dirty):
         again = Interactions.read(original.write(tmp_path / "data", overwrite=True))
         assert again.equals(original)
@@ -159,13 +159,15 @@ def test_a_missing_id_is_named_or_dropped_and_counted():
     users, items = ["a", None, "", "d"], ["x", "y", "z", None]
     with pytest.raises(ValueError, match=r"row 2, column `user_id`: an empty cell is no id"):
         Interactions.from_arrays(users, items)
-    data = Interactions.from_arrays(users, items, bad_rows="drop")
+    data = Interactions.from_arrays(users, items, bad_rows="drop", max_bad_share=1)
     assert data.events["user_id"].to_pylist() == ["a"]
     assert data.dropped == {"missing user_id": 2, "missing item_id": 1}
 
 
 def test_a_row_with_two_faults_counts_once():
-    data = Interactions.from_arrays(["a", None], ["x", None], value=[1, None], bad_rows="drop")
+    data = Interactions.from_arrays(
+        ["a", None], ["x", None], value=[1, None], bad_rows="drop", max_bad_share=1
+    )
     assert data.dropped == {"missing user_id": 1}
 
 
@@ -173,7 +175,9 @@ def test_values_that_are_no_numbers_are_named_or_dropped():
     values = [1.0, float("nan"), float("inf"), None]
     with pytest.raises(ValueError, match="row 2, column `value`"):
         Interactions.from_arrays(list("abcd"), list("wxyz"), value=values)
-    data = Interactions.from_arrays(list("abcd"), list("wxyz"), value=values, bad_rows="drop")
+    data = Interactions.from_arrays(
+        list("abcd"), list("wxyz"), value=values, bad_rows="drop", max_bad_share=1
+    )
     assert data.dropped == {"missing value": 3}
 
 
@@ -225,11 +229,13 @@ def test_lengths_and_types_are_checked():
 
 def test_whole_numbered_float_ids_lose_their_point():
     # what pandas makes of integer ids as soon as one is missing
-    data = Interactions.from_arrays([1.0, float("nan"), 3.0], [1, 2, 3], bad_rows="drop")
+    data = Interactions.from_arrays(
+        [1.0, float("nan"), 3.0], [1, 2, 3], bad_rows="drop", max_bad_share=1
+    )
     assert data.events["user_id"].to_pylist() == ["1", "3"]
-    assert Interactions.from_arrays(np.array([np.nan]), [1], bad_rows="drop").dropped == {
-        "missing user_id": 1
-    }
+    assert Interactions.from_arrays(
+        np.array([np.nan]), [1], bad_rows="drop", max_bad_share=1
+    ).dropped == {"missing user_id": 1}
 
 
 @pytest.mark.parametrize(
@@ -258,7 +264,9 @@ def test_an_unreadable_time_is_named_or_dropped():
     times = ["2001-09-09", "2001-13-09", None]
     with pytest.raises(ValueError, match="row 2, column `time`: '2001-13-09' is not a time"):
         Interactions.from_arrays(list("abc"), list("xyz"), times)
-    data = Interactions.from_arrays(list("abc"), list("xyz"), times, bad_rows="drop")
+    data = Interactions.from_arrays(
+        list("abc"), list("xyz"), times, bad_rows="drop", max_bad_share=1
+    )
     assert data.dropped == {"unreadable time": 1}
     assert data.events["time"].null_count == 1
     with pytest.raises(ValueError, match="1 of 2 events have no time, the first in row 2"):
@@ -307,7 +315,7 @@ def test_profile_matches_counts_worked_by_hand():
 def test_profile_is_json_and_knows_empty_data():
     import json
 
-    data = Interactions.from_arrays(["a", None], ["x", "y"], bad_rows="drop")
+    data = Interactions.from_arrays(["a", None], ["x", "y"], bad_rows="drop", max_bad_share=1)
     assert json.loads(json.dumps(data.profile()))["dropped: missing user_id"] == 1
     assert data.take([]).profile()["events"] == 0
     assert json.dumps(data.take([]).profile())
@@ -317,5 +325,5 @@ def test_profile_is_json_and_knows_empty_data():
 def test_an_id_with_a_line_break_is_refused_or_counted(broken):
     with pytest.raises(ValueError, match=r"row 2, column `item_id`.*line break"):
         Interactions.from_arrays(["u", "v"], ["i", broken])
-    data = Interactions.from_arrays(["u", "v"], ["i", broken], bad_rows="drop")
+    data = Interactions.from_arrays(["u", "v"], ["i", broken], bad_rows="drop", max_bad_share=1)
     assert (len(data), dict(data.dropped)) == (1, {"line break in item_id": 1})

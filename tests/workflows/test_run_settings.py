@@ -28,6 +28,7 @@ def test_data_comes_from_names_and_from_files(tmp_path):
         "source": [str(tmp_path / "log.csv")],
         "columns": {"user_id": "who", "item_id": "what"},
         "bad_rows": "drop",
+        "max_bad_share": 1.0,
     }
     read = read_data(source, seed=0)
     assert read.events["item_id"].to_pylist() == ["tea", "jam"]

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,20 @@ RUN = "runs/first"
 MODELS = Path("models")  # an exported model has the name of its run's folder
 _SERVER = "127.0.0.1:8500"
 PROTOCOLS = ("item", "user", "time", "leave-last-out", "cold-users", "cold-items")
+
+# The options of how files are read; `FileFormat` has the same fields.
+_FORMAT = (
+    "delimiter",
+    "encoding",
+    "decimal",
+    "quote",
+    "lists",
+    "types",
+    "time_unit",
+    "time_format",
+    "bad_rows",
+    "max_bad_share",
+)
 
 FOLDER = click.Path(file_okay=False)
 FILE = click.Path(dir_okay=False)
@@ -65,6 +80,26 @@ class Columns(click.ParamType):
         return columns
 
 
+class Separators(click.ParamType):
+    """The separators of cells with several values: `genres=|,tags=;`. A comma may be one."""
+
+    name = "column=separator,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, str]:
+        if not re.fullmatch(r"([^=,]+=.+?)(,[^=,]+=.+?)*", value):
+            self.fail(f"{value!r} is not COLUMN=SEPARATOR, as in genres=|", param, ctx)
+        return dict(re.findall(r"([^=,]+)=(.+?)(?=,[^=,]+=|$)", value))
+
+
+class Character(click.ParamType):
+    """One character; `tab` or `\\t` for a tab."""
+
+    name = "character"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        return "\t" if value in ("tab", "\\t") else value
+
+
 class Setting(click.ParamType):
     """One value of a name: `two_tower/embedding_dim=64`. The value is JSON, or else a text."""
 
@@ -92,8 +127,16 @@ class DataOptions:
     columns: Mapping[str, str] | None = None
     users: str | None = None
     items: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+    decimal: str | None = None
+    quote: str | None = None
+    lists: Mapping[str, str] | None = None
+    types: Mapping[str, str] | None = None
     time_unit: str | None = None
+    time_format: str | None = None
     bad_rows: str | None = None
+    max_bad_share: float | None = None
     split: str | None = None
     train: float | None = None
     validation: float | None = None
@@ -104,7 +147,7 @@ class DataOptions:
         paths = {"folder": self.data_folder, "users": self.users, "items": self.items}
         for name, path in paths.items():
             data[name] = None if path is None else _absolute(path)
-        for name in ("columns", "bad_rows", "time_unit"):
+        for name in ("columns", *_FORMAT):
             data[name] = getattr(self, name)
         split = {"protocol": self.split, "train": self.train, "validation": self.validation}
         return {"data": _given(data), "split": _given(split)}
@@ -182,7 +225,8 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             many=True,
             metavar="SOURCE",
             help="Data: movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), "
-            "synthetic-UxIxN (users, items, interactions), or CSV, TSV or Parquet files.",
+            "synthetic-UxIxN (users, items, interactions), or CSV, TSV, JSON Lines or Parquet "
+            "files.",
         ),
         _data(
             "--folder" if sources else "--data-folder",
@@ -201,14 +245,54 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
         _data("--users", type=ExistingFile(), metavar="FILE", help="Attributes of the users."),
         _data("--items", type=ExistingFile(), metavar="FILE", help="Attributes of the items."),
         _data(
+            "--delimiter",
+            type=Character(),
+            metavar="CHARACTER",
+            help="Character between cells (default: comma in .csv, tab in .tsv).",
+        ),
+        _data("--encoding", metavar="NAME", help="Encoding of text files (default utf8)."),
+        _data(
+            "--decimal",
+            type=click.Choice((".", ",")),
+            help="Character before the decimals of numbers (default .).",
+        ),
+        _data(
+            "--quote",
+            metavar="CHARACTER",
+            help="Character around cells, '' for none (default: \" in .csv, none in .tsv).",
+        ),
+        _data(
+            "--lists",
+            type=Separators(),
+            metavar="COLUMN=SEPARATOR,...",
+            help="Separators of cells with several values: genres=|.",
+        ),
+        _data(
+            "--types",
+            type=Columns(),
+            metavar="COLUMN=TYPE,...",
+            help="Types of columns (text, number or time) that are not to be recognized: zip=text.",
+        ),
+        _data(
             "--time-unit",
             type=click.Choice(("s", "ms", "us", "ns")),
-            help="Unit of the times (default s).",
+            help="Unit of numeric times (default: recognized by their size).",
+        ),
+        _data(
+            "--time-format",
+            metavar="FORMAT",
+            help="Format of times in text, as in %d/%m/%Y (default: ISO 8601).",
         ),
         _data(
             "--bad-rows",
             type=click.Choice(("raise", "drop")),
             help="Stop at the first bad row (default), or drop and count bad rows.",
+        ),
+        _data(
+            "--max-bad-share",
+            type=float,
+            metavar="SHARE",
+            help="Highest share of bad rows that may be dropped (default 0.01).",
         ),
         _data(
             "--split",

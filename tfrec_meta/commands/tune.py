@@ -195,14 +195,16 @@ def _trials(study: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 def _train_words(settings: Mapping[str, Any]) -> list[str]:
     """The options with which `train` uses the same data and split; none for the defaults."""
-    from tfrec_meta.workflows.run_settings import DEFAULTS, fill_shares
+    from tfrec_meta.workflows.run_settings import DEFAULTS, FORMAT_SETTINGS, fill_shares
 
     data, split, words = settings["data"], settings["split"], []
     if data["source"] != DEFAULTS["data"]["source"]:
         words += ["--data", *data["source"]]
-    if data["columns"]:
-        words += ["--columns", ",".join(f"{o}={t}" for o, t in data["columns"].items())]
-    for name in ("folder", "users", "items", "time_unit", "bad_rows"):
+    for name in ("columns", "lists", "types"):
+        if data[name]:
+            words += [f"--{name}", ",".join(f"{o}={t}" for o, t in data[name].items())]
+    singles = [name for name in FORMAT_SETTINGS if name not in ("lists", "types")]
+    for name in ("folder", "users", "items", *singles):
         if data[name] != DEFAULTS["data"][name]:
             words += ["--" + name.replace("_", "-"), str(data[name])]
     usual = fill_shares({"protocol": split["protocol"], "train": None, "validation": None})

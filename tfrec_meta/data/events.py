@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.checks import between, check
 from tfrec_meta.data.ids import has_line_breaks, tokens_of
 from tfrec_meta.errors import ParameterError
 
@@ -27,7 +28,8 @@ SCHEMA = pa.schema(
 )
 TICKS_PER_SECOND: Mapping[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
-_EXAMPLES = 5  # rows named in the log when bad rows are dropped
+MAX_BAD_SHARE = 0.01  # of the rows that `bad_rows="drop"` accepts by default
+_EXAMPLES = 3  # rows named for each reason when bad rows are dropped
 _log = logging.getLogger(__name__)
 
 RowName = Callable[[int], str]
@@ -38,20 +40,24 @@ class RowCheck:
 
     Args:
         bad_rows: "raise" or "drop".
+        max_bad_share: the highest share of invalid rows that `finish` accepts.
         advice: how to fix the problem; the last sentence of the error message.
     """
 
     def __init__(
         self,
         bad_rows: BadRows = "raise",
+        max_bad_share: float = 1.0,
         advice: str = "Fix the source, or set `bad_rows` to 'drop'.",
     ) -> None:
         if bad_rows not in ("raise", "drop"):
             raise ParameterError(f"`bad_rows`={bad_rows!r}; use 'raise' or 'drop'.", "bad_rows")
+        check("max_bad_share", max_bad_share, between(0, 1))
         self.bad_rows = bad_rows
+        self._max_bad_share = max_bad_share
         self._advice = advice
         self.dropped: Counter[str] = Counter()
-        self._examples: list[str] = []
+        self._examples: dict[str, list[str]] = {}
 
     def bad(self, reason: str, count: int, message: Callable[[], str]) -> None:
         """Reports invalid rows.
@@ -67,15 +73,33 @@ class RowCheck:
         if self.bad_rows == "raise":
             raise ParameterError(f"{message()} {self._advice}", "bad_rows")
         self.dropped[reason] += count
-        if len(self._examples) < _EXAMPLES:
-            self._examples.append(message())
+        examples = self._examples.setdefault(reason, [])
+        if len(examples) < _EXAMPLES:
+            examples.append(message())
 
-    def log(self, name: str) -> None:
-        """Logs the number of dropped rows by reason, with the first examples."""
-        if self.dropped:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
-            examples = " ".join(self._examples)
-            _log.warning("%s: dropped %s. Examples: %s", name, reasons, examples)
+    def finish(self, name: str, kept: int) -> None:
+        """Logs the number of dropped rows by reason, with the first examples of each reason.
+
+        Args:
+            name: the name of the data.
+            kept: number of rows that are left.
+
+        Raises:
+            ParameterError: if more than `max_bad_share` of the rows were dropped.
+        """
+        if not self.dropped:
+            return
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+        examples = " ".join(text for texts in self._examples.values() for text in texts)
+        bad = self.dropped.total()
+        if bad > self._max_bad_share * (kept + bad):
+            raise ParameterError(
+                f"{name}: {bad:,} of {kept + bad:,} rows are invalid ({reasons}), more than "
+                f"`max_bad_share`={self._max_bad_share:g} allows. Examples: {examples} Fix the "
+                "source, correct how it is read, or set `max_bad_share` to a higher share.",
+                "max_bad_share",
+            )
+        _log.warning("%s: dropped %s. Examples: %s", name, reasons, examples)
 
 
 def typed_events(
@@ -84,7 +108,9 @@ def typed_events(
     *,
     source: str = "events",
     row_name: RowName = lambda row: f"row {row + 1}",
-    time_unit: TimeUnit = "s",
+    time_unit: TimeUnit | None = None,
+    time_format: str | None = None,
+    decimal: str = ".",
 ) -> pa.Table:
     """Casts the four event columns, and removes or refuses rows that cannot be converted.
 
@@ -95,7 +121,9 @@ def typed_events(
         check: handles invalid rows.
         source: name of the file or object in messages.
         row_name: returns the name of a row of `table`, numbered from 0, in messages.
-        time_unit: unit of numeric times.
+        time_unit: unit of numeric times; None recognizes it.
+        time_format: format of times in text, as for `datetime.strptime`; None for ISO 8601.
+        decimal: the character before the decimals of numbers in text.
 
     Returns:
         Table of `SCHEMA` and the further columns. A missing `value` column is filled with 1, a
@@ -105,6 +133,7 @@ def typed_events(
         ValueError: if a required column is missing, or for an invalid row if `check` raises.
         TypeError: if a column has a type that cannot be converted.
     """
+    time_unit = time_unit or "s"
     if time_unit not in TICKS_PER_SECOND:
         raise ParameterError(
             f"`time_unit`={time_unit!r}; use one of {', '.join(TICKS_PER_SECOND)}.", "time_unit"

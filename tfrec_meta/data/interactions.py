@@ -15,7 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.cleaning import clean_events
-from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
+from tfrec_meta.data.events import (
+    MAX_BAD_SHARE,
+    SCHEMA,
+    BadRows,
+    RowCheck,
+    TimeUnit,
+    typed_events,
+)
 from tfrec_meta.data.profile import profile
 from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import PathLike, atomic_folder
@@ -99,8 +106,11 @@ class Interactions:
         users: pa.Table | None = None,
         items: pa.Table | None = None,
         name: str = "interactions",
-        time_unit: TimeUnit = "s",
+        time_unit: TimeUnit | None = None,
+        time_format: str | None = None,
+        types: Mapping[str, str] | None = None,
         bad_rows: BadRows = "raise",
+        max_bad_share: float = MAX_BAD_SHARE,
     ) -> Interactions:
         """Creates interactions from sequences or from NumPy or Arrow arrays of the same length.
 
@@ -113,8 +123,11 @@ class Interactions:
             users: user attributes, one row per user, with a column `user_id`.
             items: item attributes, one row per item, with a column `item_id`.
             name: the name of the data in reports and messages.
-            time_unit: unit of numeric times: s, ms, us or ns.
+            time_unit: unit of numeric times: s, ms, us or ns; None recognizes it.
+            time_format: format of times in text, as for `datetime.strptime`; None for ISO 8601.
+            types: "text", "number" or "time", by further column and by attribute.
             bad_rows: "raise" raises at the first invalid row; "drop" removes and counts such rows.
+            max_bad_share: with "drop", the highest share of invalid rows that is accepted.
 
         Raises:
             ValueError: if the lengths differ, or for an invalid row with `bad_rows="raise"`.
@@ -127,9 +140,11 @@ class Interactions:
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"`{key}` {length}" for key, length in lengths.items())
             raise ValueError(f"columns of different lengths: {listed}; give one entry per event.")
-        check = RowCheck(bad_rows)
-        events = typed_events(pa.table(arrays), check, source=name, time_unit=time_unit)
-        check.log(name)
+        check = RowCheck(bad_rows, max_bad_share)
+        events = typed_events(
+            pa.table(arrays), check, source=name, time_unit=time_unit, time_format=time_format
+        )
+        check.finish(name, len(events))
         return cls(events, users, items, name, check.dropped)
 
     @classmethod
@@ -141,8 +156,11 @@ class Interactions:
         users: pd.DataFrame | None = None,
         items: pd.DataFrame | None = None,
         name: str = "interactions",
-        time_unit: TimeUnit = "s",
+        time_unit: TimeUnit | None = None,
+        time_format: str | None = None,
+        types: Mapping[str, str] | None = None,
         bad_rows: BadRows = "raise",
+        max_bad_share: float = MAX_BAD_SHARE,
     ) -> Interactions:
         """Creates interactions from data frames.
 
@@ -150,7 +168,8 @@ class Interactions:
             events: one row per event. Columns that are not event columns are kept as further
                 columns.
             columns: names in the frames by the names used here, as in `read_interactions`.
-            users, items, name, time_unit, bad_rows: as in `from_arrays`.
+            users, items, name, time_unit, time_format, types, bad_rows, max_bad_share: as in
+                `from_arrays`.
         """
         theirs = {source: target for target, source in (columns or {}).items()}
         for source in theirs:
@@ -164,9 +183,11 @@ class Interactions:
             if frame is not None:
                 frame = frame.rename(columns=theirs)
                 tables[key] = pa.Table.from_pandas(frame, preserve_index=False)
-        check = RowCheck(bad_rows)
-        typed = typed_events(table, check, source=name, time_unit=time_unit)
-        check.log(name)
+        check = RowCheck(bad_rows, max_bad_share)
+        typed = typed_events(
+            table, check, source=name, time_unit=time_unit, time_format=time_format
+        )
+        check.finish(name, len(typed))
         return cls(typed, tables.get("users"), tables.get("items"), name, check.dropped)
 
     def to_pandas(self) -> pd.DataFrame:

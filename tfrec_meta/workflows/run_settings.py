@@ -25,6 +25,7 @@ from tfrec_meta.data import (
     split_leave_last_out,
     synthetic,
 )
+from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.errors import ParameterError
 
 Settings = dict[str, Any]
@@ -36,14 +37,17 @@ DEFAULTS: Settings = {
         "columns": {},
         "users": None,
         "items": None,
-        "time_unit": "s",
-        "bad_rows": "raise",
+        **FileFormat().as_dict(),
     },
     "split": {"protocol": "item", "train": None, "validation": None},
     "recommend_history": False,
     "seed": 42,
     "strategy": {},
 }
+# The settings of the data that say how files are read; `read_interactions` describes them.
+FORMAT_SETTINGS = tuple(FileFormat().as_dict())
+# Settings whose value is a mapping.
+_MAPPINGS = ("columns", "lists", "types")
 # Default shares of train and validation. The protocol leave-last-out has no shares: the last event
 # of each user is a test event.
 _SHARES = {
@@ -80,8 +84,7 @@ def read_data(data: Mapping[str, Any], seed: int) -> Interactions:
     read = read_interactions(
         sources,
         data["columns"] or None,
-        bad_rows=data["bad_rows"],
-        time_unit=data["time_unit"],
+        **{name: data[name] for name in FORMAT_SETTINGS},
         users=data["users"],
         items=data["items"],
     )
@@ -151,13 +154,14 @@ def complete_settings(given: Mapping[str, Any]) -> Settings:
     """Returns the given settings with the defaults of missing ones, and one seed for all.
 
     Raises:
-        ParameterError: for a negative seed or an impossible split.
+        ParameterError: for a negative seed, an impossible split or format of the data.
     """
     settings = merged(DEFAULTS, given)
     settings["strategy"] = merged({"training": {"seed": settings["seed"]}}, settings["strategy"])
     settings["seed"] = settings["strategy"]["training"]["seed"]
     check("seed", settings["seed"], whole_number(0))
     settings["split"] = fill_shares(settings["split"])
+    FileFormat(**{name: settings["data"][name] for name in FORMAT_SETTINGS})
     return settings
 
 
@@ -173,7 +177,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def single_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields each single setting with its dotted name, as ("split.protocol", "time")."""
     for key, value in settings.items():
-        if isinstance(value, Mapping) and key != "columns":
+        if isinstance(value, Mapping) and key not in _MAPPINGS:
             yield from single_settings(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

@@ -124,7 +124,7 @@ def test_one_bad_row_in_the_middle_is_named_or_dropped(tmp_path, caplog, case, p
     for part in (str(path), "row 3 (line 4)", words, "set `bad_rows` to 'drop'"):
         assert part in message
     with caplog.at_level(logging.WARNING):
-        data = read_interactions(path, bad_rows="drop")
+        data = read_interactions(path, bad_rows="drop", max_bad_share=1)
     assert tokens(data) == [("a", "x"), ("b", "y"), ("d", "w")]
     assert data.dropped == {reason: 1}
     assert f"1 {reason}" in caplog.text
@@ -137,7 +137,7 @@ def test_rows_are_numbered_past_blank_lines_and_dropped_rows(tmp_path, caplog):
         "user_id,item_id,value\n\na,x,1\nb\n\nc,z\nd,w,four\ne,v,1\n,v,1\n",
     )
     with caplog.at_level(logging.WARNING):
-        data = read_interactions(path, bad_rows="drop")
+        data = read_interactions(path, bad_rows="drop", max_bad_share=1)
     assert tokens(data) == [("a", "x"), ("e", "v")]
     assert data.dropped == {"unreadable row": 2, "missing user_id": 1, "unreadable value": 1}
     for place in ("row 2 (line 4)", "row 3 (line 6)", "row 4 (line 7)", "row 6 (line 9)"):
@@ -158,7 +158,7 @@ def test_rows_are_numbered_over_several_blocks(tmp_path, monkeypatch):
         read_interactions(path)
     rows[500] = "short"
     write(path, "user_id,item_id,value\n" + "\n".join(rows) + "\n")
-    data = read_interactions(path, bad_rows="drop")
+    data = read_interactions(path, bad_rows="drop", max_bad_share=1)
     assert data.dropped == {"unreadable row": 1, "unreadable value": 1}
     assert len(data) == 1998
 
@@ -173,7 +173,9 @@ def test_bytes_that_are_not_utf8(tmp_path):
     path = write(tmp_path / "log.csv", "user_id,item_id\nJosé,x\nb,y\n".encode("latin1"))
     with pytest.raises(ValueError, match=r"row 1 \(line 2\), column `user_id`.*not UTF-8"):
         read_interactions(path)
-    assert read_interactions(path, bad_rows="drop").dropped == {"unreadable user_id": 1}
+    assert read_interactions(path, bad_rows="drop", max_bad_share=1).dropped == {
+        "unreadable user_id": 1
+    }
     assert read_interactions(path, encoding="latin1").user_ids.tolist() == ["José", "b"]
 
 
@@ -182,7 +184,9 @@ def test_parquet_rows_and_types_are_named(tmp_path):
     pq.write_table(pa.table({"user_id": ["a", None], "item_id": [1, 2]}), path)
     with pytest.raises(ValueError, match=r"log.parquet, row 2, column `user_id`: an empty cell"):
         read_interactions(path)
-    assert read_interactions(path, bad_rows="drop").dropped == {"missing user_id": 1}
+    assert read_interactions(path, bad_rows="drop", max_bad_share=1).dropped == {
+        "missing user_id": 1
+    }
     pq.write_table(pa.table({"user_id": ["a"], "item_id": [[1]]}), path)
     with pytest.raises(TypeError, match=r"log.parquet, column `item_id` is of type list"):
         read_interactions(path)
@@ -252,7 +256,7 @@ def test_an_empty_result_is_an_error(tmp_path, good):
     assert len(read_interactions([good, header])) == 2
     mapped = {"user_id": "user_id", "item_id": "item_id", "value": "item_id"}
     with pytest.raises(ValueError, match="no event is left, but 2 unreadable value"):
-        read_interactions(good, mapped, bad_rows="drop")
+        read_interactions(good, mapped, bad_rows="drop", max_bad_share=1)
 
 
 def test_quoted_cells_may_hold_line_breaks(tmp_path):
@@ -262,7 +266,7 @@ def test_quoted_cells_may_hold_line_breaks(tmp_path):
     )
     with pytest.raises(ValueError, match=r"row 4 \(line 7\): 2 cells instead of 4"):
         read_interactions(path, {"note": "note"})
-    data = read_interactions(path, {"note": "note"}, bad_rows="drop")
+    data = read_interactions(path, {"note": "note"}, bad_rows="drop", max_bad_share=1)
     assert data.events["note"].to_pylist() == ["one\n\ntwo", 'say "hi"']
     write(path, path.read_bytes()[:-4])
     with pytest.raises(ValueError, match=r"row 3 \(line 6\), column `value`: 'no'"):

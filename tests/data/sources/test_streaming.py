@@ -124,7 +124,7 @@ def test_bad_rows_can_be_dropped_and_are_counted(tmp_path):
     pq.write_table(
         pa.table({"user_id": ["u", None], "item_id": ["a", "b"]}), tmp_path / "e.parquet"
     )
-    streamed = tm.stream_interactions(tmp_path, bad_rows="drop")
+    streamed = tm.stream_interactions(tmp_path, bad_rows="drop", max_bad_share=1)
     assert (len(streamed), dict(streamed.dropped)) == (1, {"missing user_id": 1})
 
 

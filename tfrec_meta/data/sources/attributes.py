@@ -6,19 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tfrec_meta.data.sources.text_files import (
-    DELIMITERS,
-    SUFFIXES,
-    TextFormat,
-    damaged,
-    read_text_table,
-    suffix_of,
-)
+from tfrec_meta.data.sources.formats import SUFFIXES, FileFormat, suffix_of
+from tfrec_meta.data.sources.text_files import damaged, read_text_table
 from tfrec_meta.io.files import PathLike
 
 
 def attribute_table(
-    given: PathLike | pa.Table | None, key: str, source: str, encoding: str
+    given: PathLike | pa.Table | None, key: str, source: str, form: FileFormat
 ) -> pa.Table | None:
     if given is None:
         return None
@@ -40,7 +34,7 @@ def attribute_table(
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(damaged(path, error)) from error
         else:
-            table = read_text_table(path, TextFormat(DELIMITERS[suffix], encoding=encoding))
+            table = read_text_table(path, form.text(path))
             table = pa.table(
                 {
                     name: table[name] if name in (key, source) else inferred(table[name])

@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.sources.text_files import TextFormat, read_text_table, text_batches
+from tfrec_meta.data.sources.formats import TextFormat
+from tfrec_meta.data.sources.text_files import read_text_table, text_batches
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.digests import digest_of_file
 from tfrec_meta.io.files import PathLike, atomic_folder, cache_folder
@@ -220,7 +221,7 @@ def _find(name: str, folder: Path) -> Path:
 
 
 def _read_recbole(events: Path, name: str) -> Interactions:
-    text = TextFormat("\t", quoted=False)
+    text = TextFormat("\t", quote="")
 
     def typed_header(path: Path) -> dict[str, str]:
         """Returns names with their type, such as rating:float, by names without it."""
@@ -253,11 +254,11 @@ def _read_100k(folder: Path, name: str) -> Interactions:
     columns = ("user_id", "item_id", "value", "time")
     events = _events(
         folder / "u.data",
-        TextFormat("\t", columns, quoted=False),
+        TextFormat("\t", columns, quote=""),
         {column: column for column in columns},
     )
     fields = ("item_id", "title", "released", "video", "url", *_GENRES_100K)
-    raw = read_text_table(folder / "u.item", TextFormat("|", fields, "latin1", quoted=False))
+    raw = read_text_table(folder / "u.item", TextFormat("|", fields, "latin1", quote=""))
     flags = np.stack([raw[genre].to_numpy() == "1" for genre in _GENRES_100K[1:]], axis=1)
     offsets = np.concatenate([[0], np.cumsum(flags.sum(axis=1))]).astype(np.int32)
     names = np.array(_GENRES_100K[1:], object)[np.nonzero(flags)[1]]
@@ -265,7 +266,7 @@ def _read_100k(folder: Path, name: str) -> Interactions:
     years = pc.utf8_slice_codeunits(raw["released"], -4, 1 << 20)
     items = _movies(raw["item_id"], raw["title"], genres, "|", years)
     columns_of_users = ("user_id", "age", "gender", "occupation", "zip_code")
-    text = TextFormat("|", columns_of_users, "latin1", quoted=False)
+    text = TextFormat("|", columns_of_users, "latin1", quote="")
     users = read_text_table(folder / "u.user", text)
     return Interactions(events, _people(users, folder / "u.user"), items, name)
 
@@ -282,15 +283,15 @@ def _read_1m(folder: Path, name: str) -> Interactions:
         columns = ("user_id", "item_id", "value", "time")
         events = _events(
             paths["ratings.dat"],
-            TextFormat("\t", columns, quoted=False),
+            TextFormat("\t", columns, quote=""),
             {column: column for column in columns},
             shown=folder / "ratings.dat",
         )
-        text = TextFormat("\t", ("item_id", "title", "genres"), "latin1", quoted=False)
+        text = TextFormat("\t", ("item_id", "title", "genres"), "latin1", quote="")
         raw = read_text_table(paths["movies.dat"], text, shown=folder / "movies.dat")
         items = _movies(raw["item_id"], raw["title"], raw["genres"], "|")
         fields = ("user_id", "gender", "age", "occupation", "zip_code")
-        text = TextFormat("\t", fields, "latin1", quoted=False)
+        text = TextFormat("\t", fields, "latin1", quote="")
         users = read_text_table(paths["users.dat"], text, shown=folder / "users.dat")
     codes = pa.array([str(code) for code in range(len(_OCCUPATIONS_1M))])
     place = pc.index_in(users["occupation"], value_set=codes)

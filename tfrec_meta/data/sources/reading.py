@@ -10,16 +10,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, TimeUnit, typed_events
+from tfrec_meta.data.events import (
+    MAX_BAD_SHARE,
+    SCHEMA,
+    BadRows,
+    RowCheck,
+    TimeUnit,
+    typed_events,
+)
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.sources.attributes import attribute_table, inferred
+from tfrec_meta.data.sources.formats import DELIMITERS, SUFFIXES, FileFormat, suffix_of
 from tfrec_meta.data.sources.text_files import (
-    DELIMITERS,
-    SUFFIXES,
-    TextFormat,
     damaged,
     present_columns,
-    suffix_of,
     text_batches,
 )
 from tfrec_meta.io.files import PathLike
@@ -33,9 +37,16 @@ def read_interactions(
     paths: PathLike | Iterable[PathLike],
     columns: Mapping[str, str] | None = None,
     *,
-    bad_rows: BadRows = "raise",
-    time_unit: TimeUnit = "s",
+    delimiter: str | None = None,
     encoding: str = "utf8",
+    decimal: str = ".",
+    quote: str | None = None,
+    lists: Mapping[str, str] | None = None,
+    types: Mapping[str, str] | None = None,
+    time_unit: TimeUnit | None = None,
+    time_format: str | None = None,
+    bad_rows: BadRows = "raise",
+    max_bad_share: float = MAX_BAD_SHARE,
     users: PathLike | pa.Table | None = None,
     items: PathLike | pa.Table | None = None,
     name: str | None = None,
@@ -44,15 +55,26 @@ def read_interactions(
 
     Args:
         paths: a file, a folder (its data files sorted by name), a glob pattern, or several of
-            these. The suffix determines the format: .parquet, .csv, .tsv, .csv.gz or .tsv.gz. Text
-            files begin with a line of column names.
+            these. The suffix determines the format: .parquet, .csv, .tsv, .jsonl or .ndjson; text
+            these. The suffix gives the format: .parquet, .csv, .tsv, .jsonl or .ndjson; text
         columns: names in the files by the names used here. `user_id` and `item_id` are required;
             `time` and `value` are optional; other names add further event columns. Names that are
             not in the mapping are looked up unchanged.
+        delimiter: the character between cells; by default a comma in .csv and a tab in .tsv.
+        encoding: of text files, by its name in Python.
+        decimal: the character before the decimals of numbers in text files: "." or ",".
+        quote: the character that encloses cells; by default the double quotation mark in .csv, and
+            none in .tsv. "" switches quoting off.
+        lists: the separator of the values in a cell, by column: `{"genres": "|"}`. Applies to
+            further event columns and to attributes.
+        types: "text", "number" or "time", by further event column and by attribute; the types of
+            the others are recognized.
+        time_unit: unit of numeric times: s, ms, us or ns. By default it is recognized by the size
+            of the numbers, and logged unless it is seconds.
+        time_format: format of times in text, as for `datetime.strptime`; by default ISO 8601.
         bad_rows: "raise" raises at the first invalid row, with its file, row and column; "drop"
             removes invalid rows, counts them by reason in `dropped` and logs examples.
-        time_unit: unit of numeric times: s, ms, us or ns.
-        encoding: of text files.
+        max_bad_share: with "drop", the highest share of invalid rows that is accepted.
         users: a file or table of user attributes; the id column has the same name as in the events.
         items: the same for items.
         name: the name of the data; by default the name of the first file.
@@ -66,7 +88,19 @@ def read_interactions(
             remains.
         TypeError: if a column has a type that cannot be converted.
     """
-    source = EventFiles(paths, columns, bad_rows, time_unit, encoding, name)
+    form = FileFormat(
+        delimiter=delimiter,
+        encoding=encoding,
+        decimal=decimal,  # type: ignore[arg-type]
+        quote=quote,
+        lists=lists or {},
+        types=types or {},  # type: ignore[arg-type]
+        time_unit=time_unit,
+        time_format=time_format,
+        bad_rows=bad_rows,
+        max_bad_share=max_bad_share,
+    )
+    source = EventFiles(paths, columns, form, name)
     events = pa.concat_tables(source.batches())
     for key in events.column_names[4:]:
         position = events.column_names.index(key)
@@ -84,7 +118,8 @@ class EventFiles:
     """Files of events, read in batches; see `read_interactions`.
 
     Args:
-        paths, columns, bad_rows, time_unit, encoding, name: as in `read_interactions`.
+        paths, columns, name: as in `read_interactions`.
+        form: the format of the files.
 
     Attributes:
         name: the name of the data.
@@ -98,18 +133,15 @@ class EventFiles:
         self,
         paths: PathLike | Iterable[PathLike],
         columns: Mapping[str, str] | None,
-        bad_rows: BadRows,
-        time_unit: TimeUnit,
-        encoding: str,
+        form: FileFormat,
         name: str | None,
     ) -> None:
         self._files = _data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
         keys = SCHEMA.names
         self._columns = {key: key for key in keys} | dict(columns or {})
         self._optional = {"time", "value"} - set(columns or {})
-        self._check = RowCheck(bad_rows)
-        self._time_unit: TimeUnit = time_unit
-        self._encoding = encoding
+        self._form = form
+        self._check = RowCheck(form.bad_rows, form.max_bad_share)
         self.name = name or _stem(self._files[0])
 
     @property
@@ -135,7 +167,7 @@ class EventFiles:
         with Progress(f"reading {self.name}", total) as progress:
             for file in files:
                 for batch, row_name in _batches(
-                    file, self._columns, self._optional, check, self._encoding, progress
+                    file, self._columns, self._optional, check, self._form, progress
                 ):
                     kinds = kinds or {field.name: field.type for field in batch.schema}
                     _check_alike(file, batch, files[0], kinds)
@@ -144,11 +176,13 @@ class EventFiles:
                         check,
                         source=str(file),
                         row_name=row_name,
-                        time_unit=self._time_unit,
+                        time_unit=self._form.time_unit,
+                        time_format=self._form.time_format,
+                        decimal=self._form.decimal,
                     )
                     left += events.num_rows
                     yield events
-        check.log(self.name)
+        check.finish(self.name, left)
         if not left:
             listed = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in check.dropped.items())
@@ -156,7 +190,7 @@ class EventFiles:
 
     def attributes(self, key: str, given: PathLike | pa.Table | None) -> pa.Table | None:
         """Reads a table of users or items, whose id column has the same name as in the events."""
-        return attribute_table(given, key, self._columns[key], self._encoding)
+        return attribute_table(given, key, self._columns[key], self._form)
 
 
 def _batches(
@@ -164,13 +198,14 @@ def _batches(
     columns: Mapping[str, str],
     optional: set[str],
     check: RowCheck,
-    encoding: str,
+    form: FileFormat,
     progress: Progress,
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
     suffix = suffix_of(path)
     if suffix in DELIMITERS:
-        text = TextFormat(DELIMITERS[suffix], encoding=encoding)
-        yield from text_batches(path, columns, check, text, optional=optional, progress=progress)
+        yield from text_batches(
+            path, columns, check, form.text(path), optional=optional, progress=progress
+        )
         return
     import pyarrow.parquet as pq
 

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import BadRows, TimeUnit
+from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows, TimeUnit
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.sources.reading import EventFiles
 from tfrec_meta.io.files import PathLike
 
@@ -27,9 +28,16 @@ def stream_interactions(
     *,
     folder: PathLike | None = None,
     part_events: int = PART_EVENTS,
-    bad_rows: BadRows = "raise",
-    time_unit: TimeUnit = "s",
+    delimiter: str | None = None,
     encoding: str = "utf8",
+    decimal: str = ".",
+    quote: str | None = None,
+    lists: Mapping[str, str] | None = None,
+    types: Mapping[str, str] | None = None,
+    time_unit: TimeUnit | None = None,
+    time_format: str | None = None,
+    bad_rows: BadRows = "raise",
+    max_bad_share: float = MAX_BAD_SHARE,
     users: PathLike | pa.Table | None = None,
     items: PathLike | pa.Table | None = None,
     name: str | None = None,
@@ -53,7 +61,19 @@ def stream_interactions(
     """
     if part_events < 1:
         raise ValueError(f"`part_events`={part_events}; use 1 or more.")
-    source = EventFiles(paths, columns, bad_rows, time_unit, encoding, name)
+    form = FileFormat(
+        delimiter=delimiter,
+        encoding=encoding,
+        decimal=decimal,  # type: ignore[arg-type]
+        quote=quote,
+        lists=lists or {},
+        types=types or {},  # type: ignore[arg-type]
+        time_unit=time_unit,
+        time_format=time_format,
+        bad_rows=bad_rows,
+        max_bad_share=max_bad_share,
+    )
+    source = EventFiles(paths, columns, form, name)
     parts = -(-source.estimated_rows() // part_events) or 1
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import gzip
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -15,29 +14,11 @@ from typing import IO, Any
 import pyarrow as pa
 
 from tfrec_meta.data.events import SCHEMA, RowCheck
+from tfrec_meta.data.sources.formats import TextFormat
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.progress import Progress
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = ".parquet, .csv, .tsv, .csv.gz or .tsv.gz"
 _BLOCK = 8 << 20  # bytes of text parsed at a time
-
-
-@dataclass(frozen=True)
-class TextFormat:
-    """The format of a delimited text file.
-
-    Attributes:
-        delimiter: one character.
-        names: the columns of a file without a header line; None if the first line names them.
-        encoding: of the text.
-        quoted: whether cells may be enclosed in "...".
-    """
-
-    delimiter: str = ","
-    names: tuple[str, ...] | None = None
-    encoding: str = "utf8"
-    quoted: bool = True
 
 
 def read_text_table(
@@ -105,7 +86,7 @@ def text_batches(
         return "error" if check.bad_rows == "raise" else "skip"
 
     def record_name(record: int) -> str:
-        return f"row {record + 1} (line {_line(path, record + has_header, text.quoted)})"
+        return f"row {record + 1} (line {_line(path, record + has_header, bool(text.quote))})"
 
     def skipped_name(record: int, what: str) -> str:
         return f"{shown or path}, {record_name(record)}: {what}."
@@ -131,8 +112,8 @@ def text_batches(
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=text.delimiter,
-                quote_char='"' if text.quoted else False,
-                newlines_in_values=text.quoted,
+                quote_char=text.quote or False,
+                newlines_in_values=bool(text.quote),
                 invalid_row_handler=on_invalid,
             ),
             convert_options=arrow_csv.ConvertOptions(
@@ -190,17 +171,9 @@ def header_of(path: Path, text: TextFormat) -> list[str]:
     line = line.rstrip("\r\n")
     return (
         next(csv.reader([line], delimiter=text.delimiter))
-        if text.quoted
+        if bool(text.quote)
         else line.split(text.delimiter)
     )
-
-
-def suffix_of(path: Path) -> str | None:
-    """Returns the suffix without .gz: .parquet or a key of `DELIMITERS`; None for other files."""
-    suffixes = path.suffixes
-    if suffixes[-1:] == [".gz"]:
-        return suffixes[-2] if suffixes[-2:-1] and suffixes[-2] in DELIMITERS else None
-    return suffixes[-1] if suffixes and suffixes[-1] in (".parquet", *DELIMITERS) else None
 
 
 def present_columns(
