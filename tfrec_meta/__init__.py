@@ -13,6 +13,7 @@ from tfrec_meta.keras import use_keras2
 
 if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getattr__`
     from tfrec_meta.data import (
+        Feedback,
         Interactions,
         Split,
         movielens,
@@ -63,6 +64,7 @@ _MODULES = {
     "Evaluation": "evaluation",
     "ExportConfig": "export.config",
     "FeatureSpec": "features",
+    "Feedback": "data",
     "HashedText": "features",
     "Interactions": "data",
     "Member": "models",
@@ -113,6 +115,7 @@ __all__ = [
     "Evaluation",
     "ExportConfig",
     "FeatureSpec",
+    "Feedback",
     "HashedText",
     "Interactions",
     "Member",

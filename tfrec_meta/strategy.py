@@ -37,6 +37,8 @@ class Strategy:
             is fitted first, on the same data, and the model is distilled from its scores. Only
             "two_tower" and "content_tower" with `negatives`="full" and `loss`="softmax" can learn
             from a teacher.
+        use_weights: whether training uses the weights of declared feedback (`Feedback`). Without
+            them, each positive event and each known negative has weight 1. No effect on other data.
 
     Raises:
         ValueError: for an unknown family or teacher, a config of another family, or a config that
@@ -55,6 +57,7 @@ class Strategy:
     features: FeatureSpec | None = None
     history_length: int = 200
     teacher: str | None = None
+    use_weights: bool = True
 
     def __post_init__(self) -> None:
         kind = _family(self.family).config_type
@@ -64,6 +67,10 @@ class Strategy:
             raise ValueError(
                 f"`model` is a {type(self.model).__name__}, but family {self.family!r} takes a "
                 f"{kind.__name__}; use one, or another family."
+            )
+        if not isinstance(self.use_weights, bool):
+            raise ParameterError(
+                f"`use_weights`={self.use_weights!r}; use True or False.", "use_weights"
             )
         self.members()  # raises if a member is not valid
         if self.teacher is not None:
@@ -101,9 +108,9 @@ class Strategy:
         """Returns this strategy with some fields replaced, for example by values that tuning found.
 
         Args:
-            record: any of `family`, `teacher`, and parts of `model` and `training`, as `as_dict`
-                returns them. Another family starts from its default config, and without a teacher
-                unless `record` names one.
+            record: any of `family`, `teacher`, `use_weights`, and parts of `model` and `training`,
+                as `as_dict` returns them. Another family starts from its default config, and
+                without a teacher unless `record` names one.
 
         Raises:
             ValueError: as `from_dict`.
@@ -122,6 +129,7 @@ class Strategy:
                 **fields,
                 "family": family,
                 "teacher": record.get("teacher", self.teacher if same else None),
+                "use_weights": record.get("use_weights", self.use_weights),
                 "model": {**model, **record.get("model", {})},
                 "training": {**fields["training"], **record.get("training", {})},
             }
@@ -136,6 +144,8 @@ class Strategy:
             record["features"] = self.features.declaration()
         if self.teacher is not None:
             record["teacher"] = self.teacher
+        if not self.use_weights:
+            record["use_weights"] = False
         return record
 
     @classmethod
@@ -153,6 +163,7 @@ class Strategy:
             FeatureSpec.declared(record["features"]) if record.get("features") else None,
             history_length=record.get("history_length", 200),
             teacher=record.get("teacher"),
+            use_weights=record.get("use_weights", True),
         )
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 
 from tfrec_meta.commands import options
@@ -64,3 +65,28 @@ def test_names_are_split_at_commas():
     assert options.baseline_names(None) is None
     assert options.baseline_names("none") == []
     assert options.baseline_names("ials,ease") == ["ials", "ease"]
+
+
+def test_feedback_options_are_the_feedback_of_a_run():
+    assert options.FeedbackOptions().settings() == {}
+    given = options.FeedbackOptions(
+        event_weights={"view": 1.0}, positive=["buy"], below="negative", target="buy, order"
+    )
+    assert given.settings() == {
+        "feedback": {
+            "event_weights": {"view": 1.0},
+            "positive": ["buy"],
+            "below": "negative",
+            "target": ["buy", "order"],
+        }
+    }
+
+
+def test_weights_and_positive_events_are_read_from_text():
+    weights = options.EventWeights().convert("view=1,a=b=2.5", None, None)
+    assert weights == {"view": 1.0, "a=b": 2.5}
+    for wrong in ("view", "=1", "view=", "view=much"):
+        with pytest.raises(click.UsageError, match="is not TYPE=WEIGHT"):
+            options.EventWeights().convert(wrong, None, None)
+    assert options.Positive().convert("4", None, None) == 4.0
+    assert options.Positive().convert("buy,order", None, None) == ["buy", "order"]

@@ -99,3 +99,29 @@ def test_an_interrupted_training_prints_how_to_resume(tmp_path, capsys, monkeypa
     assert cli.main([*command, "--overwrite"]) == 130
     expected = f"tfrec-meta train --run '{tmp_path / 'my run'}' --data synthetic-40x20x300"
     assert f"interrupted: `{expected}` resumes where it stopped." in capsys.readouterr().err
+
+
+def test_train_counts_events_as_their_feedback_says(tmp_path, capsys):
+    kinds = ["view", "view", "purchase"]
+    lines = [f"c{n % 7},p{n % 11},{kinds[n % 3]},{n % 4},{n}" for n in range(120)]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["user_id,item_id,kind,minutes,time", *lines]) + "\n")
+    command = ["train", "--run", str(tmp_path / "run"), "--family", "popularity"]
+    command += ["--data", str(path), "--split", "leave-last-out", "--event-type", "kind"]
+    command += ["--weight", "minutes", "--positive", "1", "--target", "purchase"]
+    assert run_json(capsys, *command)["family"] == "popularity"
+    run = Run.open(tmp_path / "run")
+    assert run.settings["feedback"] == {
+        "event_type": "kind",
+        "event_weights": {},
+        "weight": "minutes",
+        "positive": 1.0,
+        "below": "ignore",
+        "target": ["purchase"],
+    }
+    assert set(run.split.test.events["kind"].to_pylist()) == {"purchase"}
+    assert set(run.split.train.events["kind"].to_pylist()) == {"view", "purchase"}
+    assert set(run.split.train.weights.tolist()) == {0.0, 1.0, 2.0, 3.0}
+    assert cli.main([*command, "--positive", "2"]) == 1  # another feedback than that of the run
+    assert "feedback.positive=1.0, not 2.0" in capsys.readouterr().err
+    assert cli.main(["evaluate", "--run", str(tmp_path / "run"), "-k", "3", "--json"]) == 0

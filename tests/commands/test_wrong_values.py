@@ -62,6 +62,14 @@ _DATA = {
     "train": ["--train", "1.5"],
     "validation": ["--validation", "1.5"],
 }
+_FEEDBACK = {
+    "event_type": ["--event-type", "kind", "--target", "buy"],
+    "event_weights": ["--event-weights", "view=0"],
+    "weight": ["--weight", "minutes"],
+    "positive": ["--positive", "nan"],
+    "below": ["--below", "hide"],
+    "target": ["--target", ","],
+}
 _STRATEGY = {
     "family": ["--family", "oracle"],
     "epochs": ["--epochs", "0"],
@@ -77,9 +85,10 @@ _SERVER = {
 }
 WRONG = {
     "fetch": {"names": ["1k"]},
-    "train": {**_DATA, **_STRATEGY},
+    "train": {**_DATA, **_FEEDBACK, **_STRATEGY},
     "tune": {
         **_DATA,
+        **_FEEDBACK,
         "epochs": ["--epochs", "0"],
         "seed": ["--seed", "-1"],
         "strategy": ["--strategy", "nowhere.json"],
@@ -92,6 +101,7 @@ WRONG = {
     },
     "distill": {
         **_DATA,
+        **_FEEDBACK,
         **_STRATEGY,
         "teachers": ["nobody"],
         "resamples": ["--resamples", "many"],

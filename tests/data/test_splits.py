@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfrec_meta.data import (
+    Feedback,
     Interactions,
     Split,
     SplitProtocol,
@@ -21,6 +22,7 @@ from tfrec_meta.data import (
     split_leave_last_out,
     synthetic,
 )
+from tfrec_meta.errors import ParameterError
 
 events = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 6), st.integers(0, 12)), min_size=1, max_size=60
@@ -321,3 +323,111 @@ def test_random_splits_share_one_validation_protocol():
     assert {one.validation for one in SplitProtocol if one.is_random} == {ValidationProtocol.RANDOM}
     others = [one for one in SplitProtocol if not one.is_random]
     assert [one.validation for one in others] == [one.value for one in others]
+
+
+# A target of the declared feedback: purchases, "p"; the rest are views, "v".
+
+
+def shop(kinds, users=None, times=None):
+    size = len(kinds)
+    data = Interactions.from_arrays(
+        users or ["a"] * size,
+        [f"i{number % 5}" for number in range(size)],
+        times or list(range(size)),
+        further={"event_type": list(kinds)},
+    )
+    return data.with_feedback(Feedback(target=["p"]))
+
+
+def rows(split):
+    return [part.tolist() for part in (*parts(split), split.past_only_index)]
+
+
+def test_leave_last_out_holds_out_the_last_target_events():
+    split = split_leave_last_out(shop("pvpvpvpv"))
+    # Row 3 lies between the validation and the test event, and row 5 behind the test event.
+    assert rows(split) == [[0, 1, 2, 3], [4], [6], [5]]
+    assert split.past.events.num_rows == 6
+    assert rows(split_leave_last_out(shop("pvpvpvpv"), validation=False)) == [
+        [0, 1, 2, 3, 4, 5],
+        [],
+        [6],
+        [],
+    ]
+
+
+def test_users_with_too_few_target_events_are_train():
+    split = split_leave_last_out(shop("vpvpvvpvpvp", list("aaaaabbbbbb")))
+    assert rows(split) == [[0, 1, 2, 3, 4, 5, 6, 7], [8], [10], [9]]
+
+
+@given(
+    kinds=st.lists(st.sampled_from("vp"), min_size=1, max_size=40).filter(lambda k: "p" in k),
+    seed=st.integers(0, 3),
+)
+def test_no_later_event_is_known_before_a_held_out_one(kinds, seed):
+    rng = np.random.default_rng(seed)
+    users = [str(user) for user in rng.integers(0, 3, len(kinds))]
+    data = shop(kinds, users, rng.permutation(len(kinds)).tolist())
+    split = split_leave_last_out(data)
+    times = data.times
+    for user in set(users):
+        own = np.array(users) == user
+
+        def of(index, own=own):
+            return times[index[own[index]]]
+
+        for held_out, known in (
+            (split.validation_index, split.train_index),
+            (split.test_index, np.concatenate([split.train_index, split.past_only_index])),
+        ):
+            if len(of(held_out)):
+                assert len(of(held_out)) == 1
+                assert (of(known) < of(held_out)[0]).all()
+    for index in (split.validation_index, split.test_index):
+        assert data.is_target[index].all()
+
+
+def test_splits_by_time_count_target_events():
+    split = split_by_time(shop("vpvpvpvpvpv"), train=0.6, validation=0.2)
+    assert rows(split) == [[0, 1, 2, 3, 4, 5, 6], [7], [9], [8]]
+
+
+@pytest.mark.parametrize("split_by", [split_by_user, split_by_item])
+def test_random_splits_hold_out_target_events_only(split_by):
+    kinds = ["v", "p", "p"] * 40
+    users = [f"u{number % 7}" for number in range(120)]
+    split = split_by(shop(kinds, users), train=0.5, validation=0.25)
+    is_target = split.data.is_target
+    assert is_target[split.test_index].all()
+    assert is_target[split.validation_index].all()
+    assert (~is_target[split.train_index]).sum() == 40
+    assert abs(len(split.test_index) - 20) <= 7
+
+
+@pytest.mark.parametrize("split_by", [split_cold_users, split_cold_items])
+def test_cold_splits_hold_out_target_events_only(split_by):
+    kinds = ["v", "p", "p"] * 40
+    split = split_by(shop(kinds, [f"u{number % 7}" for number in range(120)]), 0.3, 0.3)
+    is_target = split.data.is_target
+    assert is_target[split.test_index].all()
+    assert is_target[split.validation_index].all()
+    column = "user_id" if split_by is split_cold_users else "item_id"
+    train, test = (set(part.events[column].to_pylist()) for part in (split.train, split.test))
+    assert not train & test
+    assert len(split.past_only_index) == 0
+
+
+def test_a_target_without_events_left_is_an_error():
+    data = shop("vvpvv")
+    with pytest.raises(ParameterError, match=r"`target`=\['p'\], but interactions has no such"):
+        split_by_user(data.take([0, 1, 3]))
+
+
+def test_equal_feedback_gives_the_same_splits():
+    plain = build([(number % 7, number % 5, number) for number in range(60)])
+    declared = plain.with_feedback(Feedback())
+    for split_by in (split_by_user, split_by_item, split_by_time, split_leave_last_out):
+        assert [p.tolist() for p in parts(split_by(plain))] == [
+            p.tolist() for p in parts(split_by(declared))
+        ]

@@ -44,6 +44,7 @@ _PAGE = "distillation.html"
 @options.resamples_option
 @options.strategy_options
 @options.data_options()
+@options.feedback_options
 def distill(
     teachers: Sequence[str],
     run: str,
@@ -52,16 +53,17 @@ def distill(
     resamples: int,
     strategy: options.StrategyOptions,
     data: options.DataOptions,
+    feedback: options.FeedbackOptions,
 ) -> Result:
     """Trains teachers that are given by name, and their student; or resumes a stopped call."""
     from tfrec_meta.workflows.run_settings import merged
     from tfrec_meta.workflows.runs import Run
 
     taught = [Run.open(name) for name in teachers if _is_run(name)]
-    given = {**data.settings(), **strategy.settings()}
+    given = {**data.settings(), **feedback.settings(), **strategy.settings()}
     if taught:  # the student takes the data of the first one, unless other data is given
         first = taught[0].settings
-        given = merged({key: first[key] for key in ("data", "split", "seed")}, given)
+        given = merged({key: first[key] for key in ("data", "feedback", "split", "seed")}, given)
     record = given.setdefault("strategy", {})
     if record.get("family", "two_tower") == "two_tower":
         record["model"] = {"negatives": "full", **record.get("model", {})}

@@ -100,6 +100,36 @@ class Character(click.ParamType):
         return "\t" if value in ("tab", "\\t") else value
 
 
+class EventWeights(click.ParamType):
+    """Weights of event types: `view=1,cart=3`."""
+
+    name = "type=weight,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, float]:
+        weights = {}
+        for part in names(value):
+            kind, equals, weight = part.rpartition("=")
+            try:
+                weights[kind] = float(weight)
+            except ValueError:
+                equals = ""
+            if not (kind and equals):
+                self.fail(f"{part!r} is not TYPE=WEIGHT, as in view=1", param, ctx)
+        return weights
+
+
+class Positive(click.ParamType):
+    """The lowest positive value, or the positive event types: `4` or `purchase,cart`."""
+
+    name = "value|type,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | list[str]:
+        try:
+            return float(value)
+        except ValueError:
+            return names(value)
+
+
 class Setting(click.ParamType):
     """One value of a name: `two_tower/embedding_dim=64`. The value is JSON, or else a text."""
 
@@ -154,6 +184,25 @@ class DataOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class FeedbackOptions:
+    """The declared feedback, as given on the command line. None: not given."""
+
+    event_type: str | None = None
+    event_weights: Mapping[str, float] | None = None
+    weight: str | None = None
+    positive: float | Sequence[str] | None = None
+    below: str | None = None
+    target: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the given values as settings of a run."""
+        given = _given(vars(self))
+        if self.target is not None:
+            given["target"] = names(self.target)
+        return {"feedback": given} if given else {}
+
+
+@dataclasses.dataclass(frozen=True)
 class StrategyOptions:
     """The strategy and the seed, as given on the command line. None: not given."""
 
@@ -203,7 +252,7 @@ def read_strategy(path: Path) -> dict[str, Any]:
         strategy = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ParameterError(f"`strategy`: {path} is not JSON: {error}.", "strategy") from error
-    known = ("family", "model", "training", "features", "history_length", "teacher")
+    known = ("family", "model", "training", "features", "history_length", "teacher", "use_weights")
     if not isinstance(strategy, dict) or set(strategy) - set(known):
         raise ParameterError(
             f"`strategy`: {path} must hold one JSON object with any of {', '.join(known)}.",
@@ -314,6 +363,43 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
         ),
     ]
     return _collected(DataOptions, "data", options if sources else options[1:])
+
+
+def feedback_options(function: Any) -> Any:
+    """Declares the options of the feedback, which the command gets as `feedback`."""
+    options = [
+        _feedback(
+            "--event-type",
+            metavar="COLUMN",
+            help="Column of the event types (default event_type).",
+        ),
+        _feedback(
+            "--event-weights",
+            type=EventWeights(),
+            metavar="TYPE=WEIGHT,...",
+            help="Weight of each event type: view=1,cart=3,purchase=10.",
+        ),
+        _feedback(
+            "--weight", metavar="COLUMN", help="Column with the weight of each event: value."
+        ),
+        _feedback(
+            "--positive",
+            type=Positive(),
+            metavar="VALUE|TYPE,...",
+            help="Lowest positive value (of --weight, else of value), or positive event types.",
+        ),
+        _feedback(
+            "--below",
+            type=click.Choice(("ignore", "negative")),
+            help="Ignore the other events (default), or learn from them as known negatives.",
+        ),
+        _feedback(
+            "--target",
+            metavar="TYPE,...",
+            help="Event types that validation and test are about; other events inform only.",
+        ),
+    ]
+    return _collected(FeedbackOptions, "feedback", options)(function)
 
 
 def strategy_options(function: Any) -> Any:
@@ -463,12 +549,13 @@ def _collected(
 
 
 _data = functools.partial(option, section="Data (a new run uses defaults for missing options)")
+_feedback = functools.partial(option, section="Feedback (how events count; default: all alike)")
 _model = functools.partial(option, section="Model")
 strategy_file = _model(
     "--strategy",
     type=ExistingFile(),
     metavar="FILE",
-    help="JSON with any of family, model, training, history_length, teacher.",
+    help="JSON with any of family, model, training, history_length, teacher, use_weights.",
 )
 
 

@@ -17,24 +17,27 @@ from tfrec_meta.commands.base import Result, command, note, option
     "--run runs/time --split time --epochs 20 --seed 1",
     "--run runs/shop --data log.csv --columns user_id=customer,item_id=product",
     "--run runs/wide --strategy wide.json",
+    "--run runs/shop --data log.csv --event-weights view=1,purchase=10 --target purchase",
     resumes=True,
 )
 @options.run_option()
 @option("--overwrite", is_flag=True, help="Replace the run in that folder.")
 @options.data_options()
+@options.feedback_options
 @options.strategy_options
 @options.recommend_history_option("Validate and evaluate")
 def train(
     run: str,
     overwrite: bool,
     data: options.DataOptions,
+    feedback: options.FeedbackOptions,
     strategy: options.StrategyOptions,
     recommend_history: bool,
 ) -> Result:
     """Trains the run's model, unless it is trained already."""
     from tfrec_meta.workflows.runs import Run
 
-    given = {**data.settings(), **strategy.settings()}
+    given = {**data.settings(), **feedback.settings(), **strategy.settings()}
     if recommend_history:
         given["recommend_history"] = True
     this = Run.begin(run, given, overwrite)

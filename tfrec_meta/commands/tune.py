@@ -13,6 +13,7 @@ from typing import Any
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, note, option
 
+_USUAL_FEEDBACK = {"event_type": "event_type", "below": "ignore"}
 _FOLDER = "runs/study"
 _TRIAL = ("trial_id", "status", "error", "suggested_by", "expected", "seconds", "epochs", "values")
 _search = partial(option, section="Search")
@@ -100,9 +101,11 @@ _output = partial(option, section="Output and store")
 )
 @options.data_options(sources=False)
 @options.recommend_history_option("Validate")
+@options.feedback_options
 def tune(
     source: Sequence[str],
     data: options.DataOptions,
+    feedback: options.FeedbackOptions,
     epochs: int | None,
     strategy: str | None,
     seed: int | None,
@@ -123,12 +126,14 @@ def tune(
     # The split of a run depends on the run's own seed; --seed is that of the search then.
     common = options.StrategyOptions(None, epochs, None if is_run else seed, strategy)
     if is_run:
-        _refuse_data_options(source[0], data)
+        _refuse_data_options(source[0], data, feedback)
         run = Run.open(source[0])
         record = merged(run.settings["strategy"], common.settings().get("strategy", {}))
     else:
         data = dataclasses.replace(data, data=source)
-        settings = complete_settings({**data.settings(), **common.settings()})
+        settings = complete_settings(
+            {**data.settings(), **feedback.settings(), **common.settings()}
+        )
         run = Run(Path(_FOLDER).parent, settings)
         record = run.settings["strategy"]
     if recommend_history:
@@ -179,8 +184,11 @@ def tune(
     return Result(content, "\n".join(lines))
 
 
-def _refuse_data_options(run: str, data: options.DataOptions) -> None:
-    given = [name for name, value in vars(data).items() if value not in (None, ())]
+def _refuse_data_options(
+    run: str, data: options.DataOptions, feedback: options.FeedbackOptions
+) -> None:
+    both = {**vars(data), **vars(feedback)}
+    given = [name for name, value in both.items() if value not in (None, ())]
     if given:
         flags = ", ".join("--" + name.replace("_", "-") for name in given)
         raise ValueError(
@@ -207,6 +215,7 @@ def _train_words(settings: Mapping[str, Any]) -> list[str]:
     for name in ("folder", "users", "items", *singles):
         if data[name] != DEFAULTS["data"][name]:
             words += ["--" + name.replace("_", "-"), str(data[name])]
+    words += _feedback_words(settings["feedback"])
     usual = fill_shares({"protocol": split["protocol"], "train": None, "validation": None})
     if split["protocol"] != DEFAULTS["split"]["protocol"]:
         words += ["--split", split["protocol"]]
@@ -215,4 +224,17 @@ def _train_words(settings: Mapping[str, Any]) -> list[str]:
             words += [f"--{name}", str(split[name])]
     if settings["recommend_history"]:
         words += ["--recommend-history"]
+    return words
+
+
+def _feedback_words(feedback: Mapping[str, Any]) -> list[str]:
+    """The options with which `train` declares the same feedback; none for the defaults."""
+    words = []
+    for name, value in feedback.items():
+        if isinstance(value, Mapping):
+            value = ",".join(f"{kind}={weight:g}" for kind, weight in value.items())
+        elif isinstance(value, list):
+            value = ",".join(value)
+        if value not in (None, "", _USUAL_FEEDBACK.get(name)):
+            words += ["--" + name.replace("_", "-"), str(value)]
     return words

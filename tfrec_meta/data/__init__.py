@@ -1,5 +1,6 @@
 """Interactions: reading, generating, cleaning and splitting them, and the histories of users."""
 
+from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.histories import Histories, histories, user_histories
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.privacy import pseudonym, pseudonymise
@@ -20,6 +21,7 @@ from tfrec_meta.data.splits import (
 )
 
 __all__ = [
+    "Feedback",
     "Histories",
     "Interactions",
     "Split",

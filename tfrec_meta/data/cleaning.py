@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +21,14 @@ def clean_events(
     duplicates: str = "exact",
     value_range: tuple[float, float] | None = None,
     time_range: tuple[int, int] | None = None,
+    differ_in: Sequence[str] = (),
 ) -> tuple[pa.Table, dict[str, int]]:
     """Returns the plausible rows, in their order, and the number of removed rows by reason.
 
     A removed row counts once, under the first of these reasons that applies: "missing time" (only
     if other rows have one), "impossible time", "value out of range", "duplicate". The arguments are
-    those of `Interactions.clean`.
+    those of `Interactions.clean`; with "exact", events that differ in one of the columns
+    `differ_in` are no duplicates.
 
     Raises:
         ValueError: if a range is reversed, `duplicates` is unknown, or no row remains.
@@ -60,7 +63,7 @@ def clean_events(
     if duplicates != "keep":
         rows = np.flatnonzero(good)
         later = np.zeros(events.num_rows, bool)
-        later[rows[_repeats(events, rows, times, duplicates)]] = True
+        later[rows[_repeats(events, rows, times, duplicates, differ_in)]] = True
         drop(later, "duplicate")
 
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
@@ -78,12 +81,15 @@ def clean_events(
     return (events if good.all() else events.filter(pa.array(good))), dropped
 
 
-def _repeats(events: pa.Table, rows: np.ndarray, times: np.ndarray, which: str) -> np.ndarray:
+def _repeats(
+    events: pa.Table, rows: np.ndarray, times: np.ndarray, which: str, differ_in: Sequence[str]
+) -> np.ndarray:
     """Returns the positions in `rows` of the events that repeat another one."""
     columns = [_codes(events[key])[rows] for key in ("user_id", "item_id")]
     times = times[rows]
     if which == "exact":
         columns += [times, events["value"].to_numpy()[rows]]
+        columns += [_codes(events[name])[rows] for name in differ_in]
         order = np.lexsort(columns[::-1])  # stable: the first of equals comes first
         same = np.ones(max(len(rows) - 1, 0), bool)
         for column in columns:

@@ -57,7 +57,8 @@ def histories(data: Interactions) -> Histories:
     """Returns the history of each event: the events of the same user with an earlier time.
 
     Events in the same second are not part of each other's history, since their order is unknown.
-    In data without times, earlier rows are earlier events.
+    In data without times, earlier rows are earlier events. With declared feedback, ignored events
+    and known negatives are in the histories of `order` as well; training rows hide them.
 
     Raises:
         ValueError: if some events have a time and others have none.
@@ -91,8 +92,10 @@ def user_histories(
         length: width of the result, at least 1.
 
     Returns:
-        Object [b, length] of item ids, oldest first, padded with "" on the right.
+        Object [b, length] of item ids, oldest first, padded with "" on the right. With declared
+        feedback, only positive events count.
     """
+    data = data.positive_events()
     if length < 1:
         raise ValueError(f"`length`={length}; use 1 or more.")
     requested = pa.array(np.asarray(user_ids, object), pa.string())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,14 @@ from tfrec_meta.data.events import (
     TimeUnit,
     typed_events,
 )
+from tfrec_meta.data.feedback import (
+    TARGET,
+    WEIGHT,
+    Feedback,
+    check_types,
+    type_counts,
+    with_columns,
+)
 from tfrec_meta.data.profile import profile
 from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import PathLike, atomic_folder
@@ -31,6 +39,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FORMAT = 1
+
+
+class Origin:
+    """Identifies a data set: all parts and copies of it have the same object."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,6 +60,8 @@ class Interactions:
         sampled: whether these events are a random sample of more events, like the train part of
             `split_by_item`. Held-out events then lie between them in time, so the order in time
             is no guide to what comes next.
+        feedback: the declared feedback, from `with_feedback`; None if all events count alike.
+        origin: the same object for all parts and copies of one data set.
 
     Raises:
         ValueError: if an id is missing, a value is not finite, or an id of `users` or `items` is
@@ -66,9 +80,18 @@ class Interactions:
     name: str = "interactions"
     dropped: Mapping[str, int] = field(default_factory=dict)
     sampled: bool = False
+    feedback: Feedback | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         events = self.events
+        if self.origin is None:
+            object.__setattr__(self, "origin", Origin())
+        if self.feedback is not None and WEIGHT not in events.column_names:
+            raise ValueError(
+                f"`events` has no column `{WEIGHT}`, only {events.column_names}; use "
+                "Interactions.with_feedback, which adds it."
+            )
         for column in SCHEMA:
             if column.name not in events.column_names:
                 raise ValueError(
@@ -212,6 +235,7 @@ class Interactions:
             self.name,
             dropped,
             self.sampled,
+            self.feedback,
         )
 
     def equals(self, other: Interactions) -> bool:
@@ -225,12 +249,14 @@ class Interactions:
     def digest(self) -> str:
         """Returns a SHA-256 of the events, in hexadecimal: ids, values and times in their order.
 
-        Further columns and the tables of users and items do not count.
+        With declared feedback, weights and targets count, too. Further columns and the tables of
+        users and items do not count.
         """
         tokens = "\n".join([*self.user_ids, *self.item_ids]).encode()
         times = () if self.times is None else (self.times,)
         value = self.events["value"].to_numpy()
-        return digest_of(tokens, self.user_codes, self.item_codes, value, *times)
+        declared = [part for part in (self.weights, self.is_target) if part is not None]
+        return digest_of(tokens, self.user_codes, self.item_codes, value, *times, *declared)
 
     def take(self, rows: Any) -> Interactions:
         """Returns the events at `rows`, in that order, with the same tables of users and items.
@@ -304,6 +330,79 @@ class Interactions:
             )
         return column.to_numpy()
 
+    def with_feedback(self, feedback: Feedback) -> Interactions:
+        """Declares how the events count, by their types and values.
+
+        Returns:
+            The same events with the column `weight` (float32: above 0 for a positive event, below 0
+            for a known negative, 0 for an ignored event) and, with a target, `target` (bool).
+
+        Raises:
+            ParameterError: if a column is missing, a weight is not valid, the feedback names an
+                event type without events, or an event has a type without a weight.
+        """
+        if self.feedback is not None:
+            if self.feedback == feedback:
+                return self
+            raise ValueError(
+                f"{self.name} has another feedback already; declare it once, for the data as read."
+            )
+        check_types(type_counts(self.events, feedback, self.name), feedback, self.name)
+        return replace(
+            self, events=with_columns(self.events, feedback, self.name), feedback=feedback
+        )
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Float32 [n], the column `weight` of `with_feedback`; None without feedback."""
+        return None if self.feedback is None else self.events[WEIGHT].to_numpy()
+
+    @property
+    def is_target(self) -> np.ndarray | None:
+        """Bool [n], whether validation and test are about an event; None without a target."""
+        if self.feedback is None or self.feedback.target is None:
+            return None
+        return self.events[TARGET].to_numpy()
+
+    @property
+    def weights_vary(self) -> bool:
+        """Whether two positive events, or two known negatives, have different weights."""
+        weights = self.weights
+        return weights is not None and any(
+            np.ptp(part) > 0 for part in (weights[weights > 0], weights[weights < 0]) if len(part)
+        )
+
+    def with_equal_weights(self) -> Interactions:
+        """Returns the events with weight 1 in place of each weight above 0, and -1 below 0."""
+        if self.weights is None:
+            return self
+        place = self.events.column_names.index(WEIGHT)
+        signs = pa.array(np.sign(self.weights))
+        return replace(self, events=self.events.set_column(place, WEIGHT, signs))
+
+    def positive_events(self) -> Interactions:
+        """Returns the events with a weight above 0; all events without feedback."""
+        return self._chosen(self.weights, lambda weights: weights > 0)
+
+    def counted_events(self) -> Interactions:
+        """Returns the positive events and known negatives; all events without feedback."""
+        return self._chosen(self.weights, lambda weights: weights != 0)
+
+    def seen_events(self) -> Interactions:
+        """Returns the events whose items are not recommended again: those of the target.
+
+        Without a target these are all events, known negatives and ignored ones included.
+        """
+        return self._chosen(self.is_target, lambda target: target)
+
+    def _chosen(
+        self, column: np.ndarray | None, condition: Callable[[np.ndarray], np.ndarray]
+    ) -> Interactions:
+        if column is None:
+            return self
+        rows = condition(column)
+        return self if rows.all() else self.take(rows)
+
     def clean(
         self,
         *,
@@ -314,9 +413,10 @@ class Interactions:
         """Returns the plausible events; removed rows are counted in `dropped` and logged.
 
         Args:
-            duplicates: "exact" removes later copies of the same user, item, time and value, and
-                keeps repeated events of a user with an item at different times; "last" keeps only
-                the latest event per user and item; "keep" keeps all.
+            duplicates: "exact" removes later copies of the same user, item, time and value (and
+                event type and weight, with declared feedback), and keeps repeated events of a user
+                with an item at different times; "last" keeps only the latest event per user and
+                item; "keep" keeps all.
             value_range: lowest and highest valid value, both included.
             time_range: earliest and latest valid Unix second, both included; None for 1970 to
                 tomorrow.
@@ -330,6 +430,7 @@ class Interactions:
             duplicates=duplicates,
             value_range=value_range,
             time_range=time_range,
+            differ_in=() if self.feedback is None else (*self.feedback.columns_read, WEIGHT),
         )
         total = {
             reason: self.dropped.get(reason, 0) + dropped.get(reason, 0)
@@ -376,6 +477,7 @@ class Interactions:
                 "name": self.name,
                 "dropped": dict(self.dropped),
                 "sampled": self.sampled,
+                "feedback": None if self.feedback is None else self.feedback.as_dict(),
             }
             (work / "interactions.json").write_text(json.dumps(about, indent=2) + "\n")
         return Path(folder)
@@ -420,6 +522,7 @@ class Interactions:
             name=about["name"],
             dropped=about["dropped"],
             sampled=about.get("sampled", False),
+            feedback=None if not about.get("feedback") else Feedback.from_dict(about["feedback"]),
             **tables,
         )
 

@@ -1,8 +1,12 @@
-"""Seeded splits of interactions into train, validation and test parts."""
+"""Seeded splits of interactions into train, validation and test parts.
+
+With a target of the declared feedback, validation and test contain only events of the target. The
+other events inform: they are in train, or in `past` alone if they came after the validation events.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +15,7 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.protocols import SplitProtocol
+from tfrec_meta.errors import ParameterError
 
 _WORDS = {
     SplitProtocol.ITEM: "random by item",
@@ -34,6 +39,8 @@ class Split:
         protocol: how the events were divided; a member of `SplitProtocol` or its value.
         seed: the seed of a protocol that draws at random, else None.
         details: shares and other settings of the protocol, in words; a part of `description`.
+        past_only_index: int64 event rows that are known at test time, but are neither training nor
+            validation events: those that are not of the target, later than the training events.
     """
 
     data: Interactions
@@ -43,11 +50,12 @@ class Split:
     protocol: SplitProtocol = SplitProtocol.GIVEN
     seed: int | None = None
     details: str = ""
+    past_only_index: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "protocol", SplitProtocol(self.protocol))
         times_used = np.zeros(len(self.data), np.int8)
-        for name in ("train_index", "validation_index", "test_index"):
+        for name in ("train_index", "validation_index", "test_index", "past_only_index"):
             rows = np.sort(np.asarray(getattr(self, name), np.int64))
             if rows.size and (rows[0] < 0 or rows[-1] >= len(self.data)):
                 raise ValueError(f"`{name}` has rows outside of the {len(self.data)} events.")
@@ -74,8 +82,9 @@ class Split:
 
     @cached_property
     def past(self) -> Interactions:
-        """The events that are known at test time: train and validation."""
-        return self._part(np.sort(np.concatenate([self.train_index, self.validation_index])))
+        """The events that are known at test time: train, validation and `past_only_index`."""
+        known = (self.train_index, self.validation_index, self.past_only_index)
+        return self._part(np.sort(np.concatenate(known)))
 
     def _part(self, rows: np.ndarray) -> Interactions:
         sampled = self.protocol.is_random or self.data.sampled
@@ -102,7 +111,8 @@ def split_by_item(
     Each event draws a random number, in row order, and an item's events are sorted by it. The first
     `round(train * count)` (half to even) of them are train, the next ones up to
     `round((train + validation) * count)` are validation, and the rest are test. Seed 42 and a share
-    of 0.75 give the rows of the public MovieLens-100K benchmark.
+    of 0.75 give the rows of the public MovieLens-100K benchmark. With a target, the shares are
+    those of each item's target events, and all other events are train.
 
     Args:
         data: the interactions.
@@ -134,7 +144,9 @@ def split_leave_last_out(data: Interactions, validation: bool = True) -> Split:
     """Holds out each user's last event for test and the last but one for validation.
 
     Events with the same time are ordered by row. All events of a user with fewer than 3 events (2
-    without validation) are train.
+    without validation) are train. With a target, only target events are counted and held out. Of
+    the other events, those before the first held-out event of their user are train, those between
+    the two held-out events are known at test time only, and later ones are in no part.
 
     Args:
         data: the interactions, with times.
@@ -144,20 +156,26 @@ def split_leave_last_out(data: Interactions, validation: bool = True) -> Split:
         ValueError: if the events have no times.
     """
     times = _times(data, "split_leave_last_out")
-    users = data.user_codes
+    users, is_target = data.user_codes, _target(data)
     order = np.lexsort((times, users))
-    count = np.bincount(users, minlength=len(data.user_ids))
-    from_last = np.cumsum(count)[users[order]] - np.arange(len(order)) - 1
-    enough = count[users[order]] >= (3 if validation else 2)
-    test = enough & (from_last == 0)
-    in_validation = enough & (from_last == 1) if validation else np.zeros_like(test)
+    user, target = users[order], is_target[order]
+    count = np.bincount(users[is_target], minlength=len(data.user_ids))
+    until = np.cumsum(target)  # target events up to each event, itself included
+    # Target events of the user from each event on, and whether the event is one of them.
+    from_here = np.cumsum(count)[user] - until + target
+    enough = count[user] >= (3 if validation else 2)
+    test = enough & target & (from_here == 1)
+    in_validation = enough & target & (from_here == 2) if validation else np.zeros_like(test)
+    is_train = ~enough | (from_here + ~target > (2 if validation else 1))
+    past_only = enough & ~target & (from_here == 1) if validation else np.zeros_like(test)
     return Split(
         data,
-        order[~test & ~in_validation],
+        order[is_train],
         order[in_validation],
         order[test],
         SplitProtocol.LEAVE_LAST_OUT,
         details="last but one for validation" if validation else "",
+        past_only_index=order[past_only],
     )
 
 
@@ -166,7 +184,8 @@ def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.
 
     The cuts are the times before which a share `train`, and a share `train + validation`, of the
     events lie. Events in the second of a cut belong to the later part, so that no second is in two
-    parts.
+    parts. With a target, the shares are those of the target events. Other events of the time of
+    validation are known at test time only, and those of the time of test are in no part.
 
     Args:
         data: the interactions, with times.
@@ -176,23 +195,29 @@ def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.
         ValueError: if the events have no times, or too few different ones for non-empty parts.
     """
     _check_shares(train=train, validation=validation)
-    times = _times(data, "split_by_time")
-    ordered = np.sort(times)
-    size = len(times)
+    times, is_target = _times(data, "split_by_time"), _target(data)
+    ordered = np.sort(times[is_target])
+    size = len(ordered)
     cut_train = ordered[min(round(train * size), size - 1)]
     cut_test = ordered[min(round((train + validation) * size), size - 1)]
     in_train, in_test = times < cut_train, times >= cut_test
-    parts = {"train": in_train, "validation": ~in_train & ~in_test, "test": in_test}
+    between = ~in_train & ~in_test
+    parts = {"train": in_train, "validation": between & is_target, "test": in_test & is_target}
     for part, rows in parts.items():
         if not rows.any() and not (part == "validation" and validation == 0):
             raise ValueError(
-                f"{part} would be empty: {data.name} has {len(np.unique(times))} distinct times "
+                f"{part} would be empty: {data.name} has {len(np.unique(ordered))} distinct times "
                 f"for {size} events; change the shares or split by user."
             )
     train_index, validation_index, test_index = map(np.flatnonzero, parts.values())
-    details = f"{train:g} train, {validation:g} validation"
     return Split(
-        data, train_index, validation_index, test_index, SplitProtocol.TIME, details=details
+        data,
+        train_index,
+        validation_index,
+        test_index,
+        SplitProtocol.TIME,
+        details=f"{train:g} train, {validation:g} validation",
+        past_only_index=np.flatnonzero(between & ~is_target),
     )
 
 
@@ -201,7 +226,8 @@ def split_cold_users(
 ) -> Split:
     """Holds out all events of a random share of the users, who are therefore unknown in train.
 
-    The chosen users depend on their ids and the seed, not on the order of the rows.
+    The chosen users depend on their ids and the seed, not on the order of the rows. With a target,
+    the other events of these users are in no part.
 
     Args:
         data: the interactions.
@@ -280,18 +306,25 @@ def _stratified(
     _check_shares(train=train, validation=validation)
     _check_not_empty(data)
     codes = data.item_codes if protocol is SplitProtocol.ITEM else data.user_codes
+    is_target = _target(data)
     # RandomState, not Generator, since the public benchmark uses its random numbers.
     draw = np.random.RandomState(seed).rand(len(data))
-    order = np.lexsort((draw, codes))
-    count = np.bincount(codes)
+    rows = np.flatnonzero(is_target)
+    order = rows[np.lexsort((draw[rows], codes[rows]))]
+    count = np.bincount(codes[rows])
     rank = np.arange(len(order)) - (np.cumsum(count) - count)[codes[order]]
     cut_train = np.round(train * count)[codes[order]]
     cut_test = np.round((train + validation) * count)[codes[order]]
     in_train, in_test = rank < cut_train, rank >= cut_test
     details = f"{train:g} train, {validation:g} validation"
-    in_validation = ~in_train & ~in_test
     return Split(
-        data, order[in_train], order[in_validation], order[in_test], protocol, seed, details
+        data,
+        np.concatenate([order[in_train], np.flatnonzero(~is_target)]),
+        order[~in_train & ~in_test],
+        order[in_test],
+        protocol,
+        seed,
+        details,
     )
 
 
@@ -317,9 +350,15 @@ def _cold(
     part = np.zeros(size, np.int8)
     part[drawn[:end_test]] = 2
     part[drawn[end_test:end_validation]] = 1
+    is_target = _target(data)
     in_train, in_validation, in_test = (
-        np.flatnonzero(part[codes] == number) for number in (0, 1, 2)
+        np.flatnonzero((part[codes] == number) & (is_target | (number == 0)))
+        for number in (0, 1, 2)
     )
+    if not len(in_test) or (validation and not len(in_validation)):
+        raise ValueError(
+            f"The held-out {what} have no target events; change the shares or use more data."
+        )
     details = f"{test:g} test, {validation:g} validation"
     return Split(data, in_train, in_validation, in_test, protocol, seed, details)
 
@@ -333,6 +372,21 @@ def _check_shares(**shares: float) -> None:
     if sum(shares.values()) >= 1:
         listed = " and ".join(f"`{name}`={value}" for name, value in shares.items())
         raise ValueError(f"{listed} leave nothing for the remaining part; keep their sum below 1.")
+
+
+def _target(data: Interactions) -> np.ndarray:
+    """bool [n], the events that may be held out: those of the target, or all events."""
+    found = data.is_target
+    if found is None:
+        return np.ones(len(data), bool)
+    if not found.any():
+        assert data.feedback is not None
+        raise ParameterError(
+            f"`target`={list(data.feedback.target or ())}, but {data.name} has no such event, so "
+            "that none could be held out. Split data that has some.",
+            "target",
+        )
+    return found
 
 
 def _check_not_empty(data: Interactions) -> None:

@@ -20,12 +20,15 @@ class HeldOut:
     Attributes:
         users: string [u], distinct.
         queries: the encoded past and features of the users, u rows.
-        seen: float32 [u, catalogue], 1 for items of the past.
-        relevant: float32 [u, catalogue], 1 for held-out items.
+        seen: float32 [u, catalogue], 1 for items of the past; with a target of the feedback, only
+            for items of past target events.
+        relevant: float32 [u, catalogue], 1 for held-out items of positive events.
         outside: int64 [u], number of held-out items outside of the catalogue; they count as misses.
         known: bool [u], whether the user has events in the past.
         outside_repeat: int64 [u], how many of `outside` are in the user's past, for example in the
             validation part.
+        history: float32 [u, catalogue], 1 for items of positive events of the past; `seen` without
+            declared feedback.
     """
 
     users: np.ndarray
@@ -35,6 +38,7 @@ class HeldOut:
     outside: np.ndarray
     known: np.ndarray
     outside_repeat: np.ndarray
+    history: scipy.sparse.csr_matrix
 
 
 def held_out(
@@ -51,6 +55,7 @@ def held_out(
     Raises:
         ValueError: if there are no users.
     """
+    events = events.positive_events()
     users = events.user_ids if users is None else np.asarray(users, object)
     if not len(users):
         raise ValueError("There are no held-out events to evaluate. Check the split.")
@@ -60,14 +65,18 @@ def held_out(
     repeat = np.isin(outside, outside_past)
     row = outside // (len(events.item_ids) + 1)
     rows_of_past = Vocabulary(pa.array(users, pa.string())).encode(past.events["user_id"])
+    history = seen = interaction_matrix(past.seen_events(), users, spec.items)
+    if past.feedback is not None:
+        history = interaction_matrix(past.positive_events(), users, spec.items)
     return HeldOut(
         users,
         user_queries(spec, past, users),
-        interaction_matrix(past, users, spec.items),
+        seen,
         interaction_matrix(events, users, spec.items),
         np.bincount(row, minlength=len(users)),
         np.bincount(rows_of_past, minlength=len(users) + 1)[1:] > 0,
         np.bincount(row[repeat], minlength=len(users)),
+        history,
     )
 
 
@@ -137,4 +146,54 @@ def interaction_matrix(
         (ones, (row[known] - 1, column[known] - 1)), shape=(len(users), len(items) - 1)
     )
     matrix.data[:] = 1.0  # repeated events were added up
+    return matrix
+
+
+def weighted_matrix(
+    data: Interactions, users: np.ndarray, items: Vocabulary
+) -> scipy.sparse.csr_matrix:
+    """Returns the user-item matrix of weighted events, for training.
+
+    Of several events of a user with an item, the one with the largest weight counts; if none is
+    positive, the known negative with the largest confidence. Weights are divided by the mean weight
+    of the positive pairs, so that equal weights give the same matrix as no weights.
+
+    Args:
+        data: events; those of other users or items are ignored.
+        users: string [u], distinct; the rows.
+        items: the columns, in vocabulary order.
+
+    Returns:
+        float32 [u, items]: above 0 for each pair with a positive event, with mean 1; below 0 for
+        known negatives; without feedback, 1 for each pair with an event.
+    """
+    data = data.counted_events()
+    weights = data.weights
+    if weights is None:
+        return interaction_matrix(data, users, items)
+    row = Vocabulary(pa.array(users, pa.string())).encode(data.events["user_id"])
+    column = items.encode(data.events["item_id"])
+    known = np.flatnonzero((row > 0) & (column > 0))
+    row, column, weight = row[known] - 1, column[known] - 1, weights[known]
+    # Positive events after negative ones, and then by confidence: the last of a pair counts.
+    order = np.lexsort((np.abs(weight), weight > 0, column, row))
+    row, column, weight = row[order], column[order], weight[order]
+    last = np.ones(len(order), bool)
+    last[:-1] = (row[1:] != row[:-1]) | (column[1:] != column[:-1])
+    weight = weight[last].astype(np.float64)
+    if (weight > 0).any():
+        weight = weight / weight[weight > 0].mean()
+    return scipy.sparse.csr_matrix(
+        (weight.astype(np.float32), (row[last], column[last])), shape=(len(users), len(items) - 1)
+    )
+
+
+def positive_matrix(
+    data: Interactions, users: np.ndarray, items: Vocabulary
+) -> scipy.sparse.csr_matrix:
+    """Returns `weighted_matrix` without the known negatives."""
+    matrix = weighted_matrix(data, users, items)
+    if data.weights is not None:
+        matrix.data = np.maximum(matrix.data, 0.0)
+        matrix.eliminate_zeros()
     return matrix

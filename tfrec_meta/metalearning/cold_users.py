@@ -52,6 +52,7 @@ class ColdUsers:
         for name, value in (("first", first), ("later", later)):
             if value < 1:
                 raise ParameterError(f"`{name}`={value}; use 1 or more.", name)
+        data = data.positive_events()
         users, items = _distinct_pairs(data)
         counts = np.bincount(users, minlength=len(data.user_ids))
         evaluated = np.flatnonzero(counts >= first + later)

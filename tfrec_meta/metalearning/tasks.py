@@ -127,16 +127,19 @@ def user_tasks(data: Interactions, spec: FeatureSpec, label: Label = "chosen") -
     Args:
         data: events; those with unknown items are left out.
         spec: a fitted spec.
-        label: "chosen" labels every event with 1, "value" with its value.
+        label: "chosen" labels every positive event with 1 and leaves out other events, "value"
+            labels every event with its value.
 
     Raises:
         ValueError: for an unknown label.
     """
+    data = _labelled(data, label)
     return _pair_tasks(data, spec, label, data.user_ids, data.user_codes, data.item_codes)
 
 
 def item_tasks(data: Interactions, spec: FeatureSpec, label: Label = "chosen") -> Tasks:
     """Returns one task per item; see `user_tasks`."""
+    data = _labelled(data, label)
     return _pair_tasks(data, spec, label, data.item_ids, data.item_codes, data.user_codes)
 
 
@@ -155,6 +158,7 @@ def category_tasks(
     Raises:
         ValueError: if the items table lacks the column.
     """
+    data = _labelled(data, label)
     columns = [] if data.items is None else data.items.column_names
     if data.items is None or attribute not in columns:
         raise ParameterError(
@@ -190,9 +194,11 @@ def window_tasks(
     """
     if seconds < 1:
         raise ParameterError(f"`seconds`={seconds}; use 1 or more.", "seconds")
-    if data.times is None:
+    data = _labelled(data, label)
+    times = data.times
+    if times is None:
         raise ValueError("The events have no times. Use data with a `time` column.")
-    begin, task = np.unique(data.times // seconds * seconds, return_inverse=True)
+    begin, task = np.unique(times // seconds * seconds, return_inverse=True)
     names = np.array([str(second) for second in begin], object)
     return _tasks(data, spec, label, names, np.arange(len(data)), task)
 
@@ -243,6 +249,11 @@ def _by_time(data: Interactions, rows: np.ndarray, task: np.ndarray) -> np.ndarr
 def _sort_keys(data: Interactions, rows: np.ndarray, task: np.ndarray) -> tuple[np.ndarray, ...]:
     times = data.times
     return (rows, task) if times is None else (rows, times[rows], task)
+
+
+def _labelled(data: Interactions, label: Label) -> Interactions:
+    """The events that a task has: with the label "chosen" the positive ones only."""
+    return data.positive_events() if label == "chosen" else data
 
 
 def _labels(data: Interactions, label: Label) -> np.ndarray:

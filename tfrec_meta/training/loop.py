@@ -103,6 +103,8 @@ def training_rows(
     length = min(config.history_length, model.spec.history_length)
     length = model.history_window(config.rows, length)
     windows = config.rows == "windows"
+    if not model.targets:  # ratings and clicks are learned from all events
+        data = data.counted_events()
     shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(RowOptions)}
     options = RowOptions(**{**shared, "history_length": length})
     kind: type[RowsInMemory] = WindowRows if windows else EventRows

@@ -40,6 +40,8 @@ class StrategySpace:
             outside the searched range.
         declare: by family, a function that replaces its `search_space`. Its hyperparameters may
             have any names, and it may leave parts of the family at their defaults.
+        weights: whether `use_weights` of a strategy is a hyperparameter, for data whose declared
+            weights vary.
 
     Raises:
         ValueError: for an unknown family or hyperparameter, a value that its config refuses, or a
@@ -55,6 +57,7 @@ class StrategySpace:
     families: tuple[str, ...] = ("two_tower",)
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     declare: Mapping[str, Declare] = dataclasses.field(default_factory=dict)
+    weights: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "families", tuple(self.families))
@@ -143,6 +146,8 @@ class StrategySpace:
         if not several:
             hp.Fixed(FAMILY, chosen)
         record: dict[str, Any] = {FAMILY: chosen, "model": {}, "training": {}}
+        if self.weights:
+            record["use_weights"] = hp.Boolean("use_weights", default=True)
         for family in self.families:
             declare = self.declare.get(family, FAMILIES[family].search_space)
             with hp.conditional_scope(FAMILY, [family]), hp.name_scope(family):

@@ -106,7 +106,7 @@ def evaluate(
     for name in names:
         baseline, settings = tuner.fit(name)
         key = name if name not in results else f"{name} (baseline)"
-        results[key] = run(scores_by_items(baseline, test.seen))
+        results[key] = run(scores_by_items(baseline, test.history))
         results.settings[key] = settings
         if resamples > 0:
             results.differences[key] = compare(ours, results[key], results.metric, resamples)

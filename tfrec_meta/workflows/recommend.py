@@ -84,7 +84,7 @@ def recommend(
     def score(rows: np.ndarray) -> np.ndarray:
         return model.score({name: value[rows] for name, value in queries.items()})
 
-    hidden = interaction_matrix(past, tokens, model.spec.items)
+    hidden = interaction_matrix(past.seen_events(), tokens, model.spec.items)
     if recommend_history:
         hidden = scipy.sparse.csr_matrix(hidden.shape, dtype=np.float32)
     return _best_items(model, score, hidden, k)

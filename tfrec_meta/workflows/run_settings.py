@@ -12,6 +12,7 @@ from typing import Any
 
 from tfrec_meta.checks import Interval, check, share, whole_number
 from tfrec_meta.data import (
+    Feedback,
     Interactions,
     Split,
     SplitProtocol,
@@ -39,6 +40,7 @@ DEFAULTS: Settings = {
         "items": None,
         **FileFormat().as_dict(),
     },
+    "feedback": {},  # fields of `Feedback`; empty: all events count alike
     "split": {"protocol": "item", "train": None, "validation": None},
     "recommend_history": False,
     "seed": 42,
@@ -47,7 +49,7 @@ DEFAULTS: Settings = {
 # The settings of the data that say how files are read; `read_interactions` describes them.
 FORMAT_SETTINGS = tuple(FileFormat().as_dict())
 # Settings whose value is a mapping.
-_MAPPINGS = ("columns", "lists", "types")
+_MAPPINGS = ("columns", "event_weights", "lists", "types")
 # Default shares of train and validation. The protocol leave-last-out has no shares: the last event
 # of each user is a test event.
 _SHARES = {
@@ -62,25 +64,41 @@ PROTOCOLS: tuple[str, ...] = (*_SHARES, SplitProtocol.LEAVE_LAST_OUT)
 _SYNTHETIC = re.compile(r"synthetic(?:-(\d+)x(\d+)x(\d+))?")
 
 
-def read_data(data: Mapping[str, Any], seed: int) -> Interactions:
-    """Reads the interactions that the "data" part of the settings describes.
+def read_data(
+    data: Mapping[str, Any], seed: int, feedback: Mapping[str, Any] | None = None
+) -> Interactions:
+    """Reads the interactions that the "data" and "feedback" parts of the settings describe.
 
     Args:
         data: as in `DEFAULTS`. A source is "movielens-<name>", "synthetic" or
             "synthetic-<users>x<items>x<interactions>", a folder of `Interactions.write`, or files
             for `read_interactions`, whose rows are cleaned.
         seed: seed of synthetic data.
+        feedback: as in `DEFAULTS`; declared before the rows are cleaned, so that two events that
+            differ only in their type are no duplicates.
     """
+    declared = Feedback.from_dict(feedback) if feedback else None
+    columns = dict(data["columns"])
+    if declared is not None:
+        columns = {**{name: name for name in declared.columns_read}, **columns}
+    found, is_clean = _read({**data, "columns": columns}, seed)
+    if declared is not None:
+        found = found.with_feedback(declared)
+    return found if is_clean else found.clean()
+
+
+def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
+    """The interactions, and whether they need no cleaning."""
     sources = list(data["source"])
     first = sources[0]
     if len(sources) == 1 and first.startswith("movielens-"):
-        return movielens(first.removeprefix("movielens-"), data["folder"])
+        return movielens(first.removeprefix("movielens-"), data["folder"]), True
     made = _SYNTHETIC.fullmatch(first)
     if len(sources) == 1 and made:
         size = [int(n) for n in made.groups() if n]
-        return synthetic(*size, seed=seed)
+        return synthetic(*size, seed=seed), True
     if len(sources) == 1 and (Path(first) / "interactions.json").is_file():
-        return Interactions.read(first)
+        return Interactions.read(first), True
     read = read_interactions(
         sources,
         data["columns"] or None,
@@ -88,7 +106,7 @@ def read_data(data: Mapping[str, Any], seed: int) -> Interactions:
         users=data["users"],
         items=data["items"],
     )
-    return read.clean()
+    return read, False
 
 
 def is_named_source(source: str) -> bool:
@@ -162,6 +180,8 @@ def complete_settings(given: Mapping[str, Any]) -> Settings:
     check("seed", settings["seed"], whole_number(0))
     settings["split"] = fill_shares(settings["split"])
     FileFormat(**{name: settings["data"][name] for name in FORMAT_SETTINGS})
+    if settings["feedback"]:
+        settings["feedback"] = Feedback.from_dict(settings["feedback"]).as_dict()
     return settings
 
 

@@ -135,7 +135,7 @@ class Run:
     def split(self) -> Split:
         """Data and split, made again from the settings."""
         seed = self.settings["seed"]
-        data = read_data(self.settings["data"], seed)
+        data = read_data(self.settings["data"], seed, self.settings["feedback"])
         return split_data(data, self.settings["split"], seed)
 
     @property

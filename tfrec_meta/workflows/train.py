@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tfrec_meta import training
 from tfrec_meta.content.bert import BertEncoder
@@ -21,6 +25,9 @@ from tfrec_meta.models.families.content_tower import ContentTowerConfig
 from tfrec_meta.strategy import BERT, Strategy
 from tfrec_meta.training import OnEpoch, TrainingConfig, TrainingOptions
 from tfrec_meta.training.distribution import distribution_strategy
+
+_log = logging.getLogger(__name__)
+_MENTIONED: weakref.WeakSet[Any] = weakref.WeakSet()  # data sets whose values were mentioned
 
 TEXT_TEACHER = Strategy(
     "content_tower",
@@ -105,10 +112,44 @@ def train(
         )
     if not len(data):
         raise ValueError("There are no events to train on. Check the split.")
+    if data.feedback is None:
+        _mention_unused_values(data, strategy)
+    elif not any(np.any(np.asarray(part.weights) > 0) for part in data.parts()):
+        raise ValueError(
+            "No training event is positive, as the feedback is declared. Lower `positive`, or "
+            "check the split."
+        )
+    if not strategy.use_weights:
+        data = data.with_equal_weights()
     options = TrainingOptions(
         validation, folder, progress, warm_start, teacher, on_epoch, recommend_history
     )
     return _make_and_fit(data, strategy, features, options)
+
+
+def _mention_unused_values(data: Interactions | StreamedInteractions, strategy: Strategy) -> None:
+    """Logs, once per data set, that the model does not use values that vary."""
+    members = strategy.members()
+    if members:
+        for member in members:
+            _mention_unused_values(data, member)
+        return
+    if data.origin in _MENTIONED or FAMILIES[strategy.family].targets_of(strategy.model):
+        return
+    values = next(data.parts()).events["value"].to_numpy()  # streamed: of the first part
+    if not len(values) or values.min() == values.max():
+        return
+    _MENTIONED.add(data.origin)
+    _log.warning(
+        "%s: `value` varies from %g to %g, but a model of family %s counts all events alike. "
+        "Declare what the values mean: data.with_feedback(tfrec_meta.Feedback(weight='value')) "
+        "weights events by them, and Feedback(positive=4) counts those of 4 or more "
+        "(in the command: --weight, --positive).",
+        data.name,
+        values.min(),
+        values.max(),
+        strategy.family,
+    )
 
 
 _META_TRAINING: dict[str, Callable[[Any, Any, int], Any]] = {

@@ -119,7 +119,8 @@ def tune(
     For models of ratings or clicks, the objective is their RMSE or AUC. The first trial is the
     default strategy. The next trials are the best points of comparable prior studies. After them, a
     surrogate of prior studies and own trials suggests the trials with the highest expected
-    improvement. A failed trial counts as the worst, and the search goes on.
+    improvement. A failed trial counts as the worst, and the search goes on. If the weights of
+    declared feedback vary, whether to use them (`use_weights`) is searched, too.
 
     Args:
         data: training events, or a Split, whose train and validation parts are used; never its
@@ -193,7 +194,7 @@ def tune(
             events,
             strategy,
             features,
-            _strategy_space(space, strategy, families, fixed),
+            _strategy_space(space, strategy, families, fixed, events.train),
             folder,
             SearchOptions(
                 oracle=oracle,
@@ -280,6 +281,7 @@ def _strategy_space(
     strategy: Strategy,
     families: Sequence[str] | None,
     fixed: Mapping[str, Any] | None,
+    data: Interactions,
 ) -> StrategySpace:
     if isinstance(space, StrategySpace):
         if families is not None or fixed is not None:
@@ -291,7 +293,22 @@ def _strategy_space(
     if space is not None and not callable(space):
         raise TypeError(f"`space` is a {type(space).__name__}; use a StrategySpace or a function.")
     declare = {} if space is None else {strategy.family: space}
-    return StrategySpace(tuple(families or (strategy.family,)), fixed or {}, declare)
+    families = tuple(families or (strategy.family,))
+    weights = strategy.use_weights and data.weights_vary and _learns_by_weights(strategy, families)
+    return StrategySpace(families, fixed or {}, declare, weights)
+
+
+def _learns_by_weights(strategy: Strategy, families: Sequence[str]) -> bool:
+    """Whether any of the families is not a model of ratings or clicks, which ignores weights."""
+    configs = {
+        family: strategy.model if family == strategy.family else FAMILIES[family].config_type()
+        for family in families
+        if family in FAMILIES
+    }
+    return any(
+        FAMILIES[family].objective_of(config) is Objective.NDCG
+        for family, config in configs.items()
+    )
 
 
 def _study_store(store: StudyStore | Path | str | None) -> StudyStore:

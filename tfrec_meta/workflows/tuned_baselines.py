@@ -158,7 +158,7 @@ class BaselineTuner:
 
     def _ndcg(self, model: Recommender, questions: HeldOut) -> float:
         found = full_catalogue(
-            scores_by_items(model, questions.seen),
+            scores_by_items(model, questions.history),
             questions.relevant,
             questions.seen,
             k=self._k,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows, TimeUnit
-from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.feedback import Feedback, check_types, type_counts, with_columns
+from tfrec_meta.data.interactions import Interactions, Origin
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.sources.reading import EventFiles
 from tfrec_meta.io.files import PathLike
@@ -96,9 +99,12 @@ class StreamedInteractions:
         name: the name of the data in messages.
         dropped: number of rows removed while reading, by reason.
         sampled: always False, since the events are assumed to be complete.
+        feedback: the declared feedback, from `with_feedback`; None if all events count alike.
+        origin: the same object for all copies.
     """
 
     sampled = False
+    feedback: Feedback | None = None
 
     def __init__(
         self,
@@ -116,6 +122,8 @@ class StreamedInteractions:
         self.items = items
         self.name = name
         self.dropped = MappingProxyType(dict(dropped))
+        self.origin = Origin()
+        self._changes: tuple[str, ...] = ()  # methods of Interactions that each part goes through
 
     def __len__(self) -> int:
         return self._size
@@ -128,10 +136,41 @@ class StreamedInteractions:
         """The folder of the parts; other files in it are removed with it."""
         return Path(self._place.name)
 
+    def with_feedback(self, feedback: Feedback) -> StreamedInteractions:
+        """Declares how the events count, as `Interactions.with_feedback`; all parts are checked."""
+        if self.feedback is not None and self.feedback != feedback:
+            raise ValueError(
+                f"{self.name} has another feedback already; declare it once, for the data as read."
+            )
+        counts: Counter[str] = Counter()
+        for file in self._files:
+            events = _read(file)
+            with_columns(events, feedback, self.name)
+            counts += type_counts(events, feedback, self.name)
+        check_types(counts, feedback, self.name)
+        declared = copy.copy(self)
+        declared.feedback = feedback
+        return declared
+
+    def with_equal_weights(self) -> StreamedInteractions:
+        """Returns the events as `Interactions.with_equal_weights` does."""
+        return self._changed("with_equal_weights")
+
+    def counted_events(self) -> StreamedInteractions:
+        """Returns the events as `Interactions.counted_events` does; `len` still counts all."""
+        return self._changed("counted_events")
+
+    def _changed(self, change: str) -> StreamedInteractions:
+        if self.feedback is None:
+            return self
+        changed = copy.copy(self)
+        changed._changes = (*self._changes, change)
+        return changed
+
     def parts(self) -> Iterator[Interactions]:
         """Yields the parts, each with all events of its users, in the order of the source."""
         for file in self._files:
-            yield Interactions(_read(file), self.users, self.items, self.name)
+            yield self._in_memory(_read(file))
 
     def of_users(self, user_ids: Sequence[str] | np.ndarray) -> Interactions:
         """Returns the events of these users, in memory."""
@@ -140,7 +179,23 @@ class StreamedInteractions:
         for file in self._files:
             events = _read(file)
             found.append(events.filter(pc.is_in(events["user_id"], value_set=wanted)))
-        return Interactions(pa.concat_tables(found), self.users, self.items, self.name)
+        return self._in_memory(pa.concat_tables(found))
+
+    def _in_memory(self, events: pa.Table) -> Interactions:
+        """Some of the events, with their weights."""
+        if self.feedback is not None:
+            events = with_columns(events, self.feedback, self.name)
+        part = Interactions(
+            events,
+            self.users,
+            self.items,
+            self.name,
+            feedback=self.feedback,
+            origin=self.origin,
+        )
+        for change in self._changes:
+            part = getattr(part, change)()
+        return part
 
     def close(self) -> None:
         """Removes the parts from the disk, as garbage collection of the object also does."""

@@ -13,7 +13,7 @@ import enum
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,10 @@ class UserIds(enum.IntEnum):
     EMBEDDING = 2  # an embedding of the user
 
 
+Weighing = Literal["none", "positive", "weights"]
+"""How `event_counts` counts events with declared feedback."""
+
+
 class WarmStartError(ValueError):
     """A model cannot start from the weights of an earlier model."""
 
@@ -62,7 +66,9 @@ class Recommender(Teacher):
         config: the frozen dataclass that shapes the model. It round-trips through JSON.
         spec: the fitted FeatureSpec.
         members: the fitted models that the model consists of; empty for most families.
-        item_counts: float32 Variable [catalogue], interactions per item in the training data.
+        item_counts: float32 Variable [catalogue], interactions per item in the training data; with
+            declared feedback the sum of the weights of its positive events, of which the mean
+            weight is 1.
         items: the items table of the training data, for titles and filters; None without one.
         curve: the learning curve, one dict per epoch; empty for families without epochs.
     """
@@ -187,10 +193,16 @@ class Recommender(Teacher):
         """The validation metric by which this model is selected."""
         return self.objective_of(self.config)
 
+    @classmethod
+    def targets_of(cls, config: Any) -> Sequence[str]:
+        """Returns which of "rating" and "click" a model of this config predicts for single events;
+        by default none."""
+        return ()
+
     @property
     def targets(self) -> Sequence[str]:
-        """Which of "rating" and "click" the model predicts for single events; by default none."""
-        return ()
+        """Which of "rating" and "click" the model predicts for single events."""
+        return self.targets_of(self.config)
 
     @property
     def user_ids(self) -> UserIds:
@@ -205,9 +217,14 @@ class Recommender(Teacher):
     # Hooks of training. The defaults suit most families.
 
     def observe(self, data: Interactions | StreamedInteractions) -> None:
-        """Counts the events per item (`item_counts`, which the prior uses) and keeps `items`."""
+        """Counts the events per item (`item_counts`, which the prior uses) and keeps `items`.
+
+        With declared feedback, positive events are counted by their weights. A model of ratings or
+        clicks learns from all events and counts them alike.
+        """
         self.items = data.items
-        counts = event_counts(data, "item_id", self.spec.items)[1:]
+        weighing: Weighing = "none" if self.targets else "weights"
+        counts = event_counts(data, "item_id", self.spec.items, weighing)[1:]
         self.item_counts.assign(counts.astype(np.float32))
 
     def refresh(self) -> None:
@@ -427,7 +444,10 @@ class Recommender(Teacher):
 
 
 def event_counts(
-    data: Interactions | StreamedInteractions, key: str, vocabulary: Vocabulary
+    data: Interactions | StreamedInteractions,
+    key: str,
+    vocabulary: Vocabulary,
+    weighing: Weighing = "none",
 ) -> np.ndarray:
     """Counts the events of each row of a vocabulary.
 
@@ -435,11 +455,22 @@ def event_counts(
         data: events.
         key: the column, "user_id" or "item_id".
         vocabulary: of that column.
+        weighing: which events count, if feedback is declared: "none" counts all alike, "positive"
+            the positive ones alike, and "weights" these by their weights, divided by the mean.
 
     Returns:
-        int64 [rows]; row 0 counts the events of unknown tokens.
+        float64 [rows], whole numbers without weights; row 0 counts the events of unknown tokens.
     """
-    counts = np.zeros(len(vocabulary), np.int64)
+    counts = np.zeros(len(vocabulary), np.float64)
+    number, total = 0, 0.0
     for part in data.parts():
-        counts += np.bincount(vocabulary.encode(part.events[key]), minlength=len(vocabulary))
-    return counts
+        if weighing != "none":
+            part = part.positive_events()
+        weights = part.weights if weighing == "weights" else None
+        if weights is not None:
+            weights = weights.astype(np.float64)
+        rows = vocabulary.encode(part.events[key])
+        counts += np.bincount(rows, weights, minlength=len(vocabulary))
+        number += len(part)
+        total += len(part) if weights is None else weights.sum()
+    return counts / (total / number) if number else counts

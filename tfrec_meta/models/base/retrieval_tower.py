@@ -41,7 +41,10 @@ class RetrievalTower(TrainableRecommender):
         config.check_teachable()
 
     def after_step(self, inputs: Query) -> None:
-        self.task.remember(inputs["item_id"], self._embed_known_items)
+        items = inputs["item_id"]
+        if "feedback" in inputs:  # known negatives are no negatives of other users
+            items = tf.where(inputs["feedback"] > 0, items, 0)
+        self.task.remember(items, self._embed_known_items)
 
     def training_only(self) -> Sequence[tf.Variable]:
         return [*self.task.weights, *(self.teacher_loss.weights if self.teacher_loss else [])]

@@ -83,6 +83,7 @@ class TrainableRecommender(Recommender, tfrs.Model):
         self.mean_loss = tf_keras.metrics.Mean(name="loss")
         self.step_options = StepOptions()
         self.part_of_step = 0
+        self._row_counts: tf.Tensor | None = None
 
     @property
     def user_ids(self) -> UserIds:
@@ -92,13 +93,26 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
     # Training.
 
+    @property
+    def sampling_counts(self) -> tf.Tensor:
+        """float32 [catalogue], how often each item is the positive item of a training row.
+
+        In-batch negatives are sampled with these frequencies, whatever the weights of the events.
+        """
+        return self.item_counts if self._row_counts is None else self._row_counts
+
     def prepare(self, data: Interactions | StreamedInteractions) -> None:
         """Computes what is counted and not learned by steps: popularity and feature tables."""
         self.observe(data)
         if self.user_embedding is not None:
-            counts = event_counts(data, "user_id", self.spec.users)
+            # Known negatives train the embedding of their user, too.
+            counted = data if self.targets else data.counted_events()
+            counts = event_counts(counted, "user_id", self.spec.users)
             counts[0] = 0  # row 0 is no user in particular
             self.user_counts.assign(counts.astype(np.float32))
+        if data.feedback is not None and not self.targets:
+            rows = event_counts(data, "item_id", self.spec.items, "positive")[1:]
+            self._row_counts = tf.constant(rows, tf.float32)
         for table, encoded in (
             (self.user_table, self.spec.encode_users(data.users)),
             (self.item_table, self.spec.encode_items(data.items)),
@@ -146,7 +160,8 @@ class TrainableRecommender(Recommender, tfrs.Model):
 
         Args:
             inputs: an encoded query batch, `item_id` int32 [B], the item of each event, and
-                optionally `sample_weight` float32 [B].
+                optionally `sample_weight` float32 [B] and `feedback` float32 [B], the weight of
+                each event, below 0 for known negatives.
             training: whether dropout is applied and new negatives are sampled.
         """
 

@@ -118,12 +118,13 @@ class ContentTower(RetrievalTower):
             lambda rows: self._candidates(states(rows)),
             inputs["history"],
             None,
-            self.item_counts,
+            self.sampling_counts,
             self._draw() if training else tf.zeros([2], tf.int64),
             inputs.get("sample_weight"),
             merge=not self.step_options.compiled,
             teacher_loss=self.teacher_loss,
             teacher_logits=None if self.teacher_loss is None else self.teacher_loss.scores(inputs),
+            feedback=inputs.get("feedback"),
         )
 
     def refresh(self) -> None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfrec_meta.checks import PositiveFloat, check_fields
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.features.held_out import positive_matrix
 from tfrec_meta.models.base.closed_form import ClosedForm
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.layers.item_rows import multi_hot
@@ -51,7 +51,7 @@ class EASE(ClosedForm):
     def fit(self, data: Interactions) -> None:
         """Solves for the item-to-item weights."""
         self.observe(data)
-        matrix = interaction_matrix(data, data.user_ids, self.spec.items)
+        matrix = positive_matrix(data, data.user_ids, self.spec.items)
         self.weights.assign(ease_weights(matrix, self.config.l2))
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:

@@ -10,11 +10,15 @@ import tensorflow as tf
 from tfrec_meta.checks import FinitePositiveFloat, PositiveInt, between, check_fields
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.features.held_out import weighted_matrix
 from tfrec_meta.models.base.closed_form import FactorModel
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.layers.item_rows import without_repeats
-from tfrec_meta.models.solvers.ials import AlternatingLeastSquares, fold_in
+from tfrec_meta.models.solvers.ials import (
+    AlternatingLeastSquares,
+    fold_in,
+    mean_confidence,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +30,9 @@ class IALSConfig:
     Args:
         embedding_dim: d.
         l2: penalty of the vector of a user or item with the mean number of interactions.
-        unseen_weight: weight of a pair without interaction; a pair with one has weight 1.
+        unseen_weight: weight of a pair without interaction; a pair with one has weight 1. With
+            declared feedback, it has the weight of its event, of which the mean is 1, so that
+            1 / `unseen_weight` is the alpha of Hu, Koren and Volinsky.
         frequency_exponent: how much more the vectors of users and items with many interactions are
             penalised: 0 not at all, 1 in proportion to their weight in the loss.
         iterations: alternations; each solves once for all users and once for all items.
@@ -72,11 +78,11 @@ class IALS(FactorModel):
     def fit(self, data: Interactions) -> None:
         """Alternates between users and items; the start is drawn with TensorFlow's global seed."""
         self.observe(data)
-        by_user = interaction_matrix(data, data.user_ids, self.spec.items)
+        by_user = weighted_matrix(data, data.user_ids, self.spec.items)
         items = self.solver.item_vectors(by_user)
         self.item_factors[1:].assign(items)
         self.gram.assign(tf.matmul(items, items, transpose_a=True))
-        self.mean_history.assign(by_user.nnz / by_user.shape[0])
+        self.mean_history.assign(mean_confidence(by_user))
 
     def query_vectors(self, query: Query) -> tf.Tensor:
         rows = without_repeats(query["history"])

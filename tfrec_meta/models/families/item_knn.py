@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfrec_meta.checks import FiniteNonNegativeFloat, PositiveInt, between, check_fields
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.features.held_out import positive_matrix
 from tfrec_meta.models.base.closed_form import ClosedForm
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.layers.item_rows import without_repeats
@@ -24,7 +24,9 @@ def bm25(interactions: scipy.sparse.csr_matrix, k1: float, b: float) -> scipy.sp
     """Computes BM25 weights with the items as documents and the users as their words.
 
     Args:
-        interactions: [users, items], 1 where the user interacted with the item.
+        interactions: [users, items], 1 where the user interacted with the item, or the weight of
+            that interaction. Items of the user and length are then sums of weights, and each
+            entry is multiplied by the square root of its weight.
         k1: saturation; with higher values the number of an item's users counts more.
         b: how much that number is discounted, in [0, 1].
 
@@ -37,12 +39,12 @@ def bm25(interactions: scipy.sparse.csr_matrix, k1: float, b: float) -> scipy.sp
         the form of the library implicit.
     """
     items = interactions.shape[1]
-    activity = np.diff(interactions.indptr)
+    activity = np.asarray(interactions.sum(axis=1), np.float64).ravel()
     length = np.asarray(interactions.sum(axis=0), np.float64).ravel()
     relative = length / max(length.mean(), 1e-12)
     rarity = np.maximum(np.log(items / (1.0 + activity)), 0.0)
     saturation = (k1 + 1.0) / (k1 * (1.0 - b + b * relative) + 1.0)
-    weighted = scipy.sparse.diags(rarity) @ interactions @ scipy.sparse.diags(saturation)
+    weighted = scipy.sparse.diags(rarity) @ interactions.sqrt() @ scipy.sparse.diags(saturation)
     return scipy.sparse.csr_matrix(weighted, dtype=np.float32)
 
 
@@ -130,9 +132,11 @@ class ItemKNN(ClosedForm):
     def fit(self, data: Interactions) -> None:
         """Finds the neighbours."""
         self.observe(data)
-        vectors = interaction_matrix(data, data.user_ids, self.spec.items)
+        vectors = positive_matrix(data, data.user_ids, self.spec.items)
         cosine = self.config.weighting == "cosine"
-        if not cosine:
+        if cosine:
+            vectors = vectors.sqrt()  # the square of an item's length is its weighted count
+        else:
             vectors = bm25(vectors, self.config.k1, self.config.b)
         columns, similarities = nearest_items(
             vectors, self.neighbours.shape[1], cosine, self.config.shrinkage

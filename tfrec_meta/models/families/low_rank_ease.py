@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfrec_meta.checks import FinitePositiveFloat, PositiveInt, check_fields
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.features.held_out import positive_matrix
 from tfrec_meta.models.base.closed_form import FactorModel
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.layers.item_rows import mean_of_rows, without_repeats
@@ -54,7 +54,7 @@ class LowRankEASE(FactorModel):
     def fit(self, data: Interactions) -> None:
         """Solves for the weights of EASE and decomposes them."""
         self.observe(data)
-        matrix = interaction_matrix(data, data.user_ids, self.spec.items)
+        matrix = positive_matrix(data, data.user_ids, self.spec.items)
         left, right = low_rank(ease_weights(matrix, self.config.l2), self.dim)
         self.history_factors[1:].assign(left)
         self.item_factors[1:].assign(right)

@@ -19,7 +19,11 @@ from tfrec_meta.checks import (
 )
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.features.held_out import (
+    interaction_matrix,
+    positive_matrix,
+    weighted_matrix,
+)
 from tfrec_meta.models.base.closed_form import ClosedForm
 from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.layers.item_rows import last_occurrences, without_repeats
@@ -137,10 +141,16 @@ class MetaLearned(ClosedForm):
             variable.assign(value)
 
     def fitted_tables(self, data: Interactions) -> Tables:
-        """Returns the tables of these events as NumPy arrays, without changing the model."""
+        """Returns the tables of these events as NumPy arrays, without changing the model.
+
+        Weights of declared feedback count in the item vectors, the ridge weights and the cosines;
+        probabilities and lifts count users.
+        """
         config = self.config
+        confidence = weighted_matrix(data, data.user_ids, self.spec.items)
+        all_users, data = data.user_ids, data.positive_events()
         early = first_events(data, config.shots)
-        users, items = data.user_ids, self.spec.items
+        users, items = all_users, self.spec.items
         first = interaction_matrix(data.take(early), users, items)
         then = interaction_matrix(data.take(~early), users, items)
         later = np.log(later_chances(first, then))
@@ -148,11 +158,16 @@ class MetaLearned(ClosedForm):
         solver = AlternatingLeastSquares(
             self.dim, config.l2, config.unseen_weight, 0.0, config.iterations
         )
-        factors = np.pad(solver.item_vectors(chosen).numpy(), [(1, 0), (0, 0)])
+        factors = np.pad(solver.item_vectors(confidence).numpy(), [(1, 0), (0, 0)])
         weights = np.zeros([len(TERMS) - 1, 1, 1], np.float32)
         if config.item_weights:
+            roots = chosen
+            if data.weights is not None:
+                # A pair of events of a user counts by the geometric mean of both weights.
+                roots = positive_matrix(data, users, items).sqrt()
+                first, then = (part.multiply(roots).tocsr() for part in (first, then))
             ridge = ridge_weights(first, then, config.weights_l2)
-            weights = np.pad([ridge, cosines(chosen), lifts(chosen)], [(0, 0), (1, 0), (1, 0)])
+            weights = np.pad([ridge, cosines(roots), lifts(chosen)], [(0, 0), (1, 0), (1, 0)])
         return Tables(
             np.concatenate([[later.min()], later]).astype(np.float32),
             factors,

@@ -217,6 +217,8 @@ class MetaRanker(Recommender, tf.Module):
         `metalearning.rankers.learn_start` trains the weights.
         """
         self.observe(data)
+        if not self.targets:
+            data = data.positive_events()
         config, fields = self.config, self.fields
         for name, value in self.spec.encode_items(data.items).items():
             fields.features[name].assign(value)
@@ -331,9 +333,9 @@ class MetaRanker(Recommender, tf.Module):
 
     # The contract.
 
-    @property
-    def targets(self) -> Sequence[str]:
-        return () if self.config.target == "interaction" else (self.config.target,)
+    @classmethod
+    def targets_of(cls, config: Any) -> Sequence[str]:
+        return () if config.target == "interaction" else (config.target,)
 
     @classmethod
     def objective_of(cls, config: Any) -> Objective:

@@ -135,9 +135,9 @@ class MultiTask(FieldRecommender):
             )
             self.first_losses = tf.Variable(tf.zeros([count]), trainable=False, name="first_losses")
 
-    @property
-    def targets(self) -> Sequence[str]:
-        return [task for task in self.config.tasks if task != "retrieval"]
+    @classmethod
+    def targets_of(cls, config: Any) -> Sequence[str]:
+        return [task for task in config.tasks if task != "retrieval"]
 
     @classmethod
     def objective_of(cls, config: Any) -> Objective:
@@ -205,10 +205,11 @@ class MultiTask(FieldRecommender):
                     lambda items: self._item_vectors(self._known_item(items))["retrieval"],
                     inputs["history"],
                     None,
-                    self.item_counts,
+                    self.sampling_counts,
                     tf.zeros([2], tf.int64),  # nothing is drawn
                     weight,
                     merge=not self.step_options.compiled,
+                    feedback=inputs.get("feedback"),
                 )
             else:
                 logits = tf.reduce_sum(query[task] * item[task], axis=1, keepdims=True)

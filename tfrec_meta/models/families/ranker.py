@@ -21,6 +21,7 @@ from tfrec_meta.models.layers.catalogue_blocks import score_in_blocks
 from tfrec_meta.models.layers.feature_crosses import InteractionName, create_feature_cross
 from tfrec_meta.models.layers.item_rows import is_in_history
 from tfrec_meta.models.losses import event_targets
+from tfrec_meta.models.losses.retrieval_losses import softmax_negative
 
 # Pairs of a query and an item that are scored at once; each takes some hundred numbers.
 _PAIRS_PER_BLOCK = 1 << 14
@@ -109,9 +110,9 @@ class Ranker(FieldRecommender):
         else:
             self.task = event_targets.ranking_task(config.target)
 
-    @property
-    def targets(self) -> Sequence[str]:
-        return () if self.config.target == "interaction" else (self.config.target,)
+    @classmethod
+    def targets_of(cls, config: Any) -> Sequence[str]:
+        return () if config.target == "interaction" else (config.target,)
 
     @classmethod
     def objective_of(cls, config: Any) -> Objective:
@@ -137,7 +138,8 @@ class Ranker(FieldRecommender):
 
         Args:
             inputs: an encoded query batch, `item_id` int32 [B], for "click" and "rating" the
-                `value` float32 [B], and optionally `sample_weight` float32 [B].
+                `value` float32 [B], and optionally `sample_weight` float32 [B] and, which only
+                "interaction" uses, `feedback` float32 [B].
             training: whether each step samples other items.
         """
         self.refuse_windows(inputs)
@@ -161,10 +163,15 @@ class Ranker(FieldRecommender):
             labels = event_targets.labels_of(self.config.target, inputs["value"], threshold)[
                 :, None
             ]
-        losses = self.task(
-            labels, logits, sample_weight=inputs.get("sample_weight"), compute_metrics=False
-        )
-        return tf.reduce_mean(losses)
+        weight = inputs.get("sample_weight")
+        feedback = inputs.get("feedback") if self.config.target == "interaction" else None
+        if feedback is None:
+            losses = self.task(labels, logits, sample_weight=weight, compute_metrics=False)
+            return tf.reduce_mean(losses)
+        chosen = self.task(labels, logits, compute_metrics=False)
+        known = softmax_negative(logits[:, 0], logits[:, 1:])
+        losses = tf.where(feedback < 0, known, chosen) * tf.abs(feedback)
+        return tf.reduce_mean(losses if weight is None else losses * weight)
 
     def refresh(self) -> None:
         """Recomputes `item_parts`, which scoring reads."""

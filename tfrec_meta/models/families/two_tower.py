@@ -179,7 +179,10 @@ class TwoTower(RetrievalTower):
         query: Query
         if inputs["item_id"].shape.rank == 2:
             query, vector, window = self._events_of_windows(inputs, draw)
-            own = tf.concat([inputs["history"], inputs["item_id"]], axis=1)
+            liked = inputs["item_id"]
+            if "feedback" in inputs:
+                liked = tf.where(inputs["feedback"] > 0, liked, 0)
+            own = tf.concat([inputs["history"], liked], axis=1)
         else:
             query, window = inputs, None
             vector = self._encode_history(inputs["history"], draw)
@@ -190,12 +193,13 @@ class TwoTower(RetrievalTower):
             self._embed_known_items,
             own,
             window,
-            self.item_counts,
+            self.sampling_counts,
             self._draw() if training else tf.zeros([2], tf.int64),
             query.get("sample_weight"),
             merge=not self.step_options.compiled,
             teacher_loss=self.teacher_loss,
             teacher_logits=None if self.teacher_loss is None else self.teacher_loss.scores(query),
+            feedback=query.get("feedback"),
         )
 
     def refresh(self) -> None:

@@ -15,7 +15,7 @@ import scipy.sparse.linalg
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import Category, FeatureSpec, HashedText, Text
-from tfrec_meta.features.held_out import interaction_matrix
+from tfrec_meta.features.held_out import positive_matrix
 
 ItemInitializer = Literal["random", "item2vec", "spectral", "lightgcn", "words"]
 _LAYERS = 3  # of LightGCN, as in its paper
@@ -58,8 +58,12 @@ def initial_item_embeddings(
 
 
 def interactions_of(data: Interactions, spec: FeatureSpec) -> scipy.sparse.csr_matrix:
-    """Returns the interactions, float32 [users, items + 1]; column 0 is empty."""
-    matrix = interaction_matrix(data, data.user_ids, spec.items)
+    """Returns the interactions, float32 [users, items + 1]; column 0 is empty.
+
+    With declared feedback, they are the square roots of the weights of positive events, so that a
+    pair of interactions of a user counts by the geometric mean of both weights.
+    """
+    matrix = positive_matrix(data, data.user_ids, spec.items).sqrt()
     unknown = scipy.sparse.csr_matrix((matrix.shape[0], 1), dtype=matrix.dtype)
     return scipy.sparse.hstack([unknown, matrix], format="csr")
 

@@ -35,6 +35,27 @@ def softmax(chosen: tf.Tensor, others: tf.Tensor, smoothing: float = 0.0) -> tf.
     return (1.0 - smoothing) * loss + smoothing * (above + highest - mean)
 
 
+def softmax_negative(known: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Returns -log(1 - p) for the softmax probability p of a known negative; 0 without others.
+
+    Args:
+        known: float32 [B], the logits of the known negatives.
+        others: see above.
+
+    References:
+        Welleck et al., "Neural Text Generation with Unlikelihood Training", ICLR 2020, equation 4.
+    """
+    # 1 - p = S / (exp(known) + S), where S is the sum of the exponentials of the others.
+    there = tf.reduce_any(is_allowed(others), axis=1)
+    rest = tf.where(there, tf.reduce_logsumexp(others, axis=1), 0.0)
+    return tf.where(there, tf.math.softplus(known - rest), 0.0)
+
+
+def bpr_negative(known: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of -log sigmoid(other - known) over the others, for known negatives."""
+    return _mean(tf.math.softplus(known[:, None] - others), is_allowed(others))
+
+
 def bpr(chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Returns the mean of -log sigmoid(chosen - other) over the others.
 

@@ -150,6 +150,7 @@ class RetrievalTask(tf_keras.layers.Layer):
         merge: bool = True,
         teacher_loss: TeacherLoss | None = None,
         teacher_logits: tf.Tensor | None = None,
+        feedback: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the mean loss, float32 scalar.
 
@@ -159,18 +160,22 @@ class RetrievalTask(tf_keras.layers.Layer):
             embed_items: item rows int32 [n] to float32 [n, d].
             own: int32 [W, H], the items of users, 0 pads.
             owner: int64 [B], the row of `own` of each query; None where W is B, in order.
-            counts: float32 [catalogue], interactions of each item in the training data.
+            counts: float32 [catalogue], how often each item is the chosen one in the training rows.
             draw: int64 [2], the seed of sampled negatives.
             sample_weight: float32 [B].
             merge: whether repeated candidates of a softmax are scored once. The number of
                 candidates is then dynamic.
             teacher_loss: the loss of a teacher; requires `negatives`="full".
             teacher_logits: float32 [B, catalogue], `teacher_loss.scores` of these queries.
+            feedback: float32 [B], the weight of each row. Below 0, `items` is a known negative: the
+                row is penalised for a high probability of the item, which is no negative of other
+                rows.
         """
         config = self._config
         # Only in a softmax does a shift of the logit count a candidate several times.
         merge &= config.loss == "softmax"
-        rows, place, times = self._candidates(items, draw, merge)
+        negative = None if feedback is None else feedback < 0
+        rows, place, times = self._candidates(items, draw, merge, negative)
         vectors = embed_items(rows)
         chosen = tf.reduce_sum(query * tf.gather(vectors, place), axis=1)
         if config.memory:
@@ -185,7 +190,10 @@ class RetrievalTask(tf_keras.layers.Layer):
             if chance is not None:
                 log_chance = tf.math.log(tf.maximum(chance, 1e-6))
                 shift -= log_chance
-                chosen -= tf.gather(log_chance, place)
+                correction = tf.gather(log_chance, place)
+                if negative is not None:  # a known negative is not sampled
+                    correction = tf.where(negative, 0.0, correction)
+                chosen -= correction
             others += shift
         allowed = (rows != items[:, None]) & (times > 0)
         if config.mask_positives:
@@ -204,14 +212,18 @@ class RetrievalTask(tf_keras.layers.Layer):
             count = tf.minimum(config.hard_negatives, tf.shape(others)[1])
             others = tf.math.top_k(others, count, sorted=False).values
         losses = self._loss_of_rows(chosen, others)
+        if negative is not None:
+            losses = tf.where(negative, self._loss_of_known_negatives(chosen, others), losses)
         if teacher_losses is not None:
             share = config.teacher_weight
             losses = (1.0 - share) * losses + share * teacher_losses
+        if feedback is not None:
+            losses *= tf.abs(feedback)
         loss = tf.reduce_mean(losses if sample_weight is None else losses * sample_weight)
         return loss if teacher_loss is None else loss + teacher_loss.of_vectors(embed_items, draw)
 
     def _candidates(
-        self, items: tf.Tensor, draw: tf.Tensor, merge: bool
+        self, items: tf.Tensor, draw: tf.Tensor, merge: bool, negative: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """What the batch is compared with, but for the memory.
 
@@ -223,6 +235,8 @@ class RetrievalTask(tf_keras.layers.Layer):
         if config.negatives == "full":
             return tf.range(1, self._items), items - 1, tf.ones([self._items - 1])
         rows, times = items, tf.ones_like(items, tf.float32)
+        if negative is not None:
+            times = tf.where(negative, 0.0, times)
         if config.negatives == "uniform":
             times = tf.zeros_like(times)
         if config.negatives != "in_batch":
@@ -256,6 +270,17 @@ class RetrievalTask(tf_keras.layers.Layer):
                 config.negative_weight,
             )
         return retrieval_losses.softmax(chosen, others, config.label_smoothing)
+
+    def _loss_of_known_negatives(self, chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+        """The penalty of each row for the score of its known negative, float32 [B]."""
+        config = self._config
+        if config.loss == "bpr":
+            return retrieval_losses.bpr_negative(chosen, others)
+        if config.loss == "binary_cross_entropy":
+            return tf.math.softplus(chosen)
+        if config.loss == "cosine_contrastive":
+            return config.negative_weight * tf.nn.relu(chosen * config.temperature - config.margin)
+        return retrieval_losses.softmax_negative(chosen, others)
 
     def remember(self, items: tf.Tensor, embed_items: EmbedItems) -> None:
         """Updates memory and popularity estimates with the items of a step, after its update.

@@ -11,16 +11,19 @@ def ease_weights(interactions: scipy.sparse.csr_matrix, l2: float) -> np.ndarray
     """Solves for the weights of a linear autoencoder with a zero diagonal.
 
     Args:
-        interactions: [users, items], 1 where the user interacted with the item.
+        interactions: [users, items], 1 where the user interacted with the item, or the weight of
+            that interaction. A pair of interactions of a user counts by the geometric mean of
+            both weights, so that the diagonal of the Gram matrix has the weighted counts of items.
         l2: ridge penalty, above 0.
 
     Returns:
-        float32 [items, items]; scores are `interactions @ weights`.
+        float32 [items, items]; scores are `interactions @ weights`, each interaction as 1.
 
     References:
         Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equation 8.
     """
-    gram = (interactions.T @ interactions).toarray().astype(np.float64)
+    roots = interactions.sqrt()
+    gram = (roots.T @ roots).toarray().astype(np.float64)
     gram[np.diag_indices_from(gram)] += l2
     inverse = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False)
     weights = -inverse / np.diag(inverse)

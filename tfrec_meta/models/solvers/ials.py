@@ -42,7 +42,8 @@ class AlternatingLeastSquares:
         """Fits the item vectors; the start is drawn with TensorFlow's global seed.
 
         Args:
-            by_user: [users, items], 1 where the user interacted with the item.
+            by_user: [users, items], the confidence that the user likes the item, above 0 and 1
+                without weights; below 0 the confidence that the user does not like it.
 
         Returns:
             float32 [items, d].
@@ -57,8 +58,8 @@ class AlternatingLeastSquares:
         """Returns the penalty of vectors.
 
         Args:
-            counts: their numbers of interactions.
-            mean: the mean number of interactions.
+            counts: their numbers of interactions, or the sums of their confidence.
+            mean: the mean of these numbers.
             others: the number of possible interactions.
         """
         unseen = self.unseen_weight * others
@@ -70,12 +71,24 @@ class AlternatingLeastSquares:
         gram = tf.matmul(factors, factors, transpose_a=True)
         factors = tf.pad(factors, [[1, 0], [0, 0]])
         solved = np.zeros([matrix.shape[0], self.dim], np.float32)
-        mean = matrix.nnz / matrix.shape[0]
-        for chosen, rows in _padded(matrix):
-            counts = np.diff(matrix.indptr)[chosen].astype(np.float32)
-            penalty = tf.constant(self.penalty(counts, mean, matrix.shape[1]), tf.float32)
-            solved[chosen] = _fold_in(rows, factors, gram, self.unseen_weight, penalty)
+        mean = mean_confidence(matrix)
+        totals = np.asarray(abs(matrix).sum(axis=1), np.float32).ravel()
+        is_weighted = bool((matrix.data != 1.0).any())
+        for chosen, rows, confidence in _padded(matrix):
+            penalty = tf.constant(self.penalty(totals[chosen], mean, matrix.shape[1]), tf.float32)
+            if is_weighted:
+                found = _weighted_fold_in(
+                    rows, confidence, factors, gram, self.unseen_weight, penalty
+                )
+            else:
+                found = _fold_in(rows, factors, gram, self.unseen_weight, penalty)
+            solved[chosen] = found
         return tf.constant(solved)
+
+
+def mean_confidence(matrix: scipy.sparse.csr_matrix) -> float:
+    """Returns the mean over rows of their total confidence: without weights, of their items."""
+    return float(np.abs(matrix.data).sum(dtype=np.float64)) / matrix.shape[0]
 
 
 def fold_in(
@@ -103,31 +116,58 @@ def fold_in(
     """
     chosen = tf.gather(factors, rows)  # the padding adds row 0, which is 0
     system = unseen * gram + tf.matmul(chosen, chosen, transpose_a=True)
+    return _solved(system, tf.reduce_sum(chosen, axis=1), penalty)
+
+
+def weighted_fold_in(
+    rows: tf.Tensor,
+    confidence: tf.Tensor,
+    factors: tf.Tensor,
+    gram: tf.Tensor,
+    unseen: float,
+    penalty: tf.Tensor,
+) -> tf.Tensor:
+    """Solves as `fold_in`, with the confidence c of each interaction as its weight in the loss.
+
+    The term of a row of `factors` is c · (1 - x·f)², and of a known negative |c| · (x·f)².
+
+    Args:
+        confidence: float32 [B, W]; below 0 for known negatives.
+        rows, factors, gram, unseen, penalty: as for `fold_in`.
+
+    Returns:
+        float32 [B, d].
+    """
+    chosen = tf.gather(factors, rows)
+    system = unseen * gram + tf.matmul(
+        chosen, tf.abs(confidence)[:, :, None] * chosen, transpose_a=True
+    )
+    right = tf.reduce_sum(tf.nn.relu(confidence)[:, :, None] * chosen, axis=1)
+    return _solved(system, right, penalty)
+
+
+def _solved(system: tf.Tensor, right: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
+    """float32 [B, d]: the solutions of (system + penalty · I) x = right."""
     # With a smaller ridge a Cholesky factor may not exist in float32, and one such row fails its
     # whole batch.
     least = 1e-5 * tf.linalg.trace(system)
     ridge = tf.maximum(penalty, least)[:, None] * tf.ones_like(tf.linalg.diag_part(system))
     system = tf.linalg.set_diag(system, tf.linalg.diag_part(system) + ridge)
-    right = tf.reduce_sum(chosen, axis=1)[:, :, None]
-    return tf.linalg.cholesky_solve(tf.linalg.cholesky(system), right)[:, :, 0]
+    return tf.linalg.cholesky_solve(tf.linalg.cholesky(system), right[:, :, None])[:, :, 0]
 
 
 # With unknown shapes: chunks have many shapes, and each new one would be traced again.
-_fold_in = tf.function(
-    fold_in,
-    input_signature=[
-        tf.TensorSpec([None, None], tf.int32),
-        tf.TensorSpec([None, None]),
-        tf.TensorSpec([None, None]),
-        tf.TensorSpec([]),
-        tf.TensorSpec([None]),
-    ],
-)
+_ROWS, _MATRIX = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None])
+_REST = [_MATRIX, _MATRIX, tf.TensorSpec([]), tf.TensorSpec([None])]
+_fold_in = tf.function(fold_in, input_signature=[_ROWS, *_REST])
+_weighted_fold_in = tf.function(weighted_fold_in, input_signature=[_ROWS, _MATRIX, *_REST])
 
 
-def _padded(matrix: scipy.sparse.csr_matrix) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of a matrix in chunks of similar length: their numbers, and their columns + 1 as int32
-    [b, w]."""
+def _padded(
+    matrix: scipy.sparse.csr_matrix,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows of a matrix in chunks of similar length: their numbers, their columns + 1 as int32
+    [b, w], and their values float32 [b, w]."""
     lengths = np.diff(matrix.indptr)
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -137,5 +177,6 @@ def _padded(matrix: scipy.sparse.csr_matrix) -> Iterator[tuple[np.ndarray, np.nd
         place = np.arange(width)[None, :]
         there = place < lengths[chosen][:, None]
         at = np.where(there, matrix.indptr[chosen][:, None] + place, 0)
-        yield chosen, np.where(there, matrix.indices[at] + 1, 0).astype(np.int32)
+        rows = np.where(there, matrix.indices[at] + 1, 0).astype(np.int32)
+        yield chosen, rows, np.where(there, matrix.data[at], 0).astype(np.float32)
         start += len(chosen)

@@ -120,6 +120,9 @@ class RowsInMemory(TrainingRows):
     value: tf.Tensor  # float32 [n]
     context: Mapping[str, tf.Tensor]
     weight: tf.Tensor  # float32 [n], mean 1
+    # With declared feedback: float32 [n], of which those above 0 have mean 1, and that mean before.
+    feedback: tf.Tensor | None = dataclasses.field(default=None, kw_only=True)
+    mean_feedback: float = dataclasses.field(default=1.0, kw_only=True)
 
     @classmethod
     @abc.abstractmethod
@@ -148,6 +151,13 @@ class RowsInMemory(TrainingRows):
             batches: row numbers int32 [B] per batch, enumerated.
             seeds: the seeds of the epoch.
         """
+
+    @property
+    def history_item(self) -> tf.Tensor:
+        """Int32 [n], the item of each event in histories: 0 for events that are not positive."""
+        if self.feedback is None:
+            return self.item
+        return tf.where(self.feedback > 0, self.item, 0)
 
     @property
     def row_count(self) -> int:
@@ -208,3 +218,16 @@ def shuffled_batches(
 def normalised(weight: np.ndarray) -> tuple[float, tf.Tensor]:
     """Returns the mean of the weights, and the weights divided by it, float32."""
     return float(weight.mean()), tf.constant(weight / weight.mean(), tf.float32)
+
+
+def normalised_feedback(data: Interactions) -> tuple[float, np.ndarray | None]:
+    """Returns the mean weight of positive events, and all weights divided by it, float32 [n].
+
+    Without feedback, these are 1 and None; equal weights become exactly 1.
+    """
+    weights = data.weights
+    if weights is None:
+        return 1.0, None
+    positive = weights[weights > 0]
+    mean = float(positive.mean(dtype=np.float64)) if len(positive) else 1.0
+    return mean, (weights / mean).astype(np.float32)

@@ -17,6 +17,7 @@ from tfrec_meta.training.rows.base import (
     RowOptions,
     RowsInMemory,
     normalised,
+    normalised_feedback,
 )
 
 
@@ -24,8 +25,9 @@ from tfrec_meta.training.rows.base import (
 class EventRows(RowsInMemory):
     """Training rows of single events.
 
-    A batch is a dict of `history` int32 [B, H], `item_id` and `user_id` int32 [B], `value` and
-    `sample_weight` float32 [B], and the context features of the events.
+    A batch is a dict of `history` int32 [B, H], `item_id` and `user_id` int32 [B], `value`,
+    `sample_weight` and, with declared feedback, `feedback` float32 [B], and the context features of
+    the events.
     """
 
     order: tf.Tensor  # int64 [n], events by user, then by time
@@ -51,10 +53,14 @@ class EventRows(RowsInMemory):
         # The events of one user are adjacent in `order` and share `start`.
         count = np.bincount(past.start, minlength=len(item))[past.start]
         mean_weight, weight = normalised(count ** -float(options.user_balance))
+        mean_feedback, feedback = normalised_feedback(data)
+        declared = () if feedback is None else (data.weights,)
         return cls(
             spec=spec,
             options=options,
-            digest=digest_of(user, item, value, past.order, past.stop, *context.values()),
+            digest=digest_of(
+                user, item, value, past.order, past.stop, *context.values(), *declared
+            ),
             mean_weight=mean_weight,
             user=tf.constant(user),
             item=tf.constant(item),
@@ -65,6 +71,8 @@ class EventRows(RowsInMemory):
             first=tf.constant(past.start),
             stop=tf.constant(past.stop),
             count=tf.constant(count, tf.int64),
+            feedback=None if feedback is None else tf.constant(feedback),
+            mean_feedback=mean_feedback,
         )
 
     @staticmethod
@@ -77,7 +85,7 @@ class EventRows(RowsInMemory):
 
     def batches_of_rows(self, batches: tf.data.Dataset, seeds: EpochSeeds) -> tf.data.Dataset:
         positions, order = self._positions(seeds.selection)
-        items = tf.gather(self.item, order)
+        items = tf.gather(self.history_item, order)
 
         def assemble(step: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
             query = {name: tf.gather(values, rows) for name, values in self.context.items()}
@@ -89,6 +97,8 @@ class EventRows(RowsInMemory):
             query["item_id"] = tf.gather(self.item, rows)
             query["value"] = tf.gather(self.value, rows)
             query["sample_weight"] = tf.gather(self.weight, rows)
+            if self.feedback is not None:
+                query["feedback"] = tf.gather(self.feedback, rows)
             return query
 
         return batches.map(assemble)

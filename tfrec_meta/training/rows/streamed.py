@@ -51,6 +51,7 @@ class StreamedRows(TrainingRows):
         self._parts = 0
         self._row_count = 0
         events, weight, digests = 0, 0.0, []
+        positive, feedback = 0, 0.0
         no_rows = None
         for part in data.parts():
             try:
@@ -60,11 +61,20 @@ class StreamedRows(TrainingRows):
                 continue
             tensors = _tensors(rows)
             arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-            np.savez(self._file(self._parts), mean_weight=rows.mean_weight, **arrays)
+            np.savez(
+                self._file(self._parts),
+                mean_weight=rows.mean_weight,
+                mean_feedback=rows.mean_feedback,
+                **arrays,
+            )
             self._parts += 1
             self._row_count += rows.row_count
             events += len(rows.item)
             weight += rows.mean_weight * len(rows.item)
+            if rows.feedback is not None:
+                count = int((arrays["feedback"] > 0).sum())
+                positive += count
+                feedback += rows.mean_feedback * count
             digests.append(rows.digest.encode())
             self._signature = {
                 name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
@@ -73,6 +83,7 @@ class StreamedRows(TrainingRows):
         if not self._parts:
             raise no_rows or NoRowsError("There are no events to train on.")
         self._mean_weight = weight / events
+        self._mean_feedback = feedback / positive if positive else 1.0
         self._kind = kind
         self._spec = spec
         self.digest = digest_of(*digests)
@@ -98,15 +109,15 @@ class StreamedRows(TrainingRows):
 
     def _read(self, part: tf.Tensor) -> RowsInMemory:
         """The rows of a part, whose tensors are read when the graph runs."""
-        names = [*self._signature, "mean_weight"]
+        names = [*self._signature, "mean_weight", "mean_feedback"]
 
         def load(number: np.ndarray) -> list[np.ndarray]:
             with np.load(self._file(int(number)), allow_pickle=False) as arrays:
                 return [arrays[name] for name in names]
 
         dtypes = [spec.dtype for spec in self._signature.values()]
-        *loaded, mean_weight = tf.numpy_function(
-            load, [part], [*dtypes, tf.float64], stateful=False
+        *loaded, mean_weight, mean_feedback = tf.numpy_function(
+            load, [part], [*dtypes, tf.float64, tf.float64], stateful=False
         )
         fields: dict[str, Any] = {"context": {}}
         for (name, spec), tensor in zip(self._signature.items(), loaded, strict=True):
@@ -118,6 +129,8 @@ class StreamedRows(TrainingRows):
                 fields[field] = tensor
         # Weights have a mean of 1 within their part; here they get a mean of 1 over all parts.
         fields["weight"] *= tf.cast(mean_weight / self._mean_weight, tf.float32)
+        if "feedback" in fields:
+            fields["feedback"] *= tf.cast(mean_feedback / self._mean_feedback, tf.float32)
         return self._kind(self._spec, self.options, self.digest, self._mean_weight, **fields)
 
     def _file(self, part: int) -> Path:

@@ -22,6 +22,7 @@ from tfrec_meta.training.rows.base import (
     RowOptions,
     RowsInMemory,
     normalised,
+    normalised_feedback,
 )
 
 
@@ -35,8 +36,9 @@ class WindowRows(RowsInMemory):
     room. Users with one event are left out.
 
     A batch is a dict of `history` int32 [B, n] (oldest first), the items that came next in
-    `item_id` int32 [B, n] (0 after the end of a window), `user_id` int32 [B], `value` and
-    `sample_weight` float32 [B, n], and context features [B, n, …] of the events that came next.
+    `item_id` int32 [B, n] (0 after the end of a window), `user_id` int32 [B], `value`,
+    `sample_weight` and, with declared feedback, `feedback` float32 [B, n], and
+    context features [B, n, …] of the events that came next.
     """
 
     # The events above are sorted by user, then by time.
@@ -64,12 +66,14 @@ class WindowRows(RowsInMemory):
         value = data.events["value"].to_numpy()
         context = spec.encode_context(data.events)
         mean_weight, weight = normalised(np.repeat(count ** -float(options.user_balance), count))
+        mean_feedback, feedback = normalised_feedback(data)
+        declared = () if feedback is None else (data.weights,)
         first, count = first[count > 1], count[count > 1]
         windows = -(-(count - 1) // options.history_length)
         return cls(
             spec=spec,
             options=options,
-            digest=digest_of(user, item, value, *context.values()),
+            digest=digest_of(user, item, value, *context.values(), *declared),
             mean_weight=mean_weight,
             user=tf.constant(user),
             item=tf.constant(item),
@@ -81,6 +85,8 @@ class WindowRows(RowsInMemory):
             first=tf.constant(first),
             count=tf.constant(count),
             slack=tf.constant(windows * options.history_length - (count - 1)),
+            feedback=None if feedback is None else tf.constant(feedback),
+            mean_feedback=mean_feedback,
         )
 
     @staticmethod
@@ -133,9 +139,11 @@ class WindowRows(RowsInMemory):
         size = rows.shape[0] or tf.shape(rows)[0]
         shown = tf.random.stateless_uniform([size, width], dropout) >= options.history_dropout
         known = tf.random.stateless_uniform([size], users) >= options.user_dropout
+        declared = {} if self.feedback is None else {"feedback": tf.gather(self.feedback, target)}
         return {
             **{name: tf.gather(value, target) for name, value in self.context.items()},
-            "history": tf.where(inside & shown, tf.gather(self.item, event[:, :-1]), 0),
+            **declared,
+            "history": tf.where(inside & shown, tf.gather(self.history_item, event[:, :-1]), 0),
             "item_id": tf.where(inside, tf.gather(self.item, target), 0),
             "user_id": tf.where(known, tf.gather(self.user, first), 0),
             "value": tf.gather(self.value, target),
