@@ -233,7 +233,7 @@ def _batches(unit: Unit, source: Source) -> Iterator[tuple[pa.Table, Callable[[i
         text = FileFormat().text(path)
         columns = _columns(path, header_of(path, text), source)
         check = RowCheck(advice="Fix the file.")
-        yield from text_batches(path, columns, check, text, as_bytes=())
+        yield from text_batches(path, columns, check, text)
         return
     with _open_parquet(path) as file:
         columns = _columns(path, file.schema_arrow.names, source)

@@ -26,6 +26,8 @@ SCHEMA = pa.schema(
         ("value", pa.float32()),
     ]
 )
+# The types that text files are read with where all cells of a column are numbers.
+NUMBERS: Mapping[str, pa.DataType] = {"time": pa.int64(), "value": pa.float32()}
 TICKS_PER_SECOND: Mapping[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 MAX_BAD_SHARE = 0.01  # of the rows that `bad_rows="drop"` accepts by default

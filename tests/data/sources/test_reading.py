@@ -145,7 +145,7 @@ def test_rows_are_numbered_past_blank_lines_and_dropped_rows(tmp_path, caplog):
 
 
 def test_rows_are_numbered_over_several_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfrec_meta.data.sources.text_files._BLOCK", 1 << 10)
+    monkeypatch.setattr("tfrec_meta.data.sources.byte_streams.CHUNK", 1 << 10)
     rows = [f"u{number},x,1" for number in range(2000)]
     rows[500] = "short"
     rows[1500] = "u1500,x,many"
@@ -275,11 +275,11 @@ def test_quoted_cells_may_hold_line_breaks(tmp_path):
 
 def test_bytes_of_another_encoding_in_further_columns_are_an_error(tmp_path):
     path = write(tmp_path / "log.csv", "user_id,item_id,town\na,x,Köln\n".encode("latin1"))
-    with pytest.raises(ValueError, match=r"log\.csv is not in the encoding.*Pass `encoding`"):
+    with pytest.raises(ValueError, match=r"row 1 \(line 2\), column `town`.*set `encoding`"):
         read_interactions(path, {"town": "town"})
     data = read_interactions(path, {"town": "town"}, encoding="latin1")
     assert data.events["town"].to_pylist() == ["Köln"]
-    with pytest.raises(ValueError, match=r"log\.csv is not in the encoding"):
+    with pytest.raises(ValueError, match=r"log\.csv, row 1 .*set `encoding`"):
         read_interactions(path, users=path)
 
 

@@ -112,9 +112,9 @@ class FileFormat:
         """Returns the format of the delimited text file `path`."""
         suffix = suffix_of(path) or ".csv"
         quote = self.quote if self.quote is not None else '"' * (suffix != ".tsv")
-        return TextFormat(
-            self.delimiter or DELIMITERS[suffix], None, self.encoding, quote, self.decimal
-        )
+        delimiter = self.delimiter or DELIMITERS[suffix]
+        trusted = self.quote is not None
+        return TextFormat(delimiter, None, self.encoding, quote, self.decimal, trusted)
 
     def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy cannot be pickled
         return FileFormat, tuple(self.as_dict().values())
@@ -130,6 +130,8 @@ class TextFormat:
         encoding: of the text.
         quote: the character that encloses cells; "" if none does.
         decimal: the character before the decimals of numbers.
+        trusted: whether the quotation marks are certain to enclose cells, also over lines of which
+            each looks like a row.
     """
 
     delimiter: str = ","
@@ -137,6 +139,7 @@ class TextFormat:
     encoding: str = "utf8"
     quote: str = '"'
     decimal: str = "."
+    trusted: bool = False
 
 
 def suffix_of(path: Path) -> str | None:

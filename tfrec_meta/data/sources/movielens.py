@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.data.events import NUMBERS, SCHEMA, RowCheck, typed_events
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.sources.formats import TextFormat
 from tfrec_meta.data.sources.text_files import read_text_table, text_batches
@@ -321,7 +321,14 @@ def _events(
         tables = [
             typed_events(batch, check, source=str(shown or path), row_name=row_name)
             for batch, row_name in text_batches(
-                path, columns, check, text, progress=progress, shown=shown
+                path,
+                columns,
+                check,
+                text,
+                numbers=NUMBERS,
+                undecoded=SCHEMA.names,
+                progress=progress,
+                shown=shown,
             )
         ]
     if not tables:

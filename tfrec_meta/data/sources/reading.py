@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from tfrec_meta.data.events import (
     MAX_BAD_SHARE,
+    NUMBERS,
     SCHEMA,
     BadRows,
     RowCheck,
@@ -204,7 +205,14 @@ def _batches(
     suffix = suffix_of(path)
     if suffix in DELIMITERS:
         yield from text_batches(
-            path, columns, check, form.text(path), optional=optional, progress=progress
+            path,
+            columns,
+            check,
+            form.text(path),
+            optional=optional,
+            numbers={} if form.time_format else NUMBERS,
+            undecoded=SCHEMA.names,
+            progress=progress,
         )
         return
     import pyarrow.parquet as pq

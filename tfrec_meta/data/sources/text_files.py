@@ -1,24 +1,31 @@
-"""Delimited text files (CSV, TSV, plain or gzipped), streamed as columns of strings."""
+"""Delimited text files (CSV, TSV), plain or compressed, read as columns of text or numbers."""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
+import io
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from tfrec_meta.data.events import SCHEMA, RowCheck
+from tfrec_meta.data.events import RowCheck
+from tfrec_meta.data.ids import text_of
+from tfrec_meta.data.sources.byte_streams import TextStream, damaged
 from tfrec_meta.data.sources.formats import TextFormat
+from tfrec_meta.data.sources.text_rows import Block, RowSplitter, whole_lines
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.progress import Progress
 
-_BLOCK = 8 << 20  # bytes of text parsed at a time
+_PATIENCE = 16  # blocks after which a column is tried as numbers again
+_NAMED = 3  # invalid rows of a block and reason that are reported one by one
+
+RowName = Callable[[int], str]
 
 
 def read_text_table(
@@ -40,9 +47,7 @@ def read_text_table(
     check = RowCheck(advice="Fix the file.")
     tables = []
     with Progress(f"reading {path.name}", path.stat().st_size) as progress:
-        for batch, _ in text_batches(
-            path, wanted, check, text, as_bytes=(), progress=progress, shown=shown
-        ):
+        for batch, _ in text_batches(path, wanted, check, text, progress=progress, shown=shown):
             tables.append(batch)
     if not tables:
         return pa.table({key: pa.array([], pa.string()) for key in wanted})
@@ -56,96 +61,61 @@ def text_batches(
     text: TextFormat,
     *,
     optional: Iterable[str] = (),
-    as_bytes: Collection[str] = SCHEMA.names,
+    numbers: Mapping[str, pa.DataType] | None = None,
+    undecoded: Collection[str] = (),
     progress: Progress | None = None,
     shown: Path | None = None,
-) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
-    """Yields a text file as tables of string columns, each with a function that names its rows.
+) -> Iterator[tuple[pa.Table, RowName]]:
+    """Yields a text file as tables, each with a function that names its rows.
+
+    Every line after the header, except for blank ones, is a row of a table, a part of such a row
+    (in a quoted cell), or reported to `check`.
 
     Args:
         path: the file.
         columns: names in the file by the names of the result.
-        check: handles rows with a wrong number of cells, as "unreadable row".
+        check: handles rows with a wrong number of cells or stray quotation marks ("unreadable
+            row"), and cells that are not in the encoding ("unreadable text").
         text: the format of the file.
         optional: those of `columns` that may be missing.
-        as_bytes: those of `columns` to return as bytes, so that `typed_events` can name a row
-            whose bytes are not text. In the other columns, the error names the column only.
+        numbers: types of those columns that are returned as numbers where all cells of a table
+            are, and as strings otherwise. The other columns are strings.
+        undecoded: those of `columns` that are returned as bytes where they are not in UTF-8.
         progress: counts the bytes that were read.
         shown: the path in messages, if `path` is a converted copy.
+
+    Raises:
+        ValueError: if a required column is missing or the file is damaged.
     """
-    import pyarrow.csv as arrow_csv
-
-    header = header_of(path, text)
-    present = present_columns(path, columns, header, set(optional))
-    has_header = text.names is None
-    skipped: list[tuple[int, str]] = []  # data row (from 0), what is wrong
-
-    def on_invalid(row: Any) -> str:
-        found = f"{row.actual_columns} cells instead of {row.expected_columns}"
-        skipped.append((row.number - 1 - has_header, f"{found} in {row.text[:60]!r}"))
-        return "error" if check.bad_rows == "raise" else "skip"
-
-    def record_name(record: int) -> str:
-        return f"row {record + 1} (line {_line(path, record + has_header, bool(text.quote))})"
-
-    def skipped_name(record: int, what: str) -> str:
-        return f"{shown or path}, {record_name(record)}: {what}."
-
-    reported = 0
-
-    def report_skipped() -> None:
-        nonlocal reported
-        for record, what in skipped[reported:]:
-            reported += 1
-            check.bad("unreadable row", 1, partial(skipped_name, record, what))
-
-    offset = 0
-    try:
-        # One thread, since Arrow numbers invalid rows only then.
-        reader = arrow_csv.open_csv(
-            _CountedStream(path, progress),
-            read_options=arrow_csv.ReadOptions(
-                use_threads=False,
-                block_size=_BLOCK,
-                column_names=None if has_header else list(header),
-                encoding=text.encoding,
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=text.delimiter,
-                quote_char=text.quote or False,
-                newlines_in_values=bool(text.quote),
-                invalid_row_handler=on_invalid,
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types={source: pa.string() for source in present.values()}
-                | {source: pa.binary() for key, source in present.items() if key in as_bytes},
-                include_columns=list(dict.fromkeys(present.values())),
-                strings_can_be_null=True,
-                null_values=[""],
-            ),
-        )
-        with closing(reader):
-            for batch in reader:
-                report_skipped()
-                first = offset
-
-                def row_name(row: int, first: int = first) -> str:
-                    record = first + row
-                    for number, _ in skipped:  # in ascending order
-                        record += number <= record
-                    return record_name(record)
-
-                table = pa.table({key: batch.column(source) for key, source in present.items()})
-                # A column with two names in the result is read as bytes if either needs bytes.
-                kinds = [(key, pa.binary() if key in as_bytes else pa.string()) for key in present]
-                yield table.cast(pa.schema(kinds)), row_name
-                offset += batch.num_rows
-        report_skipped()
-    except pa.ArrowInvalid as error:
-        report_skipped()
-        raise ValueError(damaged(shown or path, error)) from error
-    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-        raise ValueError(damaged(shown or path, error)) from error
+    stream = TextStream(path, text.encoding, progress, shown)
+    pieces = whole_lines(stream)
+    header, lines, final, line = _header(stream, text, pieces)
+    present = present_columns(stream.shown, columns, header, set(optional))
+    parser = _Parser(present, header, text, dict(numbers or {}))
+    splitter = RowSplitter(text, len(header), line)
+    first_row = 0
+    while True:
+        block = splitter.block(lines, final)
+        if block.data:
+            place = _Place(stream.shown, block, first_row)
+            table = parser.parse(block, splitter, stream.shown)
+            place.report(check)
+            broken = _undecodable(table, undecoded)
+            for name, bad in broken.items():
+                rows = np.flatnonzero(bad)
+                for count, row in _few(rows):
+                    check.bad("unreadable text", count, partial(place.undecodable, row, name))
+            if broken:
+                good = ~np.logical_or.reduce(list(broken.values()))
+                table = table.filter(pa.array(good))
+                place.keep(good)
+            if table.num_rows:
+                yield _decoded(table, undecoded), place.name
+            first_row += place.rows
+            splitter.advance(block)
+        if final:
+            return
+        lines, final = next(pieces)
 
 
 def header_of(path: Path, text: TextFormat) -> list[str]:
@@ -155,118 +125,251 @@ def header_of(path: Path, text: TextFormat) -> list[str]:
         FileNotFoundError: if the file does not exist.
         ValueError: if it is empty or damaged.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; check the path.")
-    if text.names is not None:
-        return list(text.names)
-    try:
-        is_utf8 = text.encoding.lower().replace("-", "") == "utf8"
-        encoding = "utf-8-sig" if is_utf8 else text.encoding
-        with _open_text(path, encoding) as file:
-            line = next((line for line in file if line.strip()), "")
-    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-        raise ValueError(damaged(path, error)) from error
-    if not line:
-        raise ValueError(f"{path} is empty; it needs a line of column names, then rows.")
-    line = line.rstrip("\r\n")
-    return (
-        next(csv.reader([line], delimiter=text.delimiter))
-        if bool(text.quote)
-        else line.split(text.delimiter)
-    )
+    stream = TextStream(path, text.encoding)
+    return _header(stream, text, whole_lines(stream))[0]
 
 
 def present_columns(
     path: Path, columns: Mapping[str, str], header: Sequence[str], optional: set[str]
 ) -> dict[str, str]:
     """Returns those of `columns` that the file has; raises if a required one is missing."""
-    repeated = {name for name in header if list(header).count(name) > 1}
+    counts = Counter(header)
     present = {}
     for key, source in columns.items():
-        if source in repeated:
+        if counts[source] > 1:
             raise ValueError(
                 f"{path}, column `{source}` appears more than once; give each column its own name."
             )
-        if source in header:
+        if counts[source]:
             present[key] = source
         elif key not in optional:
+            listed = ", ".join(header[:50]) + (", ..." if len(header) > 50 else "")
             raise ParameterError(
-                f"{path} has no column `{source}` (for `{key}`), but it has {', '.join(header)}; "
+                f"{path} has no column `{source}` (for `{key}`), but it has {listed}; "
                 f"give the name of the `{key}` column in `columns`.",
                 "columns",
             )
     return present
 
 
-def damaged(path: Path, error: BaseException) -> str:
-    """Returns the message for an error of the libraries that read `path`."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    if "UTF8" in reason or isinstance(error, UnicodeDecodeError):
-        return (
-            f"{path} is not in the encoding that it is read with: {reason}. Pass `encoding`, or "
-            "save the file as UTF-8."
+def _header(
+    stream: TextStream, text: TextFormat, pieces: Iterator[tuple[bytes, bool]]
+) -> tuple[list[str], bytes, bool, int]:
+    """Returns the column names, the first lines after them, whether these are all, and a count.
+
+    The count is the number of lines up to the end of the header.
+    """
+    data, final = next(pieces)
+    if text.names is not None:
+        return list(text.names), data, final, 0
+    while not data.strip(b"\r\n \t") and not final:
+        more, final = next(pieces)
+        data += more
+    skipped = len(data) - len(data.lstrip(b"\r\n"))
+    blank = len(Block(data[:skipped], 0).ends) if skipped else 0
+    if not data[skipped:].strip():
+        raise ValueError(f"{stream.shown} is empty; it needs a line of column names, then rows.")
+    limit = re.compile(rb"\r\n|\n|\r")
+    mark = text.quote.encode()
+    end, lines = skipped, 0
+    while True:  # a quoted name may span lines
+        found = limit.search(data, end)
+        end, lines = (found.end() if found else len(data)), lines + 1
+        if not mark or data.count(mark, skipped, end) % 2 == 0 or end == len(data) or lines > 99:
+            break
+    try:
+        words = data[skipped:end].decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(damaged(stream.shown, error)) from error
+    if mark:
+        rows = csv.reader(
+            io.StringIO(words, newline=""), delimiter=text.delimiter, quotechar=text.quote
         )
-    cut = isinstance(error, EOFError) or "footer" in reason or "magic bytes" in reason
-    state = "cut off or damaged" if cut else "damaged"
-    return f"{path} is {state}: {reason}. Download or write it again."
+        cells = next(rows)
+        if next(rows, None) is not None:
+            raise ValueError(
+                f"{stream.shown}, line {blank + 1}: a quotation mark of the header is not closed."
+            )
+    else:
+        cells = words.split(text.delimiter)
+    return [cell.strip() for cell in cells], data[end:], final, blank + lines
 
 
-class _CountedStream:
-    """A readable, decompressed file that reports the compressed bytes read to `progress`."""
+class _Parser:
+    """Parses blocks; remembers which columns are not numbers."""
 
-    def __init__(self, path: Path, progress: Progress | None) -> None:
-        self._raw = open(path, "rb")  # noqa: SIM115 (Arrow closes it, through `close`)
-        self._file: IO[bytes] = self._raw
-        if path.suffix == ".gz":
-            self._file = gzip.GzipFile(fileobj=self._raw)  # type: ignore[assignment]
-        self._progress, self._seen = progress, 0
+    def __init__(
+        self,
+        present: Mapping[str, str],
+        header: Sequence[str],
+        text: TextFormat,
+        numbers: dict[str, pa.DataType],
+    ) -> None:
+        place = {name: number for number, name in enumerate(header)}
+        # Numbers as names, since names of columns that are not read may be repeated.
+        self._sources = {key: str(place[source]) for key, source in present.items()}
+        self._names = [str(number) for number in range(len(header))]
+        self._text = text
+        self._numbers: dict[str, pa.DataType] = {}
+        shared = Counter(self._sources.values())
+        for key, kind in numbers.items():
+            source = self._sources.get(key)
+            if source is not None and shared[source] == 1:
+                self._numbers[source] = kind
+        self._pause: Counter[str] = Counter()
+
+    def parse(self, block: Block, splitter: RowSplitter, shown: Path) -> pa.Table:
+        """Returns the columns of the rows of a block; marks invalid rows as removed."""
+        data = block.kept()
+        mark = self._text.quote
+        quoted = bool(mark) and mark.encode() in data
+        try:
+            data.decode()
+            kind = pa.string()
+        except UnicodeDecodeError:
+            kind = pa.binary()
+        numbers = {name: kind for name, kind in self._numbers.items() if not self._paused(name)}
+        for _ in range(len(numbers) + 2):
+            try:
+                return self._table(data, quoted, bool(block.joined), kind, numbers)
+            except pa.ArrowInvalid as error:
+                column = re.match(r"In CSV column #(\d+):.* conversion error", str(error))
+                failed = column[1] if column else ""
+                if failed in numbers:
+                    del numbers[failed]
+                    self._pause[failed] = _PATIENCE
+                    continue
+                before = len(block.removed)
+                splitter.remove_wrong_widths(block)
+                if len(block.removed) == before:
+                    raise ValueError(damaged(shown, error)) from error
+                data = block.kept()
+        raise AssertionError("each attempt removes a reason to fail")
+
+    def _paused(self, source: str) -> bool:
+        waits = self._pause[source] > 0
+        self._pause[source] -= waits
+        return waits
+
+    def _wanted(self) -> list[str]:
+        return list(dict.fromkeys(self._sources.values()))
+
+    def _table(
+        self,
+        data: bytes,
+        quoted: bool,
+        joined: bool,
+        kind: pa.DataType,
+        numbers: Mapping[str, pa.DataType],
+    ) -> pa.Table:
+        import pyarrow.csv as arrow_csv
+
+        wanted = self._wanted()
+        if not data.strip(b"\r\n"):
+            return pa.table({key: pa.array([], pa.string()) for key in self._sources})
+        # Without Python callbacks and Python streams: Arrow may call those from threads that
+        # outlive the call, and then the process aborts when it ends.
+        table = arrow_csv.read_csv(
+            pa.BufferReader(data),
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False, block_size=len(data) + 1, column_names=self._names
+            ),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=self._text.delimiter,
+                quote_char=self._text.quote if quoted else False,
+                newlines_in_values=joined,
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                check_utf8=False,
+                column_types={source: numbers.get(source, kind) for source in wanted},
+                include_columns=wanted,
+                strings_can_be_null=True,
+                null_values=[""],
+                decimal_point=self._text.decimal,
+            ),
+        )
+        return pa.table({key: table.column(source) for key, source in self._sources.items()})
+
+
+class _Place:
+    """Names the rows of a parsed block."""
+
+    def __init__(self, shown: Path, block: Block, first_row: int) -> None:
+        self._shown, self._block, self._first_row = shown, block, first_row
+        self._good: np.ndarray | None = None
+        self._lines: np.ndarray | None = None
+        self._kept: np.ndarray | None = None
 
     @property
-    def closed(self) -> bool:
-        return self._raw.closed
+    def lines(self) -> np.ndarray:
+        """Int [rows]: the first line of each row, from 0."""
+        if self._lines is None:
+            self._lines = self._block.first_lines()
+        return self._lines
 
-    def readable(self) -> bool:
-        return True
+    @property
+    def rows(self) -> int:
+        return len(self.lines)
 
-    def writable(self) -> bool:
-        return False
+    def keep(self, good: np.ndarray) -> None:
+        """Renumbers the rows after some were removed from the table."""
+        self._good = np.flatnonzero(good)
 
-    def seekable(self) -> bool:
-        return False
+    def name(self, row: int) -> str:
+        """Returns the name of a row of the table."""
+        if self._kept is None:
+            removed = list(self._block.removed)
+            self._kept = np.flatnonzero(~np.isin(self.lines, removed))
+        number = int(self._kept[row if self._good is None else self._good[row]])
+        return self._name(number)
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        if self._progress is not None:
-            position = self._raw.tell()
-            self._progress.advance(position - self._seen)
-            self._seen = position
-        return data
+    def _name(self, number: int) -> str:
+        line = self._block.line + int(self.lines[number]) + 1
+        return f"row {self._first_row + number + 1} (line {line})"
 
-    def close(self) -> None:
-        self._file.close()
-        self._raw.close()
+    def undecodable(self, row: int, column: str) -> str:
+        """Returns the message for a cell of a row of the table."""
+        return (
+            f"{self._shown}, {self.name(row)}, column `{column}`: the bytes are not in the "
+            "encoding that the file is read with; set `encoding`."
+        )
 
+    def report(self, check: RowCheck) -> None:
+        """Reports the removed rows."""
+        removed = self._block.removed
+        lines = np.array(sorted(removed), int)
+        for count, line in _few(lines):
+            number = int(np.searchsorted(self.lines, line))
 
-def _line(path: Path, record: int, quoted: bool) -> int:
-    """Returns the line, from 1, of a record, from 0.
+            def message(line: int = line, number: int = number) -> str:
+                cell = self._block.text_of(line)[:60]
+                return f"{self._shown}, {self._name(number)}: {removed[line]} in {cell!r}."
 
-    Blank lines are not records, and quoted cells may span lines.
-    """
-    inside = False
-    number = 0
-    # Latin-1 decodes any bytes; the line ends of all systems count, as in Arrow.
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="latin-1") as file:
-        for number, line in enumerate(file, 1):
-            if not inside and line.strip("\n"):
-                if record == 0:
-                    return number
-                record -= 1
-            if quoted and line.count('"') % 2:
-                inside = not inside
-    return number
+            check.bad("unreadable row", count, message)
 
 
-def _open_text(path: Path, encoding: str) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="", errors="replace")
-    return open(path, encoding=encoding, newline="", errors="replace")
+def _few(rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yields counts and examples of rows: the first few one by one, then the others as one."""
+    for row in rows[: _NAMED - 1].tolist():
+        yield 1, row
+    if len(rows) >= _NAMED:
+        yield len(rows) - _NAMED + 1, int(rows[_NAMED - 1])
+
+
+def _undecodable(table: pa.Table, undecoded: Collection[str]) -> dict[str, np.ndarray]:
+    """Returns a mask of the invalid rows of each column of bytes that has some."""
+    broken = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_binary(column.type) and name not in undecoded:
+            _, bad = text_of(column.combine_chunks())
+            if bad.any():
+                broken[name] = bad
+    return broken
+
+
+def _decoded(table: pa.Table, undecoded: Collection[str]) -> pa.Table:
+    def kind(field: Any) -> pa.DataType:
+        is_text = pa.types.is_binary(field.type) and field.name not in undecoded
+        return pa.string() if is_text else field.type
+
+    return table.cast(pa.schema([(field.name, kind(field)) for field in table.schema]))
