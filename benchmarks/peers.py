@@ -19,6 +19,7 @@ For other data, choose settings again, with `full_catalogue` on a validation spl
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -47,6 +48,8 @@ def evaluate_peers(
 ) -> dict[str, Evaluation]:
     """Evaluates peers like `tm.evaluate`: fitted on train and validation, on all test events.
 
+    Users without history get the popular items, as with the models.
+
     Args:
         spec: the fitted spec of the model that is compared; its items are the catalogue.
         split: train, validation and test events.
@@ -60,9 +63,8 @@ def evaluate_peers(
     row_of = np.searchsorted(users, test.users)
     results = {}
     for name, fit in peers.items():
-        scores = fit(matrix)
         results[name] = full_catalogue(
-            lambda rows, scores=scores: scores(row_of[rows]),
+            functools.partial(_known_or_popular, fit(matrix), matrix, row_of),
             test.relevant,
             test.seen,
             k=k,
@@ -70,6 +72,16 @@ def evaluate_peers(
             resamples=resamples,
         )
     return results
+
+
+def _known_or_popular(
+    scores: RowScores, train: Any, row_of: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Scores known users by `scores` and users without history by popularity."""
+    chosen = row_of[rows]
+    new = np.diff(train.indptr)[chosen] == 0
+    popular = popularity_scores(train)(chosen)
+    return np.where(new[:, None], popular, scores(chosen)).astype(np.float32)
 
 
 def popularity_scores(train: Any) -> RowScores:

@@ -107,6 +107,40 @@ def test_ials_is_as_good_as_that_of_implicit(split):
     assert ours == pytest.approx(theirs, rel=0.03)
 
 
+@pytest.fixture(scope="module")
+def by_time():
+    """A split with users who have no history, for whom all models use the popular items."""
+    events = tm.synthetic(users=150, items=60, interactions=3000, seed=3)
+    late = events.user_codes < 12  # their events come last
+    time = np.arange(len(events)) + late * len(events)
+    users, items = (events.events[n].to_pylist() for n in ("user_id", "item_id"))
+    data = tm.Interactions.from_arrays(users, items, time.tolist())
+    split = tm.split_by_time(data)
+    assert len(set(split.test.user_ids) - set(split.past.user_ids)) > 5
+    return split
+
+
+@pytest.mark.parametrize("name", ["item_knn", "ials"])
+def test_the_default_baseline_is_close_to_that_of_implicit_also_with_new_users(by_time, name):
+    pytest.importorskip("implicit")
+    knn, ials = ItemKNNConfig(), IALSConfig()
+    fits = {
+        "item_knn": lambda matrix: peers.item_knn_scores(matrix, knn.neighbours, knn.k1, knn.b),
+        "ials": lambda matrix: peers.ials_scores(
+            matrix,
+            min(ials.embedding_dim, matrix.shape[1]),
+            ials.l2 / ials.unseen_weight,
+            1 / ials.unseen_weight,
+            ials.iterations,
+        ),
+    }
+    popular = tm.train(by_time, "popularity", progress=False)
+    ours = tm.evaluate(popular, by_time, baselines=[name], tune_baselines=False, resamples=0)
+    theirs = peers.evaluate_peers(popular.spec, by_time, {name: fits[name]}, resamples=0)
+    figures = [found[name]["ndcg@10"].value for found in (ours, theirs)]
+    assert figures[0] == pytest.approx(figures[1], rel=0.001 if name == "item_knn" else 0.03)
+
+
 def test_peers_on_matrices_equal_the_models_of_the_same_name(split):
     model = tm.train(split, "ease", progress=False)
     results = tm.evaluate(model, split, baselines=["popularity"], resamples=0)

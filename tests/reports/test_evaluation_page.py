@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from tfrec_meta.evaluation import full_catalogue
+from tests.pipeline import browser
+from tfrec_meta.evaluation import (
+    BaselineSettings,
+    ChosenOn,
+    Evaluations,
+    compare,
+    full_catalogue,
+)
 from tfrec_meta.reports import evaluation_page as report
 
 pytest.importorskip("jinja2")
@@ -91,6 +98,54 @@ def test_page_shows_curves_profile_examples_settings_and_notes(page):
         *("training.epochs", "Only a test."),
     ):
         assert text in page
+
+
+@pytest.fixture
+def compared():
+    """A model and a baseline, with groups of users and items."""
+    options = {"seen": sp.csr_array((2, 3)), "known": np.array([True, False]), "k": 2}
+    ours = full_catalogue(lambda rows: SCORES[rows], RELEVANT, **options)
+    ease = full_catalogue(lambda rows: SCORES[rows][:, ::-1], RELEVANT, **options)
+    settings = BaselineSettings({"l2": 50.0}, ("l2",), 3, ChosenOn.VALIDATION)
+    return Evaluations(
+        {"two_tower": ours, "ease": ease},
+        {"ease": settings},
+        {"ease": compare(ours, ease, "ndcg@2")},
+    )
+
+
+def test_page_shows_groups_the_difference_to_the_best_baseline_and_its_settings(compared):
+    text = " ".join(re.sub(r"<[^>]*>", " ", report.render("Run", evaluations=compared)).split())
+    # Ranks of the relevant items: 1 and 2 for the model, 3 and 2 for EASE.
+    assert "two_tower is not distinguishable from the best baseline, ease" in text
+    assert "differs by +0.5000" in text
+    assert "ndcg@2 users pairs two_tower ease known users 1 1 1.0000 0.0000" in text
+    assert "repeat items 0 0 - -" in text
+    assert "l2=50.0 (best of 3 settings on the validation part)" in text
+    assert "repeat items count as misses" in text
+
+
+def test_page_says_that_items_of_the_history_were_ranked():
+    one = full_catalogue(
+        lambda rows: SCORES[rows], RELEVANT, RELEVANT, k=2, recommend_history=True, resamples=0
+    )
+    page = report.render("Run", evaluations={"ours": one})
+    assert "also those of the user&#39;s history" in page or "also those of the user's" in page
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_page_is_not_wider_than_the_window(compared, tmp_path, width):
+    path = report.write_evaluation_page(
+        tmp_path / "page.html",
+        "Run",
+        evaluations=Evaluations(
+            {f"{name}_{n}": one for n in range(4) for name, one in compared.items()}
+        ),
+        config={"a_very_long_name_of_a_setting.with_parts": "x" * 30},
+    )
+    seen = browser.look(path, width, tmp_path / "browser")
+    assert seen.overflow <= 0
+    assert not seen.console
 
 
 def test_page_omits_sections_without_data():

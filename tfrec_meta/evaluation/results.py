@@ -161,7 +161,7 @@ class BaselineSettings:
 
     def __str__(self) -> str:
         if self.chosen_on is ChosenOn.NOTHING:
-            return "default settings" if self.config else "no settings"
+            return "default settings"
         values = ", ".join(f"{name}={self.config[name]}" for name in self.compared)
         return f"{values} (best of {self.tried} settings {_CHOSEN_ON[self.chosen_on]})"
 
@@ -202,6 +202,11 @@ class Evaluations(dict[str, Evaluation]):
         self.settings = dict(settings or {})
         self.differences = dict(differences or {})
 
+    @classmethod
+    def of(cls, evaluations: Mapping[str, Evaluation]) -> Evaluations:
+        """Returns the argument, if it is an `Evaluations`, or one with these evaluations."""
+        return evaluations if isinstance(evaluations, cls) else cls(evaluations)
+
     @property
     def metric(self) -> str:
         """The main metric, by which the best baseline is chosen: the first one, such as NDCG."""
@@ -225,7 +230,7 @@ class Evaluations(dict[str, Evaluation]):
         found, best = self.difference_to_best, self.best_baseline
         if found is not None:
             lines.append(f"{next(iter(self))} - {best} (the best baseline): {found}")
-        lines += [f"{name}: {chosen}" for name, chosen in self.settings.items()]
+        lines += [f"{name}: {chosen}" for name, chosen in self.settings.items() if chosen.config]
         return lines
 
     def __str__(self) -> str:

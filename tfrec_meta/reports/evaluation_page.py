@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.evaluation import Evaluation
+from tfrec_meta.evaluation import Comparison, Evaluation, Evaluations
 from tfrec_meta.reports import charts, formats, page
 
 _TILES = ("events", "users", "items", "catalogue", "density", "span_days")
@@ -58,7 +58,8 @@ def render(
         profile: facts about the data, from `Interactions.profile()`.
         history: the learning curve, one dict per epoch: "epoch" and any numbers. Each number gets
             a chart.
-        evaluations: by model. The first is highlighted; the others are baselines.
+        evaluations: by model. The first is highlighted; the others are baselines. `Evaluations`
+            have also the difference to the best baseline and the settings of the baselines.
         examples: dicts with "user", "history" (titles, latest first) and "recommendations"
             (titles, or (title, score) pairs, best first).
         config: the settings of the model; nested mappings are flattened.
@@ -67,7 +68,8 @@ def render(
     Returns:
         The HTML.
     """
-    profile, evaluations = profile or {}, evaluations or {}
+    profile, evaluations = profile or {}, Evaluations.of(evaluations or {})
+    first = next(iter(evaluations.values()), None)
     names = list(dict.fromkeys(name for e in evaluations.values() for name in e.metrics))
     return page.render(
         "evaluation.html",
@@ -83,7 +85,13 @@ def render(
         ],
         metric=names[0] if names else "",
         forest=_forest(evaluations),
-        counts=next(iter(evaluations.values())).counts if evaluations else {},
+        counts=first.counts if first else {},
+        recommend_history=first.recommend_history if first else False,
+        difference=_difference(evaluations),
+        groups=_groups(evaluations),
+        baselines=[
+            (name, str(chosen)) for name, chosen in evaluations.settings.items() if chosen.config
+        ],
         meanings=[
             (name, _MEANINGS[base])
             for name in names
@@ -109,6 +117,46 @@ def _example(example: Mapping[str, Any]) -> dict[str, Any]:
         "history": list(example.get("history", ())),
         "recommendations": recommendations,
     }
+
+
+def _difference(evaluations: Evaluations) -> dict[str, str] | None:
+    """Formats the paired difference to the best baseline; None if it is not known."""
+    found: Comparison | None = evaluations.difference_to_best
+    if found is None:
+        return None
+    if found.low > 0:
+        verdict = "better than"
+    elif found.high < 0:
+        verdict = "worse than"
+    else:
+        verdict = "not distinguishable from"
+    return {
+        "model": next(iter(evaluations)),
+        "best": evaluations.best_baseline or "",
+        "metric": found.metric,
+        "verdict": verdict,
+        "value": f"{found.difference:+.4f}",
+        "interval": f"{found.low:+.4f} to {found.high:+.4f}",
+        "p": f"{found.p:.3g}",
+    }
+
+
+def _groups(evaluations: Evaluations) -> list[dict[str, Any]]:
+    """Formats the main metric of each group of users and items, one row per group."""
+    every = [one for one in evaluations.values() if one.groups]
+    if len(every) < len(evaluations) or not every:
+        return []
+    return [
+        {
+            "name": group.label,
+            "users": part.counts["queries"],
+            "pairs": part.counts["relevant"],
+            "cells": [
+                formats.estimate(one.groups[group].metrics.get(evaluations.metric)) for one in every
+            ],
+        }
+        for group, part in every[0].groups.items()
+    ]
 
 
 def _forest(evaluations: Mapping[str, Evaluation]) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tfrec_meta.evaluation import Evaluation, format_table
+from tfrec_meta.evaluation import Evaluation, Evaluations
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.model_card import default_card
 from tfrec_meta.export.saved_model import export_model, model_name
@@ -47,5 +47,5 @@ def export(
     """
     card = default_card(model_name(base), model, config)
     if evaluations:
-        card += f"\nFull-catalogue evaluation:\n\n```text\n{format_table(evaluations)}\n```\n"
+        card += f"\nFull-catalogue evaluation:\n\n```text\n{Evaluations.of(evaluations)}\n```\n"
     return export_model(model, base, config, version, card)
