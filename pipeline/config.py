@@ -27,6 +27,7 @@ from tfrec_meta.checks import (
     one_of,
     whole_number,
 )
+from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.pipeline.config_values import config_from, override, parse_yaml
 
@@ -98,6 +99,7 @@ class DataConfig:
         max_split_drift: the largest accepted drift of values, context and user attributes from the
             train split to validation and test, by the same measures; None skips the comparison.
         split_drift: `max_split_drift` of single features.
+        clean: which events are implausible and removed, as in `Interactions.clean`.
         warn_new_ids: the gate warns if the share of events with a new user or item exceeds this
             share; new ids are never an anomaly.
     """
@@ -112,6 +114,7 @@ class DataConfig:
     max_split_drift: Drift | None = 0.3
     split_drift: Mapping[str, float] = dataclasses.field(default_factory=dict)
     warn_new_ids: Annotated[float, between(0, 1)] = 0.5
+    clean: CleaningRules = dataclasses.field(default_factory=CleaningRules)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import json
 import math
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -20,8 +21,8 @@ _TYPES = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    tuple: "a list of strings",
 }
+_PLURALS = {str: "strings", int: "whole numbers", float: "numbers"}
 
 
 def as_json(config: Any) -> str:
@@ -128,13 +129,9 @@ def _typed(kind: Any, value: Any, path: str) -> Any:
 
     YAML has lists for tuples, integers for floats, and strings for enums.
     """
-    options = typing.get_args(kind) if typing.get_origin(kind) is not tuple else ()
     origin = typing.get_origin(kind) or kind
-    if type(None) in options:
-        if value is None:
-            return None
-        (kind,) = (option for option in options if option is not type(None))
-        return _typed(kind, value, path)
+    if origin in (typing.Union, types.UnionType):
+        return _typed_option(kind, value, path)
     if origin is typing.Literal:
         return value  # the config checks it
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
@@ -146,12 +143,48 @@ def _typed(kind: Any, value: Any, path: str) -> Any:
         float: lambda: (
             isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         ),
-        tuple: lambda: isinstance(value, list | tuple) and all(isinstance(v, str) for v in value),
     }
+    if origin is tuple:
+        return _typed_tuple(kind, value, path)
     if origin in fits and not fits[origin]():
-        raise ValueError(f"`{path}`={value!r}; use {_TYPES[origin]}.")
+        raise ValueError(f"`{path}`={value!r}; use {_words(kind)}.")
     if origin not in fits and not isinstance(value, Mapping):
         raise ValueError(f"`{path}`={value!r}; use a mapping.")
-    if origin is tuple:
-        return tuple(value)
     return float(value) if origin is float else value
+
+
+def _typed_option(kind: Any, value: Any, path: str) -> Any:
+    options = [option for option in typing.get_args(kind) if option is not type(None)]
+    if value is None and len(options) < len(typing.get_args(kind)):
+        return None
+    if len(options) == 1:
+        return _typed(options[0], value, path)
+    for option in options:
+        try:
+            return _typed(option, value, path)
+        except ValueError:
+            continue
+    raise ValueError(f"`{path}`={value!r}; use {' or '.join(map(_words, options))}.")
+
+
+def _typed_tuple(kind: Any, value: Any, path: str) -> tuple[Any, ...]:
+    parts = typing.get_args(kind)
+    wrong = f"`{path}`={value!r}; use {_words(kind)}."
+    if not isinstance(value, list | tuple):
+        raise ValueError(wrong)
+    parts = parts[:1] * len(value) if parts[-1] is ... else parts
+    if len(parts) != len(value):
+        raise ValueError(wrong)
+    try:
+        return tuple(_typed(part, entry, path) for part, entry in zip(parts, value, strict=True))
+    except ValueError:
+        raise ValueError(wrong) from None
+
+
+def _words(kind: Any) -> str:
+    """Returns the accepted values in words."""
+    if typing.get_origin(kind) is tuple:
+        parts = typing.get_args(kind)
+        entries = _PLURALS.get(parts[0], "values")
+        return f"a list of {entries if parts[-1] is ... else f'{len(parts)} {entries}'}"
+    return _TYPES.get(kind, "a mapping")

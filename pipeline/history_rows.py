@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfrec_meta.data import Interactions, split_leave_last_out
+from tfrec_meta.data.cleaning import CleaningRules, Removal, clean_events
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.data.ids import has_line_breaks, tokens_of
 from tfrec_meta.data.protocols import SplitProtocol
@@ -25,6 +26,7 @@ from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.config import SplitConfig
 from tfrec_meta.pipeline.table_columns import Kind
 
+POSITION = "\0position"  # no column of a table has this name
 KEYS = {"users": "user_id", "items": "item_id"}
 TYPES = {
     "int": (pa.int64(), schema_pb2.INT),
@@ -109,14 +111,19 @@ def parts_of(
 def check_columns(events: RowSurvey, users: RowSurvey | None, config: SplitConfig) -> None:
     """Checks that the events have the times they need, and no column in common with the users.
 
+    Args:
+        events: of all events before cleaning, which removes those without a time if others have
+            one.
+        users: of all users.
+        config: the protocol.
+
     Raises:
         ValueError: if they do not.
     """
-    untimed = events.rows - int(events.counts.sum())
-    if untimed and (config.protocol != SplitProtocol.COLD_USERS or untimed < events.rows):
+    if not len(events.times) and config.protocol != SplitProtocol.COLD_USERS:
         raise ValueError(
-            f"{untimed:,} of {events.rows:,} events have no time, which the protocol "
-            f"'{config.protocol}' needs; add the times or remove these events."
+            f"No event has a time, which the protocol '{config.protocol}' needs; add a column of "
+            "times, or use the protocol 'cold-users'."
         )
     event_columns = {*EVENT_COLUMNS, *events.kinds}
     both = sorted(event_columns & set(users.kinds)) if users is not None else []
@@ -127,7 +134,7 @@ def check_columns(events: RowSurvey, users: RowSurvey | None, config: SplitConfi
         )
 
 
-def clean_events(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
+def valid_events(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
     """Returns the valid events with typed columns, and the number of dropped rows by reason."""
     check = RowCheck("drop")
     for column in (names.USER_ID, names.ITEM_ID, names.TIME, names.VALUE):
@@ -139,7 +146,7 @@ def clean_events(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int
     return typed, check.dropped
 
 
-def clean_attributes(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
+def valid_attributes(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
     """Returns the rows with a valid id, and the number of dropped rows by reason."""
     key = KEYS[name]
     table = _with_ids(table, (key,))
@@ -210,13 +217,48 @@ def _base(kind: pa.DataType) -> str:
     return "float" if pa.types.is_floating(kind) else "text"
 
 
-def with_values(table: pa.Table, valued: bool) -> pa.Table:
-    """Drops events without a value if any event has one; otherwise each value is 1."""
+def plausible_events(
+    packed: Sequence[bytes], survey: RowSurvey, rules: CleaningRules
+) -> tuple[pa.Table, Removal]:
+    """Returns the plausible events of some users by user, time and row, and what was removed.
+
+    They are those that `Interactions.clean` leaves of the events in the order of the files.
+
+    Args:
+        packed: tables of all events of these users, with the column `POSITION`.
+        survey: of all events.
+        rules: which events are implausible.
+    """
+    table = joined(packed, survey.kinds)
+    table, valueless = _with_values(table, survey.valued)
+    order = [(names.USER_ID, "ascending"), (names.TIME, "ascending"), (POSITION, "ascending")]
+    table = table.sort_by(order).drop_columns([POSITION]).combine_chunks()
+    clean, removed = clean_events(table, rules, timed=bool(len(survey.times)))
+    dropped = {"missing value": valueless} if valueless else {}
+    return clean.combine_chunks(), Removal(valueless, dropped) + removed
+
+
+def _with_values(table: pa.Table, valued: bool) -> tuple[pa.Table, int]:
+    """Drops and counts events without a value if any event has one; otherwise each value is 1."""
     column = table[names.VALUE]
     if valued:
-        return table.filter(column.is_valid()).combine_chunks()
+        return table.filter(column.is_valid()), column.null_count
     position = table.column_names.index(names.VALUE)
-    return table.set_column(position, names.VALUE, column.fill_null(1.0))
+    return table.set_column(position, names.VALUE, column.fill_null(1.0)), 0
+
+
+def with_positions(table: pa.Table, file: int, first: int) -> pa.Table:
+    """Adds the column `POSITION`: each row's position in the files.
+
+    Beam keeps no order, but of equal events cleaning keeps the first one.
+
+    Args:
+        table: some rows of a file.
+        file: number of the file.
+        first: number of its first row.
+    """
+    start = (file << 40) + first
+    return table.append_column(POSITION, pa.array(np.arange(start, start + table.num_rows)))
 
 
 def by_partition(table: pa.Table, partitions: int, name: str) -> Iterator[tuple[int, pa.Table]]:

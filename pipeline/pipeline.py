@@ -75,7 +75,9 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     )
     add(gate, "DataGate")
 
-    histories = Histories(**examples, config=config.split, seed=config.seed)
+    histories = Histories(
+        **examples, config=config.split, clean=config.data.clean, seed=config.seed
+    )
     histories.add_upstream_node(gate)
     rows = add(histories, "Histories")
     earlier = add(

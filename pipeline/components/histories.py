@@ -1,9 +1,9 @@
 """Histories: each event with the user's strictly earlier events, and the split, with Beam.
 
 Users are divided into partitions by a hash of their id, and each partition is one call of the
-in-memory algorithm of `tfrec_meta.data`. Beam keeps no order, so the rows of a partition are first
-sorted by user, time, item and value: the result is that of `Interactions` in this order, whatever
-the order of arrival.
+in-memory algorithms of `tfrec_meta.data`: `Interactions.clean`, a split, and histories. Beam keeps
+no order, so the rows of a partition are first sorted by user, time and position in the files: the
+result is that of `Interactions` in the order of the files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import dataclasses
 import glob
 import itertools
 import json
+import operator
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -31,6 +33,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta.data import Interactions, histories
+from tfrec_meta.data.cleaning import REASONS, CleaningRules, Removal
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.features import transform as names
 from tfrec_meta.io.files import atomic_file, write_text
@@ -45,19 +48,20 @@ from tfrec_meta.pipeline.history_rows import (
     RowSurvey,
     by_partition,
     check_columns,
-    clean_attributes,
-    clean_events,
     deserialized,
     event_columns,
     first_values,
     joined,
     parts_of,
     plain_lists,
+    plausible_events,
     prefixed,
     serialized,
     survey_of,
     time_cuts,
-    with_values,
+    valid_attributes,
+    valid_events,
+    with_positions,
     without_repeats,
 )
 from tfrec_meta.pipeline.table_columns import Kind
@@ -67,14 +71,21 @@ DROPPED = "dropped"
 
 _ROWS_PER_BATCH = 1 << 15
 _ROWS_PER_ENCODING = 1 << 12  # fewer, since histories make rows long
-_COUNTERS = "tfrec_meta.histories"
+# Namespaces of Beam's counters: invalid and repeated rows, and those that cleaning removes.
+_INVALID = "tfrec_meta.histories"
+_REMOVED = "tfrec_meta.cleaning"
+_ROWS, _FAR_TIMES = "rows", "far_times"  # of `Removal`
 
 
 class HistoriesSpec(types.ComponentSpec):
-    """Inputs, outputs and parameters; `config` is a `SplitConfig` as JSON."""
+    """Inputs, outputs and parameters.
+
+    `config` is a `SplitConfig` as JSON, `clean` are `CleaningRules` as JSON.
+    """
 
     PARAMETERS = {
         "config": component_spec.ExecutionParameter(type=str),
+        "clean": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
     }
     INPUTS = {
@@ -102,11 +113,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes examples, schema, catalogue and seen items.
 
         Raises:
-            ValueError: if a split has no events, events lack the times that the protocol needs, or
-                users and events have a column in common.
+            ValueError: if cleaning leaves no events, a split has no events, no event has the time
+                that the protocol needs, or users and events have a column in common.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = from_json(SplitConfig, exec_properties["config"])
+        given = exec_properties.get("clean")
+        rules = from_json(CleaningRules, given) if given else CleaningRules()
         tables = {
             name: _files(input_dict[name])
             for name in ("interactions", "users", "items")
@@ -133,6 +146,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             tables,
             _Settings(
                 config,
+                rules.with_latest_time(),
                 exec_properties["seed"],
                 folders,
                 schema=os.path.join(schema.uri, "schema.pbtxt"),
@@ -142,10 +156,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         result = pipeline.run()
         result.wait_until_finish()
-        dropped = _dropped(result)
-        examples.set_string_custom_property(DROPPED, json.dumps(dropped))
-        for reason, count in dropped.items():
+        invalid, removed = _counts(result, _INVALID), _removal(result)
+        dropped = Counter(invalid)
+        dropped.update({f"interactions: {why}": n for why, n in removed.dropped.items()})
+        examples.set_string_custom_property(DROPPED, json.dumps(dict(sorted(dropped.items()))))
+        for reason, count in invalid.items():
             logging.warning("%s: %d rows were dropped.", reason, count)
+        removed.check("interactions")
         for split in names.EVENT_SPLITS:
             if not glob.glob(os.path.join(folders[split], "data_*")):
                 raise ValueError(
@@ -163,12 +180,13 @@ class Histories(base_beam_component.BaseBeamComponent):
         users: Examples with `user_id` and attributes.
         items: Examples with `item_id` and attributes.
         config: protocol, shares, and length of the histories.
+        clean: which events are implausible, as in `Interactions.clean`.
         seed: for the protocol "cold-users".
 
     Outputs: `examples`, with the splits and columns of `features.transform`; their `schema`;
     `catalogue` and `seen`, see `artifacts`. A history may contain events of earlier splits. Invalid
-    events and repeated ids are dropped and counted in the examples' property `dropped`;
-    `split_identity` identifies the split.
+    and implausible events and repeated ids are dropped and counted in the examples' property
+    `dropped`; `split_identity` identifies the split.
     """
 
     SPEC_CLASS = HistoriesSpec
@@ -181,6 +199,7 @@ class Histories(base_beam_component.BaseBeamComponent):
         items: types.BaseChannel | None = None,
         *,
         config: SplitConfig,
+        clean: CleaningRules = CleaningRules(),  # noqa: B008 (frozen)
         seed: int,
     ) -> None:
         super().__init__(
@@ -189,6 +208,7 @@ class Histories(base_beam_component.BaseBeamComponent):
                 users=users,
                 items=items,
                 config=as_json(config),
+                clean=as_json(clean),
                 seed=seed,
                 examples=types.Channel(type=standard_artifacts.Examples),
                 schema=types.Channel(type=standard_artifacts.Schema),
@@ -203,6 +223,7 @@ class _Settings:
     """The config and the output paths of the workers."""
 
     config: SplitConfig
+    rules: CleaningRules
     seed: int
     folders: Mapping[str, str]
     schema: str
@@ -215,7 +236,7 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: _
     for name, files in tables.items():
         read = (
             pipeline
-            | f"Files[{name}]" >> beam.Create(files)
+            | f"Files[{name}]" >> beam.Create(list(enumerate(files)))
             | f"Spread[{name}]" >> beam.Reshuffle()
             | f"Read[{name}]"
             >> beam.ParDo(_Read(name, settings.config.partitions)).with_outputs(
@@ -223,20 +244,30 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: _
             )
         )
         rows[name] = read.rows
-        surveys[name] = (
-            read.survey
-            | f"Survey[{name}]" >> beam.CombineGlobally(_sums)
-            | f"Settle[{name}]" >> beam.Map(_remaining, name)
-        )
+        surveys[name] = read.survey | f"Survey[{name}]" >> beam.CombineGlobally(_sum)
     known = {name: beam.pvalue.AsSingleton(survey) for name, survey in surveys.items()}
-    by_user = {name: rows[name] for name in ("interactions", "users") if name in rows}
+    cleaned = (
+        rows["interactions"]
+        | "ByUser" >> beam.GroupByKey()
+        | "Clean"
+        >> beam.ParDo(_Clean(settings.rules), known["interactions"]).with_outputs(
+            "survey", main="rows"
+        )
+    )
+    left = cleaned.survey | "Left" >> beam.CombineGlobally(_sum)
+    by_user = {"interactions": cleaned.rows}
+    if "users" in rows:
+        by_user["users"] = rows["users"]
     written = (
         by_user
         | "Gather" >> beam.CoGroupByKey()
         | "Write"
-        >> beam.ParDo(_Write(settings), known["interactions"], known.get("users")).with_outputs(
-            "seen", "users"
-        )
+        >> beam.ParDo(
+            _Write(settings),
+            known["interactions"],
+            beam.pvalue.AsSingleton(left),
+            known.get("users"),
+        ).with_outputs("seen", "users")
     )
     _ = written.seen | "Seen" >> _WriteParquet(known["interactions"], settings.seen, "interactions")
     if "users" in rows:
@@ -272,35 +303,62 @@ class _WriteParquet(beam.PTransform):
 
 
 class _Read(beam.DoFn):
-    """Reads a file into cleaned rows by partition, and two surveys.
+    """Reads a file into valid rows by partition, and their survey.
 
-    The second survey covers the events of batches without any value. Their values are null until
-    all files are known: they are dropped if other events have values; otherwise each value is 1.
+    Events of batches without any value have null values until all files are known.
     """
 
     def __init__(self, table: str, partitions: int):
         self._table = table
         self._partitions = partitions if table != "items" else 1
 
-    def process(self, file: str) -> Iterator[Any]:
-        survey, valueless = RowSurvey(), RowSurvey()
+    def process(self, numbered_file: tuple[int, str]) -> Iterator[Any]:
+        number, file = numbered_file
+        survey = RowSurvey()
+        first = 0
         for batch in _batches(file):
-            clean = clean_events if self._table == "interactions" else clean_attributes
-            table, dropped = clean(batch, self._table)
-            for reason, count in dropped.items():
-                _count_dropped(self._table, reason, count)
-            if self._table == "interactions" and names.VALUE not in batch.column_names:
-                valueless += survey_of(table)
-                nulls = pa.nulls(table.num_rows, pa.float32())
-                position = table.column_names.index(names.VALUE)
-                table = table.set_column(position, names.VALUE, nulls)
-            else:
-                survey += dataclasses.replace(
-                    survey_of(table), valued=self._table == "interactions"
-                )
+            table, valued = self._valid(batch, number, first)
+            first += batch.num_rows
+            survey += dataclasses.replace(survey_of(table), valued=valued)
             for partition, part in by_partition(table, self._partitions, self._table):
                 yield partition, serialized(part)
-        yield beam.pvalue.TaggedOutput("survey", (survey, valueless))
+        yield beam.pvalue.TaggedOutput("survey", survey)
+
+    def _valid(self, batch: pa.Table, number: int, first: int) -> tuple[pa.Table, bool]:
+        """Returns the valid rows of a batch, and whether its rows have values."""
+        if self._table != "interactions":
+            table, dropped = valid_attributes(batch, self._table)
+        else:
+            table, dropped = valid_events(with_positions(batch, number, first), self._table)
+        for reason, count in dropped.items():
+            _count(_INVALID, f"{self._table}: {reason}", count)
+        if self._table != "interactions" or names.VALUE in batch.column_names:
+            return table, self._table == "interactions"
+        position = table.column_names.index(names.VALUE)
+        nulls = pa.nulls(table.num_rows, pa.float32())
+        return table.set_column(position, names.VALUE, nulls), False
+
+
+class _Clean(beam.DoFn):
+    """Removes the implausible events of one partition of the users; returns a survey of the rest.
+
+    The survey has the rows and times only.
+    """
+
+    def __init__(self, rules: CleaningRules):
+        self._rules = rules
+
+    def process(self, gathered: tuple[int, Iterable[bytes]], survey: RowSurvey) -> Iterator[Any]:
+        partition, parts = gathered
+        events, removed = plausible_events(list(parts), survey, self._rules)
+        _count(_REMOVED, _ROWS, removed.rows)
+        _count(_REMOVED, _FAR_TIMES, removed.far_times)
+        for reason, count in removed.dropped.items():
+            _count(_REMOVED, reason, count)
+        if events.num_rows:
+            yield partition, serialized(events)
+        left = dataclasses.replace(survey_of(events), kinds={})
+        yield beam.pvalue.TaggedOutput("survey", left)
 
 
 class _Write(beam.DoFn):
@@ -313,6 +371,7 @@ class _Write(beam.DoFn):
         self,
         gathered: tuple[int, Mapping[str, Iterable[bytes]]],
         events_survey: RowSurvey,
+        left: RowSurvey,
         users_survey: RowSurvey | None,
     ) -> Iterator[Any]:
         partition, parts = gathered
@@ -328,13 +387,10 @@ class _Write(beam.DoFn):
         if not packed:
             return
         check_columns(events_survey, users_survey, settings.config)
-        table = with_values(joined(packed, events_survey.kinds), events_survey.valued)
-        if not table.num_rows:
-            return
-        keys = [names.USER_ID, names.TIME, names.ITEM_ID, names.VALUE]
-        data = Interactions(table.sort_by([(key, "ascending") for key in keys]))
+        (cleaned,) = map(deserialized, packed)
+        data = Interactions(cleaned)
         cuts = (
-            time_cuts(events_survey, settings.config)
+            time_cuts(left, settings.config)
             if settings.config.protocol == SplitProtocol.TIME
             else None
         )
@@ -386,22 +442,8 @@ def _batches(file: str) -> Iterator[pa.Table]:
         )
 
 
-def _sums(surveys: Iterable[tuple[RowSurvey, RowSurvey]]) -> tuple[RowSurvey, RowSurvey]:
-    return reduce(
-        lambda one, other: (one[0] + other[0], one[1] + other[1]),
-        surveys,
-        (RowSurvey(), RowSurvey()),
-    )
-
-
-def _remaining(surveys: tuple[RowSurvey, RowSurvey], name: str) -> RowSurvey:
-    """Returns the survey of the remaining rows, and counts the dropped ones."""
-    survey, valueless = surveys
-    if not survey.valued:
-        return survey + valueless
-    if valueless.rows:
-        _count_dropped(name, "missing value", valueless.rows)
-    return survey
+def _sum(surveys: Iterable[RowSurvey]) -> RowSurvey:
+    return reduce(operator.add, surveys, RowSurvey())
 
 
 def _write_shard(columns: dict[str, pa.Array], folder: str, name: str) -> None:
@@ -422,8 +464,8 @@ def _write_parquet(packed: Sequence[bytes], survey: RowSurvey, path: str, name: 
         return
     table = pa.concat_tables(map(deserialized, packed), promote_options="default")
     key = names.USER_ID if name == "interactions" else KEYS[name]
-    order = [key, names.TIME, names.ITEM_ID, names.VALUE] if name == "interactions" else [key]
-    table = table.sort_by([(column, "ascending") for column in order])
+    # A stable sort: the events of a user stay in their order.
+    table = table.combine_chunks().sort_by(key)
     for position, column in enumerate(table.column_names):
         if column in survey.kinds and not survey.kinds[column].many:
             table = table.set_column(position, column, first_values(table[column]))
@@ -460,19 +502,26 @@ def _unique(table: pa.Table, name: str) -> pa.Table:
     """Returns the table with one row per id, and counts the removed rows."""
     table, repeats = without_repeats(table, name)
     if repeats:
-        _count_dropped(name, f"repeated {KEYS[name]}", repeats)
+        _count(_INVALID, f"{name}: repeated {KEYS[name]}", repeats)
     return table
 
 
-def _count_dropped(table: str, reason: str, count: int) -> None:
-    beam.metrics.Metrics.counter(_COUNTERS, f"{table}: {reason}").inc(count)
+def _count(namespace: str, name: str, count: int) -> None:
+    beam.metrics.Metrics.counter(namespace, name).inc(count)
 
 
-def _dropped(result: Any) -> dict[str, int]:
-    """Returns the counts of the workers."""
-    found = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(_COUNTERS))
+def _counts(result: Any, namespace: str) -> dict[str, int]:
+    """Returns the workers' counts of a namespace, by name."""
+    found = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(namespace))
     counts: dict[str, int] = {}
     for counter in found["counters"]:
         count = counter.committed if counter.committed is not None else counter.attempted
         counts[counter.key.metric.name] = counts.get(counter.key.metric.name, 0) + count
     return dict(sorted(counts.items()))
+
+
+def _removal(result: Any) -> Removal:
+    """Returns what cleaning removed."""
+    counts = _counts(result, _REMOVED)
+    dropped = {reason: counts[reason] for reason in REASONS if counts.get(reason)}
+    return Removal(counts.get(_ROWS, 0), dropped, counts.get(_FAR_TIMES, 0))

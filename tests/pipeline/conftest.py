@@ -17,6 +17,7 @@ from tfx.utils import proto_utils
 import tfrec_meta as tm
 from tests.pipeline import gate_toys
 from tfrec_meta.data import split_leave_last_out
+from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.features import transform
 from tfrec_meta.models import Recommender
 from tfrec_meta.pipeline import artifacts, events
@@ -101,7 +102,11 @@ def write_examples(tables: Mapping[str, pa.Table] | pa.Table, folder: Path) -> A
 
 
 def run_histories(
-    inputs: Mapping[str, Artifact], folder: Path, config: SplitConfig = SPLIT, seed: int = 42
+    inputs: Mapping[str, Artifact],
+    folder: Path,
+    config: SplitConfig = SPLIT,
+    seed: int = 42,
+    rules: CleaningRules | None = None,
 ) -> dict[str, Artifact]:
     """Runs Histories; returns its outputs by name."""
     kinds = {
@@ -114,7 +119,7 @@ def run_histories(
     beam_executor(histories.Executor).Do(
         {name: [artifact] for name, artifact in inputs.items()},
         {name: [artifact] for name, artifact in outputs.items()},
-        {"config": as_json(config), "seed": seed},
+        {"config": as_json(config), "clean": as_json(rules or CleaningRules()), "seed": seed},
     )
     return outputs
 

@@ -2,42 +2,145 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfrec_meta.errors import ParameterError
+
+Duplicates = Literal["exact", "last", "keep"]
+
+REASONS = ("missing value", "missing time", "impossible time", "value out of range", "duplicate")
 
 _log = logging.getLogger(__name__)
 _DAY = 86_400
 _MILLISECONDS_FROM = 10**11  # the year 5138 in seconds, 1973 in milliseconds
 
 
-def clean_events(
-    events: pa.Table,
-    *,
-    name: str = "events",
-    duplicates: str = "exact",
-    value_range: tuple[float, float] | None = None,
-    time_range: tuple[int, int] | None = None,
-    differ_in: Sequence[str] = (),
-) -> tuple[pa.Table, dict[str, int]]:
-    """Returns the plausible rows, in their order, and the number of removed rows by reason.
+@dataclasses.dataclass(frozen=True)
+class CleaningRules:
+    """Which events are implausible: the rules of `Interactions.clean`, runs and the pipeline.
 
-    A removed row counts once, under the first of these reasons that applies: "missing time" (only
-    if other rows have one), "impossible time", "value out of range", "duplicate". The arguments are
-    those of `Interactions.clean`; with "exact", events that differ in one of the columns
-    `differ_in` are no duplicates.
+    Args:
+        duplicates: "exact" removes later copies of the same user, item, time and value (and event
+            type and weight, with declared feedback), and keeps repeated events of a user with an
+            item at different times; "last" keeps only the latest event per user and item; "keep"
+            keeps all.
+        value_range: lowest and highest valid value, both included; None for all finite values.
+        time_range: earliest and latest valid Unix second, both included; None for 1970 to tomorrow.
 
     Raises:
-        ValueError: if a range is reversed, `duplicates` is unknown, or no row remains.
+        ParameterError: if a range is reversed or has no two bounds, or `duplicates` is unknown.
     """
-    if duplicates not in ("exact", "last", "keep"):
-        raise ValueError(f"`duplicates`={duplicates!r}; use 'exact', 'last' or 'keep'.")
-    for argument, bounds in (("value_range", value_range), ("time_range", time_range)):
-        if bounds is not None and not bounds[0] <= bounds[1]:
-            raise ValueError(f"`{argument}`={bounds}, but the lower bound comes first.")
+
+    duplicates: Duplicates = "exact"
+    value_range: tuple[float, float] | None = None
+    time_range: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.duplicates not in get_args(Duplicates):
+            raise ParameterError(
+                f"`duplicates`={self.duplicates!r}; use 'exact', 'last' or 'keep'.", "duplicates"
+            )
+        for name in ("value_range", "time_range"):
+            bounds = getattr(self, name)
+            if bounds is None:
+                continue
+            if isinstance(bounds, str) or len(bounds) != 2:
+                raise ParameterError(
+                    f"`{name}`={bounds!r}; use a lowest and a highest value.", name
+                )
+            if not bounds[0] <= bounds[1]:
+                raise ParameterError(f"`{name}`={bounds}, but the lower bound comes first.", name)
+            object.__setattr__(self, name, tuple(bounds))
+
+    def with_latest_time(self) -> CleaningRules:
+        """Returns the rules with a fixed `time_range`, so that all workers use the same."""
+        if self.time_range is not None:
+            return self
+        return dataclasses.replace(self, time_range=(0, int(time.time()) + _DAY))
+
+
+@dataclasses.dataclass(frozen=True)
+class Removal:
+    """How many rows were cleaned and removed; the sum of two covers the rows of both.
+
+    Attributes:
+        rows: number of rows before cleaning.
+        dropped: number of removed rows by reason, in the order of `REASONS`.
+        far_times: how many of the impossible times are so late that they may be milliseconds.
+    """
+
+    rows: int = 0
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    far_times: int = 0
+
+    def __add__(self, other: Removal) -> Removal:
+        counts = {
+            reason: self.dropped.get(reason, 0) + other.dropped.get(reason, 0)
+            for reason in REASONS
+            if reason in self.dropped or reason in other.dropped
+        }
+        return Removal(self.rows + other.rows, counts, self.far_times + other.far_times)
+
+    @property
+    def left(self) -> int:
+        """Number of rows that remain."""
+        return self.rows - sum(self.dropped.values())
+
+    def check(self, name: str) -> None:
+        """Checks that an event is left, and logs what was removed.
+
+        Args:
+            name: the name of the data in messages.
+
+        Raises:
+            ValueError: if no row is left.
+        """
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+        hint = ""
+        if 2 * self.far_times > self.dropped.get("impossible time", 0):
+            hint = " The times look like milliseconds: read them with time_unit='ms'."
+        if not self.left:
+            why = (
+                f"all of its {self.rows:,} rows were removed: {reasons}"
+                if reasons
+                else "it is empty"
+            )
+            raise ValueError(
+                f"{name}: no event is left, {why}.{hint} Widen the ranges or fix the data."
+            )
+        if self.dropped:
+            _log.warning("%s: dropped %s of %s rows.%s", name, reasons, f"{self.rows:,}", hint)
+
+
+def clean_events(
+    events: pa.Table,
+    rules: CleaningRules,
+    *,
+    timed: bool | None = None,
+    differ_in: Sequence[str] = (),
+) -> tuple[pa.Table, Removal]:
+    """Returns the plausible rows, in their order, and what was removed.
+
+    A removed row counts once, under the first of these reasons that applies: "missing time" (only
+    if other rows have one), "impossible time", "value out of range", "duplicate".
+
+    Args:
+        events: all events, or all events of some users: duplicates are of one user.
+        rules: which events are implausible.
+        timed: whether any event has a time, also one that is not among these; None if these are
+            all events.
+        differ_in: columns; with "exact", events that differ in one of them are no duplicates.
+    """
+    rules = rules.with_latest_time()
+    assert rules.time_range is not None
     dropped: dict[str, int] = {}
     good = np.ones(events.num_rows, bool)
 
@@ -47,38 +150,26 @@ def clean_events(
             dropped[reason] = count
             good[bad] = False
 
+    missing = _mask(events["time"].is_null())
     times = events["time"].fill_null(0).to_numpy()
-    hint = ""
-    if events["time"].null_count < events.num_rows:
-        missing = events["time"].is_null().to_numpy()
+    far_times = 0
+    if (not missing.all()) if timed is None else timed:
         drop(missing, "missing time")
-        first, last = time_range if time_range is not None else (0, int(time.time()) + _DAY)
+        first, last = rules.time_range
         impossible = ~missing & ((times < first) | (times > last))
+        far_times = int((times[impossible] > _MILLISECONDS_FROM).sum())
         drop(impossible, "impossible time")
-        if np.median(times[impossible] if impossible.any() else [0]) > _MILLISECONDS_FROM:
-            hint = " The times look like milliseconds: read them with time_unit='ms'."
-    if value_range is not None:
-        values = events["value"].to_numpy()
-        drop((values < value_range[0]) | (values > value_range[1]), "value out of range")
-    if duplicates != "keep":
+    values = events["value"].to_numpy()
+    if rules.value_range is not None:
+        lowest, highest = rules.value_range
+        drop((values < lowest) | (values > highest), "value out of range")
+    if rules.duplicates != "keep":
         rows = np.flatnonzero(good)
         later = np.zeros(events.num_rows, bool)
-        later[rows[_repeats(events, rows, times, duplicates, differ_in)]] = True
+        later[rows[_repeats(events, rows, times, rules.duplicates, differ_in)]] = True
         drop(later, "duplicate")
-
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-    if not good.any():
-        why = (
-            f"all of its {events.num_rows:,} rows were removed: {reasons}"
-            if reasons
-            else "it is empty"
-        )
-        raise ValueError(
-            f"{name}: no event is left, {why}.{hint} Widen the ranges or fix the data."
-        )
-    if dropped:
-        _log.warning("%s: dropped %s of %s rows.%s", name, reasons, f"{len(good):,}", hint)
-    return (events if good.all() else events.filter(pa.array(good))), dropped
+    left = events if good.all() else events.filter(pa.array(good))
+    return left, Removal(events.num_rows, dropped, far_times)
 
 
 def _repeats(
@@ -91,20 +182,24 @@ def _repeats(
         columns += [times, events["value"].to_numpy()[rows]]
         columns += [_codes(events[name])[rows] for name in differ_in]
         order = np.lexsort(columns[::-1])  # stable: the first of equals comes first
-        same = np.ones(max(len(rows) - 1, 0), bool)
-        for column in columns:
-            ordered = column[order]
-            same &= ordered[1:] == ordered[:-1]
-        return order[1:][same]
+        return order[1:][_same_as_next(columns, order)]
     order = np.lexsort([times, *columns[::-1]])  # among equals the latest comes last
-    same = np.ones(max(len(rows) - 1, 0), bool)
+    return order[:-1][_same_as_next(columns, order)]
+
+
+def _same_as_next(columns: list[np.ndarray], order: np.ndarray) -> np.ndarray:
+    same = np.ones(max(len(order) - 1, 0), bool)
     for column in columns:
         ordered = column[order]
         same &= ordered[1:] == ordered[:-1]
-    return order[:-1][same]
+    return same
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
     encoded = column.dictionary_encode().unify_dictionaries()
     chunks = [chunk.indices.to_numpy() for chunk in encoded.chunks]
     return np.concatenate(chunks) if chunks else np.empty(0, np.int32)
+
+
+def _mask(condition: pa.ChunkedArray) -> np.ndarray:
+    return pc.fill_null(condition, False).to_numpy().astype(bool)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.cleaning import clean_events
+from tfrec_meta.data.cleaning import CleaningRules, Duplicates, clean_events
 from tfrec_meta.data.events import (
     MAX_BAD_SHARE,
     SCHEMA,
@@ -406,7 +406,7 @@ class Interactions:
     def clean(
         self,
         *,
-        duplicates: str = "exact",
+        duplicates: Duplicates = "exact",
         value_range: tuple[float, float] | None = None,
         time_range: tuple[int, int] | None = None,
     ) -> Interactions:
@@ -422,16 +422,14 @@ class Interactions:
                 tomorrow.
 
         Raises:
+            ParameterError: if a range is reversed, or `duplicates` is unknown.
             ValueError: if no event would remain.
         """
-        events, dropped = clean_events(
-            self.events,
-            name=self.name,
-            duplicates=duplicates,
-            value_range=value_range,
-            time_range=time_range,
-            differ_in=() if self.feedback is None else (*self.feedback.columns_read, WEIGHT),
-        )
+        rules = CleaningRules(duplicates, value_range, time_range)
+        differ_in = () if self.feedback is None else (*self.feedback.columns_read, WEIGHT)
+        events, removed = clean_events(self.events, rules, differ_in=differ_in)
+        removed.check(self.name)
+        dropped = removed.dropped
         total = {
             reason: self.dropped.get(reason, 0) + dropped.get(reason, 0)
             for reason in (*self.dropped, *(key for key in dropped if key not in self.dropped))

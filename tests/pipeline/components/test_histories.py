@@ -1,9 +1,10 @@
-"""Histories with Beam equals the in-memory algorithm on sorted rows."""
+"""Histories with Beam equals the in-memory algorithms on the same rows."""
 
 import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,11 +15,13 @@ from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from tests.pipeline import conftest
 from tfrec_meta.data import Interactions, histories, split_by_time, split_leave_last_out
+from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.pipeline.components import histories as module
 from tfrec_meta.pipeline.components.histories import DROPPED, Histories
 from tfrec_meta.pipeline.config import SplitConfig
 
 LENGTH = 5
+KEEP = CleaningRules(duplicates="keep")
 
 
 def rows_of(examples, split):
@@ -51,11 +54,10 @@ def events_of(examples, split):
     )
 
 
-def in_memory(table):
-    """Returns the events in the order of Histories."""
+def in_memory(table, **rules):
+    """Returns what the library makes of the rows in their order."""
     keys = ["user_id", "time", "item_id", "value"]
-    table = table.sort_by([(key, "ascending") for key in keys])
-    return Interactions.from_arrays(**{key: table[key] for key in keys})
+    return Interactions.from_arrays(**{key: table[key] for key in keys}).clean(**rules)
 
 
 def expected(data, rows):
@@ -71,10 +73,10 @@ def expected(data, rows):
     )
 
 
-def make(table, folder, **config):
+def make(table, folder, rules=None, **config):
     examples = {"interactions": conftest.write_examples(table, folder)}
     return conftest.run_histories(
-        examples, folder, SplitConfig(**{"history_length": LENGTH, **config})
+        examples, folder, SplitConfig(**{"history_length": LENGTH, **config}), rules=rules
     )
 
 
@@ -87,9 +89,9 @@ def test_splits_by_time_as_in_memory(tmp_path, seed, partitions):
     for name in ("train", "validation", "test"):
         assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
     seen = pq.read_table(Path(made["seen"].uri) / "events.parquet")
-    assert seen.select(["user_id", "item_id", "time", "value"]).equals(
-        split.past.events.select(["user_id", "item_id", "time", "value"])
-    )
+    past = split.past.events
+    order = np.lexsort((past["time"].to_numpy(), past["user_id"].to_numpy()))  # stable
+    assert seen.select(past.column_names).equals(past.take(order))
 
 
 def test_leaves_the_last_out_as_in_memory(tmp_path):
@@ -189,9 +191,8 @@ def test_drops_and_counts_invalid_and_repeated_ids(tmp_path):
     for name, table in tables.items():
         (tmp_path / name).mkdir()
         examples[name] = conftest.write_examples(table, tmp_path / name)
-    made = conftest.run_histories(examples, tmp_path, SplitConfig(partitions=2))
-    dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
-    assert dropped == {
+    made = conftest.run_histories(examples, tmp_path, SplitConfig(partitions=2), rules=KEEP)
+    assert dropped_of(made) == {
         "interactions: line break in item_id": 1,
         "interactions: line break in user_id": 1,
         "interactions: missing item_id": 1,
@@ -220,10 +221,12 @@ def without_values(table, which):
 def test_drops_an_event_without_a_value_in_any_batch(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(60, 6, 9)
-    made = make(without_values(table, lambda row: row < 20 or row == 35), tmp_path, partitions=2)
-    dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
-    assert dropped == {"interactions: missing value": 21}
-    data = in_memory(without_values(pa.concat_tables([table[20:35], table[36:]]), lambda _: False))
+    made = make(
+        without_values(table, lambda row: row < 20 or row == 35), tmp_path, KEEP, partitions=2
+    )
+    assert dropped_of(made) == {"interactions: missing value": 21}
+    rest = without_values(pa.concat_tables([table[20:35], table[36:]]), lambda _: False)
+    data = in_memory(rest, duplicates="keep")
     split = split_by_time(data, 0.8, 0.1)
     for name in ("train", "validation", "test"):
         assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
@@ -234,8 +237,7 @@ def test_drops_events_of_a_file_without_values_if_others_have_values(tmp_path):
     parts = {"one": table[:40], "two": table[40:].drop_columns(["value"])}
     examples = {"interactions": conftest.write_examples(parts, tmp_path)}
     made = conftest.run_histories(examples, tmp_path, SplitConfig(history_length=LENGTH))
-    dropped = json.loads(made["examples"].get_string_custom_property(DROPPED))
-    assert dropped == {"interactions: missing value": 20}
+    assert dropped_of(made) == {"interactions: missing value": 20}
     total = sum(len(rows_of(made["examples"], s)) for s in ("train", "validation", "test"))
     assert total == 40
 
@@ -244,8 +246,8 @@ def test_drops_events_of_a_file_without_values_if_others_have_values(tmp_path):
 def test_every_value_is_one_if_no_event_has_a_value(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(60, 6, 9).drop_columns(["value"])
-    made = make(table, tmp_path, partitions=2)
-    assert json.loads(made["examples"].get_string_custom_property(DROPPED)) == {}
+    made = make(table, tmp_path, KEEP, partitions=2)
+    assert dropped_of(made) == {}
     events = [
         event
         for s in ("train", "validation", "test")
@@ -255,23 +257,76 @@ def test_every_value_is_one_if_no_event_has_a_value(tmp_path, monkeypatch, batch
     assert len(pq.read_table(Path(made["seen"].uri) / "events.parquet")) > 40
 
 
+def dropped_of(made):
+    return json.loads(made["examples"].get_string_custom_property(DROPPED))
+
+
+def with_times(table, times):
+    return table.set_column(2, "time", pa.array(times, pa.int64()))
+
+
 @pytest.mark.parametrize("batch", [1, 1000])
-def test_refuses_an_event_without_a_time_in_any_batch(tmp_path, monkeypatch, batch):
+@pytest.mark.parametrize("duplicates", ["exact", "last", "keep"])
+def test_cleans_as_in_memory(tmp_path, monkeypatch, batch, duplicates):
     monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
+    table = conftest.toy_interactions(90, 6, 9)
+    times = table["time"].to_pylist()
+    times[3] = times[50] = None
+    times[7], times[60] = -1, 5_000_000_000
+    table = pa.concat_tables([with_times(table, times), with_times(table, times)[20:70:3]])
+    # Copies of an event differ in another column: the first one in the files stays.
+    table = table.set_column(4, "device", pa.array([f"d{row}" for row in range(len(table))]))
+    rules = CleaningRules(duplicates, value_range=(2, 5))
+    made = make(table, tmp_path, rules=rules, partitions=3)
+    data = Interactions.from_arrays(
+        *(table[key] for key in ("user_id", "item_id", "time", "value")),
+        further={"device": table["device"]},
+    ).clean(duplicates=duplicates, value_range=(2, 5))
+    assert len(data.dropped) == (3 if duplicates == "keep" else 4)
+    assert dropped_of(made) == {f"interactions: {why}": n for why, n in data.dropped.items()}
+    split = split_by_time(data, 0.8, 0.1)
+    for name in ("train", "validation", "test"):
+        rows = getattr(split, f"{name}_index")
+        assert events_of(made["examples"], name) == expected(data, rows)
+        devices = [row["device"][0] for row in rows_of(made["examples"], name)]
+        assert sorted(devices) == sorted(data.events["device"].take(rows).to_pylist())
+
+
+@pytest.mark.parametrize("rules", [{}, {"time_range": (1, 2)}])
+def test_stops_as_in_memory_if_no_event_is_left(tmp_path, rules):
     table = conftest.toy_interactions(30, 5, 5)
-    times = [None, None, *table["time"].to_pylist()[2:]]
-    table = table.set_column(2, "time", pa.array(times, pa.int64()))
-    with pytest.raises(ValueError, match="2 of 30 events have no time"):
-        make(table, tmp_path)
+    times = [1000 * time for time in table["time"].to_pylist()]  # milliseconds
+    table = with_times(table, [None, None, *times[2:]])
+    with pytest.raises(ValueError, match="no event is left") as in_memory_error:
+        in_memory(table, **rules)
+    with pytest.raises(ValueError, match="no event is left") as error:
+        make(table, tmp_path, rules=CleaningRules(**rules))
+    assert str(error.value) == str(in_memory_error.value)
+    assert "2 missing time, 28 impossible time. The times look like milli" in str(error.value)
+
+
+def test_duplicates_of_the_last_events_are_in_one_split_only(tmp_path):
+    table = conftest.toy_interactions(60, 6, 9)
+    made = make(pa.concat_tables([table, table]), tmp_path, protocol="leave-last-out")
+    held_out = [
+        {event[:4] for event in events_of(made["examples"], name)}
+        for name in ("validation", "test")
+    ]
+    assert all(held_out)
+    assert not held_out[0] & held_out[1]
 
 
 @pytest.mark.parametrize("protocol", ["time", "leave-last-out"])
 def test_refuses_events_without_times_if_the_protocol_needs_them(tmp_path, protocol):
-    table = conftest.toy_interactions(30, 5, 5)
-    times = [None, None, *table["time"].to_pylist()[2:]]
-    table = table.set_column(2, "time", pa.array(times, pa.int64()))
-    with pytest.raises(ValueError, match="2 of 30 events have no time"):
+    table = with_times(conftest.toy_interactions(30, 5, 5), [None] * 30)
+    with pytest.raises(ValueError, match=f"No event has a time, which the protocol '{protocol}'"):
         make(table, tmp_path, protocol=protocol)
+
+
+def test_cold_users_need_no_times(tmp_path):
+    table = with_times(conftest.toy_interactions(300, 60, 5), [None] * 300)
+    made = make(table, tmp_path, protocol="cold-users", rules=CleaningRules("keep"))
+    assert dropped_of(made) == {}
 
 
 def test_refuses_a_split_without_events(tmp_path):
