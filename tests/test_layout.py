@@ -46,7 +46,7 @@ ALLOWED = {
     "reports": {"io", "evaluation", "tuning", "distillation", "metalearning"},
     "workflows": BELOW_WORKFLOWS | ON_TOP | {"strategy"},
     "commands": BELOW_WORKFLOWS | ON_TOP | {"strategy", "workflows", "serving"},
-    "serving": {"export.signatures"},
+    "serving": {"export.signatures", "io.damage", "io.manifests"},
     "pipeline": BELOW_WORKFLOWS | ON_TOP | {"strategy", "workflows", "serving"},
 }
 IMPORT_THE_PIPELINE = ("pipeline", "tests", "examples", "benchmarks")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tfrec_meta.export.signatures import version_of
+from tfrec_meta.export.signatures import MANIFEST, version_of
+from tfrec_meta.io.damage import DamagedFile
+from tfrec_meta.io.manifests import check_manifest
 from tfrec_meta.serving.protocol.errors import ServerStartError
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -45,11 +47,15 @@ def version_folders(base: str | os.PathLike[str]) -> dict[int, Path]:
     )
 
 
-def check_version(folder: Path) -> None:
-    """Checks a version folder without loading the model.
+def check_version(folder: Path) -> bool:
+    """Checks a version folder, and its files against its manifest, without loading the model.
+
+    Returns:
+        Whether the folder has a manifest. Versions that other programs exported have none.
 
     Raises:
-        ValueError: if the folder is a link to a place outside its base folder, or is incomplete.
+        ValueError: if the folder is a link to a place outside its base folder, is incomplete, or
+            has a file that differs from the manifest.
     """
     target = folder.resolve()
     if not target.is_relative_to(folder.parent.resolve()):
@@ -58,3 +64,8 @@ def check_version(folder: Path) -> None:
         )
     if not (folder / SAVED_MODEL_FILE).is_file():
         raise ValueError(f"it has no {SAVED_MODEL_FILE} (an incomplete copy?)")
+    try:
+        return check_manifest(folder, MANIFEST)
+    except DamagedFile as error:
+        # The status goes to clients, which need not know where the folder is.
+        raise ValueError(str(error).replace(f"{folder}{os.sep}", "")) from error

@@ -38,7 +38,12 @@ class RequestError(Exception):
 
 
 class Servable:
-    """One loaded version of a model. Its session closes after its last request."""
+    """One loaded version of a model. Its session closes after its last request.
+
+    Attributes:
+        is_verified: whether the version has a manifest, which its files match.
+        lacks_manifest: whether the version was exported with a manifest that is not there.
+    """
 
     def __init__(self, folder: Path, version: int, model_name: str):
         """Loads a version folder and runs its warm-up requests.
@@ -48,7 +53,7 @@ class Servable:
                 warm-up request fails.
         """
         self.folder, self.version, self.model_name = folder, version, model_name
-        check_version(folder)
+        self.is_verified = check_version(folder)
         graph = tf.Graph()
         config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
         config.gpu_options.allow_growth = True  # leaves GPU memory for other processes
@@ -61,6 +66,8 @@ class Servable:
                     self._session, [tf.saved_model.SERVING], str(folder)
                 )
             self.signatures: Mapping[str, Any] = dict(meta_graph.signature_def)
+            aliases = meta_graph.meta_info_def.function_aliases.values()
+            self.lacks_manifest = signatures.MANIFEST_MARK in aliases and not self.is_verified
             self._defaults = {
                 name: {alias: tensors.decode(value) for alias, value in signature.defaults.items()}
                 for name, signature in self.signatures.items()

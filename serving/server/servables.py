@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from tfrec_meta.export.signatures import MANIFEST
+from tfrec_meta.io.manifests import Stamp, stamp
 from tfrec_meta.serving.protocol.errors import ServerStartError
 from tfrec_meta.serving.protocol.versions import version_folders
 from tfrec_meta.serving.server.servable import INVALID, RequestError, Servable
 
 log = logging.getLogger(__name__)
+
+_QUIET_SECONDS = 10.0  # without a change, for a version whose manifest is missing
+_NO_MANIFEST = f"it has no {MANIFEST} (an incomplete copy?)"
 
 
 class Servables:
@@ -41,6 +48,7 @@ class Servables:
         # Replaced and never changed in place, because requests read them without a lock.
         self._served: Mapping[int, Servable] = {}
         self._failed: Mapping[int, str] = {}
+        self._stamps: dict[int, Stamp] = {}  # of the files, when a version was loaded or refused
 
     @property
     def served(self) -> Mapping[int, Servable]:
@@ -55,9 +63,11 @@ class Servables:
     def refresh(self) -> None:
         """Loads the versions that the base folder now has and `versions` selects.
 
-        Versions that are no longer selected are dropped. A version that does not load is skipped
-        with a warning, and "latest" uses the next lower one. Requests in progress keep the version
-        that they began with.
+        Versions that are no longer selected are dropped. A version that does not load or does not
+        match its manifest is skipped with a warning, and "latest" uses the next lower one; it is
+        tried again when its files change. Requests in progress keep the version that they began
+        with. A version whose manifest is missing is probably still being copied: a lower version
+        is preferred to it until its files have not changed for some seconds.
 
         Raises:
             ServerStartError: if no version can be served, a version number is missing, or a label
@@ -75,27 +85,29 @@ class Servables:
                 folders = {v: folder for v, folder in folders.items() if v in self.versions}
             served: dict[int, Servable] = {}
             failed: dict[int, str] = {}
+            doubtful: dict[int, Servable] = {}
             for version, folder in folders.items():
                 try:
-                    served[version] = self._served.get(version) or Servable(
-                        folder, version, self.name
-                    )
+                    servable = self._load(version, folder)
                 except ValueError as error:
                     failed[version] = str(error)
-                    if self._failed.get(version) != failed[version]:  # warn once
-                        log.warning(
-                            "skipped version %d of model %s (%s): %s",
-                            version,
-                            self.name,
-                            folder,
-                            error,
-                        )
+                    self._warn_once(version, folder, failed[version])
                     continue
-                if version not in self._served:
-                    log.info("serving version %d of model %s (%s)", version, self.name, folder)
+                if servable.lacks_manifest and _seconds_unchanged(folder) < _QUIET_SECONDS:
+                    doubtful[version] = servable
+                    continue
+                served[version] = servable
                 if self.versions == "latest":
                     break
+            if served:
+                failed |= dict.fromkeys(doubtful, _NO_MANIFEST)
+            else:  # better than nothing
+                served = dict(list(doubtful.items())[: 1 if self.versions == "latest" else None])
+            for version in set(served) - set(self._served):
+                folder = folders[version]
+                log.info("serving version %d of model %s (%s)", version, self.name, folder)
             self._failed = failed
+            self._stamps = {v: stamp for v, stamp in self._stamps.items() if v in folders}
             if not served:
                 newest = next(iter(failed))
                 raise ServerStartError(
@@ -109,6 +121,36 @@ class Servables:
                         "served. Use one of these, or serve more with `versions`."
                     )
             self._served = served
+
+    def _load(self, version: int, folder: Path) -> Servable:
+        """Returns the loaded version, and loads it again only if it may have changed.
+
+        Raises:
+            ValueError: if it cannot be served.
+        """
+        loaded = self._served.get(version)
+        if loaded is not None and loaded.is_verified:
+            return loaded
+        now = stamp(folder)
+        if now == self._stamps.get(version):
+            if loaded is not None:
+                return loaded
+            if version in self._failed and self._failed[version] != _NO_MANIFEST:
+                raise ValueError(self._failed[version])
+        self._stamps[version] = now
+        try:
+            return Servable(folder, version, self.name)
+        except ValueError:
+            if loaded is not None:  # it was complete when it was loaded
+                return loaded
+            raise
+
+    def _warn_once(self, version: int, folder: Path, reason: str) -> None:
+        before = self._failed.get(version, "")
+        if re.sub(r"[\d,]+", "#", before) != re.sub(r"[\d,]+", "#", reason):  # a copy grows
+            log.warning(
+                "skipped version %d of model %s (%s): %s", version, self.name, folder, reason
+            )
 
     def find(self, spec: Any) -> Servable:
         """Returns the servable that a ModelSpec selects.
@@ -151,3 +193,9 @@ class Servables:
                 INVALID, f"Unrecognized servable version label: {spec.version_label}"
             )
         return None
+
+
+def _seconds_unchanged(folder: Path) -> float:
+    """The time since a file of a folder was last written; its own time stamp may be older."""
+    paths = [folder, *folder.rglob("*")]
+    return time.time() - max((path.stat().st_ctime for path in paths if path.exists()), default=0.0)

@@ -49,6 +49,9 @@ class LocalServer:
         certificate, key: PEM files of the server for TLS; both or none.
         client_ca: PEM file of an authority; clients then need a certificate that it signed.
         insecure: allows an address that other machines can reach without TLS.
+        poll_seconds: time between two looks at the base folder for new versions; 0 looks only at
+            the start. A version that does not match its manifest, such as one that is still being
+            copied, is not served; it is tried again when its files have changed.
 
     Raises:
         ServerStartError: for options that contradict each other; by `start()` also if there is no
@@ -70,6 +73,7 @@ class LocalServer:
         key: PathLike | None = None,
         client_ca: PathLike | None = None,
         insecure: bool = False,
+        poll_seconds: float = 1.0,
     ):
         if isinstance(versions, str) and versions not in ("latest", "all"):
             raise ServerStartError(
@@ -84,6 +88,10 @@ class LocalServer:
                 )
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ServerStartError(f"`port`={port}; use 0 (any free one) to 65535.", "port")
+        if not 0 <= poll_seconds <= threading.TIMEOUT_MAX:
+            raise ServerStartError(
+                f"`poll_seconds`={poll_seconds}; use 0 (never) or more.", "poll_seconds"
+            )
         if threads is not None and threads < 1:
             raise ServerStartError(f"`threads`={threads}; use 1 or more.", "threads")
         if (certificate is None) != (key is None):
@@ -112,6 +120,9 @@ class LocalServer:
         self._threads = threads or max(16, 4 * (os.cpu_count() or 1))
         self._max_message_bytes = max_message_bytes
         self._tls = (certificate, key, client_ca)
+        self._poll_seconds = poll_seconds
+        self._stopping = threading.Event()
+        self._poller: threading.Thread | None = None
         self._server: grpc.Server | None = None
         self.servables: Servables | None = None
 
@@ -149,7 +160,24 @@ class LocalServer:
         self.servables = servables
         self._server = server
         server.start()
+        if self._poll_seconds:
+            self._stopping.clear()
+            self._poller = threading.Thread(
+                target=self._poll, args=(servables,), name="tfrec-meta-versions", daemon=True
+            )
+            self._poller.start()
         return self
+
+    def _poll(self, servables: Servables) -> None:
+        """Serves new versions as they appear, until the server stops."""
+        problem = ""
+        while not self._stopping.wait(self._poll_seconds):
+            try:
+                servables.refresh()
+                problem = ""
+            except Exception as error:  # the versions served before stay
+                if problem != (problem := str(error)):
+                    log.warning("%s The versions served before stay.", problem)
 
     def _bind(self, server: grpc.Server) -> int:
         certificate, key, client_ca = self._tls
@@ -185,7 +213,11 @@ class LocalServer:
             grace: seconds to finish the calls in progress; new calls are refused.
         """
         if self._server is not None:
+            self._stopping.set()
             self._server.stop(grace).wait()
+            if self._poller is not None:
+                self._poller.join()
+                self._poller = None
             self._server = None
             self.servables = None
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.export import saved_model
+from tfrec_meta.export import saved_model, versions
 from tfrec_meta.export import signatures as names
 from tfrec_meta.models.base.contract import UserIds
 
@@ -51,7 +51,7 @@ def test_ignores_names_that_are_not_versions(tmp_path):
     for name in ("2", "²", "9.tmp", "0"):
         (tmp_path / name).mkdir()
     (tmp_path / "5").touch()
-    assert saved_model.next_version(tmp_path) == 3
+    assert versions.next_version(tmp_path) == 3
 
 
 def test_a_failed_export_leaves_no_files(model_of, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A push is atomic, also when it is killed or concurrent."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tfrec_meta.pipeline import serving_folder
+from tfrec_meta.export.signatures import MANIFEST
+from tfrec_meta.io.damage import DamagedFile
+from tfrec_meta.io.manifests import write_manifest
 from tfrec_meta.pipeline.serving_folder import digest, newest_version, push
 
 ROOT = Path(__file__).parents[2]
@@ -87,9 +90,9 @@ def test_refuses_a_folder_without_a_saved_model(tmp_path):
 
 
 def test_removes_leftovers_of_killed_pushes(model, tmp_path):
-    make_model(tmp_path / "films" / ".push-abc", b"half")
+    make_model(tmp_path / "films" / ".push.0123456789abcdef.part", b"half")
     push(model, tmp_path / "films")
-    assert not list((tmp_path / "films").glob(".push-*/"))
+    assert not list((tmp_path / "films").glob(".push*/"))
 
 
 def test_skips_a_number_that_another_push_took(model, tmp_path, monkeypatch):
@@ -104,14 +107,23 @@ def test_skips_a_number_that_another_push_took(model, tmp_path, monkeypatch):
     assert push(model, tmp_path / "films").version == 2
 
 
-def test_keeps_other_pushes_files_without_locks(model, tmp_path, monkeypatch):
+def test_keeps_recent_files_of_other_pushes_without_locks(model, tmp_path, monkeypatch):
     def no_locks(file, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(serving_folder.fcntl, "flock", no_locks)
-    theirs = make_model(tmp_path / "films" / ".push-abc", b"half")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    theirs = make_model(tmp_path / "films" / ".push.0123456789abcdef.part", b"half")
     assert push(model, tmp_path / "films").version == 1
     assert theirs.is_dir()
+
+
+def test_a_model_that_differs_from_its_manifest_is_not_pushed(model, tmp_path):
+    write_manifest(model, MANIFEST)
+    assert push(model, tmp_path / "films").version == 1
+    (model / "saved_model.pb").write_bytes(b"gr")
+    with pytest.raises(DamagedFile, match=r"saved_model\.pb is damaged: it has 2 of 5 bytes"):
+        push(model, tmp_path / "films")
+    assert versions(tmp_path / "films") == ["1"]
 
 
 def test_concurrent_pushes_get_different_versions(tmp_path):
@@ -154,7 +166,7 @@ def test_a_killed_push_leaves_no_incomplete_version(tmp_path):
     for delay in (0, 0.01, 0.03):
         process = subprocess.Popen([sys.executable, "-c", PUSH, str(model), str(serving)], cwd=ROOT)
         end = time.monotonic() + 30
-        while not list(serving.glob(".push-*/")) and process.poll() is None:
+        while not list(serving.glob(".push*/")) and process.poll() is None:
             assert time.monotonic() < end
             time.sleep(0.001)
         time.sleep(delay)
@@ -168,4 +180,4 @@ def test_a_killed_push_leaves_no_incomplete_version(tmp_path):
     subprocess.run([sys.executable, "-c", PUSH, str(model), str(serving)], cwd=ROOT, check=True)
     assert versions(serving) == ["1"]
     assert contents(serving / "1") == whole
-    assert not list(serving.glob(".push-*/"))
+    assert not list(serving.glob(".push*/"))

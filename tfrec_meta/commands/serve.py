@@ -36,6 +36,14 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
 @option("--key", type=options.ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
 @option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
 @option(
+    "--poll-seconds",
+    type=float,
+    default=1.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="Time between two looks for new versions; 0: only at the start.",
+)
+@option(
     "--grace",
     type=float,
     default=30.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,11 @@ from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.inputs import without_user_ids
 from tfrec_meta.export.model_card import default_card
 from tfrec_meta.export.signature_functions import SignatureFunctions
+from tfrec_meta.export.versions import next_version, publish_version
 from tfrec_meta.export.warm_up import write_warm_up_requests
 from tfrec_meta.features import FeatureSpec
-from tfrec_meta.io.files import atomic_folder
+from tfrec_meta.io.files import atomic_folder, work_folder
+from tfrec_meta.io.manifests import write_manifest
 from tfrec_meta.models.base.contract import Recommender, UserIds
 
 
@@ -49,7 +51,10 @@ def export_model(
             without embeddings.
     """
     base = _checked_base(base)
-    version = next_version(base) if version is None else version
+    if version is None:
+        with work_folder(base / str(next_version(base))) as work:
+            _write(model, work, model_name(base), config, card)
+            return publish_version(work, base)
     if not names.is_version(version):
         raise ParameterError(
             f"`version`={version!r}; use a whole number from 1 to 2**63 - 1.", "version"
@@ -85,22 +90,33 @@ def write_model(
         ValueError: if a filter is not a category of the items, or `diversity` is set for a family
             without embeddings.
     """
-    with atomic_folder(folder) as new, tempfile.TemporaryDirectory() as vocabularies:
-        functions = SignatureFunctions(model, config, Path(vocabularies))
-        tf.saved_model.save(functions.root, str(new), signatures=functions.signatures)
-        extra = new / names.EXTRA_ASSETS
-        extra.mkdir()
-        spec = model.spec
-        if model.user_ids is not UserIds.EMBEDDING:
-            spec = without_user_ids(spec)
-        spec.save(extra / names.FEATURE_SPEC)
-        pq.write_table(catalogue_table(model.spec, model.items), extra / names.CATALOGUE)
-        (extra / names.MODEL_CARD).write_text(
-            card or default_card(name, model, config), encoding="utf-8"
-        )
-        write_warm_up_requests(
-            extra / names.WARM_UP_REQUESTS, name, model.spec, config, functions.inputs
-        )
+    with atomic_folder(folder) as new:
+        _write(model, new, name, config, card)
+
+
+def _write(model: Recommender, new: Path, name: str, config: ExportConfig, card: str) -> None:
+    """Writes the content of a version into an empty folder, the manifest last."""
+    vocabularies = new / "vocabularies"  # in the folder, so that a kill leaves them nowhere else
+    vocabularies.mkdir()
+    functions = SignatureFunctions(model, config, vocabularies)
+    mark = {names.MANIFEST_MARK: functions.signatures[names.RECOMMEND]}
+    options = tf.saved_model.SaveOptions(function_aliases=mark)
+    tf.saved_model.save(functions.root, str(new), functions.signatures, options)
+    shutil.rmtree(vocabularies)
+    extra = new / names.EXTRA_ASSETS
+    extra.mkdir()
+    spec = model.spec
+    if model.user_ids is not UserIds.EMBEDDING:
+        spec = without_user_ids(spec)
+    spec.save(extra / names.FEATURE_SPEC)
+    pq.write_table(catalogue_table(model.spec, model.items), extra / names.CATALOGUE)
+    (extra / names.MODEL_CARD).write_text(
+        card or default_card(name, model, config), encoding="utf-8"
+    )
+    write_warm_up_requests(
+        extra / names.WARM_UP_REQUESTS, name, model.spec, config, functions.inputs
+    )
+    write_manifest(new, names.MANIFEST)
 
 
 def model_name(base: Path | str) -> str:
@@ -126,14 +142,6 @@ def _checked_base(base: Path | str) -> Path:
             f"`base`={str(base)!r} is a file; use the folder of the served model.", "base"
         )
     return path
-
-
-def next_version(base: Path) -> int:
-    """Returns the highest version in `base` plus 1, or 1 if there is no version."""
-    if not base.is_dir():
-        return 1
-    versions = [names.version_of(path.name) or 0 for path in base.iterdir() if path.is_dir()]
-    return max(versions, default=0) + 1
 
 
 def catalogue_table(spec: FeatureSpec, items: pa.Table | None) -> pa.Table:

@@ -69,5 +69,7 @@ def is_version(value: object) -> bool:
 EXTRA_ASSETS = "assets.extra"
 WARM_UP_REQUESTS = "tf_serving_warmup_requests"
 MODEL_CARD = "model_card.md"
+MANIFEST = "assets.extra/manifest.json"  # sizes and digests of all other files of the version
+MANIFEST_MARK = "tfrec_meta_manifest"  # a function alias in the SavedModel: there is a manifest
 FEATURE_SPEC = "feature_spec"  # a folder
 CATALOGUE = "catalogue.parquet"  # item_id, and the attributes of the items table (title, ...)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
+from tfrec_meta.io.manifests import check_manifest
 from tfrec_meta.models.base.contract import Recommender
 from tfrec_meta.models.base.saving import read_record
 from tfrec_meta.models.registry import FAMILIES
@@ -18,21 +21,31 @@ def load_model(folder: Path | str) -> Recommender:
 
     Raises:
         FileNotFoundError: if the folder holds no saved model.
-        ValueError: if the model is damaged, or its format or family is that of another version.
+        DamagedFile: if a file differs from the manifest of the model.
+        ValueError: if the model is damaged otherwise, or its format or family is that of another version.
     """
     folder = Path(folder)
     record = read_record(folder)
+    check_manifest(folder)
+    return _read(folder, record)
+
+
+def _read(folder: Path, record: Mapping[str, Any]) -> Recommender:
     if record["family"] not in FAMILIES:
         raise ValueError(
             f"{folder} holds a model of family {record['family']!r}, which this version does not "
             f"have; it has {sorted(FAMILIES)}. Use the version of tfrec-meta that saved the model."
         )
     try:
-        return FAMILIES[record["family"]].from_folder(folder, record, load_model)
+        return FAMILIES[record["family"]].from_folder(folder, record, _read_member)
     except (LookupError, TypeError, ValueError, AttributeError, OSError, BadZipFile) as error:
         raise ValueError(
             f"{folder} holds a damaged model ({type(error).__name__}: {error}). Save it again."
         ) from error
+
+
+def _read_member(folder: Path) -> Recommender:
+    return _read(folder, read_record(folder))  # the manifest of the whole model was checked
 
 
 def save(model: Recommender, folder: Path | str, overwrite: bool = False) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import keras_tuner
 from keras_tuner.engine import base_tuner
 
+from tfrec_meta.io.damage import read_json
 from tfrec_meta.io.files import write_text
 from tfrec_meta.tuning.display.live_table import SearchDisplay
 from tfrec_meta.tuning.distributed import workers
@@ -241,8 +242,14 @@ class StrategyTuner(base_tuner.BaseTuner):
     def _outcome_path(self, trial_id: str) -> Path:
         return Path(self.get_trial_dir(trial_id)) / "outcome.json"
 
+    def _read_outcome(self, trial_id: str) -> dict[str, Any] | None:
+        path = self._outcome_path(trial_id)
+        keys = ("values", "status", "error", "reports", "strategy", self.objective.value)
+        way_out = "Remove the file to go on without this trial, or run it again if it had not ended"
+        return read_json(path, way_out, keys) if path.exists() else None
+
     def _saved_outcome(self, trial: Any) -> dict[str, Any] | None:
-        outcome = _read(self._outcome_path(trial.trial_id))
+        outcome = self._read_outcome(trial.trial_id)
         same = outcome is not None and outcome["values"] == dict(trial.hyperparameters.values)
         return outcome if same else None
 
@@ -276,7 +283,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         return [trial for trial in found if trial is not None]
 
     def _trial(self, trial_id: str) -> dict[str, Any] | None:
-        outcome = _read(self._outcome_path(trial_id))
+        outcome = self._read_outcome(trial_id)
         if outcome is None:
             return None
         suggestion = self.oracle.suggestion(trial_id)
@@ -349,8 +356,10 @@ class StrategyTuner(base_tuner.BaseTuner):
 
     def _has_ended(self) -> bool:
         """Whether the search has ended with at least the requested number of trials."""
-        ended = _read(self._end_file)
-        return ended is not None and ended["trials"] >= self.options.trials
+        if not self._end_file.exists():
+            return False
+        ended = read_json(self._end_file, "Remove the file and search again", ("trials",))
+        return ended["trials"] >= self.options.trials
 
     def _raise_if_all_failed(self) -> None:
         done = self.trials()
@@ -373,7 +382,3 @@ class StrategyTuner(base_tuner.BaseTuner):
     def _get_tuner_fname(self) -> str:
         """Returns one name for both roles, so that either continues the other's study."""
         return str(Path(self.project_dir) / "tuner0.json")
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -23,6 +23,7 @@ from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.io.files import atomic_folder
+from tfrec_meta.io.manifests import write_manifest
 from tfrec_meta.models.base.configs import config_fields
 from tfrec_meta.models.base.member import Member
 from tfrec_meta.models.base.saving import SavedModel
@@ -416,6 +417,7 @@ class Recommender(Teacher):
         """
         with atomic_folder(Path(folder), overwrite=overwrite) as new:
             self.write(new)
+            write_manifest(new)
 
     def write(self, folder: Path) -> None:
         """Writes the model into an empty folder."""

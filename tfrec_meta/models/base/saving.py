@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.io.damage import read_json
 
 FORMAT = 1
 """The format of the folder; raised when older folders can no longer be read."""
@@ -90,12 +91,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / _RECORD
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no saved model (no model.json). Train one first.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Save the model again.") from error
-    if not isinstance(record, dict) or {"format", "family", "config"} - set(record):
-        raise ValueError(f"{path} is damaged: it lacks a part. Save the model again.")
+    record = read_json(path, "Save the model again", ("format", "family", "config"))
     if record["format"] != FORMAT:
         raise ValueError(
             f"{path} has format {record['format']!r}, but this version of tfrec-meta reads format "

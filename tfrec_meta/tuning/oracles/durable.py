@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.io.damage import DamagedFile, read_json
 from tfrec_meta.io.files import write_text
 from tfrec_meta.tuning.oracles.base import StudyOracle
 
@@ -36,7 +37,28 @@ class DurableOracle(StudyOracle):
         write_text(path, json.dumps(trial.get_state()))
 
     def reload(self) -> None:
-        super().reload()
+        """Restores the state of the search.
+
+        Raises:
+            DamagedFile: if the state or a trial is cut or empty, or a started trial is missing.
+        """
+        state = Path(self._get_oracle_fname())
+        way_out = (
+            f"Use another folder, or remove {state.parent} to search again; the store keeps the "
+            "finished trials as a prior study"
+        )
+        read_json(state, way_out, ("start_order", "end_order", "ongoing_trials"))
+        for path in sorted(state.parent.glob("trial_*/trial.json")):
+            read_json(path, way_out, ("trial_id", "hyperparameters", "status", "metrics"))
+        try:
+            super().reload()
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f"it does not fit the search ({type(error).__name__}: {error})"
+            raise DamagedFile(f"{state} or a trial.json beside it", reason, way_out) from error
+        for name in self.start_order:
+            if name not in self.trials:
+                path = Path(self._get_trial_dir(name)) / "trial.json"
+                raise DamagedFile(path, "it is missing", way_out)
         # A trial whose file was written before the oracle recorded its start has never run.
         self.trials = {name: self.trials[name] for name in self.start_order}
         ended = [n for n, trial in self.trials.items() if trial.status in ("COMPLETED", "FAILED")]

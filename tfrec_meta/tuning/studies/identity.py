@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.io.damage import read_json
 from tfrec_meta.io.files import write_text
 
 FOLDER_FORMAT = 2
@@ -40,7 +41,7 @@ def check_study_identity(folder: Path, identity: Mapping[str, Any], *, create: b
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(identity, indent=1))
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json(path, f"Use another folder, or remove {folder} to start a new search")
     _check_format(folder, before.get("format", 1))
     changed = [
         key + _difference(key, before.get(key), identity.get(key))

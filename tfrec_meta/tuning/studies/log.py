@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.io.damage import read_json
 from tfrec_meta.tuning.studies.description import StudyDescription
 from tfrec_meta.tuning.studies.records import SCHEMA, TrialStatus
 from tfrec_meta.tuning.studies.store import StudyStore
@@ -31,7 +32,10 @@ def utc_now() -> str:
 def saved_header(folder: Path | str) -> dict[str, Any] | None:
     """Returns the header of the study in a folder; None if the folder holds no study."""
     path = Path(folder) / HEADER
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    way_out = f"Remove the file; {folder} then goes on as a new study of the store"
+    return read_json(path, way_out, ("study_id", "created"))
 
 
 def study_header(
