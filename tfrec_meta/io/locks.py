@@ -6,6 +6,7 @@ The system releases a lock when its process ends, also after a kill.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -26,7 +27,8 @@ _log = logging.getLogger(__name__)
 def locked_folder(folder: PathLike) -> Iterator[bool]:
     """Holds the lock of a folder, and waits with a message while another process holds it.
 
-    On a file system without locks the block runs without one, with a warning. The lock is not
+    On a file system without locks the block runs without one, with a warning; so it does, silently,
+    in a folder that this process may not write to. The lock is not
     reentrant: a thread that holds it must not ask for it again.
 
     Args:
@@ -45,8 +47,14 @@ def locked_folder(folder: PathLike) -> Iterator[bool]:
     folder = Path(folder)
     make_folder(folder)
     path = folder / LOCK
-    # Before FileLock, so that the mode of the file follows the umask.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    try:
+        # Before FileLock, so that the mode of the file follows the umask.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        yield False
+        return
     # Not shared between threads: a second thread waits as another process does.
     lock = FileLock(path, poll_interval=_POLL, thread_local=False)
     waited = False

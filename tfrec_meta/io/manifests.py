@@ -49,8 +49,12 @@ def write_manifest(folder: Path, name: str = MANIFEST) -> None:
     write_text(folder / name, json.dumps(record, indent=1) + "\n")
 
 
-def read_manifest(path: Path) -> Mapping[str, FileRecord] | None:
+def read_manifest(path: Path, way_out: str = _WAY_OUT) -> Mapping[str, FileRecord] | None:
     """Reads a manifest.
+
+    Args:
+        path: of the manifest.
+        way_out: for the error: what to do.
 
     Returns:
         The files by their paths, with "/"; None if there is no manifest.
@@ -60,23 +64,23 @@ def read_manifest(path: Path) -> Mapping[str, FileRecord] | None:
     """
     if not path.is_file():
         return None
-    record = read_json(path, _WAY_OUT, ("format", "files"))
+    record = read_json(path, way_out, ("format", "files"))
     if record["format"] != _FORMAT:
-        raise DamagedFile(path, f"its format is {record['format']!r}, not {_FORMAT}", _WAY_OUT)
+        raise DamagedFile(path, f"its format is {record['format']!r}, not {_FORMAT}", way_out)
     try:
         files = {
             name: FileRecord(int(one["size"]), str(one["sha256"]))
             for name, one in record["files"].items()
         }
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DamagedFile(path, f"a size or digest is missing ({error})", _WAY_OUT) from error
+        raise DamagedFile(path, f"a size or digest is missing ({error})", way_out) from error
     outside = [name for name in files if name.startswith("/") or ".." in name.split("/")]
     if outside:
-        raise DamagedFile(path, f"it names {outside[0]!r}, outside of its folder", _WAY_OUT)
+        raise DamagedFile(path, f"it names {outside[0]!r}, outside of its folder", way_out)
     return files
 
 
-def check_manifest(folder: Path, name: str = MANIFEST) -> bool:
+def check_manifest(folder: Path, name: str = MANIFEST, way_out: str = _WAY_OUT) -> bool:
     """Checks a folder against its manifest: first all sizes, then all digests.
 
     Files that the manifest does not list are ignored.
@@ -84,6 +88,7 @@ def check_manifest(folder: Path, name: str = MANIFEST) -> bool:
     Args:
         folder: of the files.
         name: path of the manifest in the folder.
+        way_out: for the error: what to do.
 
     Returns:
         Whether there is a manifest. Without one, nothing is checked.
@@ -91,21 +96,21 @@ def check_manifest(folder: Path, name: str = MANIFEST) -> bool:
     Raises:
         DamagedFile: for the first file that is missing or differs, or a damaged manifest.
     """
-    files = read_manifest(folder / name)
+    files = read_manifest(folder / name, way_out)
     if files is None:
         return False
     for file, expected in files.items():
         try:
             size = os.stat(folder / file).st_size
         except OSError as error:
-            raise DamagedFile(folder / file, "it is missing", _WAY_OUT) from error
+            raise DamagedFile(folder / file, "it is missing", way_out) from error
         if size != expected.size:
             reason = f"it has {size:,} of {expected.size:,} bytes"
-            raise DamagedFile(folder / file, reason, _WAY_OUT)
+            raise DamagedFile(folder / file, reason, way_out)
     for file, expected in files.items():
         if _digest(folder / file) != expected.sha256:
             reason = f"its content is not that of {name}"
-            raise DamagedFile(folder / file, reason, _WAY_OUT)
+            raise DamagedFile(folder / file, reason, way_out)
     return True
 
 

@@ -21,27 +21,33 @@ def load_model(folder: Path | str) -> Recommender:
 
     Raises:
         FileNotFoundError: if the folder holds no saved model.
-        DamagedFile: if a file differs from the manifest of the model.
-        ValueError: if the model is damaged otherwise, or its format or family is that of another version.
+        DamagedFile: if a file differs from the manifest.
+        ValueError: if the model is damaged otherwise, or its format or family is that of another
+            version.
     """
     folder = Path(folder)
     record = read_record(folder)
-    check_manifest(folder)
+    _check_family(folder, record)
+    check_manifest(folder, way_out="Train or copy the model again")
     return _read(folder, record)
 
 
 def _read(folder: Path, record: Mapping[str, Any]) -> Recommender:
-    if record["family"] not in FAMILIES:
-        raise ValueError(
-            f"{folder} holds a model of family {record['family']!r}, which this version does not "
-            f"have; it has {sorted(FAMILIES)}. Use the version of tfrec-meta that saved the model."
-        )
+    _check_family(folder, record)
     try:
         return FAMILIES[record["family"]].from_folder(folder, record, _read_member)
     except (LookupError, TypeError, ValueError, AttributeError, OSError, BadZipFile) as error:
         raise ValueError(
             f"{folder} holds a damaged model ({type(error).__name__}: {error}). Save it again."
         ) from error
+
+
+def _check_family(folder: Path, record: Mapping[str, Any]) -> None:
+    if record["family"] not in FAMILIES:
+        raise ValueError(
+            f"{folder} holds a model of family {record['family']!r}, which this version does not "
+            f"have; it has {sorted(FAMILIES)}. Use the version of tfrec-meta that saved the model."
+        )
 
 
 def _read_member(folder: Path) -> Recommender:

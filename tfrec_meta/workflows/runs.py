@@ -12,16 +12,18 @@ settings, data and histories needs no TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.data import Split, user_histories
-from tfrec_meta.io.files import write_text
+from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines
+from tfrec_meta.io.files import remove, write_text
+from tfrec_meta.io.locks import locked_folder
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
     Settings,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from tfrec_meta.models import Recommender
     from tfrec_meta.strategy import Strategy
 
+_TRAIN_AGAIN = "Train the run again, in a new folder or with --overwrite"
 _FORMAT = 2  # of run.json; 1 was that of tfrec-meta 0.1
 
 
@@ -67,7 +70,7 @@ class Run:
                 f"{folder} is not a run folder: it has no run.json. Train a run: tfrec-meta train "
                 f"--run {folder}"
             )
-        record = _read_json(path)
+        record = read_json(path, _TRAIN_AGAIN)
         if record.get("format") != _FORMAT:
             writer = "tfrec-meta 0.1" if record.get("format") == 1 else "another version"
             raise ValueError(
@@ -75,6 +78,9 @@ class Run:
                 f"version reads format {_FORMAT}. Train the run again, in a new folder or with "
                 "--overwrite."
             )
+        missing = sorted(set(DEFAULTS) - set(record))
+        if missing:
+            raise DamagedFile(path, f"it has no {', '.join(map(repr, missing))}", _TRAIN_AGAIN)
         settings = {key: record[key] for key in DEFAULTS}
         return cls(folder, {**settings, "split": fill_shares(settings["split"])})
 
@@ -116,13 +122,13 @@ class Run:
         run = cls(folder, settings)
         _ = run.split  # errors in the data are raised before anything is written
         settings["strategy"] = run.strategy.as_dict()
-        if begun:
-            for name in ("evaluation.json", "report.html"):
-                (folder / name).unlink(missing_ok=True)
-            for name in ("model", "training"):
-                shutil.rmtree(folder / name, ignore_errors=True)
-        _write_json(folder / "run.json", {"format": _FORMAT, **settings})
-        return run
+        with locked_folder(folder):
+            if overwrite or not (folder / "run.json").is_file():
+                for name in ("evaluation.json", "report.html", "model", "training"):
+                    remove(folder / name)
+                _write_json(folder / "run.json", {"format": _FORMAT, **settings})
+                return run
+        return cls.begin(folder, given)  # another process began it in the meantime
 
     @property
     def strategy(self) -> Strategy:
@@ -144,17 +150,39 @@ class Run:
         return (self.folder / "model").is_dir()
 
     def train(self) -> Recommender:
-        """Trains and saves the model; resumes a training that was stopped."""
+        """Trains and saves the model; resumes a training that was stopped.
+
+        While another process uses the run, this one waits; it then returns the trained model.
+        """
         from tfrec_meta.workflows.train import train
 
-        model = train(
-            self.split,
-            self.strategy,
-            folder=self.folder / "training",
-            recommend_history=self.settings["recommend_history"],
-        )
-        model.save(self.folder / "model", overwrite=True)
+        with self._locked() as waited:
+            if waited and self.is_trained:
+                return self.model()
+            model = train(
+                self.split,
+                self.strategy,
+                folder=self.folder / "training",
+                recommend_history=self.settings["recommend_history"],
+            )
+            model.save(self.folder / "model", overwrite=True)
         return model
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Holds the lock of the run; yields whether it had to wait.
+
+        Raises:
+            ValueError: if another process has replaced the run.
+        """
+        with locked_folder(self.folder) as waited:
+            present = Run.open(self.folder).settings
+            if json.dumps(present, sort_keys=True) != json.dumps(self.settings, sort_keys=True):
+                raise ValueError(
+                    f"{self.folder} was replaced by another process in the meantime. Use another "
+                    "folder for this run."
+                )
+            yield waited
 
     def model(self) -> Recommender:
         """Loads the fitted model, with its learning curve.
@@ -168,11 +196,17 @@ class Run:
             )
         from tfrec_meta.models import load_model
 
-        model = load_model(self.folder / "model")
+        try:
+            model = load_model(self.folder / "model")
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{error} If the run folder is damaged: remove {self.folder / 'model'}, and run "
+                f"tfrec-meta train --run {self.folder}, which resumes from its checkpoints."
+            ) from error
         path = self.folder / "training" / "history.jsonl"
         if path.is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            model.curve = tuple(map(json.loads, lines))
+            way_out = "Remove the file to go on without the learning curve"
+            model.curve = tuple(read_json_lines(path, way_out))
         return model
 
     def evaluate(
@@ -192,6 +226,17 @@ class Run:
             tune_baselines: as in `tfrec_meta.evaluate`.
             recommend_history: as in `tfrec_meta.evaluate`; also on if it is a setting of the run.
         """
+        with self._locked():
+            return self._evaluate(k, baselines, resamples, tune_baselines, recommend_history)
+
+    def _evaluate(
+        self,
+        k: int = 10,
+        baselines: Sequence[str] | None = None,
+        resamples: int = 1000,
+        tune_baselines: bool = True,
+        recommend_history: bool = False,
+    ) -> Evaluations:
         from tfrec_meta.workflows.evaluate import evaluate
 
         found = evaluate(
@@ -214,7 +259,13 @@ class Run:
             return None
         from tfrec_meta.evaluation import Evaluations
 
-        return Evaluations.from_dict(_read_json(path))
+        way_out = f"Evaluate the run again: tfrec-meta evaluate --run {self.folder}"
+        record = read_json(path, way_out)
+        try:
+            return Evaluations.from_dict(record)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f"it is no evaluation ({type(error).__name__}: {error})"
+            raise DamagedFile(path, reason, way_out) from error
 
     def report(
         self, path: Path | str | None = None, users: Sequence[str] = (), k: int = 10
@@ -231,19 +282,17 @@ class Run:
         """
         from tfrec_meta.workflows.report import report
 
-        found = self.evaluations()
-        if found is None:
-            found = self.evaluate()
-        path = self.folder / "report.html" if path is None else path
-        return report(
-            path,
-            self.model(),
-            self.split,
-            found,
-            users=users,
-            k=k,
-            recommend_history=self.settings["recommend_history"],
-        )
+        with self._locked():
+            found = self.evaluations() or self._evaluate()
+            return report(
+                self.folder / "report.html" if path is None else path,
+                self.model(),
+                self.split,
+                found,
+                users=users,
+                k=k,
+                recommend_history=self.settings["recommend_history"],
+            )
 
     def history(self, user_id: str, length: int = 1000) -> list[str]:
         """Returns a user's latest items in train and validation, oldest first; [] if unknown."""
@@ -256,15 +305,6 @@ class Run:
             return {}
         pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
         return {item: title for item, title in pairs if title}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged: {error}. Train the run again, in a new folder or with --overwrite."
-        ) from error
 
 
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.io.locks import locked_folder
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.reports.study_page import write_study_report
 from tfrec_meta.strategy import Strategy
@@ -137,8 +138,9 @@ def tune(
             `lambda hp: {"model": {"embedding_dim": hp.Choice("embedding_dim", [16, 64])}}`.
         validation: events to choose by.
         folder: of the study. After a kill, the same call continues the study, and a call with more
-            `trials` extends it. When the search ends, `report.html` and `tensorboard` are written
-            there. Without a folder, the study is only recorded in the store.
+            `trials` extends it. A second process waits until the first is done. When the search
+            ends, `report.html` and `tensorboard` are written there. Without a folder, the study is
+            only recorded in the store.
         store: of all studies, or its folder; by default $TFREC_META_STUDIES, else `studies` in the
             user's data folder. A store that is damaged or read-only does not stop a search.
         remember: whether the store's studies are read and this one is written. Without it, only the
@@ -190,6 +192,8 @@ def tune(
                     "`folder`=None, but a chief and its workers share a folder; use a path."
                 )
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfrec-meta-study-"))
+        elif workers.role() != "worker":  # workers share the folder of their chief
+            stack.enter_context(locked_folder(folder))
         tuner = strategy_tuner(
             events,
             strategy,

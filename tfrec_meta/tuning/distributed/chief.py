@@ -53,7 +53,7 @@ def study_token(folder: Path, *, create: bool) -> str:
         ChiefFailed: if no chief creates the token in time.
     """
     path = folder / "token"
-    if create and not path.exists():
+    if create and not (path.exists() and path.stat().st_size):
         write_text(path, secrets.token_hex(32), mode=0o600)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not path.exists():

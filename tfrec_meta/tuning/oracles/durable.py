@@ -52,7 +52,7 @@ class DurableOracle(StudyOracle):
             read_json(path, way_out, ("trial_id", "hyperparameters", "status", "metrics"))
         try:
             super().reload()
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = f"it does not fit the search ({type(error).__name__}: {error})"
             raise DamagedFile(f"{state} or a trial.json beside it", reason, way_out) from error
         for name in self.start_order:
