@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.data.times import TimeReader
 from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.example_files import record_batches
 
@@ -56,7 +57,9 @@ def read_files(patterns: Iterable[str]) -> pa.Table:
         return typed_events(pa.table({names.USER_ID: none, names.ITEM_ID: none}), RowCheck())
     table = pa.concat_tables(batches, promote_options="default")
     columns = {name: _plain(table[name].combine_chunks()) for name in table.column_names}
-    return typed_events(pa.table(columns), RowCheck(), source=os.path.dirname(paths[0]))
+    return typed_events(
+        pa.table(columns), RowCheck(), source=os.path.dirname(paths[0]), times=TimeReader("s")
+    )
 
 
 def interactions(events: pa.Table, catalogue: Path | str) -> Interactions:

@@ -22,6 +22,7 @@ from tfrec_meta.data.cleaning import CleaningRules, Removal, clean_events
 from tfrec_meta.data.events import RowCheck, typed_events
 from tfrec_meta.data.ids import has_line_breaks, tokens_of
 from tfrec_meta.data.protocols import SplitProtocol
+from tfrec_meta.data.times import TimeReader
 from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.config import SplitConfig
 from tfrec_meta.pipeline.table_columns import Kind
@@ -142,7 +143,7 @@ def valid_events(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int
             position = table.column_names.index(column)
             table = table.set_column(position, column, first_values(table[column]))
     table = _with_ids(table, (names.USER_ID, names.ITEM_ID))
-    typed = typed_events(table, check, source=name)
+    typed = typed_events(table, check, source=name, times=TimeReader("s"))
     return typed, check.dropped
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import TimeUnit, times_of
+from tfrec_meta.data.events import times_of
+from tfrec_meta.data.times import TimeUnit
 
 _BASES = ("none", "int", "float", "text")  # each can represent the ones before
 _TYPES = {"int": pa.int64(), "float": pa.float32(), "text": pa.string()}

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import RowCheck, TimeUnit, flat, times_of
+from tfrec_meta.data.events import RowCheck, flat, times_of
 from tfrec_meta.data.ids import tokens_of
 from tfrec_meta.data.sources.formats import DELIMITERS, SUFFIXES, FileFormat, suffix_of
 from tfrec_meta.data.sources.text_files import (
@@ -25,6 +25,7 @@ from tfrec_meta.data.sources.text_files import (
     header_of,
     text_batches,
 )
+from tfrec_meta.data.times import TimeUnit
 from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.config import TableConfig
 from tfrec_meta.pipeline.example_files import write_examples

@@ -11,7 +11,9 @@ from tfrec_meta.data import Interactions
 
 def toy(rows):
     users, items, times, values = zip(*rows, strict=True)
-    return Interactions.from_arrays(list(users), list(items), list(times), list(values), name="toy")
+    return Interactions.from_arrays(
+        list(users), list(items), list(times), list(values), name="toy", time_unit="s"
+    )
 
 
 def test_repeated_ratings_at_different_times_stay():

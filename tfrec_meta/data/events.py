@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.checks import between, check
-from tfrec_meta.data.ids import has_line_breaks, tokens_of
+from tfrec_meta.data.ids import has_line_breaks, text_of, tokens_of
+from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.errors import ParameterError
 
 BadRows = Literal["raise", "drop"]
-TimeUnit = Literal["s", "ms", "us", "ns"]
 
 SCHEMA = pa.schema(
     [
@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 )
 # The types that text files are read with where all cells of a column are numbers.
 NUMBERS: Mapping[str, pa.DataType] = {"time": pa.int64(), "value": pa.float32()}
-TICKS_PER_SECOND: Mapping[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_NUMBER = r"^(?i:[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|-?(nan|inf|infinity))$"
 
 MAX_BAD_SHARE = 0.01  # of the rows that `bad_rows="drop"` accepts by default
 _EXAMPLES = 3  # rows named for each reason when bad rows are dropped
@@ -110,21 +110,18 @@ def typed_events(
     *,
     source: str = "events",
     row_name: RowName = lambda row: f"row {row + 1}",
-    time_unit: TimeUnit | None = None,
-    time_format: str | None = None,
+    times: TimeReader | None = None,
     decimal: str = ".",
 ) -> pa.Table:
     """Casts the four event columns, and removes or refuses rows that cannot be converted.
 
     Args:
-        table: `user_id` and `item_id` (see `ids.tokens_of`), optionally `time` (numbers in
-            `time_unit` since 1970, timestamps, dates, or ISO 8601 text; UTC without a time zone)
+        table: `user_id` and `item_id` (see `ids.tokens_of`), optionally `time` (see `TimeReader`)
             and `value` (numbers or text). Further columns are kept as they are.
         check: handles invalid rows.
         source: name of the file or object in messages.
         row_name: returns the name of a row of `table`, numbered from 0, in messages.
-        time_unit: unit of numeric times; None recognizes it.
-        time_format: format of times in text, as for `datetime.strptime`; None for ISO 8601.
+        times: reads the times; by default, their unit is recognized.
         decimal: the character before the decimals of numbers in text.
 
     Returns:
@@ -135,11 +132,6 @@ def typed_events(
         ValueError: if a required column is missing, or for an invalid row if `check` raises.
         TypeError: if a column has a type that cannot be converted.
     """
-    time_unit = time_unit or "s"
-    if time_unit not in TICKS_PER_SECOND:
-        raise ParameterError(
-            f"`time_unit`={time_unit!r}; use one of {', '.join(TICKS_PER_SECOND)}.", "time_unit"
-        )
     for name in ("user_id", "item_id"):
         if name not in table.column_names:
             raise ParameterError(
@@ -174,9 +166,10 @@ def typed_events(
             name,
             "holds a line break, which ids cannot contain",
         )
-    typed["time"], bad = times_of(table, f"{source}, column `time`", time_unit)
-    refuse(bad, "unreadable time", "time", "is not a time")
-    typed["value"], bad = _values(table, f"{source}, column `value`")
+    where = f"{source}, column `time`"
+    typed["time"], bad = _times(table, times or TimeReader(), where, row_name)
+    refuse(bad, "unreadable time", "time", "is not a time, or not in the unit of the others")
+    typed["value"], bad = _values(table, f"{source}, column `value`", decimal)
     refuse(bad, "unreadable value", "value", "is not a number")
     finite = pc.fill_null(pc.is_finite(typed["value"]), False)
     refuse(~_mask(finite), "missing value", "value", "is not a finite number")
@@ -202,65 +195,30 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def times_of(
-    table: pa.Table | pa.RecordBatch, where: str, unit: TimeUnit
+    table: pa.Table | pa.RecordBatch, where: str, unit: TimeUnit | None = None
 ) -> tuple[pa.Array, np.ndarray]:
     """Returns the column `time` as Unix seconds and a mask of the invalid rows."""
-    rows = table.num_rows
-    nothing_bad = np.zeros(rows, bool)
+    return _times(table, TimeReader(unit), where, lambda row: f"row {row + 1}")
+
+
+def _times(
+    table: pa.Table | pa.RecordBatch, times: TimeReader, where: str, row_name: RowName
+) -> tuple[pa.Array, np.ndarray]:
     if "time" not in table.column_names:
-        return pa.nulls(rows, pa.int64()), nothing_bad
-    column = flat(table.column("time"))
-    kind = column.type
-    bad = nothing_bad
-    if pa.types.is_null(kind):
-        return pa.nulls(rows, pa.int64()), nothing_bad
-    if pa.types.is_binary(kind) or pa.types.is_string(kind):
-        column, bad = _read_times(column)
-        kind = column.type
-    if pa.types.is_date(kind):
-        column = column.cast(pa.timestamp("ms"))
-        kind = column.type
-    ticks = TICKS_PER_SECOND[kind.unit if pa.types.is_timestamp(kind) else unit]
-    if pa.types.is_timestamp(kind):
-        column = column.cast(pa.int64())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise TypeError(f"{where} is of type {kind}, but a time is a number, a timestamp or text.")
-    present = _mask(column.is_valid())
-    numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
-    if numbers.dtype.kind == "f":
-        nan = np.isnan(numbers)
-        present = present & ~nan
-        outside = present & ~(np.abs(numbers) < 2.0**62)
-        numbers = np.where(present & ~outside, numbers, 0)
-        bad = bad | outside
-    # Floor, not truncation: -0.5 s is in the second before 1970.
-    seconds = np.floor_divide(numbers, ticks).astype(np.int64)
-    return pa.array(seconds, mask=~present), bad
+        return pa.nulls(table.num_rows, pa.int64()), np.zeros(table.num_rows, bool)
+    return times.read(flat(table.column("time")), where, row_name)
 
 
-def _read_times(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Reads text as numbers or as ISO 8601, whichever fits more of the first rows."""
-    text, broken = _cast(column, pa.string())
-    text = pc.utf8_trim_whitespace(text)
-    text = pc.if_else(pc.equal(text, ""), None, text)
-    head = text.drop_null().slice(0, 20)
-    kinds = (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
-    kind = min(kinds, key=lambda kind: int(_cast(head, kind)[1].sum()))
-    times, bad = _cast(text, kind)
-    return times, bad | broken
-
-
-def _values(table: pa.Table | pa.RecordBatch, where: str) -> tuple[pa.Array, np.ndarray]:
+def _values(
+    table: pa.Table | pa.RecordBatch, where: str, decimal: str
+) -> tuple[pa.Array, np.ndarray]:
     rows = table.num_rows
     if "value" not in table.column_names:
         return pa.array(np.ones(rows, np.float32)), np.zeros(rows, bool)
     column = flat(table.column("value"))
     kind = column.type
     if pa.types.is_binary(kind) or pa.types.is_string(kind):
-        text, broken = _cast(column, pa.string())
-        text = pc.utf8_trim_whitespace(text)
-        values, bad = _cast(pc.if_else(pc.equal(text, ""), None, text), pa.float32())
-        return values, bad | broken
+        return numbers_of(column, decimal)
     if pa.types.is_boolean(kind):
         return column.cast(pa.uint8()).cast(pa.float32()), np.zeros(rows, bool)
     if not (
@@ -273,27 +231,27 @@ def _values(table: pa.Table | pa.RecordBatch, where: str) -> tuple[pa.Array, np.
     return pc.cast(column, pa.float32(), safe=False), np.zeros(rows, bool)
 
 
-def _cast(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, np.ndarray]:
-    """Casts all values that can be cast; the others become null and are true in the mask.
+def numbers_of(column: pa.Array, decimal: str = ".") -> tuple[pa.Array, np.ndarray]:
+    """Reads text or bytes as numbers.
 
-    Arrow reports that a cast failed, but not where. So failing ranges are halved until each invalid
-    row is alone: one cast if all rows are valid, and a few more per invalid row.
+    Returns:
+        float32 [n], null for empty cells, and a mask [n] of the cells that are not numbers, which
+        are null, too.
     """
-    bad = np.zeros(len(column), bool)
-    parts: list[pa.Array] = []
-    ranges = [(0, len(column))]
-    while ranges:
-        start, stop = ranges.pop()
-        try:
-            parts.append(column.slice(start, stop - start).cast(kind))
-        except pa.ArrowInvalid:
-            if stop - start == 1:
-                bad[start] = True
-                parts.append(pa.nulls(1, kind))
-            else:
-                middle = (start + stop) // 2
-                ranges += [(middle, stop), (start, middle)]
-    return (parts[0] if len(parts) == 1 else pa.concat_arrays(parts)), bad
+    text, bad = text_of(column)
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    if decimal != ".":
+        wrong = pc.match_substring(text, ".")
+        bad = bad | _mask(pc.fill_null(wrong, False))
+        text = pc.if_else(wrong, None, pc.replace_substring(text, decimal, "."))
+    try:
+        return text.cast(pa.float32()), bad
+    except pa.ArrowInvalid:  # which does not say where
+        is_number = pc.match_substring_regex(text, _NUMBER)
+    bad = bad | ~_mask(pc.fill_null(is_number, True))
+    text = pc.if_else(is_number, pc.replace_substring_regex(text, r"^\+", ""), None)
+    return text.cast(pa.float32()), bad
 
 
 def _mask(condition: pa.Array) -> np.ndarray:

@@ -20,7 +20,6 @@ from tfrec_meta.data.events import (
     SCHEMA,
     BadRows,
     RowCheck,
-    TimeUnit,
     typed_events,
 )
 from tfrec_meta.data.feedback import (
@@ -32,6 +31,7 @@ from tfrec_meta.data.feedback import (
     with_columns,
 )
 from tfrec_meta.data.profile import profile
+from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import PathLike, atomic_folder
 
@@ -165,7 +165,7 @@ class Interactions:
             raise ValueError(f"columns of different lengths: {listed}; give one entry per event.")
         check = RowCheck(bad_rows, max_bad_share)
         events = typed_events(
-            pa.table(arrays), check, source=name, time_unit=time_unit, time_format=time_format
+            pa.table(arrays), check, source=name, times=TimeReader(time_unit, time_format)
         )
         check.finish(name, len(events))
         return cls(events, users, items, name, check.dropped)
@@ -207,9 +207,7 @@ class Interactions:
                 frame = frame.rename(columns=theirs)
                 tables[key] = pa.Table.from_pandas(frame, preserve_index=False)
         check = RowCheck(bad_rows, max_bad_share)
-        typed = typed_events(
-            table, check, source=name, time_unit=time_unit, time_format=time_format
-        )
+        typed = typed_events(table, check, source=name, times=TimeReader(time_unit, time_format))
         check.finish(name, len(typed))
         return cls(typed, tables.get("users"), tables.get("items"), name, check.dropped)
 

@@ -28,6 +28,7 @@ from tfrec_meta.data.events import NUMBERS, SCHEMA, RowCheck, typed_events
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.sources.formats import TextFormat
 from tfrec_meta.data.sources.text_files import read_text_table, text_batches
+from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.digests import digest_of_file
 from tfrec_meta.io.files import PathLike, atomic_folder, cache_folder
@@ -319,7 +320,13 @@ def _events(
     check = RowCheck(advice="Fetch the file again.")
     with Progress(f"reading {path.name}", path.stat().st_size if path.is_file() else 0) as progress:
         tables = [
-            typed_events(batch, check, source=str(shown or path), row_name=row_name)
+            typed_events(
+                batch,
+                check,
+                source=str(shown or path),
+                row_name=row_name,
+                times=TimeReader("s"),
+            )
             for batch, row_name in text_batches(
                 path,
                 columns,

@@ -16,7 +16,6 @@ from tfrec_meta.data.events import (
     SCHEMA,
     BadRows,
     RowCheck,
-    TimeUnit,
     typed_events,
 )
 from tfrec_meta.data.interactions import Interactions
@@ -27,6 +26,7 @@ from tfrec_meta.data.sources.text_files import (
     present_columns,
     text_batches,
 )
+from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.io.progress import Progress
 
@@ -142,6 +142,7 @@ class EventFiles:
         self._columns = {key: key for key in keys} | dict(columns or {})
         self._optional = {"time", "value"} - set(columns or {})
         self._form = form
+        self._times = TimeReader(form.time_unit, form.time_format, form.decimal)
         self._check = RowCheck(form.bad_rows, form.max_bad_share)
         self.name = name or _stem(self._files[0])
 
@@ -177,8 +178,7 @@ class EventFiles:
                         check,
                         source=str(file),
                         row_name=row_name,
-                        time_unit=self._form.time_unit,
-                        time_format=self._form.time_format,
+                        times=self._times,
                         decimal=self._form.decimal,
                     )
                     left += events.num_rows

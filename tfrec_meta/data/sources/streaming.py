@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows, TimeUnit
+from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows
 from tfrec_meta.data.feedback import Feedback, check_types, type_counts, with_columns
 from tfrec_meta.data.interactions import Interactions, Origin
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.sources.reading import EventFiles
+from tfrec_meta.data.times import TimeUnit
 from tfrec_meta.io.files import PathLike
 
 PART_EVENTS = 500_000
