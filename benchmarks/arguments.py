@@ -18,7 +18,10 @@ _MOVIELENS = ("100k", "1m", "20m", "25m", "32m", "latest-small")
 
 
 def parse(
-    description: str, argv: Sequence[str] | None = None, switches: Mapping[str, str] | None = None
+    description: str,
+    argv: Sequence[str] | None = None,
+    switches: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
 ) -> argparse.Namespace:
     """The namespace (data, seed, quick) of a benchmark.
 
@@ -26,6 +29,7 @@ def parse(
         description: its docstring.
         argv: by default the command line's.
         switches: what else it can be told to do, by name, and what that does.
+        values: further options with a value, which is None by default, by name, and what they do.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -40,6 +44,8 @@ def parse(
     parser.add_argument("--quick", action="store_true", help="a short run, for CI")
     for name, meaning in (switches or {}).items():
         parser.add_argument(f"--{name}", action="store_true", help=meaning)
+    for name, meaning in (values or {}).items():
+        parser.add_argument(f"--{name}", help=meaning)
     return parser.parse_args(argv)
 
 

@@ -40,7 +40,9 @@ def test_chunks_of_padded_rows_contain_every_row_once(monkeypatch):
     monkeypatch.setattr(ials, "_CHUNK", 6)
     matrix = scipy.sparse.random(20, 9, density=0.3, random_state=0, format="csr")
     seen = {}
-    for chosen, rows in ials._padded(matrix):
+    for chosen, rows, values in ials._padded(matrix):
         assert rows.size <= max(6, rows.shape[1])
+        assert sorted(values[rows > 0]) == sorted(matrix[chosen].data.astype(np.float32))
+        assert not values[rows == 0].any()
         seen |= {i: sorted(r[r > 0] - 1) for i, r in zip(chosen.tolist(), rows, strict=True)}
     assert seen == {i: sorted(matrix[[i]].indices) for i in range(20)}
