@@ -298,3 +298,46 @@ def test_files_must_agree_on_further_columns(tmp_path):
     )
     with pytest.raises(TypeError, match=r"b\.parquet, column for `n` is of type string, but int64"):
         read_interactions(tmp_path, {"n": "n"})
+
+
+def test_cells_with_several_values_become_lists(tmp_path, good):
+    events = write(tmp_path / "log.csv", "user_id,item_id,tags\na,x, new |old\nb,y,\nc,z,||\n")
+    items = write(tmp_path / "items.csv", "item_id,genres\nx,Action|Comedy\ny,Drama\n")
+    lists = {"genres": "|", "tags": "|"}
+    data = read_interactions(events, {"tags": "tags"}, items=items, lists=lists)
+    assert data.items["genres"].to_pylist() == [["Action", "Comedy"], ["Drama"]]
+    assert data.events["tags"].to_pylist() == [["new", "old"], None, None]
+
+
+def test_columns_with_usual_names_that_are_not_read_are_named(tmp_path, caplog):
+    path = write(tmp_path / "log.csv", "userId,movieId,rating,timestamp\n1,2,3.5,100\n")
+    columns = {"user_id": "userId", "item_id": "movieId"}
+    read_interactions(path, columns)
+    assert "not read: rating, timestamp" in caplog.text
+    assert "add {'time': 'timestamp', 'value': 'rating'} to `columns`" in caplog.text
+    caplog.clear()
+    read_interactions(path, columns | {"time": "timestamp", "value": "rating"})
+    assert not caplog.text
+
+
+def test_delimiter_decimal_and_encoding_are_options(tmp_path):
+    text = "user_id;item_id;value\nJosé;x;3,5\nAna;y;4\n"
+    path = write(tmp_path / "log.csv", text.encode("cp1252"))
+    options = {"delimiter": ";", "encoding": "cp1252", "decimal": ","}
+    data = read_interactions(path, **options)
+    assert data.user_ids.tolist() == ["José", "Ana"]
+    assert data.events["value"].to_pylist() == [3.5, 4.0]
+    write(path, text.replace("4\n", "1.000\n").encode("cp1252"))
+    with pytest.raises(ValueError, match=r"row 2 .*column `value`: '1.000' is not a number"):
+        read_interactions(path, **options)
+
+
+def test_too_many_bad_rows_stop_the_reading_with_examples_of_each_reason(tmp_path):
+    rows = ["a,x,1"] * 97 + ["b,y", ",z,1", "c,w,many"]
+    path = write(tmp_path / "log.csv", "user_id,item_id,value\n" + "\n".join(rows) + "\n")
+    with pytest.raises(ValueError, match=r"3 of 100 rows are invalid.*`max_bad_share`") as error:
+        read_interactions(path, bad_rows="drop")
+    for part in ("1 unreadable row", "'b,y'", "1 missing user_id", "'many'", "row 100 (line 101)"):
+        assert part in str(error.value)
+    data = read_interactions(path, bad_rows="drop", max_bad_share=0.03)
+    assert (len(data), sum(data.dropped.values())) == (97, 3)

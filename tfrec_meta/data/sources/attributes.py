@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tfrec_meta.data.sources.formats import SUFFIXES, FileFormat, suffix_of
+from tfrec_meta.data.sources.formats import JSON_LINES, SUFFIXES, FileFormat, suffix_of
+from tfrec_meta.data.sources.json_lines import read_json_table
+from tfrec_meta.data.sources.lists import with_lists
 from tfrec_meta.data.sources.text_files import damaged, read_text_table
 from tfrec_meta.io.files import PathLike
 
@@ -30,11 +32,15 @@ def attribute_table(
             import pyarrow.parquet as pq
 
             try:
-                table = pq.read_table(path)
+                table = with_lists(pq.read_table(path), form.lists)
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(damaged(path, error)) from error
         else:
-            table = read_text_table(path, form.text(path))
+            if suffix in JSON_LINES:
+                table = read_json_table(path, form.encoding)
+            else:
+                table = read_text_table(path, form.text(path))
+            table = with_lists(table, form.lists)
             table = pa.table(
                 {
                     name: table[name] if name in (key, source) else inferred(table[name])

@@ -20,15 +20,27 @@ from tfrec_meta.data.events import (
 )
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.sources.attributes import attribute_table, inferred
-from tfrec_meta.data.sources.formats import DELIMITERS, SUFFIXES, FileFormat, suffix_of
+from tfrec_meta.data.sources.formats import (
+    COMPRESSIONS,
+    DELIMITERS,
+    JSON_LINES,
+    SUFFIXES,
+    FileFormat,
+    suffix_of,
+)
+from tfrec_meta.data.sources.json_lines import json_batches
+from tfrec_meta.data.sources.lists import with_lists
 from tfrec_meta.data.sources.text_files import (
     damaged,
     present_columns,
     text_batches,
 )
+from tfrec_meta.data.sources.unread_columns import warn_of_unread
 from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.io.progress import Progress
+
+OnHeader = Callable[[Sequence[str], Mapping[str, str]], None]
 
 _BATCH = 1 << 17  # Parquet rows read at a time
 _TEXT_ROW = 30  # approximate bytes per row of text
@@ -168,8 +180,9 @@ class EventFiles:
         total = sum(file.stat().st_size for file in files)
         with Progress(f"reading {self.name}", total) as progress:
             for file in files:
+                heard = partial(warn_of_unread, file) if file == files[0] else None
                 for batch, row_name in _batches(
-                    file, self._columns, self._optional, check, self._form, progress
+                    file, self._columns, self._optional, check, self._form, progress, heard
                 ):
                     kinds = kinds or {field.name: field.type for field in batch.schema}
                     _check_alike(file, batch, files[0], kinds)
@@ -182,7 +195,7 @@ class EventFiles:
                         decimal=self._form.decimal,
                     )
                     left += events.num_rows
-                    yield events
+                    yield with_lists(events, self._form.lists)
         check.finish(self.name, left)
         if not left:
             listed = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
@@ -201,8 +214,20 @@ def _batches(
     check: RowCheck,
     form: FileFormat,
     progress: Progress,
+    on_header: OnHeader | None,
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
     suffix = suffix_of(path)
+    if suffix in JSON_LINES:
+        yield from json_batches(
+            path,
+            columns,
+            check,
+            form.encoding,
+            optional=optional,
+            progress=progress,
+            on_header=on_header,
+        )
+        return
     if suffix in DELIMITERS:
         yield from text_batches(
             path,
@@ -213,6 +238,7 @@ def _batches(
             numbers={} if form.time_format else NUMBERS,
             undecoded=SCHEMA.names,
             progress=progress,
+            on_header=on_header,
         )
         return
     import pyarrow.parquet as pq
@@ -222,6 +248,8 @@ def _batches(
         with pq.ParquetFile(path) as file:
             header = file.schema_arrow.names
             present = present_columns(path, columns, header, optional)
+            if on_header is not None:
+                on_header(header, present)
             size, rows = path.stat().st_size, max(file.metadata.num_rows, 1)
             sources = list(dict.fromkeys(present.values()))
             for batch in file.iter_batches(_BATCH, columns=sources):
@@ -292,7 +320,7 @@ def _estimated_rows(path: Path) -> int:
             return pq.read_metadata(path).num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(damaged(path, error)) from error
-    packed = 4 if path.suffix == ".gz" else 1
+    packed = 4 if path.suffix.lower() in COMPRESSIONS else 1
     return path.stat().st_size * packed // _TEXT_ROW
 
 

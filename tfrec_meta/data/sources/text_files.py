@@ -65,6 +65,7 @@ def text_batches(
     undecoded: Collection[str] = (),
     progress: Progress | None = None,
     shown: Path | None = None,
+    on_header: Callable[[Sequence[str], Mapping[str, str]], None] | None = None,
 ) -> Iterator[tuple[pa.Table, RowName]]:
     """Yields a text file as tables, each with a function that names its rows.
 
@@ -83,6 +84,7 @@ def text_batches(
         undecoded: those of `columns` that are returned as bytes where they are not in UTF-8.
         progress: counts the bytes that were read.
         shown: the path in messages, if `path` is a converted copy.
+        on_header: is called with all column names, and the columns that are read.
 
     Raises:
         ValueError: if a required column is missing or the file is damaged.
@@ -91,6 +93,8 @@ def text_batches(
     pieces = whole_lines(stream)
     header, lines, final, line = _header(stream, text, pieces)
     present = present_columns(stream.shown, columns, header, set(optional))
+    if on_header is not None:
+        on_header(header, present)
     parser = _Parser(present, header, text, dict(numbers or {}))
     splitter = RowSplitter(text, len(header), line)
     first_row = 0
