@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.cleaning import CleaningRules, Duplicates, clean_events
+from tfrec_meta.data.declared import DeclaredEvents
 from tfrec_meta.data.events import (
     MAX_BAD_SHARE,
     SCHEMA,
@@ -22,14 +23,7 @@ from tfrec_meta.data.events import (
     RowCheck,
     typed_events,
 )
-from tfrec_meta.data.feedback import (
-    TARGET,
-    WEIGHT,
-    Feedback,
-    check_types,
-    type_counts,
-    with_columns,
-)
+from tfrec_meta.data.feedback import WEIGHT, Feedback
 from tfrec_meta.data.profile import profile
 from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.digests import digest_of
@@ -46,7 +40,7 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Interactions:
+class Interactions(DeclaredEvents):
     """Events in the order of the source, one row per event.
 
     Attributes:
@@ -256,7 +250,7 @@ class Interactions:
         declared = [part for part in (self.weights, self.is_target) if part is not None]
         return digest_of(tokens, self.user_codes, self.item_codes, value, *times, *declared)
 
-    def take(self, rows: Any) -> Interactions:
+    def take(self, rows: Any) -> Self:
         """Returns the events at `rows`, in that order, with the same tables of users and items.
 
         Args:
@@ -328,78 +322,8 @@ class Interactions:
             )
         return column.to_numpy()
 
-    def with_feedback(self, feedback: Feedback) -> Interactions:
-        """Declares how the events count, by their types and values.
-
-        Returns:
-            The same events with the column `weight` (float32: above 0 for a positive event, below 0
-            for a known negative, 0 for an ignored event) and, with a target, `target` (bool).
-
-        Raises:
-            ParameterError: if a column is missing, a weight is not valid, the feedback names an
-                event type without events, or an event has a type without a weight.
-        """
-        if self.feedback is not None:
-            if self.feedback == feedback:
-                return self
-            raise ValueError(
-                f"{self.name} has another feedback already; declare it once, for the data as read."
-            )
-        check_types(type_counts(self.events, feedback, self.name), feedback, self.name)
-        return replace(
-            self, events=with_columns(self.events, feedback, self.name), feedback=feedback
-        )
-
-    @property
-    def weights(self) -> np.ndarray | None:
-        """Float32 [n], the column `weight` of `with_feedback`; None without feedback."""
-        return None if self.feedback is None else self.events[WEIGHT].to_numpy()
-
-    @property
-    def is_target(self) -> np.ndarray | None:
-        """Bool [n], whether validation and test are about an event; None without a target."""
-        if self.feedback is None or self.feedback.target is None:
-            return None
-        return self.events[TARGET].to_numpy()
-
-    @property
-    def weights_vary(self) -> bool:
-        """Whether two positive events, or two known negatives, have different weights."""
-        weights = self.weights
-        return weights is not None and any(
-            np.ptp(part) > 0 for part in (weights[weights > 0], weights[weights < 0]) if len(part)
-        )
-
-    def with_equal_weights(self) -> Interactions:
-        """Returns the events with weight 1 in place of each weight above 0, and -1 below 0."""
-        if self.weights is None:
-            return self
-        place = self.events.column_names.index(WEIGHT)
-        signs = pa.array(np.sign(self.weights))
-        return replace(self, events=self.events.set_column(place, WEIGHT, signs))
-
-    def positive_events(self) -> Interactions:
-        """Returns the events with a weight above 0; all events without feedback."""
-        return self._chosen(self.weights, lambda weights: weights > 0)
-
-    def counted_events(self) -> Interactions:
-        """Returns the positive events and known negatives; all events without feedback."""
-        return self._chosen(self.weights, lambda weights: weights != 0)
-
-    def seen_events(self) -> Interactions:
-        """Returns the events whose items are not recommended again: those of the target.
-
-        Without a target these are all events, known negatives and ignored ones included.
-        """
-        return self._chosen(self.is_target, lambda target: target)
-
-    def _chosen(
-        self, column: np.ndarray | None, condition: Callable[[np.ndarray], np.ndarray]
-    ) -> Interactions:
-        if column is None:
-            return self
-        rows = condition(column)
-        return self if rows.all() else self.take(rows)
+    def _with_events(self, events: pa.Table, feedback: Feedback) -> Self:
+        return replace(self, events=events, feedback=feedback)
 
     def clean(
         self,

@@ -27,11 +27,12 @@ class Pairs:
 
     @classmethod
     def of(cls, data: Interactions, features: FeatureSpec) -> Pairs:
-        """Collects the pairs of training events.
+        """Collects the pairs of positive training events.
 
         Raises:
             ValueError: if no user has two items.
         """
+        data = data.positive_events()
         rows = features.items.encode(data.events["item_id"]).astype(np.int64)
         users = data.events["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()
         found = np.unique(np.stack([users, rows])[:, rows > 0], axis=1)

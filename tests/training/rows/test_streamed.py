@@ -114,3 +114,14 @@ def test_refuses_events_without_a_known_item(streamed):
     spec = FeatureSpec(history_length=5).fit(tm.Interactions.from_arrays(["u"], ["unheard of"]))
     with pytest.raises(ValueError, match="No training event has an item of the FeatureSpec"):
         StreamedRows(EventRows, streamed, spec, OPTIONS)
+
+
+@pytest.mark.parametrize("kind", [EventRows, WindowRows])
+def test_weights_have_a_mean_of_1_over_all_parts(kind, streamed, in_memory, spec):
+    feedback = tm.Feedback(weight="value", positive=3, below="negative")
+    parts, whole = streamed.with_feedback(feedback), in_memory.with_feedback(feedback)
+    expected = kind.from_interactions(whole, spec, OPTIONS)
+    assert expected.feedback.numpy()[expected.feedback > 0].mean() == pytest.approx(1, rel=1e-5)
+    rows = StreamedRows(kind, parts, spec, OPTIONS)
+    found = np.concatenate([batch["feedback"].ravel() for batch in batches_of(rows)])
+    assert set(found.round(4)) == set(expected.feedback.numpy().round(4))
