@@ -93,6 +93,26 @@ def test_without_validation_the_protocol_is_repeated_inside_of_the_train_part(sp
     assert settings.chosen_on is ChosenOn.TRAIN
 
 
+def test_weights_of_events_are_used_only_if_that_is_better_on_validation():
+    # Each event has a user of its own, so only popularity counts. A third of the events buys one
+    # item. With a weight of 50, the views of other items would hide it.
+    count = len(DATA)
+    users, items = (DATA.events[n].to_pylist() for n in ("user_id", "item_id"))
+    for weight, expected in ((50.0, False), (0.02, True)):
+        bought = [place % 3 == 0 for place in range(count)]
+        named = ["bought" if b else item for b, item in zip(bought, items, strict=True)]
+        data = tm.Interactions.from_arrays(
+            [f"{user}-{place}" for place, user in enumerate(users)],
+            named,
+            list(range(count)),
+            further={"event_type": ["buy" if b else "view" for b in bought]},
+        )
+        data = data.with_feedback(tm.Feedback(event_weights={"buy": 1.0, "view": weight}))
+        _, settings = tuner(tm.split_by_time(data)).fit("popularity")
+        assert settings.tried == 2
+        assert settings.config["use_weights"] is expected
+
+
 def test_tuning_can_be_switched_off():
     split = tm.split_by_time(DATA)
     model, settings = tuner(split, tune=False).fit("item_knn")

@@ -60,7 +60,8 @@ def held_out(
     if not len(users):
         raise ValueError("There are no held-out events to evaluate. Check the split.")
     outside, outside_past = (
-        _pairs(_outside(spec, part), users, events.item_ids) for part in (events, past)
+        _pairs(_outside(spec, part), users, events.item_ids)
+        for part in (events, past.seen_events())
     )
     repeat = np.isin(outside, outside_past)
     row = outside // (len(events.item_ids) + 1)

@@ -26,6 +26,7 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import HeldOut, held_out
 from tfrec_meta.io.progress import Progress
 from tfrec_meta.models import Recommender
+from tfrec_meta.strategy import Strategy
 from tfrec_meta.workflows.baselines import (
     BASELINE_CONFIGS,
     BASELINES,
@@ -47,7 +48,8 @@ class BaselineTuner:
     validation part. Without validation events, a tenth of the train events is held out by the
     protocol of the split (leave-last-out: the last event of each user) and the configs are fitted
     on the others. The best is fitted again on the train and validation parts. Equal results keep
-    the default. The held-out events of at most 20,000 users decide.
+    the default. If the events have weights that vary, each config is compared with and without
+    them. The held-out events of at most 20,000 users decide.
 
     The cost is bounded: the larger the data, the fewer configs are compared, in the order of the
     list. Over 10 million events, or 15,000 items for EASE, the default is used. The bound depends
@@ -84,22 +86,19 @@ class BaselineTuner:
         Args:
             name: a key of `BASELINES`.
         """
-        configs = self._affordable(name)
-        strategy = BASELINES[name]
-        settings = BaselineSettings(dataclasses.asdict(strategy.model))
-        if len(configs) > 1 and self._questions is not None:
-            best = configs[int(np.argmax(self._values(name, configs)))]  # the first among equals
-            strategy = dataclasses.replace(strategy, model=best)
-            varied = [
-                field.name
-                for field in dataclasses.fields(best)
-                if len({getattr(config, field.name) for config in configs}) > 1
-            ]
-            settings = BaselineSettings(
-                dataclasses.asdict(best), tuple(varied), len(configs), self._chosen_on
-            )
+        strategies = self._affordable(name)
+        chosen, chosen_on = strategies[0], ChosenOn.NOTHING
+        if len(strategies) > 1:
+            values = self._values(name, strategies)
+            chosen = strategies[int(np.argmax(values))]  # the first among equals
+            chosen_on = self._chosen_on
+        records = [self._settings(strategy) for strategy in strategies]
+        compared = [n for n in records[0] if len({repr(record[n]) for record in records}) > 1]
+        settings = BaselineSettings(
+            self._settings(chosen), tuple(compared), len(strategies), chosen_on
+        )
         with _without_retracing_warnings():
-            return fit_baseline(strategy, self._split.past, self._spec), settings
+            return fit_baseline(chosen, self._split.past, self._spec), settings
 
     def _hold_out(self) -> None:
         """Prepares the events that decide; without usable ones, the defaults are kept."""
@@ -125,32 +124,42 @@ class BaselineTuner:
             return
         self._train, self._questions, self._chosen_on = train, questions, chosen_on
 
-    def _affordable(self, name: str) -> Sequence[Any]:
-        """Returns the configs that are compared: all, or fewer for large data."""
-        configs = BASELINE_CONFIGS.get(name, [BASELINES[name].model])
+    def _settings(self, strategy: Strategy) -> dict[str, Any]:
+        """Returns the settings of a baseline as plain values."""
+        settings = dataclasses.asdict(strategy.model)
+        if self._split.train.weights_vary:
+            settings["use_weights"] = strategy.use_weights
+        return settings
+
+    def _affordable(self, name: str) -> list[Strategy]:
+        """Returns the strategies that are compared: all, or fewer for large data."""
+        strategies = [
+            dataclasses.replace(BASELINES[name], model=config, use_weights=use_weights)
+            for config in BASELINE_CONFIGS.get(name, [BASELINES[name].model])
+            for use_weights in ((True, False) if self._split.train.weights_vary else (True,))
+        ]
         if self._train is None:
-            return configs[:1]
+            return strategies[:1]
         most = _MOST_EVENTS // len(self._train)
         if name == "ease":
             most = min(most, int(_MOST_CUBES // self._spec.catalogue_size**3))
-        if most < len(configs):
+        if most < len(strategies):
             _log.info(
                 "Baseline %s: %d of %d settings are compared, because the data is large.",
-                *(name, max(most, 1), len(configs)),
+                *(name, max(most, 1), len(strategies)),
             )
-        return configs[: max(most, 1)]
+        return strategies[: max(most, 1)]
 
-    def _values(self, name: str, configs: Sequence[Any]) -> list[float]:
-        """Returns the NDCG@k of each config on the held-out events."""
+    def _values(self, name: str, strategies: Sequence[Strategy]) -> list[float]:
+        """Returns the NDCG@k of each strategy on the held-out events."""
         assert self._train is not None
         assert self._questions is not None
         values = []
         with (
             _without_retracing_warnings(),
-            Progress(f"choosing the settings of {name}", len(configs), "settings") as progress,
+            Progress(f"choosing the settings of {name}", len(strategies), "settings") as progress,
         ):
-            for config in configs:
-                strategy = dataclasses.replace(BASELINES[name], model=config)
+            for strategy in strategies:
                 model = fit_baseline(strategy, self._train, self._spec)
                 values.append(self._ndcg(model, self._questions))
                 progress.advance(1)
