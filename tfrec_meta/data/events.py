@@ -250,7 +250,9 @@ def numbers_of(column: pa.Array, decimal: str = ".") -> tuple[pa.Array, np.ndarr
     except pa.ArrowInvalid:  # which does not say where
         is_number = pc.match_substring_regex(text, _NUMBER)
     bad = bad | ~_mask(pc.fill_null(is_number, True))
-    text = pc.if_else(is_number, pc.replace_substring_regex(text, r"^\+", ""), None)
+    text = pc.if_else(is_number, text, None)
+    if pc.any(pc.starts_with(text, "+")).as_py():
+        text = pc.utf8_ltrim(text, "+")
     return text.cast(pa.float32()), bad
 
 

@@ -27,6 +27,7 @@ _ZONE = re.compile(r"([+-])(\d\d)(?::?(\d\d))?")
 _UTC = ("", "z", "utc", "gmt")
 # Directives that Arrow reads as Python does.
 _FAST = re.compile(r"(?:[^%]|%[YmdHMSbBpIyj])*")
+_HEAD = 20  # cells by which the usual type of a column is determined
 _CELL = 19  # characters of YYYY-MM-DDThh:mm:ss
 _log = logging.getLogger(__name__)
 
@@ -158,17 +159,16 @@ class TimeReader:
         if self._format is not None:
             times, bad = _by_format(text, self._format)
             return times, bad | broken
-        for kind in (pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
-            try:
-                values = text.cast(kind)
-            except pa.ArrowInvalid:
-                continue
-            if pa.types.is_timestamp(kind):
-                times, bad = self._seconds(values.cast(pa.int64()), 10**6)
-            else:
-                times, bad = self._from_numbers(values, where)
-            return times, bad | broken
-        return self._mixed(text, broken, where, row_name)
+        kind = _usual_kind(text)
+        try:
+            values = text.cast(kind)
+        except pa.ArrowInvalid:
+            return self._mixed(text, broken, where, row_name)
+        if pa.types.is_timestamp(kind):
+            times, bad = self._seconds(values.cast(pa.int64()), 10**6)
+        else:
+            times, bad = self._from_numbers(values, where)
+        return times, bad | broken
 
     def _mixed(
         self, text: pa.Array, broken: np.ndarray, where: str, row_name: Callable[[int], str]
@@ -178,12 +178,12 @@ class TimeReader:
             number = pc.replace_substring(text, self._decimal, ".")
         else:
             number = text
-        is_number = _mask(pc.fill_null(pc.match_substring_regex(number, _NUMBER), False))
+        is_number = _are_numbers(number)
         seconds = np.zeros(len(text), np.int64)
         bad = broken.copy()
         if is_number.any():
             numbers = number.filter(pa.array(is_number))
-            numbers = pc.replace_substring_regex(numbers, r"^\+", "").cast(pa.float64())
+            numbers = pc.utf8_ltrim(numbers, "+").cast(pa.float64())
             times, wrong = self._from_numbers(numbers, where)
             seconds[is_number] = times.fill_null(0).to_numpy()
             bad[is_number] |= wrong
@@ -196,6 +196,35 @@ class TimeReader:
             bad[others] |= wrong
             _refuse_ambiguous(cells.filter(pa.array(wrong)), others[wrong], where, row_name)
         return pa.array(seconds, mask=~present), bad
+
+
+def _are_numbers(text: pa.Array) -> np.ndarray:
+    """Returns a mask of the cells that are numbers."""
+    lengths = pc.binary_length(text).fill_null(0).to_numpy()
+    digits = _mask(pc.fill_null(pc.ascii_is_decimal(text), False)) & (lengths <= 18)
+    others = np.flatnonzero(~digits & (lengths > 0))
+    if len(others):
+        digits[others] = _mask(pc.match_substring_regex(text.take(pa.array(others)), _NUMBER))
+    return digits
+
+
+def _usual_kind(text: pa.Array) -> pa.DataType:
+    """Returns the type that most of the first cells can be cast to.
+
+    A cast that fails takes long, since Arrow writes a message for each cell.
+    """
+    head = text.slice(0, _HEAD).drop_null()
+
+    def failures(kind: pa.DataType) -> int:
+        failed = 0
+        for cell in head:
+            try:
+                cell.cast(kind)
+            except pa.ArrowInvalid:
+                failed += 1
+        return failed
+
+    return min((pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC")), key=failures)
 
 
 def _are_dates(numbers: np.ndarray) -> bool:
@@ -233,15 +262,18 @@ def _iso_seconds(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     offsets = np.frombuffer(buffer, np.int32)[cells.offset : cells.offset + len(cells) + 1]
     content = np.frombuffer(data, np.uint8)
     lengths = np.diff(offsets)
-    place = np.arange(_CELL)
-    index = np.minimum(offsets[:-1, None] + place, len(content) - 1)
-    text = np.where(place < lengths[:, None], content[index], 0)
-    digits = text.astype(np.int64) - ord("0")
-    is_digit = (digits >= 0) & (digits <= 9)
+    padded = np.concatenate([content, np.zeros(_CELL, np.uint8)])
+    text = np.lib.stride_tricks.sliding_window_view(padded, _CELL)[offsets[:-1]]
+    if (lengths < _CELL).any():
+        text = np.where(np.arange(_CELL) < lengths[:, None], text, np.uint8(0))
+    digits = text - np.uint8(ord("0"))  # others wrap around to 10 and more
+    is_digit = digits < 10
 
     def number(first: int, last: int) -> np.ndarray:
-        scale = 10 ** np.arange(last - first)[::-1]
-        return digits[:, first:last] @ scale
+        result = digits[:, first].astype(np.int64)
+        for position in range(first + 1, last):
+            result = 10 * result + digits[:, position]
+        return result
 
     def has(positions: list[int]) -> np.ndarray:
         return np.asarray(is_digit[:, positions].all(axis=1))

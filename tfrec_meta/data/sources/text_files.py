@@ -103,11 +103,11 @@ def text_batches(
         if block.data:
             place = _Place(stream.shown, block, first_row)
             table = parser.parse(block, splitter, stream.shown)
+            rows = table.num_rows + len(block.removed)
             place.report(check)
             broken = _undecodable(table, undecoded)
             for name, bad in broken.items():
-                rows = np.flatnonzero(bad)
-                for count, row in _few(rows):
+                for count, row in _few(np.flatnonzero(bad)):
                     check.bad("unreadable text", count, partial(place.undecodable, row, name))
             if broken:
                 good = ~np.logical_or.reduce(list(broken.values()))
@@ -115,7 +115,7 @@ def text_batches(
                 place.keep(good)
             if table.num_rows:
                 yield _decoded(table, undecoded), place.name
-            first_row += place.rows
+            first_row += rows
             splitter.advance(block)
         if final:
             return
@@ -310,10 +310,6 @@ class _Place:
         if self._lines is None:
             self._lines = self._block.first_lines()
         return self._lines
-
-    @property
-    def rows(self) -> int:
-        return len(self.lines)
 
     def keep(self, good: np.ndarray) -> None:
         """Renumbers the rows after some were removed from the table."""

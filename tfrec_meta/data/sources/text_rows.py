@@ -40,6 +40,7 @@ class Block:
     def __post_init__(self) -> None:
         self.buffer = np.frombuffer(self.data, np.uint8)
         self._ends: np.ndarray | None = None
+        self._starts: np.ndarray | None = None
 
     @property
     def ends(self) -> np.ndarray:
@@ -55,7 +56,9 @@ class Block:
     @property
     def starts(self) -> np.ndarray:
         """Int [lines]: the position of the first byte of each line."""
-        return np.concatenate([[0], self.ends[:-1] + 1])
+        if self._starts is None:
+            self._starts = np.concatenate([[0], self.ends[:-1] + 1])
+        return self._starts
 
     def first_lines(self) -> np.ndarray:
         """Returns the first line of each row of the block, removed rows included."""
