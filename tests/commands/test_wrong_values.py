@@ -134,6 +134,7 @@ WRONG = {
         "certificate": ["--certificate", "nowhere.pem"],
         "key": ["--key", "nowhere.pem"],
         "grace": ["--grace", "-1"],
+        "poll_seconds": ["--poll-seconds", "-1"],
     },
     "recommend": _SERVER,
     "adapt": {**_SERVER, "items": ["--items", "i3=much"]},

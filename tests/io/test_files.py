@@ -4,7 +4,14 @@ import os
 
 import pytest
 
-from tfrec_meta.io.files import atomic_file, atomic_folder, publish_folder, write_text
+from tfrec_meta.io import files
+from tfrec_meta.io.files import (
+    atomic_file,
+    atomic_folder,
+    clear_leftovers,
+    publish_folder,
+    write_text,
+)
 
 
 def names(folder):
@@ -167,3 +174,51 @@ def test_publishing_refuses_an_existing_folder(tmp_path):
     with pytest.raises(FileExistsError, match="another process"):
         publish_folder(tmp_path / "work", tmp_path / "target")
     assert (tmp_path / "target" / "file").read_text() == "target"
+
+
+# Left-overs of killed writers.
+
+
+def test_the_next_writer_clears_what_killed_writers_left(tmp_path):
+    (tmp_path / ".model.0123456789abcdef.part").mkdir()
+    (tmp_path / ".model.0123456789abcdef.part" / "half").write_text("half")
+    (tmp_path / ".file.0123456789abcdef.part").write_text("half")
+    (tmp_path / ".mine.part").write_text("of another program")
+    write_text(tmp_path / "file", "text")
+    assert sorted(names(tmp_path)) == [".mine.part", "file"]
+
+
+def test_files_of_running_writers_stay(tmp_path):
+    with atomic_folder(tmp_path / "slow") as slow:
+        (slow / "part").write_text("kept")
+        assert clear_leftovers(tmp_path) == []
+        write_text(tmp_path / "quick", "text")
+        assert (slow / "part").exists()
+    assert sorted(names(tmp_path)) == ["quick", "slow"]
+
+
+def test_left_overs_of_earlier_versions_are_cleared_after_an_hour(tmp_path):
+    earlier = [tmp_path / name for name in (".2.ab_cd123", ".model.abcdefgh", ".net-77.partial")]
+    for path in earlier:
+        path.mkdir()
+    assert clear_leftovers(tmp_path) == []
+    for path in earlier:
+        os.utime(path, (0, 0))
+    assert sorted(clear_leftovers(tmp_path)) == sorted(earlier)
+
+
+@pytest.mark.parametrize("swaps", [True, False], ids=["one step", "two renames"])
+def test_a_replaced_folder_is_never_missing_after_a_kill(tmp_path, swaps, monkeypatch):
+    target = tmp_path / "target"
+    with atomic_folder(target) as work:
+        (work / "file").write_text("old")
+    if not swaps:  # a file system without an exchange of names
+        monkeypatch.setattr(files, "_swap", lambda one, other: False)
+    with atomic_folder(target, overwrite=True) as work:
+        (work / "file").write_text("new")
+    assert (target / "file").read_text() == "new"
+    assert names(tmp_path) == ["target"]
+    # A kill between the two renames leaves only the old folder, under a hidden name.
+    target.rename(tmp_path / ".target.0123456789abcdef.old")
+    clear_leftovers(tmp_path)
+    assert (target / "file").read_text() == "new"

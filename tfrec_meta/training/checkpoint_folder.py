@@ -10,6 +10,8 @@ import tensorflow as tf
 from tfrec_meta.io.damage import DamagedFile
 from tfrec_meta.io.files import atomic_folder, clear_leftovers, remove
 
+# What TensorFlow raises for damaged files; IndexError for cut ones.
+_UNREADABLE = (tf.errors.OpError, ValueError, AssertionError, RuntimeError, LookupError, TypeError)
 _NAME = "state"  # of the files in the folder of a checkpoint
 _EARLIER = re.compile(r"(ckpt|best)-[^/]*\..*|.*_temp|checkpoint(\..*)?")  # of tfrec-meta 0.2
 
@@ -58,7 +60,7 @@ class CheckpointFolder:
         path = self.path(number) / _NAME
         try:
             self._checkpoint.read(str(path)).assert_existing_objects_matched()
-        except (tf.errors.OpError, ValueError, AssertionError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise self.damage(number, " ".join(str(error).split())[:200], way_out) from error
 
     def damage(self, number: int, reason: str, way_out: str) -> DamagedFile:

@@ -77,7 +77,7 @@ class Checkpoints:
         last = epochs.latest()
         if last is None:
             return [], None, []
-        restart = f"remove {self._folder} to train from the start"
+        restart = f"{self._folder} to train from the start"
         way_out = f"Remove {epochs.path(last)} to resume from the epoch before, or {restart}"
         epochs.read(last, way_out)
         try:
@@ -91,7 +91,7 @@ class Checkpoints:
         if best is None:
             return curve, None, []
         last_weights = self._model.get_weights()
-        self._best_in(self._folder).read(best, restart.capitalize())
+        self._best_in(self._folder).read(best, f"Remove {restart}")
         best_weights = self._model.get_weights()
         self._model.set_weights(last_weights)
         return curve, best, best_weights
