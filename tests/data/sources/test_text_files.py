@@ -216,3 +216,14 @@ def test_bad_rows_of_every_kind_are_all_counted(tmp_path):
         data = read_interactions(path, bad_rows="drop", max_bad_share=1, quote=quote)
         assert len(data) + sum(data.dropped.values()) == sum(map(bool, lines))
         assert len(data) == good
+
+
+@pytest.mark.slow
+def test_one_bad_row_among_ten_million_is_found_and_named(tmp_path):
+    path = tmp_path / "log.csv"
+    half = "".join(f"u{n % 1000},i{n % 300},{1 + n % 5}\n" for n in range(100_000)).encode() * 50
+    path.write_bytes(b"user_id,item_id,value\n" + half + b"u1,i1,many\n" + half)
+    with pytest.raises(ValueError, match=r"row 5000001 \(line 5000002\), column `value`: 'many'"):
+        read_interactions(path)
+    data = read_interactions(path, bad_rows="drop")
+    assert (len(data), data.dropped) == (10_000_000, {"unreadable value": 1})
