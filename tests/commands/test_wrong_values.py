@@ -20,6 +20,7 @@ FREE = {
     "no_comparison",
     "diversity",
     "recommend_history",
+    "tune_baselines",
     "insecure",
     "no_memory",
     "yes",
