@@ -95,7 +95,7 @@ def test_infer_without_tables_declares_nothing():
 @pytest.mark.parametrize(
     "name",
     ["user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"]
-    + ["filter_genres", "two words", "1st", "", "größe", "_hidden", "class"],
+    + ["feedback", "filter_genres", "two words", "1st", "", "größe", "_hidden", "class"],
 )
 def test_refuses_names_that_cannot_be_served(name):
     with pytest.raises(ValueError, match=f"{name!r}.*Rename the column"):

@@ -15,6 +15,7 @@ from tfrec_meta.features.columns import is_list, is_string
 # Names that the serving signatures and training batches reserve.
 _RESERVED = frozenset(
     {"user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"}
+    | {"feedback"}  # the weight of the event
     | {"self"}  # TensorFlow treats an argument of that name as the object
 )
 MAX_NGRAM = 8  # of `features.text.hashed`
