@@ -118,3 +118,12 @@ def test_equality_and_text_form():
     assert Vocabulary(pa.array(["a"])) != Vocabulary(pa.array(["b"]))
     assert Vocabulary(pa.array(["a"])) != ["a"]
     assert repr(Vocabulary(pa.array(["a"] * 1))) == "Vocabulary(1 tokens)"
+
+
+@pytest.mark.parametrize("content", [b"tea\nmi", b"tea\n\xff\xfe\n"])
+def test_a_cut_file_is_named_with_the_way_out(tmp_path, content):
+    (tmp_path / "item_id.txt").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"item_id\.txt is damaged: .* Fit and save the spec again"
+    ):
+        Vocabulary.read(tmp_path / "item_id.txt")

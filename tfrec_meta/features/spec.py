@@ -16,6 +16,7 @@ from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.features import columns, fitting, kinds, text_columns
 from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.vocabulary import Vocabulary
+from tfrec_meta.io.damage import read_json
 
 _FORMAT = 1  # of the folder that `save` writes
 _SIDES = ("user", "item", "context")
@@ -318,9 +319,11 @@ class FeatureSpec:
         """Reads a folder that `save` wrote.
 
         Raises:
+            DamagedFile: if a file is cut, or `spec.json` is empty.
             ValueError: if the folder has another format, or names files that do not belong to it.
         """
-        record = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+        keys = ("format", "history_length", "statistics", "vocabularies", *_SIDES)
+        record = read_json(folder / "spec.json", "Fit and save the spec again", keys)
         if record["format"] != _FORMAT:
             raise ValueError(
                 f"{folder} has format {record['format']}, but this version reads {_FORMAT}. "

@@ -10,11 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.io.damage import DamagedFile
+
 UNKNOWN_ROW = 0  # of unknown tokens and padding
 
 # TensorFlow reads vocabulary files line by line and removes carriage returns, so a token with
 # either would change when it is read.
 _LINE_BREAKS = "[\r\n]"
+
+_WAY_OUT = "Fit and save the spec again, or copy it again"
 
 # The file of an empty vocabulary for a lookup table, since TensorFlow reads neither an empty file
 # nor an empty line. This is not UTF-8 and therefore not a token.
@@ -88,9 +92,18 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """Reads a file that `write` wrote."""
+        """Reads a file that `write` wrote.
+
+        Raises:
+            DamagedFile: if its last line is cut, or it is not UTF-8.
+        """
         content = path.read_bytes()
-        text = "" if content == NO_TOKENS else content.decode("utf-8")
+        if content and not content.endswith(b"\n"):
+            raise DamagedFile(path, "its last line is cut", _WAY_OUT)
+        try:
+            text = "" if content == NO_TOKENS else content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DamagedFile(path, f"it is not UTF-8 ({error})", _WAY_OUT) from error
         return cls(pa.array(text.split("\n")[:-1], pa.string()))
 
 
