@@ -125,7 +125,6 @@ class Interactions(DeclaredEvents):
         name: str = "interactions",
         time_unit: TimeUnit | None = None,
         time_format: str | None = None,
-        types: Mapping[str, str] | None = None,
         bad_rows: BadRows = "raise",
         max_bad_share: float = MAX_BAD_SHARE,
     ) -> Interactions:
@@ -142,7 +141,6 @@ class Interactions(DeclaredEvents):
             name: the name of the data in reports and messages.
             time_unit: unit of numeric times: s, ms, us or ns; None recognizes it.
             time_format: format of times in text, as for `datetime.strptime`; None for ISO 8601.
-            types: "text", "number" or "time", by further column and by attribute.
             bad_rows: "raise" raises at the first invalid row; "drop" removes and counts such rows.
             max_bad_share: with "drop", the highest share of invalid rows that is accepted.
 
@@ -175,7 +173,6 @@ class Interactions(DeclaredEvents):
         name: str = "interactions",
         time_unit: TimeUnit | None = None,
         time_format: str | None = None,
-        types: Mapping[str, str] | None = None,
         bad_rows: BadRows = "raise",
         max_bad_share: float = MAX_BAD_SHARE,
     ) -> Interactions:
@@ -185,7 +182,7 @@ class Interactions(DeclaredEvents):
             events: one row per event. Columns that are not event columns are kept as further
                 columns.
             columns: names in the frames by the names used here, as in `read_interactions`.
-            users, items, name, time_unit, time_format, types, bad_rows, max_bad_share: as in
+            users, items, name, time_unit, time_format, bad_rows, max_bad_share: as in
                 `from_arrays`.
         """
         theirs = {source: target for target, source in (columns or {}).items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tfrec_meta.data.sources.column_types import with_types
 from tfrec_meta.data.sources.formats import JSON_LINES, SUFFIXES, FileFormat, suffix_of
 from tfrec_meta.data.sources.json_lines import read_json_table
 from tfrec_meta.data.sources.lists import with_lists
@@ -41,12 +42,7 @@ def attribute_table(
             else:
                 table = read_text_table(path, form.text(path))
             table = with_lists(table, form.lists)
-            table = pa.table(
-                {
-                    name: table[name] if name in (key, source) else inferred(table[name])
-                    for name in table.column_names
-                }
-            )
+    table = with_types(table, form, (key, source), str(path or f"the table with `{key}`"))
     if key not in table.column_names:
         if source not in table.column_names:
             raise ValueError(
@@ -55,14 +51,3 @@ def attribute_table(
             )
         table = table.rename_columns({source: key})
     return table
-
-
-def inferred(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Converts text to integers if all values are, else to floats if all are; else keeps it."""
-    if pa.types.is_string(column.type) and column.null_count < len(column):
-        for kind in (pa.int64(), pa.float64()):
-            try:
-                return column.cast(kind)
-            except pa.ArrowInvalid:
-                continue
-    return column

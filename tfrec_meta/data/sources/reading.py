@@ -19,7 +19,8 @@ from tfrec_meta.data.events import (
     typed_events,
 )
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.sources.attributes import attribute_table, inferred
+from tfrec_meta.data.sources.attributes import attribute_table
+from tfrec_meta.data.sources.column_types import check_names, with_types
 from tfrec_meta.data.sources.formats import (
     COMPRESSIONS,
     DELIMITERS,
@@ -115,16 +116,10 @@ def read_interactions(
     )
     source = EventFiles(paths, columns, form, name)
     events = pa.concat_tables(source.batches())
-    for key in events.column_names[4:]:
-        position = events.column_names.index(key)
-        events = events.set_column(position, key, inferred(events[key]))
-    return Interactions(
-        events,
-        source.attributes("user_id", users),
-        source.attributes("item_id", items),
-        source.name,
-        source.dropped,
-    )
+    events = with_types(events, form, SCHEMA.names, source.name)
+    tables = source.attributes("user_id", users), source.attributes("item_id", items)
+    check_names(form, (events, *tables))
+    return Interactions(events, *tables, source.name, source.dropped)
 
 
 class EventFiles:
