@@ -86,10 +86,17 @@ class Interval(Condition):
 
 @dataclasses.dataclass(frozen=True)
 class WholeNumber(Condition):
-    """Accepts integers (also NumPy's) from `least` to `most`, and no float or truth value."""
+    """Accepts integers (also NumPy's) from `least` to `most`, and no float or truth value.
+
+    Args:
+        least: the smallest integer.
+        most: the largest integer; None for no limit.
+        brief: whether the error for an integer below `least` leaves out that it must be whole.
+    """
 
     least: int
     most: int | None = None
+    brief: bool = False
 
     def accepts(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -103,7 +110,8 @@ class WholeNumber(Condition):
 
     def advice_for(self, value: Any) -> str:
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return f"{self.least} or more" if whole and int(value) < self.least else self.advice()
+        brief = self.brief and whole and int(value) < self.least
+        return f"{self.least} or more" if brief else self.advice()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,9 +180,9 @@ def not_empty() -> Condition:
 # take all memory before anything else notices it.
 MAX_WIDTH = 100_000
 
-Width = Annotated[int, whole_number(1, MAX_WIDTH)]
-PositiveInt = Annotated[int, whole_number(1)]
-NonNegativeInt = Annotated[int, whole_number(0)]
+Width = Annotated[int, WholeNumber(1, MAX_WIDTH, brief=True)]
+PositiveInt = Annotated[int, WholeNumber(1, brief=True)]
+NonNegativeInt = Annotated[int, WholeNumber(0, brief=True)]
 PositiveFloat = Annotated[float, above(0)]
 NonNegativeFloat = Annotated[float, at_least(0)]
 FinitePositiveFloat = Annotated[float, above(0, finite=True)]

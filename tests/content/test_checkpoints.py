@@ -14,6 +14,8 @@ from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.content.checkpoints import BertCheckpoint
 from tfrec_meta.content.parameter_efficient import tuned_weights
 
+COMMIT = "0123456789" * 4  # of the hub
+
 
 @pytest.fixture(scope="module", params=["bert", "distilbert"])
 def folder(request, tmp_path_factory):
@@ -67,14 +69,23 @@ def test_name_of_the_hub_is_downloaded(folder, monkeypatch):
 
     asked = []
 
-    def download(name, file):
-        asked.append((name, file))
+    def download(name, file, revision):
+        asked.append((name, file, revision))
         return str(folder / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert BertCheckpoint.load("some-body/tiny").kind == folder.name
+    assert BertCheckpoint.load(f"some-body/tiny@{COMMIT}").kind == folder.name
     files = ("config.json", "model.safetensors", "tokenizer.json")
-    assert asked == [("some-body/tiny", file) for file in files]
+    assert asked == [("some-body/tiny", file, COMMIT) for file in files]
+
+
+@pytest.mark.parametrize("revision", ["", "@", "@main", "@v1.0", "@" + "g" * 40, "@" + "a" * 39])
+def test_name_of_the_hub_without_a_commit_is_refused(monkeypatch, revision):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
+    with pytest.raises(FileNotFoundError, match=r"needs a commit.*some-body/tiny@COMMIT"):
+        BertCheckpoint.load("some-body/tiny" + revision)
 
 
 def test_name_of_the_hub_is_refused_without_a_network(monkeypatch, tmp_path):
@@ -83,9 +94,9 @@ def test_name_of_the_hub_is_refused_without_a_network(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        FileNotFoundError, match=r"'some-body/tiny' is not a folder, and the download"
+        FileNotFoundError, match=r"'some-body/tiny@\w+' is not a folder, and the download"
     ):
-        BertCheckpoint.load("some-body/tiny")
+        BertCheckpoint.load(f"some-body/tiny@{COMMIT}")
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "../elsewhere", "a/b/c"])

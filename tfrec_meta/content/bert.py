@@ -26,7 +26,7 @@ class BertEncoder:
 
     Args:
         checkpoint: a BertCheckpoint, or an argument of `BertCheckpoint.load`: a folder or a name of
-            the Hugging Face hub. By default the packaged MiniLM.
+            the Hugging Face hub with its commit. By default the packaged MiniLM.
         max_tokens: tokens that are read of a text; the rest is cut off.
         cache: a folder where vectors are stored by checkpoint and text. An interrupted encoding
             resumes from it. By default nothing is stored.

@@ -29,7 +29,8 @@ _LAYERS = {"bert": ("num_hidden_layers", 12), "distilbert": ("n_layers", 6)}  # 
 _OF_LAYER = re.compile(r"(.*\blayer\.)(\d+)(\..*)")
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _ADDED = "tfrec_meta"  # marks config entries and weights that are not part of BERT
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(.*))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def packaged_checkpoint() -> Path | None:
@@ -65,12 +66,14 @@ class BertCheckpoint:
         """Reads a checkpoint.
 
         Args:
-            name: a folder with config.json, model.safetensors and tokenizer.json; or a name of the
-                Hugging Face hub, such as "distilbert-base-uncased", whose files are downloaded into
-                the hub's cache. By default the packaged MiniLM.
+            name: a folder with config.json, model.safetensors and tokenizer.json; or a name and a
+                commit of the Hugging Face hub, "distilbert-base-uncased@<commit>", whose files are
+                downloaded into the hub's cache. The commit has 40 hexadecimal digits: a branch can
+                have other files tomorrow. By default the packaged MiniLM.
 
         Raises:
-            FileNotFoundError: if the checkpoint or one of its files is missing.
+            FileNotFoundError: if the checkpoint or one of its files is missing, or a name of the
+                hub has no commit.
             ValueError: if it is damaged, or neither BERT nor DistilBERT.
             ImportError: if the `teacher` extra is not installed.
         """
@@ -341,14 +344,25 @@ def _files_of(name: Path | str | None) -> dict[str, Path]:
                 f"{folder} is not a checkpoint: it lacks {' and '.join(missing)}."
             )
         return {file: folder / file for file in _FILES}
-    if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
+    on_hub = _HUB_NAME.fullmatch(name) if isinstance(name, str) else None
+    if not on_hub:
         raise FileNotFoundError(f"{folder} is not a checkpoint: the folder does not exist.")
+    repository, commit = on_hub[1], on_hub[2] or ""
+    if not _COMMIT.fullmatch(commit):
+        raise FileNotFoundError(
+            f"{name!r} is not a folder, and the download from the Hugging Face hub needs a commit, "
+            f"so that always the same files are loaded; use {repository}@COMMIT with its 40 "
+            "hexadecimal digits."
+        )
     try:
         import huggingface_hub
     except ImportError as error:
         raise _without_extra(error) from error
     try:
-        return {file: Path(huggingface_hub.hf_hub_download(name, file)) for file in _FILES}
+        return {
+            file: Path(huggingface_hub.hf_hub_download(repository, file, revision=commit))
+            for file in _FILES
+        }
     except (OSError, ValueError) as error:  # base classes of its errors
         raise FileNotFoundError(
             f"{name!r} is not a folder, and the download from the hub failed ({error}). Use a "
