@@ -90,3 +90,21 @@ def test_weights_and_positive_events_are_read_from_text():
             options.EventWeights().convert(wrong, None, None)
     assert options.Positive().convert("4", None, None) == 4.0
     assert options.Positive().convert("buy,order", None, None) == ["buy", "order"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("genres=|", {"genres": "|"}),
+        ("tags=,", {"tags": ","}),
+        ("genres=|,tags=;", {"genres": "|", "tags": ";"}),
+        ("tags=,,genres= / ", {"tags": ",", "genres": " / "}),
+    ],
+)
+def test_separators_of_lists_may_be_commas(words, expected):
+    assert options.Separators().convert(words, None, None) == expected
+
+
+def test_a_tab_can_be_written_in_words():
+    for words in ("tab", "\\t", "\t"):
+        assert options.Character().convert(words, None, None) == "\t"
