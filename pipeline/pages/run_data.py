@@ -91,6 +91,8 @@ def _feature(feature: Any, rows: int) -> dict[str, Any]:
         described.update(_numbers(name, feature.num_stats))
     elif kind == "string_stats":
         described.update(_strings(name, feature.string_stats, present))
+        if name == "user_id":
+            described["summary"] = ""  # the page shows no raw id of a person
     return described
 
 

@@ -6,6 +6,7 @@ import sys
 import click
 import pytest
 
+from tfrec_meta.commands import base
 from tfrec_meta.commands.base import Result, argument, command, option
 from tfrec_meta.errors import ParameterError
 
@@ -117,3 +118,13 @@ def test_exit_statuses_do_not_depend_on_the_output_stream(capsys):
 
     assert run(function) == 0
     assert capsys.readouterr() == ("", "to standard error\n")
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\u202e", "\x07", "\x9b1m", "\u2066", "\r", "\x00"])
+def test_control_characters_are_not_printed_raw(text, capsys):
+    base.note(f"a{text}b")
+    base.Result({"title": text}, f"a{text}b\nc").show(as_json=False)
+    printed = capsys.readouterr()
+    assert text not in printed.err + printed.out
+    assert printed.out.endswith("b\nc\n")
+    assert base.printable("\n" + text, lines=False).isprintable()

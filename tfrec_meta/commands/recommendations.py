@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfrec_meta.commands.base import printable
 from tfrec_meta.commands.options import MODELS
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def lines(found: Sequence[Recommendation], titles: Mapping[str, str]) -> list[st
     for rank, one in enumerate(found, 1):
         title = titles.get(one.item_id)
         named = f"{title}  ({one.item_id})" if title not in (None, one.item_id) else one.item_id
-        shown.append(f"{rank:>3}. {one.score:8.4f}  {named}")
+        shown.append(f"{rank:>3}. {one.score:8.4f}  {printable(named, lines=False)}")
     return shown
 
 

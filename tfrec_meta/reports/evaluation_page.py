@@ -60,8 +60,8 @@ def render(
             a chart.
         evaluations: by model. The first is highlighted; the others are baselines. `Evaluations`
             have also the difference to the best baseline and the settings of the baselines.
-        examples: dicts with "user", "history" (titles, latest first) and "recommendations"
-            (titles, or (title, score) pairs, best first).
+        examples: dicts with "user", or a "heading" in its place, "history" (titles, latest first)
+            and "recommendations" (titles, or (title, score) pairs, best first).
         config: the settings of the model; nested mappings are flattened.
         notes: paragraphs at the top of the page.
 
@@ -108,12 +108,13 @@ def render(
 
 
 def _example(example: Mapping[str, Any]) -> dict[str, Any]:
+    named = f"User {example['user']}" if example.get("user") else "Unknown user"
     recommendations = []
     for entry in example.get("recommendations", ()):
         name, score = (entry, None) if isinstance(entry, str) else entry
         recommendations.append((name, "" if score is None else f"{float(score):.3f}"))
     return {
-        "user": f"User {example['user']}" if example.get("user") else "Unknown user",
+        "user": example.get("heading") or named,
         "history": list(example.get("history", ())),
         "recommendations": recommendations,
     }

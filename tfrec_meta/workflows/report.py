@@ -37,7 +37,7 @@ def report(
         evaluations: the result of `evaluate`.
         title: the heading; by default the family and the name of the data.
         users: users whose histories and recommendations are shown. By default the test user with
-            the median number of past items.
+            the median number of past items, without the user's id.
         k: recommendations per user.
         recommend_history: as in `recommend`.
 
@@ -47,7 +47,8 @@ def report(
     Raises:
         ValueError: if `users` has users without events.
     """
-    if not len(users):
+    named = len(users) > 0
+    if not named:
         test_users = split.test.user_ids
         counts = np.diff(interaction_matrix(split.past, test_users, model.spec.items).indptr)
         users = [test_users[np.argsort(counts, kind="stable")[len(counts) // 2]]]
@@ -59,7 +60,8 @@ def report(
     answers = recommend(model, users, split.past, k, recommend_history=recommend_history)
     examples = [
         {
-            "user": user,
+            "user": user if named else "",
+            "heading": "" if named else "A test user",
             "history": [titles.get(item, item) for item in history[::-1] if item],
             "recommendations": [(each.title or each.item_id, each.score) for each in answer],
         }

@@ -77,6 +77,7 @@ def read_data(
         feedback: as in `DEFAULTS`; declared before the rows are cleaned, so that two events that
             differ only in their type are no duplicates.
     """
+    _refuse_unused(data)
     declared = Feedback.from_dict(feedback) if feedback else None
     columns = dict(data["columns"])
     if declared is not None:
@@ -85,6 +86,21 @@ def read_data(
     if declared is not None:
         found = found.with_feedback(declared)
     return found if is_clean else found.clean()
+
+
+def _refuse_unused(data: Mapping[str, Any]) -> None:
+    """Raises ParameterError if data with a fixed form comes with settings for files."""
+    first = data["source"][0]
+    is_table = (Path(first) / "interactions.json").is_file()
+    if len(data["source"]) != 1 or not (is_named_source(first) or is_table):
+        return
+    for name in ("columns", "users", "items"):
+        if data[name]:
+            raise ParameterError(
+                f"`{name}` has no effect on {first}, which has columns and tables of its own; "
+                f"leave out `{name}`, or name files as the data.",
+                name,
+            )
 
 
 def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
