@@ -28,7 +28,9 @@ from tfrec_meta.checks import (
     whole_number,
 )
 from tfrec_meta.data.cleaning import CleaningRules
+from tfrec_meta.data.events import MAX_BAD_SHARE
 from tfrec_meta.data.protocols import SplitProtocol
+from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.pipeline.config_values import config_from, override, parse_yaml
 
 # The protocols that Histories implements.
@@ -51,6 +53,10 @@ def _check_folder(name: str, value: str) -> None:
         )
 
 
+# Fields of `TableConfig` and of `FileFormat`.
+TABLE_FORMAT = ("delimiter", "encoding", "decimal", "quote", "lists", "types")
+
+
 @dataclasses.dataclass(frozen=True)
 class TableConfig:
     """The files of one table.
@@ -58,20 +64,30 @@ class TableConfig:
     Args:
         path: a file or a glob pattern, in a file system that all workers share. `{SPAN}` and
             `{VERSION}` stand for numbers; a run uses the highest. A span is a complete snapshot of
-            the table, not an increment. Supported are Parquet (.parquet) and CSV files (.csv, .tsv,
-            optionally with .gz).
+            the table, not an increment. The suffix gives the format, as in `read_interactions`:
+            Parquet (.parquet), or CSV, TSV or JSON Lines (.csv, .tsv, .jsonl, .ndjson, also with
+            .gz or .zst).
         columns: this pipeline's column name -> the name in the files, for `user_id`, `item_id`,
             `time` and `value` of the interactions, `user_id` of the users and `item_id` of the
             items, if their names differ. Further columns keep their names.
         lists: the separator of the entries of a cell, by column of a CSV file, such as
             {"genres": "|"}.
+        types: "text", "number" or "time", by column, such as {"zip": "text"}. Without a type,
+            numbers with leading zeros are text, and other numbers are numbers.
+        delimiter, encoding, decimal, quote: of text files, as in `read_interactions`.
     """
 
     path: str
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    delimiter: str | None = None
+    encoding: str = "utf8"
+    decimal: str = "."
+    quote: str | None = None
 
     def __post_init__(self) -> None:
+        FileFormat(**{name: getattr(self, name) for name in TABLE_FORMAT})
         if not self.path:
             raise ValueError("`path` is empty; use a file or a pattern.")
         _check_folder("path", self.path)
@@ -89,7 +105,10 @@ class DataConfig:
         interactions: one row per event.
         users: one row per user; None if there is no such table.
         items: one row per item; None if there is no such table.
-        time_unit: the unit of numeric times.
+        time_unit: the unit of numeric times; None recognizes it by the size of the numbers.
+        time_format: format of times in text, as for `datetime.strptime`; None for ISO 8601.
+        bad_rows: "raise" stops the run at invalid rows; "drop" removes and counts them.
+        max_bad_share: with "drop", the highest share of invalid rows of a table that is accepted.
         schemas: a folder of curated schemas, `<table>.pbtxt`. None uses the schemas that were last
             accepted; the first run infers them.
         max_drift: the largest accepted drift of a feature between spans: the Jensen-Shannon
@@ -107,7 +126,10 @@ class DataConfig:
     interactions: TableConfig
     users: TableConfig | None = None
     items: TableConfig | None = None
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    time_format: str | None = None
+    bad_rows: Literal["raise", "drop"] = "raise"
+    max_bad_share: Annotated[float, between(0, 1)] = MAX_BAD_SHARE
     schemas: str | None = None
     max_drift: Drift = 0.3
     drift: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -118,6 +140,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        FileFormat(time_format=self.time_format)
         for feature, limit in (*self.drift.items(), *self.split_drift.items()):
             check(feature, limit, _DRIFT)
 

@@ -14,8 +14,13 @@ import pyarrow.compute as pc
 from tfrec_meta.data.events import times_of
 from tfrec_meta.data.times import TimeUnit
 
-_BASES = ("none", "int", "float", "text")  # each can represent the ones before
-_TYPES = {"int": pa.int64(), "float": pa.float32(), "text": pa.string()}
+# Each can represent the ones before. "int" are whole numbers that float32 has, "code" other ones.
+_BASES = ("none", "int", "code", "float", "text")
+_TYPES = {"int": pa.int64(), "code": pa.int64(), "float": pa.float32(), "text": pa.string()}
+_LARGEST = 2**24  # float32 has every whole number up to this one
+# A whole number that begins with 0, such as the postal code 02139, loses it as a number.
+_NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
+_CODE = r"^\s*[+-]?0[0-9]+\s*$"
 
 
 class Kind(NamedTuple):
@@ -26,6 +31,15 @@ class Kind(NamedTuple):
 
     def __or__(self, other: Kind) -> Kind:
         return Kind(max(self.base, other.base, key=_BASES.index), self.many or other.many)
+
+    @property
+    def written(self) -> str:
+        """The type in tf.Examples: whole numbers are floats, so that 9 and 9.5 are of one type.
+
+        A column may have whole numbers only in one span and others in the next. Numbers that
+        float32 does not have remain integers.
+        """
+        return {"int": "float", "code": "int"}.get(self.base, self.base)
 
 
 def kind_of(column: pa.Array, known: str | None, where: str) -> Kind:
@@ -46,8 +60,10 @@ def kind_of(column: pa.Array, known: str | None, where: str) -> Kind:
         kind = kind.value_type
     if pa.types.is_null(kind):
         return Kind("none", many)
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
-        return Kind("int", many)
+    if pa.types.is_boolean(kind):
+        return Kind("code", many)
+    if pa.types.is_integer(kind):
+        return Kind(_whole_base(column.flatten() if many else column), many)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return Kind("float", many)
     if is_text(kind):
@@ -63,17 +79,50 @@ def _text_base(column: pa.Array, known: str) -> str:
     values = (column.flatten() if is_list(column.type) else column).drop_null()
     if not len(values):
         return known
+    if known == "text" or pc.any(pc.match_substring_regex(values, _CODE)).as_py():
+        return "text"
     for base in ("int", "float"):
-        if _BASES.index(base) >= _BASES.index(known):
-            try:
-                values.cast(pa.int64() if base == "int" else pa.float64())
-                return base
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                continue
+        try:
+            numbers = values.cast(pa.int64() if base == "int" else pa.float64())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+        return max(known, _whole_base(numbers) if base == "int" else base, key=_BASES.index)
     return "text"
 
 
-def first_text(column: pa.Array, name: str, time_unit: TimeUnit) -> int:
+def _whole_base(values: pa.Array) -> str:
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    limits = pc.min_max(values)
+    small = max(abs(limits[end].as_py() or 0) for end in ("min", "max")) <= _LARGEST
+    return "int" if small else "code"
+
+
+def first_not_number(column: pa.Array) -> int:
+    """Returns the first row of a text column that is neither a number nor missing; 0 if all are."""
+    if not is_text(column.type):
+        return 0
+    other = pc.invert(pc.fill_null(pc.match_substring_regex(column, _NUMBER), True))
+    return max(pc.index(other, True).as_py(), 0)
+
+
+def exception_among_numbers(column: pa.Array) -> int | None:
+    """Returns the first row that is not a number, in a text column of mostly numbers.
+
+    None if most cells are text, or numbers with leading zeros, which are codes.
+    """
+    if not is_text(column.type):
+        return None
+    number = pc.fill_null(pc.match_substring_regex(column, _NUMBER), False)
+    present = len(column) - column.null_count
+    if not present > pc.sum(number).as_py() >= max(present / 2, 1):
+        return None
+    if pc.any(pc.fill_null(pc.match_substring_regex(column, _CODE), False)).as_py():
+        return None
+    return first_not_number(column)
+
+
+def first_text(column: pa.Array, name: str, time_unit: TimeUnit | None) -> int:
     """Returns the first row that is not a time or a number; the first non-null row if all are."""
     if name == "time":
         _, bad = times_of(pa.table({"time": column}), "", time_unit)

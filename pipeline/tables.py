@@ -8,28 +8,39 @@ TFRecord file. This module does not import TFX: Beam's workers load it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import RowCheck, flat, times_of
+from tfrec_meta.data.events import BadRows, RowCheck, flat, typed_events
 from tfrec_meta.data.ids import tokens_of
-from tfrec_meta.data.sources.formats import DELIMITERS, SUFFIXES, FileFormat, suffix_of
+from tfrec_meta.data.sources.formats import JSON_LINES, SUFFIXES, FileFormat, suffix_of
+from tfrec_meta.data.sources.json_lines import json_batches, read_json_table
 from tfrec_meta.data.sources.text_files import (
     damaged,
     header_of,
     text_batches,
 )
-from tfrec_meta.data.times import TimeUnit
+from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.files import write_text
-from tfrec_meta.pipeline.config import TableConfig
+from tfrec_meta.pipeline.config import TABLE_FORMAT, TableConfig
 from tfrec_meta.pipeline.example_files import write_examples
-from tfrec_meta.pipeline.table_columns import Kind, as_feature, first_text, is_list, kind_of
+from tfrec_meta.pipeline.table_columns import (
+    Kind,
+    as_feature,
+    exception_among_numbers,
+    first_not_number,
+    first_text,
+    is_list,
+    kind_of,
+)
 
 IDS: Mapping[str, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id"),
@@ -57,7 +68,20 @@ class Source:
 
     table: str
     config: TableConfig
-    time_unit: TimeUnit = "s"
+    time_unit: TimeUnit | None = None
+    time_format: str | None = None
+    bad_rows: BadRows = "raise"
+
+    @property
+    def form(self) -> FileFormat:
+        """The format of the files, as the library describes it."""
+        given = {name: getattr(self.config, name) for name in TABLE_FORMAT}
+        return FileFormat(
+            **given,
+            time_unit=self.time_unit,
+            time_format=self.time_format,
+            bad_rows=self.bad_rows,
+        )
 
 
 @dataclass(frozen=True)
@@ -67,14 +91,19 @@ class Survey:
     Attributes:
         rows: number of rows.
         kinds: types of the columns, by this pipeline's names.
-        not_numeric: for `time` and `value`, a description of the first cell that is not a number.
+        not_numeric: for `time`, `value` and columns of mostly numbers, a description of the first
+            cell that is not a number.
         errors: reasons why units can't be read.
+        dropped: number of invalid rows by reason.
+        examples: a description of the first invalid row, by reason.
     """
 
     rows: int = 0
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     not_numeric: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, str] = field(default_factory=dict)
 
 
 def merge(surveys: Iterable[Survey]) -> Survey:
@@ -89,6 +118,8 @@ def merge(surveys: Iterable[Survey]) -> Survey:
             kinds,
             {**other.not_numeric, **one.not_numeric},
             tuple(dict.fromkeys(one.errors + other.errors)),
+            dict(Counter(one.dropped) + Counter(other.dropped)),
+            {**other.examples, **one.examples},
         )
 
     return reduce(both, surveys, Survey())
@@ -156,6 +187,8 @@ def report(found: Survey, written: Survey, path: str) -> None:
         "kinds": dict(found.kinds),
         "not_numeric": dict(found.not_numeric),
         "errors": list(dict.fromkeys(found.errors + written.errors)),
+        "dropped": dict(found.dropped),
+        "examples": dict(found.examples),
     }
     write_text(path, json.dumps(record))
 
@@ -165,7 +198,7 @@ def read_report(path: str) -> Survey:
     with open(path, encoding="utf-8") as file:
         record = json.load(file)
     kinds = {name: Kind(*kind) for name, kind in record["kinds"].items()}
-    return Survey(record["rows"], kinds, record["not_numeric"], tuple(record["errors"]))
+    return Survey(**{**record, "kinds": kinds, "errors": tuple(record["errors"])})
 
 
 def _or_error(unit: Unit, work: Callable[[], Survey]) -> Survey:
@@ -178,30 +211,61 @@ def _or_error(unit: Unit, work: Callable[[], Survey]) -> Survey:
         return Survey(errors=(f"{unit.file}: {error}; write the column as another type.",))
 
 
+class _Check(RowCheck):
+    """Counts invalid rows by reason, each with one example, or raises at the first one."""
+
+    def __init__(self, bad_rows: BadRows) -> None:
+        super().__init__(bad_rows, advice="Fix the file, or set data.bad_rows to 'drop'.")
+        self.examples: dict[str, str] = {}
+
+    def bad(self, reason: str, count: int, message: Callable[[], str]) -> None:
+        super().bad(reason, count, message)
+        if reason not in self.examples:
+            self.examples[reason] = message()
+
+
 def _survey(unit: Unit, source: Source) -> Survey:
     rows = 0
     kinds: dict[str, Kind] = {}
     not_numeric: dict[str, str] = {}
-    from_text = suffix_of(Path(unit.file)) in DELIMITERS
-    for table, row_name in _batches(unit, source):
+    check = _Check(source.bad_rows)
+    from_text = suffix_of(Path(unit.file)) != ".parquet"
+    for table, row_name in _batches(unit, source, check):
         rows += table.num_rows
         for name in table.column_names:
             where = f"{unit.file}, column `{name}`"
             column = _column(table, name, source, unit.file)
             known = kinds.get(name, Kind("none"))
             kind = known | kind_of(column, known.base if from_text else None, where)
+            declared = source.config.types.get(name)
             if name in IDS[source.table]:
                 kind = Kind("text")
             elif source.table == "interactions" and name in ("time", "value"):
                 if kind == Kind("text") and name not in not_numeric:
                     row = first_text(column, name, source.time_unit)
-                    cell = column[row].as_py()
-                    not_numeric[name] = f"{unit.file}, {row_name(row)}: {cell!r}"[:300]
-                if name == "value" and kind.base == "int":
+                    not_numeric[name] = _cell(column, row, unit.file, row_name)
+                if name == "value" and kind.base in ("int", "code"):
                     # Values may be 4 in this span and 4.5 in the next.
                     kind = Kind("float", kind.many)
+            elif declared in ("number", "time"):
+                if kind.base == "text":
+                    row = first_not_number(column)
+                    cell = _cell(column, row, unit.file, row_name)
+                    raise ValueError(
+                        f"{cell} is not a number, but data.{source.table}.types declares `{name}` "
+                        f"as a {declared}. Fix the file, or declare it as text."
+                    )
+                kind = Kind("float" if declared == "number" else "int", kind.many)
+            elif declared is None and kind.base == "text" and name not in not_numeric:
+                row = exception_among_numbers(column)
+                if row is not None:
+                    not_numeric[name] = _cell(column, row, unit.file, row_name)
             kinds[name] = kind
-    return Survey(rows, kinds, not_numeric)
+    return Survey(rows, kinds, not_numeric, (), dict(check.dropped), check.examples)
+
+
+def _cell(column: pa.Array, row: int, file: str, row_name: Callable[[int], str]) -> str:
+    return f"{file}, {row_name(row)}: {column[row].as_py()!r}"[:300]
 
 
 def _write(unit: Unit, kinds: Mapping[str, Kind], source: Source, folder: Path) -> int:
@@ -209,11 +273,11 @@ def _write(unit: Unit, kinds: Mapping[str, Kind], source: Source, folder: Path) 
 
     def batches() -> Iterator[dict[str, pa.Array]]:
         nonlocal rows
-        for table, _ in _batches(unit, source):
+        for table, _ in _batches(unit, source, _Check(source.bad_rows)):
             yield {
                 key: as_feature(
                     _column(table, key, source, unit.file, kinds[key]),
-                    kinds[key].base,
+                    kinds[key].written,
                     f"{unit.file}, column `{key}`",
                 )
                 for key in table.column_names
@@ -226,15 +290,42 @@ def _write(unit: Unit, kinds: Mapping[str, Kind], source: Source, folder: Path) 
     return rows
 
 
-def _batches(unit: Unit, source: Source) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
-    """Yields the unit's rows with this pipeline's column names, and a function that names a row."""
+def _batches(
+    unit: Unit, source: Source, check: RowCheck
+) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
+    """Yields the unit's rows with this pipeline's column names, and a function that names a row.
+
+    If invalid rows are dropped, events are typed as `read_interactions` does it.
+    """
+    form = source.form
+    times = TimeReader(form.time_unit, form.time_format, form.decimal)
+    for table, row_name in _raw_batches(unit, source, check):
+        if source.table == "interactions" and source.bad_rows == "drop":
+            columns = table.column_names
+            table = typed_events(
+                table,
+                check,
+                source=unit.file,
+                row_name=row_name,
+                times=times,
+                decimal=form.decimal,
+            ).select(columns)
+        yield table, row_name
+
+
+def _raw_batches(
+    unit: Unit, source: Source, check: RowCheck
+) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
     path = Path(unit.file)
-    suffix = suffix_of(path)
-    if suffix != ".parquet":
-        text = FileFormat().text(path)
+    if suffix_of(path) in JSON_LINES:
+        encoding = source.config.encoding
+        columns = _columns(path, read_json_table(path, encoding).column_names, source)
+        yield from json_batches(path, columns, check, encoding, optional=columns)
+        return
+    if suffix_of(path) != ".parquet":
+        text = source.form.text(path)
         columns = _columns(path, header_of(path, text), source)
-        check = RowCheck(advice="Fix the file.")
-        yield from text_batches(path, columns, check, text)
+        yield from text_batches(path, columns, check, text, undecoded=IDS[source.table])
         return
     with _open_parquet(path) as file:
         columns = _columns(path, file.schema_arrow.names, source)
@@ -321,7 +412,7 @@ def _column(
         return pc.if_else(pc.equal(column, ""), None, column)
     if name == "time" and source.table == "interactions":
         if not is_list(column.type) and (kind is None or kind.base != "text"):
-            times, bad = times_of(table, where, source.time_unit)
+            times, bad = _times(column, source, where)
             column = column if bad.any() else times
     elif pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
@@ -333,4 +424,19 @@ def _column(
         parts = pc.split_pattern(column, mark)
         entries = pc.if_else(pc.equal(parts.values, ""), None, parts.values)
         column = pa.ListArray.from_arrays(parts.offsets, entries, mask=parts.is_null())
+    declared = source.config.types.get(name)
+    if declared == "text" and pa.types.is_primitive(column.type):
+        column = column.cast(pa.string())
+    elif declared == "number" and pa.types.is_string(column.type):
+        column = pc.utf8_trim_whitespace(pc.replace_substring(column, source.config.decimal, "."))
+        column = pc.if_else(pc.equal(column, ""), None, column)
+    elif declared == "time" and not is_list(column.type):
+        times, bad = _times(column, source, where)
+        column = column if bad.any() else times
     return column
+
+
+def _times(column: pa.Array, source: Source, where: str) -> tuple[pa.Array, np.ndarray]:
+    """Returns Unix seconds and a mask of the cells that are not times."""
+    reader = TimeReader(source.time_unit, source.time_format, source.config.decimal)
+    return reader.read(flat(column), where)

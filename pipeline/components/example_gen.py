@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import proto_utils
 
+from tfrec_meta.data.events import RowCheck
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.tables import (
@@ -47,18 +49,23 @@ IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=in_process")
 SPLIT = "all"
 # Custom property of the examples, JSON: column -> the first cell that is not a number.
 NOT_NUMERIC = "not_numeric"
+DROPPED = "dropped"  # custom property of the examples, JSON: reason -> number of invalid rows
+
+
+_READING = ("time_unit", "time_format", "bad_rows")  # fields of DataConfig and of Source
 
 
 class ExampleGenSpec(types.ComponentSpec):
     """Inputs, outputs and parameters.
 
-    `config` is a `TableConfig` as JSON; the driver reads `input_base` and `input_config`.
+    `config` is a `TableConfig` as JSON; `reading` is JSON with time_unit, time_format, bad_rows and
+    max_bad_share of the `DataConfig`; the driver reads `input_base` and `input_config`.
     """
 
     PARAMETERS = {
         "table": component_spec.ExecutionParameter(type=str),
         "config": component_spec.ExecutionParameter(type=str),
-        "time_unit": component_spec.ExecutionParameter(type=str),
+        "reading": component_spec.ExecutionParameter(type=str),
         "input_base": component_spec.ExecutionParameter(type=str),
         "input_config": component_spec.ExecutionParameter(type=example_gen_pb2.Input),
     }
@@ -121,7 +128,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         table = exec_properties["table"]
         config = from_json(TableConfig, exec_properties["config"])
-        source = Source(table, config, exec_properties["time_unit"])
+        reading = json.loads(exec_properties["reading"])
+        max_bad_share = reading.pop("max_bad_share")
+        source = Source(table, config, **reading)
         pattern, span = _resolved(exec_properties)
         files = [Path(path) for path in sorted(glob.glob(pattern)) if _is_data(path)]
         if not files:
@@ -141,6 +150,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 + "\n".join(found.errors[:5])
                 + (f"\nand {more} more" if more > 0 else "")
             )
+        _check_dropped(found, _where(table, pattern, span), max_bad_share)
         if not found.rows:
             raise ValueError(_empty(table, "no rows", pattern, span))
         for name, cell in found.not_numeric.items():
@@ -150,6 +160,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 logging.warning(
                     "%s has no column `%s` (for `%s`).", pattern, config.columns[name], name
                 )
+        examples.set_string_custom_property(DROPPED, json.dumps(dict(found.dropped)))
         examples.set_string_custom_property(NOT_NUMERIC, json.dumps(dict(found.not_numeric)))
         examples.set_int_custom_property("rows", found.rows)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
@@ -208,7 +219,9 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
             spec=ExampleGenSpec(
                 table=table,
                 config=as_json(config.tables[table]),
-                time_unit=config.time_unit,
+                reading=json.dumps(
+                    {name: getattr(config, name) for name in (*_READING, "max_bad_share")}
+                ),
                 input_base=str(Path(*parts[:plain])),
                 input_config=example_gen_pb2.Input(
                     splits=[example_gen_pb2.Input.Split(name=SPLIT, pattern=pattern)]
@@ -216,6 +229,14 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
                 examples=types.Channel(type=standard_artifacts.Examples),
             )
         )
+
+
+def _check_dropped(found: Survey, where: str, max_bad_share: float) -> None:
+    """Logs the invalid rows of all units, or raises if their share is too high."""
+    check = RowCheck("drop", max_bad_share)
+    for reason, count in found.dropped.items():
+        check.bad(reason, count, partial(found.examples.__getitem__, reason))
+    check.finish(where, found.rows)
 
 
 def _is_data(path: str) -> bool:
