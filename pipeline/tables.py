@@ -236,17 +236,18 @@ def _survey(unit: Unit, source: Source) -> Survey:
             where = f"{unit.file}, column `{name}`"
             column = _column(table, name, source, unit.file)
             known = kinds.get(name, Kind("none"))
-            kind = known | kind_of(column, known.base if from_text else None, where)
             declared = source.config.types.get(name)
+            parsed = from_text and declared != "text"
+            kind = known | kind_of(column, known.base if parsed else None, where)
             if name in IDS[source.table]:
                 kind = Kind("text")
             elif source.table == "interactions" and name in ("time", "value"):
                 if kind == Kind("text") and name not in not_numeric:
                     row = first_text(column, name, source.time_unit)
                     not_numeric[name] = _cell(column, row, unit.file, row_name)
-                if name == "value" and kind.base in ("int", "code"):
-                    # Values may be 4 in this span and 4.5 in the next.
-                    kind = Kind("float", kind.many)
+                if kind.base in ("int", "code"):
+                    # Values may be 4 in this span and 4.5 in the next; times are integers.
+                    kind = Kind("float" if name == "value" else "code", kind.many)
             elif declared in ("number", "time"):
                 if kind.base == "text":
                     row = first_not_number(column)
@@ -255,7 +256,7 @@ def _survey(unit: Unit, source: Source) -> Survey:
                         f"{cell} is not a number, but data.{source.table}.types declares `{name}` "
                         f"as a {declared}. Fix the file, or declare it as text."
                     )
-                kind = Kind("float" if declared == "number" else "int", kind.many)
+                kind = Kind("float" if declared == "number" else "code", kind.many)
             elif declared is None and kind.base == "text" and name not in not_numeric:
                 row = exception_among_numbers(column)
                 if row is not None:
@@ -411,7 +412,11 @@ def _column(
             raise ValueError(f"{where} has bytes that are not UTF-8 text; write ids as text.")
         return pc.if_else(pc.equal(column, ""), None, column)
     if name == "time" and source.table == "interactions":
-        if not is_list(column.type) and (kind is None or kind.base != "text"):
+        if (
+            source.bad_rows == "raise"
+            and not is_list(column.type)
+            and (kind is None or kind.base != "text")
+        ):
             times, bad = _times(column, source, where)
             column = column if bad.any() else times
     elif pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):

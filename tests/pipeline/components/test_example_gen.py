@@ -13,7 +13,9 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
 
+from tfrec_meta.data import read_interactions
 from tfrec_meta.pipeline.components.example_gen import (
+    DROPPED,
     IN_PROCESS,
     NOT_NUMERIC,
     Driver,
@@ -36,10 +38,12 @@ class WithoutBeam(Executor):
         return result
 
 
-def generate(folder: Path, table: str, config: TableConfig, time_unit="s", kind=WithoutBeam):
+def generate(
+    folder: Path, table: str, config: TableConfig, time_unit="s", kind=WithoutBeam, data=None
+):
     """Resolves the input and runs the executor, as the launcher does; returns the examples."""
     others = {} if table == "interactions" else {"interactions": TableConfig("none.csv")}
-    data = DataConfig(**{table: config, **others}, time_unit=time_unit)
+    data = data or DataConfig(**{table: config, **others}, time_unit=time_unit)
     component = ExampleGen(table, data)
     examples = standard_artifacts.Examples()
     examples.uri = str(folder / "examples")
@@ -315,11 +319,48 @@ def test_refuses_types_that_an_example_can_not_represent(tmp_path):
         generated(tmp_path, "users", {}, pattern="a.parquet")
 
 
-def test_errors_of_arrow_name_the_file(tmp_path):
-    halves = pa.array([1.0, 2.0]).cast(pa.float16())
-    pq.write_table(pa.table({"user_id": halves}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a\.parquet: .*halffloat.*; write the column as another"):
-        generated(tmp_path, "users", {}, pattern="a.parquet")
+def test_invalid_rows_are_dropped_and_counted_up_to_the_highest_share(tmp_path):
+    good = "".join(f"u{n},i,{1_700_000_000_000 + n},1\n" for n in range(8))
+    text = f"user_id,item_id,time,value\n{good},i,1,1\nu, ,1,1\nu,i,1,much\nu,i\n"
+    (tmp_path / "log.csv").write_text(text)
+    table = TableConfig(str(tmp_path / "log.csv"))
+
+    def read(share):
+        data = DataConfig(table, time_unit="ms", bad_rows="drop", max_bad_share=share)
+        return generate(tmp_path / f"{share}", "interactions", table, data=data)
+
+    examples = read(0.5)
+    assert [row["time"] for row in rows_of(examples)] == [[1_700_000_000]] * 8
+    read_by_library = read_interactions(
+        tmp_path / "log.csv", time_unit="ms", bad_rows="drop", max_bad_share=0.5
+    )
+    dropped = json.loads(examples.get_string_custom_property(DROPPED))
+    assert dropped == dict(read_by_library.dropped)
+    assert sum(dropped.values()) == 4
+    with pytest.raises(ValueError, match=r"4 of 12 rows are invalid .*Examples: .*'much' is not"):
+        read(0.2)
+
+
+def test_whole_and_other_numbers_are_of_one_type_in_all_spans(tmp_path):
+    spans = [
+        generated(tmp_path / name, "items", {"i.csv": f"item_id,price,zip\na,{price},02139\n"})
+        for name, price in (("one", "9.5"), ("two", "9"))
+    ]
+    assert [rows_of(span) for span in spans] == [
+        [{"item_id": [b"a"], "price": [price], "zip": [b"02139"]}] for price in (9.5, 9.0)
+    ]
+    assert all(isinstance(rows_of(span)[0]["price"][0], float) for span in spans)
+
+
+def test_declared_types_hold(tmp_path):
+    text = "item_id;price;code;since\na;9,5;7;2024-01-02\n"
+    settings = {"types": {"price": "number", "code": "text", "since": "time"}}
+    settings |= {"delimiter": ";", "decimal": ","}
+    examples = generated(tmp_path, "items", {"i.csv": text}, **settings)
+    row = {"item_id": [b"a"], "price": [9.5], "code": [b"7"], "since": [1_704_153_600]}
+    assert rows_of(examples) == [row]
+    with pytest.raises(ValueError, match=r"i\.csv, row 1 .*: 'n/a' is not a number, but data"):
+        generated(tmp_path, "items", {"i.csv": text.replace("9,5", "n/a")}, **settings)
 
 
 def test_refuses_two_columns_of_one_name(tmp_path):
