@@ -258,9 +258,9 @@ def _survey(unit: Unit, source: Source) -> Survey:
                     )
                 kind = Kind("float" if declared == "number" else "code", kind.many)
             elif declared is None and kind.base == "text" and name not in not_numeric:
-                row = exception_among_numbers(column)
-                if row is not None:
-                    not_numeric[name] = _cell(column, row, unit.file, row_name)
+                odd = exception_among_numbers(column)
+                if odd is not None:
+                    not_numeric[name] = _cell(column, odd, unit.file, row_name)
             kinds[name] = kind
     return Survey(rows, kinds, not_numeric, (), dict(check.dropped), check.examples)
 
