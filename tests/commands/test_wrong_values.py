@@ -30,6 +30,7 @@ FREE = {
     "folder",
     "store",
     "data_folder",
+    "pseudonyms",
     "data",
     "source",
     "file",

@@ -165,6 +165,7 @@ class DataOptions:
     types: Mapping[str, str] | None = None
     time_unit: str | None = None
     time_format: str | None = None
+    pseudonyms: str | None = None
     bad_rows: str | None = None
     max_bad_share: float | None = None
     split: str | None = None
@@ -177,7 +178,7 @@ class DataOptions:
         paths = {"folder": self.data_folder, "users": self.users, "items": self.items}
         for name, path in paths.items():
             data[name] = None if path is None else _absolute(path)
-        for name in ("columns", *_FORMAT):
+        for name in ("columns", "pseudonyms", *_FORMAT):
             data[name] = getattr(self, name)
         split = {"protocol": self.split, "train": self.train, "validation": self.validation}
         return {"data": _given(data), "split": _given(split)}
@@ -331,6 +332,14 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             "--time-format",
             metavar="FORMAT",
             help="Format of times in text, as in %d/%m/%Y (default: ISO 8601).",
+        ),
+        _data(
+            "--pseudonyms",
+            is_flag=False,
+            flag_value="TFREC_META_KEY",
+            metavar="[VARIABLE]",
+            help="Replace the ids of users by keyed pseudonyms as soon as they are read; the key "
+            "is in this environment variable (default TFREC_META_KEY).",
         ),
         _data(
             "--bad-rows",

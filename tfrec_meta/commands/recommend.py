@@ -39,12 +39,13 @@ def recommend(
     server: options.ServerOptions,
 ) -> Result:
     """Sends the request with the given history, or with the history that the run has."""
-    items, known, title_of, warnings = options.names(history), set(), {}, []
+    asked, items, known, title_of, warnings = user, options.names(history), set(), {}, []
     model = options.folder_name(run or options.RUN) if model is None else model
     if run is not None:
         from tfrec_meta.workflows.runs import Run
 
         this = Run.open(run)
+        asked = this.user_id(user)
         title_of, known = this.titles(), set(this.split.data.item_ids)
         if user and not items:
             items = this.history(user)
@@ -57,7 +58,7 @@ def recommend(
     for warning in warnings:
         note(f"warning: {warning}")
     with server.client(model) as client:
-        found = client.recommend(user, history=items, exclude=options.names(exclude), k=k)
+        found = client.recommend(asked, history=items, exclude=options.names(exclude), k=k)
     shown = recommendations.lines(found, title_of)
     content = {
         "user": user,

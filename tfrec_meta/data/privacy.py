@@ -20,6 +20,22 @@ def pseudonym(user_id: str, key: bytes) -> str:
     return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()
 
 
+def key_of(key_env: str) -> bytes:
+    """Returns the key in an environment variable.
+
+    Raises:
+        ValueError: if the variable is not set or the key is too short.
+    """
+    key = os.environ.get(key_env, "").encode()
+    if len(key) < _SHORTEST_KEY:
+        state = f"holds only {len(key)} bytes" if key else "is not set"
+        raise ValueError(
+            f"${key_env} {state}, but pseudonyms need a secret key of {_SHORTEST_KEY} bytes or "
+            f"more; create one with: openssl rand -hex 32"
+        )
+    return key
+
+
 def pseudonymise(data: Interactions, key_env: str = "TFREC_META_KEY") -> Interactions:
     """Replaces each user id, in the events and the table of users, by its pseudonym.
 
@@ -34,13 +50,7 @@ def pseudonymise(data: Interactions, key_env: str = "TFREC_META_KEY") -> Interac
     Raises:
         ValueError: if the variable is not set or the key is too short.
     """
-    key = os.environ.get(key_env, "").encode()
-    if len(key) < _SHORTEST_KEY:
-        state = f"holds only {len(key)} bytes" if key else "is not set"
-        raise ValueError(
-            f"${key_env} {state}, but pseudonyms need a secret key of {_SHORTEST_KEY} bytes or "
-            f"more; create one with: openssl rand -hex 32"
-        )
+    key = key_of(key_env)
     names = np.array([pseudonym(user, key) for user in data.user_ids], object)
     events = _with_ids(data.events, pa.array(names, pa.string()).take(pa.array(data.user_codes)))
     users = data.users

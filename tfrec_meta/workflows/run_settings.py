@@ -26,6 +26,7 @@ from tfrec_meta.data import (
     split_leave_last_out,
     synthetic,
 )
+from tfrec_meta.data.privacy import pseudonymise
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.errors import ParameterError
 
@@ -38,6 +39,7 @@ DEFAULTS: Settings = {
         "columns": {},
         "users": None,
         "items": None,
+        "pseudonyms": None,  # the environment variable with the key; None keeps the ids
         **FileFormat().as_dict(),
     },
     "feedback": {},  # fields of `Feedback`; empty: all events count alike
@@ -85,7 +87,9 @@ def read_data(
     found, is_clean = _read({**data, "columns": columns}, seed)
     if declared is not None:
         found = found.with_feedback(declared)
-    return found if is_clean else found.clean()
+    found = found if is_clean else found.clean()
+    key = data.get("pseudonyms")
+    return pseudonymise(found, key) if key else found
 
 
 def _refuse_unused(data: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.data import Split, user_histories
+from tfrec_meta.data.privacy import key_of, pseudonym
 from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines
 from tfrec_meta.io.files import remove, write_text
 from tfrec_meta.io.locks import locked_folder
@@ -289,13 +290,23 @@ class Run:
                 self.model(),
                 self.split,
                 found,
-                users=users,
+                users=[self.user_id(user) for user in users],
                 k=k,
                 recommend_history=self.settings["recommend_history"],
             )
 
+    def user_id(self, given: str) -> str:
+        """Returns the id that the run's data has for a user: the pseudonym, if it has pseudonyms.
+
+        Raises:
+            ValueError: if the key of the pseudonyms is not in the environment.
+        """
+        key_env = self.settings["data"].get("pseudonyms")
+        return pseudonym(given, key_of(key_env)) if key_env and given else given
+
     def history(self, user_id: str, length: int = 1000) -> list[str]:
         """Returns a user's latest items in train and validation, oldest first; [] if unknown."""
+        user_id = self.user_id(user_id)
         return [item for item in user_histories(self.split.past, [user_id], length)[0] if item]
 
     def titles(self) -> dict[str, str]:
