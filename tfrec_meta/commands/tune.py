@@ -216,6 +216,8 @@ def _train_words(settings: Mapping[str, Any]) -> list[str]:
         if data[name] != DEFAULTS["data"][name]:
             words += ["--" + name.replace("_", "-"), str(data[name])]
     words += _feedback_words(settings["feedback"])
+    if data.get("pseudonyms"):
+        words += ["--pseudonyms", data["pseudonyms"]]
     usual = fill_shares({"protocol": split["protocol"], "train": None, "validation": None})
     if split["protocol"] != DEFAULTS["split"]["protocol"]:
         words += ["--split", split["protocol"]]
