@@ -200,7 +200,7 @@ def test_the_constructor_checks_what_from_arrays_would_mend():
         (pa.table({"id": ["a"]}), ValueError, "`users` has no column `user_id`"),
         (pa.table({"user_id": ["a", "b", "a"]}), ValueError, "row 3.*'a' is already in row 1"),
         (pa.table({"user_id": ["a", None]}), ValueError, "`users` row 2"),
-        (pa.table({"user_id": [1.5]}), TypeError, "type double"),
+        (pa.table({"user_id": [1.5]}), TypeError, "holds fractions"),
     ],
 )
 def test_attribute_tables_need_unique_ids(users, error, message):

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.data.ids import given_ids
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.errors import ParameterError
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Histories:
             int64 [b, length] of event rows, oldest first, padded with -1 on the right.
         """
         if length < 1:
-            raise ValueError(f"`length`={length}; use 1 or more.")
+            raise ParameterError(f"`length`={length}; use 1 or more.", "length")
         rows = np.asarray(rows, np.int64)
         stop = self.stop[rows]
         count = np.minimum(stop - self.start[rows], length)
@@ -97,8 +99,8 @@ def user_histories(
     """
     data = data.positive_events()
     if length < 1:
-        raise ValueError(f"`length`={length}; use 1 or more.")
-    requested = pa.array(np.asarray(user_ids, object), pa.string())
+        raise ParameterError(f"`length`={length}; use 1 or more.", "length")
+    requested = given_ids(user_ids, "user_ids")
     known = pc.index_in(requested, value_set=pa.array(data.user_ids, pa.string()))
     known = known.fill_null(-1).to_numpy()
     result = np.full((len(requested), length), "", object)

@@ -96,13 +96,14 @@ def has_line_breaks(tokens: pa.Array) -> np.ndarray:
     return found.to_numpy(zero_copy_only=False).astype(bool)
 
 
-def given_ids(values: Any, name: str) -> pa.Array:
+def given_ids(values: Any, name: str, *, trim: bool = True) -> pa.Array:
     """Returns the ids of an argument, such as those of `recommend`, as text.
 
     Args:
         values: [n] text, bytes or whole numbers, also mixed, since "" pads lists of numbers. None
             and NaN become "".
         name: name of the argument in errors.
+        trim: whether blanks around ids are removed. An exported model does not remove them.
 
     Returns:
         string [n] without nulls.
@@ -119,6 +120,8 @@ def given_ids(values: Any, name: str) -> pa.Array:
         if np.ndim(values) != 1 and len(values):
             raise ParameterError(f"`{name}`={values!r}; use a list of ids, such as ['42'].", name)
         values = id_array(values, name, mixed=True)
+    if not trim and pa.types.is_string(values.type):
+        return pc.fill_null(values, "")
     tokens, bad = tokens_of(values, f"`{name}`")
     if bad.any():
         raise ParameterError(f"`{name}` has bytes that are not UTF-8 text.", name)
@@ -204,6 +207,27 @@ class Spelling:
     def has_decimals(self) -> bool:
         """Whether ".0" is to be removed."""
         return self.whole and self.decimal
+
+
+def written_alike(
+    events: pa.Table, table: pa.Table | None, key: str
+) -> tuple[pa.Table, pa.Table | None]:
+    """Returns events and a table of users or items whose ids are written in the same way.
+
+    Args:
+        events: its column `key` has trimmed ids.
+        table: the same; None is accepted.
+        key: "user_id" or "item_id".
+
+    Returns:
+        Both tables, with ".0" removed if all ids of both are whole numbers.
+    """
+    spelling = Spelling.of(events[key])
+    if table is not None:
+        spelling = spelling | Spelling.of(table[key])
+    if not spelling.has_decimals:
+        return events, table
+    return without_decimals(events, key), None if table is None else without_decimals(table, key)
 
 
 def without_decimals(table: pa.Table, key: str) -> pa.Table:

@@ -15,17 +15,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.cleaning import CleaningRules, Duplicates, clean_events
+from tfrec_meta.data.column_types import (
+    TABLE_PREFIXES,
+    with_our_names,
+    with_types,
+)
 from tfrec_meta.data.declared import DeclaredEvents
 from tfrec_meta.data.events import (
     MAX_BAD_SHARE,
     SCHEMA,
     BadRows,
     RowCheck,
+    flat,
     typed_events,
 )
 from tfrec_meta.data.feedback import WEIGHT, Feedback
+from tfrec_meta.data.ids import id_array, tokens_of, warn_if_unrelated, written_alike
 from tfrec_meta.data.profile import profile
 from tfrec_meta.data.times import TimeReader, TimeUnit
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import PathLike, atomic_folder
 
@@ -112,6 +120,31 @@ class Interactions(DeclaredEvents):
         object.__setattr__(self, "items", _attributes(self.items, "item_id", "items"))
 
     @classmethod
+    def assembled(
+        cls,
+        events: pa.Table,
+        users: pa.Table | None,
+        items: pa.Table | None,
+        name: str,
+        dropped: Mapping[str, int],
+    ) -> Interactions:
+        """Creates interactions from tables whose ids may be written in different ways.
+
+        Ids become the same text in all tables; see `tfrec_meta.data.ids`. Tables of users or items
+        that hardly share ids with the events are logged.
+        """
+        tables = {
+            "user_id": _attributes(users, "user_id", "users"),
+            "item_id": _attributes(items, "item_id", "items"),
+        }
+        for key, table in tables.items():
+            events, tables[key] = written_alike(events, table, key)
+        data = cls(events, tables["user_id"], tables["item_id"], name, dropped)
+        warn_if_unrelated(data.user_ids, data.users, "user_id", "users", name)
+        warn_if_unrelated(data.item_ids, data.items, "item_id", "items", name)
+        return data
+
+    @classmethod
     def from_arrays(
         cls,
         user_id: Any,
@@ -125,6 +158,7 @@ class Interactions(DeclaredEvents):
         name: str = "interactions",
         time_unit: TimeUnit | None = None,
         time_format: str | None = None,
+        types: Mapping[str, str] | None = None,
         bad_rows: BadRows = "raise",
         max_bad_share: float = MAX_BAD_SHARE,
     ) -> Interactions:
@@ -141,6 +175,7 @@ class Interactions(DeclaredEvents):
             name: the name of the data in reports and messages.
             time_unit: unit of numeric times: s, ms, us or ns; None recognizes it.
             time_format: format of times in text, as for `datetime.strptime`; None for ISO 8601.
+            types: "text", "number" or "time", by further column and by attribute.
             bad_rows: "raise" raises at the first invalid row; "drop" removes and counts such rows.
             max_bad_share: with "drop", the highest share of invalid rows that is accepted.
 
@@ -160,7 +195,9 @@ class Interactions(DeclaredEvents):
             pa.table(arrays), check, source=name, times=TimeReader(time_unit, time_format)
         )
         check.finish(name, len(events))
-        return cls(events, users, items, name, check.dropped)
+        return cls.assembled(
+            *with_types((events, users, items), types or {}, name, bad_rows), name, check.dropped
+        )
 
     @classmethod
     def from_pandas(
@@ -173,6 +210,7 @@ class Interactions(DeclaredEvents):
         name: str = "interactions",
         time_unit: TimeUnit | None = None,
         time_format: str | None = None,
+        types: Mapping[str, str] | None = None,
         bad_rows: BadRows = "raise",
         max_bad_share: float = MAX_BAD_SHARE,
     ) -> Interactions:
@@ -181,26 +219,37 @@ class Interactions(DeclaredEvents):
         Args:
             events: one row per event. Columns that are not event columns are kept as further
                 columns.
-            columns: names in the frames by the names used here, as in `read_interactions`.
-            users, items, name, time_unit, time_format, bad_rows, max_bad_share: as in
+            columns: names in the frames by the names used here, as in `read_interactions`. A name
+                such as "users.score" renames a column of that frame only.
+            users, items, name, time_unit, time_format, types, bad_rows, max_bad_share: as in
                 `from_arrays`.
         """
-        theirs = {source: target for target, source in (columns or {}).items()}
+        columns = columns or {}
+        theirs = {
+            source: ours for ours, source in columns.items() if not ours.startswith(TABLE_PREFIXES)
+        }
         for source in theirs:
             if source not in events.columns:
                 raise ValueError(
                     f"`columns` names {source!r}, but the frame has {list(events.columns)}."
                 )
         table = pa.Table.from_pandas(events.rename(columns=theirs), preserve_index=False)
-        tables = {}
-        for key, frame in (("users", users), ("items", items)):
-            if frame is not None:
-                frame = frame.rename(columns=theirs)
-                tables[key] = pa.Table.from_pandas(frame, preserve_index=False)
+        tables = [
+            None
+            if frame is None
+            else with_our_names(
+                pa.Table.from_pandas(frame, preserve_index=False), key, columns, f"`{argument}`"
+            )
+            for argument, key, frame in (("users", "user_id", users), ("items", "item_id", items))
+        ]
         check = RowCheck(bad_rows, max_bad_share)
-        typed = typed_events(table, check, source=name, times=TimeReader(time_unit, time_format))
-        check.finish(name, len(typed))
-        return cls(typed, tables.get("users"), tables.get("items"), name, check.dropped)
+        table = typed_events(table, check, source=name, times=TimeReader(time_unit, time_format))
+        check.finish(name, len(table))
+        return cls.assembled(
+            *with_types((table, tables[0], tables[1]), types or {}, name, bad_rows),
+            name,
+            check.dropped,
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """Returns the events as a data frame, one row per event."""
@@ -447,11 +496,9 @@ class Interactions(DeclaredEvents):
 def _arrow(name: str, given: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(given, pa.Array | pa.ChunkedArray):
         return given
-    try:
-        return pa.array(given, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise TypeError(f"`{name}` mixes types: {reason}; give it one type.") from error
+    if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
+        raise ParameterError(f"`{name}`={given!r}; use a sequence with one entry per event.", name)
+    return id_array(given, name)
 
 
 def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
@@ -464,16 +511,13 @@ def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
         if pa.types.is_fixed_size_list(kind):
             lists = _as_lists(table[position])
             table = table.set_column(position, table.column_names[position], lists)
-    column = table[key]
-    if column.type != pa.string():
-        types = pa.types
-        kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-        if not (types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)):
-            raise TypeError(
-                f"`{name}` column `{key}` is of type {kind}, but an id is text or a whole number."
-            )
-        position = table.column_names.index(key)
-        table = table.set_column(position, key, column.cast(pa.string()))
+    ids, bad = tokens_of(flat(table[key]), f"`{name}` column `{key}`")
+    if bad.any():
+        raise ValueError(
+            f"`{name}` row {bad.argmax() + 1}, column `{key}`: the id is not UTF-8 text."
+        )
+    if not (table[key].type == ids.type and table[key].equals(pa.chunked_array([ids]))):
+        table = table.set_column(table.column_names.index(key), key, ids)
     _refuse_missing_ids(table, key, name)
     ids = table[key]
     codes = ids.combine_chunks().dictionary_encode()

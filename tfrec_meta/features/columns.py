@@ -14,11 +14,21 @@ MAX_ENTRY = np.float32(1e6)  # of a vector; products of larger entries overflow 
 
 
 def floats(values: Any) -> np.ndarray:
-    """Returns float32 [n], as in requests; NaN for null, infinity for too large numbers."""
+    """Returns float32 [n], as in requests; NaN for null, infinity for too large numbers.
+
+    Dates and timestamps count as Unix seconds.
+    """
     if isinstance(values, pa.Array | pa.ChunkedArray):
+        if pa.types.is_temporal(values.type):
+            values = seconds(values)
         values = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
         return np.asarray(values, np.float64).astype(np.float32)
+
+
+def seconds(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Returns a column of dates or timestamps as Unix seconds, int64."""
+    return values.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
 
 
 def mean_and_scale(statistics: tuple[float, float]) -> tuple[np.float32, np.float32]:

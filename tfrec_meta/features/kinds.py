@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import keyword
+import logging
 from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.checks import PositiveInt, Width, between, check_fields
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.features.columns import is_list, is_string
 
-# Names that the serving signatures and training batches reserve.
-_RESERVED = frozenset(
-    {"user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "sample_weight"}
-    | {"feedback"}  # the weight of the event
-    | {"self"}  # TensorFlow treats an argument of that name as the object
+RESERVED_NAMES = frozenset(
+    # Inputs and outputs of the serving signatures.
+    ("user_id", "item_id", "history", "exclude", "k", "diversity", "examples", "score", "label")
+    + ("embedding", "support_used")
+    # Event columns, and tensors of training batches.
+    + ("time", "value", "weight", "target", "feedback", "sample_weight")
+    # TensorFlow treats an argument of that name as the object.
+    + ("self",)
 )
+"""Names that no feature can have, since the library uses them. Names that begin with "filter_" are
+reserved, too."""
 MAX_NGRAM = 8  # of `features.text.hashed`
+_log = logging.getLogger(__name__)
 MAX_BUCKETS = 2**20  # of the same function, whose hash is universal up to here
 
 
@@ -178,7 +186,18 @@ def infer(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
     features: list[Feature] = []
     for field in table.schema:
         twin = field.name.lower() in {feature.name.lower() for feature in features}
-        if field.name == key or twin or not _is_name(field.name):
+        if field.name == key or twin:
+            continue
+        if not _is_name(field.name):
+            _log.warning(
+                "The column %r of the table of %ss is no feature: %s. To use it, rename it, as "
+                "with columns={%r: %r}.",
+                field.name,
+                key.removesuffix("_id"),
+                _why_no_name(field.name),
+                f"{key.removesuffix('_id')}s.NEW_NAME",
+                field.name,
+            )
             continue
         kind, column = field.type, table[field.name]
         if pa.types.is_dictionary(kind):
@@ -209,14 +228,21 @@ def _is_name(name: str) -> bool:
     return (
         plain
         and not keyword.iskeyword(name)
-        and name not in _RESERVED
-        and not name.startswith("filter_")
+        and name.lower() not in RESERVED_NAMES
+        and not name.lower().startswith("filter_")
     )
 
 
+def _why_no_name(name: str) -> str:
+    if name.lower() in RESERVED_NAMES or name.lower().startswith("filter_"):
+        return "the library uses that name itself"
+    return "its name is no identifier of ASCII letters, digits and inner underscores"
+
+
 def _check_name(name: str) -> None:
-    if not _is_name(name):
-        raise ValueError(
-            f"A feature cannot be named {name!r}: the serving signatures reserve that name, or it "
-            "is no identifier of ASCII letters, digits and inner underscores. Rename the column."
+    if not isinstance(name, str) or not _is_name(name):
+        raise ParameterError(
+            f"A feature cannot be named {name!r}: {_why_no_name(str(name))}. Rename the column, as "
+            "with `columns` of `read_interactions`.",
+            "name",
         )

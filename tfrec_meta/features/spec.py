@@ -13,6 +13,9 @@ import pyarrow as pa
 
 from tfrec_meta.checks import Width, check_fields
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.data.column_types import check_spelling
+from tfrec_meta.data.ids import given_ids
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import columns, fitting, kinds, text_columns
 from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
 from tfrec_meta.features.vocabulary import Vocabulary
@@ -140,6 +143,8 @@ class FeatureSpec:
     @staticmethod
     def _tally(tally: fitting.Tally, side: str, feature: Feature, table: pa.Table | None) -> None:
         column = _column(table, feature.name, side)
+        if isinstance(feature, Category | HashedText | Text):
+            check_spelling(table, feature.name)
         if not isinstance(feature, HashedText | Vector):
             tally.add(f"{side}.{feature.name}", feature, _values(feature, column))
 
@@ -217,17 +222,21 @@ class FeatureSpec:
             ValueError: if the spec is not fitted, `history` does not have n rows of the same
                 length, or a feature is unknown or does not have n rows.
         """
-        n = len(user_id)
-        encoded: Encoded = {"user_id": self.users.encode(user_id)}
+        users = given_ids(user_id, "user_id", trim=False)
+        n = len(users)
+        encoded: Encoded = {"user_id": self.users.encode(users)}
         rows = np.zeros((n, self.history_length), np.int32)
         if history is not None:
             given = columns.matrix(history)
             if given is None or len(given) != n:
-                raise ValueError(
+                raise ParameterError(
                     f"`history` must be [n, h] for the {n} users, with rows of the same length; "
-                    'pad short ones with "" on the right.'
+                    'pad short ones with "" on the right.',
+                    "history",
                 )
-            known = self.items.encode(given.ravel()).reshape(given.shape)
+            known = self.items.encode(given_ids(given.ravel(), "history", trim=False)).reshape(
+                given.shape
+            )
             rows = columns.latest_known(known, self.history_length)
         encoded["history"] = rows
         features = features or {}

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from tfrec_meta.checks import check, whole_number
 from tfrec_meta.data import Interactions
+from tfrec_meta.data.ids import given_ids
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import top_k
 from tfrec_meta.evaluation.ranking import Scores
@@ -57,7 +59,8 @@ def recommend(
 
     Args:
         model: a fitted model.
-        users: user ids. A user without events in `past` gets the model's prior.
+        users: [n] user ids, text or whole numbers. A user without events in `past` gets the model's
+            prior.
         past: known events, such as `split.train`; they are the users' histories.
         k: number of items; lists are shorter if the catalogue has fewer items left.
         recommend_history: whether items of the users' histories are recommended again. By default
@@ -67,7 +70,8 @@ def recommend(
         One list per user, best first.
 
     Raises:
-        ValueError: if `users` is not a list.
+        ValueError: if `users` is not a list, or `k` is below 1.
+        TypeError: if an id is neither text nor a whole number.
 
     Example:
         >>> import tfrec_meta as tm
@@ -76,15 +80,15 @@ def recommend(
         >>> [len(items) for items in tm.recommend(model, data.user_ids[:2], data, k=3)]
         [3, 3]
     """
-    tokens = np.asarray(users, object)
-    if tokens.ndim != 1:
-        raise ParameterError(f"`users`={users!r}; use a list of ids, such as ['42'].", "users")
+    check("k", k, whole_number(1))
+    tokens = given_ids(users, "users").to_numpy(zero_copy_only=False)
     queries = user_queries(model.spec, past, tokens)
 
     def score(rows: np.ndarray) -> np.ndarray:
         return model.score({name: value[rows] for name, value in queries.items()})
 
-    hidden = interaction_matrix(past.seen_events(), tokens, model.spec.items)
+    distinct, row = np.unique(tokens.astype(str), return_inverse=True)
+    hidden = interaction_matrix(past.seen_events(), distinct, model.spec.items)[row]
     if recommend_history:
         hidden = scipy.sparse.csr_matrix(hidden.shape, dtype=np.float32)
     return _best_items(model, score, hidden, k)
@@ -129,9 +133,8 @@ def adapt(
             "out `features`.",
             "features",
         )
-    if k < 1:
-        raise ParameterError(f"`k`={k}; use 1 or more.", "k")
-    if isinstance(support, str) or any(isinstance(one, str) for one in support):
+    check("k", k, whole_number(1))
+    if isinstance(support, str | bytes) or any(isinstance(one, str | bytes) for one in support):
         raise ParameterError(
             f"`support`={support!r}; use a list of ids for each user, such as [['i3']].", "support"
         )
@@ -145,7 +148,7 @@ def adapt(
         )
     if not len(support):
         return []
-    rows = [model.spec.items.encode(np.array([*ids], object)) for ids in support]
+    rows = [_item_rows(model, one, "support") for one in support]
     items = np.zeros((len(rows), max(1, *map(len, rows))), np.int32)
     labels = np.full(items.shape, model.default_label, np.float32)
     for index, (row, one) in enumerate(zip(rows, support, strict=True)):
@@ -157,7 +160,7 @@ def adapt(
         optional = [model.spec.encode_queries([""] * len(rows), features=features)]
     scores, used = model.adapt(items, labels, *optional)
     hidden = [
-        np.append(row, model.spec.items.encode(np.array([*ids], object)))
+        np.append(row, _item_rows(model, ids, "exclude"))
         for row, ids in zip(rows, exclude, strict=True)
     ]
     matrix = scores.numpy()
@@ -171,6 +174,11 @@ def item_titles(model: Recommender) -> dict[str, str]:
         return {}
     ids, titles = model.items["item_id"].to_pylist(), model.items["title"].to_pylist()
     return {item: title for item, title in zip(ids, titles, strict=True) if title}
+
+
+def _item_rows(model: Recommender, ids: Any, name: str) -> np.ndarray:
+    """Returns the catalogue rows of an argument's item ids, 0 for unknown ones."""
+    return model.spec.items.encode(given_ids([*ids] if isinstance(ids, Mapping) else ids, name))
 
 
 def _best_items(

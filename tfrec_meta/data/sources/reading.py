@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tfrec_meta.data.column_types import TABLE_PREFIXES, check_declared
 from tfrec_meta.data.events import (
     MAX_BAD_SHARE,
     NUMBERS,
@@ -19,8 +20,7 @@ from tfrec_meta.data.events import (
     typed_events,
 )
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.sources.attributes import attribute_table
-from tfrec_meta.data.sources.column_types import check_names, with_types
+from tfrec_meta.data.sources.attributes import attribute_table, typed_by
 from tfrec_meta.data.sources.formats import (
     COMPRESSIONS,
     DELIMITERS,
@@ -116,10 +116,12 @@ def read_interactions(
     )
     source = EventFiles(paths, columns, form, name)
     events = pa.concat_tables(source.batches())
-    events = with_types(events, form, SCHEMA.names, source.name)
+    for column in events.column_names[len(SCHEMA) :]:
+        events = typed_by(form, events, column, source.name)
     tables = source.attributes("user_id", users), source.attributes("item_id", items)
-    check_names(form, (events, *tables))
-    return Interactions(events, *tables, source.name, source.dropped)
+    for argument, declared in (("types", form.types), ("lists", form.lists)):
+        check_declared(declared, argument, events, *tables)
+    return Interactions.assembled(events, *tables, source.name, source.dropped)
 
 
 class EventFiles:
@@ -146,7 +148,13 @@ class EventFiles:
     ) -> None:
         self._files = _data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
         keys = SCHEMA.names
-        self._columns = {key: key for key in keys} | dict(columns or {})
+        self._given = {key: key for key in keys} | dict(columns or {})
+        # `users.x` and `items.x` rename attributes.
+        self._columns = {
+            ours: theirs
+            for ours, theirs in self._given.items()
+            if not ours.startswith(TABLE_PREFIXES)
+        }
         self._optional = {"time", "value"} - set(columns or {})
         self._form = form
         self._times = TimeReader(form.time_unit, form.time_format, form.decimal)
@@ -199,7 +207,7 @@ class EventFiles:
 
     def attributes(self, key: str, given: PathLike | pa.Table | None) -> pa.Table | None:
         """Reads a table of users or items, whose id column has the same name as in the events."""
-        return attribute_table(given, key, self._columns[key], self._form)
+        return attribute_table(given, key, self._given, self._form)
 
 
 def _batches(

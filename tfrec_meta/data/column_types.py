@@ -1,0 +1,296 @@
+"""The types of columns: declared, or recognized in text without losing how it is spelt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfrec_meta.data.events import SCHEMA, BadRows, flat
+from tfrec_meta.data.times import TimeReader
+from tfrec_meta.errors import ParameterError
+
+TABLE_PREFIXES = ("users.", "items.")
+"""How keys of `columns` begin that rename attributes of one of these tables."""
+RESPELLED = b"tfrec_meta.respelled"
+"""Key in the metadata of a column of numbers that was text, spelt otherwise than Arrow writes the
+numbers: "1.50". The value is such a text."""
+
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_INTEGER = r"^(0|-?[1-9][0-9]*)$"
+_CODE = r"^(\+[0-9.]|[+-]?0[0-9])"  # leading zeros and plus signs would be lost in a number
+_MISSING = (
+    "n/a",
+    "na",
+    "nan",
+    "null",
+    "none",
+    "nil",
+    "missing",
+    "unknown",
+    "-",
+    "--",
+    "—",
+    "–",
+    "?",
+)
+_MOSTLY = 0.8  # share of numbers from which other cells of a column are probably mistakes
+_log = logging.getLogger(__name__)
+
+
+def with_our_names(table: pa.Table, key: str, columns: Mapping[str, str], where: str) -> pa.Table:
+    """Renames the columns of a table of users or items.
+
+    Args:
+        table: the table as given.
+        key: "user_id" or "item_id".
+        columns: names in the table by the names used here: that of the id, and those that begin
+            with "users." or "items.".
+        where: names the table in messages.
+
+    Raises:
+        ParameterError: if a named column is missing, or two columns would have one name.
+    """
+    prefix = key.removesuffix("_id") + "s."
+    names = {
+        source: ours.removeprefix(prefix)
+        for ours, source in columns.items()
+        if ours.startswith(prefix)
+    }
+    missing = [source for source in names if source not in table.column_names]
+    if missing:
+        raise ParameterError(
+            f"`columns`: {where} has no column `{missing[0]}`, but it has "
+            f"{', '.join(table.column_names)}.",
+            "columns",
+        )
+    if key not in table.column_names:
+        source = columns.get(key, key)
+        if source not in table.column_names:
+            raise ValueError(
+                f"{where} has no column `{source}` (for `{key}`), but it has "
+                f"{', '.join(table.column_names)}; name it as in the events."
+            )
+        names[source] = key
+    renamed = table.rename_columns([names.get(name, name) for name in table.column_names])
+    twice = {name for name in renamed.column_names if renamed.column_names.count(name) > 1}
+    if twice:
+        raise ParameterError(
+            f"`columns`: {where} has two columns for `{min(twice)}`; give each its own name.",
+            "columns",
+        )
+    return renamed
+
+
+def check_declared(declared: Iterable[str], name: str, *tables: pa.Table | None) -> None:
+    """Raises a ParameterError if a declared column is in none of the tables.
+
+    Args:
+        declared: names of columns.
+        name: the argument that declares them.
+        tables: events, users and items; None is accepted.
+    """
+    present = [column for table in tables if table is not None for column in table.column_names]
+    unknown = sorted(set(declared) - set(present))
+    if unknown:
+        raise ParameterError(
+            f"`{name}` names the column {unknown[0]!r}, but there are only "
+            f"{', '.join(dict.fromkeys(present))}.",
+            name,
+        )
+
+
+def check_spelling(table: pa.Table, name: str) -> None:
+    """Raises a ParameterError if a column is used as text, but was read as numbers.
+
+    A request with the text of the file, such as "1.50", would otherwise not find "1.5".
+    """
+    spelt = (table.schema.field(name).metadata or {}).get(RESPELLED)
+    if spelt is not None:
+        raise ParameterError(
+            f"The column `{name}` was read as numbers, so that its texts, such as "
+            f"{spelt.decode()!r}, are lost, but a feature uses it as text. Declare its type: "
+            f"`types`={{{name!r}: 'text'}}.",
+            "types",
+        )
+
+
+def with_types(
+    tables: tuple[pa.Table, pa.Table | None, pa.Table | None],
+    types: Mapping[str, str],
+    where: str,
+    bad_rows: BadRows,
+) -> tuple[pa.Table, pa.Table | None, pa.Table | None]:
+    """Returns events, users and items with the declared types of their columns; see `typed`.
+
+    Columns without a declaration, the ids, `time` and `value` keep theirs.
+
+    Raises:
+        ParameterError: if a declared column is in none of the tables.
+    """
+    check_declared(types, "types", *tables)
+    events, users, items = (
+        None if table is None else with_declared_types(table, types, where, bad_rows)
+        for table in tables
+    )
+    return events, users, items
+
+
+def with_declared_types(
+    table: pa.Table, types: Mapping[str, str], where: str, bad_rows: BadRows
+) -> pa.Table:
+    """Returns one table with the declared types of its columns; see `typed`."""
+    for name in table.column_names:
+        if name in types and name not in SCHEMA.names:
+            table = typed(table, name, types[name], where, bad_rows=bad_rows)
+    return table
+
+
+def typed(
+    table: pa.Table,
+    name: str,
+    kind: str | None,
+    where: str,
+    *,
+    bad_rows: BadRows = "raise",
+    decimal: str = ".",
+    times: TimeReader | None = None,
+) -> pa.Table:
+    """Gives a column its declared type, or recognizes the type of a column of text.
+
+    Text becomes numbers if all cells are numbers, and no digit, zero or sign would be lost.
+    Integers that fit int64 become integers; other numbers become floats. In a column that is
+    declared as numbers, cells such as "n/a" or "—" are missing. Times become Unix seconds, int64.
+
+    Args:
+        table: with the column; cells of text files are text, and empty cells are null.
+        name: the column.
+        kind: its declared type: "text", "number" or "time"; None recognizes numbers.
+        where: names the table in messages.
+        bad_rows: what happens to other cells in a column of numbers or times: "raise" raises; with
+            "drop" they are missing values, which are logged.
+        decimal: the character before the decimals of numbers in text.
+        times: reads columns of times; None recognizes numbers and ISO 8601.
+
+    Raises:
+        ValueError: for a cell that is no number, or no time.
+        TypeError: if the column cannot have the type.
+    """
+    column = table[name]
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    metadata = None
+    if kind == "text":
+        column = column if is_text else _as_text(column, name, where)
+    elif kind == "time":
+        column = _times(column, name, bad_rows, where, times or TimeReader())
+    elif kind == "number" and not is_text:
+        if not (_is_number(column.type) or pa.types.is_null(column.type)):
+            raise TypeError(f"{where}, column `{name}` is of type {column.type}, and no number.")
+    elif is_text:
+        column, metadata = _numbers(
+            column, name, bad_rows, where, decimal, declared=kind == "number"
+        )
+    else:
+        return table
+    place = table.column_names.index(name)
+    return table.set_column(place, pa.field(name, column.type, metadata=metadata), column)
+
+
+def _numbers(
+    column: pa.ChunkedArray,
+    name: str,
+    bad_rows: BadRows,
+    where: str,
+    decimal: str,
+    declared: bool,
+) -> tuple[pa.ChunkedArray, dict[bytes, bytes] | None]:
+    """Returns a column of text as numbers, if it is one, and its metadata."""
+    text = pc.utf8_trim_whitespace(column.combine_chunks().cast(pa.string()))
+    text = pc.if_else(pc.equal(text, ""), None, text)
+    plain = pc.replace_substring(text, ",", ".") if decimal == "," else text
+    is_number = pc.match_substring_regex(plain, _NUMBER)
+    filled = len(text) - text.null_count
+    numbers = pc.sum(is_number).as_py() or 0
+    if not declared:
+        has_codes = pc.any(pc.match_substring_regex(plain, _CODE)).as_py()
+        if has_codes or not numbers or not (numbers == filled or _are_mistakes(text, is_number)):
+            return column, None
+    elif numbers < filled:
+        missing = pc.is_in(pc.utf8_lower(text), value_set=pa.array(_MISSING))
+        plain = pc.if_else(missing, None, plain)
+        filled -= pc.sum(missing).as_py()
+    bad = pc.fill_null(pc.and_(pc.is_valid(plain), pc.invert(is_number)), False)
+    if numbers < filled:
+        _report(
+            text,
+            bad,
+            name,
+            bad_rows,
+            where,
+            f"is no number, as {numbers:,} of {filled:,} cells are",
+        )
+    plain = pc.if_else(bad, None, plain)
+    if pc.all(pc.match_substring_regex(plain, _INTEGER), min_count=0).as_py():
+        try:
+            return pa.chunked_array([plain.cast(pa.int64())]), None
+        except pa.ArrowInvalid:  # longer than int64: a code
+            if not declared:
+                return column, None
+    values = pc.replace_substring_regex(plain, r"^\+", "").cast(pa.float64())
+    changed = pc.not_equal(values.cast(pa.string()), plain)
+    first = pc.index(changed, True).as_py()
+    metadata = None if first < 0 else {RESPELLED: plain[first].as_py().encode()}
+    return pa.chunked_array([values]), metadata
+
+
+def _are_mistakes(text: pa.Array, is_number: pa.BooleanArray) -> bool:
+    """Returns whether the cells that are no numbers stand for missing numbers, or are few."""
+    others = text.filter(pc.fill_null(pc.invert(is_number), False))
+    placeholders = pc.is_in(pc.utf8_lower(others), value_set=pa.array(_MISSING))
+    if pc.all(placeholders, min_count=0).as_py():
+        return True
+    return len(others) <= (1 - _MOSTLY) * (len(text) - text.null_count)
+
+
+def _report(
+    text: pa.Array, bad: pa.BooleanArray, name: str, bad_rows: BadRows, where: str, what: str
+) -> None:
+    """Raises for the first bad cell, or logs how many there are."""
+    first = pc.index(bad, True).as_py()
+    shown = f"{where}, row {first + 1}, column `{name}`: {text[first].as_py()[:60]!r} {what}"
+    if bad_rows == "raise":
+        raise ParameterError(
+            f"{shown}. Leave the cell empty, read such cells as missing (`bad_rows`='drop'), or "
+            f"read the column as text: `types`={{{name!r}: 'text'}}.",
+            "types",
+            "bad_rows",
+        )
+    _log.warning("%s; %s such cells are missing values.", shown, f"{pc.sum(bad).as_py():,}")
+
+
+def _times(
+    column: pa.ChunkedArray, name: str, bad_rows: BadRows, where: str, times: TimeReader
+) -> pa.ChunkedArray:
+    """Returns a column as Unix seconds."""
+    cells = flat(column)
+    found, bad = times.read(cells, f"{where}, column `{name}`")
+    if bad.any():
+        _report(cells.cast(pa.string()), pa.array(bad), name, bad_rows, where, "is no time")
+        found = pc.if_else(pa.array(bad), None, found)
+    return pa.chunked_array([found])
+
+
+def _as_text(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise TypeError(
+            f"{where}, column `{name}` is of type {column.type}, which cannot be text."
+        ) from error
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
