@@ -59,7 +59,6 @@ def by_oracle(oracle: keras_tuner.Oracle, ask: Ask, trials: int) -> list[float |
     """What the points of an oracle came to; fewer than `trials` if the space was used up."""
     found: list[float | None] = []
     oracle.verbose = 0
-    worst = 0.0 if oracle.objective.direction == "max" else 1e3
     with tempfile.TemporaryDirectory() as folder:
         oracle._set_project_dir(folder, "study")
         for _ in range(trials):
@@ -67,11 +66,10 @@ def by_oracle(oracle: keras_tuner.Oracle, ask: Ask, trials: int) -> list[float |
             if trial.status != "RUNNING":
                 break
             found.append(ask(trial.hyperparameters.values))
-            value = worst if found[-1] is None else found[-1]
-            oracle.update_trial(trial.trial_id, {OBJECTIVE: value})
+            if found[-1] is not None:
+                oracle.update_trial(trial.trial_id, {OBJECTIVE: found[-1]})
             ended = oracle.get_trial(trial.trial_id)
-            ended.status = "COMPLETED"
-            ended.message = "failed" if found[-1] is None else None
+            ended.status = "FAILED" if found[-1] is None else "COMPLETED"
             oracle.end_trial(ended)
     return found
 

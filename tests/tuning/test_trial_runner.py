@@ -4,7 +4,7 @@ from tfrec_meta.tuning.trial_runner import best_outcome
 
 
 def test_a_failed_trial_is_never_the_best():
-    failed = {"val_rmse": 1e3, "error": "ValueError: no"}
+    failed = {"val_rmse": None, "error": "ValueError: no"}
     assert best_outcome([failed, {"val_rmse": 5e4, "error": None}], "val_rmse")["val_rmse"] == 5e4
     assert best_outcome([failed], "val_rmse") is failed
 

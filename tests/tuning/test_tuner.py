@@ -157,12 +157,12 @@ def test_a_trial_that_raises_or_returns_nan_counts_as_bad_and_the_search_goes_on
     study = build(tmp_path, fails, oracle=oracle, trials=7)
     study.search()
     trials = study.trials()
-    assert [trial[Objective.NDCG] > 0 for trial in trials] == [False] * 5 + [True] * 2
+    assert [trial[Objective.NDCG] is None for trial in trials] == [True] * 5 + [False] * 2
     assert trials[0]["error"] == "RuntimeError: out of memory"
     assert trials[3]["error"] == f"its {Objective.NDCG} is nan"
     assert [trial["status"] for trial in trials] == ["failed"] * 5 + ["completed"] * 2
     assert study.oracle.get_best_trials(1)[0].trial_id in {t["trial_id"] for t in trials[5:]}
-    assert study.oracle.get_trial(trials[0]["trial_id"]).message == trials[0]["error"]
+    assert trials[0]["error"] in study.oracle.get_trial(trials[0]["trial_id"]).message
 
 
 def test_a_search_without_a_successful_trial_raises_with_the_cause(tmp_path):
@@ -202,7 +202,7 @@ def test_a_slow_trial_ends_after_its_epoch_and_counts_as_the_worst(tmp_path, ora
     late, good, _ = study.trials()
     assert [trial["status"] for trial in study.trials()] == ["timed_out", "completed", "timed_out"]
     assert late["reports"] == [0.7, 0.8]
-    assert late[Objective.NDCG] == 0.0
+    assert late[Objective.NDCG] is None
     assert 0.3 < late["seconds"] < 0.6
     assert "`trial_seconds`=0.3" in late["error"]
     assert good["reports"] == [0.1, 0.2]

@@ -33,7 +33,7 @@ def learn_start(model: MetaRanker, data: Interactions, seed: int = 42) -> list[f
     """
     config = model.config
     tasks = user_tasks(data, model.spec, "value")
-    tasks = dataclasses.replace(tasks, label=model.labels(tasks.label))
+    tasks = dataclasses.replace(tasks, label=model.standardised(model.labels(tasks.label)))
     if not config.steps or not len(tasks.at_least(config.shots[0] + 1)):
         return []
     learned = model.learner.trainable_variables

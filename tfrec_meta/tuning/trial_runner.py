@@ -23,7 +23,6 @@ It returns a dict with the objective and any other results to save with the tria
 `folder` belongs to the trial alone. A trial that trains calls `report(epoch, value)` after each
 epoch, and lets its exceptions pass: they end a trial that is too slow or hopeless."""
 
-_WORST = {"max": 0.0, "min": 1e3}  # finite, because oracles compute with it
 _log = logging.getLogger(__name__)
 
 
@@ -106,7 +105,7 @@ class TrialRunner:
             # Hyperband's value is the budget of the trial's round.
             "epochs": int(values.get("tuner/epochs", self._options.epochs)),
             "seed": self._options.seed,
-            self._objective: _WORST[self._objective.direction],
+            self._objective: None,
             "status": TrialStatus.FAILED.value,
             "error": error,
             "reports": [],
@@ -134,12 +133,12 @@ class TrialRunner:
 def best_outcome(trials: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:
     """Returns the trial with the best objective.
 
-    Failed trials are considered only if all trials failed. Of equal trials, the first wins.
+    Of equal trials, the first wins. If all trials failed, the first is returned.
 
     Args:
         trials: as `StrategyTuner.trials` returns them; at least one.
         objective: an `Objective` or its value.
     """
-    trials = [trial for trial in trials if trial.get("error") is None] or trials
+    successful = [trial for trial in trials if trial.get("error") is None]
     score = Objective(objective).score
-    return max(trials, key=lambda trial: score(trial[objective]))
+    return max(successful, key=lambda trial: score(trial[objective]), default=trials[0])

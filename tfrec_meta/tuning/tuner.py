@@ -229,14 +229,19 @@ class StrategyTuner(base_tuner.BaseTuner):
         self._raise_if_all_failed()
 
     def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluates one strategy, or reads its outcome if the trial has already run."""
+        """Evaluates one strategy, or reads its outcome if the trial has already run.
+
+        Raises:
+            keras_tuner.errors.FailedTrialError: if the trial failed; KerasTuner marks it so.
+        """
         values = trial.hyperparameters.values
         outcome = self._saved_outcome(trial)
         if outcome is None:
             folder = Path(self.get_trial_dir(trial.trial_id))
             should_stop = partial(self.oracle.should_stop, trial.trial_id)
             outcome = self._save_outcome(trial, self._runner.run(values, folder, should_stop))
-        trial.message = outcome["error"]
+        if outcome["error"] is not None:
+            raise keras_tuner.errors.FailedTrialError(outcome["error"])
         return {self.objective.value: outcome[self.objective]}
 
     def _outcome_path(self, trial_id: str) -> Path:
@@ -270,14 +275,14 @@ class StrategyTuner(base_tuner.BaseTuner):
         """Returns the outcomes of the finished trials, in the order in which they started.
 
         Returns:
-            One dict per trial: `trial_id`; the objective, which is the worst possible for a failed
-            trial; `status`, "completed", "failed", "timed_out" or "stopped" (the best value of the
-            learning curve is its objective); `error`, None for a successful trial; `reports`, the
-            reported objective after each epoch; `seconds`; `ended`, ISO 8601 in UTC; `epochs`, the
-            budget; `seed`, of the search; `values`, by hyperparameter; `strategy`, the searched
-            parts; `suggested_by`, "default", "prior" (prior studies), "surrogate", "random", or
-            None for KerasTuner's oracles; `expected`, the predicted `mean` and `std` of the
-            objective, or None; and all other results of `evaluate_trial`.
+            One dict per trial: `trial_id`; the objective, None for a failed trial; `status`,
+            "completed", "failed", "timed_out" or "stopped" (the best value of the learning curve is
+            its objective); `error`, None for a successful trial; `reports`, the reported objective
+            after each epoch; `seconds`; `ended`, ISO 8601 in UTC; `epochs`, the budget; `seed`, of
+            the search; `values`, by hyperparameter; `strategy`, the searched parts; `suggested_by`,
+            "default", "prior" (prior studies), "surrogate", "random", or None for KerasTuner's
+            oracles; `expected`, the predicted `mean` and `std` of the objective, or None; and all
+            other results of `evaluate_trial`.
         """
         found = [self._trial(trial_id) for trial_id in list(self.oracle.start_order)]
         return [trial for trial in found if trial is not None]

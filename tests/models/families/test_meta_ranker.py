@@ -160,8 +160,9 @@ def test_item_statistics_of_a_fold_exclude_its_users():
     found = model.fields.statistics.numpy()
     x, y = model.spec.items.encode(["x", "y"])
     fold_of_a = model.folds(model.spec.users.encode(["a"]))[0]
-    # The mean value is 3; five events with it are added to each item.
-    np.testing.assert_allclose(found[0, [x, y], 0], [-2 / 7, 2 / 6], rtol=1e-6)
+    # The mean value is 3; five events with it are added to each item. The variance is 8/3.
+    spread = (8 / 3) ** 0.5
+    np.testing.assert_allclose(found[0, [x, y], 0] * spread, [-2 / 7, 2 / 6], rtol=1e-6)
     np.testing.assert_allclose(found[0, [x, y], 1], [np.log(3) / 5, np.log(2) / 5], rtol=1e-6)
     # c is in the fold of a: without both, b's 3 is left.
     np.testing.assert_allclose(found[fold_of_a, [x, y], 0], [0.0, 0.0], atol=1e-7)

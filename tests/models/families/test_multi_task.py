@@ -68,7 +68,8 @@ def test_each_head_has_its_own_loss():
     found = model.task_losses(BATCH)
     pairs = model.predictions(BATCH, tf.constant([[1], [2]]))
     rating, chance = (pairs[task].numpy()[:, 0] for task in ("rating", "click"))
-    assert float(found[0]) == pytest.approx(np.mean((rating - [5, 3]) ** 2), rel=1e-5)
+    variance = np.var(DATA.events["value"].to_numpy())
+    assert float(found[0]) == pytest.approx(np.mean((rating - [5, 3]) ** 2) / variance, rel=1e-5)
     assert float(found[1]) == pytest.approx(-np.mean(np.log([chance[0], 1 - chance[1]])), rel=1e-4)
     # Item 1 was touched twice, item 2 once: log q of 2/2 and 1/2, relative to the most popular.
     logits = model.logits(BATCH).numpy()[:, :2] - np.log([1.0, 0.5])

@@ -61,10 +61,10 @@ def test_values_out_of_range_are_refused(options, message):
         tm.RankerConfig(**options)
 
 
-def test_the_loss_of_ratings_is_their_squared_error():
+def test_the_loss_of_ratings_is_their_squared_error_in_units_of_their_variance():
     model = made(target="rating")
     predicted = np.diag(model.logits(batch(), tf.constant([[1, 2], [1, 2]])))
-    expected = np.mean((predicted - [5.0, 3.0]) ** 2)
+    expected = np.mean((predicted - [5.0, 3.0]) ** 2) / 1.25
     assert float(model.compute_loss(batch())) == pytest.approx(expected, rel=1e-5)
 
 

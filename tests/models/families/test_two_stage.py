@@ -32,7 +32,7 @@ def test_items_that_are_not_proposed_keep_the_retrievers_order():
 
 
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e8])
-def test_other_items_rank_below_for_any_scale_of_the_ranker(size):
+def test_other_items_rank_below_in_the_retrievers_order_for_any_scale_of_the_ranker(size):
     retrieved = np.linspace(1, 0, 50, dtype=np.float32)[None, :]
     ranked = (-size * np.arange(1, 11, dtype=np.float32))[None, :]
     proposed = np.ones((1, 10), bool)
@@ -41,6 +41,7 @@ def test_other_items_rank_below_for_any_scale_of_the_ranker(size):
     ).numpy()[0]
     assert np.isfinite(scores).all()
     assert scores[10:].max() < scores[:10].min()
+    assert (np.diff(scores[10:]) < 0).all()
 
 
 @pytest.fixture(scope="module")

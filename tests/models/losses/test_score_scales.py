@@ -12,6 +12,13 @@ def test_z_scores_have_mean_0_and_variance_1_in_each_row():
     np.testing.assert_array_equal(scores[1], [0, 0, 0])
 
 
+def test_z_scores_are_the_same_in_any_unit():
+    scores = np.array([[1.0, 2.0, 3.0]], np.float32)
+    for unit in (1e-30, 1e-3, 1e6, 1e30):
+        found = z_scores(scores * np.float32(unit))
+        np.testing.assert_allclose(found, z_scores(scores), atol=1e-5)
+
+
 def test_unit_range_goes_from_0_to_1_in_each_row():
     scores = unit_range(np.array([[-1.0, 0.0, 3.0], [5.0, 5.0, 5.0]], np.float32)).numpy()
     np.testing.assert_allclose(scores, [[0, 0.25, 1], [0, 0, 0]])

@@ -217,7 +217,10 @@ def test_failed_trials_count_as_bad(make, result, tmp_path):
     late = [point["family"] for point in search.points[15:]]
     assert late.count("deep") < 6
     mean, _ = search.oracle.predict(
-        [{"family": "deep", "x": 0.4, "layers": 3}, {"family": "flat", "x": 0.4}]
+        [
+            {"family": "deep", "x": 0.4, "rate": 0.1, "layers": 3},
+            {"family": "flat", "x": 0.4, "rate": 0.1},
+        ]
     )
     assert mean[0] < mean[1]
 
@@ -292,6 +295,14 @@ def test_misleading_prior_studies_do_no_harm(tmp_path):
             search = Search(BAYESIAN, tmp_path / f"{name}{seed}", meta_surrogate=known, seed=seed)
             best[name].append(max(search.run(25)))
     assert np.mean(best["misled"]) > np.mean(best["alone"]) - 0.02
+
+
+def test_a_misleading_prior_study_costs_one_trial_of_the_initial_ones(tmp_path):
+    misled = FormulaMetaSurrogate(lambda values: -objective(values))
+    search = Search(BAYESIAN, tmp_path, meta_surrogate=misled)
+    search.run(INITIAL_TRIALS + 1)
+    by = [source["by"] for source in search.oracle.suggested.values()]
+    assert by == ["default", "prior", "random", "random", "random"]
 
 
 def test_prior_suggestions_are_tried_in_their_order(surrogate, tmp_path):

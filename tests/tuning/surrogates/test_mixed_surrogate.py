@@ -109,10 +109,21 @@ def test_only_the_best_and_the_newest_of_many_trials_count(generator):
 def test_accurate_prior_studies_gain_weight(encoding, generator):
     codes, values = trials(encoding, 10)
     surrogate = MixedSurrogate(encoding, FormulaMetaSurrogate(objective))
+    surrogate.fit(codes[:5], values[:5], generator)
+    assert surrogate.weights[1] > 0.7
     surrogate.fit(codes, values, generator)
-    assert surrogate.weights[1] > 0.8
+    assert surrogate.weights[1] > 0.4
     new, truth = trials(encoding, 200, seed=2)
     assert np.corrcoef(surrogate.predict(new)[0], truth)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(("count", "most"), [(5, 1.0), (10, 0.5), (50, 0.1)])
+def test_the_weight_of_prior_studies_fades_with_the_number_of_trials(count, most, encoding):
+    codes, values = trials(encoding, count)
+    surrogate = MixedSurrogate(encoding, FormulaMetaSurrogate(objective))
+    surrogate.fit(codes, values, np.random.default_rng(0))
+    assert 0.5 * most < surrogate.weights[1] <= most
+    assert surrogate.weights.sum() == pytest.approx(1.0)
 
 
 def test_uninformative_prior_studies_lose_weight(encoding, generator):

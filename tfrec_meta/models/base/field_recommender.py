@@ -5,16 +5,24 @@ A field is one vector: of the history, of an id, or of one feature.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import Vocabulary
-from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.base.contract import Query, Recommender
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.models.layers.item_rows import mean_of_rows
 from tfrec_meta.models.layers.towers import on_unit_sphere
+from tfrec_meta.models.losses import event_targets
+
+_SAME_UNIT = (
+    10.0  # a warm start keeps the rating scale if the spread moved by less than this factor
+)
+_log = logging.getLogger(__name__)
 
 
 class FieldRecommender(TrainableRecommender):
@@ -27,12 +35,14 @@ class FieldRecommender(TrainableRecommender):
     Attributes:
         item_bias: float32 Variable [items, ...], the bias of each item.
         user_bias: float32 Variable [users, ...], the bias of each user; None without `user_id`.
-        usual: float32 Variable [...], the mean rating or the log odds of a click in the data.
+        usual: float32 Variable [...], the log odds of a click in the data; 0 for ratings.
+        rating_scale: float32 Variable [2], the mean and the spread of the ratings in the data.
     """
 
     item_bias: tf.Variable
     user_bias: tf.Variable | None
     usual: tf.Variable
+    rating_scale: tf.Variable
 
     def add_biases(self, shape: Sequence[int], item_name: str = "item_bias") -> None:
         """Creates the biases.
@@ -49,6 +59,29 @@ class FieldRecommender(TrainableRecommender):
             else None
         )
         self.usual = tf.Variable(tf.zeros(shape), trainable=False, name="usual")
+        self.rating_scale = tf.Variable([0.0, 1.0], trainable=False, name="rating_scale")
+
+    def prepare(self, data: Interactions | StreamedInteractions) -> None:
+        super().prepare(data)
+        if "rating" in self.targets:
+            self.rating_scale.assign(event_targets.rating_scale(data))
+
+    def warm_start(self, earlier: Recommender) -> None:
+        super().warm_start(earlier)
+        if "rating" not in self.targets:
+            return
+        assert isinstance(earlier, FieldRecommender)
+        # The weights were learned in the earlier scale. With it, training goes on from the earlier
+        # predictions. In another unit only the new scale makes sense.
+        (_, own), (_, before) = self.rating_scale.numpy(), earlier.rating_scale.numpy()
+        if max(own / before, before / own) <= _SAME_UNIT:
+            self.rating_scale.assign(earlier.rating_scale)
+        else:
+            _log.warning(
+                "The ratings have a standard deviation of %.4g, those of the earlier model had "
+                "%.4g. They are taken for ratings in another unit.",
+                *(own, before),
+            )
 
     def rows_of_tokens(self) -> dict[str, tuple[tf.Variable, Vocabulary]]:
         found = {**super().rows_of_tokens(), "item_bias": (self.item_bias, self.spec.items)}

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.damage import read_json
 
-FORMAT = 1
+FORMAT = 2
 """The format of the folder; raised when older folders can no longer be read."""
 _RECORD = "model.json"
 

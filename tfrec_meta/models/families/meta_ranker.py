@@ -187,6 +187,8 @@ class MetaRanker(Recommender, tf.Module):
         learner: one of `metalearning.LEARNERS`, over a `TaskNetwork`.
         item_fields: float32 Variable [items + 1, w], the item's part of the network's input.
         bounds: float32 Variable [2], the lowest and highest label of the training data.
+        rating_scale: float32 Variable [2], the mean and the spread of its ratings, in which the
+            network learns.
 
     References:
         Lee et al., "MeLU: Meta-Learned User Preference Estimator for Cold-Start Recommendation",
@@ -208,6 +210,7 @@ class MetaRanker(Recommender, tf.Module):
             tf.zeros([len(spec.items), self.fields.item_width]), trainable=False, name="item_fields"
         )
         self.bounds = tf.Variable([0.0, 1.0], trainable=False, name="bounds")
+        self.rating_scale = tf.Variable([0.0, 1.0], trainable=False, name="rating_scale")
 
     # Learning.
 
@@ -225,9 +228,11 @@ class MetaRanker(Recommender, tf.Module):
         counts = self.item_counts.numpy()
         fields.met.assign(np.concatenate([[0.0], counts > 0]).astype(np.float32))
         labels = self.labels(data.events["value"].to_numpy())
-        usual = float(labels.mean())
         if config.target == "rating":
             self.bounds.assign([labels.min(), labels.max()])
+            self.rating_scale.assign(event_targets.rating_scale(data))
+            labels = self.standardised(labels)
+        usual = float(labels.mean(dtype=np.float64))
         if fields.statistics is not None:
             fields.statistics.assign(self._statistics(data, labels, usual))
         start = usual
@@ -239,11 +244,19 @@ class MetaRanker(Recommender, tf.Module):
         self.refresh()
 
     def labels(self, value: np.ndarray) -> np.ndarray:
-        """Returns the labels of events with these values, float32 [n]."""
+        """Returns the labels of events with these values, float32 [n], as `adapt` takes them."""
         if self.config.target == "interaction":
             return np.ones(len(value), np.float32)
-        labels = event_targets.labels_of(self.config.target, value, self.config.click_threshold)
-        return np.asarray(labels, np.float32)
+        if self.config.target == "click":
+            value = value >= self.config.click_threshold
+        return np.asarray(value, np.float32)
+
+    def standardised(self, labels: np.ndarray) -> np.ndarray:
+        """Returns labels as the network learns them: ratings in units of their spread."""
+        if self.config.target != "rating":
+            return labels
+        mean, spread = self.rating_scale.numpy()
+        return (labels - mean) / spread
 
     def folds(self, users: np.ndarray) -> np.ndarray:
         """Returns the fold of user rows, int32 [n], from 1 to `folds`."""
@@ -310,7 +323,22 @@ class MetaRanker(Recommender, tf.Module):
         features: Mapping[str, tf.Tensor],
         items: tf.Tensor | None,
     ) -> tf.Tensor:
-        """Scores after adaptation, float32 [B, C] of items int32 [B, C], or of the catalogue."""
+        """Scores after adaptation, float32 [B, C] of items int32 [B, C], or of the catalogue.
+
+        Ratings are in the unit of the data.
+        """
+        logits = self._adapted_logits(support, labels, features, items)
+        if self.config.target == "rating":
+            return event_targets.rating_of(logits, self.rating_scale.read_value())
+        return logits
+
+    def _adapted_logits(
+        self,
+        support: tf.Tensor,
+        labels: tf.Tensor,
+        features: Mapping[str, tf.Tensor],
+        items: tf.Tensor | None,
+    ) -> tf.Tensor:
         batch, network = tf.shape(support)[0], self.learner.network
         user = {}
         for feature in self.spec.user:
@@ -318,7 +346,11 @@ class MetaRanker(Recommender, tf.Module):
             user[feature.name] = features.get(feature.name, empty)[:, None]
         there = tf.cast(support > 0, tf.float32)
         low, high = tf.unstack(tf.convert_to_tensor(self.bounds))
-        cut = tf.where(there > 0, tf.clip_by_value(labels, low, high), 0.0)
+        cut = tf.clip_by_value(labels, low, high)
+        if self.config.target == "rating":
+            mean, spread = tf.unstack(self.rating_scale.read_value())
+            cut = (cut - mean) / spread
+        cut = tf.where(there > 0, cut, 0.0)
         fields = tf.convert_to_tensor(self.item_fields)
         inputs = {"fields": tf.gather(fields, support), "user": user}
         weights = self.learner.adapt(Examples(inputs, cut, there))
@@ -351,7 +383,8 @@ class MetaRanker(Recommender, tf.Module):
         logits = self.logits(query, items)
         if self.config.target == "click" and not self.config.has_log_loss:
             return {"click": tf.clip_by_value(logits, 0.0, 1.0)}
-        return {target: event_targets.prediction_of(target, logits) for target in self.targets}
+        # `logits` has ratings in the unit of the data.
+        return {t: tf.sigmoid(logits) if t == "click" else logits for t in self.targets}
 
     def has_evidence(self, query: Query) -> tf.Tensor:
         """Returns bool [B]; always True for ratings and clicks, which item statistics predict."""
@@ -373,6 +406,7 @@ class MetaRanker(Recommender, tf.Module):
     def _named(self) -> dict[str, tf.Variable]:
         fields, learner = self.fields, self.learner
         found = {"item_counts": self.item_counts, "bounds": self.bounds, "met": fields.met}
+        found["rating_scale"] = self.rating_scale
         found["item_fields"] = self.item_fields
         for name, variable in (("item", fields.items), ("statistics", fields.statistics)):
             if variable is not None:

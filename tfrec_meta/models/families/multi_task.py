@@ -43,7 +43,7 @@ class MultiTaskConfig:
 
     Args:
         tasks: any of "retrieval" (predicts the item of an event, by an in-batch softmax), "rating"
-            (predicts the value of an event) and "click" (predicts whether the value is
+            (predicts the value of an event, in any unit) and "click" (predicts whether the value is
             `click_threshold` or more).
         bottom: the layers that the tasks share: "shared", "mmoe" or "ple".
         experts: of "mmoe"; of "ple" the shared experts of a layer, and those of each task.
@@ -214,7 +214,8 @@ class MultiTask(FieldRecommender):
             else:
                 logits = tf.reduce_sum(query[task] * item[task], axis=1, keepdims=True)
                 threshold = self.config.click_threshold
-                labels = event_targets.labels_of(task, inputs["value"], threshold)[:, None]
+                scale = self.rating_scale.read_value()
+                labels = event_targets.labels_of(task, inputs["value"], threshold, scale)[:, None]
                 loss = tf.reduce_mean(
                     self.ranking_tasks[task](
                         labels, logits, sample_weight=weight, compute_metrics=False
@@ -235,7 +236,7 @@ class MultiTask(FieldRecommender):
 
     def embed_query(self, query: Query) -> tf.Tensor:
         """Returns float32 [B, embedding_dim + 2] of the task that ranks the catalogue."""
-        return self._query_vectors(query)[self.main_task]
+        return self._in_unit(self.main_task, self._query_vectors(query)[self.main_task])
 
     def embed_item(self, item: Query) -> tf.Tensor:
         """Returns float32 [B, embedding_dim + 2] of the task that ranks the catalogue."""
@@ -254,7 +255,9 @@ class MultiTask(FieldRecommender):
     def predictions(self, query: Query, items: tf.Tensor) -> dict[str, tf.Tensor]:
         vectors = self._query_vectors(query)
         return {
-            task: event_targets.prediction_of(task, self._of_items(vectors[task], task, items))
+            task: event_targets.prediction_of(
+                task, self._of_items(vectors[task], task, items), self.rating_scale.read_value()
+            )
             for task in self.targets
         }
 
@@ -338,6 +341,13 @@ class MultiTask(FieldRecommender):
         dim = self.config.embedding_dim
         total = tf.reduce_sum(tf.reshape(fields, [-1, fields.shape[1] // dim, dim]), axis=1)
         return {task: total + vector for task, vector in bottom(fields).items()}
+
+    def _in_unit(self, task: str, query: tf.Tensor) -> tf.Tensor:
+        """Query vectors [B, d + 2] whose products with item vectors are in the unit of the data."""
+        if task != "rating":
+            return query
+        mean, spread = tf.unstack(self.rating_scale.read_value())
+        return tf.concat([query[:, :-1] * spread, query[:, -1:] * spread + mean], axis=1)
 
     def _index(self, task: str) -> tf.Tensor:
         return self.item_index[self.config.tasks.index(task)]

@@ -35,8 +35,8 @@ class RankerConfig:
     Args:
         target: "interaction" separates the item of an event from sampled items, which makes the
             model a recommender. "click" predicts whether an event has a value of `click_threshold`
-            or more, "rating" predicts the value. The latter two learn from events alone, without
-            negatives.
+            or more, "rating" predicts the value, in any unit. The latter two learn from events
+            alone, without negatives.
         interaction: the feature cross: "mlp", "dcn" (DCN-v2), "dlrm" or "deepfm".
         embedding_dim: d, of each field.
         hidden: widths of the dense layers, at least one.
@@ -73,7 +73,8 @@ class Ranker(FieldRecommender):
 
     A logit is the sum of the feature cross, the bias of the item, the bias of the user (with
     `user_id`) and `usual`. For the target "interaction", `usual` is 0 and the bias of an item
-    starts at its log popularity.
+    starts at its log popularity. For "rating", a logit is in units of the spread of the ratings,
+    above their mean; scores and predictions are in the unit of the data.
 
     Attributes:
         item_parts: float32 Variable [items, p], the part of the feature cross that depends on the
@@ -133,8 +134,8 @@ class Ranker(FieldRecommender):
 
         For "interaction", it is the cross-entropy of the event's item among itself and the sampled
         items, with each logit corrected by the item's sampling probability (Bengio and Senécal,
-        "Adaptive Importance Sampling", IEEE TNN 2008). For "rating" it is the squared error, for
-        "click" the log loss.
+        "Adaptive Importance Sampling", IEEE TNN 2008). For "rating" it is the squared error in
+        units of the ratings' variance, for "click" the log loss.
 
         Args:
             inputs: an encoded query batch, `item_id` int32 [B], for "click" and "rating" the
@@ -160,9 +161,8 @@ class Ranker(FieldRecommender):
             labels = tf.one_hot(tf.zeros_like(rows), 1 + self.config.negatives)
         else:
             threshold = self.config.click_threshold
-            labels = event_targets.labels_of(self.config.target, inputs["value"], threshold)[
-                :, None
-            ]
+            value, scale = inputs["value"], self.rating_scale.read_value()
+            labels = event_targets.labels_of(self.config.target, value, threshold, scale)[:, None]
         weight = inputs.get("sample_weight")
         feedback = inputs.get("feedback") if self.config.target == "interaction" else None
         if feedback is None:
@@ -180,6 +180,12 @@ class Ranker(FieldRecommender):
     # The contract.
 
     def logits(self, query: Query, items: tf.Tensor | None = None) -> tf.Tensor:
+        logits = self._logits(query, items)
+        if self.config.target == "rating":
+            return event_targets.rating_of(logits, self.rating_scale.read_value())
+        return logits
+
+    def _logits(self, query: Query, items: tf.Tensor | None) -> tf.Tensor:
         part, bias = self._query_side(query)
         if items is None:
             return self._catalogue(part) + bias + self.item_bias[1:][None]
@@ -187,8 +193,8 @@ class Ranker(FieldRecommender):
         return pairs + bias + tf.gather(self.item_bias, items)
 
     def predictions(self, query: Query, items: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = self.logits(query, items)
-        return {target: event_targets.prediction_of(target, logits) for target in self.targets}
+        logits, scale = self._logits(query, items), self.rating_scale.read_value()
+        return {t: event_targets.prediction_of(t, logits, scale) for t in self.targets}
 
     def other_weights(self) -> dict[str, list[tf.Variable]]:
         found = super().other_weights()

@@ -27,7 +27,8 @@ def rank_proposed(
 
     Returns:
         float32 [B, catalogue]: the ranker's scores of the proposed items, and the retriever's
-        scores of the others, shifted so that the best of them is 1 below the worst proposed item.
+        scores of the others, shifted so that the best of them is 1 below the worst proposed item
+        (or, if the ranker's scores are far from 0, 1 % of the worst score).
     """
     place = tf.where(proposed)
     row = tf.cast(place[:, 0], tf.int32)
@@ -39,8 +40,9 @@ def rank_proposed(
     least = tf.reduce_min(tf.where(proposed, ranked, infinite), axis=1, keepdims=True)
     best = tf.reduce_max(tf.where(is_proposed, -infinite, retrieved), axis=1, keepdims=True)
     least = tf.where(tf.reduce_any(proposed, axis=1, keepdims=True), least, 1.0)
-    # Also relative to the worst: in float32, 1e8 - 1 equals 1e8.
-    others = least - 1.0 - 1e-6 * tf.abs(least) + tf.minimum(retrieved - best, 0.0)
+    # In steps relative to the worst: in float32, 1e8 - 1 equals 1e8.
+    step = tf.maximum(1.0, 0.01 * tf.abs(least))
+    others = least - step * (1.0 + tf.maximum(best - retrieved, 0.0))
     return tf.tensor_scatter_nd_update(others, at, tf.gather_nd(ranked, place))
 
 

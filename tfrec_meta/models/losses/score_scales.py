@@ -8,6 +8,9 @@ import tensorflow as tf
 def z_scores(scores: tf.Tensor) -> tf.Tensor:
     """Standardises each row of float32 [B, n] to mean 0 and variance 1; zeros if all are equal."""
     centred = scores - tf.reduce_mean(scores, axis=1, keepdims=True)
+    # Scaled to 1 at most, so that squares neither underflow nor overflow in any unit.
+    largest = tf.reduce_max(tf.abs(centred), axis=1, keepdims=True)
+    centred = tf.math.divide_no_nan(centred, largest)
     spread = tf.sqrt(tf.reduce_mean(tf.square(centred), axis=1, keepdims=True))
     return tf.math.divide_no_nan(centred, spread)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras_tuner
+import numpy as np
 
 from tfrec_meta.tuning.surrogates.importance import Surrogate
 
@@ -42,3 +44,36 @@ class StudyOracle(keras_tuner.Oracle):
     def surrogate(self) -> Surrogate | None:
         """Returns a function that predicts the objective, or None if there is none (yet)."""
         return None
+
+
+def has_ended(trial: Any) -> bool:
+    """Returns whether a KerasTuner trial has ended, successfully or not."""
+    return trial.status in ("COMPLETED", "FAILED")
+
+
+def succeeded(trial: Any) -> bool:
+    """Returns whether a KerasTuner trial has ended with a score that counts."""
+    has_score = trial.score is not None and math.isfinite(trial.score)
+    return trial.status == "COMPLETED" and has_score and not trial.message
+
+
+def worst_score(trials: Iterable[Any], direction: str) -> float:
+    """Returns a score for failed trials, in the unit of the objective.
+
+    It is worse than that of each successful trial, by a tenth of the range of their scores.
+
+    Args:
+        trials: KerasTuner trials.
+        direction: "max" or "min".
+
+    Returns:
+        A finite number; 0 without any successful trial.
+    """
+    scores = np.array([trial.score for trial in trials if succeeded(trial)], np.float64)
+    if not len(scores):
+        return 0.0
+    sign = 1.0 if direction == "max" else -1.0
+    worst, best = float((sign * scores).min()), float((sign * scores).max())
+    with np.errstate(over="ignore"):
+        further = worst - 0.1 * (best - worst)
+    return sign * max(min(further, float(np.nextafter(worst, -np.inf))), -np.finfo(float).max)

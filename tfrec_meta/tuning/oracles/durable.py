@@ -10,7 +10,7 @@ from typing import Any
 
 from tfrec_meta.io.damage import DamagedFile, read_json
 from tfrec_meta.io.files import write_text
-from tfrec_meta.tuning.oracles.base import StudyOracle
+from tfrec_meta.tuning.oracles.base import StudyOracle, has_ended
 
 
 class DurableOracle(StudyOracle):
@@ -61,7 +61,7 @@ class DurableOracle(StudyOracle):
                 raise DamagedFile(path, "it is missing", way_out)
         # A trial whose file was written before the oracle recorded its start has never run.
         self.trials = {name: self.trials[name] for name in self.start_order}
-        ended = [n for n, trial in self.trials.items() if trial.status in ("COMPLETED", "FAILED")]
+        ended = [name for name, trial in self.trials.items() if has_ended(trial)]
         self.end_order += [name for name in ended if name not in self.end_order]
         self._retry_queue = []
         # In reverse order, because the queue is read from its end.

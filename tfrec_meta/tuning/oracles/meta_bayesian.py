@@ -11,10 +11,11 @@ class MetaBayesianOracle(SurrogateOracle):
     """Bayesian optimisation with a surrogate that prior studies have trained.
 
     The first trial has the default values. The next trials are the best points of the prior
-    studies, chosen so that each study is represented. After them, the oracle maximises expected
-    improvement under a surrogate that combines prior studies and own trials (`mixed_surrogate`).
-    Without prior studies, the second to fifth trials are random. No point is tried twice, and the
-    search ends when a finite space is exhausted.
+    studies, chosen so that each study is represented, or random ones while the prior studies order
+    most pairs of the trials wrongly. After them, the oracle maximises expected improvement under a
+    surrogate that combines prior studies and own trials (`mixed_surrogate`). Without prior studies,
+    the second to fifth trials are random. No point is tried twice, and the search ends when a
+    finite space is exhausted.
 
     Args:
         objective: `keras_tuner.Objective` or a name.

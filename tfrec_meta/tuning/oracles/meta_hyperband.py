@@ -6,18 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras_tuner
 import numpy as np
 
-from tfrec_meta.tuning.oracles.surrogate_oracle import (
-    DEFAULT_SUGGESTION,
-    SurrogateOracle,
-    succeeded,
-)
+from tfrec_meta.tuning.oracles.base import succeeded
+from tfrec_meta.tuning.oracles.brackets import BracketOracle
+from tfrec_meta.tuning.oracles.surrogate_oracle import DEFAULT_SUGGESTION, SurrogateOracle
 from tfrec_meta.tuning.surrogates.learning_curves import is_hopeless
 
 
-class MetaHyperbandOracle(SurrogateOracle, keras_tuner.oracles.HyperbandOracle):
+class MetaHyperbandOracle(SurrogateOracle, BracketOracle):
     """Hyperband whose brackets are filled by the surrogate, as BOHB fills them by a density model.
 
     The budget of a trial is a feature of the surrogate; suggestions maximise the prediction at the
@@ -95,10 +92,3 @@ class MetaHyperbandOracle(SurrogateOracle, keras_tuner.oracles.HyperbandOracle):
         epochs = np.array([self._epochs(name) for name in trial_ids], float)
         fractions = np.log(np.maximum(epochs, 1.0)) / full
         return np.where(epochs >= self.max_epochs, 1.0, fractions)[:, None]
-
-    def _get_size(self, bracket_num: int, round_num: int) -> int:
-        """Limits KerasTuner's size of a bracket to the number of points of the space."""
-        size = super()._get_size(bracket_num, round_num)
-        if self._all_points is None:
-            return size
-        return min(size, math.ceil(len(self._all_points) / self.factor**round_num))

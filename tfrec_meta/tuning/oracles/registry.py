@@ -7,6 +7,8 @@ from typing import Any
 
 import keras_tuner
 
+from tfrec_meta.tuning.oracles.bayesian import BayesianOracle
+from tfrec_meta.tuning.oracles.brackets import BracketOracle
 from tfrec_meta.tuning.oracles.durable import DurableGridOracle, DurableOracle
 from tfrec_meta.tuning.oracles.meta_bayesian import MetaBayesianOracle
 from tfrec_meta.tuning.oracles.meta_hyperband import MetaHyperbandOracle
@@ -14,14 +16,14 @@ from tfrec_meta.tuning.oracles.meta_hyperband import MetaHyperbandOracle
 ORACLES: dict[str, type[keras_tuner.Oracle]] = {
     "meta_bayesian": MetaBayesianOracle,
     "meta_hyperband": MetaHyperbandOracle,
-    "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
-    "hyperband": keras_tuner.oracles.HyperbandOracle,
+    "bayesian": BayesianOracle,
+    "hyperband": BracketOracle,
     "random": keras_tuner.oracles.RandomSearchOracle,
     "grid": keras_tuner.oracles.GridSearchOracle,
 }
 
 TRANSFER_ORACLES = ("meta_bayesian", "meta_hyperband")
-"""The oracles that learn from prior studies; the others are KerasTuner's own."""
+"""The oracles that learn from prior studies; the others are KerasTuner's."""
 
 
 def build_oracle(
@@ -46,13 +48,13 @@ def build_oracle(
         transfer: `meta_surrogate` and `study_weights`, for the oracles of `TRANSFER_ORACLES`.
     """
     bases = (DurableGridOracle if name == "grid" else DurableOracle, ORACLES[name])
-    by_epochs = issubclass(ORACLES[name], keras_tuner.oracles.HyperbandOracle)
+    by_epochs = issubclass(ORACLES[name], BracketOracle)
     budget = {"max_epochs": epochs} if by_epochs else {"max_trials": trials}
     oracle = type(ORACLES[name].__name__, bases, {})(
         objective=objective,
         hyperparameters=hyperparameters,
         seed=seed + 1,  # KerasTuner treats 0 as no seed
-        # A failed trial counts as bad. KerasTuner would end the search at the third one in a row.
+        # A failed trial counts as the worst. KerasTuner would end the search at three in a row.
         max_consecutive_failed_trials=None,
         **budget,
         **(transfer if name in TRANSFER_ORACLES else {}),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from tfrec_meta.tuning.oracles.base import StudyOracle
+from tfrec_meta.tuning.oracles.base import StudyOracle, has_ended, succeeded, worst_score
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_keys, untried
 from tfrec_meta.tuning.surrogates.importance import Surrogate
 from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate
@@ -160,7 +159,7 @@ class SurrogateOracle(StudyOracle):
         generator, tried = self._generator(), self._tried()
         is_past_initial = len(self.start_order) > self._initial
         surrogate = self._fitted(generator) if is_past_initial else None
-        if surrogate is None and self._meta_surrogate is not None:
+        if surrogate is None and self._prior_agrees():
             left = untried(self._prior_points(), tried)
             if len(left):
                 return left[0], "prior"
@@ -177,6 +176,23 @@ class SurrogateOracle(StudyOracle):
                 candidates = np.concatenate([best, near])
                 gain = surrogate.expected_improvement(candidates)
         return candidates[int(np.argmax(gain))], "surrogate"
+
+    def _prior_agrees(self) -> bool:
+        """Whether there are prior studies that order at least half of the pairs of trials rightly.
+
+        So misleading studies cost one trial, not all of the initial ones.
+        """
+        if self._meta_surrogate is None:
+            return False
+        if len(self._ended()) < 2:
+            return True
+        points, scores = self._ended_points(), self._scores()
+        features = self._encoding.features(points)
+        known = self._meta_surrogate.observed_or_predicted(points, features)
+        expected = np.average(known, axis=1, weights=self._study_weights)
+        one, other = np.triu_indices(len(scores), 1)
+        agreement = np.sign(scores[one] - scores[other]) * np.sign(expected[one] - expected[other])
+        return bool(agreement.sum() >= 0)
 
     def _candidates(
         self,
@@ -265,30 +281,25 @@ class SurrogateOracle(StudyOracle):
     def _ended(self) -> list[str]:
         """Returns the ids of the trials that have ended, in that order."""
         names = [name for name in dict.fromkeys(self.end_order) if self._is_inside(name)]
-        return [name for name in names if self.trials[name].status in ("COMPLETED", "FAILED")]
+        return [name for name in names if has_ended(self.trials[name])]
 
     def _ended_points(self) -> np.ndarray:
         return np.array([self._codes(name) for name in self._ended()])
 
     def _scores(self) -> np.ndarray:
-        """Returns float64 [N], higher is better; failed trials get slightly less than the worst."""
+        """Returns float64 [N], higher is better; failed trials are worse than all others."""
         trials = [self.trials[name] for name in self._ended()]
-        found = [self._sign() * t.score if succeeded(t) else math.nan for t in trials]
-        scores = np.array(found)
-        worst = np.nanmin(scores) if np.isfinite(scores).any() else 0.0
-        return np.where(np.isfinite(scores), scores, worst - 1e-9 * max(abs(worst), 1.0))
+        failed = worst_score(trials, self.objective.direction)
+        return self._sign() * np.array([t.score if succeeded(t) else failed for t in trials])
 
-    def _expected(self, codes: np.ndarray) -> dict[str, float]:
+    def _expected(self, codes: np.ndarray) -> dict[str, float] | None:
+        """Returns the prediction for a point; None if all trials failed, which have no scores."""
         surrogate = self._mixed_surrogate
         assert surrogate is not None
+        if not any(succeeded(self.trials[name]) for name in self._ended()):
+            return None
         mean, std = surrogate.unwarp(*surrogate.predict(codes[None]), self._sign())
         return {"mean": float(mean[0]), "std": float(std[0])}
-
-
-def succeeded(trial: Any) -> bool:
-    """Returns whether a KerasTuner trial has a score that counts."""
-    # `StrategyTuner` completes a failed trial with the worst objective and a message.
-    return trial.score is not None and math.isfinite(trial.score) and not trial.message
 
 
 @functools.cache

@@ -4,7 +4,8 @@ The first Gaussian process is fitted to the new study's trials only. The prior m
 a linear combination of the prior studies' predictions, whose coefficients are fitted to the trials.
 The weights follow RGPE: they are the frequencies with which, in draws from the leave-one-out
 predictions, each model orders fewer pairs of trials incorrectly. So misleading prior studies lose
-their weight after a few trials.
+their weight after a few trials. The weight of the second model also fades with the number of
+trials, since a search that goes on in the best region of other data sets may miss its own.
 
 References:
     RGPE: "Practical Transfer Learning for Bayesian Optimization" (2018).
@@ -25,6 +26,7 @@ from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate
 
 _DRAWS = 64
 _MOST_PAIRED = 64  # trials whose pairs are compared
+_UNFADED = 5  # trials up to which the model with prior studies has all the weight that it earns
 _REFIT = 1.1  # the scales are fitted again when the number of trials has grown by this factor
 
 
@@ -139,7 +141,9 @@ class MixedSurrogate:
         if self.meta_surrogate is not None:
             means, deviations = zip(*(model.leave_one_out() for model in self._models), strict=True)
             held_out = np.stack([means[0], means[1] + basis @ self.study_weights])
-            self.weights = ranking_weights(held_out, np.stack(deviations), targets, generator)
+            earned = ranking_weights(held_out, np.stack(deviations), targets, generator)
+            transfer = earned[1] * min(1.0, _UNFADED / len(targets))
+            self.weights = np.array([1.0 - transfer, transfer])
         if running is not None and len(running):
             more, predicted = self._inputs(running, running_extra)
             more_basis = predicted - self._centre
