@@ -32,7 +32,7 @@ from tfrec_meta.tuning.studies.shipped import shipped_studies
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_key
 from tfrec_meta.tuning.surrogates.learning_curves import is_hopeless
 from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate, PriorStudy
-from tfrec_meta.tuning.surrogates.mixed_surrogate import MixedSurrogate, diverse_best
+from tfrec_meta.tuning.surrogates.mixed_surrogate import MixedSurrogate, agreement, diverse_best
 from tfrec_meta.tuning.surrogates.similarity import similarity_weights
 
 AFTER = (2, 3, 5, 10)
@@ -56,17 +56,23 @@ def search(
     features = encoding.features(codes)
     while len(order) < min(trials, len(codes)):
         left = np.setdiff1d(np.arange(len(codes)), order)
-        if len(order) <= INITIAL and memory is not None:
+        is_initial = len(order) <= INITIAL
+        if is_initial and memory is not None and _agrees(memory, features[order], scores[order]):
             share = np.full(len(memory.studies), 1 / len(memory.studies))
             expected = memory.predict(features[left])
             chosen = diverse_best(expected, 1, share if weights is None else weights)[0]
-        elif len(order) <= INITIAL:
+        elif is_initial:
             chosen = int(generator.integers(len(left)))
         else:
             surrogate.fit(codes[order], scores[order], generator)
             chosen = int(np.argmax(surrogate.expected_improvement(codes[left])))
         order.append(int(left[chosen]))
     return order
+
+
+def _agrees(memory: MetaSurrogate, features: np.ndarray, scores: np.ndarray) -> bool:
+    """Whether a memory orders at least half of the pairs of trials rightly, as in the oracle."""
+    return agreement(memory.predict(features).mean(axis=1), scores) >= 0
 
 
 def text_embedding(name: str, encoder: BertEncoder) -> list[float] | None:

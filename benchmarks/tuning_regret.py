@@ -9,7 +9,8 @@ same default point. Normalised regret is 0 at the table's best value and 1 at it
 are means over tables and seeds, with 95 % bootstrap intervals over seeds.
 
 - `ours`: `MetaBayesianOracle` with the memory of the others; `no_memory`: without; `shuffled`: with
-  a memory whose objectives are permuted among the points of each study.
+  a memory whose objectives are permuted among the points of each study; `reversed`: with one in
+  which the worst points are the best.
 - `optuna`: TPE with its defaults; ordered numbers are declared as such.
 - `kerastuner`: KerasTuner's Bayesian oracle with its defaults. It takes seconds per suggestion and
   has `--kerastuner-seeds` seeds (3); its finished runs are stored in .runs/tuning_regret and
@@ -40,22 +41,28 @@ from tfrec_meta.tuning.studies.records import SCHEMA
 from tfrec_meta.tuning.studies.store import StudyStore
 from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate, PriorStudy
 
-BUDGETS = (5, 10, 20, 50)
+BUDGETS = (5, 10, 20, 30, 50)
 TRIALS = 50
 HOME = Path(__file__).parents[1] / ".runs"
 Run = Callable[[RecordedTable, int], list[float]]
 
 
+def shuffled(objective: np.ndarray) -> np.ndarray:
+    """The objective of other points."""
+    return np.random.default_rng(0).permutation(objective)
+
+
 def written_store(
-    folder: Path, space: keras_tuner.HyperParameters, tables: Sequence[RecordedTable], seed: int
+    folder: Path,
+    space: keras_tuner.HyperParameters,
+    tables: Sequence[RecordedTable],
+    change: Callable[[np.ndarray], np.ndarray],
 ) -> StudyStore:
-    """A store with each table as a study; shuffled if `seed` is not negative."""
+    """A store with each table as a study, its objective changed by a function."""
     store = StudyStore(folder)
     declared = space.get_config()["space"]
     for table in tables:
-        objective = table.objective
-        if seed >= 0:
-            objective = np.random.default_rng(seed).permutation(objective)
+        objective = change(table.objective)
         shared = {"kind": "trial", "study_id": table.name, "strategy": None, "curve": []}
         shared |= {"status": "completed", "error": None, "budget": 1, "seconds": 0.0, "seed": None}
         shared |= {"ended": "2026-01-01T00:00:00+00:00", "suggested_by": None, "expected": None}
@@ -93,12 +100,14 @@ def written_store(
 
 
 def memories(
-    space: keras_tuner.HyperParameters, tables: Sequence[RecordedTable], shuffle: int
+    space: keras_tuner.HyperParameters,
+    tables: Sequence[RecordedTable],
+    change: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, MetaSurrogate | None]:
     """By the table that is left out, what is known of the others."""
     encoding = tables[0].encoding
     with tempfile.TemporaryDirectory() as folder:
-        store = written_store(Path(folder), space, tables, shuffle)
+        store = written_store(Path(folder), space, tables, change)
         read = {s.study_id: PriorStudy.read(s, encoding) for s in store.studies()}
     found: dict[str, MetaSurrogate | None] = {}
     for table in tables:
@@ -184,8 +193,13 @@ def main() -> None:
             write_package_tables(folder)
     space, tables = read_tables(folder)
     began = time.perf_counter()
-    memory, shuffled = memories(space, tables, -1), memories(space, tables, 0)
-    memory_seconds = (time.perf_counter() - began) / (2 * len(tables))
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "ours": np.array,
+        "shuffled": shuffled,
+        "reversed": np.negative,
+    }
+    memory = {name: memories(space, tables, change) for name, change in changes.items()}
+    memory_seconds = (time.perf_counter() - began) / (len(changes) * len(tables))
 
     def ours(known: dict[str, MetaSurrogate | None] | None) -> Run:
         def run(table: RecordedTable, seed: int) -> list[float]:
@@ -205,9 +219,8 @@ def main() -> None:
         return filled(searches.by_optuna(*given))
 
     methods: dict[str, tuple[Run, int]] = {
-        "ours": (ours(memory), seeds),
         "no_memory": (ours(None), seeds),
-        "shuffled": (ours(shuffled), seeds),
+        **{name: (ours(known), seeds) for name, known in memory.items()},
         "optuna": (by_optuna, seeds),
         "kerastuner": (kept(stock, f"keras_tuner-{keras_tuner.__version__}"), slow_seeds),
         "random": (at_random, seeds),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -36,6 +37,8 @@ from tfrec_meta.tuning.studies.log import (
 from tfrec_meta.tuning.surrogates.importance import Surrogate
 from tfrec_meta.tuning.surrogates.similarity import Similarity, similarity_weights
 from tfrec_meta.tuning.trial_runner import EvaluateTrial, TrialRunner, best_outcome
+
+_log = logging.getLogger(__name__)
 
 
 class AllTrialsFailed(RuntimeError):
@@ -243,6 +246,20 @@ class StrategyTuner(base_tuner.BaseTuner):
         if outcome["error"] is not None:
             raise keras_tuner.errors.FailedTrialError(outcome["error"])
         return {self.objective.value: outcome[self.objective]}
+
+    def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
+        """Runs a trial; KerasTuner would print the traceback of a failure, which is logged."""
+        try:
+            self._run_and_update_trial(trial, *args, **kwargs)
+        except keras_tuner.errors.FatalError:
+            raise
+        except keras_tuner.errors.FailedTrialError as error:
+            trial.status, trial.message = "FAILED", str(error)
+        except Exception as error:  # such as an outcome that cannot be written
+            _log.warning("Trial %s has no outcome.", trial.trial_id, exc_info=True)
+            trial.status, trial.message = "FAILED", f"{type(error).__name__}: {error}"
+        else:
+            trial.status = "COMPLETED"
 
     def _outcome_path(self, trial_id: str) -> Path:
         return Path(self.get_trial_dir(trial_id)) / "outcome.json"

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import keras_tuner
 import pytest
 
 from tests.tuning.distributed.search_samples import LEASE, build
@@ -129,9 +130,9 @@ def test_a_trial_that_kills_its_workers_fails(tmp_path):
     (trial,) = running.study.trials()
     assert trial["status"] == "failed"
     assert trial["error"] == "2 workers died while they ran it"
-    assert trial[Objective.NDCG] == 0
-    outcome = running.study.run_trial(last.get_trial(trial["trial_id"]))  # only reads the outcome
-    assert outcome == {Objective.NDCG: 0}
+    assert trial[Objective.NDCG] is None
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match="2 workers died"):
+        running.study.run_trial(last.get_trial(trial["trial_id"]))  # only reads the outcome
     finish(last, last.get_trial(trial["trial_id"]), 0.0)
     assert next_trial(last).status == "STOPPED"
     running.wait()

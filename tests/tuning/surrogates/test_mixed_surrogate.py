@@ -9,6 +9,7 @@ from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
 from tfrec_meta.tuning.surrogates.mixed_surrogate import (
     MixedSurrogate,
     _count_of_scales,
+    agreement,
     diverse_best,
     ranking_weights,
     warp,
@@ -250,6 +251,13 @@ def test_scales_are_fitted_again_after_a_tenth_more_trials():
 
 
 # A portfolio.
+
+
+def test_agreement_counts_pairs():
+    # Of three pairs, two are in the right order and one is not.
+    assert agreement(np.array([1.0, 3.0, 2.0]), np.array([5.0, 6.0, 7.0])) == pytest.approx(1 / 3)
+    assert agreement(np.array([1.0, 2.0]), np.array([1e-9, -1e-9])) == -1.0
+    assert agreement(np.array([1.0]), np.array([2.0])) == 0.0
 
 
 def test_a_portfolio_covers_each_study():

@@ -37,6 +37,13 @@ class StudyOracle(keras_tuner.Oracle):
         is_first = trial_id == self.start_order[0]
         return {"by": "default" if is_first else None, "expected": None}
 
+    def get_best_trials(self, num_trials: int = 1) -> list[Any]:
+        """Returns the best trials; failed trials come last, whatever score they reported."""
+        sign = -1.0 if self.objective.direction == "max" else 1.0
+        trials = self.trials.values()
+        best = sorted(filter(succeeded, trials), key=lambda trial: sign * trial.score)
+        return [*best, *(trial for trial in trials if not succeeded(trial))][:num_trials]
+
     def prior_suggestions(self) -> list[dict[str, Any]]:
         """Returns the suggestions of prior studies, best first: dicts with `values`."""
         return []

@@ -13,7 +13,7 @@ from tfrec_meta.tuning.oracles.base import StudyOracle, has_ended, succeeded, wo
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_keys, untried
 from tfrec_meta.tuning.surrogates.importance import Surrogate
 from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate
-from tfrec_meta.tuning.surrogates.mixed_surrogate import MixedSurrogate, diverse_best
+from tfrec_meta.tuning.surrogates.mixed_surrogate import MixedSurrogate, agreement, diverse_best
 
 INITIAL_TRIALS = 4
 """Trials between the default and the first suggestion by the surrogate of the new study."""
@@ -186,13 +186,11 @@ class SurrogateOracle(StudyOracle):
             return False
         if len(self._ended()) < 2:
             return True
-        points, scores = self._ended_points(), self._scores()
+        points = self._ended_points()
         features = self._encoding.features(points)
         known = self._meta_surrogate.observed_or_predicted(points, features)
         expected = np.average(known, axis=1, weights=self._study_weights)
-        one, other = np.triu_indices(len(scores), 1)
-        agreement = np.sign(scores[one] - scores[other]) * np.sign(expected[one] - expected[other])
-        return bool(agreement.sum() >= 0)
+        return agreement(expected, self._scores()) >= 0
 
     def _candidates(
         self,

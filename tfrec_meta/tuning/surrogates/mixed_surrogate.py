@@ -288,6 +288,21 @@ def ranking_weights(
     return (best / best.sum(axis=0)).mean(axis=1)
 
 
+def agreement(expected: np.ndarray, values: np.ndarray) -> float:
+    """Returns the share of correctly ordered pairs minus that of wrongly ordered ones.
+
+    Args:
+        expected: float64 [N], predictions.
+        values: float64 [N].
+
+    Returns:
+        A number from -1 to 1; 0 for fewer than two trials.
+    """
+    one, other = np.triu_indices(len(values), 1)
+    found = np.sign(values[one] - values[other]) * np.sign(expected[one] - expected[other])
+    return float(found.mean()) if len(found) else 0.0
+
+
 def diverse_best(
     scores: np.ndarray, count: int, weights: Sequence[float] | np.ndarray
 ) -> list[int]:
