@@ -14,7 +14,7 @@ from tfx.types import Channel, artifact_utils, standard_artifacts
 from tests.pipeline import conftest
 from tfrec_meta.data import Interactions, histories, split_by_time
 from tfrec_meta.features import Category, FeatureSpec, HashedText, Number, Text, Vector
-from tfrec_meta.features.transform import spec_of
+from tfrec_meta.features.transform import _strings, spec_of
 from tfrec_meta.pipeline.components.preprocessing import Transform
 from tfrec_meta.pipeline.config import SplitConfig
 
@@ -252,15 +252,20 @@ def test_infers_features_from_the_catalogue_without_a_declaration(
     [
         ({"user": (Number("height"),)}, "The users have no column `height`"),
         ({"user": (Number("gender"),)}, "`gender` holds text; declare a Category"),
-        ({"context": (Category("value"),)}, "`value` holds numbers that are not whole"),
     ],
-    ids=["no column", "text", "fractions"],
+    ids=["no column", "text"],
 )
 def test_refuses_a_feature_without_suitable_data(toy_histories, tmp_path, features, message):
     with pytest.raises(ValueError, match=message):
         conftest.run_transform(
             toy_histories, tmp_path, features=FeatureSpec(**features).declaration()
         )
+
+
+def test_a_category_of_fractions_is_refused():
+    column = tf.sparse.from_dense([[9.5]])
+    with pytest.raises(ValueError, match="`price` holds numbers that are not whole"):
+        _strings(column, "price")
 
 
 def test_refuses_a_graph_without_a_spec(tmp_path):

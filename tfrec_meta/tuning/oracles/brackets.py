@@ -21,6 +21,8 @@ class BracketOracle(keras_tuner.oracles.HyperbandOracle):
     epochs.
     """
 
+    _brackets: list[dict[str, Any]]
+
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Returns a new trial of a bracket, or a promoted trial with more epochs."""
         self._remove_completed_brackets()
