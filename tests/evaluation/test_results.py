@@ -1,5 +1,6 @@
 """Results of a model and its baselines."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -79,6 +80,12 @@ def test_the_text_has_the_groups_the_difference_and_the_settings(found):
     ]
     assert table[1].split()[2:4] == ["2", "2"]
     assert table[3].split()[2:] == ["0", "0", "-", "-", "-"]
+
+
+def test_an_evaluation_without_groups_has_dashes_among_those_with_groups(found):
+    plain = dataclasses.replace(found["ours"], groups={})
+    table = format_groups({"ours": found["ours"], "peer": plain}).splitlines()
+    assert [line.split()[-1] for line in table] == ["peer", "-", "-", "-", "-"]
 
 
 def test_evaluations_are_read_as_they_were_written(found):

@@ -307,14 +307,17 @@ def format_groups(evaluations: Mapping[str, Evaluation], metric: str | None = No
     """Returns a plain-text table of one metric: one row per group, one column per model.
 
     Args:
-        evaluations: by name, on the same split.
+        evaluations: by name, on the same split. Those without groups get "-".
         metric: the metric; by default the first.
     """
     first = next(iter(evaluations.values()))
     metric = next(iter(first.metrics)) if metric is None else metric
     rows = [[metric, "users", "pairs", *evaluations]]
     for group, one in first.groups.items():
-        cells = [_cell(e.groups[group].metrics, metric) for e in evaluations.values()]
+        cells = [
+            _cell(each.groups[group].metrics, metric) if group in each.groups else "-"
+            for each in evaluations.values()
+        ]
         rows.append(
             [group.label, f"{one.counts['queries']:,}", f"{one.counts['relevant']:,}", *cells]
         )
