@@ -21,12 +21,15 @@ def mails():
     """Twelve users with e-mail addresses as ids, and an age and a mail column in their table."""
     rng = np.random.default_rng(0)
     users = pa.table({"user_id": USERS, "age": np.arange(12.0), "mail": USERS})
+    kinds = ["tea", "milk", "tea"] * 3
+    items = pa.table({"item_id": [f"i{k}" for k in range(9)], "kind": kinds})
     return tm.Interactions.from_arrays(
         [USERS[k] for k in rng.integers(0, 12, 200)],
         [f"i{k}" for k in rng.integers(0, 9, 200)],
         np.arange(200) + 10**9,
         rng.integers(1, 6, 200).astype(float),
         users=users,
+        items=items,
     )
 
 

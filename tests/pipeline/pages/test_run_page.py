@@ -218,7 +218,13 @@ def test_escapes_html_in_values(runs):
     (folder / "config.json").write_text(json.dumps({"name": "<script>alert(2)</script>"}))
     text = written(folder)
     assert "<script" not in text
-    assert text.count("&lt;script&gt;") == 4
+    assert text.count("&lt;script&gt;") == 3
+
+
+def test_shows_no_value_of_user_id(runs):
+    text = written(make_run(runs))
+    # Three tables have the values 405, … in their statistics: `inte_id`, `user_id` and `item_id`.
+    assert text.count("405 (25") == 2
 
 
 def test_the_page_is_self_contained_and_closes_its_tags(runs):
