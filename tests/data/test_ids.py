@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tfrec_meta as tm
+from tfrec_meta.data import read_interactions, stream_interactions
 from tfrec_meta.data.ids import given_ids
 from tfrec_meta.data.interactions import Interactions
 
@@ -108,3 +109,48 @@ def test_a_table_of_some_items_is_not_logged(caplog):
     items = pa.table({"item_id": ["i1"], "title": ["tea"]})
     Interactions.from_arrays(["u"] * 9, [f"i{place}" for place in range(9)], items=items)
     assert not caplog.records
+
+
+def test_a_stream_writes_ids_as_the_data_in_memory(tmp_path):
+    # The second file shows that the column is one of whole numbers written by pandas.
+    (tmp_path / "a.csv").write_text("user_id,item_id\n1,10\n2,11\n")
+    (tmp_path / "b.csv").write_text("user_id,item_id\n1.0,10.0\n3.0,12.0\n")
+    (tmp_path / "items.csv").write_text("item_id,title\n10.0,Red tea\n11.0,Blue tea\n")
+    paths, items = [tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "items.csv"
+    memory = read_interactions(paths, items=items)
+    stream = stream_interactions(paths, items=items, part_events=2)
+    found = [row for part in stream.parts() for row in part.events.to_pylist()]
+    expected = memory.events.to_pylist()
+    assert sorted(map(str, found)) == sorted(map(str, expected))
+    assert stream.items["item_id"].to_pylist() == ["10", "11"]
+    for part in stream.parts():  # all events of a user are in one part
+        assert len(stream.of_users(part.user_ids)) == len(part)
+    assert len(stream.of_users([1])) == 2
+
+
+def test_frames_with_mixed_types_name_the_column():
+    frame = pd.DataFrame({"user_id": [1, "a"], "item_id": [1, 2]})
+    with pytest.raises(TypeError, match="`user_id` mixes types"):
+        Interactions.from_pandas(frame)
+    gaps = pd.DataFrame({"user_id": pd.Categorical([7, 8]), "item_id": [1.0, None]})
+    data = Interactions.from_pandas(gaps, bad_rows="drop", max_bad_share=1)
+    assert data.events.to_pylist()[0] == {
+        "user_id": "7",
+        "item_id": "1",
+        "time": None,
+        "value": 1.0,
+    }
+    assert data.dropped == {"missing item_id": 1}
+    twice = pd.DataFrame({"user_id": [1], "item_id": [1], "value": [2], "stars": [3]})
+    with pytest.raises(ValueError, match="several columns `value`"):
+        Interactions.from_pandas(twice, columns={"value": "stars"})
+
+
+@pytest.mark.parametrize("users", [[["42"]], np.array([[1]]), [["a"], 3]])
+def test_nested_ids_are_refused_with_the_name_of_the_argument(users):
+    with pytest.raises((TypeError, ValueError), match="`user_ids`"):
+        given_ids(users, "user_ids")
+
+
+def test_data_without_tables_is_not_searched_for_distinct_ids():
+    assert "_coded_users" not in vars(Interactions.from_arrays(["a"], ["x"]))

@@ -117,9 +117,14 @@ def given_ids(values: Any, name: str, *, trim: bool = True) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if not isinstance(values, pa.Array):
-        if np.ndim(values) != 1 and len(values):
-            raise ParameterError(f"`{name}`={values!r}; use a list of ids, such as ['42'].", name)
+        if isinstance(values, np.ndarray) and values.ndim != 1:
+            shape = list(values.shape)
+            raise ParameterError(f"`{name}` has shape {shape}; use a list of ids.", name)
         values = id_array(values, name, mixed=True)
+    if pa.types.is_list(values.type):
+        raise ParameterError(
+            f"`{name}`={values.to_pylist()!r}; use a list of ids, such as ['42'].", name
+        )
     if not trim and pa.types.is_string(values.type):
         return pc.fill_null(values, "")
     tokens, bad = tokens_of(values, f"`{name}`")

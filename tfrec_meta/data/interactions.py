@@ -140,8 +140,11 @@ class Interactions(DeclaredEvents):
         for key, table in tables.items():
             events, tables[key] = written_alike(events, table, key)
         data = cls(events, tables["user_id"], tables["item_id"], name, dropped)
-        warn_if_unrelated(data.user_ids, data.users, "user_id", "users", name)
-        warn_if_unrelated(data.item_ids, data.items, "item_id", "items", name)
+        # The distinct ids of many events take long, and are needed for a table only.
+        if data.users is not None:
+            warn_if_unrelated(data.user_ids, data.users, "user_id", "users", name)
+        if data.items is not None:
+            warn_if_unrelated(data.item_ids, data.items, "item_id", "items", name)
         return data
 
     @classmethod
@@ -233,13 +236,11 @@ class Interactions(DeclaredEvents):
                 raise ValueError(
                     f"`columns` names {source!r}, but the frame has {list(events.columns)}."
                 )
-        table = pa.Table.from_pandas(events.rename(columns=theirs), preserve_index=False)
+        table = _from_frame(events.rename(columns=theirs), "events")
         tables = [
             None
             if frame is None
-            else with_our_names(
-                pa.Table.from_pandas(frame, preserve_index=False), key, columns, f"`{argument}`"
-            )
+            else with_our_names(_from_frame(frame, argument), key, columns, f"`{argument}`")
             for argument, key, frame in (("users", "user_id", users), ("items", "item_id", items))
         ]
         check = RowCheck(bad_rows, max_bad_share)
@@ -499,6 +500,20 @@ def _arrow(name: str, given: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
         raise ParameterError(f"`{name}`={given!r}; use a sequence with one entry per event.", name)
     return id_array(given, name)
+
+
+def _from_frame(frame: pd.DataFrame, argument: str) -> pa.Table:
+    """Returns a data frame as an Arrow table; a wrong column is named in the error."""
+    columns = [str(column) for column in frame.columns]
+    doubled = sorted({column for column in columns if columns.count(column) > 1})
+    if doubled:
+        raise ParameterError(
+            f"`{argument}` has several columns `{doubled[0]}` once `columns` is applied; drop or "
+            "rename one of them.",
+            "columns",
+        )
+    arrays = [_arrow(column, frame.iloc[:, place]) for place, column in enumerate(columns)]
+    return pa.table(arrays, names=columns)
 
 
 def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:

@@ -69,8 +69,8 @@ def read_interactions(
 
     Args:
         paths: a file, a folder (its data files sorted by name), a glob pattern, or several of
-            these. The suffix determines the format: .parquet, .csv, .tsv, .jsonl or .ndjson; text
             these. The suffix gives the format: .parquet, .csv, .tsv, .jsonl or .ndjson; text
+            files also with .gz or .zst. CSV and TSV files begin with a line of column names.
         columns: names in the files by the names used here. `user_id` and `item_id` are required;
             `time` and `value` are optional; other names add further event columns. Names that are
             not in the mapping are looked up unchanged.

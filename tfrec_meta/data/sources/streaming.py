@@ -14,8 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows
+from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows, flat
 from tfrec_meta.data.feedback import Feedback, check_types, type_counts, with_columns
+from tfrec_meta.data.ids import (
+    Spelling,
+    given_ids,
+    tokens_of,
+    without_decimals,
+)
 from tfrec_meta.data.interactions import Interactions, Origin
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.sources.reading import EventFiles
@@ -83,9 +89,31 @@ def stream_interactions(
         Path(folder).mkdir(parents=True, exist_ok=True)
     place = tempfile.TemporaryDirectory(prefix="tfrec-meta-events-", dir=folder)
     try:
-        size = _spill(source, Path(place.name), parts)
-        tables = source.attributes("user_id", users), source.attributes("item_id", items)
-        return StreamedInteractions(place, size, *tables, source.name, source.dropped)
+        size, spellings = _spill(source, Path(place.name), parts)
+        tables = {
+            "user_id": source.attributes("user_id", users),
+            "item_id": source.attributes("item_id", items),
+        }
+        decimals = []  # the ids that have ".0", and are whole numbers
+        for key, table in tables.items():
+            if table is not None:
+                table = table.set_column(
+                    table.column_names.index(key), key, tokens_of(flat(table[key]), key)[0]
+                )
+            of_table = Spelling() if table is None else Spelling.of(table[key])
+            if (spellings[key] | of_table).has_decimals:
+                decimals.append(key)
+                table = None if table is None else without_decimals(table, key)
+            tables[key] = table
+        return StreamedInteractions(
+            place,
+            size,
+            tables["user_id"],
+            tables["item_id"],
+            source.name,
+            source.dropped,
+            decimals,
+        )
     except BaseException:
         place.cleanup()
         raise
@@ -115,8 +143,10 @@ class StreamedInteractions:
         items: pa.Table | None,
         name: str,
         dropped: Mapping[str, int],
+        decimals: Sequence[str] = (),
     ) -> None:
         self._place = place
+        self._decimals = decimals
         self._size = size
         self._files = sorted(Path(place.name).glob("*.arrows"))
         self.users = users
@@ -145,7 +175,7 @@ class StreamedInteractions:
             )
         counts: Counter[str] = Counter()
         for file in self._files:
-            events = _read(file)
+            events = self._read(file)
             with_columns(events, feedback, self.name)
             counts += type_counts(events, feedback, self.name)
         check_types(counts, feedback, self.name)
@@ -171,16 +201,22 @@ class StreamedInteractions:
     def parts(self) -> Iterator[Interactions]:
         """Yields the parts, each with all events of its users, in the order of the source."""
         for file in self._files:
-            yield self._in_memory(_read(file))
+            yield self._in_memory(self._read(file))
 
     def of_users(self, user_ids: Sequence[str] | np.ndarray) -> Interactions:
         """Returns the events of these users, in memory."""
-        wanted = pa.array(np.asarray(user_ids, object), pa.string())
+        wanted = given_ids(user_ids, "user_ids")
         found = []
         for file in self._files:
-            events = _read(file)
+            events = self._read(file)
             found.append(events.filter(pc.is_in(events["user_id"], value_set=wanted)))
         return self._in_memory(pa.concat_tables(found))
+
+    def _read(self, file: Path) -> pa.Table:
+        events = _read(file)
+        for key in self._decimals:
+            events = without_decimals(events, key)
+        return events
 
     def _in_memory(self, events: pa.Table) -> Interactions:
         """Some of the events, with their weights."""
@@ -203,13 +239,17 @@ class StreamedInteractions:
         self._place.cleanup()
 
 
-def _spill(source: EventFiles, folder: Path, parts: int) -> int:
-    """Writes the events in parts by user, and returns their number."""
+def _spill(source: EventFiles, folder: Path, parts: int) -> tuple[int, dict[str, Spelling]]:
+    """Writes the events in parts by user, and returns their number and the spelling of ids."""
     size = missing = 0
+    spellings = {"user_id": Spelling(), "item_id": Spelling()}
     held: list[pa.Table] = []
     for batch in source.batches():
         size += batch.num_rows
         missing += batch["time"].null_count
+        for key, known in spellings.items():
+            if known.whole:
+                spellings[key] = known | Spelling.of(batch[key])
         held.append(batch)
         if sum(table.num_rows for table in held) >= _SPILLED:
             _append(pa.concat_tables(held), folder, parts)
@@ -221,7 +261,7 @@ def _spill(source: EventFiles, folder: Path, parts: int) -> int:
             f"{source.name}: {missing:,} of {size:,} events have no time, but the others have one. "
             "Fix the source, or leave out the column of times."
         )
-    return size
+    return size, spellings
 
 
 def _append(events: pa.Table, folder: Path, parts: int) -> None:
@@ -250,5 +290,7 @@ def _read(file: Path) -> pa.Table:
 def _part_of(user_ids: pa.ChunkedArray, parts: int) -> np.ndarray:
     """Returns the part of each event; it depends only on the user id and the number of parts."""
     coded = pc.dictionary_encode(user_ids.combine_chunks())
-    hashes = [zlib.crc32(token.encode()) % parts for token in coded.dictionary.to_pylist()]
+    # Without ".0": 10 and 10.0 may turn out to be one user.
+    tokens = pc.replace_substring_regex(coded.dictionary, r"\.0+$", "").to_pylist()
+    hashes = [zlib.crc32(token.encode()) % parts for token in tokens]
     return np.array(hashes, np.int64)[coded.indices.to_numpy()]
