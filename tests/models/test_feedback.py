@@ -67,13 +67,25 @@ def plain(data):
     return functools.cache(lambda family: scores(trained(data, family), data))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# The other families train for seconds each.
+EACH_FAMILY = pytest.mark.parametrize(
+    "family",
+    [
+        family
+        if family in ("popularity", "item_knn", "ease", "ials", "two_tower", "ensemble")
+        else pytest.param(family, marks=pytest.mark.slow)
+        for family in FAMILIES
+    ],
+)
+
+
+@EACH_FAMILY
 def test_equal_weights_give_exactly_the_model_without_weights(data, plain, family):
     equal = data.with_feedback(tm.Feedback(event_weights={"view": 0.7, "purchase": 0.7}))
     assert np.array_equal(scores(trained(equal, family), data), plain(family))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@EACH_FAMILY
 def test_weights_change_a_model_unless_the_strategy_leaves_them_out(data, plain, family):
     weighted = data.with_feedback(tm.Feedback(event_weights={"view": 1, "purchase": 20}))
     if family not in ("meta_ranker", "ensemble", "two_stage", "multi_task"):
@@ -84,7 +96,7 @@ def test_weights_change_a_model_unless_the_strategy_leaves_them_out(data, plain,
     assert np.array_equal(scores(left_out, data), plain(family))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@EACH_FAMILY
 def test_known_negatives_can_be_trained_on(data, family):
     declared = data.with_feedback(tm.Feedback(positive=["purchase"], below="negative"))
     assert np.isfinite(scores(trained(declared, family), declared)).all()

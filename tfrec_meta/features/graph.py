@@ -80,8 +80,8 @@ class GraphEncoder(Encoding):
     Args:
         spec: a fitted FeatureSpec.
         folder: an existing folder for the vocabulary files, which a SavedModel copies as assets.
-        hashed_users: whether the file of users holds a hash of each id instead of the id. Whoever
-            has the file can still test whether it has an id that they know.
+        hashed_users: whether the file of users holds a hash of each id instead of the id. A
+            person with the file can still test whether it has a given id.
     """
 
     def __init__(self, spec: FeatureSpec, folder: Path, hashed_users: bool = False):

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from tfrec_meta.io.damage import DamagedFile, read_json
 from tfrec_meta.io.files import write_text
 
+__all__ = ["MANIFEST", "FileRecord", "check_manifest", "read_manifest", "stamp", "write_manifest"]
+
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _WAY_OUT = "Copy or export it again"
