@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pytest
 
+import tfrec_meta as tm
 from tfrec_meta.checks import (
     FinitePositiveFloat,
     NonNegativeInt,
@@ -22,6 +23,8 @@ from tfrec_meta.checks import (
     share,
     whole_number,
 )
+
+SMALL = tm.synthetic(users=20, items=10, interactions=100)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_defaults_are_accepted():
         ({"dim": True}, "`dim`=True; use a whole number, 1 or more."),
         ({"dim": "four"}, "`dim`='four'; use a whole number, 1 or more."),
         ({"hidden": 8}, "`hidden`=8; use values that are each a whole number, 1 or more."),
-        ({"hidden": "a"}, "`hidden`='a'; use values that are each a whole number, 1 or more."),
+        ({"hidden": "a"}, "`hidden`='a'; use a list, as in ['a']."),
         ({"rate": "fast"}, "`rate`='fast'; use a finite number above 0."),
         ({"memory": -1}, "`memory`=-1; use 0 or more."),
         ({"limit": 0}, "`limit`=0; use a number above 0."),
@@ -124,3 +127,34 @@ def test_a_type_with_several_alternatives_is_left_to_the_config():
 def test_a_value_of_another_type_raises_a_type_error():
     with pytest.raises(TypeError, match="`rate`='fast'; use a finite number"):
         Base(rate="fast")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: tm.FeatureSpec(user="age"),
+        lambda: tm.HashedText("title", ngrams="34"),
+        lambda: tm.MultiTaskConfig(tasks="retrieval"),
+        lambda: tm.ExportConfig(filters="genres"),
+        lambda: tm.TwoTowerConfig(hidden="64"),
+        lambda: tm.tune(SMALL, families="ease", trials=1),
+        lambda: tm.evaluate(None, tm.split_by_item(SMALL), baselines="ease"),
+    ],
+)
+def test_a_single_text_in_place_of_a_list_is_an_error_that_says_so(call):
+    with pytest.raises(ValueError, match=r"; use a list, as in \["):
+        call()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        tm.read_interactions,
+        lambda path, columns: tm.Interactions.from_pandas(SMALL.to_pandas(), columns=columns),
+    ],
+)
+def test_a_text_in_place_of_a_mapping_of_columns_is_an_error_that_says_so(read, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\na,x\n")
+    with pytest.raises(ValueError, match="`columns`='price'; use a mapping"):
+        read(path, "price")

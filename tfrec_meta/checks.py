@@ -139,6 +139,20 @@ class NotEmpty(Condition):
         return "at least one value"
 
 
+@dataclasses.dataclass(frozen=True)
+class NotText(Condition):
+    """Accepts anything but a single text, which is a sequence of characters by mistake."""
+
+    def accepts(self, value: Any) -> bool:
+        return not isinstance(value, str | bytes)
+
+    def advice(self) -> str:
+        return "a list of values"
+
+    def advice_for(self, value: Any) -> str:
+        return f"a list, as in [{value!r}]"
+
+
 def at_least(least: float, *, finite: bool = False) -> Condition:
     """Returns the condition "`least` or more"; with `finite`, infinity is refused."""
     words = f"a finite number, {least} or more" if finite else f"{least} or more"
@@ -187,6 +201,19 @@ PositiveFloat = Annotated[float, above(0)]
 NonNegativeFloat = Annotated[float, at_least(0)]
 FinitePositiveFloat = Annotated[float, above(0, finite=True)]
 FiniteNonNegativeFloat = Annotated[float, at_least(0, finite=True)]
+
+
+def check_list(name: str, value: Any) -> None:
+    """Raises a ParameterError if a single text is given where a list of texts belongs.
+
+    Example:
+        >>> from tfrec_meta.checks import check_list
+        >>> check_list("families", "ease")
+        Traceback (most recent call last):
+        ...
+        tfrec_meta.errors.ParameterError: `families`='ease'; use a list, as in ['ease'].
+    """
+    check(name, value, NotText())
 
 
 def check(name: str, value: Any, condition: Condition) -> None:
@@ -284,6 +311,7 @@ def _rules_of(hint: Any) -> Iterator[_Rule]:
     elif origin is Literal:
         yield _Rule(OneOf(get_args(hint)))
     elif origin is tuple and len(get_args(hint)) == 2 and get_args(hint)[1] is ...:
+        yield _Rule(NotText())
         yield from (_Rule(rule.condition, each=True) for rule in _rules_of(get_args(hint)[0]))
     elif origin in (Union, types.UnionType):
         options = [option for option in get_args(hint) if option is not type(None)]

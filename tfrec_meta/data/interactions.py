@@ -227,6 +227,10 @@ class Interactions(DeclaredEvents):
             users, items, name, time_unit, time_format, types, bad_rows, max_bad_share: as in
                 `from_arrays`.
         """
+        if columns is not None and not isinstance(columns, Mapping):
+            raise ParameterError(
+                f"`columns`={columns!r}; use a mapping, as in {{'user_id': 'customer'}}.", "columns"
+            )
         columns = columns or {}
         theirs = {
             source: ours for ours, source in columns.items() if not ours.startswith(TABLE_PREFIXES)

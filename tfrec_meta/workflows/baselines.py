@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from tfrec_meta.checks import check_list
 from tfrec_meta.data import Interactions
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.ranking import Scores
@@ -81,6 +82,7 @@ def default_baselines(catalogue_size: int) -> list[str]:
 
 def check_baselines(names: Iterable[str]) -> None:
     """Raises a ParameterError for a name that is not in the registry."""
+    check_list("baselines", names)
     for name in names:
         if name not in BASELINES:
             raise ParameterError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrec_meta.data import Split, user_histories
+from tfrec_meta.data.ids import given_ids
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import Evaluation
 from tfrec_meta.features.held_out import interaction_matrix
@@ -48,6 +49,7 @@ def report(
         ValueError: if `users` has users without events.
     """
     named = len(users) > 0
+    users = given_ids(users, "users").to_pylist()
     if not named:
         test_users = split.test.user_ids
         counts = np.diff(interaction_matrix(split.past, test_users, model.spec.items).indptr)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_meta import training
+from tfrec_meta.checks import check_list
 from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.content.text_vectors import teacher_features, text_columns, with_text_vectors
 from tfrec_meta.data import Interactions, Split, StreamedInteractions
@@ -263,6 +264,7 @@ def text_teacher(
         TypeError: if the events are streamed.
         FileNotFoundError, ImportError: if there is no BERT checkpoint; see `BertEncoder`.
     """
+    check_list("columns", columns)
     if strategy.family != "content_tower":
         raise ValueError(
             f"`strategy` has family {strategy.family!r}; use a strategy of 'content_tower'."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta import training
+from tfrec_meta.checks import check_list
 from tfrec_meta.content.text_vectors import data_embedding
 from tfrec_meta.data import Interactions, Split, split_by_user, split_leave_last_out
 from tfrec_meta.data.protocols import ValidationProtocol
@@ -297,6 +298,7 @@ def _strategy_space(
     if space is not None and not callable(space):
         raise TypeError(f"`space` is a {type(space).__name__}; use a StrategySpace or a function.")
     declare = {} if space is None else {strategy.family: space}
+    check_list("families", families)
     families = tuple(families or (strategy.family,))
     weights = strategy.use_weights and data.weights_vary and _learns_by_weights(strategy, families)
     return StrategySpace(families, fixed or {}, declare, weights)

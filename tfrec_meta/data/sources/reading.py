@@ -38,6 +38,7 @@ from tfrec_meta.data.sources.text_files import (
 )
 from tfrec_meta.data.sources.unread_columns import warn_of_unread
 from tfrec_meta.data.times import TimeReader, TimeUnit
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.io.progress import Progress
 
@@ -148,6 +149,10 @@ class EventFiles:
     ) -> None:
         self._files = _data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
         keys = SCHEMA.names
+        if columns is not None and not isinstance(columns, Mapping):
+            raise ParameterError(
+                f"`columns`={columns!r}; use a mapping, as in {{'user_id': 'customer'}}.", "columns"
+            )
         self._given = {key: key for key in keys} | dict(columns or {})
         # `users.x` and `items.x` rename attributes.
         self._columns = {
