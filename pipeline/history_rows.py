@@ -25,7 +25,7 @@ from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.config import SplitConfig
-from tfrec_meta.pipeline.table_columns import Kind
+from tfrec_meta.pipeline.table_columns import LARGEST_WHOLE, Kind
 
 POSITION = "\0position"  # no column of a table has this name
 KEYS = {"users": "user_id", "items": "item_id"}
@@ -205,11 +205,22 @@ def survey_of(table: pa.Table) -> RowSurvey:
     for field in table.schema:
         if pa.types.is_list(field.type):
             many = (pc.max(pc.list_value_length(table[field.name])).as_py() or 0) > 1
-            kinds[field.name] = Kind(_base(field.type.value_type), many)
+            base = _base(field.type.value_type)
+            if base == "float" and not many and _is_whole(table[field.name]):
+                base = "int"
+            kinds[field.name] = Kind(base, many)
     if names.TIME not in table.column_names or table.schema.field(names.TIME).type != pa.int64():
         return RowSurvey(kinds, table.num_rows)
     times = table[names.TIME].drop_null().to_numpy()
     return RowSurvey(kinds, table.num_rows, *np.unique(times, return_counts=True))
+
+
+def _is_whole(column: pa.ChunkedArray) -> bool:
+    """Returns whether all numbers are whole; ExampleGen writes such columns as floats."""
+    values = column.combine_chunks().flatten().drop_null()
+    small = pc.less_equal(pc.abs(values), LARGEST_WHOLE)
+    whole = pc.and_(small, pc.equal(pc.floor(values), values))
+    return bool(pc.all(whole, min_count=0).as_py())
 
 
 def _base(kind: pa.DataType) -> str:

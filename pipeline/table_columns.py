@@ -17,7 +17,7 @@ from tfrec_meta.data.times import TimeUnit
 # Each can represent the ones before. "int" are whole numbers that float32 has, "code" other ones.
 _BASES = ("none", "int", "code", "float", "text")
 _TYPES = {"int": pa.int64(), "code": pa.int64(), "float": pa.float32(), "text": pa.string()}
-_LARGEST = 2**24  # float32 has every whole number up to this one
+LARGEST_WHOLE = 2**24  # float32 has every whole number up to this one
 # A whole number that begins with 0, such as the postal code 02139, loses it as a number.
 _NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 _CODE = r"^\s*[+-]?0[0-9]+\s*$"
@@ -36,10 +36,12 @@ class Kind(NamedTuple):
     def written(self) -> str:
         """The type in tf.Examples: whole numbers are floats, so that 9 and 9.5 are of one type.
 
-        A column may have whole numbers only in one span and others in the next. Numbers that
-        float32 does not have remain integers.
+        A column may have whole numbers only in one span and others in the next. Lists of whole
+        numbers and numbers that float32 does not have are integers.
         """
-        return {"int": "float", "code": "int"}.get(self.base, self.base)
+        if self.base == "int" and not self.many:
+            return "float"
+        return "int" if self.base in ("int", "code") else self.base
 
 
 def kind_of(column: pa.Array, known: str | None, where: str) -> Kind:
@@ -94,7 +96,7 @@ def _whole_base(values: pa.Array) -> str:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     limits = pc.min_max(values)
-    small = max(abs(limits[end].as_py() or 0) for end in ("min", "max")) <= _LARGEST
+    small = max(abs(limits[end].as_py() or 0) for end in ("min", "max")) <= LARGEST_WHOLE
     return "int" if small else "code"
 
 

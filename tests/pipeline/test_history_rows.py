@@ -1,11 +1,13 @@
 """The rows of Histories: splits of users and times, and surveys."""
 
 import numpy as np
+import pyarrow as pa
+import pytest
 
 from tests.pipeline import conftest
 from tfrec_meta.data import Interactions
 from tfrec_meta.pipeline.config import SplitConfig
-from tfrec_meta.pipeline.history_rows import RowSurvey, parts_of, time_cuts
+from tfrec_meta.pipeline.history_rows import RowSurvey, parts_of, survey_of, time_cuts
 
 
 def in_memory(table):
@@ -40,3 +42,18 @@ def test_adds_surveys_in_any_order():
         assert both.rows == 5
         assert both.times.tolist() == [0, 1, 4]
         assert both.counts.tolist() == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "cells, base",
+    [
+        ([[9.0], None, [10.0]], "int"),
+        ([[9.5], [10.0]], "float"),
+        ([[float("inf")]], "float"),
+        ([[2.0**25]], "float"),
+        ([[1.0, 2.0]], "float"),  # lists of numbers are vectors
+    ],
+)
+def test_columns_of_whole_numbers_are_integers_again(cells, base):
+    table = pa.table({"year": pa.array(cells, pa.list_(pa.float32()))})
+    assert survey_of(table).kinds["year"].base == base

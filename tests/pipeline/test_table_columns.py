@@ -42,6 +42,7 @@ def test_numbers_with_leading_zeros_are_text():
 
 def test_whole_numbers_are_written_as_other_numbers_unless_they_would_change():
     assert [Kind(base).written for base in ("int", "float", "code")] == ["float", "float", "int"]
+    assert Kind("int", many=True).written == "int"
 
 
 def test_finds_a_cell_that_is_not_a_number_in_a_column_of_numbers():

@@ -166,8 +166,8 @@ def test_the_schema_has_every_column_once(toy_histories):
         **dict.fromkeys(("user_id", "item_id", "history", "device", "gender"), "BYTES"),
         **dict.fromkeys(("user/user_id", "user/gender", "item/item_id"), "BYTES"),
         **dict.fromkeys(("item/title", "item/genres"), "BYTES"),
-        "time": "INT",
-        **dict.fromkeys(("value", "age", "user/age", "item/year"), "FLOAT"),
+        **dict.fromkeys(("time", "age", "user/age", "item/year"), "INT"),
+        "value": "FLOAT",
     }
     assert len(types) == len(schema.feature)
 

@@ -117,9 +117,10 @@ def run(tables, folder, **arguments):
 
 
 def in_memory(tables):
-    """The same rows, in the order of Histories."""
-    keys = ["user_id", "time", "item_id", "value"]
-    events = tables["interactions"].sort_by([(key, "ascending") for key in keys])
+    """The same rows, in the order of Histories: by user, time and row."""
+    events = tables["interactions"]
+    users, times = events["user_id"].to_numpy(), events["time"].to_numpy()
+    events = events.take(np.lexsort((times, users)))
     further = {name: events[name] for name in ("position", "device", "search", "comment")}
     return Interactions.from_arrays(
         *(events[name] for name in ("user_id", "item_id", "time", "value")),
