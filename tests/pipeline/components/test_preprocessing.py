@@ -175,12 +175,12 @@ def test_fits_the_same_spec_as_in_memory(wild):
 @pytest.mark.pipeline
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_encodes_events_as_in_memory(wild, split):
-    tables, parts, spec, _, outputs = wild
+    _, parts, spec, _, outputs = wild
     data, rows = parts.data, getattr(parts, f"{split}_index")
     window = histories(data).window(rows, LENGTH)
     ids = np.append(data.events["item_id"].to_numpy(zero_copy_only=False), "")
     events = data.events.take(pa.array(rows))
-    users = tables["users"]
+    users = data.users
     users = users.take(pc.index_in(events["user_id"], value_set=users["user_id"]))
     raw = {f.name: users[f.name] for f in spec.user}
     raw |= {f.name: events[f.name] for f in spec.context}
@@ -200,8 +200,8 @@ def test_encodes_events_as_in_memory(wild, split):
 @pytest.mark.pipeline
 @pytest.mark.parametrize("split, side", [("users", "user"), ("items", "item")])
 def test_encodes_tables_as_in_memory(wild, split, side):
-    tables, _, spec, _, outputs = wild
-    table, key = tables[split], f"{side}_id"
+    _, parts, spec, _, outputs = wild
+    table, key = getattr(parts.data, split), f"{side}_id"
     where = "query" if side == "user" else "item"
     encoded = {
         f"{side}/{f.name}": spec.encode_feature(f, table[f.name], where)
