@@ -147,9 +147,16 @@ def predicted(model: TutorialModel, data: tm.Interactions) -> np.ndarray:
     return model(asked).numpy()[:, 0]
 
 
-def difference(metric: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
-    """A metric of the first of two columns of predictions, less that of the second."""
-    return lambda labels, both: metric(labels, both[:, 0]) - metric(labels, both[:, 1])
+def difference(
+    metric: Callable[[Any, Any], float], ours: np.ndarray, peers: np.ndarray
+) -> Callable[[Any, Any], float]:
+    """A metric of our predictions, less that of a peer's, as a function of labels and rows."""
+
+    def compared(labels: Any, rows: Any) -> float:
+        chosen = np.asarray(rows, np.int64)
+        return metric(labels, ours[chosen]) - metric(labels, peers[chosen])
+
+    return compared
 
 
 def main() -> None:
@@ -187,9 +194,9 @@ def main() -> None:
             figures[prefix + name] = estimates[name].value
             figures[f"{prefix}{name}_interval"] = [estimates[name].low, estimates[name].high]
             if prefix:
-                both = np.stack([found[""], predictions], axis=1)
-                compared = {name: difference(metric)}
-                off = prediction_estimates(compared, labels, both, test.user_codes)[name]
+                compared = {name: difference(metric, found[""], predictions)}
+                rows = np.arange(len(labels))
+                off = prediction_estimates(compared, labels, rows, test.user_codes)[name]
                 figures[f"{prefix}{name}_difference"] = [off.value, off.low, off.high]
     figures |= {"train_seconds": seconds, "epochs": epochs, "bias_penalty": penalty}
     arguments.finish({**figures, "tutorial_longer_epochs": longer}, chosen)
