@@ -18,7 +18,7 @@ def test_survives_json():
     [
         ({"family": "oracle"}, "oracle"),
         ({"model": {"dimension": 8}}, "no dimension"),
-        ({"model": {"embedding_dim": "64"}}, "TwoTowerConfig"),
+        ({"model": {"embedding_dim": "64"}}, "`embedding_dim`='64'; use a whole number"),
         ({"training": {"epoch": 8}}, "no epoch"),
     ],
 )

@@ -26,6 +26,14 @@ wait(60)
 """
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Child processes can be interrupted, also if the tests run in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def run(tmp_path):
     # Longer than the 107 bytes that the address of a socket may have.
