@@ -16,6 +16,7 @@ from tfrec_meta.distillation import (
     small_bert,
 )
 from tfrec_meta.distillation.small_bert import _outputs
+from tfrec_meta.training.checkpoint_folder import CheckpointFolder
 
 RECIPE = FineTuningConfig(
     epochs=6, batch_size=16, learning_rate=3e-3, dropout=0.0, seed=1, checkpoint_every=2
@@ -105,14 +106,14 @@ def test_run_resumes_after_a_kill_and_is_saved(teacher, tmp_path, monkeypatch):
     recipe = dataclasses.replace(RECIPE, epochs=1, dropout=0.1, accumulation=2, method="lora")
     config = dataclasses.replace(CONFIG, fine_tuning=recipe)
     whole = small_bert(teacher, TEXTS, config, progress=False)
-    saved = tf.train.CheckpointManager.save
+    write = CheckpointFolder.write
 
-    def save_and_die(manager, *args, **kwargs):
-        saved(manager, *args, **kwargs)
+    def write_and_die(checkpoints, number):
+        write(checkpoints, number)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tf.train.CheckpointManager, "save", save_and_die)
+        patch.setattr(CheckpointFolder, "write", write_and_die)
         with pytest.raises(KeyboardInterrupt):
             small_bert(teacher, TEXTS, config, tmp_path / "run", progress=False)
     found = small_bert(teacher, TEXTS, config, tmp_path / "run", progress=False)

@@ -15,7 +15,7 @@ CPU_ONLY = {
     "HashTableV2", "InitializeTableFromTextFileV2", "LookupTableFindV2", "ParseExampleV2",
     "RaggedTensorToTensor", "StaticRegexFullMatch", "StaticRegexReplace", "StringJoin",
     "StringLower", "StringNGrams", "StringSplitV2", "StringStrip", "StringToHashBucketFast",
-    "Substr", "UnicodeDecode", "UnicodeTranscode",
+    "StringToHashBucketStrong", "Substr", "UnicodeDecode", "UnicodeTranscode",
 }  # fmt: skip
 
 
