@@ -123,7 +123,7 @@ def test_histories_have_positive_events_only():
         ({"event_weights": {"view": "3"}}, "the weight '3'", "event_weights"),
         ({"event_weights": {"": 1}}, "the event type ''", "event_weights"),
         ({"event_weights": ["view"]}, "a weight for each event type", "event_weights"),
-        ({"target": "purchase"}, r"use a list, as \['purchase'\]", "target"),
+        ({"target": "purchase"}, r"use a list, as in \['purchase'\]", "target"),
         ({"target": []}, "a list of event types", "target"),
         ({"target": [3]}, "a list of event types", "target"),
         ({"positive": "purchase"}, "use a finite number, or a list", "positive"),

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.checks import check_fields, not_empty
+from tfrec_meta.checks import check_fields, check_list, not_empty
 from tfrec_meta.errors import ParameterError
 
 WEIGHT, TARGET = "weight", "target"
@@ -330,8 +330,7 @@ def _type_weights(given: Any) -> dict[str, float]:
 
 
 def _types(field: str, given: Any) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise ParameterError(f"`{field}`={given!r}; use a list, as [{given!r}].", field)
+    check_list(field, given)
     try:
         kinds = tuple(given)
     except TypeError as error:
