@@ -5,10 +5,15 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 import tfrec_meta  # noqa: F401  (chooses Keras 2 before a test imports TFX or KerasTuner)
 
 STUDIES = "TFREC_META_STUDIES"
+
+# No time limit per example: on a busy machine a quick example can take long.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_configure(config):
