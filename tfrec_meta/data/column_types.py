@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.events import SCHEMA, BadRows, flat
-from tfrec_meta.data.times import TimeReader
+from tfrec_meta.data.times import NUMBER, TimeReader
 from tfrec_meta.errors import ParameterError
 
 TABLE_PREFIXES = ("users.", "items.")
@@ -18,7 +18,6 @@ RESPELLED = b"tfrec_meta.respelled"
 """Key in the metadata of a column of numbers that was text, spelt otherwise than Arrow writes the
 numbers: "1.50". The value is such a text."""
 
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INTEGER = r"^(0|-?[1-9][0-9]*)$"
 _CODE = r"^(\+[0-9.]|[+-]?0[0-9])"  # leading zeros and plus signs would be lost in a number
 _MISSING = (
@@ -210,7 +209,7 @@ def _numbers(
     text = pc.utf8_trim_whitespace(column.combine_chunks().cast(pa.string()))
     text = pc.if_else(pc.equal(text, ""), None, text)
     plain = pc.replace_substring(text, ",", ".") if decimal == "," else text
-    is_number = pc.match_substring_regex(plain, _NUMBER)
+    is_number = pc.match_substring_regex(plain, NUMBER)
     filled = len(text) - text.null_count
     numbers = pc.sum(is_number).as_py() or 0
     if not declared:

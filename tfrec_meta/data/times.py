@@ -21,7 +21,7 @@ TICKS_PER_SECOND: Mapping[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 1
 _WORDS = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "s": "seconds"}
 # The year 5138 in each unit; the same number means a time before 1973 in the next unit.
 _FROM = {"s": 0.0, "ms": 1e11, "us": 1e14, "ns": 1e17}
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _AMBIGUOUS = r"^[0-9]{1,2}[./-][0-9]{1,2}[./-]([0-9]{4}|[0-9]{2})([^0-9].*)?$"
 _ZONE = re.compile(r"([+-])(\d\d)(?::?(\d\d))?")
 _UTC = ("", "z", "utc", "gmt")
@@ -204,7 +204,7 @@ def _are_numbers(text: pa.Array) -> np.ndarray:
     digits = _mask(pc.fill_null(pc.ascii_is_decimal(text), False)) & (lengths <= 18)
     others = np.flatnonzero(~digits & (lengths > 0))
     if len(others):
-        digits[others] = _mask(pc.match_substring_regex(text.take(pa.array(others)), _NUMBER))
+        digits[others] = _mask(pc.match_substring_regex(text.take(pa.array(others)), NUMBER))
     return digits
 
 
