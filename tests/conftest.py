@@ -26,6 +26,7 @@ def pytest_unconfigure(config):
     shutil.rmtree(config.studies, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist's own hook reads the groups
 def pytest_collection_modifyitems(items):
     """Keeps the tests of a file, and of all files with the same session fixtures, in one worker.
 

@@ -1,5 +1,6 @@
 """Plain English: phrases that made earlier texts hard to read must not come back."""
 
+import functools
 import io
 import re
 import tokenize
@@ -30,6 +31,7 @@ ODD = {
 NO_LEADING_ZERO = re.compile(r"(?<![\w.\]\)*/'\"`\\-])\.\d{2,}\b(?!\.)")
 
 
+@functools.cache
 def texts() -> list[Path]:
     paths = list(ROOT.glob("*.md"))
     for folder in FOLDERS:
@@ -38,6 +40,7 @@ def texts() -> list[Path]:
     return sorted(path for path in paths if "_build" not in path.parts)
 
 
+@functools.cache
 def prose_of(path: Path) -> str:
     """The text of a page, or the comments and texts of a Python file, one per line."""
     text = path.read_text(encoding="utf-8")
