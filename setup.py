@@ -65,7 +65,8 @@ EXTRAS = {
         "hypothesis",
         "mypy",
         "pip",
-        "pytest",
+        # pytest-xdist 3.8 does not group tests with 9.2 (pytest-dev/pytest-xdist#1386).
+        "pytest<9.2",
         "pytest-cov",
         "pytest-timeout",
         "pytest-xdist",
