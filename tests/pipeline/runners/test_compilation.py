@@ -27,7 +27,7 @@ def connection_to(kind, tmp_path):
 def test_a_compiled_pipeline_is_json_and_reads_back_unchanged(tmp_path):
     ir = compilation.compile_pipeline(toy_nodes.create(tmp_path))
     path = compilation.write_pipeline(ir, tmp_path / "pipeline.json")
-    # The bytes of a packed message with a map have no fixed order, so messages are compared unpacked.
+    # The bytes of a packed message with a map have no fixed order: compare it unpacked.
     assert MessageToDict(compilation.read_pipeline(path)) == MessageToDict(ir)
     plain = json.loads(path.read_text())
     found = {
