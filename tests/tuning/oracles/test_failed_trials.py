@@ -56,20 +56,19 @@ def run(search, failure, direction, factor, shift, trials=30):
     return found
 
 
-@pytest.mark.parametrize(("factor", "shift"), UNITS)
+@pytest.mark.parametrize(("failure", "unit"), list(zip(FAILURES, UNITS, strict=True)))
 @pytest.mark.parametrize("direction", ["max", "min"])
 @pytest.mark.parametrize("name", [name for name in ORACLES if name != "bayesian"])
-def test_failed_trials_are_neither_best_nor_promoted(name, direction, factor, shift, tmp_path):
-    for number, failure in enumerate(FAILURES.values()):
-        search = oracle(name, tmp_path / str(number), direction, line)
-        run(search, failure, direction, factor, shift)
-        trials = search.oracle.trials
-        failed = {n for n, t in trials.items() if values_of(t)["x"] > 0.5}
-        assert failed
-        best = search.oracle.get_best_trials(1)[0].trial_id
-        assert best not in failed
-        promoted = [t.hyperparameters.values.get("tuner/trial_id") for t in trials.values()]
-        assert not failed & set(promoted)
+def test_failed_trials_are_neither_best_nor_promoted(name, direction, failure, unit, tmp_path):
+    search = oracle(name, tmp_path, direction, line)
+    run(search, FAILURES[failure], direction, *unit)
+    trials = search.oracle.trials
+    failed = {n for n, t in trials.items() if values_of(t)["x"] > 0.5}
+    assert failed
+    best = search.oracle.get_best_trials(1)[0].trial_id
+    assert best not in failed
+    promoted = [t.hyperparameters.values.get("tuner/trial_id") for t in trials.values()]
+    assert not failed & set(promoted)
 
 
 @pytest.mark.parametrize(("factor", "shift"), UNITS)
