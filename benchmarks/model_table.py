@@ -10,7 +10,7 @@ split by item, including the FeatureSpec, one model after the other: the lower o
 time (of all cores together), since the machine may have other work. Size is that of the folder that
 `tfrec_meta.save` writes.
 
-`--write` writes the table into README.md. The slowest models take minutes, so results are stored in
+`--write` writes the table into docs/models.md. The slowest models take minutes, so results are stored in
 model_table.json next to this file, with commit and date. A run continues with the models that are
 missing or were measured with another strategy. Delete that file to measure all models again.
 """
@@ -34,7 +34,7 @@ from benchmarks import arguments
 from tfrec_meta.evaluation import Estimate
 from tfrec_meta.models import Recommender
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 RECORD = Path(__file__).with_suffix(".json")
 _WINDOWS = tm.TrainingConfig(rows="windows")
 
@@ -178,7 +178,7 @@ def with_table(page: str, table: str) -> str:
 
 def main() -> None:
     """Trains, evaluates, prints."""
-    chosen = arguments.parse(__doc__, switches={"write": "put the table into README.md"})
+    chosen = arguments.parse(__doc__, switches={"write": "put the table into docs/models.md"})
     data = arguments.load(chosen.data)
     stratified = measure_all(
         tm.split_by_item(data, train=0.75, seed=chosen.seed), chosen.quick, chosen.seed
@@ -187,7 +187,7 @@ def main() -> None:
     table = markdown(stratified, last)
     print(table)
     if chosen.write:
-        README.write_text(with_table(README.read_text("utf-8"), table), "utf-8")
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), table), "utf-8")
     arguments.finish(
         {
             "stratified": {name: dataclasses.asdict(each) for name, each in stratified.items()},
