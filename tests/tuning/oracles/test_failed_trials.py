@@ -155,6 +155,60 @@ def test_the_best_trial_of_a_small_space_has_all_epochs_and_the_search_ends(name
     assert (count - 1, 9) in found
 
 
+@pytest.mark.parametrize(
+    ("trials", "epochs"),
+    [
+        # A bracket of 9 epochs needs 9 + 3 + 1 trials, then 5 + 2, then 3.
+        (1, [9]),
+        (2, [9] * 2),
+        (3, [3] * 2 + [9]),
+        (4, [3] * 3 + [9]),
+        (5, [3] * 3 + [9] + [9]),
+        (6, [3] * 4 + [9] * 2),
+        (7, [1] * 4 + [3] * 2 + [9]),
+        (12, [1] * 8 + [3] * 3 + [9]),
+        (13, [1] * 9 + [3] * 3 + [9]),
+        (14, [1] * 9 + [3] * 3 + [9] + [9]),
+        (20, [1] * 9 + [3] * 3 + [9] + [3] * 5 + [9] * 2),
+    ],
+)
+@pytest.mark.parametrize("name", ["hyperband", "meta_hyperband"])
+def test_fewer_trials_than_a_bracket_needs_still_train_the_best_to_all_epochs(
+    name, trials, epochs, tmp_path
+):
+    search = oracle(name, tmp_path, "max", line, trials=trials)
+    scores = search.run(50, lambda values: values["x"])
+    assert search.status == "STOPPED"
+    assert [
+        t.hyperparameters.values["tuner/epochs"] for t in search.oracle.trials.values()
+    ] == epochs
+    first = epochs.count(epochs[0])
+    best = max(range(first), key=scores.__getitem__)  # of the first bracket
+    assert (search.points[best]["x"], 9) in epochs_of(search)
+
+
+@pytest.mark.parametrize("name", ["hyperband", "meta_hyperband"])
+def test_workers_leave_the_last_trials_to_promotions(name, tmp_path):
+    search = oracle(name, tmp_path, "max", line, trials=4)
+    trials = [search.ask(f"worker {n}") for n in range(3)]
+    assert search.ask("another") is None
+    assert search.status == "IDLE"
+    for trial in trials:
+        search.tell(trial, values_of(trial)["x"])
+    search.run(9, lambda values: values["x"])
+    assert [epochs for _, epochs in epochs_of(search)] == [3, 3, 3, 9]
+
+
+@pytest.mark.parametrize("name", ["hyperband", "meta_hyperband"])
+def test_trials_that_a_failed_bracket_leaves_go_to_the_next(name, tmp_path):
+    search = oracle(name, tmp_path, "max", line, trials=6)
+    for _ in range(4):
+        search.tell(search.ask(), **FAILURES["an exception"])
+    search.run(9, lambda values: values["x"])
+    assert [epochs for _, epochs in epochs_of(search)] == [3] * 4 + [9] * 2
+    assert search.status == "STOPPED"
+
+
 @pytest.mark.parametrize("name", ["hyperband", "meta_hyperband"])
 def test_brackets_with_failed_trials_train_the_others_to_all_epochs(name, tmp_path):
     search = oracle(name, tmp_path, "max", partial(small, 9), trials=200)
