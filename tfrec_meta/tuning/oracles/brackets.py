@@ -53,12 +53,12 @@ class BracketOracle(keras_tuner.oracles.HyperbandOracle):
         start with more epochs.
         """
         left = self._trials_left(bracket)
-        if bracket["rounds"][0] or sum(self._expected(bracket)) <= left:
+        if bracket["rounds"][0] or sum(self._round_sizes(bracket)) <= left:
             return
         for number in range(bracket["bracket_num"], -1, -1):
             smaller = {"bracket_num": number, "rounds": [[] for _ in range(number + 1)]}
             for points in range(self._get_size(number, 0), number, -1):
-                sizes = self._expected({**smaller, "points": points})
+                sizes = self._round_sizes({**smaller, "points": points})
                 falls = all(one > other for one, other in itertools.pairwise(sizes))
                 if falls and sum(sizes) <= left:
                     bracket.update(smaller, points=points)
@@ -72,7 +72,7 @@ class BracketOracle(keras_tuner.oracles.HyperbandOracle):
         for bracket in self._brackets:
             if bracket is not excluded:
                 started = map(len, bracket["rounds"])
-                needed += sum(self._expected(bracket)) - sum(started)
+                needed += sum(self._round_sizes(bracket)) - sum(started)
         return float(self.max_trials - len(self.trials) - needed)
 
     def _new_point(self, bracket: dict[str, Any]) -> dict[str, Any] | None:
@@ -89,7 +89,7 @@ class BracketOracle(keras_tuner.oracles.HyperbandOracle):
     def _promotion(self, trial_id: str, bracket: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns the values of a bracket's best trial that is ready for the next round."""
         rounds = bracket["rounds"]
-        for number, (before, size) in enumerate(itertools.pairwise(self._expected(bracket)), 1):
+        for number, (before, size) in enumerate(itertools.pairwise(self._round_sizes(bracket)), 1):
             promoted = {place["past_id"] for place in rounds[number]}
             past = self._trials_of(rounds[number - 1])
             ended = [t for t in past if t.trial_id not in promoted and has_ended(t)]
@@ -102,7 +102,7 @@ class BracketOracle(keras_tuner.oracles.HyperbandOracle):
                 return {**values, **self._budget(bracket, number), "tuner/trial_id": best.trial_id}
         return None
 
-    def _expected(self, bracket: Mapping[str, Any]) -> list[int]:
+    def _round_sizes(self, bracket: Mapping[str, Any]) -> list[int]:
         """Returns the number of trials that each round of a bracket will have."""
         rounds = bracket["rounds"]
         expected = [self._size(bracket, 0)]
@@ -138,5 +138,5 @@ class BracketOracle(keras_tuner.oracles.HyperbandOracle):
             bracket
             for bracket in self._brackets
             if bracket.get("points") == 0
-            or len(bracket["rounds"][-1]) < self._expected(bracket)[-1]
+            or len(bracket["rounds"][-1]) < self._round_sizes(bracket)[-1]
         ]
