@@ -333,13 +333,10 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             metavar="FORMAT",
             help="Format of times in text, as in %d/%m/%Y (default: ISO 8601).",
         ),
-        _data(
-            "--pseudonyms",
-            is_flag=False,
-            flag_value="TFREC_META_KEY",
-            metavar="[VARIABLE]",
-            help="Replace the ids of users by keyed pseudonyms as soon as they are read; the key "
+        pseudonyms_option(
+            "Replace the ids of users by keyed pseudonyms as soon as they are read; the key "
             "is in this environment variable (default TFREC_META_KEY).",
+            _data,
         ),
         _data(
             "--bad-rows",
@@ -436,6 +433,19 @@ def run_option(default: str | None = RUN, help: str = "The run folder.") -> Call
 def length_option(help: str) -> Callable[[Any], Any]:
     """Declares `-k`."""
     return option("-k", type=int, default=10, metavar="N", help=help, show_default=True)
+
+
+def pseudonyms_option(
+    help: str, declare: Callable[..., Callable[[Any], Any]] = option
+) -> Callable[[Any], Any]:
+    """Declares `--pseudonyms`, whose value is the environment variable with the key."""
+    return declare(
+        "--pseudonyms",
+        is_flag=False,
+        flag_value="TFREC_META_KEY",
+        metavar="[VARIABLE]",
+        help=help,
+    )
 
 
 resamples_option = option(

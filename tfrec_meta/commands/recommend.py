@@ -6,12 +6,15 @@ from collections.abc import Collection, Sequence
 
 from tfrec_meta.commands import options, recommendations
 from tfrec_meta.commands.base import Result, command, note, option
+from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.pseudonyms import key_of, pseudonym
 
 
 @command(
     "recommend",
     "--user 42 --run runs/first",
     "--user 42 --history 50,181,1 -k 5",
+    "--user 42 --model shop --pseudonyms SHOP_KEY",
     "--server 127.0.0.1:8500 --model shop --history 50 --titles models/shop --json",
     rereads_data=True,
 )
@@ -22,6 +25,10 @@ from tfrec_meta.commands.base import Result, command, note, option
     f"{options.folder_name(options.RUN)} without --run).",
 )
 @option("--user", default="", metavar="ID", help="The user (default: an unknown user).")
+@options.pseudonyms_option(
+    "Send the pseudonym of the user, for a model that was trained with --pseudonyms; the key is in "
+    "this environment variable (default TFREC_META_KEY). With --run, this is a setting of the run.",
+)
 @option("--history", metavar="IDS", help="The user's items, oldest first, separated by commas.")
 @options.run_option(None, "Read the user's history from the data of this run.")
 @options.exclude_option
@@ -31,6 +38,7 @@ from tfrec_meta.commands.base import Result, command, note, option
 def recommend(
     model: str | None,
     user: str,
+    pseudonyms: str | None,
     history: str | None,
     run: str | None,
     exclude: str | None,
@@ -39,7 +47,8 @@ def recommend(
     server: options.ServerOptions,
 ) -> Result:
     """Sends the request with the given history, or with the history that the run has."""
-    asked, items, known, title_of, warnings = user, options.names(history), set(), {}, []
+    asked = user if pseudonyms is None else _pseudonym(user, pseudonyms, run)
+    items, known, title_of, warnings = options.names(history), set(), {}, []
     model = options.folder_name(run or options.RUN) if model is None else model
     if run is not None:
         from tfrec_meta.workflows.runs import Run
@@ -69,6 +78,27 @@ def recommend(
     }
     nothing = "no recommendations: no item of the catalogue is left."
     return Result(content, "\n".join(shown) if shown else nothing)
+
+
+def _pseudonym(user: str, key_env: str, run: str | None) -> str:
+    """Returns the pseudonym of a user under the key in an environment variable.
+
+    Raises:
+        ParameterError: if `--pseudonyms` has no effect.
+        ValueError: if the key is missing or too short.
+    """
+    if run is not None:
+        raise ParameterError(
+            f"`pseudonyms` is a setting of {run}, which has its own key. Leave out `pseudonyms`.",
+            "pseudonyms",
+        )
+    if not user.strip():
+        raise ParameterError(
+            "`pseudonyms` has no effect without a `user`. Leave it out, or name a `user`.",
+            "pseudonyms",
+            "user",
+        )
+    return pseudonym(user.strip(), key_of(key_env))
 
 
 def _unknown_items(history: Sequence[str], catalogue: Collection[str]) -> list[str]:

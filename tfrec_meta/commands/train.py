@@ -43,7 +43,8 @@ def train(
     this = Run.begin(run, given, overwrite)
     if this.is_trained:
         note(f"{this.folder} is already trained; --overwrite trains it again.")
-        return Result(_content(this, this.model(), 0.0))
+        model = this.model()
+        return Result(_content(this, model, 0.0), "\n".join(_personal_lines(model)))
     split = this.split
     note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
     began = time.monotonic()
@@ -53,11 +54,14 @@ def train(
     if model.curve:
         last = model.curve[-1]
         lines.append(", ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "seconds"))
+    lines += _personal_lines(model)
     lines.append(f"next: tfrec-meta evaluate --run {shlex.quote(str(this.folder))}")
     return Result(_content(this, model, seconds), "\n".join(lines))
 
 
 def _content(run: Any, model: Any, seconds: float) -> dict[str, Any]:
+    from tfrec_meta.export.personal_data import used_columns
+
     return {
         "run": str(run.folder),
         "model": str(run.folder / "model"),
@@ -65,4 +69,13 @@ def _content(run: Any, model: Any, seconds: float) -> dict[str, Any]:
         "events": len(run.split.train_index),
         "seconds": seconds,
         "curve": [dict(epoch) for epoch in model.curve],
+        "personal_columns": [used.as_dict() for used in used_columns(model)],
     }
+
+
+def _personal_lines(model: Any) -> list[str]:
+    """Lists the columns that look personal with what happens to them; no value is shown."""
+    from tfrec_meta.export.personal_data import used_columns
+
+    found = [f"  {used.column}: {used.use.sentence}" for used in used_columns(model)]
+    return ["columns that look personal:", *found] if found else []

@@ -3,7 +3,8 @@
 from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.histories import Histories, histories, user_histories
 from tfrec_meta.data.interactions import Interactions
-from tfrec_meta.data.privacy import pseudonym, pseudonymise
+from tfrec_meta.data.privacy.personal_columns import PersonalColumn, personal_columns
+from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.protocols import SplitProtocol, ValidationProtocol
 from tfrec_meta.data.sources.movielens import fetch_movielens, is_fetched, movielens
 from tfrec_meta.data.sources.reading import read_interactions
@@ -19,11 +20,13 @@ from tfrec_meta.data.splits import (
     split_domain,
     split_leave_last_out,
 )
+from tfrec_meta.io.pseudonyms import pseudonym
 
 __all__ = [
     "Feedback",
     "Histories",
     "Interactions",
+    "PersonalColumn",
     "Split",
     "SplitProtocol",
     "StreamedInteractions",
@@ -32,6 +35,7 @@ __all__ = [
     "histories",
     "is_fetched",
     "movielens",
+    "personal_columns",
     "pseudonym",
     "pseudonymise",
     "read_interactions",

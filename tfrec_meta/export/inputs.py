@@ -10,7 +10,6 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec_meta.export import signatures as names
-from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.features.graph import raw_default, raw_dtype, raw_width
 from tfrec_meta.features.kinds import Feature
 
@@ -31,11 +30,6 @@ class Input:
     dtype: tf.DType
     width: int | None = None
     default: tf.Tensor | None = None
-
-
-def without_user_ids(spec: FeatureSpec) -> FeatureSpec:
-    """Returns the spec with an empty vocabulary of users."""
-    return dataclasses.replace(spec, vocabularies={**spec.vocabularies, "user_id": Vocabulary()})
 
 
 def padded_input(width: int) -> Input:

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.export import signatures as names
 from tfrec_meta.export.config import ExportConfig
-from tfrec_meta.export.inputs import without_user_ids
 from tfrec_meta.export.model_card import default_card
+from tfrec_meta.export.needed_spec import needed_spec
 from tfrec_meta.export.signature_functions import SignatureFunctions
 from tfrec_meta.export.versions import next_version, publish_version
 from tfrec_meta.export.warm_up import write_warm_up_requests
@@ -105,9 +105,7 @@ def _write(model: Recommender, new: Path, name: str, config: ExportConfig, card:
     shutil.rmtree(vocabularies)
     extra = new / names.EXTRA_ASSETS
     extra.mkdir()
-    spec = model.spec
-    if model.user_ids is not UserIds.EMBEDDING:
-        spec = without_user_ids(spec)
+    spec = needed_spec(model, user_ids=model.user_ids is UserIds.EMBEDDING)
     spec.save(extra / names.FEATURE_SPEC)
     pq.write_table(catalogue_table(model.spec, model.items), extra / names.CATALOGUE)
     (extra / names.MODEL_CARD).write_text(

@@ -16,8 +16,8 @@ from tfrec_meta.export.inputs import (
     padded_input,
     parse_examples,
     signature_function,
-    without_user_ids,
 )
+from tfrec_meta.export.needed_spec import needed_spec
 from tfrec_meta.features.graph import GraphEncoder
 from tfrec_meta.features.kinds import Category, Feature
 from tfrec_meta.indexes import exact as index
@@ -51,9 +51,8 @@ class SignatureFunctions:
         self._spec = model.spec
         self._model = model
         self._functions = model.serving_functions()
-        known = model.user_ids is not UserIds.UNUSED
         self._encoder = GraphEncoder(
-            model.spec if known else without_user_ids(model.spec),
+            needed_spec(model, user_ids=model.user_ids is not UserIds.UNUSED),
             vocabularies,
             hashed_users=model.user_ids is UserIds.FEATURES,
         )

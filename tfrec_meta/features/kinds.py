@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.checks import PositiveInt, Width, between, check_fields
+from tfrec_meta.data.privacy.personal_columns import personal_column
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.features.columns import is_list, is_string
 
@@ -187,6 +188,8 @@ def infer(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
     for field in table.schema:
         twin = field.name.lower() in {feature.name.lower() for feature in features}
         if field.name == key or twin:
+            continue
+        if key == "user_id" and personal_column("users", field.name, table[field.name]):
             continue
         if not _is_name(field.name):
             _log.warning(

@@ -94,7 +94,8 @@ class FeatureSpec:
 
         Lists of strings and repeated strings become categories, mostly distinct strings of several
         words become texts, numbers become numbers, and lists of numbers become vectors. Mostly
-        distinct strings of one word, such as post codes and links, are left out.
+        distinct strings of one word, such as post codes and links, are left out. So are columns of
+        users that look personal (see `tfrec_meta.data.personal_columns`).
         """
         return cls(
             user=kinds.infer(data.users, "user_id"),

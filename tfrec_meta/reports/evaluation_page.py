@@ -49,6 +49,7 @@ def render(
     evaluations: Mapping[str, Evaluation] | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     config: Mapping[str, Any] | None = None,
+    personal: Sequence[tuple[str, str]] = (),
     notes: str | Sequence[str] = (),
 ) -> str:
     """Renders the page of a run.
@@ -63,6 +64,7 @@ def render(
         examples: dicts with "user", or a "heading" in its place, "history" (titles, latest first)
             and "recommendations" (titles, or (title, score) pairs, best first).
         config: the settings of the model; nested mappings are flattened.
+        personal: the columns that look personal, each with what happens to it.
         notes: paragraphs at the top of the page.
 
     Returns:
@@ -103,6 +105,7 @@ def render(
             (formats.label(key), formats.value(profile[key])) for key in _TILES if key in profile
         ],
         profile=[(formats.label(key), formats.value(value)) for key, value in profile.items()],
+        personal=personal,
         config=[(key, formats.value(value)) for key, value in formats.flatten(config or {})],
     )
 

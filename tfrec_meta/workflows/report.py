@@ -12,6 +12,7 @@ from tfrec_meta.data import Split, user_histories
 from tfrec_meta.data.ids import given_ids
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import Evaluation
+from tfrec_meta.export.personal_data import used_columns
 from tfrec_meta.features.held_out import interaction_matrix
 from tfrec_meta.models import Recommender
 from tfrec_meta.reports.evaluation_page import write_evaluation_page
@@ -76,6 +77,7 @@ def report(
         history=list(model.curve),
         evaluations=evaluations,
         examples=examples,
+        personal=[(str(used.column), used.use.sentence) for used in used_columns(model)],
         config={
             "family": model.family,
             "split": split.description,

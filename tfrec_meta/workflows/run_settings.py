@@ -26,7 +26,7 @@ from tfrec_meta.data import (
     split_leave_last_out,
     synthetic,
 )
-from tfrec_meta.data.privacy import pseudonymise
+from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.errors import ParameterError
 

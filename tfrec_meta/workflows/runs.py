@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.data import Split, user_histories
-from tfrec_meta.data.privacy import key_of, pseudonym
 from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines
 from tfrec_meta.io.files import remove, write_text
 from tfrec_meta.io.locks import locked_folder
+from tfrec_meta.io.pseudonyms import key_of, pseudonym
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
     Settings,
@@ -302,7 +302,8 @@ class Run:
             ValueError: if the key of the pseudonyms is not in the environment.
         """
         key_env = self.settings["data"].get("pseudonyms")
-        return pseudonym(given, key_of(key_env)) if key_env and given else given
+        name = given.strip()
+        return pseudonym(name, key_of(key_env)) if key_env and name else name
 
     def history(self, user_id: str, length: int = 1000) -> list[str]:
         """Returns a user's latest items in train and validation, oldest first; [] if unknown."""

@@ -15,7 +15,7 @@ from tfrec_meta import training
 from tfrec_meta.checks import check_list
 from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.content.text_vectors import teacher_features, text_columns, with_text_vectors
-from tfrec_meta.data import Interactions, Split, StreamedInteractions
+from tfrec_meta.data import Interactions, Split, StreamedInteractions, personal_columns
 from tfrec_meta.distillation import FineTuningConfig, fine_tuned
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.metalearning.rankers import learn_start
@@ -29,6 +29,7 @@ from tfrec_meta.training.distribution import distribution_strategy
 
 _log = logging.getLogger(__name__)
 _MENTIONED: weakref.WeakSet[Any] = weakref.WeakSet()  # data sets whose values were mentioned
+_SEARCHED: weakref.WeakSet[Any] = weakref.WeakSet()  # data sets searched for personal columns
 
 TEXT_TEACHER = Strategy(
     "content_tower",
@@ -120,6 +121,7 @@ def train(
             "No training event is positive, as the feedback is declared. Lower `positive`, or "
             "check the split."
         )
+    _mention_personal_columns(data)
     if not strategy.use_weights:
         data = data.with_equal_weights()
     options = TrainingOptions(
@@ -151,6 +153,21 @@ def _mention_unused_values(data: Interactions | StreamedInteractions, strategy: 
         values.max(),
         strategy.family,
     )
+
+
+def _mention_personal_columns(data: Interactions | StreamedInteractions) -> None:
+    """Logs, once per data set, which columns look personal; no value is logged."""
+    if data.origin in _SEARCHED:
+        return
+    _SEARCHED.add(data.origin)
+    found = [str(column) for column in personal_columns(data)]
+    if found:
+        _log.warning(
+            "%s: columns that look personal: %s. Those of users are features only if you declare "
+            "them. The model card of an export says what it holds of each.",
+            data.name,
+            ", ".join(found),
+        )
 
 
 _META_TRAINING: dict[str, Callable[[Any, Any, int], Any]] = {

@@ -19,9 +19,15 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.data import (
+    Interactions,
+    PersonalColumn,
+    StreamedInteractions,
+    personal_columns,
+)
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec, Vocabulary
+from tfrec_meta.features.kinds import Feature
 from tfrec_meta.io.files import atomic_folder
 from tfrec_meta.io.manifests import write_manifest
 from tfrec_meta.models.base.configs import config_fields
@@ -72,6 +78,7 @@ class Recommender(Teacher):
             weight is 1.
         items: the items table of the training data, for titles and filters; None without one.
         curve: the learning curve, one dict per epoch; empty for families without epochs.
+        personal_columns: the columns of the training data that looked personal.
     """
 
     family: ClassVar[str]
@@ -87,6 +94,7 @@ class Recommender(Teacher):
     variables: Sequence[tf.Variable]  # TensorFlow's own
     items: pa.Table | None = None
     curve: Sequence[Mapping[str, float]] = ()
+    personal_columns: Sequence[PersonalColumn] = ()
 
     # Every family implements these.
 
@@ -211,6 +219,11 @@ class Recommender(Teacher):
         return max((member.user_ids for member in self.members), default=UserIds.UNUSED)
 
     @property
+    def query_features(self) -> frozenset[Feature]:
+        """The query features that the model reads; an export holds no values of the others."""
+        return frozenset().union(*(member.query_features for member in self.members))
+
+    @property
     def default_label(self) -> float:
         """The label of a support item of `adapt` that comes without one."""
         return 1.0
@@ -218,12 +231,14 @@ class Recommender(Teacher):
     # Hooks of training. The defaults suit most families.
 
     def observe(self, data: Interactions | StreamedInteractions) -> None:
-        """Counts the events per item (`item_counts`, which the prior uses) and keeps `items`.
+        """Counts the events per item (`item_counts`, which the prior uses), and keeps `items` and
+        `personal_columns`.
 
         With declared feedback, positive events are counted by their weights. A model of ratings or
         clicks learns from all events and counts them alike.
         """
         self.items = data.items
+        self.personal_columns = personal_columns(data)
         weighing: Weighing = "none" if self.targets else "weights"
         counts = event_counts(data, "item_id", self.spec.items, weighing)[1:]
         self.item_counts.assign(counts.astype(np.float32))
@@ -422,7 +437,9 @@ class Recommender(Teacher):
     def write(self, folder: Path) -> None:
         """Writes the model into an empty folder."""
         config = dataclasses.asdict(self.config)
-        SavedModel(self.family, config, self.spec, self.state(), self.items).write(folder)
+        SavedModel(
+            self.family, config, self.spec, self.state(), self.items, self.personal_columns
+        ).write(folder)
 
     @classmethod
     def from_folder(
@@ -441,6 +458,7 @@ class Recommender(Teacher):
         saved = SavedModel.read(folder, record)
         model = cls(cls.config_type(**config_fields(saved.config)), saved.spec)  # type: ignore[call-arg]
         model.items = saved.items
+        model.personal_columns = saved.personal_columns
         model.restore(saved.state)
         return model
 

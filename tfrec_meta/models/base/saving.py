@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tfrec_meta.data import PersonalColumn
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.damage import read_json
 
@@ -34,6 +35,7 @@ class SavedModel:
         spec: the fitted FeatureSpec.
         state: all learned arrays by name.
         items: the items table of the training data, if there was one.
+        personal_columns: the columns of the training data that looked personal.
     """
 
     family: str
@@ -41,10 +43,16 @@ class SavedModel:
     spec: FeatureSpec
     state: Mapping[str, np.ndarray]
     items: pa.Table | None = None
+    personal_columns: Sequence[PersonalColumn] = ()
 
     def write(self, folder: Path) -> None:
         """Writes the content into an empty folder."""
-        record = {"format": FORMAT, "family": self.family, "config": dict(self.config)}
+        record = {
+            "format": FORMAT,
+            "family": self.family,
+            "config": dict(self.config),
+            "personal_columns": [dataclasses.asdict(column) for column in self.personal_columns],
+        }
         (folder / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
         self.spec.save(folder / "feature_spec")
         np.savez(folder / "weights.npz", **self.state)  # type: ignore[arg-type]
@@ -75,6 +83,8 @@ class SavedModel:
             FeatureSpec.load(folder / "feature_spec"),
             state,
             pq.read_table(items) if items.exists() else None,
+            # A model that version 0.2 saved has no list.
+            [PersonalColumn.from_dict(one) for one in record.get("personal_columns", ())],
         )
 
 

@@ -91,6 +91,10 @@ class TrainableRecommender(Recommender, tfrs.Model):
             return UserIds.EMBEDDING
         return UserIds.FEATURES if self.user_table else UserIds.UNUSED
 
+    @property
+    def query_features(self) -> frozenset[Feature]:
+        return frozenset(self._query_features)
+
     # Training.
 
     @property

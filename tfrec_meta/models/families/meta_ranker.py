@@ -21,6 +21,7 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.features.kinds import Feature
 from tfrec_meta.features.spec import empty_feature
 from tfrec_meta.models.adaptation.learners import LEARNERS, Examples, LearnerConfig, RidgeHead
 from tfrec_meta.models.adaptation.networks import TaskNetwork
@@ -211,6 +212,10 @@ class MetaRanker(Recommender, tf.Module):
         )
         self.bounds = tf.Variable([0.0, 1.0], trainable=False, name="bounds")
         self.rating_scale = tf.Variable([0.0, 1.0], trainable=False, name="rating_scale")
+
+    @property
+    def query_features(self) -> frozenset[Feature]:
+        return frozenset(self.spec.user)
 
     # Learning.
 

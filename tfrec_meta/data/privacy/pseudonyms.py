@@ -1,47 +1,22 @@
-"""Keyed pseudonyms for users, which cannot be reversed or guessed without the key."""
+"""Replaces the ids of users by keyed pseudonyms."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from tfrec_meta.data.interactions import Interactions
-
-_SHORTEST_KEY = 16  # bytes
-
-
-def pseudonym(user_id: str, key: bytes) -> str:
-    """Returns the HMAC-SHA-256 of the UTF-8 id under `key`, 64 hexadecimal digits."""
-    return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()
-
-
-def key_of(key_env: str) -> bytes:
-    """Returns the key in an environment variable.
-
-    Raises:
-        ValueError: if the variable is not set or the key is too short.
-    """
-    key = os.environ.get(key_env, "").encode()
-    if len(key) < _SHORTEST_KEY:
-        state = f"holds only {len(key)} bytes" if key else "is not set"
-        raise ValueError(
-            f"${key_env} {state}, but pseudonyms need a secret key of {_SHORTEST_KEY} bytes or "
-            f"more; create one with: openssl rand -hex 32"
-        )
-    return key
+from tfrec_meta.io.pseudonyms import key_of, pseudonym
 
 
 def pseudonymise(data: Interactions, key_env: str = "TFREC_META_KEY") -> Interactions:
     """Replaces each user id, in the events and the table of users, by its pseudonym.
 
     The same id and key always give the same pseudonym, so a service with the key can request
-    recommendations for its users. Only ids are replaced. Remove other columns that identify a
-    person, such as a zip code, before.
+    recommendations for its users. Only ids are replaced; `personal_columns` finds other columns
+    that identify a person.
 
     Args:
         data: the interactions.
