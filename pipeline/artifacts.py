@@ -27,7 +27,8 @@ class SplitComparison(artifact.Artifact):
 class CatalogueTables(artifact.Artifact):
     """All items and users with their attributes: `items.parquet` and `users.parquet`.
 
-    A table that the pipeline has no input for has no file.
+    A table that the pipeline has no input for has no file. If the config declares how events count,
+    `feedback.json` says it, for all nodes that read the events.
     """
 
     TYPE_NAME = "TfrecMetaCatalogueTables"

@@ -29,6 +29,7 @@ from tfrec_meta.checks import (
 )
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.events import MAX_BAD_SHARE
+from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.pipeline.config_values import config_from, override, parse_yaml
@@ -52,6 +53,8 @@ def _check_folder(name: str, value: str) -> None:
             "mounted if necessary."
         )
 
+
+FEEDBACK = "feedback"  # value of `EvaluatorConfig.positive`
 
 # Fields of `TableConfig` and of `FileFormat`.
 TABLE_FORMAT = ("delimiter", "encoding", "decimal", "quote", "lists", "types")
@@ -180,16 +183,19 @@ class SplitConfig:
                 "the test split; use shares with a sum below 1."
             )
 
-    def identity(self, seed: int) -> str:
+    def identity(self, seed: int, feedback: Feedback | None = None) -> str:
         """Returns the settings that determine the split of an event, as JSON.
 
         If they are equal, no event of a model's training data is in the test split of another run.
+        The target of declared feedback is one of them, except for the split of users.
         """
         settings: dict[str, Any] = {"protocol": self.protocol}
         if self.protocol != SplitProtocol.LEAVE_LAST_OUT:
             settings |= {"train": self.train, "validation": self.validation}
         if self.protocol == SplitProtocol.COLD_USERS:
             settings["seed"] = seed
+        elif feedback is not None and feedback.target is not None:
+            settings["target"] = [feedback.event_type, *sorted(feedback.target)]
         return json.dumps(settings, sort_keys=True)
 
 
@@ -257,8 +263,8 @@ class EvaluatorConfig:
         long_tail: the share of the events in the slice "long-tail items", rarest items first.
         min_ndcg: the smallest accepted NDCG@k over all users.
         min_recall: the smallest accepted recall@k over all users.
-        positive: an event with at least this value is a positive for AUC and calibration; None
-            skips TFMA.
+        positive: which events are positive for AUC and calibration: those with at least this value,
+            or with "feedback" those that the declared feedback counts as positive. None skips TFMA.
         min_auc: the smallest accepted AUC of the ranking signature; None sets no condition.
         slices: event and user columns; TFMA computes its metrics for each of their values.
     """
@@ -270,7 +276,7 @@ class EvaluatorConfig:
     long_tail: Share = 0.2
     min_ndcg: float = 0.0
     min_recall: float = 0.0
-    positive: float | None = None
+    positive: float | Literal["feedback"] | None = None
     min_auc: float | None = None
     slices: tuple[str, ...] = ()
 
@@ -280,6 +286,8 @@ class EvaluatorConfig:
             raise ValueError(
                 "`min_auc` needs `positive`, the smallest value of a positive event; set it too."
             )
+        if isinstance(self.positive, str) and self.positive != FEEDBACK:
+            raise ValueError(f"`positive`={self.positive!r}; use a number, or {FEEDBACK!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,6 +323,8 @@ class PipelineConfig:
         serving: the folder of the served model, which TF Serving watches; its name is the model's.
         root: folder of runs, artifacts and metadata; like `serving` in a file system that all
             workers share.
+        feedback: how the events count, by their types and values, as `Interactions.with_feedback`
+            declares it; None counts all events alike.
         split: the split of the events.
         tuner: the search for a strategy.
         trainer: the training.
@@ -332,6 +342,7 @@ class PipelineConfig:
     data: DataConfig
     serving: str
     root: str = ".runs"
+    feedback: Feedback | None = None
     split: SplitConfig = SplitConfig()
     tuner: TunerConfig = TunerConfig()
     trainer: TrainerConfig = TrainerConfig()
@@ -355,6 +366,13 @@ class PipelineConfig:
             raise ValueError(
                 "`split.protocol`='cold-users' needs `data.users`: a model distinguishes held-out "
                 "users by their features only. Set that table, or use another protocol."
+            )
+        if self.evaluator.positive == FEEDBACK and (
+            self.feedback is None or self.feedback.positive is None
+        ):
+            raise ValueError(
+                f"`evaluator.positive`={FEEDBACK!r}, but `feedback.positive` does not say which "
+                "events are positive. Set it, or use a number."
             )
         check_fields(self)
 

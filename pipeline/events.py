@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +15,12 @@ import pyarrow.parquet as pq
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.data.feedback import TARGET, WEIGHT, Feedback
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.example_files import record_batches
+
+FEEDBACK = "feedback.json"  # in the folder of CatalogueTables
 
 
 def read_split(examples: Path | str, split: str) -> pa.Table:
@@ -63,7 +67,7 @@ def read_files(patterns: Iterable[str]) -> pa.Table:
 
 
 def interactions(events: pa.Table, catalogue: Path | str) -> Interactions:
-    """Returns events with the attributes of users and items.
+    """Returns events with the attributes of users and items, and with the declared feedback.
 
     Args:
         events: from `read_split`, or the `events.parquet` of SeenItems.
@@ -74,7 +78,34 @@ def interactions(events: pa.Table, catalogue: Path | str) -> Interactions:
     if "users" in known:  # the rows have these columns too
         joined = set(known["users"].column_names) - set(names.EVENT_COLUMNS)
         events = events.drop_columns([name for name in events.column_names if name in joined])
-    return Interactions(events, known.get("users"), known.get("items"))
+    feedback = declared_feedback(catalogue)
+    if feedback is not None:
+        events = _with_declared(events, feedback)
+    return Interactions(events, known.get("users"), known.get("items"), feedback=feedback)
+
+
+def declared_feedback(catalogue: Path | str) -> Feedback | None:
+    """Returns how the events count; None if all count alike.
+
+    Args:
+        catalogue: folder of the CatalogueTables artifact.
+    """
+    path = Path(catalogue) / FEEDBACK
+    return Feedback.from_dict(json.loads(path.read_text())) if path.is_file() else None
+
+
+def _with_declared(events: pa.Table, feedback: Feedback) -> pa.Table:
+    """Returns the columns of the feedback, which Histories added, in their types in memory."""
+    declared = {WEIGHT: pa.float32()}
+    if feedback.target is not None:
+        declared[TARGET] = pa.bool_()
+    for name, kind in declared.items():
+        if name in events.column_names:
+            column = events[name].cast(kind)
+            events = events.set_column(events.column_names.index(name), name, column)
+        else:  # there are no events
+            events = events.append_column(name, pa.nulls(events.num_rows, kind))
+    return events
 
 
 def _without_history(batch: pa.RecordBatch) -> pa.Table:

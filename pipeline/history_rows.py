@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,14 +21,29 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfrec_meta.data import Interactions, split_leave_last_out
 from tfrec_meta.data.cleaning import CleaningRules, Removal, clean_events
 from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.data.feedback import (
+    TARGET,
+    WEIGHT,
+    Feedback,
+    check_types,
+    type_counts,
+    with_columns,
+)
+from tfrec_meta.data.histories import Histories, histories
 from tfrec_meta.data.ids import has_line_breaks, tokens_of
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.times import TimeReader
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.config import SplitConfig
 from tfrec_meta.pipeline.table_columns import LARGEST_WHOLE, Kind
 
+NAME = "interactions"  # of the events in messages
 POSITION = "\0position"  # no column of a table has this name
+_FILE = 40  # bits of a position that number the row of a file
+# The parts of events, the first three in the order of `features.transform.EVENT_SPLITS`. Events of
+# the last two are not of the target: they are known at test time only, or in no part.
+TRAIN, VALIDATION, TEST, PAST_ONLY, NO_PART = range(5)
 KEYS = {"users": "user_id", "items": "item_id"}
 TYPES = {
     "int": (pa.int64(), schema_pb2.INT),
@@ -47,12 +63,15 @@ EVENT_COLUMNS = {
 class RowSurvey:
     """The facts about all rows of a table that are needed before any row is written.
 
+    Of cleaned events with a target, `rows`, `times` and `counts` are about target events only.
+
     Attributes:
         kinds: types of the columns that the data determines.
         rows: number of rows.
         times: int64 [t], the distinct times in rising order.
         counts: int64 [t], number of events at each time.
         valued: whether any row of events has a value, valid or not.
+        event_types: number of events of each type before cleaning, if the feedback names types.
     """
 
     kinds: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
@@ -60,6 +79,7 @@ class RowSurvey:
     times: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     counts: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     valued: bool = False
+    event_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __add__(self, other: RowSurvey) -> RowSurvey:
         kinds = dict(self.kinds)
@@ -68,11 +88,23 @@ class RowSurvey:
         times, position = np.unique(np.concatenate([self.times, other.times]), return_inverse=True)
         counts = np.zeros(len(times), np.int64)
         np.add.at(counts, position, np.concatenate([self.counts, other.counts]))
-        return RowSurvey(kinds, self.rows + other.rows, times, counts, self.valued or other.valued)
+        return RowSurvey(
+            kinds,
+            self.rows + other.rows,
+            times,
+            counts,
+            self.valued or other.valued,
+            Counter(self.event_types) + Counter(other.event_types),
+        )
 
 
 def time_cuts(survey: RowSurvey, config: SplitConfig) -> tuple[int, int]:
-    """Returns the times at which validation and test begin, as in `split_by_time`."""
+    """Returns the times at which validation and test begin, as in `split_by_time`.
+
+    Args:
+        survey: of the cleaned events, see `plausible_events`.
+        config: the shares.
+    """
     below = np.cumsum(survey.counts)
     shares = (config.train, config.train + config.validation)
     positions = [min(round(share * survey.rows), survey.rows - 1) for share in shares]
@@ -83,7 +115,7 @@ def time_cuts(survey: RowSurvey, config: SplitConfig) -> tuple[int, int]:
 def parts_of(
     data: Interactions, config: SplitConfig, cuts: tuple[int, int] | None, seed: int
 ) -> np.ndarray:
-    """Returns the part of each event: 0 is train, 1 validation, 2 test.
+    """Returns the part of each event, int8 [n]: TRAIN, VALIDATION, TEST, PAST_ONLY or NO_PART.
 
     Args:
         data: all events of some users.
@@ -92,24 +124,58 @@ def parts_of(
         seed: for "cold-users". Whether a user is held out depends on id and seed only, so that it
             does not change as data is added; the shares are met on average.
     """
-    parts = np.zeros(len(data), np.int8)
+    parts = np.full(len(data), TRAIN, np.int8)
+    is_target = np.ones(len(data), bool) if data.is_target is None else data.is_target
     if config.protocol == SplitProtocol.TIME:
         assert cuts is not None
         times = data.events["time"].to_numpy()
-        parts[times >= cuts[0]] = 1
-        parts[times >= cuts[1]] = 2
+        parts[times >= cuts[0]] = VALIDATION
+        parts[(times >= cuts[0]) & ~is_target] = PAST_ONLY
+        parts[times >= cuts[1]] = TEST
+        parts[(times >= cuts[1]) & ~is_target] = NO_PART
     elif config.protocol == SplitProtocol.LEAVE_LAST_OUT:
-        split = split_leave_last_out(data)
-        parts[split.validation_index] = 1
-        parts[split.test_index] = 2
+        if is_target.any():  # other users may have target events
+            split = split_leave_last_out(data)
+            parts[:] = NO_PART
+            parts[split.train_index] = TRAIN
+            parts[split.validation_index] = VALIDATION
+            parts[split.test_index] = TEST
+            parts[split.past_only_index] = PAST_ONLY
     else:
         drawn = np.array([_hash(user, str(seed)) / 2**64 for user in data.user_ids])
         part = (drawn >= config.train).astype(np.int8) + (drawn >= config.train + config.validation)
         parts = part[data.user_codes].astype(np.int8)
+        parts[(parts != TRAIN) & ~is_target] = NO_PART
     return parts
 
 
-def check_columns(events: RowSurvey, users: RowSurvey | None, config: SplitConfig) -> None:
+def check_events(left: RowSurvey, feedback: Feedback | None) -> None:
+    """Checks the event types that the feedback names, and that cleaning left a target event.
+
+    Args:
+        left: of all cleaned events.
+        feedback: how they count.
+
+    Raises:
+        ParameterError: as `Interactions.with_feedback` and the splits raise it.
+    """
+    if feedback is None:
+        return
+    check_types(left.event_types, feedback, NAME)
+    if feedback.target is not None and not left.rows:
+        raise ParameterError(
+            f"`target`={list(feedback.target)}, but {NAME} has no such event after cleaning, so "
+            "that none could be held out. Add some, or change `target`.",
+            "target",
+        )
+
+
+def check_columns(
+    events: RowSurvey,
+    users: RowSurvey | None,
+    config: SplitConfig,
+    feedback: Feedback | None = None,
+) -> None:
     """Checks that the events have the times they need, and no column in common with the users.
 
     Args:
@@ -117,6 +183,7 @@ def check_columns(events: RowSurvey, users: RowSurvey | None, config: SplitConfi
             one.
         users: of all users.
         config: the protocol.
+        feedback: how the events count; it adds columns.
 
     Raises:
         ValueError: if they do not.
@@ -126,7 +193,7 @@ def check_columns(events: RowSurvey, users: RowSurvey | None, config: SplitConfi
             f"No event has a time, which the protocol '{config.protocol}' needs; add a column of "
             "times, or use the protocol 'cold-users'."
         )
-    event_columns = {*EVENT_COLUMNS, *events.kinds}
+    event_columns = {*EVENT_COLUMNS, *events.kinds, *declared_columns(feedback)}
     both = sorted(event_columns & set(users.kinds)) if users is not None else []
     if both:
         raise ValueError(
@@ -230,24 +297,79 @@ def _base(kind: pa.DataType) -> str:
 
 
 def plausible_events(
-    packed: Sequence[bytes], survey: RowSurvey, rules: CleaningRules
-) -> tuple[pa.Table, Removal]:
-    """Returns the plausible events of some users by user, time and row, and what was removed.
+    packed: Sequence[bytes],
+    survey: RowSurvey,
+    rules: CleaningRules,
+    feedback: Feedback | None = None,
+) -> tuple[pa.Table, Removal, RowSurvey]:
+    """Returns the plausible events of some users by user, time and row.
 
-    They are those that `Interactions.clean` leaves of the events in the order of the files.
+    They are those that `Interactions.with_feedback` and `clean` leave of the events in the order of
+    the files.
 
     Args:
         packed: tables of all events of these users, with the column `POSITION`.
         survey: of all events.
         rules: which events are implausible.
+        feedback: how the events count.
+
+    Returns:
+        The events, with the columns of the feedback; what was removed; and a survey of them without
+        `kinds`.
+
+    Raises:
+        ParameterError: for an event without a type, or without a valid weight.
     """
     table = joined(packed, survey.kinds)
     table, valueless = _with_values(table, survey.valued)
+    event_types: Mapping[str, int] = {}
+    differ_in: tuple[str, ...] = ()
+    if feedback is not None:
+        table = _with_feedback(table, feedback, survey.kinds)
+        event_types = type_counts(table, feedback, NAME)
+        differ_in = feedback.columns_of_duplicates
     order = [(names.USER_ID, "ascending"), (names.TIME, "ascending"), (POSITION, "ascending")]
     table = table.sort_by(order).drop_columns([POSITION]).combine_chunks()
-    clean, removed = clean_events(table, rules, timed=bool(len(survey.times)))
+    timed = bool(len(survey.times))
+    clean, removed = clean_events(table, rules, timed=timed, differ_in=differ_in)
+    clean = clean.combine_chunks()
     dropped = {"missing value": valueless} if valueless else {}
-    return clean.combine_chunks(), Removal(valueless, dropped) + removed
+    targets = clean if TARGET not in declared_columns(feedback) else clean.filter(clean[TARGET])
+    left = dataclasses.replace(survey_of(targets), kinds={}, event_types=event_types)
+    return clean, Removal(valueless, dropped) + removed, left
+
+
+def _with_feedback(table: pa.Table, feedback: Feedback, kinds: Mapping[str, Kind]) -> pa.Table:
+    """Adds the columns of the feedback; those that it reads become plain columns."""
+    for name in feedback.columns_read:
+        if name in kinds and not kinds[name].many:
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, first_values(table[name]))
+    positions = table[POSITION].to_numpy()
+
+    def row_name(row: int) -> str:
+        file, place = divmod(int(positions[row]), 1 << _FILE)
+        return f"row {place + 1} of shard {file + 1}"
+
+    return with_columns(table, feedback, NAME, row_name)
+
+
+def declared_columns(feedback: Feedback | None) -> dict[str, Kind]:
+    """Returns the event columns that a feedback adds, with their types in examples."""
+    if feedback is None:
+        return {}
+    added = {WEIGHT: Kind("float")}
+    return added if feedback.target is None else {**added, TARGET: Kind("int")}
+
+
+def positive_histories(data: Interactions) -> Histories:
+    """Returns the histories of all events, without the events that are not positive."""
+    past, weights = histories(data), data.weights
+    if weights is None:
+        return past
+    positive = weights[past.order] > 0
+    before = np.concatenate([[0], np.cumsum(positive)])
+    return Histories(past.order[positive], before[past.start], before[past.stop])
 
 
 def _with_values(table: pa.Table, valued: bool) -> tuple[pa.Table, int]:
@@ -269,7 +391,7 @@ def with_positions(table: pa.Table, file: int, first: int) -> pa.Table:
         file: number of the file.
         first: number of its first row.
     """
-    start = (file << 40) + first
+    start = (file << _FILE) + first
     return table.append_column(POSITION, pa.array(np.arange(start, start + table.num_rows)))
 
 
@@ -378,8 +500,10 @@ def _history(data: Interactions, past: Any, rows: np.ndarray, length: int) -> pa
 
 
 def _as_lists(column: pa.ChunkedArray) -> pa.Array:
-    """Returns one list per row, null where there is no value, and text as bytes."""
+    """Returns one list per row, null where there is no value; text as bytes, bools as integers."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int64())
     if not pa.types.is_list(array.type):
         present = array.is_valid().to_numpy(zero_copy_only=False)
         offsets = pa.array(np.concatenate([[0], np.cumsum(present)]), pa.int32())

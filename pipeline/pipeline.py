@@ -76,7 +76,11 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     add(gate, "DataGate")
 
     histories = Histories(
-        **examples, config=config.split, clean=config.data.clean, seed=config.seed
+        **examples,
+        config=config.split,
+        clean=config.data.clean,
+        feedback=config.feedback,
+        seed=config.seed,
     )
     histories.add_upstream_node(gate)
     rows = add(histories, "Histories")
@@ -100,7 +104,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     )
     if config.data.max_split_drift is not None:
         limits = Limits(config.data.max_split_drift, config.data.split_drift)
-        split_gate = SplitGate(limits, rows["examples"], rows["schema"])
+        split_gate = SplitGate(limits, rows["examples"], rows["schema"], rows["catalogue"])
         add(split_gate, "SplitGate")
         transform.add_upstream_node(split_gate)  # a refused split must not add to the vocabularies
     graph = add(transform, "Transform")["transform_graph"]

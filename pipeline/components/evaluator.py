@@ -29,9 +29,10 @@ from scipy import optimize
 from scipy.special import expit
 from tensorflow_model_analysis.extractors import extractor
 
+from tfrec_meta.data.feedback import WEIGHT
 from tfrec_meta.export import signatures as names
 from tfrec_meta.features import transform
-from tfrec_meta.pipeline.config import EvaluatorConfig
+from tfrec_meta.pipeline.config import FEEDBACK, EvaluatorConfig
 from tfrec_meta.pipeline.request_rows import as_request, read_types
 
 MODULE = "tfrec_meta.pipeline.components.evaluator"  # `module_path` of the stock Evaluator
@@ -41,7 +42,7 @@ NEW_USER = "new user"  # the slice's feature; its values are "yes" and "no"
 
 _MAX_SCORES = 1 << 17  # for the fit; more are thinned to evenly spaced ones
 # An extractor receives only the EvalConfig, so its settings are in names of features there.
-_LABEL = re.compile(rf"{transform.VALUE} >= (\S+)")
+_LABEL = re.compile(r"(\w+) (>=|>) (\S+)")
 _NEW_USER = re.compile(rf"{NEW_USER} \(at most (\d+) events\)")
 
 
@@ -58,6 +59,9 @@ def eval_config(config: EvaluatorConfig) -> tfma.EvalConfig:
         raise ValueError(
             "`positive` is not set; TFMA needs the smallest value of a positive event. Set it."
         )
+    label = f"{transform.VALUE} >= {config.positive!r}"
+    if config.positive == FEEDBACK:
+        label = f"{WEIGHT} > 0"
     new_user = f"{NEW_USER} (at most {config.new_user_events} events)"
     slices = "".join(
         f"slicing_specs {{ feature_keys: {_quoted(key)} }}\n" for key in (new_user, *config.slices)
@@ -66,7 +70,7 @@ def eval_config(config: EvaluatorConfig) -> tfma.EvalConfig:
         f"""
         model_specs {{
           signature_name: "{names.RANK_EXAMPLES}"
-          label_key: {_quoted(f"{transform.VALUE} >= {config.positive!r}")}
+          label_key: {_quoted(label)}
           model_type: "tf_generic"
         }}
         slicing_specs {{ }}
@@ -141,23 +145,24 @@ def _quoted(text: str) -> str:
 def _DeriveFeatures(extracts: beam.PCollection, config: tfma.EvalConfig) -> beam.PCollection:
     """Adds the label, and the slice of new users, to the features."""
     label = config.model_specs[0].label_key
-    match = _LABEL.fullmatch(label)
-    if match is None:
+    if _LABEL.fullmatch(label) is None:
         raise ValueError(f"`label_key`={label!r}; create the EvalConfig with `eval_config`.")
     keys = [key for spec in config.slicing_specs for key in spec.feature_keys]
     wanted = [(key, int(m[1])) for key in keys if (m := _NEW_USER.fullmatch(key))]
-    return extracts | beam.Map(_with_derived, label, float(match[1]), wanted)
+    return extracts | beam.Map(_with_derived, label, wanted)
 
 
 def _with_derived(
-    extracts: Mapping[str, Any], label: str, positive: float, new_user: Sequence[tuple[str, int]]
+    extracts: Mapping[str, Any], label: str, new_user: Sequence[tuple[str, int]]
 ) -> dict[str, Any]:
     result = dict(extracts)
     features = result[tfma.FEATURES_KEY] = dict(extracts[tfma.FEATURES_KEY])
-    value = features[transform.VALUE]
+    column, sign, limit = label.split()
+    value = features[column]
     # With a schema, columns may be sparse; every event has one value.
     value = np.asarray(getattr(value, "values", value), np.float64).reshape(-1)
-    features[label] = (value >= positive).astype(np.float32)[:, None]
+    is_positive = np.greater_equal if sign == ">=" else np.greater
+    features[label] = is_positive(value, float(limit)).astype(np.float32)[:, None]
     lengths = _lengths(features.get(transform.HISTORY), len(value))
     for key, most in new_user:
         words = np.where(lengths <= most, b"yes", b"no")

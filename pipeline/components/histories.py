@@ -32,22 +32,28 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from tfrec_meta.data import Interactions, histories
+from tfrec_meta.data import Interactions
 from tfrec_meta.data.cleaning import REASONS, CleaningRules, Removal
+from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.features import transform as names
 from tfrec_meta.io.files import atomic_file, write_text
 from tfrec_meta.pipeline.artifacts import SPLIT_IDENTITY, CatalogueTables, SeenItems
 from tfrec_meta.pipeline.config import SplitConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
+from tfrec_meta.pipeline.events import FEEDBACK
 from tfrec_meta.pipeline.example_files import record_batches, write_examples
 from tfrec_meta.pipeline.history_rows import (
     EVENT_COLUMNS,
     KEYS,
+    PAST_ONLY,
+    TEST,
     TYPES,
     RowSurvey,
     by_partition,
     check_columns,
+    check_events,
+    declared_columns,
     deserialized,
     event_columns,
     first_values,
@@ -55,6 +61,7 @@ from tfrec_meta.pipeline.history_rows import (
     parts_of,
     plain_lists,
     plausible_events,
+    positive_histories,
     prefixed,
     serialized,
     survey_of,
@@ -80,12 +87,14 @@ _ROWS, _FAR_TIMES = "rows", "far_times"  # of `Removal`
 class HistoriesSpec(types.ComponentSpec):
     """Inputs, outputs and parameters.
 
-    `config` is a `SplitConfig` as JSON, `clean` are `CleaningRules` as JSON.
+    `config` is a `SplitConfig`, `clean` are `CleaningRules`, and `feedback` is a `Feedback`, all as
+    JSON.
     """
 
     PARAMETERS = {
         "config": component_spec.ExecutionParameter(type=str),
         "clean": component_spec.ExecutionParameter(type=str, optional=True),
+        "feedback": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
     }
     INPUTS = {
@@ -114,12 +123,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Raises:
             ValueError: if cleaning leaves no events, a split has no events, no event has the time
-                that the protocol needs, or users and events have a column in common.
+                that the protocol needs, users and events have a column in common, or the feedback
+                names a column or an event type that there is not.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = from_json(SplitConfig, exec_properties["config"])
         given = exec_properties.get("clean")
         rules = from_json(CleaningRules, given) if given else CleaningRules()
+        given = exec_properties.get("feedback")
+        feedback = from_json(Feedback, given) if given else None
         tables = {
             name: _files(input_dict[name])
             for name in ("interactions", "users", "items")
@@ -134,11 +146,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         examples.set_string_custom_property(
-            SPLIT_IDENTITY, config.identity(exec_properties["seed"])
+            SPLIT_IDENTITY, config.identity(exec_properties["seed"], feedback)
         )
         folders = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
         for folder in (*folders.values(), schema.uri, catalogue.uri, seen.uri):
             os.makedirs(folder, exist_ok=True)
+        if feedback is not None:
+            write_text(os.path.join(catalogue.uri, FEEDBACK), json.dumps(feedback.as_dict()))
 
         pipeline = self._make_beam_pipeline()
         _build(
@@ -147,6 +161,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             _Settings(
                 config,
                 rules.with_latest_time(),
+                feedback,
                 exec_properties["seed"],
                 folders,
                 schema=os.path.join(schema.uri, "schema.pbtxt"),
@@ -181,6 +196,7 @@ class Histories(base_beam_component.BaseBeamComponent):
         items: Examples with `item_id` and attributes.
         config: protocol, shares, and length of the histories.
         clean: which events are implausible, as in `Interactions.clean`.
+        feedback: how the events count, as in `Interactions.with_feedback`; None counts all alike.
         seed: for the protocol "cold-users".
 
     Outputs: `examples`, with the splits and columns of `features.transform`; their `schema`;
@@ -200,6 +216,7 @@ class Histories(base_beam_component.BaseBeamComponent):
         *,
         config: SplitConfig,
         clean: CleaningRules = CleaningRules(),  # noqa: B008 (frozen)
+        feedback: Feedback | None = None,
         seed: int,
     ) -> None:
         super().__init__(
@@ -209,6 +226,7 @@ class Histories(base_beam_component.BaseBeamComponent):
                 items=items,
                 config=as_json(config),
                 clean=as_json(clean),
+                feedback=None if feedback is None else as_json(feedback),
                 seed=seed,
                 examples=types.Channel(type=standard_artifacts.Examples),
                 schema=types.Channel(type=standard_artifacts.Schema),
@@ -224,6 +242,7 @@ class _Settings:
 
     config: SplitConfig
     rules: CleaningRules
+    feedback: Feedback | None
     seed: int
     folders: Mapping[str, str]
     schema: str
@@ -250,9 +269,7 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: _
         rows["interactions"]
         | "ByUser" >> beam.GroupByKey()
         | "Clean"
-        >> beam.ParDo(_Clean(settings.rules), known["interactions"]).with_outputs(
-            "survey", main="rows"
-        )
+        >> beam.ParDo(_Clean(settings), known["interactions"]).with_outputs("survey", main="rows")
     )
     left = cleaned.survey | "Left" >> beam.CombineGlobally(_sum)
     by_user = {"interactions": cleaned.rows}
@@ -284,7 +301,7 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: _
     _ = (
         pipeline
         | "Once" >> beam.Create([settings.schema])
-        | "Schema" >> beam.Map(_write_schema, **known)
+        | "Schema" >> beam.Map(_write_schema, settings.feedback, **known)
     )
 
 
@@ -342,22 +359,23 @@ class _Read(beam.DoFn):
 class _Clean(beam.DoFn):
     """Removes the implausible events of one partition of the users; returns a survey of the rest.
 
-    The survey has the rows and times only.
+    The survey is that of `plausible_events`.
     """
 
-    def __init__(self, rules: CleaningRules):
-        self._rules = rules
+    def __init__(self, settings: _Settings):
+        self._settings = settings
 
     def process(self, gathered: tuple[int, Iterable[bytes]], survey: RowSurvey) -> Iterator[Any]:
         partition, parts = gathered
-        events, removed = plausible_events(list(parts), survey, self._rules)
+        events, removed, left = plausible_events(
+            list(parts), survey, self._settings.rules, self._settings.feedback
+        )
         _count(_REMOVED, _ROWS, removed.rows)
         _count(_REMOVED, _FAR_TIMES, removed.far_times)
         for reason, count in removed.dropped.items():
             _count(_REMOVED, reason, count)
         if events.num_rows:
             yield partition, serialized(events)
-        left = dataclasses.replace(survey_of(events), kinds={})
         yield beam.pvalue.TaggedOutput("survey", left)
 
 
@@ -386,17 +404,19 @@ class _Write(beam.DoFn):
         packed = list(parts.get("interactions", ()))
         if not packed:
             return
-        check_columns(events_survey, users_survey, settings.config)
+        check_columns(events_survey, users_survey, settings.config, settings.feedback)
+        check_events(left, settings.feedback)
         (cleaned,) = map(deserialized, packed)
-        data = Interactions(cleaned)
+        data = Interactions(cleaned, feedback=settings.feedback)
         cuts = (
             time_cuts(left, settings.config)
             if settings.config.protocol == SplitProtocol.TIME
             else None
         )
         split = parts_of(data, settings.config, cuts, settings.seed)
-        yield beam.pvalue.TaggedOutput("seen", serialized(data.events.filter(pa.array(split < 2))))
-        past = histories(data)
+        seen = (split < TEST) | (split == PAST_ONLY)
+        yield beam.pvalue.TaggedOutput("seen", serialized(data.events.filter(pa.array(seen))))
+        past = positive_histories(data)
         for number, name in enumerate(names.EVENT_SPLITS):
             chosen = np.flatnonzero(split == number)
             slices = (
@@ -475,11 +495,12 @@ def _write_parquet(packed: Sequence[bytes], survey: RowSurvey, path: str, name: 
 
 def _write_schema(
     path: str,
+    feedback: Feedback | None,
     interactions: RowSurvey,
     users: RowSurvey | None = None,
     items: RowSurvey | None = None,
 ) -> None:
-    kinds = {**EVENT_COLUMNS, **interactions.kinds}
+    kinds = {**EVENT_COLUMNS, **interactions.kinds, **declared_columns(feedback)}
     for survey, key, name_of in (
         (users, "user_id", names.user_column),
         (items, "item_id", names.item_column),

@@ -114,7 +114,8 @@ def chosen_strategy(
         raise ValueError(
             f"The hyperparameters have no `family`, only {', '.join(values)}; use those of Tuner."
         )
-    found = StrategySpace((values["family"],)).strategy_record(values)
+    space = StrategySpace((values["family"],), weights="use_weights" in values)
+    found = space.strategy_record(values)
     return strategy.with_changes(found)
 
 

@@ -68,7 +68,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         strategy_search.SearchEvents(train, validation, ValidationProtocol(settings["protocol"])),
         strategy,
         spec_of(fn_args.transform_graph_path),
-        StrategySpace(config.families, config.fixed),
+        strategy_search.strategy_space(strategy, config.families, config.fixed, train),
         settings["folder"],
         SearchOptions(
             oracle=config.oracle,

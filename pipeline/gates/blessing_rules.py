@@ -149,8 +149,8 @@ def evaluate_candidate(
     Args:
         model: the candidate.
         baseline: the last blessed model; None in the first run.
-        past: train and validation events, users and items.
-        test: the held-out events.
+        past: the events that are known at test time, users and items.
+        test: the held-out events; with declared feedback, only the positive ones are relevant.
         config: thresholds, slices, and options of the bootstrap.
         auc: AUC of the ranking signature over all test events, computed by TFMA.
         seed: seed of the bootstrap.
@@ -160,6 +160,9 @@ def evaluate_candidate(
     """
     if not len(test):
         return _refused("there are no test events. Check the split.")
+    test = test.positive_events()
+    if not len(test):
+        return _refused("no test event is positive, as the feedback is declared.")
     users = test.user_ids
     slices, notes = slices_of(past, test, users, config)
     tail = long_tail_events(past, test, config.long_tail)

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.evaluation import full_catalogue
-from tfrec_meta.features.held_out import held_out, interaction_matrix, user_queries
+from tfrec_meta.features.held_out import held_out, positive_matrix, user_queries
 from tfrec_meta.models import Recommender
 from tfrec_meta.pipeline.config import EvaluatorConfig
 
@@ -110,10 +110,10 @@ def _values_of(table: pa.Table, column: str, users: np.ndarray) -> list[Any]:
 def long_tail_events(past: Interactions, test: Interactions, share: float) -> Interactions:
     """Returns the test events of the rarest items that together have `share` of the past events.
 
-    Items without past events are the rarest. Items with equal counts are included or excluded
-    together.
+    With declared feedback, positive events count. Items without past events are the rarest. Items
+    with equal counts are included or excluded together.
     """
-    counted = pc.value_counts(past.events["item_id"])
+    counted = pc.value_counts(past.positive_events().events["item_id"])
     count = counted.field("counts").to_numpy(zero_copy_only=False)
     order = np.argsort(count, kind="stable")
     cumulative = np.cumsum(count[order])
@@ -149,8 +149,11 @@ def metrics_of_popularity(
     tail: Interactions,
     k: int,
 ) -> UserMetrics:
-    """Returns the metrics of ranking the model's catalogue by number of past users."""
-    touched = interaction_matrix(past, past.user_ids, model.spec.items)
+    """Returns the metrics of ranking the model's catalogue by number of past users.
+
+    With declared feedback, it is the sum of their weights.
+    """
+    touched = positive_matrix(past, past.user_ids, model.spec.items)
     counts = np.asarray(touched.sum(axis=0), np.float32).ravel()
 
     def scores(rows: np.ndarray) -> np.ndarray:

@@ -107,6 +107,7 @@ def run_histories(
     config: SplitConfig = SPLIT,
     seed: int = 42,
     rules: CleaningRules | None = None,
+    feedback: tm.Feedback | None = None,
 ) -> dict[str, Artifact]:
     """Runs Histories; returns its outputs by name."""
     kinds = {
@@ -119,7 +120,12 @@ def run_histories(
     beam_executor(histories.Executor).Do(
         {name: [artifact] for name, artifact in inputs.items()},
         {name: [artifact] for name, artifact in outputs.items()},
-        {"config": as_json(config), "clean": as_json(rules or CleaningRules()), "seed": seed},
+        {
+            "config": as_json(config),
+            "clean": as_json(rules or CleaningRules()),
+            "feedback": None if feedback is None else as_json(feedback),
+            "seed": seed,
+        },
     )
     return outputs
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tfrec_meta.data import Feedback
 from tfrec_meta.pipeline import config_values
 from tfrec_meta.pipeline.config import (
     DataConfig,
@@ -70,7 +71,11 @@ def test_overrides_take_precedence_over_the_file(file):
 
 
 def test_round_trips_through_plain_values(file):
-    config = PipelineConfig.read(file)
+    feedback = "feedback={event_weights: {view: 1}, positive: [view], target: [view]}"
+    config = PipelineConfig.read(file, [feedback, "evaluator.positive=feedback"])
+    assert config.feedback == Feedback(
+        event_weights={"view": 1}, positive=["view"], target=["view"]
+    )
     assert PipelineConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
@@ -129,6 +134,12 @@ def test_a_part_round_trips_through_an_execution_property():
         ({"split": {"train": 0.9, "validation": 0.2}}, "leave no events for the test"),
         ({"split": {"partitions": 0}}, "`partitions`=0"),
         ({"evaluator": {"min_auc": 0.6}}, "`min_auc` needs `positive`"),
+        ({"evaluator": {"positive": "feedback"}}, "`feedback.positive` does not say which"),
+        ({"evaluator": {"positive": "high"}}, "`positive`='high'; use a number, or 'feedback'"),
+        ({"feedback": {"weights": {"view": 1}}}, "Unknown setting `feedback.weights`"),
+        ({"feedback": {"target": "purchase"}}, "`feedback.target`='purchase'; use a list"),
+        ({"feedback": {"event_weights": {"view": 0}}}, "In `feedback`: `event_weights` gives"),
+        ({"feedback": {"below": "negative"}}, "In `feedback`: `below`='negative', but without"),
         ({"evaluator": {"confidence": 1}}, "`confidence`=1"),
         ({"infra_validator": {"server": "k8s"}}, "`server`='k8s'"),
         ({"infra_validator": {"memory_mb": 10}}, "`memory_mb`=10"),
@@ -160,6 +171,17 @@ def test_the_identity_of_a_split_has_the_settings_that_determine_it_and_no_other
     cold = SplitConfig(protocol="cold-users", train=0.75)
     expected = {"protocol": "cold-users", "train": 0.75, "validation": 0.1, "seed": 7}
     assert json.loads(cold.identity(seed=7)) == expected
+
+
+def test_the_target_is_a_part_of_the_identity_of_a_split_of_events():
+    feedback = Feedback("action", target=["purchase", "cart"], positive=["cart"])
+    for protocol, target in (
+        ("time", ["action", "cart", "purchase"]),
+        ("leave-last-out", ["action", "cart", "purchase"]),
+        ("cold-users", None),
+    ):
+        identity = json.loads(SplitConfig(protocol=protocol).identity(1, feedback))
+        assert identity.get("target") == target
 
 
 def test_names_missing_settings():

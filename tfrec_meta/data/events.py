@@ -37,6 +37,11 @@ _log = logging.getLogger(__name__)
 RowName = Callable[[int], str]
 
 
+def numbered_row(row: int) -> str:
+    """Returns the name of a row, numbered from 0, in messages."""
+    return f"row {row + 1}"
+
+
 class RowCheck:
     """Handles invalid rows: raises at the first one, or counts and logs all of them.
 
@@ -109,7 +114,7 @@ def typed_events(
     check: RowCheck,
     *,
     source: str = "events",
-    row_name: RowName = lambda row: f"row {row + 1}",
+    row_name: RowName = numbered_row,
     times: TimeReader | None = None,
     decimal: str = ".",
 ) -> pa.Table:
@@ -198,7 +203,7 @@ def times_of(
     table: pa.Table | pa.RecordBatch, where: str, unit: TimeUnit | None = None
 ) -> tuple[pa.Array, np.ndarray]:
     """Returns the column `time` as Unix seconds and a mask of the invalid rows."""
-    return _times(table, TimeReader(unit), where, lambda row: f"row {row + 1}")
+    return _times(table, TimeReader(unit), where, numbered_row)
 
 
 def _times(

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.checks import check_fields, check_list, not_empty
+from tfrec_meta.data.events import RowName, numbered_row
 from tfrec_meta.errors import ParameterError
 
 WEIGHT, TARGET = "weight", "target"
@@ -102,6 +103,11 @@ class Feedback:
         types = (self.event_type,) if self.type_names else ()
         return types if self.weight in (None, "value") else (*types, str(self.weight))
 
+    @property
+    def columns_of_duplicates(self) -> tuple[str, ...]:
+        """The columns in which two events must agree, in addition, to be exact duplicates."""
+        return (*self.columns_read, WEIGHT)
+
     def as_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON; `from_dict` reads them."""
         record = dataclasses.asdict(self)
@@ -127,13 +133,16 @@ class Feedback:
         return cls(**record)
 
 
-def with_columns(events: pa.Table, feedback: Feedback, name: str) -> pa.Table:
+def with_columns(
+    events: pa.Table, feedback: Feedback, name: str, row_name: RowName = numbered_row
+) -> pa.Table:
     """Returns events with the columns `weight` and, with a target, `target`.
 
     Args:
         events: the events, with the columns that the feedback names.
         feedback: how they count.
         name: the name of the data in messages.
+        row_name: returns the name of a row of `events`, numbered from 0, in messages.
 
     Returns:
         The table with `weight` float32: above 0 for a positive event, below 0 for a known negative
@@ -150,8 +159,8 @@ def with_columns(events: pa.Table, feedback: Feedback, name: str) -> pa.Table:
                 "declared feedback. Rename the column, or name it as the `weight` of the feedback.",
                 "feedback",
             )
-    types = _event_types(events, feedback, name) if feedback.type_names else None
-    weight = _weights(events, types, feedback, name)
+    types = _event_types(events, feedback, name, row_name) if feedback.type_names else None
+    weight = _weights(events, types, feedback, name, row_name)
     events = _set(events, WEIGHT, pa.array(weight))
     if feedback.target is not None:
         assert types is not None
@@ -167,7 +176,7 @@ def type_counts(events: pa.Table, feedback: Feedback, name: str) -> Counter[str]
     """
     if not feedback.type_names:
         return Counter()
-    found = pc.value_counts(_event_types(events, feedback, name))
+    found = pc.value_counts(_event_types(events, feedback, name, numbered_row))
     return Counter(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)))
 
 
@@ -210,7 +219,9 @@ def check_types(counts: Mapping[str, int], feedback: Feedback, name: str) -> Non
             )
 
 
-def _weights(events: pa.Table, types: pa.Array | None, feedback: Feedback, name: str) -> np.ndarray:
+def _weights(
+    events: pa.Table, types: pa.Array | None, feedback: Feedback, name: str, row_name: RowName
+) -> np.ndarray:
     """float32 [n], see `with_columns`."""
     of_type = np.ones(events.num_rows, np.float64)
     for kind, of_kind in feedback.event_weights.items():
@@ -221,16 +232,16 @@ def _weights(events: pa.Table, types: pa.Array | None, feedback: Feedback, name:
         assert types is not None
         positive = _mask(_is_one_of(types, feedback.positive))
     elif feedback.positive is not None:
-        numbers = _numbers(events, feedback.weight or "value", name)
+        numbers = _numbers(events, feedback.weight or "value", name, row_name)
         # In the precision of the column: 0.1 in float32 is above 0.1.
         positive = numbers >= np.asarray(feedback.positive, numbers.dtype)
     if feedback.weight is not None:
-        numbers = _numbers(events, feedback.weight, name)
+        numbers = _numbers(events, feedback.weight, name, row_name)
         wrong = positive & ~((numbers > 0) & np.isfinite(numbers.astype(np.float32)))
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ParameterError(
-                f"{name}, row {row + 1}, column `{feedback.weight}`: {numbers[row]:g} is no "
+                f"{name}, {row_name(row)}, column `{feedback.weight}`: {numbers[row]:g} is no "
                 f"weight, as in {int(wrong.sum()):,} rows in all; a weight is a finite number "
                 "above 0. Remove these events, or set `positive` to the lowest value that counts.",
                 "weight",
@@ -241,7 +252,7 @@ def _weights(events: pa.Table, types: pa.Array | None, feedback: Feedback, name:
     return np.where(positive, weight, others).astype(np.float32)
 
 
-def _numbers(events: pa.Table, column: str, name: str) -> np.ndarray:
+def _numbers(events: pa.Table, column: str, name: str, row_name: RowName) -> np.ndarray:
     """The values of a numeric column without missing ones, in its own precision."""
     if column not in events.column_names:
         raise ParameterError(
@@ -264,7 +275,7 @@ def _numbers(events: pa.Table, column: str, name: str) -> np.ndarray:
         row = pc.index(missing, True).as_py()
         count = pc.sum(missing).as_py()
         raise ParameterError(
-            f"{name}, row {row + 1}, column `{column}`: the number is missing, as in {count:,} "
+            f"{name}, {row_name(row)}, column `{column}`: the number is missing, as in {count:,} "
             "rows in all. Fill in a number, or remove these events.",
             "weight",
         )
@@ -272,7 +283,7 @@ def _numbers(events: pa.Table, column: str, name: str) -> np.ndarray:
     return numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
 
 
-def _event_types(events: pa.Table, feedback: Feedback, name: str) -> pa.Array:
+def _event_types(events: pa.Table, feedback: Feedback, name: str, row_name: RowName) -> pa.Array:
     """The event types as text, without blanks at their ends."""
     column = feedback.event_type
     if column not in events.column_names:
@@ -298,7 +309,7 @@ def _event_types(events: pa.Table, feedback: Feedback, name: str) -> pa.Array:
         row = pc.index(missing, True).as_py()
         count = pc.sum(missing).as_py()
         raise ParameterError(
-            f"{name}, row {row + 1}, column `{column}`: the event type is missing, as in "
+            f"{name}, {row_name(row)}, column `{column}`: the event type is missing, as in "
             f"{count:,} rows in all. Fill it in, or remove these events.",
             "event_type",
         )

@@ -399,7 +399,7 @@ class Interactions(DeclaredEvents):
             ValueError: if no event would remain.
         """
         rules = CleaningRules(duplicates, value_range, time_range)
-        differ_in = () if self.feedback is None else (*self.feedback.columns_read, WEIGHT)
+        differ_in = () if self.feedback is None else self.feedback.columns_of_duplicates
         events, removed = clean_events(self.events, rules, differ_in=differ_in)
         removed.check(self.name)
         dropped = removed.dropped

@@ -299,9 +299,32 @@ def _strategy_space(
         raise TypeError(f"`space` is a {type(space).__name__}; use a StrategySpace or a function.")
     declare = {} if space is None else {strategy.family: space}
     check_list("families", families)
-    families = tuple(families or (strategy.family,))
+    return strategy_space(strategy, tuple(families or (strategy.family,)), fixed, data, declare)
+
+
+def strategy_space(
+    strategy: Strategy,
+    families: tuple[str, ...],
+    fixed: Mapping[str, Any] | None,
+    data: Interactions,
+    declare: Mapping[str, Callable[[Any], Mapping[str, Any]]] | None = None,
+) -> StrategySpace:
+    """Returns the search space for some data, for `tune` and pipelines.
+
+    If the weights of declared feedback vary, and the strategy uses them, `use_weights` is searched.
+
+    Args:
+        strategy: the fixed part.
+        families: keys of `tfrec_meta.models.FAMILIES` to choose from.
+        fixed: hyperparameters that are not searched.
+        data: the training events.
+        declare: functions that replace the `search_space` of a family.
+
+    Raises:
+        ValueError: as `StrategySpace`.
+    """
     weights = strategy.use_weights and data.weights_vary and _learns_by_weights(strategy, families)
-    return StrategySpace(families, fixed or {}, declare, weights)
+    return StrategySpace(families, fixed or {}, declare or {}, weights)
 
 
 def _learns_by_weights(strategy: Strategy, families: Sequence[str]) -> bool:

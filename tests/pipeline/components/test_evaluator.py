@@ -68,6 +68,20 @@ def test_slices_by_whether_the_user_was_new_at_the_event(evaluation):
     assert counts == {"new user (at most 2 events)=no": 160.0}
 
 
+@pytest.mark.parametrize(
+    "positive, column, cells, labels",
+    [
+        (4.0, "value", [3.9, 4.0, 5.0], [0, 1, 1]),
+        ("feedback", "weight", [-1.0, 0.0, 0.5], [0, 0, 1]),
+    ],
+)
+def test_labels_are_the_positive_events(positive, column, cells, labels):
+    label = evaluator.eval_config(EvaluatorConfig(positive=positive)).model_specs[0].label_key
+    extracts = {tfma.FEATURES_KEY: {column: np.array(cells)}}
+    derived = evaluator._with_derived(extracts, label, [])[tfma.FEATURES_KEY]
+    assert derived[label].ravel().tolist() == labels
+
+
 def test_an_eval_config_requires_positive():
     with pytest.raises(ValueError, match="`positive` is not set"):
         evaluator.eval_config(EvaluatorConfig())

@@ -14,8 +14,15 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from tests.pipeline import conftest
-from tfrec_meta.data import Interactions, histories, split_by_time, split_leave_last_out
+from tfrec_meta.data import (
+    Feedback,
+    Interactions,
+    histories,
+    split_by_time,
+    split_leave_last_out,
+)
 from tfrec_meta.data.cleaning import CleaningRules
+from tfrec_meta.pipeline import events as rows_in_memory
 from tfrec_meta.pipeline.components import histories as module
 from tfrec_meta.pipeline.components.histories import DROPPED, Histories
 from tfrec_meta.pipeline.config import SplitConfig
@@ -327,6 +334,100 @@ def test_cold_users_need_no_times(tmp_path):
     table = with_times(conftest.toy_interactions(300, 60, 5), [None] * 300)
     made = make(table, tmp_path, protocol="cold-users", rules=CleaningRules("keep"))
     assert dropped_of(made) == {}
+
+
+def shop_log(rows=300, users=12, seed=4):
+    """Returns events of three types, with pairs that differ in their type only."""
+    table = conftest.toy_interactions(rows, users, 9, seed).drop_columns(["device"])
+    types = np.random.default_rng(seed).choice(["view", "cart", "purchase"], rows)
+    table = table.append_column("action", pa.array(types))
+    return pa.concat_tables(
+        [table, table[:40], table[:30].set_column(4, "action", [["view"] * 30])]
+    )
+
+
+def shop_in_memory(table, feedback):
+    keys = ["user_id", "item_id", "time", "value"]
+    given = Interactions.from_arrays(
+        **{key: table[key] for key in keys}, further={"action": table["action"]}
+    )
+    return given.with_feedback(feedback).clean()
+
+
+SHOP = Feedback("action", {"cart": 2, "purchase": 5}, "value", ["cart", "purchase"], "negative")
+
+
+@pytest.mark.parametrize(
+    "protocol, target",
+    [("time", None), ("time", ["purchase"]), ("leave-last-out", ["purchase"])],
+)
+def test_counts_events_as_in_memory(tmp_path, protocol, target):
+    table = shop_log()
+    feedback = Feedback.from_dict({**SHOP.as_dict(), "target": target})
+    examples = {"interactions": conftest.write_examples(table, tmp_path)}
+    config = SplitConfig(protocol=protocol, history_length=LENGTH, partitions=3)
+    made = conftest.run_histories(examples, tmp_path, config, feedback=feedback)
+    data = shop_in_memory(table, feedback)
+    assert dropped_of(made) == {"interactions: duplicate": data.dropped["duplicate"]}
+    split = (split_by_time if protocol == "time" else split_leave_last_out)(data)
+    catalogue = made["catalogue"].uri
+    order = [(name, "ascending") for name in ("user_id", "time", "item_id", "value", "action")]
+    for name in ("train", "validation", "test"):
+        stored = rows_in_memory.read_split(made["examples"].uri, name)
+        found, wanted = rows_in_memory.interactions(stored, catalogue), getattr(split, name)
+        assert found.feedback == feedback
+        assert (
+            found.events.select(wanted.events.column_names)
+            .sort_by(order)
+            .equals(wanted.events.sort_by(order))
+        )
+    seen = pq.read_table(Path(made["seen"].uri) / "events.parquet")
+    past = rows_in_memory.interactions(seen, catalogue).events
+    assert past.sort_by(order).equals(split.past.events.select(past.column_names).sort_by(order))
+    identity = json.loads(made["examples"].get_string_custom_property("split_identity"))
+    assert identity.get("target") == (target and ["action", *target])
+
+
+def test_histories_have_positive_events_only(tmp_path):
+    table = pa.table(
+        {
+            "user_id": ["u"] * 6,
+            "item_id": list("abcdef"),
+            "time": list(range(6)),
+            "value": pa.array([5, 1, 4, 2, 5, 5], pa.float32()),
+        }
+    )
+    examples = {"interactions": conftest.write_examples(table, tmp_path)}
+    config = SplitConfig(train=0.6, validation=0.2, history_length=2)
+    made = conftest.run_histories(examples, tmp_path, config, feedback=Feedback(positive=4))
+    found = {
+        event[1]: "".join(event[4])
+        for name in ("train", "validation", "test")
+        for event in events_of(made["examples"], name)
+    }
+    assert found == {"a": "", "b": "a", "c": "a", "d": "ac", "e": "ac", "f": "ce"}
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"target": ["refund"]}, "`target` names 'refund', but interactions has no such event"),
+        ({"event_type": "kind"}, "`event_type`='kind', but interactions has the columns"),
+        ({"event_weights": {"cart": 1}}, "no weight for 'purchase'"),
+        ({"positive": ["view"], "event_weights": {"view": 1}}, "row 3 of shard 1, column `value`"),
+    ],
+)
+def test_refuses_feedback_that_the_events_do_not_fit(tmp_path, change, words):
+    table = shop_log(40, 5)
+    values = [0.0 if row == 2 else 1.0 for row in range(len(table))]
+    table = table.set_column(3, "value", pa.array(values, pa.float32()))
+    actions = ["view", *table["action"].to_pylist()[1:]]
+    actions[2] = "view"
+    table = table.set_column(4, "action", pa.array(actions))
+    feedback = Feedback.from_dict({**SHOP.as_dict(), **change})
+    examples = {"interactions": conftest.write_examples(table, tmp_path)}
+    with pytest.raises(ValueError, match=words):
+        conftest.run_histories(examples, tmp_path, SplitConfig(), feedback=feedback)
 
 
 def test_refuses_a_split_without_events(tmp_path):

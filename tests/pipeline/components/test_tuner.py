@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline import training_toys
-from tfrec_meta import Strategy
+from tests.pipeline import conftest, training_toys
+from tfrec_meta import Feedback, Strategy
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.pipeline.components import trainer, tuner
 from tfrec_meta.pipeline.config import TrainerConfig, TunerConfig
@@ -158,3 +158,17 @@ def test_fails_if_all_trials_fail_and_then_starts_again(given, tmp_path, monkeyp
 def test_refuses_an_invalid_space_before_anything_runs(given, options, message):
     with pytest.raises(ValueError, match=message):
         training_toys.component(tuner.Tuner, settings("unused", **options), **given)
+
+
+def test_searches_whether_weights_help_and_the_trainer_follows(toy_examples, tmp_path):
+    feedback = Feedback(weight="value", positive=2)
+    made = conftest.run_histories(toy_examples, tmp_path / "histories", feedback=feedback)
+    given = training_toys.inputs(made, conftest.fitted_graph(made, tmp_path))
+    options = {"families": ["popularity"], "fixed": {}, "trials": 2, "oracle": "grid"}
+    outputs = training_toys.tune(settings(tmp_path, **options), given, tmp_path)
+    tried = [trial["values"]["use_weights"] for trial in trials_of(outputs)]
+    assert sorted(tried) == [False, True]
+    strategy = trainer.chosen_strategy({}, 42, best_of(outputs))
+    assert strategy.use_weights == best_of(outputs)["values"]["use_weights"]
+    fixed = trainer.chosen_strategy({"use_weights": False}, 42)
+    assert not fixed.use_weights

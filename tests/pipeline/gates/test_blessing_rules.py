@@ -81,6 +81,20 @@ def test_values_of_a_column_share_the_error(first_verdict):
     assert check_of(first_verdict, "new users").confidence == 0.95
 
 
+def test_declared_feedback_counts_as_in_evaluate(split):
+    """Values are 1 to 5 by item: items of value 1 are not positive, and weights count."""
+    feedback = tm.Feedback(weight="value", positive=2)
+    weighted = dataclasses.replace(split, data=split.data.with_feedback(feedback))
+    model = gate_toys.trained(weighted)
+    verdict = evaluate_candidate(model, None, weighted.past, weighted.test, CONFIG)
+    expected = tm.evaluate(model, weighted, k=5, baselines=["popularity"], tune_baselines=False)
+    for metric in ("ndcg@5", "recall@5"):
+        check = check_of(verdict, metric=metric)
+        assert check.model == pytest.approx(expected["ials"][metric].value)
+        assert check.other == pytest.approx(expected["popularity"][metric].value)
+        assert check.users == len(expected["ials"].queries) < gate_toys.USERS
+
+
 def test_refuses_a_degraded_model_compared_with_popularity_and_the_last_blessed_model(
     saved, model, split
 ):

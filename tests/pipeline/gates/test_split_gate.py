@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from tfx.types import channel_utils
 
+import tfrec_meta as tm
 from tests.pipeline import conftest
 from tfrec_meta.pipeline.artifacts import SplitComparison
 from tfrec_meta.pipeline.components.schemas import read_schema
@@ -41,17 +42,17 @@ def tables(device=lambda _: "tv"):
     }
 
 
-def histories(folder: Path, **columns):
+def histories(folder: Path, feedback=None, **columns):
     inputs = {}
     for name, table in tables(**columns).items():
         (folder / name).mkdir(parents=True)
         inputs[name] = conftest.write_examples(table, folder / name)
-    return conftest.run_histories(inputs, folder / "histories", TIME)
+    return conftest.run_histories(inputs, folder / "histories", TIME, feedback=feedback)
 
 
 def run_gate(made, folder: Path, limits=Limits(0.3)):  # noqa: B008  (frozen)
     """Runs the node; returns the drifts that it wrote."""
-    inputs = {name: made[name] for name in ("examples", "schema")}
+    inputs = {name: made[name] for name in ("examples", "schema", "catalogue")}
     channels = {name: channel_utils.as_channel([artifact]) for name, artifact in inputs.items()}
     component = SplitGate(limits, **channels)
     compared = conftest.make_artifact(SplitComparison, folder / "compared")
@@ -122,3 +123,17 @@ def test_refuses_a_column_that_is_empty_in_the_test_split(tmp_path):
     made = histories(tmp_path, device=lambda day: None if day == 9 else "tv")
     with pytest.raises(ValueError, match=r"interactions\.device: drift, change of the share of"):
         run_gate(made, tmp_path)
+
+
+def test_compares_target_events_with_those_of_the_target_in_train(tmp_path):
+    """Users view on odd days and buy on even ones; validation and test have purchases only."""
+    feedback = tm.Feedback(event_type="device", target=["purchase"])
+    kinds = ["view", "purchase"]
+    made = histories(tmp_path, feedback, device=lambda day: kinds[(day + 1) % 2])
+    found = run_gate(made, tmp_path)
+    assert {row["feature"] for row in found} == {
+        "interactions.value",
+        "interactions.device",
+        "users.age",
+    }
+    assert max(row["value"] for row in found) < 0.1
