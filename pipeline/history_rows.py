@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfrec_meta.data import Interactions, split_leave_last_out
 from tfrec_meta.data.cleaning import CleaningRules, Removal, clean_events
-from tfrec_meta.data.events import RowCheck, typed_events
+from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, typed_events
 from tfrec_meta.data.feedback import (
     TARGET,
     WEIGHT,
@@ -30,7 +30,12 @@ from tfrec_meta.data.feedback import (
     with_columns,
 )
 from tfrec_meta.data.histories import Histories, histories
-from tfrec_meta.data.ids import has_line_breaks, tokens_of
+from tfrec_meta.data.ids import (
+    DECIMALS,
+    Spelling,
+    has_line_breaks,
+    without_decimals,
+)
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
@@ -45,6 +50,7 @@ _FILE = 40  # bits of a position that number the row of a file
 # the last two are not of the target: they are known at test time only, or in no part.
 TRAIN, VALIDATION, TEST, PAST_ONLY, NO_PART = range(5)
 KEYS = {"users": "user_id", "items": "item_id"}
+_ID_COLUMNS = ("user_id", "item_id")
 TYPES = {
     "int": (pa.int64(), schema_pb2.INT),
     "float": (pa.float32(), schema_pb2.FLOAT),
@@ -70,7 +76,7 @@ class RowSurvey:
         rows: number of rows.
         times: int64 [t], the distinct times in rising order.
         counts: int64 [t], number of events at each time.
-        valued: whether any row of events has a value, valid or not.
+        spellings: of the ids, by column.
         event_types: number of events of each type before cleaning, if the feedback names types.
     """
 
@@ -78,7 +84,7 @@ class RowSurvey:
     rows: int = 0
     times: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     counts: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
-    valued: bool = False
+    spellings: Mapping[str, Spelling] = dataclasses.field(default_factory=dict)
     event_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __add__(self, other: RowSurvey) -> RowSurvey:
@@ -93,7 +99,7 @@ class RowSurvey:
             self.rows + other.rows,
             times,
             counts,
-            self.valued or other.valued,
+            _joined_spellings((self.spellings, other.spellings)),
             Counter(self.event_types) + Counter(other.event_types),
         )
 
@@ -202,37 +208,25 @@ def check_columns(
         )
 
 
-def valid_events(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
-    """Returns the valid events with typed columns, and the number of dropped rows by reason."""
-    check = RowCheck("drop")
-    for column in (names.USER_ID, names.ITEM_ID, names.TIME, names.VALUE):
+def typed_batch(table: pa.Table) -> pa.Table:
+    """Returns events of ExampleGen, which are valid, with the columns of `Interactions.events`."""
+    for column in SCHEMA.names:
         if column in table.column_names:
             position = table.column_names.index(column)
             table = table.set_column(position, column, first_values(table[column]))
-    table = _with_ids(table, (names.USER_ID, names.ITEM_ID))
-    typed = typed_events(table, check, source=name, times=TimeReader("s"))
-    return typed, check.dropped
+    return typed_events(table, RowCheck(), source=NAME, times=TimeReader("s"))
 
 
-def valid_attributes(table: pa.Table, name: str) -> tuple[pa.Table, Mapping[str, int]]:
-    """Returns the rows with a valid id, and the number of dropped rows by reason."""
+def with_valid_ids(table: pa.Table, name: str) -> tuple[pa.Table, int]:
+    """Returns users or items, and the number of removed rows.
+
+    Ids with a line break are removed: no event has such an id, and no vocabulary could hold it.
+    """
     key = KEYS[name]
-    table = _with_ids(table, (key,))
-    tokens, unreadable = tokens_of(first_values(table[key]), f"{name}, column `{key}`")
-    missing = pc.fill_null(pc.equal(tokens, ""), True).to_numpy(zero_copy_only=False) & ~unreadable
-    broken = has_line_breaks(tokens)
-    bad = {"unreadable": unreadable, "missing": missing, "line break in": broken}
-    table = table.set_column(table.column_names.index(key), key, tokens)
-    valid = table.filter(pa.array(~(unreadable | missing | broken)))
-    return valid, {f"{why} {key}": int(rows.sum()) for why, rows in bad.items() if rows.any()}
-
-
-def _with_ids(table: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """Adds columns of ids that the batch lacks, which happens if no row of it has an id."""
-    for key in keys:
-        if key not in table.column_names:
-            table = table.append_column(key, pa.nulls(table.num_rows, pa.string()))
-    return table
+    ids = first_values(table[key]).cast(pa.string())
+    table = table.set_column(table.column_names.index(key), key, ids)
+    broken = has_line_breaks(ids)
+    return (table.filter(pa.array(~broken)) if broken.any() else table), int(broken.sum())
 
 
 def plain_lists(column: pa.Array, name: str) -> pa.Array:
@@ -267,8 +261,9 @@ def first_values(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def survey_of(table: pa.Table) -> RowSurvey:
-    """Returns the survey of a cleaned table."""
+    """Returns the survey of a table with valid ids."""
     kinds = {}
+    spellings = {key: Spelling.of(table[key]) for key in _ID_COLUMNS if key in table.column_names}
     for field in table.schema:
         if pa.types.is_list(field.type):
             many = (pc.max(pc.list_value_length(table[field.name])).as_py() or 0) > 1
@@ -277,9 +272,10 @@ def survey_of(table: pa.Table) -> RowSurvey:
                 base = "int"
             kinds[field.name] = Kind(base, many)
     if names.TIME not in table.column_names or table.schema.field(names.TIME).type != pa.int64():
-        return RowSurvey(kinds, table.num_rows)
+        return RowSurvey(kinds, table.num_rows, spellings=spellings)
     times = table[names.TIME].drop_null().to_numpy()
-    return RowSurvey(kinds, table.num_rows, *np.unique(times, return_counts=True))
+    distinct, counts = np.unique(times, return_counts=True)
+    return RowSurvey(kinds, table.num_rows, distinct, counts, spellings)
 
 
 def _is_whole(column: pa.ChunkedArray) -> bool:
@@ -301,6 +297,7 @@ def plausible_events(
     survey: RowSurvey,
     rules: CleaningRules,
     feedback: Feedback | None = None,
+    decimals: Sequence[str] = (),
 ) -> tuple[pa.Table, Removal, RowSurvey]:
     """Returns the plausible events of some users by user, time and row.
 
@@ -312,6 +309,7 @@ def plausible_events(
         survey: of all events.
         rules: which events are implausible.
         feedback: how the events count.
+        decimals: columns of ids from which ".0" is removed, see `with_decimals`.
 
     Returns:
         The events, with the columns of the feedback; what was removed; and a survey of them without
@@ -321,7 +319,8 @@ def plausible_events(
         ParameterError: for an event without a type, or without a valid weight.
     """
     table = joined(packed, survey.kinds)
-    table, valueless = _with_values(table, survey.valued)
+    for key in decimals:
+        table = without_decimals(table, key)
     event_types: Mapping[str, int] = {}
     differ_in: tuple[str, ...] = ()
     if feedback is not None:
@@ -333,10 +332,9 @@ def plausible_events(
     timed = bool(len(survey.times))
     clean, removed = clean_events(table, rules, timed=timed, differ_in=differ_in)
     clean = clean.combine_chunks()
-    dropped = {"missing value": valueless} if valueless else {}
     targets = clean if TARGET not in declared_columns(feedback) else clean.filter(clean[TARGET])
     left = dataclasses.replace(survey_of(targets), kinds={}, event_types=event_types)
-    return clean, Removal(valueless, dropped) + removed, left
+    return clean, removed, left
 
 
 def _with_feedback(table: pa.Table, feedback: Feedback, kinds: Mapping[str, Kind]) -> pa.Table:
@@ -372,13 +370,22 @@ def positive_histories(data: Interactions) -> Histories:
     return Histories(past.order[positive], before[past.start], before[past.stop])
 
 
-def _with_values(table: pa.Table, valued: bool) -> tuple[pa.Table, int]:
-    """Drops and counts events without a value if any event has one; otherwise each value is 1."""
-    column = table[names.VALUE]
-    if valued:
-        return table.filter(column.is_valid()), column.null_count
-    position = table.column_names.index(names.VALUE)
-    return table.set_column(position, names.VALUE, column.fill_null(1.0)), 0
+def with_decimals(*surveys: RowSurvey | None) -> list[str]:
+    """Returns the columns of ids from which ".0" is removed, as by `ids.written_alike`.
+
+    Args:
+        surveys: of all events, and of the tables with the same ids; None is accepted.
+    """
+    spellings = _joined_spellings(survey.spellings for survey in surveys if survey is not None)
+    return [key for key, spelling in spellings.items() if spelling.has_decimals]
+
+
+def _joined_spellings(each: Iterable[Mapping[str, Spelling]]) -> dict[str, Spelling]:
+    found: dict[str, Spelling] = {}
+    for spellings in each:
+        for key, spelling in spellings.items():
+            found[key] = found.get(key, Spelling()) | spelling
+    return found
 
 
 def with_positions(table: pa.Table, file: int, first: int) -> pa.Table:
@@ -396,12 +403,16 @@ def with_positions(table: pa.Table, file: int, first: int) -> pa.Table:
 
 
 def by_partition(table: pa.Table, partitions: int, name: str) -> Iterator[tuple[int, pa.Table]]:
-    """Yields each partition of the users that has rows, with its rows."""
+    """Yields each partition of the users that has rows, with its rows.
+
+    10 and 10.0 are in one partition, since they may be one user.
+    """
     if partitions == 1:
         yield 0, table
         return
     coded = table[names.USER_ID].combine_chunks().dictionary_encode()
-    partition = np.array([_hash(user, "") % partitions for user in coded.dictionary.to_pylist()])
+    users = pc.replace_substring_regex(coded.dictionary, DECIMALS, "").to_pylist()
+    partition = np.array([_hash(user, "") % partitions for user in users])
     if not len(partition):
         return
     row_partition = partition[coded.indices.to_numpy()]
@@ -447,10 +458,13 @@ def joined(packed: Sequence[bytes], kinds: Mapping[str, Kind]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def without_repeats(table: pa.Table, name: str) -> tuple[pa.Table, int]:
+def without_repeats(table: pa.Table, name: str, bad_rows: BadRows) -> tuple[pa.Table, int]:
     """Returns the table with one row per id, sorted by id, and the number of removed rows.
 
     Which of several rows with one id is kept does not depend on their order.
+
+    Raises:
+        ValueError: if an id is repeated, unless `bad_rows` is "drop".
     """
     key = KEYS[name]
     table = table.sort_by(key).combine_chunks()
@@ -459,6 +473,12 @@ def without_repeats(table: pa.Table, name: str) -> tuple[pa.Table, int]:
     repeated[1:] = ids[1:] == ids[:-1]
     if not repeated.any():
         return table, 0
+    if bad_rows == "raise":
+        found = ids[repeated.argmax()]
+        raise ValueError(
+            f"{name}, column `{key}`: {found!r} is in {(ids == found).sum()} rows; keep one row "
+            "per id, or set data.bad_rows to 'drop'."
+        )
     alike = np.flatnonzero(repeated | np.append(repeated[1:], False))
     rows = table.take(pa.array(alike)).to_pylist()
     order = np.arange(len(ids))

@@ -80,6 +80,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         config=config.split,
         clean=config.data.clean,
         feedback=config.feedback,
+        bad_rows=config.data.bad_rows,
         seed=config.seed,
     )
     histories.add_upstream_node(gate)

@@ -11,9 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import times_of
-from tfrec_meta.data.times import TimeUnit
-
 # Each can represent the ones before. "int" are whole numbers that float32 has, "code" other ones.
 _BASES = ("none", "int", "code", "float", "text")
 _TYPES = {"int": pa.int64(), "code": pa.int64(), "float": pa.float32(), "text": pa.string()}
@@ -122,22 +119,6 @@ def exception_among_numbers(column: pa.Array) -> int | None:
     if pc.any(pc.fill_null(pc.match_substring_regex(column, _CODE), False)).as_py():
         return None
     return first_not_number(column)
-
-
-def first_text(column: pa.Array, name: str, time_unit: TimeUnit | None) -> int:
-    """Returns the first row that is not a time or a number; the first non-null row if all are."""
-    if name == "time":
-        _, bad = times_of(pa.table({"time": column}), "", time_unit)
-        return int(bad.argmax())
-    start, stop = 0, len(column)
-    while stop - start > 1:
-        middle = (start + stop) // 2
-        try:
-            column.slice(start, middle - start).cast(pa.float64())
-            start = middle
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            stop = middle
-    return start
 
 
 def as_feature(column: pa.Array, base: str, where: str) -> pa.ListArray:

@@ -10,19 +10,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import BadRows, RowCheck, flat, typed_events
+from tfrec_meta.data.events import NUMBERS, SCHEMA, BadRows, RowCheck, flat, typed_events
 from tfrec_meta.data.ids import tokens_of
 from tfrec_meta.data.sources.formats import JSON_LINES, SUFFIXES, FileFormat, suffix_of
-from tfrec_meta.data.sources.json_lines import json_batches, read_json_table
+from tfrec_meta.data.sources.json_lines import json_batches, json_names
 from tfrec_meta.data.sources.text_files import (
     damaged,
     header_of,
@@ -37,7 +36,6 @@ from tfrec_meta.pipeline.table_columns import (
     as_feature,
     exception_among_numbers,
     first_not_number,
-    first_text,
     is_list,
     kind_of,
 )
@@ -50,6 +48,7 @@ IDS: Mapping[str, tuple[str, ...]] = {
 
 _ROWS_PER_BATCH = 1 << 16
 _ROWS_PER_UNIT = 1 << 17  # smaller row groups are combined
+_UNREADABLE = (OSError, TypeError, ValueError, pa.ArrowNotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class Source:
-    """How the files of a table are read."""
+    """How the files of a table are read.
+
+    Attributes:
+        table: "interactions", "users" or "items".
+        config: of the table.
+        time_unit, time_format, bad_rows: of the `DataConfig`.
+        recognized: the unit of the times of all files, see `with_recognized_unit`.
+    """
 
     table: str
     config: TableConfig
     time_unit: TimeUnit | None = None
     time_format: str | None = None
     bad_rows: BadRows = "raise"
+    recognized: TimeUnit | None = None
 
     @property
     def form(self) -> FileFormat:
@@ -83,6 +90,13 @@ class Source:
             bad_rows=self.bad_rows,
         )
 
+    def times(self) -> TimeReader:
+        """Returns a reader of the times."""
+        recognized = self.recognized if self.table == "interactions" else None
+        return TimeReader(
+            self.time_unit, self.time_format, self.config.decimal, recognized=recognized
+        )
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -91,8 +105,10 @@ class Survey:
     Attributes:
         rows: number of rows.
         kinds: types of the columns, by this pipeline's names.
-        not_numeric: for `time`, `value` and columns of mostly numbers, a description of the first
-            cell that is not a number.
+        not_numeric: for columns of mostly numbers, a description of the first cell that is not a
+            number.
+        having, lacking: for `time` and `value`, the first file of events with such a column, and
+            the first one without.
         errors: reasons why units can't be read.
         dropped: number of invalid rows by reason.
         examples: a description of the first invalid row, by reason.
@@ -101,28 +117,67 @@ class Survey:
     rows: int = 0
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     not_numeric: Mapping[str, str] = field(default_factory=dict)
+    having: Mapping[str, str] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     examples: Mapping[str, str] = field(default_factory=dict)
 
 
 def merge(surveys: Iterable[Survey]) -> Survey:
-    """Returns one survey of all units, with the narrowest common type of each column."""
+    """Returns one survey of all units, with the narrowest common type of each column.
+
+    Times and values in some files only are an error: without it, the events of the other files
+    would have the value 1.
+    """
 
     def both(one: Survey, other: Survey) -> Survey:
         kinds = dict(one.kinds)
         for name, kind in other.kinds.items():
             kinds[name] = kinds[name] | kind if name in kinds else kind
+        having, lacking = {**other.having, **one.having}, {**other.lacking, **one.lacking}
         return Survey(
             one.rows + other.rows,
             kinds,
             {**other.not_numeric, **one.not_numeric},
+            having,
+            lacking,
             tuple(dict.fromkeys(one.errors + other.errors)),
             dict(Counter(one.dropped) + Counter(other.dropped)),
             {**other.examples, **one.examples},
         )
 
-    return reduce(both, surveys, Survey())
+    found = reduce(both, surveys, Survey())
+    errors = [
+        f"{found.lacking[name]} has no column for `{name}`, but {file} has; make them agree."
+        for name, file in found.having.items()
+        if name in found.lacking
+    ]
+    return replace(found, errors=tuple(dict.fromkeys([*found.errors, *errors])))
+
+
+def with_recognized_unit(units: Iterable[Unit], source: Source) -> Source:
+    """Returns the source with the unit of its times, for all files alike.
+
+    The first number of the first rows of a file decides, as in `read_interactions`. Files that
+    can't be read are passed over; `survey` returns their errors.
+    """
+    if source.table != "interactions" or source.time_unit or source.time_format:
+        return source
+    times = source.times()
+    for unit in units:
+        try:
+            table, row_name = next(_raw_batches(unit, source, RowCheck("drop")), (None, None))
+            if table is None or row_name is None:
+                continue
+            if "time" not in table.column_names:
+                return source
+            times.read(flat(table["time"]), f"{unit.file}, column `time`", row_name)
+        except _UNREADABLE:
+            continue
+        if times.unit is not None:
+            return replace(source, recognized=times.unit)
+    return source
 
 
 def units_of(files: Iterable[Path]) -> list[Unit]:
@@ -205,10 +260,10 @@ def _or_error(unit: Unit, work: Callable[[], Survey]) -> Survey:
     # Returned as a value: Beam would bury an exception in a long trace of its workers.
     try:
         return work()
-    except (OSError, TypeError, ValueError) as error:
-        return Survey(errors=(str(error),))
-    except pa.ArrowNotImplementedError as error:  # not a ValueError, and without the file's name
+    except pa.ArrowNotImplementedError as error:  # without the file's name
         return Survey(errors=(f"{unit.file}: {error}; write the column as another type.",))
+    except _UNREADABLE as error:
+        return Survey(errors=(str(error),))
 
 
 class _Check(RowCheck):
@@ -228,10 +283,12 @@ def _survey(unit: Unit, source: Source) -> Survey:
     rows = 0
     kinds: dict[str, Kind] = {}
     not_numeric: dict[str, str] = {}
+    present: set[str] = set()
     check = _Check(source.bad_rows)
     from_text = suffix_of(Path(unit.file)) != ".parquet"
     for table, row_name in _batches(unit, source, check):
         rows += table.num_rows
+        present.update(table.column_names)
         for name in table.column_names:
             where = f"{unit.file}, column `{name}`"
             column = _column(table, name, source, unit.file)
@@ -241,13 +298,9 @@ def _survey(unit: Unit, source: Source) -> Survey:
             kind = known | kind_of(column, known.base if parsed else None, where)
             if name in IDS[source.table]:
                 kind = Kind("text")
-            elif source.table == "interactions" and name in ("time", "value"):
-                if kind == Kind("text") and name not in not_numeric:
-                    row = first_text(column, name, source.time_unit)
-                    not_numeric[name] = _cell(column, row, unit.file, row_name)
-                if kind.base in ("int", "code"):
-                    # Values may be 4 in this span and 4.5 in the next; times are integers.
-                    kind = Kind("float" if name == "value" else "code", kind.many)
+            elif source.table == "interactions" and name in NUMBERS:
+                if kind.base != "none":
+                    kind = Kind("float" if name == "value" else "code")
             elif declared in ("number", "time"):
                 if kind.base == "text":
                     row = first_not_number(column)
@@ -262,7 +315,19 @@ def _survey(unit: Unit, source: Source) -> Survey:
                 if odd is not None:
                     not_numeric[name] = _cell(column, odd, unit.file, row_name)
             kinds[name] = kind
-    return Survey(rows, kinds, not_numeric, (), dict(check.dropped), check.examples)
+    files = {}
+    if source.table == "interactions" and present:
+        files = dict.fromkeys(NUMBERS, unit.file)
+    return Survey(
+        rows,
+        kinds,
+        not_numeric,
+        {name: file for name, file in files.items() if name in present},
+        {name: file for name, file in files.items() if name not in present},
+        (),
+        dict(check.dropped),
+        check.examples,
+    )
 
 
 def _cell(column: pa.Array, row: int, file: str, row_name: Callable[[int], str]) -> str:
@@ -277,7 +342,7 @@ def _write(unit: Unit, kinds: Mapping[str, Kind], source: Source, folder: Path) 
         for table, _ in _batches(unit, source, _Check(source.bad_rows)):
             yield {
                 key: as_feature(
-                    _column(table, key, source, unit.file, kinds[key]),
+                    _column(table, key, source, unit.file),
                     kinds[key].written,
                     f"{unit.file}, column `{key}`",
                 )
@@ -296,12 +361,11 @@ def _batches(
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
     """Yields the unit's rows with this pipeline's column names, and a function that names a row.
 
-    If invalid rows are dropped, events are typed as `read_interactions` does it.
+    Events are typed, and invalid rows are dropped or refused, as by `read_interactions`.
     """
-    form = source.form
-    times = TimeReader(form.time_unit, form.time_format, form.decimal)
+    times = source.times()
     for table, row_name in _raw_batches(unit, source, check):
-        if source.table == "interactions" and source.bad_rows == "drop":
+        if source.table == "interactions":
             columns = table.column_names
             table = typed_events(
                 table,
@@ -309,9 +373,34 @@ def _batches(
                 source=unit.file,
                 row_name=row_name,
                 times=times,
-                decimal=form.decimal,
+                decimal=source.config.decimal,
             ).select(columns)
+        else:
+            table = _with_ids(table, source, check, unit.file, row_name)
         yield table, row_name
+
+
+def _with_ids(
+    table: pa.Table, source: Source, check: RowCheck, file: str, row_name: Callable[[int], str]
+) -> pa.Table:
+    """Returns users or items whose ids are text; the other rows are dropped or refused."""
+    (key,) = IDS[source.table]
+    where = f"{file}, column `{key}`"
+    tokens, unreadable = tokens_of(flat(table[key]), where)
+    empty = pc.fill_null(pc.equal(tokens, ""), True).to_numpy(zero_copy_only=False)
+    for bad, reason, what in (
+        (unreadable, f"unreadable {key}", "the id is not UTF-8 text"),
+        (empty & ~unreadable, f"missing {key}", "the id is missing"),
+    ):
+        if bad.any():
+            first = row_name(int(bad.argmax()))
+            check.bad(reason, int(bad.sum()), partial(_message, file, first, key, what))
+    table = table.set_column(table.column_names.index(key), key, tokens)
+    return table if not empty.any() else table.filter(pa.array(~empty))
+
+
+def _message(file: str, row: str, key: str, what: str) -> str:
+    return f"{file}, {row}, column `{key}`: {what}."
 
 
 def _raw_batches(
@@ -320,13 +409,14 @@ def _raw_batches(
     path = Path(unit.file)
     if suffix_of(path) in JSON_LINES:
         encoding = source.config.encoding
-        columns = _columns(path, read_json_table(path, encoding).column_names, source)
+        columns = _columns(path, json_names(path, encoding), source)
         yield from json_batches(path, columns, check, encoding, optional=columns)
         return
     if suffix_of(path) != ".parquet":
         text = source.form.text(path)
         columns = _columns(path, header_of(path, text), source)
-        yield from text_batches(path, columns, check, text, undecoded=IDS[source.table])
+        undecoded = SCHEMA.names if source.table == "interactions" else IDS[source.table]
+        yield from text_batches(path, columns, check, text, undecoded=undecoded)
         return
     with _open_parquet(path) as file:
         columns = _columns(path, file.schema_arrow.names, source)
@@ -392,38 +482,21 @@ def _columns(path: Path, header: list[str], source: Source) -> dict[str, str]:
     return columns
 
 
-def _column(
-    table: pa.Table, name: str, source: Source, file: str, kind: Kind | None = None
-) -> pa.Array:
-    """Returns a column for `kind_of` and `as_feature`, with ids, times and lists converted.
+def _column(table: pa.Table, name: str, source: Source, file: str) -> pa.Array:
+    """Returns a column of `_batches` for `kind_of` and `as_feature`, with lists and types applied.
 
     Args:
         table: the rows.
         name: name of the column.
         source: how the files are read.
         file: for error messages.
-        kind: the type of the column in all units; None if it is not known yet.
     """
     where = f"{file}, column `{name}`"
     column = flat(table[name])
-    if name in IDS[source.table]:
-        column, bad = tokens_of(column, where)
-        if bad.any():
-            raise ValueError(f"{where} has bytes that are not UTF-8 text; write ids as text.")
-        return pc.if_else(pc.equal(column, ""), None, column)
-    if name == "time" and source.table == "interactions":
-        if (
-            source.bad_rows == "raise"
-            and not is_list(column.type)
-            and (kind is None or kind.base != "text")
-        ):
-            times, bad = _times(column, source, where)
-            column = column if bad.any() else times
-    elif pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+    if name in IDS[source.table] or (source.table == "interactions" and name in NUMBERS):
+        return column if column.null_count < len(column) else pa.nulls(len(column))
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-    if name == "value" and source.table == "interactions" and pa.types.is_string(column.type):
-        column = pc.utf8_trim_whitespace(column)
-        column = pc.if_else(pc.equal(column, ""), None, column)
     mark = source.config.lists.get(name)
     if mark and pa.types.is_string(column.type):
         parts = pc.split_pattern(column, mark)
@@ -436,12 +509,6 @@ def _column(
         column = pc.utf8_trim_whitespace(pc.replace_substring(column, source.config.decimal, "."))
         column = pc.if_else(pc.equal(column, ""), None, column)
     elif declared == "time" and not is_list(column.type):
-        times, bad = _times(column, source, where)
+        times, bad = source.times().read(flat(column), where)
         column = column if bad.any() else times
     return column
-
-
-def _times(column: pa.Array, source: Source, where: str) -> tuple[pa.Array, np.ndarray]:
-    """Returns Unix seconds and a mask of the cells that are not times."""
-    reader = TimeReader(source.time_unit, source.time_format, source.config.decimal)
-    return reader.read(flat(column), where)

@@ -40,6 +40,7 @@ from tfrec_meta.pipeline.tables import (
     report,
     survey,
     units_of,
+    with_recognized_unit,
     write,
 )
 
@@ -122,8 +123,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the examples.
 
         Raises:
-            ValueError: if the span has no rows, an id column is missing, or a file is damaged or
-                has an unknown format; the message names file, pattern and span.
+            ValueError: if the span has no rows, an id column is missing, a row is invalid, or a
+                file is damaged or has an unknown format; the message names file, pattern and span.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         table = exec_properties["table"]
@@ -140,7 +141,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         folder = artifact_utils.get_split_uri([examples], SPLIT)
         os.makedirs(folder, exist_ok=True)
         try:
-            found = self._convert(units_of(files), source, folder)
+            units = units_of(files)
+            found = self._convert(units, with_recognized_unit(units, source), folder)
         except ValueError as error:
             found = Survey(errors=(str(error),))
         if found.errors:
@@ -198,8 +200,8 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
 
     Outputs: `examples`, standard Examples with the split "all". Ids are bytes, integers int64,
     other numbers float, text bytes, lists repeated values; a missing cell has no value. `time` of
-    the interactions is in Unix seconds and `value` is float, unless a cell is not a number: then
-    the column is bytes, and the validation of the schema reports it.
+    the interactions is in Unix seconds and `value` is float. Invalid rows are dropped and counted
+    in the property `dropped`, or stop the node, as `data.bad_rows` says.
     """
 
     SPEC_CLASS = ExampleGenSpec

@@ -22,6 +22,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from absl import logging
 from google.protobuf import text_format
@@ -34,7 +35,9 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.data.cleaning import REASONS, CleaningRules, Removal
+from tfrec_meta.data.events import BadRows
 from tfrec_meta.data.feedback import Feedback
+from tfrec_meta.data.ids import warn_if_unrelated, without_decimals
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.features import transform as names
 from tfrec_meta.io.files import atomic_file, write_text
@@ -46,6 +49,7 @@ from tfrec_meta.pipeline.example_files import record_batches, write_examples
 from tfrec_meta.pipeline.history_rows import (
     EVENT_COLUMNS,
     KEYS,
+    NAME,
     PAST_ONLY,
     TEST,
     TYPES,
@@ -66,9 +70,10 @@ from tfrec_meta.pipeline.history_rows import (
     serialized,
     survey_of,
     time_cuts,
-    valid_attributes,
-    valid_events,
+    typed_batch,
+    with_decimals,
     with_positions,
+    with_valid_ids,
     without_repeats,
 )
 from tfrec_meta.pipeline.table_columns import Kind
@@ -78,7 +83,7 @@ DROPPED = "dropped"
 
 _ROWS_PER_BATCH = 1 << 15
 _ROWS_PER_ENCODING = 1 << 12  # fewer, since histories make rows long
-# Namespaces of Beam's counters: invalid and repeated rows, and those that cleaning removes.
+# Namespaces of Beam's counters: rows of users and items, and events that cleaning removes.
 _INVALID = "tfrec_meta.histories"
 _REMOVED = "tfrec_meta.cleaning"
 _ROWS, _FAR_TIMES = "rows", "far_times"  # of `Removal`
@@ -95,6 +100,7 @@ class HistoriesSpec(types.ComponentSpec):
         "config": component_spec.ExecutionParameter(type=str),
         "clean": component_spec.ExecutionParameter(type=str, optional=True),
         "feedback": component_spec.ExecutionParameter(type=str, optional=True),
+        "bad_rows": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
     }
     INPUTS = {
@@ -124,7 +130,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Raises:
             ValueError: if cleaning leaves no events, a split has no events, no event has the time
                 that the protocol needs, users and events have a column in common, or the feedback
-                names a column or an event type that there is not.
+                names a column or an event type that there is not; and, unless `bad_rows` is
+                "drop", for a repeated id of users or items.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = from_json(SplitConfig, exec_properties["config"])
@@ -162,6 +169,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 config,
                 rules.with_latest_time(),
                 feedback,
+                exec_properties.get("bad_rows") or "raise",
                 exec_properties["seed"],
                 folders,
                 schema=os.path.join(schema.uri, "schema.pbtxt"),
@@ -177,7 +185,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples.set_string_custom_property(DROPPED, json.dumps(dict(sorted(dropped.items()))))
         for reason, count in invalid.items():
             logging.warning("%s: %d rows were dropped.", reason, count)
-        removed.check("interactions")
+        removed.check(NAME)
+        _warn_of_unrelated(catalogue.uri, seen.uri)
         for split in names.EVENT_SPLITS:
             if not glob.glob(os.path.join(folders[split], "data_*")):
                 raise ValueError(
@@ -197,6 +206,7 @@ class Histories(base_beam_component.BaseBeamComponent):
         config: protocol, shares, and length of the histories.
         clean: which events are implausible, as in `Interactions.clean`.
         feedback: how the events count, as in `Interactions.with_feedback`; None counts all alike.
+        bad_rows: "raise" stops at a repeated id of users or items; "drop" keeps one row per id.
         seed: for the protocol "cold-users".
 
     Outputs: `examples`, with the splits and columns of `features.transform`; their `schema`;
@@ -217,6 +227,7 @@ class Histories(base_beam_component.BaseBeamComponent):
         config: SplitConfig,
         clean: CleaningRules = CleaningRules(),  # noqa: B008 (frozen)
         feedback: Feedback | None = None,
+        bad_rows: BadRows = "raise",
         seed: int,
     ) -> None:
         super().__init__(
@@ -227,6 +238,7 @@ class Histories(base_beam_component.BaseBeamComponent):
                 config=as_json(config),
                 clean=as_json(clean),
                 feedback=None if feedback is None else as_json(feedback),
+                bad_rows=bad_rows,
                 seed=seed,
                 examples=types.Channel(type=standard_artifacts.Examples),
                 schema=types.Channel(type=standard_artifacts.Schema),
@@ -243,6 +255,7 @@ class _Settings:
     config: SplitConfig
     rules: CleaningRules
     feedback: Feedback | None
+    bad_rows: BadRows
     seed: int
     folders: Mapping[str, str]
     schema: str
@@ -269,7 +282,9 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: _
         rows["interactions"]
         | "ByUser" >> beam.GroupByKey()
         | "Clean"
-        >> beam.ParDo(_Clean(settings), known["interactions"]).with_outputs("survey", main="rows")
+        >> beam.ParDo(
+            _Clean(settings), known["interactions"], known.get("users"), known.get("items")
+        ).with_outputs("survey", main="rows")
     )
     left = cleaned.survey | "Left" >> beam.CombineGlobally(_sum)
     by_user = {"interactions": cleaned.rows}
@@ -294,7 +309,8 @@ def _build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: _
         items = (
             rows["items"]
             | "GatherItems" >> beam.GroupByKey()
-            | "WriteItems" >> beam.ParDo(_WriteItems(settings), known["items"])
+            | "WriteItems"
+            >> beam.ParDo(_WriteItems(settings), known["items"], known["interactions"])
         )
         path = os.path.join(settings.catalogue, "items.parquet")
         _ = items | "Items" >> _WriteParquet(known["items"], path, "items")
@@ -320,10 +336,7 @@ class _WriteParquet(beam.PTransform):
 
 
 class _Read(beam.DoFn):
-    """Reads a file into valid rows by partition, and their survey.
-
-    Events of batches without any value have null values until all files are known.
-    """
+    """Reads a file into valid rows by partition, and their survey."""
 
     def __init__(self, table: str, partitions: int):
         self._table = table
@@ -334,26 +347,21 @@ class _Read(beam.DoFn):
         survey = RowSurvey()
         first = 0
         for batch in _batches(file):
-            table, valued = self._valid(batch, number, first)
+            table = self._valid(batch, number, first)
             first += batch.num_rows
-            survey += dataclasses.replace(survey_of(table), valued=valued)
+            survey += survey_of(table)
             for partition, part in by_partition(table, self._partitions, self._table):
                 yield partition, serialized(part)
         yield beam.pvalue.TaggedOutput("survey", survey)
 
-    def _valid(self, batch: pa.Table, number: int, first: int) -> tuple[pa.Table, bool]:
-        """Returns the valid rows of a batch, and whether its rows have values."""
-        if self._table != "interactions":
-            table, dropped = valid_attributes(batch, self._table)
-        else:
-            table, dropped = valid_events(with_positions(batch, number, first), self._table)
-        for reason, count in dropped.items():
-            _count(_INVALID, f"{self._table}: {reason}", count)
-        if self._table != "interactions" or names.VALUE in batch.column_names:
-            return table, self._table == "interactions"
-        position = table.column_names.index(names.VALUE)
-        nulls = pa.nulls(table.num_rows, pa.float32())
-        return table.set_column(position, names.VALUE, nulls), False
+    def _valid(self, batch: pa.Table, number: int, first: int) -> pa.Table:
+        """Returns the valid rows of a batch."""
+        if self._table == "interactions":
+            return typed_batch(with_positions(batch, number, first))
+        table, dropped = with_valid_ids(batch, self._table)
+        if dropped:
+            _count(_INVALID, f"{self._table}: line break in {KEYS[self._table]}", dropped)
+        return table
 
 
 class _Clean(beam.DoFn):
@@ -365,10 +373,20 @@ class _Clean(beam.DoFn):
     def __init__(self, settings: _Settings):
         self._settings = settings
 
-    def process(self, gathered: tuple[int, Iterable[bytes]], survey: RowSurvey) -> Iterator[Any]:
+    def process(
+        self,
+        gathered: tuple[int, Iterable[bytes]],
+        survey: RowSurvey,
+        users: RowSurvey | None,
+        items: RowSurvey | None,
+    ) -> Iterator[Any]:
         partition, parts = gathered
         events, removed, left = plausible_events(
-            list(parts), survey, self._settings.rules, self._settings.feedback
+            list(parts),
+            survey,
+            self._settings.rules,
+            self._settings.feedback,
+            with_decimals(survey, users, items),
         )
         _count(_REMOVED, _ROWS, removed.rows)
         _count(_REMOVED, _FAR_TIMES, removed.far_times)
@@ -398,7 +416,8 @@ class _Write(beam.DoFn):
         users = None
         packed_users = list(parts.get("users", ()))
         if packed_users and users_survey is not None:
-            users = _unique(joined(packed_users, users_survey.kinds), "users")
+            decimals = with_decimals(users_survey, events_survey)
+            users = _unique(packed_users, users_survey, "users", decimals, settings.bad_rows)
             _write_shard(prefixed(users, names.user_column), settings.folders["users"], shard)
             yield beam.pvalue.TaggedOutput("users", serialized(users))
         packed = list(parts.get("interactions", ()))
@@ -434,8 +453,12 @@ class _WriteItems(beam.DoFn):
     def __init__(self, settings: _Settings):
         self._settings = settings
 
-    def process(self, gathered: tuple[int, Iterable[bytes]], survey: RowSurvey) -> Iterator[bytes]:
-        items = _unique(joined(list(gathered[1]), survey.kinds), "items")
+    def process(
+        self, gathered: tuple[int, Iterable[bytes]], survey: RowSurvey, events_survey: RowSurvey
+    ) -> Iterator[bytes]:
+        decimals = with_decimals(survey, events_survey)
+        bad_rows = self._settings.bad_rows
+        items = _unique(list(gathered[1]), survey, "items", decimals, bad_rows)
         shard = "data_tfrecord-00000-of-00001.gz"
         _write_shard(prefixed(items, names.item_column), self._settings.folders["items"], shard)
         yield serialized(items)
@@ -519,12 +542,30 @@ def _write_schema(
     write_text(path, text_format.MessageToString(schema))
 
 
-def _unique(table: pa.Table, name: str) -> pa.Table:
-    """Returns the table with one row per id, and counts the removed rows."""
-    table, repeats = without_repeats(table, name)
+def _unique(
+    packed: Sequence[bytes],
+    survey: RowSurvey,
+    name: str,
+    decimals: Sequence[str],
+    bad_rows: BadRows,
+) -> pa.Table:
+    """Returns a table with one row per id, and counts the removed rows."""
+    table, key = joined(packed, survey.kinds), KEYS[name]
+    if key in decimals:
+        table = without_decimals(table, key)
+    table, repeats = without_repeats(table, name, bad_rows)
     if repeats:
-        _count(_INVALID, f"{name}: repeated {KEYS[name]}", repeats)
+        _count(_INVALID, f"{name}: repeated {key}", repeats)
     return table
+
+
+def _warn_of_unrelated(catalogue: str, seen: str) -> None:
+    """Logs a warning if few ids of the events before the test split have a row in their table."""
+    for name, key in KEYS.items():
+        path = os.path.join(catalogue, f"{name}.parquet")
+        if os.path.isfile(path):
+            ids = pq.read_table(os.path.join(seen, "events.parquet"), columns=[key])[key]
+            warn_if_unrelated(pc.unique(ids).to_pylist(), pq.read_table(path), key, name, NAME)
 
 
 def _count(namespace: str, name: str, count: int) -> None:

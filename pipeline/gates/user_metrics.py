@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from tfrec_meta.data import Interactions
 from tfrec_meta.evaluation import full_catalogue
-from tfrec_meta.features.held_out import held_out, positive_matrix, user_queries
+from tfrec_meta.features.held_out import held_out, user_queries
 from tfrec_meta.models import Recommender
+from tfrec_meta.models.base.contract import event_counts
 from tfrec_meta.pipeline.config import EvaluatorConfig
 
 METRICS = ("ndcg", "recall")
@@ -149,12 +150,11 @@ def metrics_of_popularity(
     tail: Interactions,
     k: int,
 ) -> UserMetrics:
-    """Returns the metrics of ranking the model's catalogue by number of past users.
+    """Returns the metrics of ranking the model's catalogue by the number of past events.
 
-    With declared feedback, it is the sum of their weights.
+    With declared feedback, it is the sum of their weights, as in the family "popularity".
     """
-    touched = positive_matrix(past, past.user_ids, model.spec.items)
-    counts = np.asarray(touched.sum(axis=0), np.float32).ravel()
+    counts = event_counts(past, "item_id", model.spec.items, "weights")[1:].astype(np.float32)
 
     def scores(rows: np.ndarray) -> np.ndarray:
         return np.tile(counts, (len(rows), 1))

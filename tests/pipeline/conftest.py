@@ -108,6 +108,7 @@ def run_histories(
     seed: int = 42,
     rules: CleaningRules | None = None,
     feedback: tm.Feedback | None = None,
+    bad_rows: str = "drop",
 ) -> dict[str, Artifact]:
     """Runs Histories; returns its outputs by name."""
     kinds = {
@@ -124,6 +125,7 @@ def run_histories(
             "config": as_json(config),
             "clean": as_json(rules or CleaningRules()),
             "feedback": None if feedback is None else as_json(feedback),
+            "bad_rows": bad_rows,
             "seed": seed,
         },
     )

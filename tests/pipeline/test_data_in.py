@@ -102,9 +102,7 @@ def test_from_files_to_accepted_data(tmp_path):
     assert data.run() == ["LastAccepted"]  # the same data: only a resolver has no cache
 
     data.span(2, ["4", "abc"])
-    with pytest.raises(
-        Exception, match=r"interactions\.value: expected FLOAT, got BYTES \(.*'abc'"
-    ):
+    with pytest.raises(Exception, match=r"log\.csv, row 2 .*column `value`: 'abc' is not a number"):
         data.run()
     assert len(data.accepted()) == 1  # a stopped run has no visible output
     assert [path.name for path in data.accepted()[0].parent.iterdir()] == [data.accepted()[0].name]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tfrec_meta.checks import between, check
 from tfrec_meta.data.ids import has_line_breaks, text_of, tokens_of
-from tfrec_meta.data.times import TimeReader, TimeUnit
+from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
 
 BadRows = Literal["raise", "drop"]
@@ -197,13 +197,6 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     if pa.types.is_large_string(column.type):
         column = column.cast(pa.string())
     return column
-
-
-def times_of(
-    table: pa.Table | pa.RecordBatch, where: str, unit: TimeUnit | None = None
-) -> tuple[pa.Array, np.ndarray]:
-    """Returns the column `time` as Unix seconds and a mask of the invalid rows."""
-    return _times(table, TimeReader(unit), where, numbered_row)
 
 
 def _times(

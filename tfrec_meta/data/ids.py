@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from tfrec_meta.errors import ParameterError
 
 _WHOLE = r"^-?(0|[1-9][0-9]*)(\.0+)?$"
-_DECIMALS = r"\.0+$"
+DECIMALS = r"\.0+$"  # at the end of a whole number
 # Whole numbers up to here are exact in a floating-point column.
 _EXACT = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
 _HARDLY = 0.5  # share of ids with a counterpart, below which tables probably do not belong together
@@ -237,7 +237,7 @@ def written_alike(
 
 def without_decimals(table: pa.Table, key: str) -> pa.Table:
     """Returns the table with ".0" removed from the ids of column `key`."""
-    ids = pc.replace_substring_regex(table[key], _DECIMALS, "")
+    ids = pc.replace_substring_regex(table[key], DECIMALS, "")
     return table.set_column(table.column_names.index(key), key, ids)
 
 

@@ -42,21 +42,33 @@ class TimeReader:
             for numbers and ISO 8601 (a date, or a date and a time with T or a blank between,
             optionally with fractions and a time zone), which may be mixed.
         decimal: the character before the decimals of numbers in text.
+        recognized: the unit that another reader recognized in earlier tables of the source; read
+            only if `unit` is None.
 
     Raises:
         ParameterError: for an unknown unit.
     """
 
     def __init__(
-        self, unit: TimeUnit | None = None, format: str | None = None, decimal: str = "."
+        self,
+        unit: TimeUnit | None = None,
+        format: str | None = None,
+        decimal: str = ".",
+        *,
+        recognized: TimeUnit | None = None,
     ) -> None:
         if unit is not None and unit not in TICKS_PER_SECOND:
             raise ParameterError(
                 f"`time_unit`={unit!r}; use one of {', '.join(TICKS_PER_SECOND)}.", "time_unit"
             )
         self._recognizes = unit is None
-        self._unit: TimeUnit | None = unit
+        self._unit: TimeUnit | None = unit or recognized
         self._format, self._decimal = format, decimal
+
+    @property
+    def unit(self) -> TimeUnit | None:
+        """The unit of numeric times; None while it is not recognized."""
+        return self._unit
 
     def read(
         self,

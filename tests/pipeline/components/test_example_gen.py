@@ -9,56 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from tfx.dsl.components.base import base_beam_executor
-from tfx.orchestration.portable import data_types
-from tfx.types import standard_artifacts
 
+from tests.pipeline.reading import WithoutBeam, generate
 from tfrec_meta.data import read_interactions
 from tfrec_meta.pipeline.components.example_gen import (
     DROPPED,
-    IN_PROCESS,
-    NOT_NUMERIC,
-    Driver,
     ExampleGen,
     Executor,
 )
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
-from tfrec_meta.pipeline.tables import merge, read_report, report, survey, write
-
-
-class WithoutBeam(Executor):
-    """Processes the units one by one in this process, which takes less time."""
-
-    def _convert(self, units, source, folder):
-        found = merge(survey(unit, source) for unit in units)
-        written = merge(write(unit, found, source, folder) for unit in units)
-        report(found, written, f"{folder}/.report")
-        result = read_report(f"{folder}/.report")
-        Path(folder, ".report").unlink()
-        return result
-
-
-def generate(
-    folder: Path, table: str, config: TableConfig, time_unit="s", kind=WithoutBeam, data=None
-):
-    """Resolves the input and runs the executor, as the launcher does; returns the examples."""
-    others = {} if table == "interactions" else {"interactions": TableConfig("none.csv")}
-    data = data or DataConfig(**{table: config, **others}, time_unit=time_unit)
-    component = ExampleGen(table, data)
-    examples = standard_artifacts.Examples()
-    examples.uri = str(folder / "examples")
-    properties = dict(component.exec_properties)
-    driver_output = Driver(None).run(
-        data_types.ExecutionInfo(exec_properties=properties, output_dict={"examples": [examples]})
-    )
-    for key, value in driver_output.exec_properties.items():
-        properties[key] = getattr(value, value.WhichOneof("value"))
-    examples.set_mlmd_artifact(driver_output.output_artifacts["examples"].artifacts[0])
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=list(IN_PROCESS), tmp_dir=str(folder / "tmp")
-    )
-    kind(context).Do({}, {"examples": [examples]}, properties)
-    return examples
 
 
 def rows_of(examples) -> list[dict[str, list]]:
@@ -169,20 +128,75 @@ def test_integer_values_become_floats(tmp_path):
     assert isinstance(rows[0]["value"][0], float)
 
 
-def test_keeps_a_cell_of_a_wrong_type_and_records_it(tmp_path):
-    text = "user_id,item_id,time,value\n1,2,5,4\n1,3,6,abc\n"
-    examples = generated(tmp_path, "interactions", {"log.csv": text, "more.csv": text})
-    assert [row["value"] for row in rows_of(examples)] == [[b"4"], [b"abc"]] * 2
-    cells = json.loads(examples.get_string_custom_property(NOT_NUMERIC))
-    assert cells == {"value": f"{tmp_path}/log.csv, row 2 (line 3): 'abc'"}
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        ("1,3,6,abc", "row 2 (line 3), column `value`: 'abc' is not a number."),
+        ("1,3,6,", "row 2 (line 3), column `value`: an empty cell is not a finite number."),
+        ("1,3,soon,4", "row 2 (line 3), column `time`: 'soon' is not a time, or not in the unit"),
+        ("1,,6,4", "row 2 (line 3), column `item_id`: an empty cell is no id."),
+        ("1,3,6", "row 2 (line 3): 3 cells instead of 4"),
+        ("1,3,01/02/2025,4", "'01/02/2025' may have the day or the month first; set `time_format`"),
+    ],
+)
+def test_stops_at_an_invalid_event_as_the_library(tmp_path, row, words):
+    text = f"user_id,item_id,time,value\n1,2,5,4\n{row}\n"
+    with pytest.raises(ValueError) as error:
+        generated(tmp_path, "interactions", {"log.csv": text}, time_unit=None)
+    assert f"{tmp_path}/log.csv" in str(error.value)
+    assert words in str(error.value)
+    with pytest.raises(ValueError) as in_library:
+        read_interactions(tmp_path / "log.csv")
+    assert words in str(in_library.value)
 
 
-def test_keeps_a_cell_that_is_not_a_time_and_records_it(tmp_path):
-    text = "user_id,item_id,time\n1,2,5\n1,3,soon\n"
-    examples = generated(tmp_path, "interactions", {"log.csv": text})
-    assert [row["time"] for row in rows_of(examples)] == [[b"5"], [b"soon"]]
-    cells = json.loads(examples.get_string_custom_property(NOT_NUMERIC))
-    assert cells["time"].endswith("log.csv, row 2 (line 3): 'soon'")
+@pytest.mark.parametrize("bad_rows", ["raise", "drop"])
+def test_an_attribute_without_an_id_is_invalid(tmp_path, bad_rows):
+    (tmp_path / "u.csv").write_text("user_id,age\na,1\n ,2\nb,3\n")
+    users = TableConfig(str(tmp_path / "u.csv"))
+    data = DataConfig(TableConfig("none.csv"), users, bad_rows=bad_rows, max_bad_share=0.5)
+    if bad_rows == "raise":
+        words = r"u\.csv, row 2 \(line 3\), column `user_id`: the id is missing\. Fix the file, or"
+        with pytest.raises(ValueError, match=words):
+            generate(tmp_path, "users", users, data=data)
+    else:
+        examples = generate(tmp_path, "users", users, data=data)
+        assert [row["user_id"] for row in rows_of(examples)] == [[b"a"], [b"b"]]
+        assert json.loads(examples.get_string_custom_property(DROPPED)) == {"missing user_id": 1}
+
+
+def test_refuses_values_in_some_files_only(tmp_path):
+    files = {"a.csv": "user_id,item_id,value\nu,i,3\n", "b.csv": "user_id,item_id\nu,j\n"}
+    with pytest.raises(
+        ValueError, match=r"b\.csv has no column for `value`, but .*a\.csv has; make"
+    ):
+        generated(tmp_path, "interactions", files)
+
+
+def test_recognizes_the_unit_of_times_over_all_files(tmp_path, caplog):
+    """1,000,000 in seconds is the 12th of January 1970; among milliseconds it is a mistake."""
+    now = 1_700_000_000
+    files = {
+        "a.csv": f"user_id,item_id,time\nu,i,{now}123\n",
+        "b.csv": "user_id,item_id,time\nu,j,1000000\n",
+    }
+    with pytest.raises(ValueError, match=r"b\.csv, row 1 .*'1000000' is not a time, or not in the"):
+        generated(tmp_path, "interactions", files, time_unit=None)
+    assert "are read as milliseconds since 1970" in caplog.text
+    files["b.csv"] = f"user_id,item_id,time\nu,j,{now}999\n"
+    rows = rows_of(generated(tmp_path / "two", "interactions", files, time_unit=None))
+    assert [row["time"] for row in rows] == [[now], [now]]
+
+
+def test_counts_a_bad_line_of_json(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"user_id": "u", "item_id": 7}\nnot json\n[1]\n')
+    table = TableConfig(str(tmp_path / "log.jsonl"))
+    data = DataConfig(table, bad_rows="drop", max_bad_share=0.9)
+    examples = generate(tmp_path, "interactions", table, data=data)
+    assert rows_of(examples) == [{"user_id": [b"u"], "item_id": [b"7"]}]
+    assert json.loads(examples.get_string_custom_property(DROPPED)) == {"unreadable row": 2}
+    with pytest.raises(ValueError, match=r"log\.jsonl, row 2 \(line 2\): 'not json' is not JSON"):
+        generate(tmp_path / "raise", "interactions", table)
 
 
 def test_reads_parquet_columns_of_all_types(tmp_path):
@@ -233,12 +247,12 @@ def test_combines_parquet_files_of_different_types(tmp_path):
 
     write("a", user_id=["a"], item_id=[1], time=pa.array([5], pa.timestamp("s")), value=[1])
     write("b", user_id=[2], item_id=["x"], time=[6], value=[2.5])
-    write("c", user_id=["c"], item_id=["y"], time=["1970-01-01T00:00:07"], value=pa.nulls(1))
+    write("c", user_id=["c"], item_id=["y"], time=["1970-01-01T00:00:07"], value=["3"])
     config = TableConfig(str(tmp_path / "*.parquet"))
     assert rows_of(generate(tmp_path / "out", "interactions", config)) == [
         {"user_id": [b"a"], "item_id": [b"1"], "time": [5], "value": [1.0]},
         {"user_id": [b"2"], "item_id": [b"x"], "time": [6], "value": [2.5]},
-        {"user_id": [b"c"], "item_id": [b"y"], "time": [7]},
+        {"user_id": [b"c"], "item_id": [b"y"], "time": [7], "value": [3.0]},
     ]
 
 

@@ -179,32 +179,23 @@ def test_the_schema_has_every_column_once(toy_histories):
     assert len(types) == len(schema.feature)
 
 
-def test_drops_and_counts_invalid_and_repeated_ids(tmp_path):
-    events = conftest.toy_interactions(60, 5, 5).drop_columns(["device"])
-    bad = pa.table(
-        {
-            "user_id": ["u1", "u\n1", None, "u1"],
-            "item_id": ["", "i1", "i1", "i\r2"],
-            "time": [1, 2, 3, 4],
-            "value": pa.array([1, 1, 1, 1], pa.float32()),
-        }
-    )
+def tables_with_repeats(folder):
     tables = {
-        "interactions": pa.concat_tables([events, bad], promote_options="permissive"),
+        "interactions": conftest.toy_interactions(60, 5, 5).drop_columns(["device"]),
         "users": pa.table({"user_id": ["u1", "u1", "x\ny"], "age": [30, 20, 10]}),
-        "items": pa.table({"item_id": ["i1", "", "i2", "i1"], "title": ["b", "c", "d", "a"]}),
+        "items": pa.table({"item_id": ["i1", "i2", "i1"], "title": ["b", "d", "a"]}),
     }
     examples = {}
     for name, table in tables.items():
-        (tmp_path / name).mkdir()
-        examples[name] = conftest.write_examples(table, tmp_path / name)
+        (folder / name).mkdir()
+        examples[name] = conftest.write_examples(table, folder / name)
+    return examples
+
+
+def test_keeps_one_row_per_id_and_counts_the_others(tmp_path):
+    examples = tables_with_repeats(tmp_path)
     made = conftest.run_histories(examples, tmp_path, SplitConfig(partitions=2), rules=KEEP)
     assert dropped_of(made) == {
-        "interactions: line break in item_id": 1,
-        "interactions: line break in user_id": 1,
-        "interactions: missing item_id": 1,
-        "interactions: missing user_id": 1,
-        "items: missing item_id": 1,
         "items: repeated item_id": 1,
         "users: line break in user_id": 1,
         "users: repeated user_id": 1,
@@ -219,41 +210,47 @@ def test_drops_and_counts_invalid_and_repeated_ids(tmp_path):
     assert total == 60
 
 
-def without_values(table, which):
-    values = [None if which(row) else 2.0 for row in range(len(table))]
-    return table.set_column(3, "value", pa.array(values, pa.float32()))
+def test_stops_at_a_repeated_id_if_bad_rows_stop_the_run(tmp_path):
+    examples = tables_with_repeats(tmp_path)
+    with pytest.raises(ValueError, match=r"column `(user|item)_id`: '(u|i)1' is in 2 rows; keep"):
+        conftest.run_histories(examples, tmp_path, SplitConfig(partitions=1), bad_rows="raise")
 
 
-@pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_drops_an_event_without_a_value_in_any_batch(tmp_path, monkeypatch, batch):
-    monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
-    table = conftest.toy_interactions(60, 6, 9)
-    made = make(
-        without_values(table, lambda row: row < 20 or row == 35), tmp_path, KEEP, partitions=2
+def test_writes_ids_alike_in_events_and_tables(tmp_path, caplog):
+    """A table with 10.0 is read like events with 10; the text "07" keeps items as they are."""
+    events = conftest.toy_interactions(60, 5, 5)
+    users = [
+        name.removeprefix("u") + ".0" * (row % 2)
+        for row, name in enumerate(events["user_id"].to_pylist())
+    ]
+    items = [name.removeprefix("i") + ".0" for name in events["item_id"].to_pylist()]
+    tables = {
+        "interactions": events.set_column(0, "user_id", [users]).set_column(1, "item_id", [items]),
+        "users": pa.table({"user_id": ["0.0", "1", "2.0"], "age": [30, 20, 10]}),
+        "items": pa.table({"item_id": ["07", "3", "2"], "title": ["b", "d", "a"]}),
+    }
+    examples = {}
+    for name, table in tables.items():
+        (tmp_path / name).mkdir()
+        examples[name] = conftest.write_examples(table, tmp_path / name)
+    made = conftest.run_histories(examples, tmp_path, SplitConfig(partitions=3), rules=KEEP)
+    seen = rows_in_memory.interactions(
+        pq.read_table(Path(made["seen"].uri) / "events.parquet"), made["catalogue"].uri
     )
-    assert dropped_of(made) == {"interactions: missing value": 21}
-    rest = without_values(pa.concat_tables([table[20:35], table[36:]]), lambda _: False)
-    data = in_memory(rest, duplicates="keep")
-    split = split_by_time(data, 0.8, 0.1)
-    for name in ("train", "validation", "test"):
-        assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
-
-
-def test_drops_events_of_a_file_without_values_if_others_have_values(tmp_path):
-    table = conftest.toy_interactions(60, 6, 9).drop_columns(["device"])
-    parts = {"one": table[:40], "two": table[40:].drop_columns(["value"])}
-    examples = {"interactions": conftest.write_examples(parts, tmp_path)}
-    made = conftest.run_histories(examples, tmp_path, SplitConfig(history_length=LENGTH))
-    assert dropped_of(made) == {"interactions: missing value": 20}
-    total = sum(len(rows_of(made["examples"], s)) for s in ("train", "validation", "test"))
-    assert total == 40
+    assert set(seen.user_ids) <= {"0", "1", "2", "3", "4"}
+    assert seen.users["user_id"].to_pylist() == ["0", "1", "2"]
+    assert all(item.endswith(".0") for item in seen.item_ids)
+    assert seen.items["item_id"].to_pylist() == ["07", "2", "3"]
+    assert "interactions: none of the 5 distinct ids of the events have a row in `items`" in (
+        caplog.text
+    )
 
 
 @pytest.mark.parametrize("batch", [7, 1000])
 def test_every_value_is_one_if_no_event_has_a_value(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(60, 6, 9).drop_columns(["value"])
-    made = make(table, tmp_path, KEEP, partitions=2)
+    made = make(table, tmp_path, rules=KEEP, partitions=2)
     assert dropped_of(made) == {}
     events = [
         event

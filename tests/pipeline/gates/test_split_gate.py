@@ -42,12 +42,12 @@ def tables(device=lambda _: "tv"):
     }
 
 
-def histories(folder: Path, feedback=None, **columns):
+def histories(folder: Path, config=TIME, feedback=None, **columns):
     inputs = {}
     for name, table in tables(**columns).items():
         (folder / name).mkdir(parents=True)
         inputs[name] = conftest.write_examples(table, folder / name)
-    return conftest.run_histories(inputs, folder / "histories", TIME, feedback=feedback)
+    return conftest.run_histories(inputs, folder / "histories", config, feedback=feedback)
 
 
 def run_gate(made, folder: Path, limits=Limits(0.3)):  # noqa: B008  (frozen)
@@ -126,10 +126,11 @@ def test_refuses_a_column_that_is_empty_in_the_test_split(tmp_path):
 
 
 def test_compares_target_events_with_those_of_the_target_in_train(tmp_path):
-    """Users view on odd days and buy on even ones; validation and test have purchases only."""
+    """Users buy on even days and view on odd ones; validation and test have purchases only."""
     feedback = tm.Feedback(event_type="device", target=["purchase"])
-    kinds = ["view", "purchase"]
-    made = histories(tmp_path, feedback, device=lambda day: kinds[(day + 1) % 2])
+    config = SplitConfig(train=0.6, validation=0.2, history_length=5, partitions=2)
+    kinds = ["purchase", "view"]
+    made = histories(tmp_path, config, feedback, device=lambda day: kinds[day % 2])
     found = run_gate(made, tmp_path)
     assert {row["feature"] for row in found} == {
         "interactions.value",

@@ -27,6 +27,14 @@ def read_json_table(path: Path, encoding: str) -> pa.Table:
     return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
 
 
+def json_names(path: Path, encoding: str) -> list[str]:
+    """Returns the names in all objects of a file; lines that are not JSON objects have none."""
+    names: dict[str, None] = {}
+    for _, objects in _objects(TextStream(path, encoding), RowCheck("drop")):
+        names.update(dict.fromkeys(name for row in objects for name in row))
+    return list(names)
+
+
 def json_batches(
     path: Path,
     columns: Mapping[str, str],

@@ -1,0 +1,181 @@
+"""One dirty log, read by the library in memory and by the pipeline: the same rows and results."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import tfrec_meta as tm
+from tests.pipeline import conftest
+from tests.pipeline.reading import generate
+from tfrec_meta.data.cleaning import CleaningRules
+from tfrec_meta.features.transform import spec_of
+from tfrec_meta.pipeline import events as rows_in_memory
+from tfrec_meta.pipeline.components.example_gen import DROPPED
+from tfrec_meta.pipeline.config import DataConfig, EvaluatorConfig, SplitConfig, TableConfig
+from tfrec_meta.pipeline.gates.blessing_rules import Reference, evaluate_candidate
+from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
+
+COLUMNS = ("user_id", "item_id", "time", "value", "action")
+RANGE = (0.5, 9.0)
+USERS, ITEMS, BEGIN = 40, 24, 1_700_000_000
+BAD = [
+    ",3,1700000000,1,view",  # no user
+    "3,   ,1700000000,1,view",  # no item
+    '3,"1\n2",1700000000,1,view',  # a line break in an id
+    "3,4,soon,1,view",
+    "3,4,2025-02-30,1,view",
+    "3,4,1700000000123,1,view",  # milliseconds among seconds
+    "3,4,1700000000,much,view",
+    "3,4,1700000000,,view",
+    "3,4,1700000000,nan,view",
+    "3,4,1700000000",  # three cells
+    '3,"4,1700000000,1,view',  # a quotation mark that is not closed
+]
+IMPLAUSIBLE = [
+    "5,6,,1,view",  # no time
+    "5,6,-5,1,view",
+    "5,6,2150-01-01,1,view",
+    "5,6,1700000000,9.5,view",
+    "5,6,1700000000,0.25,purchase",
+]
+
+
+def written_times(second, row):
+    """Returns a time in one of the valid spellings."""
+    moment = datetime.fromtimestamp(second, UTC)
+    return (
+        str(second),
+        f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+        f"{moment:%Y-%m-%d %H:%M:%S}",
+        f" {moment:%Y-%m-%dT%H:%M:%S}.125+00:00",
+        f"{second}.5",
+    )[row % 5]
+
+
+def dirty_log(folder):
+    """Writes two files of events, users and items; users of three tastes, which they follow."""
+    rng = np.random.default_rng(3)
+    lines = []
+    for row in range(900):
+        user = int(rng.integers(USERS))
+        item = int(rng.integers(ITEMS // 3)) * 3 + user % 3
+        time = written_times(BEGIN + row * 50 + int(rng.integers(3)) * 50, row)
+        action = ("view", "view", "purchase")[int(rng.integers(3))]
+        ids = (str(user), f" {user}", f"{user}.0")[row % 3], f"{item}\x07" if item > 20 else item
+        lines.append(f"{ids[0]},{ids[1]},{time},{1 + row % 4},{action}")
+    lines[400:400] = lines[100:140]  # copies
+    lines[500:500] = [line.replace(",purchase", ",view") for line in lines[300:320]]
+    for place, line in enumerate(BAD + IMPLAUSIBLE):
+        lines.insert(37 * place, line)
+    half = len(lines) // 2
+    (folder / "log").mkdir()
+    for name, part in (("a.csv", lines[:half]), ("b.csv", lines[half:])):
+        text = "\n".join([",".join(COLUMNS), *part])
+        (folder / "log" / name).write_text(text + "\n", encoding="utf-8")
+    users = [f"{user}.0,{20 + user},{'ab'[user % 2]}" for user in range(0, USERS, 2)]
+    (folder / "users.csv").write_text("\n".join(["user_id,age,group", *users]) + "\n")
+    items = [f"{item} ,film {item}\x1b,{item:05d}" for item in range(ITEMS - 6)]
+    (folder / "items.csv").write_text("\n".join(["item_id,title,code", *items]) + "\n")
+
+
+def in_library(folder, feedback, split):
+    data = tm.data.read_interactions(
+        folder / "log",
+        {name: name for name in COLUMNS},
+        users=folder / "users.csv",
+        items=folder / "items.csv",
+        bad_rows="drop",
+        max_bad_share=0.05,
+    )
+    data = data if feedback is None else data.with_feedback(feedback)
+    return split(data.clean(value_range=RANGE))
+
+
+def in_pipeline(folder, feedback, config):
+    paths = {"interactions": "log/*.csv", "users": "users.csv", "items": "items.csv"}
+    tables = {name: TableConfig(str(folder / path)) for name, path in paths.items()}
+    data = DataConfig(**tables, bad_rows="drop", max_bad_share=0.05)
+    examples = {name: generate(folder / name, name, tables[name], data=data) for name in tables}
+    rules = CleaningRules(value_range=RANGE)
+    made = conftest.run_histories(examples, folder, config, rules=rules, feedback=feedback)
+    counts = Counter()
+    for name, artifact in {**examples, "": made["examples"]}.items():
+        dropped = json.loads(artifact.get_string_custom_property(DROPPED))
+        counts.update({f"{name}: {why}" if name else why: n for why, n in dropped.items()})
+    return made, counts
+
+
+def ordered(events, columns):
+    order = [(name, "ascending") for name in ("user_id", "time", "item_id", "value", "action")]
+    return events.select(columns).sort_by(order)
+
+
+SHOP = tm.Feedback(
+    "action", event_weights={"view": 1, "purchase": 4}, weight="value", target=["purchase"]
+)
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize(
+    "feedback, protocol, split",
+    [
+        (None, "time", tm.split_by_time),
+        (SHOP, "leave-last-out", tm.data.split_leave_last_out),
+    ],
+    ids=["all events alike", "feedback"],
+)
+def test_a_dirty_log_gives_the_same_rows_counts_splits_and_metrics(
+    tmp_path, feedback, protocol, split
+):
+    dirty_log(tmp_path)
+    library = in_library(tmp_path, feedback, split)
+    config = SplitConfig(protocol=protocol, history_length=20, partitions=3)
+    made, counts = in_pipeline(tmp_path, feedback, config)
+
+    data = library.data
+    assert counts == {f"interactions: {why}": n for why, n in data.dropped.items()}
+    assert counts["interactions: unreadable time"] == 3
+    assert counts["interactions: duplicate"] >= 40
+    catalogue = made["catalogue"].uri
+    parts = {
+        name: rows_in_memory.interactions(
+            rows_in_memory.read_split(made["examples"].uri, name), catalogue
+        )
+        for name in ("train", "validation", "test")
+    }
+    seen = pq.read_table(Path(made["seen"].uri) / "events.parquet")
+    parts["past"] = rows_in_memory.interactions(seen, catalogue)
+    for name, found in parts.items():
+        wanted = getattr(library, name)
+        columns = wanted.events.column_names
+        assert ordered(found.events, columns).equals(ordered(wanted.events, columns)), name
+        assert found.feedback == wanted.feedback
+        for key, kind in (("user_id", "users"), ("item_id", "items")):
+            table = getattr(wanted, kind)
+            assert getattr(found, kind).select(table.column_names).equals(table.sort_by(key))
+
+    strategy = tm.Strategy("ease")
+    graph = conftest.fitted_graph(made, tmp_path)
+    model = tm.train(parts["train"], strategy, features=spec_of(graph.uri), progress=False)
+    reference = tm.train(library.train, strategy, progress=False)
+    expected = tm.evaluate(
+        reference, library, k=5, baselines=["popularity"], tune_baselines=False, resamples=0
+    )
+    verdict = evaluate_candidate(
+        model, None, parts["past"], parts["test"], EvaluatorConfig(k=5, resamples=100)
+    )
+    for metric in ("ndcg@5", "recall@5"):
+        (check,) = (
+            check
+            for check in verdict.checks
+            if (check.slice, check.metric) == (ALL_USERS, metric)
+            and check.against == Reference.POPULARITY
+        )
+        assert check.model == pytest.approx(expected["ease"][metric].value, abs=1e-6)
+        assert check.other == pytest.approx(expected["popularity"][metric].value, abs=1e-6)
+        assert check.model > check.other
