@@ -296,7 +296,7 @@ def test_names_the_row_of_a_cell_of_a_wrong_type(tmp_path, first):
     cell = f"{tmp_path}/users.csv, row 7 (line 8): 'abc'"
     assert f"users.age: expected FLOAT, got BYTES ({cell})" in text
     assert "edit users there, and set data.schemas to that folder" in text
-    assert f"copy {tmp_path}/users/schema/schema.pbtxt as users.pbtxt" in text
+    assert f"{tmp_path}/users/schema/schema.pbtxt as users.pbtxt" in text
 
 
 def test_names_a_value_outside_a_closed_domain(tmp_path, first):
