@@ -8,12 +8,16 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfrec_meta.data import Interactions, movielens, read_interactions
+from tfrec_meta.io.files import write_text
 
+FOLDER = {"folder": "a folder for finished parts; the same call resumes a stopped run"}
 _MOVIELENS = ("100k", "1m", "20m", "25m", "32m", "latest-small")
 
 
@@ -70,6 +74,26 @@ def load(source: str) -> Interactions:
     if path.is_dir() and (path / "ratings.dat").is_file():
         return movielens("1m", folder=path)
     return read_interactions([path])
+
+
+def part(name: str, compute: Callable[[], Any], folder: Path | None) -> Any:
+    """The result of a part of a benchmark, from the folder if it is finished there.
+
+    Args:
+        name: names the part among those of the benchmark.
+        compute: returns the result, which can be written as JSON.
+        folder: where finished parts are kept; None keeps none.
+    """
+    path = None if folder is None else folder / f"{name}.json"
+    if path is not None and path.is_file():
+        return json.loads(path.read_text())
+    began = time.monotonic()
+    result = compute()
+    print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(result))
+    return result
 
 
 def environment() -> dict[str, Any]:

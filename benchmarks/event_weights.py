@@ -26,7 +26,6 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ import numpy as np
 import tfrec_meta as tm
 from benchmarks import arguments
 from tfrec_meta.evaluation.intervals import paired_difference
-from tfrec_meta.io.files import write_text
 from tfrec_meta.models import EASEConfig, IALSConfig
 
 USERS, ITEMS, TASTES = 1000, 300, 6
@@ -123,25 +121,10 @@ def measure(
     return best
 
 
-def part(name: str, compute: Any, folder: Path | None) -> Any:
-    """The result of a part, from the folder if it is finished there."""
-    path = None if folder is None else folder / f"{name}.json"
-    if path is not None and path.is_file():
-        return json.loads(path.read_text())
-    began = time.monotonic()
-    result = compute()
-    print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    if path is not None:
-        write_text(path, json.dumps(result))
-    return result
-
-
 def run(options: argparse.Namespace) -> dict[str, Any]:
     seeds = range(options.seed, options.seed + (1 if options.quick else 3))
     users = 200 if options.quick else USERS
     folder = None if options.folder is None else Path(options.folder)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {}
     for family, strategies in STRATEGIES.items():
         if options.quick:
@@ -153,7 +136,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for seed in seeds:
                 split = tm.split_leave_last_out(shop(kind, seed, users))
                 both = {
-                    name: part(
+                    name: arguments.part(
                         f"{kind}-{family}-{name}-{seed}-{users}",
                         lambda split=split, strategies=strategies, use=(name == "weighted"): (
                             measure(split, strategies, use)
@@ -179,8 +162,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    folder = "a folder for finished parts; the same call resumes a stopped run"
-    options = arguments.parse(__doc__ or "", argv, values={"folder": folder})
+    options = arguments.parse(__doc__ or "", argv, values=arguments.FOLDER)
     options.data = "made up"
     arguments.finish(run(options), options)
 

@@ -1,19 +1,24 @@
 """Reading CSV and Parquet files beside pyarrow's bare readers on the same files.
 
 10 million events (user_id and item_id as text, time, value; users and items by Zipf's law) are
-written as one CSV and one Parquet file. `read_interactions` reads, checks, trims and types them;
+written as CSV and Parquet files. `read_interactions` reads, checks, trims and types them;
 `pyarrow.csv.read_csv` and `pyarrow.parquet.read_table` read the same file into a table. The readers
 alternate, each run in a process of its own, and the figures are medians. CSV must need at most 4
 times the CPU time of the bare reader, and its peak memory must not be above that of the bare one.
-A third CSV file has a cell in each hundredth row that is no number: reading and dropping it must
-need at most twice the CPU time of the good file.
+Other CSV files have a cell in each 101st row that is no number or no time, in the column of values,
+of numeric times, or of times in ISO 8601: reading and dropping it must need at most twice the CPU
+time of the file without such cells.
 
 CPU seconds are those of the read call, in all threads. The peak is the largest resident set of the
-whole process (VmHWM).
+whole process (VmHWM). With `--folder`, finished runs are kept there, and the same call resumes a
+stopped benchmark.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import functools
 import json
 import statistics
 import subprocess
@@ -21,52 +26,80 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from benchmarks.arguments import finish, parse
+from benchmarks.arguments import FOLDER, finish, parse, part
 
 ROWS, QUICK_ROWS, RUNS = 10_000_000, 1_000_000, 3
 USERS, ITEMS = 200_000, 50_000
+CASES = {
+    "csv": ("ours", "good.csv"),
+    "pyarrow_csv": ("pyarrow", "good.csv"),
+    "bad_csv": ("ours", "bad.csv"),
+    "bad_times": ("ours", "bad_times.csv"),
+    "iso": ("ours", "iso.csv"),
+    "bad_iso": ("ours", "bad_iso.csv"),
+    "parquet": ("ours", "good.parquet"),
+    "pyarrow_parquet": ("pyarrow", "good.parquet"),
+}
+_BAD = 101  # each such row has the bad cell
 _STRETCH = 1 << 20  # rows that are made at a time
 
 
+def columns(rng: np.random.Generator, start: int, count: int) -> dict[str, Any]:
+    """The columns of some rows, good and bad."""
+    users = np.char.add("u", (rng.zipf(1.2, count) % USERS).astype(str))
+    items = np.char.add("i", (rng.zipf(1.2, count) % ITEMS).astype(str))
+    time = 1_600_000_000 + np.arange(start, start + count)
+    value = rng.integers(1, 11, count) / 2
+    iso = np.datetime_as_string(time.astype("datetime64[s]"))
+    found = {"user_id": users, "item_id": items, "time": time, "value": value, "iso": iso}
+    for name, word in (("time", "soon"), ("value", "many"), ("iso", "2020-13-13T10:00:00")):
+        cells = found[name].astype(str).astype(object)
+        cells[::_BAD] = word
+        found[f"bad_{name}"] = cells
+    return {name: pa.array(cells) for name, cells in found.items()}
+
+
 def write_files(folder: Path, rows: int, seed: int) -> None:
-    """Writes good.csv, bad.csv and good.parquet."""
+    """Writes the files of `CASES`."""
     rng = np.random.default_rng(seed)
-    users = pa.array([f"u{number}" for number in range(USERS)])
-    items = pa.array([f"i{number}" for number in range(ITEMS)])
-    schema = pa.schema(
-        [
-            ("user_id", pa.string()),
-            ("item_id", pa.string()),
-            ("time", pa.int64()),
-            ("value", pa.float64()),
-        ]
-    )
-    bad_schema = schema.set(3, pa.field("value", pa.string()))
+    files = {
+        "good.csv": ("time", "value"),
+        "bad.csv": ("time", "bad_value"),
+        "bad_times.csv": ("bad_time", "value"),
+        "iso.csv": ("iso", "value"),
+        "bad_iso.csv": ("bad_iso", "value"),
+        "good.parquet": ("time", "value"),
+    }
     options = arrow_csv.WriteOptions(quoting_style="none")
-    with (
-        arrow_csv.CSVWriter(folder / "good.csv", schema, write_options=options) as good,
-        arrow_csv.CSVWriter(folder / "bad.csv", bad_schema, write_options=options) as bad,
-        pq.ParquetWriter(folder / "good.parquet", schema) as parquet,
-    ):
+    writers: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
         for start in range(0, rows, _STRETCH):
-            count = min(_STRETCH, rows - start)
-            user = rng.zipf(1.2, count) % USERS
-            item = rng.zipf(1.2, count) % ITEMS
-            time = 1_600_000_000 + np.arange(start, start + count)
-            value = rng.integers(1, 11, count) / 2
-            columns = [users.take(pa.array(user)), items.take(pa.array(item)), time]
-            table = pa.table([*columns, value], schema=schema)
-            good.write_table(table)
-            parquet.write_table(table)
-            words = value.astype(str).astype(object)
-            words[::101] = "many"
-            bad.write_table(pa.table([*columns, words], schema=bad_schema))
+            made = columns(rng, start, min(_STRETCH, rows - start))
+            for name, (time, value) in files.items():
+                table = pa.table(
+                    {
+                        "user_id": made["user_id"],
+                        "item_id": made["item_id"],
+                        "time": made[time],
+                        "value": made[value],
+                    }
+                )
+                if name not in writers:
+                    if name.endswith(".csv"):
+                        writer = arrow_csv.CSVWriter(
+                            folder / name, table.schema, write_options=options
+                        )
+                    else:
+                        writer = pq.ParquetWriter(folder / name, table.schema)
+                    writers[name] = stack.enter_context(writer)
+                writers[name].write_table(table)
 
 
 def read_and_report(reader: str, path: str) -> None:
@@ -109,37 +142,51 @@ def measure(reader: str, path: Path) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parse(__doc__ or "", argv)
-    arguments.data = "synthetic"
-    rows = QUICK_ROWS if arguments.quick else ROWS
-    cases = {
-        "csv": ("ours", "good.csv"),
-        "pyarrow_csv": ("pyarrow", "good.csv"),
-        "bad_csv": ("ours", "bad.csv"),
-        "parquet": ("ours", "good.parquet"),
-        "pyarrow_parquet": ("pyarrow", "good.parquet"),
-    }
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+def run(options: argparse.Namespace, rows: int, runs: int) -> dict[str, float]:
+    """The figures of all cases."""
+    kept = None if options.folder is None else Path(options.folder)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in CASES}
     with tempfile.TemporaryDirectory() as folder:
-        write_files(Path(folder), rows, arguments.seed)
-        for _ in range(1 if arguments.quick else RUNS):
-            for name, (reader, file) in cases.items():
-                found[name].append(measure(reader, Path(folder) / file))
+        written = False
+        for number in range(runs):
+            for name, (reader, file) in CASES.items():
+
+                def compute(reader: str, path: Path) -> dict[str, float]:
+                    nonlocal written
+                    if not written:
+                        write_files(path.parent, rows, options.seed)
+                        written = True
+                    return measure(reader, path)
+
+                label = f"{name}-{rows}-{options.seed}-{number}"
+                once = functools.partial(compute, reader, Path(folder) / file)
+                found[name].append(part(label, once, kept))
                 print(f"{name:>16}: {found[name][-1]}", flush=True)
     result: dict[str, float] = {"rows": rows}
-    for name, runs in found.items():
-        median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    for name, each in found.items():
+        median = {key: statistics.median(one[key] for one in each) for key in each[0]}
         result[f"{name}_cpu_seconds"] = median["cpu"]
         result[f"{name}_wall_seconds"] = median["wall"]
         result[f"{name}_peak_mb"] = median["peak_mb"]
         result[f"{name}_rows_a_cpu_second"] = rows / median["cpu"]
-    result["csv_ratio"] = result["csv_cpu_seconds"] / result["pyarrow_csv_cpu_seconds"]
-    result["bad_ratio"] = result["bad_csv_cpu_seconds"] / result["csv_cpu_seconds"]
+    for name, one, other in (
+        ("csv_ratio", "csv", "pyarrow_csv"),
+        ("bad_ratio", "bad_csv", "csv"),
+        ("bad_times_ratio", "bad_times", "csv"),
+        ("bad_iso_ratio", "bad_iso", "iso"),
+        ("parquet_ratio", "parquet", "pyarrow_parquet"),
+    ):
+        result[name] = result[f"{one}_cpu_seconds"] / result[f"{other}_cpu_seconds"]
     result["peak_ratio"] = result["csv_peak_mb"] / result["pyarrow_csv_peak_mb"]
-    result["parquet_ratio"] = result["parquet_cpu_seconds"] / result["pyarrow_parquet_cpu_seconds"]
     result["parquet_peak_ratio"] = result["parquet_peak_mb"] / result["pyarrow_parquet_peak_mb"]
-    finish(result, arguments)
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parse(__doc__ or "", argv, values=FOLDER)
+    options.data = "synthetic"
+    rows, runs = (QUICK_ROWS, 1) if options.quick else (ROWS, RUNS)
+    finish(run(options, rows, runs), options)
     return 0
 
 
