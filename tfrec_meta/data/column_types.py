@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.events import SCHEMA, BadRows, flat
+from tfrec_meta.data.events import SCHEMA, BadRows, RowName, flat
 from tfrec_meta.data.times import NUMBER, TimeReader
 from tfrec_meta.errors import ParameterError
 
@@ -147,6 +148,40 @@ def with_declared_types(
     return table
 
 
+class BadCells:
+    """Handles cells that do not have the type of their column.
+
+    Args:
+        bad_rows: "raise" raises for the first such cell; with "drop", they are missing values.
+    """
+
+    def __init__(self, bad_rows: BadRows = "raise") -> None:
+        self._bad_rows = bad_rows
+        self._found: dict[str, tuple[str, int]] = {}
+
+    def add(self, name: str, count: int, message: str) -> None:
+        """Reports cells of the column `name`; the message describes the first of them.
+
+        Raises:
+            ParameterError: with the message, unless bad cells are missing values.
+        """
+        if self._bad_rows == "raise":
+            raise ParameterError(
+                f"{message}. Leave the cell empty, read such cells as missing "
+                f"(`bad_rows`='drop'), or read the column as text: `types`={{{name!r}: 'text'}}.",
+                "types",
+                "bad_rows",
+            )
+        first, known = self._found.get(name, (message, 0))
+        self._found[name] = first, known + count
+
+    def log(self) -> None:
+        """Logs the number of bad cells of each column, with the first one."""
+        for message, count in self._found.values():
+            _log.warning("%s; %s such cells are missing values.", message, f"{count:,}")
+        self._found.clear()
+
+
 def typed(
     table: pa.Table,
     name: str,
@@ -156,6 +191,30 @@ def typed(
     bad_rows: BadRows = "raise",
     decimal: str = ".",
     times: TimeReader | None = None,
+) -> pa.Table:
+    """Returns a whole table with the type of one column declared or recognized; see `typed_part`.
+
+    Args:
+        table, name, kind, where, decimal, times: as in `typed_part`.
+        bad_rows: what happens to other cells in a column of numbers or times: "raise" raises; with
+            "drop" they are missing values, which are logged.
+    """
+    bad_cells = BadCells(bad_rows)
+    table = typed_part(table, name, kind, where, bad_cells, decimal=decimal, times=times)
+    bad_cells.log()
+    return table
+
+
+def typed_part(
+    table: pa.Table,
+    name: str,
+    kind: str | None,
+    where: str,
+    bad_cells: BadCells,
+    *,
+    decimal: str = ".",
+    times: TimeReader | None = None,
+    row_name: RowName = lambda row: f"row {row + 1}",
 ) -> pa.Table:
     """Gives a column its declared type, or recognizes the type of a column of text.
 
@@ -168,13 +227,13 @@ def typed(
         name: the column.
         kind: its declared type: "text", "number" or "time"; None recognizes numbers.
         where: names the table in messages.
-        bad_rows: what happens to other cells in a column of numbers or times: "raise" raises; with
-            "drop" they are missing values, which are logged.
+        bad_cells: handles other cells in a column of numbers or times.
         decimal: the character before the decimals of numbers in text.
         times: reads columns of times; None recognizes numbers and ISO 8601.
+        row_name: names a row of the table in messages.
 
     Raises:
-        ValueError: for a cell that is no number, or no time.
+        ValueError: for a cell that is no number, or no time, unless `bad_cells` accepts them.
         TypeError: if the column cannot have the type.
     """
     column = table[name]
@@ -183,27 +242,81 @@ def typed(
     if kind == "text":
         column = column if is_text else _as_text(column, name, where)
     elif kind == "time":
-        column = _times(column, name, bad_rows, where, times or TimeReader())
+        place = _Place(bad_cells, name, where, row_name)
+        column = _times(column, place, times or TimeReader())
     elif kind == "number" and not is_text:
         if not (_is_number(column.type) or pa.types.is_null(column.type)):
             raise TypeError(f"{where}, column `{name}` is of type {column.type}, and no number.")
     elif is_text:
-        column, metadata = _numbers(
-            column, name, bad_rows, where, decimal, declared=kind == "number"
-        )
+        place = _Place(bad_cells, name, where, row_name)
+        column, metadata = _numbers(column, place, decimal, declared=kind == "number")
     else:
         return table
-    place = table.column_names.index(name)
-    return table.set_column(place, pa.field(name, column.type, metadata=metadata), column)
+    field = pa.field(name, column.type, metadata=metadata)
+    return table.set_column(table.column_names.index(name), field, column)
+
+
+def common_schema(one: pa.Schema, other: pa.Schema) -> pa.Schema:
+    """Returns the schema to which tables of both can be cast: whole and other numbers are floats.
+
+    Raises:
+        pa.ArrowTypeError: if columns have types that are too different.
+    """
+    both = pa.unify_schemas([_decoded(one), _decoded(other)], promote_options="permissive")
+    for place, field in enumerate(both):
+        respelled = [
+            schema.field(field.name).metadata
+            for schema in (one, other)
+            if schema.get_field_index(field.name) >= 0 and schema.field(field.name).metadata
+        ]
+        both = both.set(place, field.with_metadata(respelled[0] if respelled else None))
+    return both
+
+
+def _decoded(schema: pa.Schema) -> pa.Schema:
+    for place, field in enumerate(schema):
+        if pa.types.is_dictionary(field.type):
+            schema = schema.set(place, field.with_type(field.type.value_type))
+    return schema
+
+
+def with_schema(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """Casts a table to a `common_schema` of its own.
+
+    Raises:
+        TypeError: for a whole number that floats do not have; `where` names the table.
+    """
+    if table.schema.equals(schema, check_metadata=True):
+        return table
+    try:
+        return table.cast(schema)
+    except pa.ArrowInvalid as error:
+        raise TypeError(
+            f"{where}: {error}, but other rows of the column have fractions. Write the column as "
+            "text, or declare it as text with `types`."
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """A column whose cells are converted, and the handling of its bad cells."""
+
+    bad_cells: BadCells
+    name: str
+    where: str
+    row_name: RowName
+
+    def report(self, cells: pa.Array, bad: pa.BooleanArray, what: str) -> None:
+        """Reports the bad cells, if there are any."""
+        first = pc.index(bad, True).as_py()
+        if first >= 0:
+            row = f"{self.where}, {self.row_name(first)}, column `{self.name}`"
+            cell = cells[first].cast(pa.string()).as_py()
+            self.bad_cells.add(self.name, pc.sum(bad).as_py(), f"{row}: {cell[:60]!r} {what}")
 
 
 def _numbers(
-    column: pa.ChunkedArray,
-    name: str,
-    bad_rows: BadRows,
-    where: str,
-    decimal: str,
-    declared: bool,
+    column: pa.ChunkedArray, place: _Place, decimal: str, declared: bool
 ) -> tuple[pa.ChunkedArray, dict[bytes, bytes] | None]:
     """Returns a column of text as numbers, if it is one, and its metadata."""
     text = pc.utf8_trim_whitespace(column.combine_chunks().cast(pa.string()))
@@ -221,15 +334,7 @@ def _numbers(
         plain = pc.if_else(missing, None, plain)
         filled -= pc.sum(missing).as_py()
     bad = pc.fill_null(pc.and_(pc.is_valid(plain), pc.invert(is_number)), False)
-    if numbers < filled:
-        _report(
-            text,
-            bad,
-            name,
-            bad_rows,
-            where,
-            f"is no number, as {numbers:,} of {filled:,} cells are",
-        )
+    place.report(text, bad, f"is no number, as {numbers:,} of {filled:,} cells are")
     plain = pc.if_else(bad, None, plain)
     if pc.all(pc.match_substring_regex(plain, _INTEGER), min_count=0).as_py():
         try:
@@ -253,32 +358,12 @@ def _are_mistakes(text: pa.Array, is_number: pa.BooleanArray) -> bool:
     return len(others) <= (1 - _MOSTLY) * (len(text) - text.null_count)
 
 
-def _report(
-    text: pa.Array, bad: pa.BooleanArray, name: str, bad_rows: BadRows, where: str, what: str
-) -> None:
-    """Raises for the first bad cell, or logs how many there are."""
-    first = pc.index(bad, True).as_py()
-    shown = f"{where}, row {first + 1}, column `{name}`: {text[first].as_py()[:60]!r} {what}"
-    if bad_rows == "raise":
-        raise ParameterError(
-            f"{shown}. Leave the cell empty, read such cells as missing (`bad_rows`='drop'), or "
-            f"read the column as text: `types`={{{name!r}: 'text'}}.",
-            "types",
-            "bad_rows",
-        )
-    _log.warning("%s; %s such cells are missing values.", shown, f"{pc.sum(bad).as_py():,}")
-
-
-def _times(
-    column: pa.ChunkedArray, name: str, bad_rows: BadRows, where: str, times: TimeReader
-) -> pa.ChunkedArray:
+def _times(column: pa.ChunkedArray, place: _Place, times: TimeReader) -> pa.ChunkedArray:
     """Returns a column as Unix seconds."""
     cells = flat(column)
-    found, bad = times.read(cells, f"{where}, column `{name}`")
-    if bad.any():
-        _report(cells.cast(pa.string()), pa.array(bad), name, bad_rows, where, "is no time")
-        found = pc.if_else(pa.array(bad), None, found)
-    return pa.chunked_array([found])
+    found, bad = times.read(cells, f"{place.where}, column `{place.name}`", place.row_name)
+    place.report(cells, pa.array(bad), "is no time")
+    return pa.chunked_array([pc.if_else(pa.array(bad), None, found)])
 
 
 def _as_text(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:

@@ -94,6 +94,70 @@ def test_text_is_streamed_too(tmp_path):
     assert len(list(streamed.parts())) > 1
 
 
+def further(streamed, name):
+    """The cells of a further column by user, and the types that the parts have."""
+    tables = [part.events for part in streamed.parts()]
+    cells = {}
+    for table in tables:
+        cells |= dict(zip(table["user_id"].to_pylist(), table[name].to_pylist(), strict=True))
+    return cells, {table.schema.field(name).type for table in tables}
+
+
+def test_declared_types_hold_in_every_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "_SPILLED", 1)
+    for name, rows in (("a", "ann,x,9,02139,2024-05-01"), ("b", "bob,x,9.5,1,1714521601")):
+        header = "user_id,item_id,price,zip,seen"
+        (tmp_path / f"{name}.csv").write_text(f"{header}\n{rows}\n")
+    columns = {name: name for name in ("price", "zip", "seen")}
+    types = {"price": "number", "zip": "text", "seen": "time"}
+    streamed = tm.stream_interactions(tmp_path, columns, types=types, part_events=1)
+    assert len(list(streamed.parts())) == 2
+    assert further(streamed, "price") == ({"ann": 9.0, "bob": 9.5}, {pa.float64()})
+    assert further(streamed, "zip") == ({"ann": "02139", "bob": "1"}, {pa.string()})
+    seconds = {"ann": 1_714_521_600, "bob": 1_714_521_601}
+    assert further(streamed, "seen") == (seconds, {pa.int64()})
+    in_memory = tm.read_interactions(tmp_path, columns, types=types)
+    assert in_memory.events.schema == next(streamed.parts()).events.schema
+    with pytest.raises(ValueError, match="`types` names the column 'size'"):
+        tm.stream_interactions(tmp_path, columns, types={"size": "text"})
+
+
+def test_cells_of_another_type_are_named_by_file_and_row_or_missing(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("user_id,item_id,price\nann,x,9\n")
+    (tmp_path / "b.csv").write_text("user_id,item_id,price\n,x,1\nbob,x,many\neve,x,n/a\n")
+    given = {"columns": {"price": "price"}, "types": {"price": "number"}}
+    for read in (tm.read_interactions, tm.stream_interactions):
+        with pytest.raises(ValueError, match=r"b\.csv, row 2 \(line 3\), column `price`: 'many'"):
+            read(tmp_path, **given)
+    streamed = tm.stream_interactions(tmp_path, **given, bad_rows="drop", max_bad_share=0.5)
+    assert further(streamed, "price")[0] == {"ann": 9, "bob": None, "eve": None}
+    assert caplog.text.count("1 such cells are missing values") == 1
+
+
+def test_whole_and_other_numbers_of_parquet_files_are_one_type(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "_SPILLED", 1)
+    for number, price in enumerate([pa.array([9]), pa.array([9.5]), pa.nulls(1)]):
+        table = pa.table({"user_id": [f"u{number}"], "item_id": ["x"], "price": price})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    streamed = tm.stream_interactions(tmp_path, {"price": "price"}, part_events=1)
+    expected = {"u0": 9.0, "u1": 9.5, "u2": None}
+    assert further(streamed, "price") == (expected, {pa.float64()})
+    table = tm.read_interactions(tmp_path, {"price": "price"}).events
+    assert table["price"].type == pa.float64()
+    assert table["price"].to_pylist() == [9.0, 9.5, None]
+
+
+def test_whole_numbers_that_floats_do_not_have_are_refused_next_to_fractions(tmp_path):
+    for number, price in enumerate([2**53 + 1, 0.5]):
+        table = pa.table({"user_id": ["u"], "item_id": ["x"], "price": [price]})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    for read in (tm.read_interactions, tm.stream_interactions):
+        with pytest.raises(TypeError, match=r"9007199254740993.*declare it as text with `types`"):
+            list(getattr(read(tmp_path, {"price": "price"}), "parts", list)())
+    text = tm.read_interactions(tmp_path, {"price": "price"}, types={"price": "text"})
+    assert text.events["price"].to_pylist() == ["9007199254740993", "0.5"]
+
+
 def refused(tmp_path, *tables, **options):
     for number, table in enumerate(tables):
         pq.write_table(table, tmp_path / f"{number}.parquet")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from tfrec_meta.data.column_types import TABLE_PREFIXES, check_declared
+from tfrec_meta.data.column_types import (
+    TABLE_PREFIXES,
+    BadCells,
+    check_declared,
+    common_schema,
+    typed_part,
+    with_schema,
+)
 from tfrec_meta.data.events import (
     MAX_BAD_SHARE,
     NUMBERS,
@@ -116,9 +124,11 @@ def read_interactions(
         max_bad_share=max_bad_share,
     )
     source = EventFiles(paths, columns, form, name)
-    events = pa.concat_tables(source.batches())
+    batches = list(source.batches())
+    events = pa.concat_tables(with_schema(part, source.schema, source.name) for part in batches)
     for column in events.column_names[len(SCHEMA) :]:
-        events = typed_by(form, events, column, source.name)
+        if column not in form.types:
+            events = typed_by(form, events, column, source.name)
     tables = source.attributes("user_id", users), source.attributes("item_id", items)
     for argument, declared in (("types", form.types), ("lists", form.lists)):
         check_declared(declared, argument, events, *tables)
@@ -134,6 +144,7 @@ class EventFiles:
 
     Attributes:
         name: the name of the data.
+        schema: the common schema of the tables that were read so far.
         dropped: number of rows removed so far, by reason.
 
     Raises:
@@ -162,9 +173,13 @@ class EventFiles:
         }
         self._optional = {"time", "value"} - set(columns or {})
         self._form = form
-        self._times = TimeReader(form.time_unit, form.time_format, form.decimal)
+        self._times = defaultdict(
+            lambda: TimeReader(form.time_unit, form.time_format, form.decimal)
+        )
+        self._bad_cells = BadCells(form.bad_rows)
         self._check = RowCheck(form.bad_rows, form.max_bad_share)
         self.name = name or _stem(self._files[0])
+        self.schema = pa.schema([])
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -177,13 +192,16 @@ class EventFiles:
     def batches(self) -> Iterator[pa.Table]:
         """Yields tables of `SCHEMA` and the further columns, in the order of the files.
 
+        Further columns have their declared types, or those of the files; `with_schema` gives all
+        tables the same types.
+
         Raises:
             ValueError: if a required column is missing, a file is damaged, a row is invalid, or no
                 row remains.
             TypeError: if a column has a type that cannot be converted.
         """
         files, check = self._files, self._check
-        kinds: dict[str, pa.DataType] = {}
+        names: list[str] = []
         left = 0
         total = sum(file.stat().st_size for file in files)
         with Progress(f"reading {self.name}", total) as progress:
@@ -192,23 +210,59 @@ class EventFiles:
                 for batch, row_name in _batches(
                     file, self._columns, self._optional, check, self._form, progress, heard
                 ):
-                    kinds = kinds or {field.name: field.type for field in batch.schema}
-                    _check_alike(file, batch, files[0], kinds)
+                    names = names or batch.column_names
+                    _check_names(file, batch.column_names, files[0], names)
+                    batch = self._typed(with_lists(batch, self._form.lists), file, row_name)
                     events = typed_events(
                         batch,
                         check,
                         source=str(file),
                         row_name=row_name,
-                        times=self._times,
+                        times=self._times["time"],
                         decimal=self._form.decimal,
                     )
+                    self._add_schema(events.schema, file)
                     left += events.num_rows
-                    yield with_lists(events, self._form.lists)
+                    yield events
+        self._bad_cells.log()
         check.finish(self.name, left)
         if not left:
             listed = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in check.dropped.items())
             raise ValueError(f"{listed}: no event{f' is left, but {reasons}' if reasons else ''}.")
+
+    def _typed(self, batch: pa.Table, file: Path, row_name: Callable[[int], str]) -> pa.Table:
+        """Gives further columns their declared types."""
+        form = self._form
+        for name in batch.column_names:
+            if name in form.types and name not in SCHEMA.names:
+                batch = typed_part(
+                    batch,
+                    name,
+                    form.types[name],
+                    str(file),
+                    self._bad_cells,
+                    decimal=form.decimal,
+                    times=self._times[name],
+                    row_name=row_name,
+                )
+        return batch
+
+    def _add_schema(self, schema: pa.Schema, file: Path) -> None:
+        """Extends the common schema by that of a table."""
+        if not len(self.schema):
+            self.schema = schema
+        if schema.equals(self.schema, check_metadata=True):
+            return
+        try:
+            self.schema = common_schema(self.schema, schema)
+        except TypeError as error:
+            name = next(n for n in schema.names if not _fit(schema.field(n), self.schema.field(n)))
+            raise TypeError(
+                f"{file}, column for `{name}` is of type {schema.field(name).type}, but "
+                f"{self.schema.field(name).type} in {self._files[0]}; give the column one type, or "
+                "declare it with `types`."
+            ) from error
 
     def attributes(self, key: str, given: PathLike | pa.Table | None) -> pa.Table | None:
         """Reads a table of users or items, whose id column has the same name as in the events."""
@@ -269,26 +323,26 @@ def _batches(
         raise ValueError(damaged(path, error)) from error
 
 
-def _check_alike(
-    path: Path, batch: pa.Table, first: Path, kinds: Mapping[str, pa.DataType]
-) -> None:
+def _check_names(path: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:
     """Raises if the columns of a file differ from those of the first file.
 
     Otherwise the events of a file without ratings would count as ratings of 1.
     """
-    for name in {*kinds, *batch.column_names}:
-        if name not in batch.column_names:
+    for name in {*expected, *names}:
+        if name not in names:
             raise ValueError(
                 f"{path} has no column for `{name}`, but {first} has; make them agree."
             )
-        if name not in kinds:
+        if name not in expected:
             raise ValueError(f"{path} has a column for `{name}`, but {first} has none.")
-        kind = batch.schema.field(name).type
-        if name not in SCHEMA.names and kind != kinds[name]:
-            raise TypeError(
-                f"{path}, column for `{name}` is of type {kind}, but {kinds[name]} in {first}; "
-                "give the column one type."
-            )
+
+
+def _fit(one: pa.Field, other: pa.Field) -> bool:
+    try:
+        common_schema(pa.schema([one]), pa.schema([other]))
+    except TypeError:
+        return False
+    return True
 
 
 def _row_name(first: int, row: int) -> str:

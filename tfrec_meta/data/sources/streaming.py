@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.data.column_types import check_declared, with_schema
 from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows, flat
 from tfrec_meta.data.feedback import Feedback, check_types, type_counts, with_columns
 from tfrec_meta.data.ids import (
@@ -63,8 +64,8 @@ def stream_interactions(
             The parts are removed with the returned object, but not if the process is killed.
         part_events: approximate number of events per part. A few parts are in memory at a time.
 
-    The other arguments and errors are those of `read_interactions`. Further columns keep the types
-    that they have in the files.
+    The other arguments and errors are those of `read_interactions`. Further columns have the types
+    that `types` declares, or those that they have in the files: text is not recognized as numbers.
 
     Raises:
         ValueError: also if some events have a time and others have none.
@@ -105,8 +106,11 @@ def stream_interactions(
                 decimals.append(key)
                 table = None if table is None else without_decimals(table, key)
             tables[key] = table
+        for argument, declared in (("types", form.types), ("lists", form.lists)):
+            check_declared(declared, argument, source.schema.empty_table(), *tables.values())
         return StreamedInteractions(
             place,
+            source.schema,
             size,
             tables["user_id"],
             tables["item_id"],
@@ -138,6 +142,7 @@ class StreamedInteractions:
     def __init__(
         self,
         place: tempfile.TemporaryDirectory[str],
+        schema: pa.Schema,
         size: int,
         users: pa.Table | None,
         items: pa.Table | None,
@@ -147,6 +152,7 @@ class StreamedInteractions:
     ) -> None:
         self._place = place
         self._decimals = decimals
+        self._schema = schema
         self._size = size
         self._files = sorted(Path(place.name).glob("*.arrows"))
         self.users = users
@@ -213,7 +219,7 @@ class StreamedInteractions:
         return self._in_memory(pa.concat_tables(found))
 
     def _read(self, file: Path) -> pa.Table:
-        events = _read(file)
+        events = _read(file, self._schema, self.name)
         for key in self._decimals:
             events = without_decimals(events, key)
         return events
@@ -252,16 +258,21 @@ def _spill(source: EventFiles, folder: Path, parts: int) -> tuple[int, dict[str,
                 spellings[key] = known | Spelling.of(batch[key])
         held.append(batch)
         if sum(table.num_rows for table in held) >= _SPILLED:
-            _append(pa.concat_tables(held), folder, parts)
+            _append(_joined(held, source), folder, parts)
             held = []
     if held:
-        _append(pa.concat_tables(held), folder, parts)
+        _append(_joined(held, source), folder, parts)
     if 0 < missing < size:
         raise ValueError(
             f"{source.name}: {missing:,} of {size:,} events have no time, but the others have one. "
             "Fix the source, or leave out the column of times."
         )
     return size, spellings
+
+
+def _joined(held: Sequence[pa.Table], source: EventFiles) -> pa.Table:
+    # Later tables may extend the schema; `_read` gives all events the final one.
+    return pa.concat_tables(with_schema(table, source.schema, source.name) for table in held)
 
 
 def _append(events: pa.Table, folder: Path, parts: int) -> None:
@@ -278,12 +289,12 @@ def _append(events: pa.Table, folder: Path, parts: int) -> None:
             writer.write_table(events.slice(bounds[number], bounds[number + 1] - bounds[number]))
 
 
-def _read(file: Path) -> pa.Table:
+def _read(file: Path, schema: pa.Schema, name: str) -> pa.Table:
     tables = []
     with pa.OSFile(str(file)) as stream:
         size = stream.size()
         while stream.tell() < size:
-            tables.append(pa.ipc.open_stream(stream).read_all())
+            tables.append(with_schema(pa.ipc.open_stream(stream).read_all(), schema, name))
     return pa.concat_tables(tables)
 
 
