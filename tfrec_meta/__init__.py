@@ -30,7 +30,15 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getat
     )
     from tfrec_meta.evaluation import Evaluation, compare
     from tfrec_meta.export.config import ExportConfig
-    from tfrec_meta.features import Category, FeatureSpec, HashedText, Number, Text, Vector
+    from tfrec_meta.features import (
+        Calendar,
+        Category,
+        FeatureSpec,
+        HashedText,
+        Number,
+        Text,
+        Vector,
+    )
     from tfrec_meta.models import (
         ContentTowerConfig,
         EnsembleConfig,
@@ -58,6 +66,7 @@ __version__ = "0.3.0"
 
 # The module of each public name, below this package. The imports above have the same names.
 _MODULES = {
+    "Calendar": "features",
     "Category": "features",
     "ContentTowerConfig": "models",
     "EnsembleConfig": "models",
@@ -109,6 +118,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Calendar",
     "Category",
     "ContentTowerConfig",
     "EnsembleConfig",

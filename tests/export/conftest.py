@@ -23,14 +23,16 @@ FAST = ("ials", "two_tower", "multi_task", "meta_ranker")
 
 @pytest.fixture(scope="session")
 def shop():
-    """Sixty users, thirty items with every kind of feature, and a context feature."""
+    """Sixty users, thirty items with every kind of feature, and context features."""
     data = tm.synthetic(users=60, items=30, interactions=600, seed=3)
     pictures = np.random.default_rng(0).normal(size=(data.items.num_rows, 3)).astype(np.float32)
     items = data.items.append_column("picture", pa.array(list(pictures), pa.list_(pa.float32())))
+    released = pa.array(86_400 * 37 * np.arange(len(items)), pa.timestamp("s"))
+    items = items.append_column("released", released)
     device = np.array(["phone", "desk", ""])[np.arange(len(data)) % 3]
-    return tm.Interactions(
-        data.events.append_column("device", pa.array(device)), data.users, items, "shop"
-    )
+    events = data.events.append_column("device", pa.array(device))
+    events = events.append_column("asked", data.events["time"])
+    return tm.Interactions(events, data.users, items, "shop")
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +45,9 @@ def model_of(shop):
             tm.Number("price"),
             tm.Text("title", width=4),
             tm.Vector("picture", 3),
+            tm.Calendar("released", ("day", "month")),
         ),
-        context=(tm.Category("device"),),
+        context=(tm.Category("device"), tm.Calendar("asked", ("weekday", "hour"))),
         history_length=4,  # shorter than `history_width`: the answer leaves out all, not only these
     )
     configs = {

@@ -67,6 +67,8 @@ def test_fills_in_the_defaults_of_optional_inputs(served, model):
         ("segment", [""]),
         ("age", np.array([np.nan], np.float32)),
         ("device", [""]),
+        ("asked", np.array([-(2**63)])),
+        ("asked", np.array([2**62])),  # no time of the years 1 to 9999
         ("filter_category", [[""] * FILTERS]),
     ],
 )
@@ -164,6 +166,7 @@ def test_a_joined_batch_gives_the_answers_of_its_requests(served, model, shop):
             "segment": np.array([segments[index % len(segments)]], object),
             "device": np.array(["phone"], object),
             "age": np.array([31 + index], np.float32),
+            "asked": np.array([1_700_000_000 + 90_000 * index]),
             "filter_category": padded([[]], FILTERS),
         }
         for index, (user, history, k) in enumerate(requests)
@@ -174,7 +177,7 @@ def test_a_joined_batch_gives_the_answers_of_its_requests(served, model, shop):
     )
     for index, (part, (user, history, k)) in enumerate(zip(parts, requests, strict=True)):
         alone = served.predict(names.RECOMMEND, **part)
-        features = {name: part[name] for name in ("segment", "device", "age")}
+        features = {name: part[name] for name in ("segment", "device", "age", "asked")}
         check(row(joined, index), *expected(model, user, history, k, ["i3"], features=features))
         np.testing.assert_array_equal(joined["item_id"][index, :k], alone["item_id"][0])
         np.testing.assert_allclose(joined["score"][index, :k], alone["score"][0], rtol=1e-5)
@@ -197,9 +200,9 @@ def test_rank_equals_the_model_in_memory(served, model):
 
 def test_rank_examples_equals_the_model_in_memory(served, model):
     long_history = [f"i{i}" for i in range(1, 10)]  # longer than `history_width`
-    rated = {"user_id": "u1", "history": long_history, "age": 40.0, "item_id": "i20"}
+    rated = {"user_id": "u1", "history": long_history, "age": 40.0, "asked": 3_601, "item_id": "i20"}
     scores = served.client.rank_examples([rated, {"user_id": "nobody", "item_id": "i1"}])
-    features = {"age": np.array([40.0], np.float32)}
+    features = {"age": np.array([40.0], np.float32), "asked": [3_601]}
     query = model.spec.encode_queries(["u1"], np.array([long_history], object), features)
     row = model.spec.items.encode(["i20"])[None, :]
     np.testing.assert_allclose(scores[0], model.score(query, row)[0, 0], rtol=1e-4, atol=1e-5)
@@ -237,6 +240,7 @@ def test_the_product_of_embeddings_is_the_score(served, model):
         price=np.array(table["price"], np.float32),
         title=table["title"],
         picture=np.array(table["picture"], np.float32),
+        released=np.array(table["released"], "datetime64[s]").astype(np.int64),
     )["embedding"]
     query = served.predict(names.EMBED_QUERY, user_id=["u1"])["embedding"]
     columns = model.spec.items.encode(table["item_id"]) - 1
@@ -321,10 +325,10 @@ def test_refuses_a_request_without_a_required_input_and_names_it(served):
 
 def test_the_client_pads_to_the_exported_widths(served, model):
     answer = served.client.recommend(
-        ["u1", "nobody"], [["i1"], [f"i{i}" for i in range(20)]], k=[2, 3], device="phone"
+        ["u1", "nobody"], [["i1"], [f"i{i}" for i in range(20)]], k=[2, 3], device="phone", asked=3_601
     )
     assert [len(items) for items in answer] == [2, 3]
-    features = {"device": ["phone"]}
+    features = {"device": ["phone"], "asked": [3_601]}
     ids, _ = expected(model, "u1", ["i1"], 2, features=features)
     assert [item.item_id for item in answer[0]] == ids
 

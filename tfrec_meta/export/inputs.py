@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrec_meta.export import signatures as names
-from tfrec_meta.features.graph import raw_default, raw_dtype, raw_width
+from tfrec_meta.features.graph import missing_value, raw_default, raw_dtype, raw_width
 from tfrec_meta.features.kinds import Feature
 
 Tensors = dict[str, tf.Tensor]
@@ -122,7 +122,7 @@ def parse_examples(examples: tf.Tensor, inputs: Mapping[str, Input]) -> Tensors:
     """
     features: dict[str, Any] = {}
     for name, spec in inputs.items():
-        blank = "" if spec.dtype == tf.string else float("nan")
+        blank = missing_value(spec.dtype)
         if spec.width is None:
             features[name] = tf.io.FixedLenFeature([], spec.dtype, blank)
         elif spec.dtype == tf.string:

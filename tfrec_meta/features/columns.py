@@ -8,9 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.errors import ParameterError
+
 # An extreme number in a request must not dominate the user's other features, or overflow.
 MAX_DEVIATIONS = 10.0
 MAX_ENTRY = np.float32(1e6)  # of a vector; products of larger entries overflow to NaN
+MAX_WHOLE = 2**24  # float32, which tf.Examples have, holds each whole number up to this one
+NOT_WHOLE = (
+    f"holds numbers that are not whole, or exceed {MAX_WHOLE:,}; declare a Number, or declare its "
+    "type as text."
+)
 
 
 def floats(values: Any) -> np.ndarray:
@@ -79,20 +86,40 @@ def vectors(values: Any, dim: int, name: str) -> np.ndarray:
     return np.clip(np.where(np.isfinite(result), result, np.float32(0)), -MAX_ENTRY, MAX_ENTRY)
 
 
-def padded_tokens(values: Any, width: int) -> np.ndarray:
-    """Returns tokens, object [n, width], padded with "" on the right."""
+def padded_tokens(values: Any, width: int, name: str) -> np.ndarray:
+    """Returns tokens, object [n, width], padded with "" on the right; `name` names the column."""
     column = as_arrow(values)
     padded = np.full((len(column), width), "", object)
     if is_list(column.type):
         row = pc.list_parent_indices(column).to_numpy()
-        flat = pc.fill_null(pc.list_flatten(column).cast(pa.string()), "")
+        flat = tokens(pc.list_flatten(column), name)
         first = np.searchsorted(row, np.arange(len(column)))
         place = np.arange(len(row)) - first[row]
         kept = place < width
         padded[row[kept], place[kept]] = flat.to_numpy(zero_copy_only=False)[kept]
     else:
-        padded[:, 0] = pc.fill_null(column.cast(pa.string()), "").to_numpy(zero_copy_only=False)
+        padded[:, 0] = tokens(column, name).to_numpy(zero_copy_only=False)
     return padded
+
+
+def tokens(column: pa.Array, name: str) -> pa.Array:
+    """Returns a plain column as text, string [n] with "" for null.
+
+    Whole numbers have no decimal point, also in a column of floats, as numbers with missing ones
+    are in pandas.
+
+    Raises:
+        ParameterError: for other floats, whose text would depend on who writes it; `name` names the
+            column.
+    """
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), None, column)
+        fits = pc.and_(pc.equal(pc.floor(column), column), pc.less_equal(pc.abs(column), MAX_WHOLE))
+        if not pc.all(fits, min_count=0).as_py():
+            raise ParameterError(f"The column `{name}` {NOT_WHOLE}", "types")
+        column = column.cast(pa.int64())
+    return pc.fill_null(column.cast(pa.string()), "")
 
 
 def as_arrow(values: Any) -> pa.Array:

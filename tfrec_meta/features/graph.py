@@ -9,9 +9,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfrec_meta.features import text
+from tfrec_meta.features import calendar, text
 from tfrec_meta.features.columns import MAX_DEVIATIONS, MAX_ENTRY, mean_and_scale
-from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
+from tfrec_meta.features.kinds import (
+    Calendar,
+    Category,
+    Feature,
+    HashedText,
+    Number,
+    Text,
+    Vector,
+)
 from tfrec_meta.features.spec import FeatureSpec, Side
 from tfrec_meta.features.vocabulary import Vocabulary
 
@@ -66,6 +74,8 @@ class Encoding(tf.Module):
             standardised = (tf.where(present, values, mean) - mean) * scale
             cut = tf.clip_by_value(standardised, -MAX_DEVIATIONS, MAX_DEVIATIONS)
             return tf.stack([cut, tf.cast(present, tf.float32)], axis=1)
+        if isinstance(feature, Calendar):
+            return _indicators(values, feature)
         if isinstance(feature, HashedText):
             return text.hashed(values, feature)
         if isinstance(feature, Text):
@@ -133,15 +143,46 @@ def raw_width(feature: Feature) -> int | None:
 
 
 def raw_dtype(feature: Feature) -> tf.DType:
-    """Returns the dtype in requests: float32 for numbers and vectors, string for the others."""
+    """Returns the dtype in requests: int64 (times), float32 (numbers, vectors) or string."""
+    if isinstance(feature, Calendar):
+        return tf.int64
     return tf.float32 if isinstance(feature, Number | Vector) else tf.string
 
 
 def raw_default(feature: Feature) -> tf.Tensor:
-    """Returns one missing value: "" or NaN."""
-    width = raw_width(feature)
-    value = "" if raw_dtype(feature) == tf.string else float("nan")
-    return tf.constant(value, raw_dtype(feature), shape=[1] if width is None else [1, width])
+    """Returns one `missing_value`, of the shape [1] or [1, raw_width]."""
+    width, dtype = raw_width(feature), raw_dtype(feature)
+    return tf.constant(missing_value(dtype), dtype, shape=[1] if width is None else [1, width])
+
+
+def missing_value(dtype: tf.DType) -> str | float | int:
+    """Returns what stands for a missing value in requests: "", NaN or `calendar.MISSING`."""
+    values = {tf.string: "", tf.float32: float("nan"), tf.int64: calendar.MISSING}
+    return values[dtype]
+
+
+def _indicators(times: tf.Tensor, feature: Calendar) -> tf.Tensor:
+    """Like `features.calendar.indicators`, in the graph.
+
+    Args:
+        times: int64 [B], Unix seconds.
+        feature: the feature.
+
+    Returns:
+        float32 [B, encoded_width].
+    """
+    present = (times >= calendar.FIRST_SECOND) & (times <= calendar.LAST_SECOND)
+    times = tf.where(present, times, tf.zeros_like(times))
+    nowhere = -tf.ones_like(times)  # a row of zeros in `one_hot`
+    return tf.concat(
+        [
+            tf.one_hot(
+                tf.where(present, calendar.place(times, part), nowhere), calendar.SIZES[part]
+            )
+            for part in feature.parts
+        ],
+        axis=1,
+    )
 
 
 def latest_known(rows: tf.Tensor, length: int) -> tf.Tensor:

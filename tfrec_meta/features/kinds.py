@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tfrec_meta.checks import PositiveInt, Width, between, check_fields
 from tfrec_meta.data.privacy.personal_columns import personal_column
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.features.calendar import SIZES, Part
 from tfrec_meta.features.columns import is_list, is_string
 
 RESERVED_NAMES = frozenset(
@@ -67,6 +68,39 @@ class Number:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calendar:
+    """A time as indicators: for each part, 1 at its value and 0 at the others.
+
+    The column has dates, timestamps or whole Unix seconds. The parts are those of the time in UTC.
+    The encoding is float32 [n, encoded_width]: the parts in their order. Null and times outside of
+    the years 1 to 9999 become zeros.
+
+    Args:
+        name: name of the column.
+        parts: "month" (12 values), "day" of the month (31), "weekday" (7, from Monday), "hour"
+            (24).
+    """
+
+    name: str
+    parts: tuple[Part, ...] = ("month", "weekday", "hour")
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        check_fields(self)
+        object.__setattr__(self, "parts", tuple(self.parts))  # JSON has lists
+        if not self.parts or len(set(self.parts)) < len(self.parts):
+            raise ParameterError(
+                f"`parts`={self.parts!r}; use at least one of {', '.join(SIZES)}, each once.",
+                "parts",
+            )
+
+    @property
+    def encoded_width(self) -> int:
+        """Second dimension: the number of values of all parts."""
+        return sum(SIZES[part] for part in self.parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,9 +190,9 @@ class Vector:
         check_fields(self)
 
 
-Feature = Category | HashedText | Number | Text | Vector
+Feature = Calendar | Category | HashedText | Number | Text | Vector
 _KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (Category, HashedText, Number, Text, Vector)
+    kind.__name__: kind for kind in (Calendar, Category, HashedText, Number, Text, Vector)
 }
 
 

@@ -16,8 +16,16 @@ from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.data.column_types import check_spelling
 from tfrec_meta.data.ids import given_ids
 from tfrec_meta.errors import ParameterError
-from tfrec_meta.features import columns, fitting, kinds, text_columns
-from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
+from tfrec_meta.features import calendar, columns, fitting, kinds, text_columns
+from tfrec_meta.features.kinds import (
+    Calendar,
+    Category,
+    Feature,
+    HashedText,
+    Number,
+    Text,
+    Vector,
+)
 from tfrec_meta.features.vocabulary import Vocabulary
 from tfrec_meta.io.damage import read_json
 
@@ -146,7 +154,9 @@ class FeatureSpec:
         column = _column(table, feature.name, side)
         if isinstance(feature, Category | HashedText | Text):
             check_spelling(table, feature.name)
-        if not isinstance(feature, HashedText | Vector):
+        if isinstance(feature, Calendar):
+            calendar.check_times(column, feature.name)
+        elif not isinstance(feature, HashedText | Vector):
             tally.add(f"{side}.{feature.name}", feature, _values(feature, column))
 
     def takes_queries_of(self, other: FeatureSpec) -> bool:
@@ -266,6 +276,8 @@ class FeatureSpec:
             return columns.vectors(values, feature.dim, feature.name)
         if isinstance(feature, HashedText):
             return text_columns.hashed(values, feature)
+        if isinstance(feature, Calendar):
+            return calendar.indicators(values, feature.parts, feature.name)
         if isinstance(feature, Number):
             if key not in self.statistics:
                 raise ValueError(
@@ -273,9 +285,9 @@ class FeatureSpec:
                 )
             return columns.standardised(values, self.statistics[key])
         if isinstance(feature, Text):
-            tokens = text_columns.words(values, feature.width)
+            tokens = text_columns.words(values, feature.width, feature.name)
         else:
-            tokens = columns.padded_tokens(values, feature.width)
+            tokens = columns.padded_tokens(values, feature.width, feature.name)
         rows = self._fitted(key).encode(tokens.ravel())
         return rows.reshape(tokens.shape)
 
@@ -387,6 +399,8 @@ def empty_feature(feature: Feature, n: int) -> np.ndarray:
         return np.zeros((n, feature.width), np.int32)
     if isinstance(feature, HashedText):
         return np.zeros((n, feature.encoded_width), np.int32)
+    if isinstance(feature, Calendar):
+        return np.zeros((n, feature.encoded_width), np.float32)
     return np.zeros((n, feature.dim if isinstance(feature, Vector) else 2), np.float32)
 
 
@@ -395,9 +409,9 @@ def _values(feature: Category | Text | Number, column: pa.ChunkedArray) -> Any:
     if isinstance(feature, Number):
         return columns.floats(column)
     if isinstance(feature, Category):
-        tokens = columns.padded_tokens(column, feature.width)
+        tokens = columns.padded_tokens(column, feature.width, feature.name)
     else:
-        tokens = text_columns.words(column, feature.width)
+        tokens = text_columns.words(column, feature.width, feature.name)
     return pa.array(tokens.ravel(), pa.string())
 
 

@@ -17,10 +17,18 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform.beam.experimental import PTransformAnalyzer
 
-from tfrec_meta.features import fitting, kinds, text
-from tfrec_meta.features.columns import mean_and_scale
+from tfrec_meta.features import calendar, fitting, kinds, text
+from tfrec_meta.features.columns import MAX_WHOLE, NOT_WHOLE, mean_and_scale
 from tfrec_meta.features.graph import LINE, TOKEN, Encoding, raw_default, raw_width, table
-from tfrec_meta.features.kinds import Category, Feature, HashedText, Number, Text, Vector
+from tfrec_meta.features.kinds import (
+    Calendar,
+    Category,
+    Feature,
+    HashedText,
+    Number,
+    Text,
+    Vector,
+)
 from tfrec_meta.features.spec import FeatureSpec
 from tfrec_meta.features.vocabulary import NO_TOKENS
 
@@ -226,7 +234,7 @@ def _analyse(
     for side, (source, prefix) in _SIDES.items():
         for feature in getattr(spec, side):
             key = f"{side}.{feature.name}"
-            if isinstance(feature, HashedText | Vector) or key in spec.statistics:
+            if isinstance(feature, Calendar | HashedText | Vector) or key in spec.statistics:
                 continue
             column = _column(inputs, prefix + feature.name, source)
             counted[key], features[key] = _counted(feature, column), feature
@@ -390,6 +398,8 @@ def _raw(feature: Feature, column: tf.SparseTensor) -> tf.Tensor:
         return _first(_floats(column, feature.name), default)
     if isinstance(feature, Vector):
         return _vectors(_floats(column, feature.name), feature)
+    if isinstance(feature, Calendar):
+        return _first(_times(column, feature.name), default)
     strings = _strings(column, feature.name)
     width = raw_width(feature)
     return _first(strings, default) if width is None else _padded(strings, width, default)
@@ -406,14 +416,34 @@ def _vectors(column: tf.SparseTensor, feature: Vector) -> tf.Tensor:
         return tf.identity(_padded(column, feature.dim, 0.0))
 
 
+def _times(column: tf.SparseTensor, name: str) -> tf.SparseTensor:
+    if column.dtype == tf.string:
+        raise ValueError(f"`{name}` holds text; declare its type: `types`={{{name!r}: 'time'}}.")
+    times = _whole(column, name).values
+    fits = (times >= calendar.FIRST_SECOND) & (times <= calendar.LAST_SECOND)
+    message = (
+        f"`{name}` has numbers that are no Unix seconds of the years 1 to 9999; declare its type: "
+        f"`types`={{{name!r}: 'time'}}."
+    )
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(fits), [message])]):
+        return column.with_values(tf.identity(times))
+
+
 def _strings(column: tf.SparseTensor, name: str) -> tf.SparseTensor:
-    if column.dtype == tf.float32:
-        raise ValueError(
-            f"`{name}` holds numbers that are not whole; declare a Number, or write it as text."
-        )
+    if column.dtype == tf.string:
+        return column
+    return column.with_values(tf.strings.as_string(_whole(column, name).values))
+
+
+def _whole(column: tf.SparseTensor, name: str) -> tf.SparseTensor:
+    """Returns a column of numbers as int64; see `columns.tokens` for the whole ones of floats."""
     if column.dtype == tf.int64:
-        return column.with_values(tf.strings.as_string(column.values))
-    return column
+        return column
+    numbers = column.values
+    fits = (tf.floor(numbers) == numbers) & (tf.abs(numbers) <= MAX_WHOLE)
+    message = f"`{name}` {NOT_WHOLE}"
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(fits), [message])]):
+        return column.with_values(tf.cast(numbers, tf.int64))
 
 
 def _floats(column: tf.SparseTensor, name: str) -> tf.SparseTensor:

@@ -13,7 +13,8 @@ from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from tests.pipeline import conftest
 from tfrec_meta.data import Interactions, histories, split_by_time
-from tfrec_meta.features import Category, FeatureSpec, HashedText, Number, Text, Vector
+from tfrec_meta.features import Calendar, Category, FeatureSpec, HashedText, Number, Text, Vector
+from tfrec_meta.features.columns import tokens
 from tfrec_meta.features.transform import _strings, spec_of
 from tfrec_meta.pipeline.components.preprocessing import Transform
 from tfrec_meta.pipeline.config import SplitConfig
@@ -22,21 +23,30 @@ WILD = ["电影", "🎬👩‍👩‍👧", " blanks ", "ΟΔΥΣΣΕΥΣ", "İs
 ODD = [*WILD, "", None, "line\nbreak", "carriage\rreturn", "long " * 500]
 LISTED = [token for token in ODD if token is not None]  # a tf.Example has no null in lists
 NUMBERS = [1.5, -2.0, None, float("nan"), float("inf"), 1e300, 3e38, 0.0, 17.0, 18.25]
+TIMES = [1_709_251_199, -3_600, None, 0, 951_782_400, 4_102_444_800]
 LENGTH = 12
 SPLIT = SplitConfig(history_length=LENGTH, partitions=2)
 SPEC = FeatureSpec(
-    user=(Number("age"), Category("city", min_count=2), Category("languages", 2)),
+    user=(
+        Number("age"),
+        Category("city", min_count=2),
+        Category("languages", 2),
+        Calendar("joined", ("weekday", "day")),
+    ),
     item=(
         Text("title", 5, 30),
         Category("genres", 3),
         Number("price"),
         Vector("image", 2),
         Category("year"),
+        Category("grade"),
+        Calendar("released"),
         Category("nothing"),
         HashedText("plot", 3, ngrams=(2, 3), characters=9, buckets=90),
     ),
     context=(
         Number("position"),
+        Calendar("asked"),
         Category("device"),
         Text("search", 4),
         HashedText("comment", 2, bigrams=True, ngrams=(3,), characters=9, buckets=90),
@@ -63,6 +73,7 @@ def wild_tables(users=40, items=60, rows=1_000, seed=0):
             "time": time,
             "value": rng.integers(1, 6, rows).astype(np.float32),
             "position": pa.array(rng.permutation(rows)),
+            "asked": pa.array(some(rng, TIMES, rows), pa.int64()),
             "device": pa.array(some(rng, ODD, rows), pa.string()),
             "search": pa.array(some(rng, ODD, rows), pa.string()),
             "comment": pa.array([f"{ODD[i % len(ODD)]} {i}" for i in range(rows)]),
@@ -73,6 +84,7 @@ def wild_tables(users=40, items=60, rows=1_000, seed=0):
         {
             "user_id": [*known, "never seen"],
             "age": pa.array(some(rng, NUMBERS, len(known) + 1), pa.float64()),
+            "joined": pa.array(some(rng, TIMES, len(known) + 1), pa.timestamp("s")),
             "city": pa.array(some(rng, ODD, len(known) + 1), pa.string()),
             "languages": pa.array(
                 [some(rng, LISTED, i % 4) if i % 5 else None for i in range(len(known) + 1)],
@@ -97,6 +109,10 @@ def wild_tables(users=40, items=60, rows=1_000, seed=0):
                 [None if i % 7 == 0 else [i * 1e5, -0.5] for i in range(n)], pa.list_(pa.float32())
             ),
             "year": pa.array([None if i % 6 == 0 else 1990 + i % 9 for i in range(n)], pa.int64()),
+            "grade": pa.array([None if i % 6 == 0 else i % 9 for i in range(n)], pa.float64()),
+            "released": pa.array(some(rng, TIMES, n), pa.timestamp("s")).cast(
+                pa.date32(), safe=False
+            ),
             "nothing": pa.array([""] * n),
             "plot": pa.array([ODD[i % len(ODD)] for i in range(n)], pa.string()),
         }
@@ -121,7 +137,7 @@ def in_memory(tables):
     events = tables["interactions"]
     users, times = events["user_id"].to_numpy(), events["time"].to_numpy()
     events = events.take(np.lexsort((times, users)))
-    further = {name: events[name] for name in ("position", "device", "search", "comment")}
+    further = {name: events[name] for name in ("position", "asked", "device", "search", "comment")}
     return Interactions.from_arrays(
         *(events[name] for name in ("user_id", "item_id", "time", "value")),
         further=further,
@@ -263,10 +279,21 @@ def test_refuses_a_feature_without_suitable_data(toy_histories, tmp_path, featur
         )
 
 
-def test_a_category_of_fractions_is_refused():
-    column = tf.sparse.from_dense([[9.5]])
+@pytest.mark.parametrize("number", [9.5, float("inf"), 2.0**24 + 2])
+def test_a_category_of_fractions_is_refused_as_in_memory(number):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`price` holds numbers that are not"):
+        _strings(tf.sparse.from_dense([[number]]), "price")
     with pytest.raises(ValueError, match="`price` holds numbers that are not whole"):
-        _strings(column, "price")
+        tokens(pa.array([9.0, number]), "price")
+
+
+def test_whole_numbers_of_a_category_have_no_decimal_point_as_in_memory():
+    found = _strings(tf.sparse.from_dense([[9.0, -3.0, 2.0**24]]), "price").values
+    assert found.numpy().tolist() == [b"9", b"-3", b"16777216"]
+    kinds = (pa.float64(), pa.float32(), pa.int64())
+    for kind in kinds:
+        column = pa.array([9, -3, 2**24, None], pa.int64()).cast(kind)
+        assert tokens(column, "price").to_pylist() == ["9", "-3", "16777216", ""]
 
 
 def test_refuses_a_graph_without_a_spec(tmp_path):
