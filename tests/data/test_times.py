@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrec_meta.data import Interactions
+from tfrec_meta.data import Interactions, times
 from tfrec_meta.data.times import TimeReader
 
 UTC = datetime.UTC
@@ -53,6 +53,50 @@ def test_valid_times_in_any_mixture_are_all_read():
         seconds(2025, 9, 15, 8, 20),
         seconds(2025, 9, 15, 7, 20),
     ]
+
+
+# Days that each month has and others, and cells that are written like times but are none.
+DAYS = ["2024-02-28", "2024-02-29", "2023-02-29", "2024-04-30", "2024-04-31", "2024-01-31"]
+DAYS += ["2024-00-10", "2024-13-10", "2024-10-00", "2024-12-32", "20x4-12-31", "1969-12-31"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{}", "{} 07:05", "{}T23:59:59", "{}T07:05:09Z", "{} 07:05:09.125", "{}T07:05:09.125+05:30"],
+)
+def test_bad_cells_do_not_change_how_the_others_are_read(form):
+    def python(cell):
+        try:
+            time = datetime.datetime.fromisoformat(cell)
+        except ValueError:
+            return None
+        return int(time.replace(tzinfo=time.tzinfo or UTC).timestamp() // 1)
+
+    cells = [form.format("2024-05-17"), *(form.format(day) for day in DAYS * 3), "soon", "soon"]
+    cells += [form.format("2024-05-17").replace("07:05", word) for word in ("24:05", "07:60")]
+    expected = [python(cell) for cell in cells]
+    assert None in expected
+    assert read([*cells, None, "7"]) == [*expected, None, 7]
+    assert read(["7", None, *cells]) == [7, None, *expected]
+
+
+def test_a_time_zone_that_there_is_not_costs_no_other_cell():
+    cells = ["2024-05-17T10:00:00+02:00"] * 30
+    assert read([*cells, "2024-05-17T10:00:00+02:99"]) == [seconds(2024, 5, 17, 8)] * 30 + [None]
+
+
+def test_each_distinct_text_is_read_once(monkeypatch):
+    read_once = []
+    parse = times._iso_seconds
+    monkeypatch.setattr(
+        times, "_iso_seconds", lambda cells: (read_once.extend(cells.to_pylist()), parse(cells))[1]
+    )
+    assert read(["17", "soon", "2024-05-17", "soon", "2024-05-17", "18"])[:3] == [
+        17,
+        None,
+        seconds(2024, 5, 17),
+    ]
+    assert read_once == ["soon", "2024-05-17"]
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 100])

@@ -75,7 +75,7 @@ def text_of(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         return column.cast(pa.string()), bad
     except pa.ArrowInvalid:
         column = column.cast(pa.binary())
-    offsets, data = _buffers(column)
+    offsets, data = buffers(column)
     # Only rows with a byte outside of ASCII can be invalid.
     rows = np.unique(np.searchsorted(offsets, np.flatnonzero(data >= 0x80), side="right") - 1)
     for row, cell in zip(rows, column.take(pa.array(rows)).to_pylist(), strict=True):
@@ -89,7 +89,7 @@ def text_of(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 def has_line_breaks(tokens: pa.Array) -> np.ndarray:
     """Returns a mask of the ids, string [n], that contain a line break, which no id can."""
-    _, data = _buffers(tokens)
+    _, data = buffers(tokens)
     if not ((data == 10) | (data == 13)).any():
         return np.zeros(len(tokens), bool)
     found = pc.fill_null(pc.match_substring_regex(tokens, "[\r\n]"), False)
@@ -192,7 +192,7 @@ class Spelling:
 
     @classmethod
     def _of_chunk(cls, ids: pa.Array) -> Spelling:
-        offsets, data = _buffers(ids)
+        offsets, data = buffers(ids)
         digits = data - np.uint8(ord("0")) < 10
         if digits.all():  # the usual case, without a regular expression per id
             lengths = np.diff(offsets)
@@ -304,7 +304,7 @@ def _whole(column: pa.Array, where: str) -> pa.Array:
 
 def _trimmed(column: pa.Array) -> pa.Array:
     """Removes blanks around each id; costs little if there are none."""
-    offsets, data = _buffers(column)
+    offsets, data = buffers(column)
     if not len(data):
         return column
     filled = np.flatnonzero(np.diff(offsets))
@@ -315,7 +315,7 @@ def _trimmed(column: pa.Array) -> pa.Array:
     return column
 
 
-def _buffers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def buffers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Returns the offsets [n + 1] into the bytes of a string or binary array, and the bytes."""
     _, offsets, data = column.buffers()
     bounds = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.data.ids import text_of
+from tfrec_meta.data.ids import buffers, text_of
 from tfrec_meta.errors import ParameterError
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -27,6 +29,8 @@ _ZONE = re.compile(r"([+-])(\d\d)(?::?(\d\d))?")
 _UTC = ("", "z", "utc", "gmt")
 # Directives that Arrow reads as Python does.
 _FAST = re.compile(r"(?:[^%]|%[YmdHMSbBpIyj])*")
+_KINDS = (pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
+_LESS_THAN_SIX = (14, 17)  # the tens of minutes and seconds in YYYY-MM-DDThh:mm:ss
 _HEAD = 20  # cells by which the usual type of a column is determined
 _CELL = 19  # characters of YYYY-MM-DDThh:mm:ss
 _log = logging.getLogger(__name__)
@@ -171,72 +175,130 @@ class TimeReader:
         if self._format is not None:
             times, bad = _by_format(text, self._format)
             return times, bad | broken
-        kind = _usual_kind(text)
+        kind, example = _usual_kind(text)
         try:
-            values = text.cast(kind)
+            times, bad = self._cast(text, kind, where)
         except pa.ArrowInvalid:
-            return self._mixed(text, broken, where, row_name)
-        if pa.types.is_timestamp(kind):
-            times, bad = self._seconds(values.cast(pa.int64()), 10**6)
-        else:
-            times, bad = self._from_numbers(values, where)
+            times, bad = self._mixed(text, kind, example, where, row_name)
         return times, bad | broken
 
+    def _cast(self, text: pa.Array, kind: pa.DataType, where: str) -> tuple[pa.Array, np.ndarray]:
+        values = text.cast(kind)
+        if pa.types.is_timestamp(kind):
+            return self._seconds(values.cast(pa.int64()), TICKS_PER_SECOND[kind.unit])
+        return self._from_numbers(values, where)
+
     def _mixed(
-        self, text: pa.Array, broken: np.ndarray, where: str, row_name: Callable[[int], str]
+        self,
+        text: pa.Array,
+        kind: pa.DataType,
+        example: bytes,
+        where: str,
+        row_name: Callable[[int], str],
     ) -> tuple[pa.Array, np.ndarray]:
-        """Reads numbers and ISO 8601 text of one column."""
-        if self._decimal != ".":
-            number = pc.replace_substring(text, self._decimal, ".")
-        else:
-            number = text
-        is_number = _are_numbers(number)
-        seconds = np.zeros(len(text), np.int64)
-        bad = broken.copy()
-        if is_number.any():
-            numbers = number.filter(pa.array(is_number))
-            numbers = pc.utf8_ltrim(numbers, "+").cast(pa.float64())
-            times, wrong = self._from_numbers(numbers, where)
-            seconds[is_number] = times.fill_null(0).to_numpy()
-            bad[is_number] |= wrong
+        """Reads numbers, ISO 8601 text and bad cells of one column.
+
+        Cells that are written like the usual ones are cast together. Of the others, each distinct
+        text is read once.
+        """
         present = _mask(text.is_valid())
-        others = np.flatnonzero(~is_number & present)
+        usual = _are_like(text, kind, example)
+        seconds = np.zeros(len(text), np.int64)
+        bad = np.zeros(len(text), bool)
+        if usual.any():
+            try:
+                times, bad[usual] = self._cast(text.filter(pa.array(usual)), kind, where)
+                seconds[usual] = times.to_numpy()
+            except pa.ArrowInvalid:  # such as a time zone of 99 minutes
+                usual[:] = False
+        others = np.flatnonzero(present & ~usual)
         if len(others):
-            cells = text.take(pa.array(others))
-            found, wrong = _iso_seconds(cells)
-            seconds[others] = found
-            bad[others] |= wrong
-            _refuse_ambiguous(cells.filter(pa.array(wrong)), others[wrong], where, row_name)
+            coded = text.take(pa.array(others)).dictionary_encode()
+            codes = coded.indices.to_numpy()
+
+            def name(cell: int) -> str:
+                return row_name(int(others[np.argmax(codes == cell)]))
+
+            found, wrong = self._distinct(coded.dictionary, where, name)
+            seconds[others], bad[others] = found[codes], wrong[codes]
         return pa.array(seconds, mask=~present), bad
 
+    def _distinct(
+        self, cells: pa.Array, where: str, cell_name: Callable[[int], str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns Unix seconds, int64 [n], and a mask of bad cells."""
+        seconds, bad = _iso_seconds(cells)
+        numbers = pc.replace_substring(cells, self._decimal, ".") if self._decimal != "." else cells
+        rest = np.flatnonzero(bad)
+        rest = rest[_mask(pc.match_substring_regex(numbers.take(pa.array(rest)), NUMBER))]
+        if len(rest):
+            plain = pc.utf8_ltrim(numbers.take(pa.array(rest)), "+")
+            times, bad[rest] = self._from_numbers(plain.cast(pa.float64()), where)
+            seconds[rest] = times.fill_null(0).to_numpy()
+        wrong = np.flatnonzero(bad)
+        _refuse_ambiguous(cells.take(pa.array(wrong)), wrong, where, cell_name)
+        return seconds, bad
 
-def _are_numbers(text: pa.Array) -> np.ndarray:
-    """Returns a mask of the cells that are numbers."""
-    lengths = pc.binary_length(text).fill_null(0).to_numpy()
-    digits = _mask(pc.fill_null(pc.ascii_is_decimal(text), False)) & (lengths <= 18)
-    others = np.flatnonzero(~digits & (lengths > 0))
-    if len(others):
-        digits[others] = _mask(pc.match_substring_regex(text.take(pa.array(others)), NUMBER))
-    return digits
+
+def _are_like(text: pa.Array, kind: pa.DataType, example: bytes) -> np.ndarray:
+    """Returns a mask of the cells that can be cast to a type since they are like another cell.
+
+    They have digits where the example has digits, and are equal to it otherwise.
+
+    Args:
+        text: string [n], null for missing cells.
+        kind: int64 or a timestamp.
+        example: a cell that can be cast; b"" if there is none.
+    """
+    if not example:
+        return np.zeros(len(text), bool)
+    offsets, data = buffers(text)
+    if pa.types.is_integer(kind):
+        digits = _mask(pc.fill_null(pc.ascii_is_decimal(text), False))
+        return digits & (np.diff(offsets) <= 18)  # all of which int64 has
+    likely = np.flatnonzero(np.diff(offsets) == len(example))
+    size = -(-len(example) // 8) * 8
+    cells = _first_bytes(offsets[likely], data, size)
+    low, high = np.zeros(size, np.uint8), np.full(size, 255, np.uint8)
+    low[: len(example)] = high[: len(example)] = np.frombuffer(example, np.uint8)
+    of_digits = np.flatnonzero((low >= ord("0")) & (low <= ord("9")))
+    low[of_digits], high[of_digits] = ord("0"), ord("9")
+    high[[place for place in _LESS_THAN_SIX if place < len(example)]] = ord("5")
+    # Eight bytes at a time: each is 1 if it is in its range.
+    words = (cells - low <= high - low).view(np.uint64)
+    good = reduce(np.bitwise_and, words.T) == np.uint64(0x0101_0101_0101_0101)
+    digits = cells - np.uint8(ord("0"))
+    month, day = (10 * digits[:, place] + digits[:, place + 1] for place in (5, 8))
+    good &= (month - np.uint8(1) < 12) & (day - np.uint8(1) < 28)  # each month has so many
+    if len(example) > 10:
+        good &= 10 * digits[:, 11] + digits[:, 12] < 24
+    result = np.zeros(len(text), bool)
+    result[likely[good]] = True
+    return result
 
 
-def _usual_kind(text: pa.Array) -> pa.DataType:
-    """Returns the type that most of the first cells can be cast to.
+def _usual_kind(text: pa.Array) -> tuple[pa.DataType, bytes]:
+    """Returns the type that most of the first cells can be cast to, and such a cell, b"" if none.
 
     A cast that fails takes long, since Arrow writes a message for each cell.
     """
     head = text.slice(0, _HEAD).drop_null()
 
-    def failures(kind: pa.DataType) -> int:
-        failed = 0
+    def good(kind: pa.DataType) -> list[bytes]:
+        cells = []
         for cell in head:
             try:
                 cell.cast(kind)
+                cells.append(cell.as_py().encode())
             except pa.ArrowInvalid:
-                failed += 1
-        return failed
+                pass
+        return cells
 
-    return min((pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC")), key=failures)
+    cells = {kind: good(kind) for kind in _KINDS}
+    kind = max(cells, key=lambda kind: len(cells[kind]))
+    lengths = Counter(map(len, cells[kind]))
+    usual = lengths.most_common(1)[0][0] if lengths else 0
+    return kind, next((cell for cell in cells[kind] if len(cell) == usual), b"")
 
 
 def _are_dates(numbers: np.ndarray) -> bool:
@@ -270,12 +332,9 @@ def _iso_seconds(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         Unix seconds, int64 [n], and a mask [n] of the cells that are no valid time. Fractions of
         seconds are cut off.
     """
-    _, buffer, data = cells.buffers()
-    offsets = np.frombuffer(buffer, np.int32)[cells.offset : cells.offset + len(cells) + 1]
-    content = np.frombuffer(data, np.uint8)
+    offsets, data = buffers(cells)
     lengths = np.diff(offsets)
-    padded = np.concatenate([content, np.zeros(_CELL, np.uint8)])
-    text = np.lib.stride_tricks.sliding_window_view(padded, _CELL)[offsets[:-1]]
+    text = _first_bytes(offsets[:-1], data, _CELL)
     if (lengths < _CELL).any():
         text = np.where(np.arange(_CELL) < lengths[:, None], text, np.uint8(0))
     digits = text - np.uint8(ord("0"))  # others wrap around to 10 and more
@@ -317,6 +376,12 @@ def _iso_seconds(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
             total[rows] -= shift
     wrong: np.ndarray = ~good
     return np.where(good, total, 0), wrong
+
+
+def _first_bytes(offsets: np.ndarray, data: np.ndarray, size: int) -> np.ndarray:
+    """Returns uint8 [n, size], the bytes from each offset on; other bytes follow a shorter cell."""
+    padded = np.concatenate([data, np.zeros(size, np.uint8)])
+    return np.lib.stride_tricks.sliding_window_view(padded, size)[offsets]
 
 
 def _zones(cells: pa.Array, start: int) -> tuple[np.ndarray, np.ndarray]:
