@@ -200,7 +200,13 @@ def test_rank_equals_the_model_in_memory(served, model):
 
 def test_rank_examples_equals_the_model_in_memory(served, model):
     long_history = [f"i{i}" for i in range(1, 10)]  # longer than `history_width`
-    rated = {"user_id": "u1", "history": long_history, "age": 40.0, "asked": 3_601, "item_id": "i20"}
+    rated = {
+        "user_id": "u1",
+        "history": long_history,
+        "age": 40.0,
+        "asked": 3_601,
+        "item_id": "i20",
+    }
     scores = served.client.rank_examples([rated, {"user_id": "nobody", "item_id": "i1"}])
     features = {"age": np.array([40.0], np.float32), "asked": [3_601]}
     query = model.spec.encode_queries(["u1"], np.array([long_history], object), features)
@@ -325,7 +331,11 @@ def test_refuses_a_request_without_a_required_input_and_names_it(served):
 
 def test_the_client_pads_to_the_exported_widths(served, model):
     answer = served.client.recommend(
-        ["u1", "nobody"], [["i1"], [f"i{i}" for i in range(20)]], k=[2, 3], device="phone", asked=3_601
+        ["u1", "nobody"],
+        [["i1"], [f"i{i}" for i in range(20)]],
+        k=[2, 3],
+        device="phone",
+        asked=3_601,
     )
     assert [len(items) for items in answer] == [2, 3]
     features = {"device": ["phone"], "asked": [3_601]}

@@ -95,7 +95,7 @@ def test_a_multi_task_model_has_one_output_per_task(folder_of, model_of):
     query = model.spec.encode_queries(["u1"])
     expected = model.predict_events({n: np.repeat(v, 4, 0) for n, v in query.items()}, known)
     rank = signatures[names.RANK]
-    served = rank(**blank(rank, user_id="u1", item_id=items, age=float("nan")))
+    served = rank(**blank(rank, user_id="u1", item_id=items, age=float("nan"), asked=-(2**63)))
     assert set(served) == {"score", "score_rating", "score_click"}
     for target in ("rating", "click"):
         found = served[names.SCORE_PREFIX + target]
