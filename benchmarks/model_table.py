@@ -10,9 +10,9 @@ split by item, including the FeatureSpec, one model after the other: the lower o
 time (of all cores together), since the machine may have other work. Size is that of the folder that
 `tfrec_meta.save` writes.
 
-`--write` writes the table into docs/models.md. The slowest models take minutes, so results are stored in
-model_table.json next to this file, with commit and date. A run continues with the models that are
-missing or were measured with another strategy. Delete that file to measure all models again.
+`--write` writes the table into docs/models.md. The slowest models take minutes, so results are
+stored in model_table.json next to this file, with commit and date. A run continues with the models
+that are missing or were measured with another strategy. Delete that file to measure all again.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ class LocalServer:
             raise ServerStartError(f"`port`={port}; use 0 (any free one) to 65535.", "port")
         if not 0 <= poll_seconds <= threading.TIMEOUT_MAX:
             raise ServerStartError(
-                f"`poll_seconds`={poll_seconds}; use 0 (looks only at the start) or more.", "poll_seconds"
+                f"`poll_seconds`={poll_seconds}; use 0 (looks only at the start) or more.",
+                "poll_seconds",
             )
         if threads is not None and threads < 1:
             raise ServerStartError(f"`threads`={threads}; use 1 or more.", "threads")
