@@ -157,8 +157,9 @@ def raw_default(feature: Feature) -> tf.Tensor:
 
 def missing_value(dtype: tf.DType) -> str | float | int:
     """Returns what stands for a missing value in requests: "", NaN or `calendar.MISSING`."""
-    values = {tf.string: "", tf.float32: float("nan"), tf.int64: calendar.MISSING}
-    return values[dtype]
+    if dtype == tf.string:
+        return ""
+    return calendar.MISSING if dtype == tf.int64 else float("nan")
 
 
 def _indicators(times: tf.Tensor, feature: Calendar) -> tf.Tensor:

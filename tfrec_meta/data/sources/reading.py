@@ -173,7 +173,7 @@ class EventFiles:
         }
         self._optional = {"time", "value"} - set(columns or {})
         self._form = form
-        self._times = defaultdict(
+        self._times: defaultdict[str, TimeReader] = defaultdict(
             lambda: TimeReader(form.time_unit, form.time_format, form.decimal)
         )
         self._bad_cells = BadCells(form.bad_rows)
