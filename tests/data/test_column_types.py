@@ -148,7 +148,10 @@ def test_attributes_with_reserved_names_are_renamed_by_table(events, tmp_path, c
     with caplog.at_level(logging.WARNING):
         spec = tm.FeatureSpec.infer(read_interactions(events, items=items))
     assert spec.item == ()
-    assert "'value' of the table of items is no feature: the library uses that name" in caplog.text
+    assert (
+        "'value' of the table of items is not used as a feature: the library uses that name"
+        in caplog.text
+    )
     assert "'release year'" in caplog.text
     data = read_interactions(
         events, {"items.worth": "value", "items.year": "release year"}, items=items

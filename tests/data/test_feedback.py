@@ -144,7 +144,7 @@ def test_values_that_are_not_valid_are_refused(fields, message, parameter):
 @pytest.mark.parametrize(
     ("feedback", "values", "message"),
     [
-        (tm.Feedback(weight="value"), [1, 2, 0, 4, -1], "row 3, column `value`: 0 is no weight"),
+        (tm.Feedback(weight="value"), [1, 2, 0, 4, -1], "row 3, column `value`: 0 is not a valid"),
         (tm.Feedback(weight="minutes"), VALUES, "has the columns user_id"),
         (tm.Feedback(weight="item_id"), VALUES, "is of type string"),
         (tm.Feedback(weight="rest"), VALUES, "row 2, column `rest`: the number is missing"),

@@ -389,5 +389,5 @@ def test_a_damaged_model_raises_an_error_with_its_folder(tmp_path):
     with np.load(folder / "weights.npz") as arrays:
         broken = {name: np.full_like(arrays[name], np.nan) for name in arrays.files}
     np.savez(tmp_path / "broken.npz", **broken)
-    refused("weights.npz", (tmp_path / "broken.npz").read_bytes(), "no numbers")
+    refused("weights.npz", (tmp_path / "broken.npz").read_bytes(), "not numbers")
     load_model(folder)

@@ -25,14 +25,14 @@ from tfrec_meta.commands.base import Result, command, option
     "models/NAME, with the name of the run folder).",
 )
 @option("--version", type=int, metavar="N", help="Version number (default: the next one).")
-@options.length_option("Recommendations per request by default.")
+@options.length_option("Default number of recommendations per request.")
 @option(
     "--max-k",
     type=int,
     default=100,
     metavar="N",
     show_default=True,
-    help="Most recommendations that a request may ask for.",
+    help="Maximum recommendations per request.",
 )
 @option("--filters", metavar="NAMES", help="Item categories to filter by, separated by commas.")
 @option("--diversity", is_flag=True, help="Allow requests for diverse recommendations.")

@@ -321,7 +321,7 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             "--types",
             type=Columns(),
             metavar="COLUMN=TYPE,...",
-            help="Types of columns (text, number or time) that are not to be recognized: zip=text.",
+            help="Types of columns (text, number or time), instead of recognizing them: zip=text.",
         ),
         _data(
             "--time-unit",
@@ -341,13 +341,13 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
         _data(
             "--bad-rows",
             type=click.Choice(("raise", "drop")),
-            help="Stop at the first bad row (default), or drop and count bad rows.",
+            help="Stop at the first invalid row (default), or drop and count invalid rows.",
         ),
         _data(
             "--max-bad-share",
             type=float,
             metavar="SHARE",
-            help="Highest share of bad rows that may be dropped (default 0.01).",
+            help="Highest share of invalid rows that may be dropped (default 0.01).",
         ),
         _data(
             "--split",
@@ -402,7 +402,7 @@ def feedback_options(function: Any) -> Any:
         _feedback(
             "--target",
             metavar="TYPE,...",
-            help="Event types that validation and test are about; other events inform only.",
+            help="Event types that the model has to predict; other events are only input.",
         ),
     ]
     return _collected(FeedbackOptions, "feedback", options)(function)
@@ -497,7 +497,7 @@ def server_options(function: Any) -> Any:
             default=10.0,
             metavar="SECONDS",
             show_default=True,
-            help="Longest wait for an answer.",
+            help="Time limit for an answer.",
         ),
         connection(
             "--tls",

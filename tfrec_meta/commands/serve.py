@@ -31,7 +31,9 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
 @option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @option("--port", type=int, default=8500, show_default=True, metavar="N", help="0: any free port.")
 @option("--name", help="Name of the model in requests (default: the name of FOLDER).")
-@option("--threads", type=int, metavar="N", help="Calls answered at the same time.")
+@option(
+    "--threads", type=int, metavar="N", help="Number of calls that are answered at the same time."
+)
 @option("--certificate", type=options.ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
 @option("--key", type=options.ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
 @option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
@@ -41,7 +43,7 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
     default=1.0,
     metavar="SECONDS",
     show_default=True,
-    help="Time between two looks for new versions; 0: only at the start.",
+    help="Time between checks for new versions; 0 checks only at the start.",
 )
 @option(
     "--grace",
@@ -49,7 +51,7 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
     default=30.0,
     metavar="SECONDS",
     show_default=True,
-    help="Time to finish running calls after the signal to stop.",
+    help="Time limit for calls in progress after the signal to stop.",
 )
 def serve(base: str, **server: Any) -> Result:
     """Serves the model until a signal stops the server."""

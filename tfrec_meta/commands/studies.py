@@ -70,7 +70,7 @@ _ids = partial(
     help="Their ids, or the beginnings of their ids (default: all studies).",
 )
 _AT_LEAST_ONE = click.IntRange(min=1)
-_fact = partial(option, section="Facts that the files may lack")
+_fact = partial(option, section="Information that the files may lack")
 
 
 # --- Commands ---------------------------------------------------------------------------------

@@ -59,10 +59,10 @@ _output = partial(option, section="Output and store")
     help="Hyperparameters to exclude from the search, by their names in the search space.",
 )
 @_search(
-    "--trial-seconds", type=float, metavar="SECONDS", help="Longest time of a trial (default: any)."
+    "--trial-seconds", type=float, metavar="SECONDS", help="Time limit of a trial (default: none)."
 )
 @_search(
-    "--epochs", type=int, metavar="N", help="Most epochs of a trial (default: the strategy's)."
+    "--epochs", type=int, metavar="N", help="Maximum epochs of a trial (default: the strategy's)."
 )
 @_search(
     "--strategy",

@@ -57,7 +57,7 @@ class CleaningRules:
                     f"`{name}`={bounds!r}; use a lowest and a highest value.", name
                 )
             if not bounds[0] <= bounds[1]:
-                raise ParameterError(f"`{name}`={bounds}, but the lower bound comes first.", name)
+                raise ParameterError(f"`{name}`={bounds}; put the lower bound first.", name)
             object.__setattr__(self, name, tuple(bounds))
 
     def with_latest_time(self) -> CleaningRules:

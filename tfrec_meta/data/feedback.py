@@ -38,7 +38,7 @@ class Feedback:
             are known negatives, with the weight of their type, or 1 without one. In both cases
             they are in no history, but they count as seen.
         target: the event types that validation and test are about, such as ["purchase"]. Other
-            events inform only: they are in training and in histories. None: all events.
+            events are input: they are in training and in histories. None: all events.
 
     Raises:
         ParameterError: if a value is not valid, or a single string stands where a list belongs.
@@ -241,8 +241,8 @@ def _weights(
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ParameterError(
-                f"{name}, {row_name(row)}, column `{feedback.weight}`: {numbers[row]:g} is no "
-                f"weight, as in {int(wrong.sum()):,} rows in all; a weight is a finite number "
+                f"{name}, {row_name(row)}, column `{feedback.weight}`: {numbers[row]:g} is not a "
+                f"valid weight ({int(wrong.sum()):,} rows in total). A weight is a finite number "
                 "above 0. Remove these events, or set `positive` to the lowest value that counts.",
                 "weight",
                 "positive",
@@ -275,8 +275,8 @@ def _numbers(events: pa.Table, column: str, name: str, row_name: RowName) -> np.
         row = pc.index(missing, True).as_py()
         count = pc.sum(missing).as_py()
         raise ParameterError(
-            f"{name}, {row_name(row)}, column `{column}`: the number is missing, as in {count:,} "
-            "rows in all. Fill in a number, or remove these events.",
+            f"{name}, {row_name(row)}, column `{column}`: the number is missing ({count:,} "
+            "rows in total). Fill in a number, or remove these events.",
             "weight",
         )
     numbers: np.ndarray = values.to_numpy()
@@ -309,8 +309,8 @@ def _event_types(events: pa.Table, feedback: Feedback, name: str, row_name: RowN
         row = pc.index(missing, True).as_py()
         count = pc.sum(missing).as_py()
         raise ParameterError(
-            f"{name}, {row_name(row)}, column `{column}`: the event type is missing, as in "
-            f"{count:,} rows in all. Fill it in, or remove these events.",
+            f"{name}, {row_name(row)}, column `{column}`: the event type is missing "
+            f"({count:,} rows in total). Fill it in, or remove these events.",
             "event_type",
         )
     return types

@@ -227,8 +227,8 @@ def infer(table: pa.Table | None, key: str) -> tuple[Feature, ...]:
             continue
         if not _is_name(field.name):
             _log.warning(
-                "The column %r of the table of %ss is no feature: %s. To use it, rename it, as "
-                "with columns={%r: %r}.",
+                "The column %r of the table of %ss is not used as a feature: %s. To use it, rename "
+                "it, as with columns={%r: %r}.",
                 field.name,
                 key.removesuffix("_id"),
                 _why_no_name(field.name),

@@ -118,7 +118,7 @@ def train(
         _mention_unused_values(data, strategy)
     elif not any(np.any(np.asarray(part.weights) > 0) for part in data.parts()):
         raise ValueError(
-            "No training event is positive, as the feedback is declared. Lower `positive`, or "
+            "No training event is positive under the declared feedback. Lower `positive`, or "
             "check the split."
         )
     _mention_personal_columns(data)

@@ -79,7 +79,7 @@ class FieldRecommender(TrainableRecommender):
         else:
             _log.warning(
                 "The ratings have a standard deviation of %.4g, those of the earlier model had "
-                "%.4g. They are taken for ratings in another unit.",
+                "%.4g. They are treated as ratings in another unit.",
                 *(own, before),
             )
 

@@ -76,7 +76,7 @@ class SavedModel:
             state = {name: arrays[name] for name in arrays.files}
         broken = [name for name, array in state.items() if not np.isfinite(array).all()]
         if broken:
-            raise ValueError(f"weights.npz has values that are no numbers in {broken}")
+            raise ValueError(f"weights.npz has values that are not numbers in {broken}")
         return cls(
             record["family"],
             record["config"],
