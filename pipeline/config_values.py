@@ -67,7 +67,14 @@ def config_from(kind: type[_Config], record: Any, prefix: str = "") -> _Config:
     for key, value in record.items():
         path = f"{prefix}{key}"
         nested = [t for t in (hints[key], *typing.get_args(hints[key])) if _is_config(t)]
-        if nested and value is not None:
+        if nested and typing.get_origin(hints[key]) is tuple:
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"`{path}`={value!r}; use a list of mappings.")
+            values[key] = tuple(
+                config_from(nested[0], entry, f"{path}[{place}].")
+                for place, entry in enumerate(value)
+            )
+        elif nested and value is not None:
             values[key] = config_from(nested[0], value, f"{path}.")
         else:
             values[key] = _typed(hints[key], value, path)

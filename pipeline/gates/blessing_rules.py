@@ -22,10 +22,8 @@ error: each of m values has a confidence level of 1 - (1 - confidence) / m.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -44,90 +42,9 @@ from tfrec_meta.pipeline.gates.user_metrics import (
     metrics_of_popularity,
     slices_of,
 )
+from tfrec_meta.pipeline.gates.verdict import Check, Outcome, Reference, Verdict, shown_metric
 
 _MAX_REASONS = 4  # in one sentence
-_SHOWN = {"ndcg": "NDCG", "recall": "recall", "auc": "AUC"}
-
-
-class Reference(enum.StrEnum):
-    """What a candidate is compared with. Reports store the value."""
-
-    POPULARITY = "popularity"
-    LAST_BLESSED = "last_blessed_model"
-    THRESHOLD = "threshold"
-
-    @property
-    def words(self) -> str:
-        """The reference in a sentence."""
-        return _REFERENCES[self]
-
-
-_REFERENCES = {
-    Reference.POPULARITY: "popularity",
-    Reference.LAST_BLESSED: "the last blessed model",
-    Reference.THRESHOLD: "the threshold",
-}
-
-
-class Outcome(enum.StrEnum):
-    """The outcome of a check. Reports store the value."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    INCONCLUSIVE = "inconclusive"  # too few users; does not block the model
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One comparison of the model.
-
-    Attributes:
-        slice: "all users", "new users", "long-tail items", or "<column>=<value>".
-        metric: such as "ndcg@10".
-        against: the reference.
-        users: number of users with a value for both.
-        model: the candidate's mean over them; None without users.
-        other: the reference's mean, or the threshold.
-        difference, low, high: mean of the paired differences and its interval; None for a
-            threshold.
-        confidence: confidence level of the interval.
-        outcome: the outcome.
-        words: the result in a sentence, without the final period.
-    """
-
-    slice: str
-    metric: str
-    against: Reference
-    users: int
-    model: float | None
-    other: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    confidence: float | None
-    outcome: Outcome
-    words: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """Whether the model is blessed, and why.
-
-    Attributes:
-        blessed: whether the model may be pushed.
-        words: the reasons, in a sentence.
-        checks: all comparisons.
-        notes: further remarks for people.
-    """
-
-    blessed: bool
-    words: str
-    checks: tuple[Check, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns plain values for JSON."""
-        return dataclasses.asdict(self)
 
 
 def unchanged_model() -> Verdict:
@@ -332,12 +249,6 @@ class _Pair:
             outcome,
             words,
         )
-
-
-def shown_metric(metric: str) -> str:
-    """Returns the name of a metric for people: "NDCG@10" for "ndcg@10"."""
-    base, at, cut = metric.partition("@")
-    return _SHOWN[base] + at + cut
 
 
 def _threshold(metric: str, value: float, minimum: float, users: int) -> Check:

@@ -18,16 +18,14 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
+from tfrec_meta.io.files import write_text
 from tfrec_meta.models import load_model
 from tfrec_meta.pipeline import config_values, events
 from tfrec_meta.pipeline.artifacts import MODEL, BlessingReport, CatalogueTables, SeenItems
 from tfrec_meta.pipeline.components import evaluator
 from tfrec_meta.pipeline.config import EvaluatorConfig
-from tfrec_meta.pipeline.gates.blessing_rules import (
-    Verdict,
-    evaluate_candidate,
-    unchanged_model,
-)
+from tfrec_meta.pipeline.gates.blessing_rules import evaluate_candidate, unchanged_model
+from tfrec_meta.pipeline.gates.verdict import VERDICT_FILE, VERDICT_PAGE, Verdict
 from tfrec_meta.pipeline.pages import verdict_page
 from tfrec_meta.pipeline.serving_folder import digest
 
@@ -125,12 +123,10 @@ def _same(model: types.Artifact, baseline: types.Artifact) -> bool:
 def _write(
     folder: Path, verdict: Verdict, facts: dict[str, Any], signature: dict[str, dict[str, float]]
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     record = {**verdict.as_dict(), **facts, "signature": signature}
     text = json.dumps(_without_nan(record), indent=1, allow_nan=False)
-    (folder / "verdict.json").write_text(text, encoding="utf-8")
-    page = verdict_page.render(verdict, facts, signature)
-    (folder / "verdict.html").write_text(page, encoding="utf-8")
+    write_text(folder / VERDICT_FILE, text)
+    write_text(folder / VERDICT_PAGE, verdict_page.render(verdict, facts, signature))
 
 
 def _without_nan(value: Any) -> Any:
@@ -150,9 +146,8 @@ def _bless(
 ) -> None:
     """Writes the blessing in the format of the stock Evaluator."""
     folder = Path(blessing.uri)
-    folder.mkdir(parents=True, exist_ok=True)
     name = constants.BLESSED_FILE_NAME if verdict.blessed else constants.NOT_BLESSED_FILE_NAME
-    (folder / name).write_text("", encoding="utf-8")
+    write_text(folder / name, "")
     blessing.set_string_custom_property(
         constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.evaluation.objectives import Objective
+from tfrec_meta.pipeline.gates.verdict import VERDICT_FILE, VERDICT_PAGE, Verdict
 from tfrec_meta.pipeline.pages.run_records import Artifact, MissingError, Node, number, read_json
 
 # Type names of artifacts; those of this package are in `pipeline.artifacts`, which imports TFX.
@@ -169,53 +170,37 @@ def _order(trial: Trial) -> tuple[float, str]:
     return (float(trial.id) if trial.id.isdecimal() else math.inf, trial.id)
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredVerdict:
-    """The verdict of the ranking gate, as its files have it.
-
-    Attributes:
-        blessed: whether the model may be pushed.
-        words: the reasons, sentence by sentence.
-        checks: all comparisons, see `blessing_rules.Check`.
-        notes: further remarks.
-        signature: slice -> TFMA's metrics of the ranking signature, such as "auc".
-        page: `verdict.html`; None if there is none.
-    """
-
-    blessed: bool
-    words: tuple[str, ...]
-    checks: tuple[Mapping[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-    signature: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    page: Path | None = None
-
-
-def read_verdict(artifact: Artifact) -> StoredVerdict:
+def read_verdict(artifact: Artifact) -> Verdict:
     """Returns the verdict of the ranking gate.
 
     Raises:
         MissingError: if it can't be read.
     """
-    folder = artifact.folder
-    record = read_json(folder / "verdict.json")
-    if not isinstance(record, dict) or "blessed" not in record:
-        raise MissingError("verdict.json is damaged.")
-    page = folder / "verdict.html"
-    return StoredVerdict(
-        blessed=bool(record["blessed"]),
-        words=_texts(record.get("words")),
-        checks=tuple(check for check in record.get("checks") or () if isinstance(check, dict)),
-        notes=_texts(record.get("notes")),
-        signature={
-            str(name): values
-            for name, values in (record.get("signature") or {}).items()
-            if isinstance(values, dict)
-        },
-        page=page if page.exists() else None,
-    )
+    record = read_json(artifact.folder / VERDICT_FILE)
+    try:
+        return Verdict.from_dict(record)
+    except ValueError as error:
+        raise MissingError(f"{VERDICT_FILE}: {error}") from None
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,) if value else ()
-    return tuple(map(str, value or ()))
+def read_signature(artifact: Artifact) -> dict[str, Mapping[str, Any]]:
+    """Returns TFMA's metrics of the ranking signature, such as "auc", by slice.
+
+    Raises:
+        MissingError: if the file of the verdict can't be read.
+    """
+    record = read_json(artifact.folder / VERDICT_FILE)
+    found = record.get("signature") if isinstance(record, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: values for name, values in found.items() if isinstance(values, Mapping)}
+
+
+def page_of_verdict(artifact: Artifact) -> Path | None:
+    """Returns the page of the verdict, if there is one.
+
+    Raises:
+        MissingError: if the artifact was deleted.
+    """
+    path = artifact.folder / VERDICT_PAGE
+    return path if path.exists() else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
+from tfrec_meta.pipeline.gates.verdict import Check, Outcome
 from tfrec_meta.pipeline.pages import artifact_files, page_text
 from tfrec_meta.pipeline.pages.run_records import MissingError, Run
 from tfrec_meta.pipeline.run_folder import NodeState
 from tfrec_meta.reports import formats
+
+_KINDS = {Outcome.PASSED: "good", Outcome.FAILED: "bad", Outcome.INCONCLUSIVE: "open"}
 
 
 def blessed(run: Run) -> str:
@@ -45,13 +48,15 @@ def ranking(run: Run) -> dict[str, Any]:
         return shown
     try:
         found = artifact_files.read_verdict(verdict[1])
+        signature = artifact_files.read_signature(verdict[1])
+        page = artifact_files.page_of_verdict(verdict[1])
     except MissingError as error:
         shown["words"] = (
             f"{is_blessed.capitalize() or 'Unknown'}; the reasons can't be shown: {error}",
         )
         return shown
     shown.update(
-        words=found.words or (is_blessed.capitalize() + ".",),
+        words=(found.words or is_blessed.capitalize() + ".",),
         notes=found.notes,
         checks=[_check(check) for check in found.checks],
         signature=[
@@ -61,33 +66,28 @@ def ranking(run: Run) -> dict[str, Any]:
                 "auc": page_text.figure(values, "auc"),
                 "calibration": page_text.figure(values, "calibration", ".3f"),
             }
-            for name, values in found.signature.items()
+            for name, values in signature.items()
         ],
-        link=page_text.relative_link(found.page, run.folder) if found.page else "",
+        link=page_text.relative_link(page, run.folder) if page else "",
     )
     return shown
 
 
-def _check(check: Mapping[str, Any]) -> dict[str, str]:
-    low, high = page_text.figure(check, "low", "+.4f"), page_text.figure(check, "high", "+.4f")
-    outcome = str(check.get("outcome") or "")
+def _check(check: Check) -> dict[str, str]:
+    values = dataclasses.asdict(check)
+    low, high = page_text.figure(values, "low", "+.4f"), page_text.figure(values, "high", "+.4f")
     return {
-        "slice": str(check.get("slice") or ""),
-        "metric": str(check.get("metric") or ""),
-        "against": _reference(check.get("against")),
-        "model": page_text.figure(check, "model"),
-        "other": page_text.figure(check, "other"),
-        "difference": page_text.figure(check, "difference", "+.4f"),
+        "slice": check.slice,
+        "metric": check.metric,
+        "against": check.against.words,
+        "model": page_text.figure(values, "model"),
+        "other": page_text.figure(values, "other"),
+        "difference": page_text.figure(values, "difference", "+.4f"),
         "interval": "" if "–" in (low, high) else f"{low} to {high}",
-        "users": formats.value(check.get("users")) if check.get("users") else "–",
-        "outcome": {"inconclusive": "too few users"}.get(outcome, outcome),
-        "kind": {"passed": "good", "failed": "bad"}.get(outcome, "open"),
+        "users": formats.value(check.users) if check.users else "–",
+        "outcome": "too few users" if check.outcome == Outcome.INCONCLUSIVE else check.outcome,
+        "kind": _KINDS[check.outcome],
     }
-
-
-def _reference(value: Any) -> str:
-    """Returns a reference in words; files of other versions may have other values."""
-    return str(value or "").replace("_", " ")
 
 
 def infra(run: Run) -> dict[str, str]:

@@ -6,21 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrec_meta.pipeline.gates.blessing_rules import (
-    Check,
-    Outcome,
-    Reference,
-    Verdict,
-    shown_metric,
-)
 from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
+from tfrec_meta.pipeline.gates.verdict import Check, Outcome, Reference, Verdict, shown_metric
 from tfrec_meta.reports import charts, formats, page
-
-_OUTCOMES = {
-    Outcome.PASSED: "passed",
-    Outcome.FAILED: "failed",
-    Outcome.INCONCLUSIVE: "inconclusive",
-}
 
 
 def render(
@@ -73,7 +61,6 @@ def _row(check: Check) -> dict[str, str]:
         "interval": interval,
         "confidence": confidence,
         "outcome": check.outcome,
-        "outcome_text": _OUTCOMES[check.outcome],
     }
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tfrec_meta.keras import hide_tensorflow_errors
 from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.gates.verdict import VERDICT_FILE, Verdict
 from tfrec_meta.pipeline.run_folder import LOG, NodeRecord, NodeState
 from tfrec_meta.pipeline.runners.worker_client import CONFIG
 
@@ -131,7 +132,8 @@ def _write_config(config: PipelineConfig, folder: Path) -> None:
 
 def _verdict(record: NodeRecord) -> tuple[str, ...]:
     (artifact,) = record.outputs["verdict"]
-    return (json.loads((Path(artifact["uri"]) / "verdict.json").read_text())["words"],)
+    text = Path(artifact["uri"], VERDICT_FILE).read_text(encoding="utf-8")
+    return (Verdict.from_dict(json.loads(text)).words,)
 
 
 def _pushed(record: NodeRecord) -> Path | None:

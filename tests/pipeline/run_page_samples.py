@@ -221,7 +221,7 @@ def anomalies():
 
 
 def verdict(blessed=True):
-    """The file of a verdict: `blessing_rules.Verdict.as_dict` and the facts of RankingGate."""
+    """The file of a verdict: `Verdict.as_dict` and the facts of RankingGate."""
     failed = {
         "slice": "new users",
         "metric": "recall@10",

@@ -1,7 +1,6 @@
 """The rules of the ranking gate, on models of known quality."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +13,9 @@ from tfrec_meta.evaluation import full_catalogue
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.pipeline.config import EvaluatorConfig
 from tfrec_meta.pipeline.gates import blessing_rules
-from tfrec_meta.pipeline.gates.blessing_rules import Outcome, Reference, evaluate_candidate
+from tfrec_meta.pipeline.gates.blessing_rules import evaluate_candidate
 from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
+from tfrec_meta.pipeline.gates.verdict import Outcome, Reference
 
 CONFIG = EvaluatorConfig(k=5, new_user_events=2)
 
@@ -282,9 +282,3 @@ def test_over_all_users_the_gain_must_be_significant(found, outcome):
 )
 def test_only_a_significant_loss_to_the_last_blessed_model_fails(found, outcome):
     assert blessing_rules._not_below(found) == outcome
-
-
-def test_a_verdict_converts_to_plain_values(first_verdict):
-    record = json.loads(json.dumps(first_verdict.as_dict()))
-    assert record["blessed"] is True
-    assert record["checks"][0]["slice"] == ALL_USERS

@@ -299,20 +299,23 @@ def test_accepts_unexpected_content(runs, name, content):
 
 
 @pytest.mark.parametrize(
-    "verdict",
+    "verdict, shown",
     [
-        [],
-        {},
-        {"blessed": True},
-        {"blessed": False, "words": ["One.", "Two."], "checks": [1, {"slice": "a"}]},
-        {"blessed": True, "words": "Fine.", "checks": [{"model": "much", "users": None}]},
+        ([], "[] is not a mapping."),
+        ({"blessed": True}, "`words` must be set."),
+        (
+            {"blessed": True, "words": "Fine.", "checks": [{"model": "much"}]},
+            "`checks[0].model`=&#39;much&#39;; use a number.",
+        ),
+        ({"blessed": True, "words": "Fine.", "notes": ["One."], "settings": {}}, "One."),
     ],
 )
-def test_shows_any_verdict(runs, verdict):
+def test_shows_a_verdict_or_what_is_damaged(runs, verdict, shown):
     folder = make_run(runs)
     for path in (runs.parent / "artifacts").rglob("verdict.json"):
         path.write_text(json.dumps(verdict))
-    assert 'id="verdict"' in written(folder)
+    text = written(folder)
+    assert shown in text
 
 
 def test_an_empty_folder_has_a_page(runs):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline import browser, run_page_samples
-from tfrec_meta.pipeline.gates import blessing_rules
+from tfrec_meta.pipeline.gates.verdict import Verdict
 from tfrec_meta.pipeline.pages import verdict_page
 
 
@@ -31,17 +31,7 @@ def test_shows_the_metrics_of_tfma(evaluated_verdict):
 @pytest.mark.parametrize("width", [1280, 800])
 def test_a_browser_shows_the_verdict(tmp_path, width):
     record = run_page_samples.verdict(blessed=False)
-    checks = tuple(
-        blessing_rules.Check(
-            **check
-            | {
-                "against": blessing_rules.Reference(check["against"]),
-                "outcome": blessing_rules.Outcome(check["outcome"]),
-            }
-        )
-        for check in record["checks"]
-    )
-    verdict = blessing_rules.Verdict(False, record["words"], checks, tuple(record["notes"]))
+    verdict = Verdict.from_dict(record)
     path = tmp_path / "verdict.html"
     path.write_text(verdict_page.render(verdict, {"model": "/srv/model"}, record["signature"]))
     seen = browser.look(path, width, tmp_path / "browser")
