@@ -12,8 +12,6 @@ import pyarrow.compute as pc
 
 from tfrec_meta.io.damage import DamagedFile
 
-UNKNOWN_ROW = 0  # of unknown tokens and padding
-
 # TensorFlow reads vocabulary files line by line and removes carriage returns, so a token with
 # either would change when it is read.
 _LINE_BREAKS = "[\r\n]"

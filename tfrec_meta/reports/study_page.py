@@ -82,7 +82,7 @@ def render(
         title=f"Study of {_data_name(header)}",
         objective=header["objective"],
         summary=_summary(header, trials, best, default),
-        tiles=_tiles(header, trials, best, default),
+        tiles=_tiles(header, trials, best),
         facts=_facts(header),
         levels=charts.LEVELS,
         histories=_histories(trials, direction, default, unit),
@@ -191,7 +191,6 @@ def _tiles(
     header: Mapping[str, Any],
     trials: Sequence[Mapping[str, Any]],
     best: Mapping[str, Any] | None,
-    default: Mapping[str, Any] | None,
 ) -> list[tuple[str, str]]:
     """Returns (name, value) of the figures at the top."""
     count = dict.fromkeys(_STATUS_LABELS, 0)

@@ -147,6 +147,8 @@ class TrainingSession(tf_keras.callbacks.Callback):
         variables = self.trained.trainable_variables
         last = [variable.numpy() for variable in variables]
         self._optimizer.finalize_variable_values(variables)
-        yield
-        for variable, value in zip(variables, last, strict=True):
-            variable.assign(value)
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, last, strict=True):
+                variable.assign(value)

@@ -364,7 +364,7 @@ class TrainableRecommender(Recommender, tfrs.Model):
                 continue
             table = tf.gather(self.user_table[feature.name], query["user_id"])
             value = query.get(feature.name, tf.zeros_like(table))
-            filled[feature.name] = tf.where(is_present(feature, value), value, table)
+            filled[feature.name] = tf.where(is_present(value), value, table)
         return filled
 
     def has_evidence(self, query: Query) -> tf.Tensor:
@@ -378,7 +378,7 @@ class TrainableRecommender(Recommender, tfrs.Model):
             known |= self._has_user_events(query["user_id"])
         filled = self._with_known_features(query)
         for feature in self._query_features:
-            known |= is_present(feature, filled[feature.name])[:, 0]
+            known |= is_present(filled[feature.name])[:, 0]
         return known
 
 

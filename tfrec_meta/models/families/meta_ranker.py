@@ -398,7 +398,7 @@ class MetaRanker(Recommender, tf.Module):
         known = tf.reduce_any(query["history"] > 0, axis=1)
         for feature in self.spec.user:
             if feature.name in query:
-                known |= is_present(feature, query[feature.name])[:, 0]
+                known |= is_present(query[feature.name])[:, 0]
         return known
 
     def state(self) -> dict[str, np.ndarray]:

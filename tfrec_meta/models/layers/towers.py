@@ -96,7 +96,7 @@ def left_out(encoded: tf.Tensor, share: float, draw: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.random.stateless_uniform(tf.shape(encoded), draw) < share, 0, encoded)
 
 
-def is_present(feature: Feature, value: tf.Tensor) -> tf.Tensor:
+def is_present(value: tf.Tensor) -> tf.Tensor:
     """Returns bool [B, 1]: whether an encoded feature has any value."""
     return tf.reduce_any(value != 0, axis=1, keepdims=True)
 

@@ -7,8 +7,6 @@ its predictions are in the unit of the data.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -17,7 +15,6 @@ from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.keras import tf_keras
 
-Target = Literal["rating", "click"]
 _LEAST_SPREAD = 1e-6  # relative to the mean; less is rounding of float32
 _OBJECTIVES = {"click": Objective.AUC, "rating": Objective.RMSE}
 
