@@ -230,9 +230,7 @@ class SignatureFunctions:
             feature.name: self._encoder.encode(feature, raw[feature.name], "query")
             for feature in self._adapting_features()
         }
-        # A family that adapts by the support set alone takes no features.
-        further = [features] if self._model.adapts_by_features else []
-        scores, used = self._functions["adapt"](support, raw[names.LABEL], *further)
+        scores, used = self._functions["adapt"](support, raw[names.LABEL], features)
         hidden = [support, self._encoder.item_rows(raw[names.EXCLUDE])]
         scores = index.mask_rows(scores, tf.concat(hidden, axis=1))
         rows, scores = index.top_k(scores, raw[names.K], self._config.max_k)

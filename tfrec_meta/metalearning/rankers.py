@@ -81,7 +81,7 @@ def predict_events(model: MetaRanker, support: Interactions, events: Interaction
         part = slice(start, start + _USERS_PER_BATCH)
         given, query = support_rows[part], event_rows[part]
         present = given >= 0
-        predicted, _ = model.adapt(
+        predicted = model.adapted(
             tf.constant(np.where(present, _take(items[0], given), 0), tf.int32),
             tf.constant(np.where(present, _take(labels, given), 0.0), tf.float32),
             {name: tf.constant(table[row[part]]) for name, table in encoded.items()},

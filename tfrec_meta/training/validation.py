@@ -88,9 +88,9 @@ class Validation:
         found = model.predict_events(queries, items)
         result: dict[str, float] = {}
         if "rating" in found:
-            result[Objective.RMSE] = metrics.rmse(value, found["rating"])
+            result[Objective.RMSE] = metrics.rmse(model.observed("rating", value), found["rating"])
         if "click" in found:
-            clicks = value >= model.config.click_threshold
+            clicks = model.observed("click", value)
             result[Objective.AUC] = metrics.binary_auc(clicks, found["click"])
         return result
 

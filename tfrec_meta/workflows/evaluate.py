@@ -146,10 +146,9 @@ def evaluate_predictions(
     value = test.events["value"].to_numpy()
     results = PredictionEvaluations()
     for target, predicted in model.predict_events(queries, items).items():
-        is_click = target == "click"
         results[target] = prediction_estimates(
-            CLICK_METRICS if is_click else RATING_METRICS,
-            value >= model.config.click_threshold if is_click else value,
+            CLICK_METRICS if target == "click" else RATING_METRICS,
+            model.observed(target, value),
             predicted,
             test.user_codes,
             resamples,

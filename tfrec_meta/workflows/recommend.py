@@ -155,10 +155,8 @@ def adapt(
         items[index, : len(row)] = row
         if isinstance(one, Mapping):
             labels[index, : len(row)] = [*one.values()]
-    optional = []
-    if features:
-        optional = [model.spec.encode_queries([""] * len(rows), features=features)]
-    scores, used = model.adapt(items, labels, *optional)
+    encoded = model.spec.encode_queries([""] * len(rows), features=features) if features else None
+    scores, used = model.adapt(items, labels, encoded)
     hidden = [
         np.append(row, _item_rows(model, ids, "exclude"))
         for row, ids in zip(rows, exclude, strict=True)

@@ -85,6 +85,10 @@ class Learner(tf.Module):
         """Returns the names of the weights that the inner loop changes."""
         return list(self.network.fast)
 
+    def learned(self) -> dict[str, tf.Variable]:
+        """Returns what the learner learns beside the network, by name."""
+        return {}
+
     def adapt(self, support: Examples) -> Weights:
         """Returns the weights after the inner loop.
 
@@ -195,6 +199,9 @@ class MetaSGD(Learner):
             for name, weight in network.fast.items()
         }
 
+    def learned(self) -> dict[str, tf.Variable]:
+        return {f"rate.{name}": rate for name, rate in self.rates.items()}
+
     def _rate(self, name: str) -> Any:
         return self.rates[name]
 
@@ -263,6 +270,9 @@ class RidgeHead(Learner):
 
     def adapted_names(self) -> list[str]:
         return [name for name in HEAD if name in self.network.fast]
+
+    def learned(self) -> dict[str, tf.Variable]:
+        return {"log_l2": self.log_l2}
 
     def adapt(self, support: Examples) -> Weights:
         weights = self.network.weights()

@@ -157,12 +157,31 @@ class Recommender(Teacher):
         """
         raise self._lacks("predictions of single events", "targets")
 
-    def adapt(self, items: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def observed(self, target: str, value: np.ndarray) -> np.ndarray:
+        """Returns what `predictions` are compared with; only with `targets`.
+
+        Args:
+            target: one of `targets`.
+            value: [n], the values of events.
+
+        Returns:
+            The values for "rating"; for "click", bool [n]: whether each is a click.
+        """
+        raise self._lacks("predictions of single events", "targets")
+
+    def adapt(
+        self,
+        items: tf.Tensor,
+        labels: tf.Tensor,
+        features: Mapping[str, tf.Tensor] | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Adapts to support sets of new users inside the graph; only with `adapts`.
 
         Args:
             items: int32 [B, S] item rows; 0 pads and stands for unknown items.
             labels: float32 [B, S].
+            features: the encoding of user features by name, [B, w]; absent ones are unknown. No
+                effect without `adapts_by_features`.
 
         Returns:
             float32 [B, catalogue] scores, and int32 [B] the number of support events used.

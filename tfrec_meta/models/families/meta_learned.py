@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -176,7 +177,12 @@ class MetaLearned(ClosedForm):
 
     # Adapting.
 
-    def adapt(self, items: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def adapt(
+        self,
+        items: tf.Tensor,
+        labels: tf.Tensor,
+        features: Mapping[str, tf.Tensor] | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores the catalogue for new users with these support sets.
 
         Args:
@@ -184,6 +190,7 @@ class MetaLearned(ClosedForm):
                 of an item that occurs twice, the last occurrence counts.
             labels: float32 [B, S], from 0 (disliked) to 1 (chosen). Other values are clipped; a
                 label that is not finite counts as 0.
+            features: no effect; the family adapts by the support set alone.
 
         Returns:
             float32 [B, catalogue], and the number of support events used, int32 [B].

@@ -252,9 +252,10 @@ class MetaRanker(Recommender, tf.Module):
         """Returns the labels of events with these values, float32 [n], as `adapt` takes them."""
         if self.config.target == "interaction":
             return np.ones(len(value), np.float32)
-        if self.config.target == "click":
-            value = value >= self.config.click_threshold
-        return np.asarray(value, np.float32)
+        return np.asarray(self.observed(self.config.target, value), np.float32)
+
+    def observed(self, target: str, value: np.ndarray) -> np.ndarray:
+        return event_targets.observed(target, value, self.config.click_threshold)
 
     def standardised(self, labels: np.ndarray) -> np.ndarray:
         """Returns labels as the network learns them: ratings in units of their spread."""
@@ -301,9 +302,8 @@ class MetaRanker(Recommender, tf.Module):
         items: tf.Tensor,
         labels: tf.Tensor,
         features: Mapping[str, tf.Tensor] | None = None,
-        candidates: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores items for new users with these support sets.
+        """Scores the catalogue for new users with these support sets.
 
         Args:
             items: int32 [B, S] item rows. 0 pads and stands for unknown items, which are ignored;
@@ -311,26 +311,32 @@ class MetaRanker(Recommender, tf.Module):
             labels: float32 [B, S], ratings, or from 0 (disliked) to 1. They are clipped to the
                 range of the training data, and an item whose label is not finite is ignored.
             features: the encoding of user features by name, [B, w]; absent ones are unknown.
-            candidates: int32 [B, C] item rows; by default the catalogue.
 
         Returns:
-            float32 [B, C] or [B, catalogue], the rating or the logit, and the number of support
-            events used, int32 [B].
+            float32 [B, catalogue], the rating or the logit, and the number of support events used,
+            int32 [B].
         """
         items = tf.where(tf.math.is_finite(labels), last_occurrences(items), 0)
         used = tf.reduce_sum(tf.cast(items > 0, tf.int32), axis=1)
-        return self._adapted(items, labels, features or {}, candidates), used
+        return self.adapted(items, labels, features or {}, None), used
 
-    def _adapted(
+    def adapted(
         self,
         support: tf.Tensor,
         labels: tf.Tensor,
         features: Mapping[str, tf.Tensor],
         items: tf.Tensor | None,
     ) -> tf.Tensor:
-        """Scores after adaptation, float32 [B, C] of items int32 [B, C], or of the catalogue.
+        """Returns scores after adaptation; ratings are in the unit of the data.
 
-        Ratings are in the unit of the data.
+        Args:
+            support: int32 [B, S], distinct item rows, 0 pads.
+            labels: float32 [B, S], finite where `support` is not 0.
+            features: the encoding of user features by name, [B, w]; absent ones are unknown.
+            items: int32 [B, C] item rows; None for the catalogue.
+
+        Returns:
+            float32 [B, C] or [B, catalogue].
         """
         logits = self._adapted_logits(support, labels, features, items)
         if self.config.target == "rating":
@@ -382,7 +388,7 @@ class MetaRanker(Recommender, tf.Module):
         history = without_repeats(query["history"])
         if self.targets:
             history = tf.zeros_like(history)
-        return self._adapted(history, tf.ones(tf.shape(history)), query, items)
+        return self.adapted(history, tf.ones(tf.shape(history)), query, items)
 
     def predictions(self, query: Query, items: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self.logits(query, items)
@@ -420,10 +426,7 @@ class MetaRanker(Recommender, tf.Module):
             found |= {f"{side}.{feature.name}": table for feature, table in part.tables()}
         found |= {f"encoded.{name}": table for name, table in fields.features.items()}
         found |= {f"fast.{name}": weight for name, weight in learner.network.fast.items()}
-        found |= {f"rate.{name}": rate for name, rate in getattr(learner, "rates", {}).items()}
-        if isinstance(learner, RidgeHead):
-            found["log_l2"] = learner.log_l2
-        return found
+        return found | learner.learned()
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:

@@ -143,6 +143,9 @@ class MultiTask(FieldRecommender):
     def objective_of(cls, config: Any) -> Objective:
         return event_targets.objective_of(_main_task(config))
 
+    def observed(self, target: str, value: np.ndarray) -> np.ndarray:
+        return event_targets.observed(target, value, self.config.click_threshold)
+
     # Training.
 
     def prepare(self, data: Interactions | StreamedInteractions) -> None:

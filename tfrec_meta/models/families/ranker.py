@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -118,6 +119,9 @@ class Ranker(FieldRecommender):
     @classmethod
     def objective_of(cls, config: Any) -> Objective:
         return event_targets.objective_of(config.target)
+
+    def observed(self, target: str, value: np.ndarray) -> np.ndarray:
+        return event_targets.observed(target, value, self.config.click_threshold)
 
     # Training.
 

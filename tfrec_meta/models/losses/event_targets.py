@@ -50,6 +50,17 @@ def rating_scale(data: Interactions | StreamedInteractions) -> np.ndarray:
     return np.array([mean, spread], np.float32)
 
 
+def observed(target: str, value: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns what predictions of a target are compared with: the values, or bools for clicks.
+
+    Args:
+        target: "rating" or "click".
+        value: of events.
+        threshold: of a click.
+    """
+    return value >= threshold if target == "click" else value
+
+
 def labels_of(
     target: str, value: tf.Tensor, threshold: float, scale: tf.Tensor | np.ndarray
 ) -> tf.Tensor:
