@@ -9,7 +9,7 @@ import tensorflow_recommenders as tfrs
 
 import tfrec_meta as tm
 from tfrec_meta.keras import tf_keras
-from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
+from tfrec_meta.models.losses.retrieval_task import Choices, RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.losses.teacher_loss import TeacherLoss
 
 # Five items (rows 1 to 5), whose one-dimensional embeddings are their rows over 10.
@@ -25,14 +25,16 @@ def loss_of(config, query=(1.0, 2.0), items=(1, 3), own=NO_HISTORY, task=None, *
     task = task or RetrievalTask(config, 6, 1)
     return float(
         task(
-            tf.constant(query)[:, None],
-            tf.constant(items),
+            Choices(
+                tf.constant(query)[:, None],
+                tf.constant(items),
+                own,
+                options.get("owner"),
+                options.get("sample_weight"),
+            ),
             embed_items,
-            own,
-            options.get("owner"),
             COUNTS,
             tf.constant([0, options.get("step", 0)], tf.int64),
-            options.get("sample_weight"),
             merge=options.get("merge", True),
             teacher_loss=options.get("teacher_loss"),
             teacher_logits=options.get("teacher_logits"),
@@ -269,11 +271,8 @@ def test_items_without_events_are_no_negatives_but_are_distilled():
     task = RetrievalTask(config, 6, 1, only_met=True)
     found = float(
         task(
-            tf.constant([[1.0], [2.0]]),
-            tf.constant([1, 3]),
+            Choices(tf.constant([[1.0], [2.0]]), tf.constant([1, 3]), NO_HISTORY),
             embed_items,
-            NO_HISTORY,
-            None,
             counts,
             tf.zeros([2], tf.int64),
             teacher_loss=teacher_loss,

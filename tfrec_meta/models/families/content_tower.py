@@ -15,7 +15,12 @@ from tfrec_meta.models.base.contract import Query
 from tfrec_meta.models.base.retrieval_tower import RetrievalTower
 from tfrec_meta.models.layers.item_rows import mean_of_rows
 from tfrec_meta.models.layers.towers import FeatureSum, left_out, on_unit_sphere
-from tfrec_meta.models.losses.retrieval_task import Negatives, RetrievalLossConfig, RetrievalTask
+from tfrec_meta.models.losses.retrieval_task import (
+    Choices,
+    Negatives,
+    RetrievalLossConfig,
+    RetrievalTask,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,19 +117,21 @@ class ContentTower(RetrievalTower):
             rows, place = tf.unique(tf.concat([[0], tf.reshape(inputs["history"], [-1])], axis=0))
             place = tf.reshape(place[1:], tf.shape(inputs["history"]))
             mean = mean_of_rows(place, self.history_head(states(rows)))
-        return self.task(
+        choices = Choices(
             self._embed_query(inputs, mean),
             inputs["item_id"],
-            lambda rows: self._candidates(states(rows)),
             inputs["history"],
-            None,
+            sample_weight=inputs.get("sample_weight"),
+            feedback=inputs.get("feedback"),
+        )
+        return self.task(
+            choices,
+            lambda rows: self._candidates(states(rows)),
             self.sampling_counts,
             self._draw() if training else tf.zeros([2], tf.int64),
-            inputs.get("sample_weight"),
             merge=not self.step_options.compiled,
             teacher_loss=self.teacher_loss,
             teacher_logits=None if self.teacher_loss is None else self.teacher_loss.scores(inputs),
-            feedback=inputs.get("feedback"),
         )
 
     def refresh(self) -> None:

@@ -26,7 +26,7 @@ from tfrec_meta.models.base.recipe_space import recipe_space
 from tfrec_meta.models.layers.experts import Bottom, BottomName, create_bottom
 from tfrec_meta.models.layers.towers import on_unit_sphere
 from tfrec_meta.models.losses import event_targets
-from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
+from tfrec_meta.models.losses.retrieval_task import Choices, RetrievalLossConfig, RetrievalTask
 from tfrec_meta.models.losses.task_weights import (
     WeightingName,
     gradnorm_targets,
@@ -202,17 +202,13 @@ class MultiTask(FieldRecommender):
         losses = []
         for task in self.config.tasks:
             if task == "retrieval":
+                feedback = inputs.get("feedback")
                 loss = self.retrieval_task(
-                    query[task],
-                    rows,
+                    Choices(query[task], rows, inputs["history"], None, weight, feedback),
                     lambda items: self._item_vectors(self._known_item(items))["retrieval"],
-                    inputs["history"],
-                    None,
                     self.sampling_counts,
                     tf.zeros([2], tf.int64),  # nothing is drawn
-                    weight,
                     merge=not self.step_options.compiled,
-                    feedback=inputs.get("feedback"),
                 )
             else:
                 logits = tf.reduce_sum(query[task] * item[task], axis=1, keepdims=True)

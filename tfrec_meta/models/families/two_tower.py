@@ -18,7 +18,7 @@ from tfrec_meta.models.layers.history_encoders import EncoderName, history_encod
 from tfrec_meta.models.layers.item_embeddings import ItemInitializer, initial_item_embeddings
 from tfrec_meta.models.layers.item_rows import mean_of_rows
 from tfrec_meta.models.layers.towers import multilayer_perceptron, on_unit_sphere
-from tfrec_meta.models.losses.retrieval_task import RetrievalLossConfig, RetrievalTask
+from tfrec_meta.models.losses.retrieval_task import Choices, RetrievalLossConfig, RetrievalTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,19 +187,22 @@ class TwoTower(RetrievalTower):
             query, window = inputs, None
             vector = self._encode_history(inputs["history"], draw)
             own = inputs["history"]
-        return self.task(
+        choices = Choices(
             self._embed_query(query, vector),
             query["item_id"],
-            self._embed_known_items,
             own,
             window,
+            query.get("sample_weight"),
+            query.get("feedback"),
+        )
+        return self.task(
+            choices,
+            self._embed_known_items,
             self.sampling_counts,
             self._draw() if training else tf.zeros([2], tf.int64),
-            query.get("sample_weight"),
             merge=not self.step_options.compiled,
             teacher_loss=self.teacher_loss,
             teacher_logits=None if self.teacher_loss is None else self.teacher_loss.scores(query),
-            feedback=query.get("feedback"),
         )
 
     def refresh(self) -> None:

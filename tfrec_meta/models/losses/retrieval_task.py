@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -109,6 +109,27 @@ class RetrievalLossConfig(TeacherLossConfig):
             )
 
 
+class Choices(NamedTuple):
+    """A batch of queries, each with the item that its user chose.
+
+    Attributes:
+        query: float32 [B, d], the embeddings of the queries.
+        items: int32 [B], the chosen items.
+        own: int32 [W, H], the items of the users, 0 pads.
+        owner: int64 [B], the row of `own` of each query; None where W is B, in order.
+        sample_weight: float32 [B].
+        feedback: float32 [B], the weight of each row. Below 0, the item is a known negative: the
+            row is penalised for a high probability of the item, which is no negative of other rows.
+    """
+
+    query: tf.Tensor
+    items: tf.Tensor
+    own: tf.Tensor
+    owner: tf.Tensor | None = None
+    sample_weight: tf.Tensor | None = None
+    feedback: tf.Tensor | None = None
+
+
 class RetrievalTask(tf_keras.layers.Layer):
     """Computes the loss of a batch, as `tfrs.tasks.Retrieval` does, with more choices.
 
@@ -139,39 +160,28 @@ class RetrievalTask(tf_keras.layers.Layer):
 
     def call(
         self,
-        query: tf.Tensor,
-        items: tf.Tensor,
+        choices: Choices,
         embed_items: EmbedItems,
-        own: tf.Tensor,
-        owner: tf.Tensor | None,
         counts: tf.Tensor,
         draw: tf.Tensor,
-        sample_weight: tf.Tensor | None = None,
         merge: bool = True,
         teacher_loss: TeacherLoss | None = None,
         teacher_logits: tf.Tensor | None = None,
-        feedback: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the mean loss, float32 scalar.
 
         Args:
-            query: float32 [B, d].
-            items: int32 [B], the chosen item of each query.
+            choices: of the batch.
             embed_items: item rows int32 [n] to float32 [n, d].
-            own: int32 [W, H], the items of users, 0 pads.
-            owner: int64 [B], the row of `own` of each query; None where W is B, in order.
             counts: float32 [catalogue], how often each item is the chosen one in the training rows.
             draw: int64 [2], the seed of sampled negatives.
-            sample_weight: float32 [B].
             merge: whether repeated candidates of a softmax are scored once. The number of
                 candidates is then dynamic.
             teacher_loss: the loss of a teacher; requires `negatives`="full".
             teacher_logits: float32 [B, catalogue], `teacher_loss.scores` of these queries.
-            feedback: float32 [B], the weight of each row. Below 0, `items` is a known negative: the
-                row is penalised for a high probability of the item, which is no negative of other
-                rows.
         """
         config = self._config
+        query, items, own, owner, sample_weight, feedback = choices
         # Only in a softmax does a shift of the logit count a candidate several times.
         merge &= config.loss == "softmax"
         negative = None if feedback is None else feedback < 0
