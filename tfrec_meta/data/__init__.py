@@ -6,7 +6,8 @@ from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.privacy.personal_columns import PersonalColumn, personal_columns
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.protocols import SplitProtocol, ValidationProtocol
-from tfrec_meta.data.sources.movielens import fetch_movielens, is_fetched, movielens
+from tfrec_meta.data.sources.movielens import movielens
+from tfrec_meta.data.sources.movielens_download import fetch_movielens, is_fetched
 from tfrec_meta.data.sources.reading import read_interactions
 from tfrec_meta.data.sources.streaming import StreamedInteractions, stream_interactions
 from tfrec_meta.data.sources.synthetic import synthetic, synthetic_factors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,32 +14,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.cleaning import CleaningRules, Duplicates, clean_events
-from tfrec_meta.data.column_types import (
-    TABLE_PREFIXES,
-    with_our_names,
-    with_types,
-)
+from tfrec_meta.data.column_types import with_types
 from tfrec_meta.data.declared import DeclaredEvents
 from tfrec_meta.data.events import (
     MAX_BAD_SHARE,
     SCHEMA,
     BadRows,
     RowCheck,
-    flat,
     typed_events,
 )
 from tfrec_meta.data.feedback import WEIGHT, Feedback
-from tfrec_meta.data.ids import id_array, tokens_of, warn_if_unrelated, written_alike
+from tfrec_meta.data.ids import warn_if_unrelated, written_alike
 from tfrec_meta.data.profile import profile
+from tfrec_meta.data.tables.attributes import attributes_of, refuse_missing_ids
+from tfrec_meta.data.tables.raw import table_of_arrays, tables_of_frames
+from tfrec_meta.data.tables.stored import read_tables, write_tables
 from tfrec_meta.data.times import TimeReader, TimeUnit
-from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.digests import digest_of
-from tfrec_meta.io.files import PathLike, atomic_folder
+from tfrec_meta.io.files import PathLike
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_FORMAT = 1
 
 
 class Origin:
@@ -107,7 +101,7 @@ class Interactions(DeclaredEvents):
                     "Interactions.from_arrays casts."
                 )
         for name in ("user_id", "item_id"):
-            _refuse_missing_ids(events, name, "events")
+            refuse_missing_ids(events, name, "events")
         finite = pc.fill_null(pc.is_finite(events["value"]), False)
         if events.num_rows and not pc.all(finite).as_py():
             row = pc.index(finite, False).as_py()
@@ -116,8 +110,8 @@ class Interactions(DeclaredEvents):
                 "finite number; Interactions.from_arrays(..., bad_rows='drop') removes such rows."
             )
         object.__setattr__(self, "dropped", MappingProxyType(dict(self.dropped)))
-        object.__setattr__(self, "users", _attributes(self.users, "user_id", "users"))
-        object.__setattr__(self, "items", _attributes(self.items, "item_id", "items"))
+        object.__setattr__(self, "users", attributes_of(self.users, "user_id", "users"))
+        object.__setattr__(self, "items", attributes_of(self.items, "item_id", "items"))
 
     @classmethod
     def assembled(
@@ -134,8 +128,8 @@ class Interactions(DeclaredEvents):
         that hardly share ids with the events are logged.
         """
         tables = {
-            "user_id": _attributes(users, "user_id", "users"),
-            "item_id": _attributes(items, "item_id", "items"),
+            "user_id": attributes_of(users, "user_id", "users"),
+            "item_id": attributes_of(items, "item_id", "items"),
         }
         for key, table in tables.items():
             events, tables[key] = written_alike(events, table, key)
@@ -187,19 +181,12 @@ class Interactions(DeclaredEvents):
             TypeError: if a column has a type that cannot be converted.
         """
         columns = {"user_id": user_id, "item_id": item_id, "time": time, "value": value}
-        columns.update(further or {})
-        arrays = {key: _arrow(key, given) for key, given in columns.items() if given is not None}
-        lengths = {key: len(array) for key, array in arrays.items()}
-        if len(set(lengths.values())) > 1:
-            listed = ", ".join(f"`{key}` {length}" for key, length in lengths.items())
-            raise ValueError(f"columns of different lengths: {listed}; give one entry per event.")
-        check = RowCheck(bad_rows, max_bad_share)
-        events = typed_events(
-            pa.table(arrays), check, source=name, times=TimeReader(time_unit, time_format)
-        )
-        check.finish(name, len(events))
-        return cls.assembled(
-            *with_types((events, users, items), types or {}, name, bad_rows), name, check.dropped
+        return cls._typed(
+            (table_of_arrays(columns | dict(further or {})), users, items),
+            name,
+            TimeReader(time_unit, time_format),
+            types or {},
+            RowCheck(bad_rows, max_bad_share),
         )
 
     @classmethod
@@ -227,34 +214,28 @@ class Interactions(DeclaredEvents):
             users, items, name, time_unit, time_format, types, bad_rows, max_bad_share: as in
                 `from_arrays`.
         """
-        if columns is not None and not isinstance(columns, Mapping):
-            raise ParameterError(
-                f"`columns`={columns!r}; use a mapping, as in {{'user_id': 'customer'}}.", "columns"
-            )
-        columns = columns or {}
-        theirs = {
-            source: ours for ours, source in columns.items() if not ours.startswith(TABLE_PREFIXES)
-        }
-        for source in theirs:
-            if source not in events.columns:
-                raise ValueError(
-                    f"`columns` names {source!r}, but the frame has {list(events.columns)}."
-                )
-        table = _from_frame(events.rename(columns=theirs), "events")
-        tables = [
-            None
-            if frame is None
-            else with_our_names(_from_frame(frame, argument), key, columns, f"`{argument}`")
-            for argument, key, frame in (("users", "user_id", users), ("items", "item_id", items))
-        ]
-        check = RowCheck(bad_rows, max_bad_share)
-        table = typed_events(table, check, source=name, times=TimeReader(time_unit, time_format))
-        check.finish(name, len(table))
-        return cls.assembled(
-            *with_types((table, tables[0], tables[1]), types or {}, name, bad_rows),
+        return cls._typed(
+            tables_of_frames(events, users, items, columns),
             name,
-            check.dropped,
+            TimeReader(time_unit, time_format),
+            types or {},
+            RowCheck(bad_rows, max_bad_share),
         )
+
+    @classmethod
+    def _typed(
+        cls,
+        tables: tuple[pa.Table, pa.Table | None, pa.Table | None],
+        name: str,
+        times: TimeReader,
+        types: Mapping[str, str],
+        check: RowCheck,
+    ) -> Interactions:
+        """Creates interactions from tables of events, users and items with raw columns."""
+        events = typed_events(tables[0], check, source=name, times=times)
+        check.finish(name, len(events))
+        typed = with_types((events, *tables[1:]), types, name, check.bad_rows)
+        return cls.assembled(*typed, name, check.dropped)
 
     def to_pandas(self) -> pd.DataFrame:
         """Returns the events as a data frame, one row per event."""
@@ -436,22 +417,14 @@ class Interactions(DeclaredEvents):
         Raises:
             FileExistsError: if `folder` exists and `overwrite` is false.
         """
-        import pyarrow.parquet as pq
-
-        with atomic_folder(folder, overwrite=overwrite) as work:
-            pq.write_table(self.events, work / "events.parquet")
-            for key, table in (("users", self.users), ("items", self.items)):
-                if table is not None:
-                    pq.write_table(table, work / f"{key}.parquet")
-            about = {
-                "format": _FORMAT,
-                "name": self.name,
-                "dropped": dict(self.dropped),
-                "sampled": self.sampled,
-                "feedback": None if self.feedback is None else self.feedback.as_dict(),
-            }
-            (work / "interactions.json").write_text(json.dumps(about, indent=2) + "\n")
-        return Path(folder)
+        about = {
+            "name": self.name,
+            "dropped": dict(self.dropped),
+            "sampled": self.sampled,
+            "feedback": None if self.feedback is None else self.feedback.as_dict(),
+        }
+        tables = {"events": self.events, "users": self.users, "items": self.items}
+        return write_tables(Path(folder), tables, about, overwrite)
 
     @classmethod
     def read(cls, folder: PathLike) -> Interactions:
@@ -461,113 +434,13 @@ class Interactions(DeclaredEvents):
             FileNotFoundError: if a required file is missing.
             ValueError: if a file is damaged or has another format.
         """
-        import pyarrow.parquet as pq
-
-        folder = Path(folder)
-        about_path = folder / "interactions.json"
-        if not about_path.is_file():
-            raise FileNotFoundError(
-                f"{about_path} is missing; give a folder that `Interactions.write` wrote."
-            )
-        try:
-            about = json.loads(about_path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{about_path} is damaged: {error}; write the data again.") from error
-        if about.get("format") != _FORMAT:
-            raise ValueError(
-                f"{about_path} is of format {about.get('format')}, this version reads {_FORMAT}; "
-                "use the version of tfrec-meta that wrote it."
-            )
-        tables = {}
-        for key in ("events", "users", "items"):
-            path = folder / f"{key}.parquet"
-            if key == "events" and not path.is_file():
-                raise FileNotFoundError(f"{path} is missing; write the data again.")
-            if path.is_file():
-                try:
-                    tables[key] = pq.read_table(path)
-                except (pa.ArrowInvalid, OSError) as error:
-                    reason = f"{path} is damaged: {str(error).splitlines()[0]}"
-                    raise ValueError(f"{reason}; write the data again.") from error
+        tables, about = read_tables(Path(folder))
         return cls(
             name=about["name"],
             dropped=about["dropped"],
             sampled=about.get("sampled", False),
             feedback=None if not about.get("feedback") else Feedback.from_dict(about["feedback"]),
             **tables,
-        )
-
-
-def _arrow(name: str, given: Any) -> pa.Array | pa.ChunkedArray:
-    if isinstance(given, pa.Array | pa.ChunkedArray):
-        return given
-    if isinstance(given, str | bytes) or not hasattr(given, "__len__"):
-        raise ParameterError(f"`{name}`={given!r}; use a sequence with one entry per event.", name)
-    return id_array(given, name)
-
-
-def _from_frame(frame: pd.DataFrame, argument: str) -> pa.Table:
-    """Returns a data frame as an Arrow table; a wrong column is named in the error."""
-    columns = [str(column) for column in frame.columns]
-    doubled = sorted({column for column in columns if columns.count(column) > 1})
-    if doubled:
-        raise ParameterError(
-            f"`{argument}` has several columns `{doubled[0]}` once `columns` is applied; drop or "
-            "rename one of them.",
-            "columns",
-        )
-    arrays = [_arrow(column, frame.iloc[:, place]) for place, column in enumerate(columns)]
-    return pa.table(arrays, names=columns)
-
-
-def _attributes(table: pa.Table | None, key: str, name: str) -> pa.Table | None:
-    """Returns the table with its id column as strings, which must be unique and not empty."""
-    if table is None:
-        return None
-    if key not in table.column_names:
-        raise ValueError(f"`{name}` has no column `{key}`, only {table.column_names}.")
-    for position, kind in enumerate(table.schema.types):
-        if pa.types.is_fixed_size_list(kind):
-            lists = _as_lists(table[position])
-            table = table.set_column(position, table.column_names[position], lists)
-    ids, bad = tokens_of(flat(table[key]), f"`{name}` column `{key}`")
-    if bad.any():
-        raise ValueError(
-            f"`{name}` row {bad.argmax() + 1}, column `{key}`: the id is not UTF-8 text."
-        )
-    if not (table[key].type == ids.type and table[key].equals(pa.chunked_array([ids]))):
-        table = table.set_column(table.column_names.index(key), key, ids)
-    _refuse_missing_ids(table, key, name)
-    ids = table[key]
-    codes = ids.combine_chunks().dictionary_encode()
-    codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-    if len(codes.dictionary) != len(ids):
-        rows = codes.indices.to_numpy(zero_copy_only=False)
-        _, first = np.unique(rows, return_index=True)
-        second = int(np.setdiff1d(np.arange(len(rows)), first)[0])
-        raise ValueError(
-            f"`{name}` row {second + 1}, column `{key}`: {ids[second].as_py()!r} is already in "
-            f"row {int(first[rows[second]]) + 1}; keep one row per id."
-        )
-    return table
-
-
-def _as_lists(column: pa.ChunkedArray) -> pa.Array:
-    """Converts fixed-size lists to plain ones, since Parquet cannot write the former with nulls."""
-    vectors = column.combine_chunks()
-    valid = vectors.is_valid().to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(valid * vectors.type.list_size)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, vectors.flatten(), mask=pa.array(~valid))
-
-
-def _refuse_missing_ids(table: pa.Table, column: str, name: str) -> None:
-    missing = pc.fill_null(pc.equal(table[column], ""), True)
-    count = pc.sum(missing).as_py() or 0
-    if count:
-        row = pc.index(missing, True).as_py()
-        raise ValueError(
-            f"`{name}` row {row + 1}, column `{column}`: the id is missing, as in {count} rows "
-            "in all; remove them (from_arrays and read_interactions do, with bad_rows='drop')."
         )
 
 

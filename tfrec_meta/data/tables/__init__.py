@@ -1,0 +1,1 @@
+"""Tables of events, users and items: from arrays and frames, their checks, and their folder."""
