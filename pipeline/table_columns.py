@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.data.numbers import CODE, NUMBER
+
 # Each can represent the ones before. "int" are whole numbers that float32 has, "code" other ones.
 _BASES = ("none", "int", "code", "float", "text")
 _TYPES = {"int": pa.int64(), "code": pa.int64(), "float": pa.float32(), "text": pa.string()}
 LARGEST_WHOLE = 2**24  # float32 has every whole number up to this one
-# A whole number that begins with 0, such as the postal code 02139, loses it as a number.
-_NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
-_CODE = r"^\s*[+-]?0[0-9]+\s*$"
+_NUMBER_CELL = rf"^\s*{NUMBER}\s*$"
+_CODE_CELL = rf"^\s*{CODE}"
 
 
 class Kind(NamedTuple):
@@ -78,7 +79,7 @@ def _text_base(column: pa.Array, known: str) -> str:
     values = (column.flatten() if is_list(column.type) else column).drop_null()
     if not len(values):
         return known
-    if known == "text" or pc.any(pc.match_substring_regex(values, _CODE)).as_py():
+    if known == "text" or pc.any(pc.match_substring_regex(values, _CODE_CELL)).as_py():
         return "text"
     for base in ("int", "float"):
         try:
@@ -101,7 +102,7 @@ def first_not_number(column: pa.Array) -> int:
     """Returns the first row of a text column that is neither a number nor missing; 0 if all are."""
     if not is_text(column.type):
         return 0
-    other = pc.invert(pc.fill_null(pc.match_substring_regex(column, _NUMBER), True))
+    other = pc.invert(pc.fill_null(pc.match_substring_regex(column, _NUMBER_CELL), True))
     return max(pc.index(other, True).as_py(), 0)
 
 
@@ -112,11 +113,11 @@ def exception_among_numbers(column: pa.Array) -> int | None:
     """
     if not is_text(column.type):
         return None
-    number = pc.fill_null(pc.match_substring_regex(column, _NUMBER), False)
+    number = pc.fill_null(pc.match_substring_regex(column, _NUMBER_CELL), False)
     present = len(column) - column.null_count
     if not present > pc.sum(number).as_py() >= max(present / 2, 1):
         return None
-    if pc.any(pc.fill_null(pc.match_substring_regex(column, _CODE), False)).as_py():
+    if pc.any(pc.fill_null(pc.match_substring_regex(column, _CODE_CELL), False)).as_py():
         return None
     return first_not_number(column)
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.events import SCHEMA, BadRows, RowName, flat
-from tfrec_meta.data.times import NUMBER, TimeReader
+from tfrec_meta.data.numbers import CODE, NUMBER
+from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
 
 TABLE_PREFIXES = ("users.", "items.")
@@ -20,7 +21,6 @@ RESPELLED = b"tfrec_meta.respelled"
 numbers: "1.50". The value is such a text."""
 
 _INTEGER = r"^(0|-?[1-9][0-9]*)$"
-_CODE = r"^(\+[0-9.]|[+-]?0[0-9])"  # leading zeros and plus signs would be lost in a number
 _MISSING = (
     "n/a",
     "na",
@@ -322,11 +322,11 @@ def _numbers(
     text = pc.utf8_trim_whitespace(column.combine_chunks().cast(pa.string()))
     text = pc.if_else(pc.equal(text, ""), None, text)
     plain = pc.replace_substring(text, ",", ".") if decimal == "," else text
-    is_number = pc.match_substring_regex(plain, NUMBER)
+    is_number = pc.match_substring_regex(plain, f"^{NUMBER}$")
     filled = len(text) - text.null_count
     numbers = pc.sum(is_number).as_py() or 0
     if not declared:
-        has_codes = pc.any(pc.match_substring_regex(plain, _CODE)).as_py()
+        has_codes = pc.any(pc.match_substring_regex(plain, f"^{CODE}")).as_py()
         if has_codes or not numbers or not (numbers == filled or _are_mistakes(text, is_number)):
             return column, None
     elif numbers < filled:

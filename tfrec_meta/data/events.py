@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.checks import between, check
-from tfrec_meta.data.ids import has_line_breaks, text_of, tokens_of
+from tfrec_meta.data.ids import has_line_breaks, tokens_of
+from tfrec_meta.data.numbers import numbers_of
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
 
@@ -28,7 +29,6 @@ SCHEMA = pa.schema(
 )
 # The types that text files are read with where all cells of a column are numbers.
 NUMBERS: Mapping[str, pa.DataType] = {"time": pa.int64(), "value": pa.float32()}
-_NUMBER = r"^(?i:[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|-?(nan|inf|infinity))$"
 
 MAX_BAD_SHARE = 0.01  # of the rows that `bad_rows="drop"` accepts by default
 _EXAMPLES = 3  # rows named for each reason when bad rows are dropped
@@ -227,31 +227,6 @@ def _values(
     ):
         raise TypeError(f"{where} is of type {kind}, but a value is a number.")
     return pc.cast(column, pa.float32(), safe=False), np.zeros(rows, bool)
-
-
-def numbers_of(column: pa.Array, decimal: str = ".") -> tuple[pa.Array, np.ndarray]:
-    """Reads text or bytes as numbers.
-
-    Returns:
-        float32 [n], null for empty cells, and a mask [n] of the cells that are not numbers, which
-        are null, too.
-    """
-    text, bad = text_of(column)
-    text = pc.utf8_trim_whitespace(text)
-    text = pc.if_else(pc.equal(text, ""), None, text)
-    if decimal != ".":
-        wrong = pc.match_substring(text, ".")
-        bad = bad | _mask(pc.fill_null(wrong, False))
-        text = pc.if_else(wrong, None, pc.replace_substring(text, decimal, "."))
-    try:
-        return text.cast(pa.float32()), bad
-    except pa.ArrowInvalid:  # which does not say where
-        is_number = pc.match_substring_regex(text, _NUMBER)
-    bad = bad | ~_mask(pc.fill_null(is_number, True))
-    text = pc.if_else(is_number, text, None)
-    if pc.any(pc.starts_with(text, "+")).as_py():
-        text = pc.utf8_ltrim(text, "+")
-    return text.cast(pa.float32()), bad
 
 
 def _mask(condition: pa.Array) -> np.ndarray:

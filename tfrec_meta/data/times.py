@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.ids import buffers, text_of
+from tfrec_meta.data.numbers import NUMBER
 from tfrec_meta.errors import ParameterError
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -23,7 +24,6 @@ TICKS_PER_SECOND: Mapping[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 1
 _WORDS = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "s": "seconds"}
 # The year 5138 in each unit; the same number means a time before 1973 in the next unit.
 _FROM = {"s": 0.0, "ms": 1e11, "us": 1e14, "ns": 1e17}
-NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _AMBIGUOUS = r"^[0-9]{1,2}[./-][0-9]{1,2}[./-]([0-9]{4}|[0-9]{2})([^0-9].*)?$"
 _ZONE = re.compile(r"([+-])(\d\d)(?::?(\d\d))?")
 _UTC = ("", "z", "utc", "gmt")
@@ -230,7 +230,7 @@ class TimeReader:
         seconds, bad = _iso_seconds(cells)
         numbers = pc.replace_substring(cells, self._decimal, ".") if self._decimal != "." else cells
         rest = np.flatnonzero(bad)
-        rest = rest[_mask(pc.match_substring_regex(numbers.take(pa.array(rest)), NUMBER))]
+        rest = rest[_mask(pc.match_substring_regex(numbers.take(pa.array(rest)), f"^{NUMBER}$"))]
         if len(rest):
             plain = pc.utf8_ltrim(numbers.take(pa.array(rest)), "+")
             times, bad[rest] = self._from_numbers(plain.cast(pa.float64()), where)
