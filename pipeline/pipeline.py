@@ -26,6 +26,7 @@ from tfrec_meta.pipeline.gates.drift import Limits
 from tfrec_meta.pipeline.gates.ranking_gate import RankingGate
 from tfrec_meta.pipeline.gates.split_gate import SplitGate
 from tfrec_meta.pipeline.metadata_store import metadata_connection
+from tfrec_meta.pipeline.node_ids import NODES_OF_TABLES, NodeId
 
 
 def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
@@ -39,17 +40,16 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     examples, statistics, anomalies = {}, {}, {}
     components = []
 
-    def add(component, node_id):
-        components.append(component.with_id(node_id))
+    def add(component, node_id: NodeId):
+        components.append(component.with_id(node_id.value))
         return component.outputs
 
     for name in tables:
-        examples[name] = add(ExampleGen(name, config.data), f"{name.title()}Gen")["examples"]
+        node_id = NODES_OF_TABLES[name].gen
+        examples[name] = add(ExampleGen(name, config.data), node_id)["examples"]
     for name in tables:
-        made = add(
-            tfx.components.StatisticsGen(examples=examples[name]), f"{name.title()}Statistics"
-        )
-        statistics[name] = made["statistics"]
+        statistics_gen = tfx.components.StatisticsGen(examples=examples[name])
+        statistics[name] = add(statistics_gen, NODES_OF_TABLES[name].statistics)["statistics"]
     accepted = add(
         tfx.dsl.Resolver(
             strategy_class=LatestFromOtherData,
@@ -57,14 +57,16 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             **{f"current_{name}": channel for name, channel in statistics.items()},
             accepted=tfx.dsl.Channel(type=AcceptedData),
         ),
-        "LastAccepted",
+        NodeId.LAST_ACCEPTED,
     )["accepted"]
-    schemas = add(Schemas(statistics=statistics, accepted=accepted, config=config.data), "Schemas")
+    schemas = add(
+        Schemas(statistics=statistics, accepted=accepted, config=config.data), NodeId.SCHEMAS
+    )
     for name in tables:
         validator = tfx.components.ExampleValidator(
             statistics=statistics[name], schema=schemas[name]
         )
-        anomalies[name] = add(validator, f"{name.title()}Validator")["anomalies"]
+        anomalies[name] = add(validator, NODES_OF_TABLES[name].validator)["anomalies"]
     gate = DataGate(
         examples=examples,
         statistics=statistics,
@@ -73,7 +75,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         accepted=accepted,
         config=config.data,
     )
-    add(gate, "DataGate")
+    add(gate, NodeId.DATA_GATE)
 
     histories = Histories(
         **examples,
@@ -84,7 +86,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         seed=config.seed,
     )
     histories.add_upstream_node(gate)
-    rows = add(histories, "Histories")
+    rows = add(histories, NodeId.HISTORIES)
     earlier = add(
         tfx.dsl.Resolver(
             strategy_class=LatestFromOtherData,
@@ -92,7 +94,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             current=rows["examples"],
             transform_graph=tfx.dsl.Channel(type=standard_artifacts.TransformGraph),
         ),
-        "LastTransform",
+        NodeId.LAST_TRANSFORM,
     )["transform_graph"]
     transform = Transform(
         examples=rows["examples"],
@@ -106,9 +108,9 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     if config.data.max_split_drift is not None:
         limits = Limits(config.data.max_split_drift, config.data.split_drift)
         split_gate = SplitGate(limits, rows["examples"], rows["schema"], rows["catalogue"])
-        add(split_gate, "SplitGate")
+        add(split_gate, NodeId.SPLIT_GATE)
         transform.add_upstream_node(split_gate)  # a refused split must not add to the vocabularies
-    graph = add(transform, "Transform")["transform_graph"]
+    graph = add(transform, NodeId.TRANSFORM)["transform_graph"]
 
     training_inputs = {
         "examples": rows["examples"],
@@ -117,14 +119,14 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         "config": config,
     }
     if config.tuner.enabled:
-        best = add(Tuner(**training_inputs), "Tuner")["best_hyperparameters"]
+        best = add(Tuner(**training_inputs), NodeId.TUNER)["best_hyperparameters"]
     else:
         best = add(
             tfx.dsl.Resolver(
                 strategy_class=LatestOrNothing,
                 best_hyperparameters=tfx.dsl.Channel(type=standard_artifacts.HyperParameters),
             ),
-            "LastStrategy",
+            NodeId.LAST_STRATEGY,
         )["best_hyperparameters"]
     earlier_models = {
         "examples": rows["examples"],
@@ -137,7 +139,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         resolver = tfx.dsl.Resolver(
             strategy_class=LastPushed, config={"other_data": True}, **earlier_models
         )
-        base = add(resolver, "LastBase")["model"]
+        base = add(resolver, NodeId.LAST_BASE)["model"]
     model = add(
         Trainer(
             **training_inputs,
@@ -145,7 +147,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             hyperparameters=best,
             base_model=base,
         ),
-        "Trainer",
+        NodeId.TRAINER,
     )["model"]
 
     evaluation = None
@@ -159,9 +161,11 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
                 eval_config=evaluator.eval_config(config.evaluator),
                 module_path=evaluator.MODULE,
             ),
-            "Evaluator",
+            NodeId.EVALUATOR,
         )["evaluation"]
-    blessed = add(tfx.dsl.Resolver(strategy_class=LastPushed, **earlier_models), "LastBlessed")
+    blessed = add(
+        tfx.dsl.Resolver(strategy_class=LastPushed, **earlier_models), NodeId.LAST_BLESSED
+    )
     verdict = add(
         RankingGate(
             examples=rows["examples"],
@@ -174,11 +178,11 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             config=config.evaluator,
             seed=config.seed,
         ),
-        "RankingGate",
+        NodeId.RANKING_GATE,
     )
     infra = add(
         infra_validator(model=model, examples=rows["examples"], config=config.infra_validator),
-        "InfraValidator",
+        NodeId.INFRA_VALIDATOR,
     )
     add(
         Pusher(
@@ -187,7 +191,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             infra_blessing=infra["blessing"],
             serving=config.serving,
         ),
-        "Pusher",
+        NodeId.PUSHER,
     )
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,

@@ -25,7 +25,7 @@ class LatestFromOtherData(resolver.ResolverStrategy):
             config={"candidate": "accepted"},
             current=statistics.outputs["statistics"],
             accepted=Channel(type=AcceptedData),
-        ).with_id("LastAccepted")
+        ).with_id(NodeId.LAST_ACCEPTED)
 
     The input `candidate` has the candidates; all other inputs are the current data. An artifact was
     made from the current data if its execution had all current artifacts among its inputs. (With
@@ -76,7 +76,7 @@ class LastPushed(resolver.ResolverStrategy):
             model=Channel(type=Model),
             pushed_model=Channel(type=PushedModel),
             left_out=Channel(type=Model),
-        ).with_id("LastBlessed")
+        ).with_id(NodeId.LAST_BLESSED)
 
     A pushed model was blessed by the ranking gate and by InfraValidator. TFX's own
     LatestBlessedModelStrategy requires a ModelBlessing only: later models would be compared with a

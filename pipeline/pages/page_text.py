@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tfrec_meta.pipeline.pages.run_records import Node
-from tfrec_meta.pipeline.run_folder import NodeState
+from tfrec_meta.pipeline.runners.run_folder import NodeState
 from tfrec_meta.reports import formats
 
 

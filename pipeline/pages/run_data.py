@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tfrec_meta.pipeline.node_ids import NODES_OF_TABLES, NodeId
 from tfrec_meta.pipeline.pages import artifact_files, page_text
 from tfrec_meta.pipeline.pages.run_records import Artifact, MissingError, Node, Run, read_json
-from tfrec_meta.pipeline.run_folder import NodeState
+from tfrec_meta.pipeline.runners.run_folder import NodeState
 from tfrec_meta.reports import formats
 
 _MAX_FEATURES = 100
@@ -16,15 +17,15 @@ _MAX_BARS = 24
 
 
 def tables(run: Run) -> list[dict[str, Any]]:
-    """Returns statistics and anomalies of each input: `<Table>Statistics`, `<Table>Validator`."""
+    """Returns statistics and anomalies of each table."""
     found = []
-    for node in run.nodes:
-        if not node.id.endswith("Statistics"):
+    for name, ids in NODES_OF_TABLES.items():
+        node = run.node(ids.statistics)
+        if node is None:
             continue
-        name = node.id.removesuffix("Statistics")
-        table: dict[str, Any] = {"name": name, "splits": [], "note": ""}
+        table: dict[str, Any] = {"name": name.title(), "splits": [], "note": ""}
         table["schema"] = _schema(run, name)
-        table["anomalies"], table["verdict"] = _anomalies(run.node(f"{name}Validator"))
+        table["anomalies"], table["verdict"] = _anomalies(run.node(ids.validator))
         artifact = next(node.of_type(artifact_files.STATISTICS), None)
         if artifact is None:
             table["note"] = (
@@ -42,9 +43,9 @@ def tables(run: Run) -> list[dict[str, Any]]:
 
 def _schema(run: Run, table: str) -> str:
     """Returns the origin of the schema; "" if it is not worth a remark."""
-    node = run.node("Schemas")
+    node = run.node(NodeId.SCHEMAS)
     for artifact in node.of_type(artifact_files.SCHEMA) if node else ():
-        if artifact.key == table.lower() and artifact.properties.get("inferred"):
+        if artifact.key == table and artifact.properties.get("inferred"):
             return "Its schema was inferred from these rows, since there was no earlier one."
     return ""
 
@@ -54,7 +55,7 @@ def _split(table: str, name: str, stats: Any) -> dict[str, Any]:
     features = [_feature(feature, rows) for feature in stats.features]
     for feature, shown in zip(stats.features, features, strict=True):
         # This pipeline's ExampleGen converts the time of events to Unix seconds.
-        if table == "Interactions" and shown["name"] == "time" and feature.HasField("num_stats"):
+        if table == "interactions" and shown["name"] == "time" and feature.HasField("num_stats"):
             times = feature.num_stats
             shown["summary"] = (
                 f"from {page_text.date_of(times.min)} to {page_text.date_of(times.max)}"
@@ -182,13 +183,15 @@ def _anomaly(split: str, feature: str, short: str, long: str) -> dict[str, str]:
 
 def data_gates(run: Run) -> list[dict[str, Any]]:
     """Returns the results of the gates before training; SplitGate is optional."""
-    gates = [_gate(run, "DataGate", "the data", artifact_files.ACCEPTED, "anomalies.json")]
-    if run.node("SplitGate") is not None:
-        gates.append(_gate(run, "SplitGate", "the splits", artifact_files.COMPARED, "drift.json"))
+    gates = [_gate(run, NodeId.DATA_GATE, "the data", artifact_files.ACCEPTED, "anomalies.json")]
+    if run.node(NodeId.SPLIT_GATE) is not None:
+        gates.append(
+            _gate(run, NodeId.SPLIT_GATE, "the splits", artifact_files.COMPARED, "drift.json")
+        )
     return gates
 
 
-def _gate(run: Run, name: str, what: str, kind: str, file: str) -> dict[str, Any]:
+def _gate(run: Run, name: NodeId, what: str, kind: str, file: str) -> dict[str, Any]:
     """Returns whether a gate accepted `what`, and the drift in a file of its output."""
     node = run.node(name)
     shown: dict[str, Any] = {"id": name, "what": what, "state": "open", "drift": [], "facts": []}

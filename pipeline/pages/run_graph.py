@@ -9,7 +9,7 @@ from typing import Any
 from tfrec_meta.pipeline.pages import page_text
 from tfrec_meta.pipeline.pages.graph_layout import layered
 from tfrec_meta.pipeline.pages.run_records import Artifact, MissingError, Node, RemoteError, Run
-from tfrec_meta.pipeline.run_folder import NodeState
+from tfrec_meta.pipeline.runners.run_folder import NodeState
 from tfrec_meta.reports import formats
 
 MARKS: dict[NodeState, str] = {

@@ -25,7 +25,7 @@ from tfrec_meta.pipeline.pages import (
     run_verdicts,
 )
 from tfrec_meta.pipeline.pages.run_records import Node, Run, read_run
-from tfrec_meta.pipeline.run_folder import PAGE, RECORDS, NodeState
+from tfrec_meta.pipeline.runners.run_folder import PAGE, RECORDS, NodeState
 from tfrec_meta.pipeline.runners.worker_client import PIPELINE
 from tfrec_meta.reports import formats, page
 

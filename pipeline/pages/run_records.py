@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.pipeline.run_folder import RECORDS, NodeState
+from tfrec_meta.pipeline.node_ids import NodeId
+from tfrec_meta.pipeline.runners.run_folder import RECORDS, NodeState
 from tfrec_meta.pipeline.runners.worker_client import CONFIG, PIPELINE
 
 _FINISHED = (NodeState.RAN, NodeState.CACHED, NodeState.SKIPPED)
@@ -80,6 +81,11 @@ class Node:
     outputs: tuple[Artifact, ...] = ()
     attempts: int = 0
     first: datetime.datetime | None = None
+
+    @property
+    def is_resolver(self) -> bool:
+        """Whether it is a resolver of this pipeline."""
+        return any(self.id == known and known.is_resolver for known in NodeId)
 
     def of_type(self, kind: str) -> Iterator[Artifact]:
         """Yields its outputs of one artifact type."""
@@ -148,7 +154,7 @@ class Run:
         found = [
             (node, artifact)
             for node in self.nodes
-            if not node.id.startswith("Last")
+            if not node.is_resolver
             for artifact in node.of_type(kind)
         ]
         return found[-1] if found else None

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tfrec_meta.pipeline.node_ids import NodeId
 from tfrec_meta.pipeline.pages import artifact_files, page_text
 from tfrec_meta.pipeline.pages.run_records import MissingError, Run
-from tfrec_meta.pipeline.run_folder import NodeState
+from tfrec_meta.pipeline.runners.run_folder import NodeState
 from tfrec_meta.reports import charts, formats
 
 _MAX_TRIALS = 200
@@ -17,9 +18,9 @@ _MAX_TRIALS = 200
 def search(run: Run) -> dict[str, Any]:
     """Returns the trials, the best hyperparameters, and a plot."""
     nothing: dict[str, Any] = {"link": "", "trials": [], "best": []}
-    node = run.node("Tuner")
+    node = run.node(NodeId.TUNER)
     if node is None:
-        node = run.node("LastStrategy")
+        node = run.node(NodeId.LAST_STRATEGY)
         if node is None or not node.outputs:
             return {**nothing, "words": "No search: this pipeline has no Tuner."}
     try:
@@ -39,7 +40,7 @@ def search(run: Run) -> dict[str, Any]:
     shown = varied[:10]
     words = f"{len(found.trials)} trials" if len(found.trials) != 1 else "1 trial"
     words += " in this run." if node.state == NodeState.RAN else ", taken from an earlier run."
-    if node.id == "LastStrategy":
+    if node.id == NodeId.LAST_STRATEGY:
         words = "No search in this run: it used the best strategy of the last search."
     return {
         "words": words,

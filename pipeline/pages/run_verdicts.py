@@ -6,9 +6,10 @@ import dataclasses
 from typing import Any
 
 from tfrec_meta.pipeline.gates.verdict import Check, Outcome
+from tfrec_meta.pipeline.node_ids import NodeId
 from tfrec_meta.pipeline.pages import artifact_files, page_text
 from tfrec_meta.pipeline.pages.run_records import MissingError, Run
-from tfrec_meta.pipeline.run_folder import NodeState
+from tfrec_meta.pipeline.runners.run_folder import NodeState
 from tfrec_meta.reports import formats
 
 _KINDS = {Outcome.PASSED: "good", Outcome.FAILED: "bad", Outcome.INCONCLUSIVE: "open"}
@@ -41,7 +42,7 @@ def ranking(run: Run) -> dict[str, Any]:
     }
     verdict = run.made(artifact_files.VERDICT)
     if verdict is None:
-        node = run.node("RankingGate")
+        node = run.node(NodeId.RANKING_GATE)
         shown["words"] = (
             f"The ranking gate {page_text.why_no_output(node)}, so no model was evaluated.",
         )
@@ -94,7 +95,7 @@ def infra(run: Run) -> dict[str, str]:
     """Returns the verdict of InfraValidator."""
     made = run.made(artifact_files.INFRA_BLESSING)
     if made is None:
-        node = run.node("InfraValidator")
+        node = run.node(NodeId.INFRA_VALIDATOR)
         return {"state": "open", "words": f"InfraValidator {page_text.why_no_output(node)}."}
     properties = made[1].properties
     is_blessed = properties.get("blessed")
@@ -113,7 +114,7 @@ def push(run: Run) -> dict[str, Any]:
     """Returns the result of the push; `short` is for the list of runs, "" if nothing was pushed."""
     made = run.made(artifact_files.PUSHED)
     if made is None:
-        node = run.node("Pusher")
+        node = run.node(NodeId.PUSHER)
         why = f"the Pusher {page_text.why_no_output(node)}"
         return {
             "state": "open",

@@ -24,14 +24,15 @@ from pathlib import Path
 from tfrec_meta.keras import hide_tensorflow_errors
 from tfrec_meta.pipeline.config import PipelineConfig
 from tfrec_meta.pipeline.gates.verdict import VERDICT_FILE, Verdict
-from tfrec_meta.pipeline.run_folder import LOG, NodeRecord, NodeState
+from tfrec_meta.pipeline.node_ids import NodeId
+from tfrec_meta.pipeline.runners.run_folder import LOG, NodeRecord, NodeState
 from tfrec_meta.pipeline.runners.worker_client import CONFIG
 
 # Hides TensorFlow's C++ log below errors; errors that stop a run are raised as exceptions.
 hide_tensorflow_errors()
 
 _log = logging.getLogger(__name__)
-_SHOW_PROGRESS = ("Tuner", "Trainer")  # nodes that display a progress bar of their own
+_SHOW_PROGRESS = (NodeId.TUNER, NodeId.TRAINER)  # nodes that display a progress bar of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +92,9 @@ def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True
                 if progress:
                     again = label if name in _SHOW_PROGRESS else ""
                     print(f"{again}{record.state:<8}{record.seconds:>6.1f} s", flush=True)
-                if name == "RankingGate":
+                if name == NodeId.RANKING_GATE:
                     verdict = _verdict(record)
-                if name == "Pusher":
+                if name == NodeId.PUSHER:
                     pushed = _pushed(record)
         except BaseException:
             if progress:

@@ -30,15 +30,15 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.metadata_store import open_connection
-from tfrec_meta.pipeline.run_folder import (
+from tfrec_meta.pipeline.runners import compilation
+from tfrec_meta.pipeline.runners.logs import show_log
+from tfrec_meta.pipeline.runners.run_folder import (
     NodeRecord,
     NodeState,
     append_record,
     read_records,
     run_folder,
 )
-from tfrec_meta.pipeline.runners import compilation
-from tfrec_meta.pipeline.runners.logs import show_log
 from tfrec_meta.pipeline.runners.worker_client import DEPLOYMENT, PIPELINE
 
 _RESOLVER = "tfx.dsl.components.common.resolver.Resolver"

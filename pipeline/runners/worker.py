@@ -35,7 +35,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.pipeline.run_folder import NodeState, read_records
+from tfrec_meta.pipeline.runners.run_folder import NodeState, read_records
 from tfrec_meta.pipeline.runners.worker_client import GRACE, PIPELINE, SOCKET
 
 IDLE_MINUTES = 15.0

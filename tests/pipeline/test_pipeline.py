@@ -20,8 +20,8 @@ from tfrec_meta.pipeline import pipeline
 from tfrec_meta.pipeline.components import infra_validator
 from tfrec_meta.pipeline.components.answer_checks import Refused
 from tfrec_meta.pipeline.config import PipelineConfig
-from tfrec_meta.pipeline.run_folder import LOG, read_records
 from tfrec_meta.pipeline.runners import compilation, local_runner, logs, nodes, worker_client
+from tfrec_meta.pipeline.runners.run_folder import LOG, read_records
 from tfrec_meta.pipeline.serving_folder import digest, newest_version
 from tfrec_meta.workflows import train as workflow
 

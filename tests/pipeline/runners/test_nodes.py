@@ -10,8 +10,8 @@ import pytest
 from tfx.orchestration import pipeline as tfx_pipeline
 
 from tests.pipeline import toy_nodes
-from tfrec_meta.pipeline.run_folder import read_records
 from tfrec_meta.pipeline.runners import compilation, nodes
+from tfrec_meta.pipeline.runners.run_folder import read_records
 
 
 @pytest.fixture

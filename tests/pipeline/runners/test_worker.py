@@ -212,7 +212,7 @@ def test_the_worker_ends_with_its_run(serve, run):
     record = {"nodes": [{"pipeline_node": {"node_info": {"id": name}}} for name in ids]}
     (run / "pipeline.json").write_text(json.dumps(record))
     code = (
-        "from tfrec_meta.pipeline.run_folder import NodeRecord, append_record\n"
+        "from tfrec_meta.pipeline.runners.run_folder import NodeRecord, append_record\n"
         "append_record(run, NodeRecord('NAME', 'STATE', '2026-11-22T10:00:00+00:00', 1.0))"
     )
     nodes = {name: code.replace("NAME", name).replace("STATE", "ran") for name in ids}

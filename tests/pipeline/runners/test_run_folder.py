@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tfrec_meta.pipeline.run_folder import (
+from tfrec_meta.pipeline.runners.run_folder import (
     NodeRecord,
     NodeState,
     append_record,
