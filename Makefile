@@ -6,6 +6,7 @@ endif
 # Any Python can start set-up: set-up itself looks for a suitable one.
 STARTER := $(firstword $(PYTHON) $(shell command -v python3 || command -v python3.12 || command -v python3.13 || command -v python3.11))
 VENV := .venv/bin
+LOCKS := requirements airflow bootstrap
 
 # Two processes; tests that share a session fixture run in the same one (tests/conftest.py).
 PYTEST := $(VENV)/python -m pytest --numprocesses 2 --dist loadgroup
@@ -59,17 +60,21 @@ lint: setup ## Check style (ruff) and types (mypy).
 lock: ## Derive the lock files from setup.py (ARGS=--upgrade takes newer versions).
 	@$(if $(STARTER),$(STARTER) bootstrap.py lock $(ARGS),echo "error: no python3 on PATH" >&2; exit 1)
 
-sbom: setup ## Write a software bill of materials (CycloneDX) of the locked packages.
+sbom: setup ## Write software bills of materials (CycloneDX), one per lock file.
 	@mkdir -p build
-	@$(VENV)/cyclonedx-py requirements --of JSON -o build/sbom.json requirements.lock
-	@echo "build/sbom.json"
+	@for name in $(LOCKS); do \
+		$(VENV)/cyclonedx-py requirements --of JSON -o build/$$name.sbom.json $$name.lock || exit; \
+		echo "build/$$name.sbom.json"; done
 
 audit: setup ## Check the lock files for known vulnerabilities; needs access to a database.
-	@$(VENV)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock $(ARGS)
-	@$(VENV)/pip-audit --strict --disable-pip --require-hashes -r airflow.lock $(ARGS)
+	@for name in $(LOCKS); do \
+		$(VENV)/pip-audit --strict --disable-pip --require-hashes -r $$name.lock $(ARGS) || exit; done
 
-licences: setup ## List the licences of all locked packages.
-	@$(VENV)/pip-licenses --from=mixed --with-urls --order=license $(ARGS)
+licences: setup ## List the licences of all locked packages, with those of Airflow.
+	@$(STARTER) bootstrap.py airflow
+	@for venv in .venv .venv-airflow; do echo "$$venv:"; \
+		$(VENV)/pip-licenses --python=$$venv/bin/python --from=mixed --with-urls --order=license \
+		$(ARGS) || exit; done
 
 clean: ## Remove .venv, .venv-airflow and what builds and tests write.
 	rm -rf .venv .venv-airflow build dist docs/_build htmlcov .coverage *.egg-info

@@ -31,6 +31,7 @@ PACKAGES = (
     "metalearning",
     "models",
     "pipeline",
+    "reports",
     "serving",
     "training",
     "tuning",

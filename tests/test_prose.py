@@ -26,6 +26,11 @@ ODD = {
     r"\ba line a\b": "one line per",
     r"\banew\b": "again, from scratch",
     r"\blikewise\b": "also",
+    r"\btells? which\b": "states, explains",
+    r"small problems of": "small tasks",
+    r"\bas click wants\b": "as click expects",
+    r"\bcheckpoints live\b": "folder of the checkpoints",
+    r"\btells? one \w+ from another\b": "identifies",
 }
 # A number without a leading zero, as in a figure "(.118)"; not a file name, slice or version.
 NO_LEADING_ZERO = re.compile(r"(?<![\w.\]\)*/'\"`\\-])\.\d{2,}\b(?!\.)")

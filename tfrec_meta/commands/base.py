@@ -304,7 +304,7 @@ def _takes_many(param: click.Parameter) -> bool:
 
 
 def _one_flag_each(words: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
-    """Repeats each of `flags` before every value that follows it, as click wants it."""
+    """Repeats each of `flags` before every value that follows it, as click expects it."""
     flag, values = "", 0
     for place, word in enumerate(words):
         if word == "--":

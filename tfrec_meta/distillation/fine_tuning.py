@@ -125,8 +125,8 @@ def fit(
         steps: number of steps.
         config: the recipe.
         step: int64 scalar, number of batches so far, which seeds the dropout.
-        folder: where checkpoints live; none are kept without.
-        run: plain values that tell one run from another, besides the config.
+        folder: of the checkpoints; without one, none are written.
+        run: plain values that identify the run, besides the config.
         progress: whether to show a progress bar.
 
     Returns:

@@ -79,10 +79,12 @@ class FeatureSpec:
 
     @property
     def is_fitted(self) -> bool:
+        """Whether the spec has vocabularies."""
         return "item_id" in self.vocabularies
 
     @property
     def users(self) -> Vocabulary:
+        """The known users: the user of row j + 1 is token j."""
         return self._fitted("user_id")
 
     @property
@@ -92,6 +94,7 @@ class FeatureSpec:
 
     @property
     def catalogue_size(self) -> int:
+        """The number of items that can be recommended."""
         return len(self.items) - 1
 
     @classmethod

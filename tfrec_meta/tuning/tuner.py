@@ -50,7 +50,7 @@ class StrategyTuner(base_tuner.BaseTuner):
 
     The first trial is the default strategy. A trial that raises, that has no finite objective or
     that exceeds its time limit counts as the worst possible, and the search goes on. The oracle may
-    stop a hopeless trial after an epoch; its best value so far counts. After a kill at any moment,
+    stop a hopeless trial after an epoch; its score is its best value so far. After a kill at any moment,
     the same call continues the search: finished trials are neither lost nor repeated, and an
     interrupted trial runs again.
 
