@@ -33,7 +33,7 @@ ODD = {
     r"\btells? one \w+ from another\b": "identifies",
 }
 # A number without a leading zero, as in a figure "(.118)"; not a file name, slice or version.
-NO_LEADING_ZERO = re.compile(r"(?<![\w.\]\)*/'\"`\\-])\.\d{2,}\b(?!\.)")
+NO_LEADING_ZERO = re.compile(r"(?<![\w.\]\)}*/'\"`\\-])\.\d{2,}\b(?!\.)")
 
 
 @functools.cache

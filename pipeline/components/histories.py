@@ -130,7 +130,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Raises:
             ValueError: if cleaning leaves no events, a split has no events, no event has the time
                 that the protocol needs, users and events have a column in common, or the feedback
-                names a column or an event type that there is not; and, unless `bad_rows` is
+                names an unknown column or event type; and, unless `bad_rows` is
                 "drop", for a repeated id of users or items.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
