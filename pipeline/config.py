@@ -112,6 +112,8 @@ class DataConfig:
         time_format: format of times in text, as for `datetime.strptime`; None for ISO 8601.
         bad_rows: "raise" stops the run at invalid rows; "drop" removes and counts them.
         max_bad_share: with "drop", the highest share of invalid rows of a table that is accepted.
+        pseudonyms: the environment variable with the key of pseudonyms, which replace the ids of
+            users as they are read, as in `pseudonymise`; None keeps the ids.
         schemas: a folder of curated schemas, `<table>.pbtxt`. None uses the schemas that were last
             accepted; the first run infers them.
         max_drift: the largest accepted drift of a feature between spans: the Jensen-Shannon
@@ -133,6 +135,7 @@ class DataConfig:
     time_format: str | None = None
     bad_rows: Literal["raise", "drop"] = "raise"
     max_bad_share: Annotated[float, between(0, 1)] = MAX_BAD_SHARE
+    pseudonyms: str | None = None
     schemas: str | None = None
     max_drift: Drift = 0.3
     drift: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -144,6 +147,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         FileFormat(time_format=self.time_format)
+        if self.pseudonyms == "":
+            raise ValueError("`pseudonyms` is empty; name the environment variable with the key.")
         for feature, limit in (*self.drift.items(), *self.split_drift.items()):
             check(feature, limit, _DRIFT)
 
@@ -325,6 +330,9 @@ class PipelineConfig:
             workers share.
         feedback: how the events count, by their types and values, as `Interactions.with_feedback`
             declares it; None counts all events alike.
+        recommend_history: whether items of the users' histories are ranked and recommended like all
+            others, as for repeated purchases: in validation, in the ranking gate, and in the export
+            unless `trainer.export` says otherwise.
         split: the split of the events.
         tuner: the search for a strategy.
         trainer: the training.
@@ -343,6 +351,7 @@ class PipelineConfig:
     serving: str
     root: str = ".runs"
     feedback: Feedback | None = None
+    recommend_history: bool = False
     split: SplitConfig = SplitConfig()
     tuner: TunerConfig = TunerConfig()
     trainer: TrainerConfig = TrainerConfig()

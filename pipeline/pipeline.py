@@ -177,6 +177,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             evaluation=evaluation,
             config=config.evaluator,
             seed=config.seed,
+            recommend_history=config.recommend_history,
         ),
         NodeId.RANKING_GATE,
     )

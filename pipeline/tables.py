@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.events import NUMBERS, SCHEMA, BadRows, RowCheck, flat, typed_events
-from tfrec_meta.data.ids import tokens_of
+from tfrec_meta.data.ids import Spelling, tokens_of, without_decimals
 from tfrec_meta.data.sources.formats import JSON_LINES, SUFFIXES, FileFormat, suffix_of
 from tfrec_meta.data.sources.json_lines import json_batches, json_names
 from tfrec_meta.data.sources.text_files import (
@@ -29,6 +29,7 @@ from tfrec_meta.data.sources.text_files import (
 )
 from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.files import write_text
+from tfrec_meta.io.pseudonyms import key_of, pseudonym
 from tfrec_meta.pipeline.config import TABLE_FORMAT, TableConfig
 from tfrec_meta.pipeline.example_files import write_examples
 from tfrec_meta.pipeline.table_columns import (
@@ -68,7 +69,7 @@ class Source:
     Attributes:
         table: "interactions", "users" or "items".
         config: of the table.
-        time_unit, time_format, bad_rows: of the `DataConfig`.
+        time_unit, time_format, bad_rows, pseudonyms: of the `DataConfig`.
         recognized: the unit of the times of all files, see `with_recognized_unit`.
     """
 
@@ -77,6 +78,7 @@ class Source:
     time_unit: TimeUnit | None = None
     time_format: str | None = None
     bad_rows: BadRows = "raise"
+    pseudonyms: str | None = None
     recognized: TimeUnit | None = None
 
     @property
@@ -107,6 +109,7 @@ class Survey:
         kinds: types of the columns, by this pipeline's names.
         not_numeric: for columns of mostly numbers, a description of the first cell that is not a
             number.
+        users: the spelling of the ids of users, if pseudonyms replace them.
         having, lacking: for `time` and `value`, the first file of events with such a column, and
             the first one without.
         errors: reasons why units can't be read.
@@ -117,6 +120,7 @@ class Survey:
     rows: int = 0
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     not_numeric: Mapping[str, str] = field(default_factory=dict)
+    users: Spelling = field(default_factory=Spelling)
     having: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
@@ -140,6 +144,7 @@ def merge(surveys: Iterable[Survey]) -> Survey:
             one.rows + other.rows,
             kinds,
             {**other.not_numeric, **one.not_numeric},
+            one.users | other.users,
             having,
             lacking,
             tuple(dict.fromkeys(one.errors + other.errors)),
@@ -226,7 +231,7 @@ def write(unit: Unit, found: Survey, source: Source, folder: str) -> Survey:
     """
     if found.errors or not found.rows:
         return Survey()
-    return _or_error(unit, lambda: Survey(_write(unit, found.kinds, source, Path(folder))))
+    return _or_error(unit, lambda: Survey(_write(unit, found, source, Path(folder))))
 
 
 def report(found: Survey, written: Survey, path: str) -> None:
@@ -284,11 +289,14 @@ def _survey(unit: Unit, source: Source) -> Survey:
     kinds: dict[str, Kind] = {}
     not_numeric: dict[str, str] = {}
     present: set[str] = set()
+    users = Spelling()
     check = _Check(source.bad_rows)
     from_text = suffix_of(Path(unit.file)) != ".parquet"
     for table, row_name in _batches(unit, source, check):
         rows += table.num_rows
         present.update(table.column_names)
+        if _has_pseudonyms(source):
+            users |= Spelling.of(table["user_id"])
         for name in table.column_names:
             where = f"{unit.file}, column `{name}`"
             column = _column(table, name, source, unit.file)
@@ -322,6 +330,7 @@ def _survey(unit: Unit, source: Source) -> Survey:
         rows,
         kinds,
         not_numeric,
+        users,
         {name: file for name, file in files.items() if name in present},
         {name: file for name, file in files.items() if name not in present},
         (),
@@ -334,12 +343,30 @@ def _cell(column: pa.Array, row: int, file: str, row_name: Callable[[int], str])
     return f"{file}, {row_name(row)}: {column[row].as_py()!r}"[:300]
 
 
-def _write(unit: Unit, kinds: Mapping[str, Kind], source: Source, folder: Path) -> int:
-    rows = 0
+def _has_pseudonyms(source: Source) -> bool:
+    return source.pseudonyms is not None and "user_id" in IDS[source.table]
+
+
+def _with_pseudonyms(table: pa.Table, source: Source, users: Spelling) -> pa.Table:
+    """Returns the rows with pseudonyms in place of the ids of users, if these are wanted."""
+    if not _has_pseudonyms(source):
+        return table
+    if users.has_decimals:
+        table = without_decimals(table, "user_id")
+    key = key_of(str(source.pseudonyms))
+    coded = flat(table["user_id"]).dictionary_encode()
+    names = [pseudonym(user, key) for user in coded.dictionary.to_pylist()]
+    replaced = pa.array(names, pa.string()).take(coded.indices)
+    return table.set_column(table.column_names.index("user_id"), "user_id", replaced)
+
+
+def _write(unit: Unit, found: Survey, source: Source, folder: Path) -> int:
+    rows, kinds = 0, found.kinds
 
     def batches() -> Iterator[dict[str, pa.Array]]:
         nonlocal rows
         for table, _ in _batches(unit, source, _Check(source.bad_rows)):
+            table = _with_pseudonyms(table, source, found.users)
             yield {
                 key: as_feature(
                     _column(table, key, source, unit.file),

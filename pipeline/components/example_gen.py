@@ -29,6 +29,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import proto_utils
 
 from tfrec_meta.data.events import RowCheck
+from tfrec_meta.io.pseudonyms import key_of, pseudonym
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.tables import (
@@ -53,14 +54,18 @@ NOT_NUMERIC = "not_numeric"
 DROPPED = "dropped"  # custom property of the examples, JSON: reason -> number of invalid rows
 
 
-_READING = ("time_unit", "time_format", "bad_rows")  # fields of DataConfig and of Source
+# Fields of DataConfig and of Source.
+_READING = ("time_unit", "time_format", "bad_rows", "pseudonyms")
+# Execution property: another key of the pseudonyms takes no examples from the cache.
+_KEY_DIGEST = "key_digest"
 
 
 class ExampleGenSpec(types.ComponentSpec):
     """Inputs, outputs and parameters.
 
-    `config` is a `TableConfig` as JSON; `reading` is JSON with time_unit, time_format, bad_rows and
-    max_bad_share of the `DataConfig`; the driver reads `input_base` and `input_config`.
+    `config` is a `TableConfig` as JSON; `reading` is JSON with time_unit, time_format, bad_rows,
+    pseudonyms and max_bad_share of the `DataConfig`; the driver reads `input_base` and
+    `input_config`.
     """
 
     PARAMETERS = {
@@ -83,10 +88,11 @@ class Driver(driver.FileBasedDriver):
         pipeline_info: data_types.PipelineInfo,
         component_info: data_types.ComponentInfo,
     ) -> dict[str, Any]:
-        """Adds span, version and fingerprint.
+        """Adds span, version and fingerprint, and a digest of the key of the pseudonyms.
 
         Raises:
-            ValueError: if no file matches the pattern, or a span or version is not a number.
+            ValueError: if no file matches the pattern, a span or version is not a number, or there
+                is no key for the pseudonyms.
         """
         config = from_json(TableConfig, exec_properties["config"])
         table = exec_properties["table"]
@@ -108,6 +114,9 @@ class Driver(driver.FileBasedDriver):
                 f"{table}: {later} is a later span than {span}, but has no file that matches "
                 f"data.{table}.path={config.path!r}. Add the data, or remove the folder."
             )
+        key = json.loads(exec_properties["reading"])["pseudonyms"]
+        if key is not None:
+            resolved[_KEY_DIGEST] = pseudonym("", key_of(key))[:16]
         return resolved
 
 

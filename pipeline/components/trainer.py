@@ -51,7 +51,8 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
         fn_args: TFX's arguments. `custom_config` has `trainer` (a TrainerConfig as JSON), `seed`,
-            `name` (of the served model), `catalogue` (its folder) and `folder` (the work folder).
+            `recommend_history`, `name` (of the served model), `catalogue` (its folder) and
+            `folder` (the work folder).
 
     Raises:
         ValueError: for an invalid strategy or hyperparameters, or no training events.
@@ -59,7 +60,8 @@ def run_fn(fn_args: FnArgs) -> None:
     settings = fn_args.custom_config
     config = from_json(TrainerConfig, settings["trainer"])
     strategy = chosen_strategy(config.strategy, settings["seed"], fn_args.hyperparameters)
-    export = read_config(ExportConfig, config.export)
+    recommend_history = settings["recommend_history"]
+    export = read_config(ExportConfig, {"recommend_history": recommend_history, **config.export})
     events_to_train, validation = (
         events.interactions(events.read_files(files), settings["catalogue"])
         for files in (fn_args.train_files, fn_args.eval_files)
@@ -69,6 +71,7 @@ def run_fn(fn_args: FnArgs) -> None:
         "validation": validation,
         "features": spec_of(fn_args.transform_graph_path),
         "folder": work,
+        "recommend_history": recommend_history,
     }
     earlier = None
     if config.warm_start and fn_args.base_model:
@@ -196,6 +199,7 @@ class Trainer(base_component.BaseComponent):
                     {
                         "trainer": as_json(config.trainer),
                         "seed": config.seed,
+                        "recommend_history": config.recommend_history,
                         "name": Path(config.serving).name,
                     }
                 ),

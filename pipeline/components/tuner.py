@@ -51,8 +51,9 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
 
     Args:
         fn_args: TFX's arguments. `custom_config` has `tuner` (a TunerConfig as JSON), `strategy`
-            (JSON: the part that is not searched), `seed`, `store` (folder of all studies),
-            `protocol` (of the validation), `catalogue` (its folder) and `folder` (of the study).
+            (JSON: the part that is not searched), `seed`, `recommend_history`, `store` (folder of
+            all studies), `protocol` (of the validation), `catalogue` (its folder) and `folder` (of
+            the study).
 
     Raises:
         ValueError: for an invalid search space, or validation events that allow no selection.
@@ -65,7 +66,12 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         for files in (fn_args.train_files, fn_args.eval_files)
     )
     tuner = strategy_search.strategy_tuner(
-        strategy_search.SearchEvents(train, validation, ValidationProtocol(settings["protocol"])),
+        strategy_search.SearchEvents(
+            train,
+            validation,
+            ValidationProtocol(settings["protocol"]),
+            recommend_history=settings["recommend_history"],
+        ),
         strategy,
         spec_of(fn_args.transform_graph_path),
         strategy_search.strategy_space(strategy, config.families, config.fixed, train),
@@ -170,6 +176,7 @@ class Tuner(base_component.BaseComponent):
                         "tuner": as_json(config.tuner),
                         "strategy": json.dumps(dict(config.trainer.strategy), sort_keys=True),
                         "seed": config.seed,
+                        "recommend_history": config.recommend_history,
                         # The path only: the content of the store is not an input.
                         "store": str(config.tuner.store or config.folder / "studies"),
                         "protocol": config.split.protocol.validation.value,

@@ -34,6 +34,7 @@ from tfrec_meta.pipeline.config import EvaluatorConfig
 from tfrec_meta.pipeline.gates.user_metrics import (
     ALL_USERS,
     METRICS,
+    Queries,
     Slice,
     fewest_users,
     has_evidence,
@@ -60,6 +61,8 @@ def evaluate_candidate(
     config: EvaluatorConfig,
     auc: float | None = None,
     seed: int = 42,
+    *,
+    recommend_history: bool = False,
 ) -> Verdict:
     """Compares the model with popularity, with the last blessed model, and with the thresholds.
 
@@ -71,6 +74,7 @@ def evaluate_candidate(
         config: thresholds, slices, and options of the bootstrap.
         auc: AUC of the ranking signature over all test events, computed by TFMA.
         seed: seed of the bootstrap.
+        recommend_history: whether items of the past are ranked like all others.
 
     Raises:
         ValueError: if `config.slices` has a column that neither users nor events have.
@@ -83,12 +87,13 @@ def evaluate_candidate(
     users = test.user_ids
     slices, notes = slices_of(past, test, users, config)
     tail = long_tail_events(past, test, config.long_tail)
+    queries = Queries(past, test, tail, users, config.k, recommend_history)
     try:
-        candidate = metrics_of(model, past, test, users, tail, config.k)
+        candidate = metrics_of(model, queries)
     except ValueError as error:  # mostly NaN scores
         return _refused(f"its scores can't be ranked ({error}).")
-    popular = metrics_of_popularity(model, past, test, users, tail, config.k)
-    last = None if baseline is None else metrics_of(baseline, past, test, users, tail, config.k)
+    popular = metrics_of_popularity(model, queries)
+    last = None if baseline is None else metrics_of(baseline, queries)
     known = has_evidence(model, past, users)
 
     checks: list[Check] = []

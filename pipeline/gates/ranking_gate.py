@@ -76,6 +76,7 @@ class Executor(base_executor.BaseExecutor):
                 config,
                 signature.get("", {}).get("auc"),
                 exec_properties["seed"],
+                recommend_history=bool(exec_properties.get("recommend_history")),
             )
         left_out = _optional(input_dict, "left_out")
         if left_out is not None:
@@ -172,6 +173,7 @@ class RankingGateSpec(types.ComponentSpec):
     PARAMETERS = {
         "config": component_spec.ExecutionParameter(type=str),
         "seed": component_spec.ExecutionParameter(type=int),
+        "recommend_history": component_spec.ExecutionParameter(type=int, optional=True),
     }
     INPUTS = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -206,6 +208,7 @@ class RankingGate(base_component.BaseComponent):
         evaluation: of TFMA, for `config.min_auc` and for the page.
         config: thresholds and slices.
         seed: seed of the bootstrap.
+        recommend_history: whether items of the past are ranked like all others.
 
     Outputs: `blessing` and `verdict`, a BlessingReport.
     """
@@ -224,6 +227,7 @@ class RankingGate(base_component.BaseComponent):
         evaluation: types.BaseChannel | None = None,
         config: EvaluatorConfig = EvaluatorConfig(),  # noqa: B008  (frozen)
         seed: int = 42,
+        recommend_history: bool = False,
     ):
         super().__init__(
             RankingGateSpec(
@@ -236,6 +240,7 @@ class RankingGate(base_component.BaseComponent):
                 evaluation=evaluation,
                 config=config_values.as_json(config),
                 seed=seed,
+                recommend_history=int(recommend_history),
                 blessing=types.Channel(type=standard_artifacts.ModelBlessing),
                 verdict=types.Channel(type=BlessingReport),
             )

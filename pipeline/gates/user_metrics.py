@@ -125,61 +125,61 @@ def long_tail_events(past: Interactions, test: Interactions, share: float) -> In
     return test.take(np.flatnonzero(is_tail.to_numpy(zero_copy_only=False)))
 
 
-def metrics_of(
-    model: Recommender,
-    past: Interactions,
-    test: Interactions,
-    users: np.ndarray,
-    tail: Interactions,
-    k: int,
-) -> UserMetrics:
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """The test users and what is known of them.
+
+    Attributes:
+        past: the events that are known at test time.
+        test: the held-out events.
+        tail: those with long-tail items.
+        users: string [users], the test users.
+        k: length of the list.
+        recommend_history: whether items of the past are ranked like all others.
+    """
+
+    past: Interactions
+    test: Interactions
+    tail: Interactions
+    users: np.ndarray
+    k: int
+    recommend_history: bool = False
+
+
+def metrics_of(model: Recommender, queries: Queries) -> UserMetrics:
     """Returns the metrics of a model, per user."""
-    queries = user_queries(model.spec, past, users)
+    encoded = user_queries(model.spec, queries.past, queries.users)
 
     def scores(rows: np.ndarray) -> np.ndarray:
-        return model.score({name: value[rows] for name, value in queries.items()})
+        return model.score({name: value[rows] for name, value in encoded.items()})
 
-    return _measured(model, scores, past, test, users, tail, k)
+    return _measured(model, scores, queries)
 
 
-def metrics_of_popularity(
-    model: Recommender,
-    past: Interactions,
-    test: Interactions,
-    users: np.ndarray,
-    tail: Interactions,
-    k: int,
-) -> UserMetrics:
+def metrics_of_popularity(model: Recommender, queries: Queries) -> UserMetrics:
     """Returns the metrics of ranking the model's catalogue by the number of past events.
 
     With declared feedback, it is the sum of their weights, as in the family "popularity".
     """
+    past = queries.past
     counts = event_counts(past, "item_id", model.spec.items, "weights")[1:].astype(np.float32)
 
     def scores(rows: np.ndarray) -> np.ndarray:
         return np.tile(counts, (len(rows), 1))
 
-    return _measured(model, scores, past, test, users, tail, k)
+    return _measured(model, scores, queries)
 
 
-def _measured(
-    model: Recommender,
-    scores: _Scores,
-    past: Interactions,
-    test: Interactions,
-    users: np.ndarray,
-    tail: Interactions,
-    k: int,
-) -> UserMetrics:
-    width = model.spec.catalogue_size
+def _measured(model: Recommender, scores: _Scores, queries: Queries) -> UserMetrics:
+    width, k = model.spec.catalogue_size, queries.k
     found: dict[tuple[str, bool], np.ndarray] = {}
-    for only_tail, events in ((False, test), (True, tail)):
+    for only_tail, events in ((False, queries.test), (True, queries.tail)):
         for metric in METRICS:
-            found[metric, only_tail] = np.full(len(users), np.nan)
+            found[metric, only_tail] = np.full(len(queries.users), np.nan)
         if not len(events):
             continue
-        queries = held_out(model.spec, past, events, users)
-        relevant, seen, missing = queries.relevant, queries.seen, max(k - width, 0)
+        asked = held_out(model.spec, queries.past, events, queries.users)
+        relevant, seen, missing = asked.relevant, asked.seen, max(k - width, 0)
         if missing:  # the catalogue is shorter than the list: pads it with irrelevant columns
             relevant, seen = (_widened(matrix, missing) for matrix in (relevant, seen))
         result = full_catalogue(
@@ -188,7 +188,8 @@ def _measured(
             seen,
             k=k,
             metrics=METRICS,
-            extra_relevant=queries.outside,
+            extra_relevant=asked.outside,
+            recommend_history=queries.recommend_history,
             resamples=0,
         )
         for metric in METRICS:

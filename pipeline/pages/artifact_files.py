@@ -16,6 +16,7 @@ from tfrec_meta.pipeline.gates.verdict import VERDICT_FILE, VERDICT_PAGE, Verdic
 from tfrec_meta.pipeline.pages.run_records import Artifact, MissingError, Node, number, read_json
 
 # Type names of artifacts; those of this package are in `pipeline.artifacts`, which imports TFX.
+EXAMPLES = "Examples"
 STATISTICS = "ExampleStatistics"
 ANOMALIES = "ExampleAnomalies"
 SCHEMA = "Schema"
@@ -27,6 +28,7 @@ VERDICT = "TfrecMetaBlessingReport"
 BLESSING = "ModelBlessing"
 INFRA_BLESSING = "InfraBlessing"
 PUSHED = "PushedModel"
+DROPPED = "dropped"  # property of the examples of ExampleGen and Histories: rows by reason, JSON
 _OBJECTIVES = tuple(Objective)
 
 

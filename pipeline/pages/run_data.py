@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from tfrec_meta.pipeline.node_ids import NODES_OF_TABLES, NodeId
-from tfrec_meta.pipeline.pages import artifact_files, page_text
+from tfrec_meta.pipeline.pages import artifact_files, page_text, run_records
 from tfrec_meta.pipeline.pages.run_records import Artifact, MissingError, Node, Run, read_json
 from tfrec_meta.pipeline.runners.run_folder import NodeState
 from tfrec_meta.reports import formats
@@ -26,6 +27,7 @@ def tables(run: Run) -> list[dict[str, Any]]:
         table: dict[str, Any] = {"name": name.title(), "splits": [], "note": ""}
         table["schema"] = _schema(run, name)
         table["anomalies"], table["verdict"] = _anomalies(run.node(ids.validator))
+        table["dropped"] = _dropped(run, name)
         artifact = next(node.of_type(artifact_files.STATISTICS), None)
         if artifact is None:
             table["note"] = (
@@ -48,6 +50,41 @@ def _schema(run: Run, table: str) -> str:
         if artifact.key == table and artifact.properties.get("inferred"):
             return "Its schema was inferred from these rows, since there was no earlier one."
     return ""
+
+
+def _dropped(run: Run, table: str) -> dict[str, Any] | None:
+    """Returns the rows that reading and cleaning dropped, by reason; None if that is unknown."""
+    read = _counts(run.node(NODES_OF_TABLES[table].gen))
+    if read is None:
+        return None
+    prefix = f"{table}: "
+    cleaned = {
+        reason.removeprefix(prefix): count
+        for reason, count in (_counts(run.node(NodeId.HISTORIES)) or {}).items()
+        if reason.startswith(prefix)
+    }
+    found = [(reason, count, "reading") for reason, count in read.items()]
+    found += [(reason, count, "cleaning") for reason, count in cleaned.items()]
+    total = sum(count for _, count, _ in found)
+    return {
+        "words": f"{total:,} rows were dropped." if total else "No row was dropped.",
+        "reasons": [
+            {"reason": reason, "rows": f"{count:,}", "step": step} for reason, count, step in found
+        ],
+    }
+
+
+def _counts(node: Node | None) -> dict[str, int] | None:
+    """Returns the number of dropped rows by reason, from a property of a node's examples."""
+    for artifact in node.of_type(artifact_files.EXAMPLES) if node else ():
+        try:
+            found = json.loads(artifact.properties.get(artifact_files.DROPPED) or "")
+        except (TypeError, ValueError):
+            continue
+        if isinstance(found, dict):
+            counts = {str(reason): run_records.number(count) for reason, count in found.items()}
+            return {reason: int(count) for reason, count in counts.items() if count}
+    return None
 
 
 def _split(table: str, name: str, stats: Any) -> dict[str, Any]:

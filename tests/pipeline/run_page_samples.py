@@ -172,7 +172,10 @@ def _outputs(folder: Path, node, options):
             )
         reason = "Not pushed: the ranking gate did not bless it; version 2 stays served."
         return artifact("pushed_model", "PushedModel", pushed=0, reason=reason)
-    return artifact("examples", "Examples", span=3, split_names='["all"]')
+    dropped = options.get("dropped", {}).get(node, {})
+    return artifact(
+        "examples", "Examples", span=3, split_names='["all"]', dropped=json.dumps(dropped)
+    )
 
 
 def write_proto(path: Path, message) -> None:

@@ -126,6 +126,8 @@ def test_a_part_round_trips_through_an_execution_property():
         ({"data": LEAST["data"] | {"split_drift": {"users.age": 2}}}, "`users.age`=2"),
         ({"data": LEAST["data"] | {"warn_new_ids": float("nan")}}, "`data.warn_new_ids`=nan"),
         ({"data": LEAST["data"] | {"time_unit": "min"}}, "`time_unit`='min'"),
+        ({"data": LEAST["data"] | {"pseudonyms": ""}}, "In `data`: `pseudonyms` is empty"),
+        ({"data": LEAST["data"] | {"pseudonyms": True}}, "`data.pseudonyms`=True; use a string"),
         ({"split": {"protocol": "random"}}, "`protocol`='random'"),
         (
             {"split": {"protocol": "cold-users"}},

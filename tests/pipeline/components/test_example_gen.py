@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from tfx.orchestration.portable import data_types
+from tfx.types import standard_artifacts
 
 from tests.pipeline.reading import WithoutBeam, generate
-from tfrec_meta.data import read_interactions
+from tfrec_meta.data import pseudonymise, read_interactions
 from tfrec_meta.pipeline.components.example_gen import (
     DROPPED,
+    Driver,
     ExampleGen,
     Executor,
 )
@@ -375,6 +378,50 @@ def test_declared_types_hold(tmp_path):
     assert rows_of(examples) == [row]
     with pytest.raises(ValueError, match=r"i\.csv, row 1 .*: 'n/a' is not a number, but data"):
         generated(tmp_path, "items", {"i.csv": text.replace("9,5", "n/a")}, **settings)
+
+
+def test_pseudonyms_replace_the_ids_of_users_only(tmp_path, monkeypatch):
+    """They are those of the library, also for 7.0, which is written like 7."""
+    monkeypatch.setenv("SHOP_KEY", "k" * 16)
+    (tmp_path / "log.csv").write_text("user_id,item_id\n7.0,7\n 8,8\n")
+    (tmp_path / "users.csv").write_text("user_id,age\n8,30\n7,40\n")
+    log, users = (TableConfig(str(tmp_path / name)) for name in ("log.csv", "users.csv"))
+    data = DataConfig(log, users, pseudonyms="SHOP_KEY")
+    library = pseudonymise(
+        read_interactions(tmp_path / "log.csv", users=tmp_path / "users.csv"), "SHOP_KEY"
+    )
+    made = rows_of(generate(tmp_path / "a", "interactions", log, data=data))
+    assert [row["user_id"][0].decode() for row in made] == library.events["user_id"].to_pylist()
+    assert [row["item_id"] for row in made] == [[b"7"], [b"8"]]
+    made = rows_of(generate(tmp_path / "b", "users", users, data=data))
+    assert [row["user_id"][0].decode() for row in made] == library.users["user_id"].to_pylist()
+
+
+def test_another_key_takes_no_examples_from_the_cache_and_none_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "log.csv").write_text("user_id,item_id\n7,7\n")
+    log = TableConfig(str(tmp_path / "log.csv"))
+    component = ExampleGen("interactions", DataConfig(log, pseudonyms="SHOP_KEY"))
+
+    def resolved():
+        execution = data_types.ExecutionInfo(
+            exec_properties=dict(component.exec_properties),
+            output_dict={"examples": [standard_artifacts.Examples()]},
+        )
+        return {
+            key: str(value) for key, value in Driver(None).run(execution).exec_properties.items()
+        }
+
+    monkeypatch.delenv("SHOP_KEY", raising=False)
+    with pytest.raises(
+        ValueError, match=r"\$SHOP_KEY is not set, but pseudonyms need a secret key"
+    ):
+        resolved()
+    found = []
+    for key in ("k" * 16, "l" * 16, "k" * 16):
+        monkeypatch.setenv("SHOP_KEY", key)
+        found.append(resolved())
+    assert found[0] == found[2] != found[1]
+    assert "kkkk" not in str(found)
 
 
 def test_refuses_two_columns_of_one_name(tmp_path):

@@ -106,6 +106,30 @@ def hyperparameters(folder, values):
     return artifact
 
 
+@pytest.mark.parametrize(
+    "given_export, exported", [({}, True), ({"recommend_history": False}, False)]
+)
+def test_history_is_recommended_again_if_the_config_says_so(
+    given, tmp_path, monkeypatch, given_export, exported
+):
+    calls = []
+
+    def stop_at_export(model, folder, name, config):
+        calls.append(config.recommend_history)
+        folder.mkdir(parents=True)
+
+    def train(*arguments, **options):
+        calls.append(options["recommend_history"])
+        return original(*arguments, **options)
+
+    original = workflow.train
+    monkeypatch.setattr(saved_model, "write_model", stop_at_export)
+    monkeypatch.setattr(workflow, "train", train)
+    config = settings(tmp_path, strategy={"family": "popularity"}, export=given_export)
+    training_toys.train(dataclasses.replace(config, recommend_history=True), given, tmp_path)
+    assert calls == [True, exported]
+
+
 @pytest.mark.usefixtures("without_export")
 def test_hyperparameters_override_the_configs_strategy(given, tmp_path):
     best = hyperparameters(tmp_path, {"two_tower/embedding_dim": 16})

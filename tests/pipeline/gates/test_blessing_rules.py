@@ -95,6 +95,28 @@ def test_declared_feedback_counts_as_in_evaluate(split):
         assert check.users == len(expected["ials"].queries) < gate_toys.USERS
 
 
+def test_repeated_purchases_are_ranked_as_in_evaluate(model, split):
+    """Some test events become events with an item of the user's past."""
+    table = split.data.events
+    items = table["item_id"].to_pylist()
+    first = {}
+    for row, user in enumerate(table["user_id"].to_pylist()):
+        first.setdefault(user, items[row])
+        if row in split.test_index and row % 2:
+            items[row] = first[user]
+    data = dataclasses.replace(split.data, events=table.set_column(1, "item_id", pa.array(items)))
+    again = dataclasses.replace(split, data=data)
+    verdict = evaluate_candidate(
+        model, None, again.past, again.test, CONFIG, recommend_history=True
+    )
+    expected = tm.evaluate(
+        model, again, k=5, baselines=["popularity"], tune_baselines=False, recommend_history=True
+    )
+    check = check_of(verdict)
+    assert check.model == pytest.approx(expected["ials"]["ndcg@5"].value)
+    assert check.other == pytest.approx(expected["popularity"]["ndcg@5"].value)
+
+
 def test_refuses_a_degraded_model_compared_with_popularity_and_the_last_blessed_model(
     saved, model, split
 ):

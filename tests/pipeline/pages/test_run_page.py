@@ -12,7 +12,13 @@ import pytest
 
 from tests.pipeline import browser
 from tests.pipeline.run_page_samples import GRAPH, VERDICT, make_run
-from tfrec_meta.pipeline.pages import artifact_files, page_text, run_page, run_records
+from tfrec_meta.pipeline.pages import (
+    artifact_files,
+    page_text,
+    run_data,
+    run_page,
+    run_records,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -93,6 +99,40 @@ def test_shows_statistics_from_the_artifacts(runs):
     assert 'height="26.0"' in text
     assert 'height="4.33"' in text
     assert "No anomalies: the data matches its schema." in text
+
+
+def test_shows_the_dropped_rows_of_each_table_by_reason(runs):
+    dropped = {
+        "InteractionsGen": {"unreadable time": 1200},
+        "Histories": {"interactions: duplicate": 34, "users: repeated user_id": 2},
+    }
+    run = run_records.read_run(make_run(runs, dropped=dropped))
+    found = {table["name"]: table["dropped"] for table in run_data.tables(run)}
+    assert found["Interactions"] == {
+        "words": "1,234 rows were dropped.",
+        "reasons": [
+            {"reason": "unreadable time", "rows": "1,200", "step": "reading"},
+            {"reason": "duplicate", "rows": "34", "step": "cleaning"},
+        ],
+    }
+    assert found["Users"]["words"] == "2 rows were dropped."
+    assert found["Items"] == {"words": "No row was dropped.", "reasons": []}
+    text = written(run.folder)
+    assert "<caption>Dropped rows of Interactions</caption>" in text
+    assert "<caption>Dropped rows of Items</caption>" not in text
+
+
+@pytest.mark.parametrize("damaged", [None, 3, "{", "[1]"])
+def test_shows_no_dropped_rows_if_their_number_is_unknown(runs, damaged):
+    folder = make_run(runs)
+    records = [json.loads(line) for line in (folder / "nodes.jsonl").read_text().splitlines()]
+    for record in records:
+        for artifact in record["outputs"].get("examples", ()):
+            artifact["properties"]["dropped"] = damaged
+    (folder / "nodes.jsonl").write_text("\n".join(map(json.dumps, records)))
+    text = written(folder)
+    assert "rows were dropped" not in text
+    assert "No row was dropped" not in text
 
 
 def test_shows_drift_and_shares_of_new_ids(runs):
