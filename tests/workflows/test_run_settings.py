@@ -35,6 +35,26 @@ def test_data_comes_from_names_and_from_files(tmp_path):
     assert read.dropped == {"missing item_id": 1, "duplicate": 1}
 
 
+def test_rules_of_cleaning_are_settings(tmp_path):
+    (tmp_path / "log.csv").write_text(
+        "user_id,item_id,time,value\nann,tea,5,1\nann,tea,6,2\nann,jam,7,3\nbob,tea,8,9\n"
+    )
+    given = options.DataOptions(
+        data=[str(tmp_path / "log.csv")], duplicates="last", value_range=(1, 5), time_range=(0, 6)
+    ).settings()
+    data = complete_settings(given)["data"]
+    read = read_data(data, seed=0)
+    assert read.events["value"].to_pylist() == [2.0]
+    assert read.dropped == {"impossible time": 2, "duplicate": 1}
+    named = complete_settings({"data": {"source": ["synthetic-40x20x300"]}})["data"]
+    made = read_data(named, seed=3)
+    assert len(read_data({**named, "clean": {"value_range": [1, 3]}}, seed=3)) < len(made)
+    with pytest.raises(ParameterError, match="`clean` has 'dups'; use any of duplicates, value_r"):
+        complete_settings({"data": {"clean": {"dups": "last"}}})
+    with pytest.raises(ParameterError, match=r"`value_range`=\['a', 'b'\]; use a lowest and a"):
+        complete_settings({"data": {"clean": {"value_range": ["a", "b"]}}})
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_has_default_shares(protocol):
     data = tfd.synthetic(40, 20, 300, seed=3)

@@ -168,6 +168,9 @@ class DataOptions:
     pseudonyms: str | None = None
     bad_rows: str | None = None
     max_bad_share: float | None = None
+    duplicates: str | None = None
+    value_range: Sequence[float] | None = None
+    time_range: Sequence[int] | None = None
     split: str | None = None
     train: float | None = None
     validation: float | None = None
@@ -180,6 +183,8 @@ class DataOptions:
             data[name] = None if path is None else _absolute(path)
         for name in ("columns", "pseudonyms", *_FORMAT):
             data[name] = getattr(self, name)
+        rules = {name: getattr(self, name) for name in ("duplicates", "value_range", "time_range")}
+        data["clean"] = _given(rules) or None
         split = {"protocol": self.split, "train": self.train, "validation": self.validation}
         return {"data": _given(data), "split": _given(split)}
 
@@ -348,6 +353,26 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             type=float,
             metavar="SHARE",
             help="Highest share of invalid rows that may be dropped (default 0.01).",
+        ),
+        _data(
+            "--duplicates",
+            type=click.Choice(("exact", "last", "keep")),
+            help="Remove copies of an event (default), all but the latest event of a user with an "
+            "item, or none.",
+        ),
+        _data(
+            "--value-range",
+            type=float,
+            nargs=2,
+            metavar="LOW HIGH",
+            help="Remove events with a value outside of this range.",
+        ),
+        _data(
+            "--time-range",
+            type=int,
+            nargs=2,
+            metavar="FIRST LAST",
+            help="Remove events outside of these Unix seconds (default: 1970 to tomorrow).",
         ),
         _data(
             "--split",

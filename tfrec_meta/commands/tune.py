@@ -215,6 +215,10 @@ def _train_words(settings: Mapping[str, Any]) -> list[str]:
     for name in ("folder", "users", "items", *singles):
         if data[name] != DEFAULTS["data"][name]:
             words += ["--" + name.replace("_", "-"), str(data[name])]
+    for name, value in data.get("clean", {}).items():
+        if value != DEFAULTS["data"]["clean"][name]:
+            values = [value] if isinstance(value, str) else value
+            words += ["--" + name.replace("_", "-"), *map(str, values)]
     words += _feedback_words(settings["feedback"])
     if data.get("pseudonyms"):
         words += ["--pseudonyms", data["pseudonyms"]]

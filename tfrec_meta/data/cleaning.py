@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import numbers
 import time
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -52,13 +53,29 @@ class CleaningRules:
             bounds = getattr(self, name)
             if bounds is None:
                 continue
-            if isinstance(bounds, str) or len(bounds) != 2:
+            if not _are_bounds(bounds):
                 raise ParameterError(
                     f"`{name}`={bounds!r}; use a lowest and a highest value.", name
                 )
             if not bounds[0] <= bounds[1]:
                 raise ParameterError(f"`{name}`={bounds}; put the lower bound first.", name)
             object.__setattr__(self, name, tuple(bounds))
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> CleaningRules:
+        """Reads fields by name; missing ones have their defaults.
+
+        Raises:
+            ParameterError: for an unknown field, or a value that is not valid.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(record) - set(known))
+        if unknown:
+            raise ParameterError(
+                f"`clean` has {', '.join(map(repr, unknown))}; use any of {', '.join(known)}.",
+                "clean",
+            )
+        return cls(**record)
 
     def with_latest_time(self) -> CleaningRules:
         """Returns the rules with a fixed `time_range`, so that all workers use the same."""
@@ -170,6 +187,12 @@ def clean_events(
         drop(later, "duplicate")
     left = events if good.all() else events.filter(pa.array(good))
     return left, Removal(events.num_rows, dropped, far_times)
+
+
+def _are_bounds(bounds: Any) -> bool:
+    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+        return False
+    return all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in bounds)
 
 
 def _repeats(

@@ -5,6 +5,7 @@ Imports no TensorFlow.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from tfrec_meta.data import (
     split_leave_last_out,
     synthetic,
 )
+from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.errors import ParameterError
@@ -41,6 +43,7 @@ DEFAULTS: Settings = {
         "items": None,
         "pseudonyms": None,  # the environment variable with the key; None keeps the ids
         **FileFormat().as_dict(),
+        "clean": dataclasses.asdict(CleaningRules()),
     },
     "feedback": {},  # fields of `Feedback`; empty: all events count alike
     "split": {"protocol": "item", "train": None, "validation": None},
@@ -74,7 +77,8 @@ def read_data(
     Args:
         data: as in `DEFAULTS`. A source is "movielens-<name>", "synthetic" or
             "synthetic-<users>x<items>x<interactions>", a folder of `Interactions.write`, or files
-            for `read_interactions`, whose rows are cleaned.
+            for `read_interactions`, whose rows are cleaned. Named data and such folders are cleaned
+            only by rules other than the defaults.
         seed: seed of synthetic data.
         feedback: as in `DEFAULTS`; declared before the rows are cleaned, so that two events that
             differ only in their type are no duplicates.
@@ -87,7 +91,9 @@ def read_data(
     found, is_clean = _read({**data, "columns": columns}, seed)
     if declared is not None:
         found = found.with_feedback(declared)
-    found = found if is_clean else found.clean()
+    rules = CleaningRules.from_dict(data.get("clean", {}))
+    if not is_clean or rules != CleaningRules():
+        found = found.clean(**dataclasses.asdict(rules))
     key = data.get("pseudonyms")
     return pseudonymise(found, key) if key else found
 
@@ -200,6 +206,7 @@ def complete_settings(given: Mapping[str, Any]) -> Settings:
     check("seed", settings["seed"], whole_number(0))
     settings["split"] = fill_shares(settings["split"])
     FileFormat(**{name: settings["data"][name] for name in FORMAT_SETTINGS})
+    CleaningRules.from_dict(settings["data"]["clean"])
     if settings["feedback"]:
         settings["feedback"] = Feedback.from_dict(settings["feedback"]).as_dict()
     return settings
