@@ -60,7 +60,7 @@ def recommendations(response: Any, rows: int) -> list[list[Recommendation]]:
         raise damaged(f"it has {list(ids.shape)} item ids and {list(scores.shape)} scores")
     shown = ids != b""
     if not np.isfinite(scores[shown]).all():
-        raise damaged("it has scores that are no finite numbers")
+        raise damaged("it has scores that are not finite numbers")
     try:
         return [
             [Recommendation(i.decode(), float(s)) for i, s in zip(*row, strict=True) if i]

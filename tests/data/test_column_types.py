@@ -52,7 +52,7 @@ def test_a_recognized_integer_is_written_back_as_its_cell(cells):
 @pytest.mark.parametrize("mark", ["—", "n/a", "NULL", "--", "unknown"])
 def test_a_cell_that_stands_for_a_missing_number_is_named_or_missing(mark, caplog):
     cells = ["1", mark, "3"]
-    found = f"row 2, column `x`: '{mark}' is no number, as 2 of 3"
+    found = f"row 2, column `x`: '{mark}' is not a number, as 2 of 3"
     with pytest.raises(ValueError, match=found):
         column_of(cells)
     assert column_of(cells, bad_rows="drop").to_pylist() == [1, None, 3]
@@ -73,9 +73,9 @@ def test_declared_types_hold_for_numbers_text_and_times():
     days = column_of(["2020-01-02", "2020-01-02T12:00:00Z"], "time")
     assert days.to_pylist() == [1_577_923_200, 1_577_966_400]
     assert column_of(["n/a", "2"], "number").to_pylist() == [None, 2]
-    with pytest.raises(ValueError, match="row 2, column `x`: 'soon' is no time"):
+    with pytest.raises(ValueError, match="row 2, column `x`: 'soon' is not a time"):
         column_of(["2020-01-02", "soon"], "time")
-    with pytest.raises(ValueError, match="row 1, column `x`: 'a' is no number"):
+    with pytest.raises(ValueError, match="row 1, column `x`: 'a' is not a number"):
         column_of(["a", "b"], "number")
     numbers = typed(pa.table({"x": [9, 10]}), "x", "text", "f.parquet")["x"]
     assert numbers.to_pylist() == ["9", "10"]

@@ -157,7 +157,7 @@ def test_read_refuses_a_newer_format(data, tmp_path):
 
 def test_a_missing_id_is_named_or_dropped_and_counted():
     users, items = ["a", None, "", "d"], ["x", "y", "z", None]
-    with pytest.raises(ValueError, match=r"row 2, column `user_id`: an empty cell is no id"):
+    with pytest.raises(ValueError, match=r"row 2, column `user_id`: an empty cell is not an id"):
         Interactions.from_arrays(users, items)
     data = Interactions.from_arrays(users, items, bad_rows="drop", max_bad_share=1)
     assert data.events["user_id"].to_pylist() == ["a"]

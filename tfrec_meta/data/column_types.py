@@ -233,7 +233,7 @@ def typed_part(
         row_name: names a row of the table in messages.
 
     Raises:
-        ValueError: for a cell that is no number, or no time, unless `bad_cells` accepts them.
+        ValueError: for a cell that is not a number or not a time, unless `bad_cells` accepts them.
         TypeError: if the column cannot have the type.
     """
     column = table[name]
@@ -334,7 +334,7 @@ def _numbers(
         plain = pc.if_else(missing, None, plain)
         filled -= pc.sum(missing).as_py()
     bad = pc.fill_null(pc.and_(pc.is_valid(plain), pc.invert(is_number)), False)
-    place.report(text, bad, f"is no number, as {numbers:,} of {filled:,} cells are")
+    place.report(text, bad, f"is not a number, as {numbers:,} of {filled:,} cells are")
     plain = pc.if_else(bad, None, plain)
     if pc.all(pc.match_substring_regex(plain, _INTEGER), min_count=0).as_py():
         try:
@@ -350,7 +350,7 @@ def _numbers(
 
 
 def _are_mistakes(text: pa.Array, is_number: pa.BooleanArray) -> bool:
-    """Returns whether the cells that are no numbers stand for missing numbers, or are few."""
+    """Returns whether the cells that are not numbers stand for missing numbers, or are few."""
     others = text.filter(pc.fill_null(pc.invert(is_number), False))
     placeholders = pc.is_in(pc.utf8_lower(others), value_set=pa.array(_MISSING))
     if pc.all(placeholders, min_count=0).as_py():
@@ -362,7 +362,7 @@ def _times(column: pa.ChunkedArray, place: _Place, times: TimeReader) -> pa.Chun
     """Returns a column as Unix seconds."""
     cells = flat(column)
     found, bad = times.read(cells, f"{place.where}, column `{place.name}`", place.row_name)
-    place.report(cells, pa.array(bad), "is no time")
+    place.report(cells, pa.array(bad), "is not a time")
     return pa.chunked_array([pc.if_else(pa.array(bad), None, found)])
 
 

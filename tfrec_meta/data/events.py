@@ -164,7 +164,7 @@ def typed_events(
         typed[name], bad = tokens_of(flat(table.column(name)), f"{source}, column `{name}`")
         refuse(bad, f"unreadable {name}", name, "is not UTF-8 text")
         missing = pc.fill_null(pc.equal(typed[name], ""), True)
-        refuse(_mask(missing), f"missing {name}", name, "is no id")
+        refuse(_mask(missing), f"missing {name}", name, "is not an id")
         refuse(
             has_line_breaks(typed[name]),
             f"line break in {name}",

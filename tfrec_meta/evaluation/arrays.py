@@ -24,7 +24,7 @@ def vector(name: str, values: ArrayLike, *, finite: bool = False) -> NDArray[Any
         finite: whether infinite numbers are refused; NaN always is.
 
     Raises:
-        ParameterError: for another shape, no values, values that are no numbers, or NaN.
+        ParameterError: for another shape, no values, values that are not numbers, or NaN.
     """
     array = np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:

@@ -273,7 +273,7 @@ def _is_name(name: str) -> bool:
 def _why_no_name(name: str) -> str:
     if name.lower() in RESERVED_NAMES or name.lower().startswith("filter_"):
         return "the library uses that name itself"
-    return "its name is no identifier of ASCII letters, digits and inner underscores"
+    return "its name is not an identifier of ASCII letters, digits and inner underscores"
 
 
 def _check_name(name: str) -> None:

@@ -137,7 +137,7 @@ def test_integer_values_become_floats(tmp_path):
         ("1,3,6,abc", "row 2 (line 3), column `value`: 'abc' is not a number."),
         ("1,3,6,", "row 2 (line 3), column `value`: an empty cell is not a finite number."),
         ("1,3,soon,4", "row 2 (line 3), column `time`: 'soon' is not a time, or not in the unit"),
-        ("1,,6,4", "row 2 (line 3), column `item_id`: an empty cell is no id."),
+        ("1,,6,4", "row 2 (line 3), column `item_id`: an empty cell is not an id."),
         ("1,3,6", "row 2 (line 3): 3 cells instead of 4"),
         ("1,3,01/02/2025,4", "'01/02/2025' may have the day or the month first; set `time_format`"),
     ],
