@@ -50,8 +50,8 @@ class TrainingConfig:
             for unknown users.
         user_balance: the weight of an event is (number of events of its user) ** -user_balance, so
             that a few active users do not dominate. 0 weights all events equally.
-        history_crop: share of the rows whose history is cut to a random run of consecutive items.
-        history_reorder: share of the rows in which a random run of the history is shuffled. Both
+        history_crop: share of the rows whose history is cut to a random contiguous part.
+        history_reorder: share of the rows in which a random contiguous part is shuffled. Both
             augmentations are from Xie et al., "Contrastive Learning for Sequential
             Recommendation", ICDE 2022.
         accumulation: batches whose mean gradient makes one step, for large steps in little memory.

@@ -35,7 +35,7 @@ class ContentTowerConfig(RetrievalLossConfig):
         dropout: dropout rate in training, in [0, 1), of the tokens and values of each item's
             features and of each layer. It keeps the model from memorising single items.
         user_features: whether the query tower reads user and context features.
-        normalise: whether both towers end on the unit sphere.
+        normalise: whether the outputs of both towers are scaled to length 1.
         popularity_bias: whether an item has a bias, which is computed from its features.
     """
 

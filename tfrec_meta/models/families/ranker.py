@@ -47,7 +47,7 @@ class RankerConfig:
         user_features: whether user and context features have fields.
         item_features: whether item features have fields.
         negatives: items sampled per batch, for "interaction"; items of the user's own history are
-            no negatives.
+            not used.
         negative_sampling: "uniform", or "popularity", in proportion to the item's events.
         click_threshold: the lowest value that is a click.
     """

@@ -35,7 +35,7 @@ class TwoTowerConfig(RetrievalLossConfig):
         share_item_embeddings: whether history and candidates use one table of item embeddings.
         item_initializer: the initial item embeddings (`models.layers.item_embeddings`). "item2vec"
             and "spectral" decompose a matrix of items; "words" needs item texts or categories.
-        normalise: whether both towers end on the unit sphere.
+        normalise: whether the outputs of both towers are scaled to length 1.
         popularity_bias: whether each item has a bias, which starts at its log popularity.
         encoder: the history encoder (`models.layers.history_encoders`). "mean" ignores the order
             and is by far the fastest. "none" uses only the user's id and features, as matrix
