@@ -9,7 +9,7 @@ import pytest
 
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
-from tfrec_meta.commands.options import ServerOptions
+from tfrec_meta.commands.server_options import ServerOptions
 
 KEY = "0123456789abcdef" * 2
 USERS = [f"u{k}@mail.example" for k in range(8)]

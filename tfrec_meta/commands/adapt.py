@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tfrec_meta.commands import options, recommendations
 from tfrec_meta.commands.base import Result, command, note, option
+from tfrec_meta.commands.server_options import ServerOptions, server_options
+from tfrec_meta.commands.values import names
 from tfrec_meta.errors import ParameterError
 
 
@@ -29,20 +31,20 @@ from tfrec_meta.errors import ParameterError
 @options.exclude_option
 @options.length_option("Number of recommendations.")
 @options.titles_option
-@options.server_options
+@server_options
 def adapt(
     items: str | None,
     model: str,
     exclude: str | None,
     k: int,
     titles: str | None,
-    server: options.ServerOptions,
+    server: ServerOptions,
 ) -> Result:
     """Sends the items as a support set."""
-    support = _support(options.names(items))
+    support = _support(names(items))
     title_of = recommendations.served_titles(titles, model)
     with server.client(model) as client:
-        (found,) = client.adapt([support], exclude=[options.names(exclude)], k=k)
+        (found,) = client.adapt([support], exclude=[names(exclude)], k=k)
     if found.support_used < len(support):
         note(f"warning: the model knows {found.support_used} of the {len(support)} items.")
     content = {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, note, option
+from tfrec_meta.commands.values import FILE, baseline_names, names
 from tfrec_meta.errors import ParameterError
 
 _RUN = "runs/newcomers"
@@ -50,7 +51,7 @@ _TRAIN = f"tfrec-meta train --run {_RUN} --family meta_learned --split cold-user
 @options.resamples_option
 @option(
     "--to",
-    type=options.FILE,
+    type=FILE,
     metavar="FILE",
     help=f"The HTML file (default: {_PAGE} in the run folder).",
 )
@@ -90,7 +91,7 @@ def cold_start(
         shots=numbers,
         k=k,
         metric=metric,
-        baselines=options.baseline_names(baselines),
+        baselines=baseline_names(baselines),
         later=later,
         resamples=resamples,
     )
@@ -105,7 +106,7 @@ def cold_start(
 
 def _numbers(text: str) -> Sequence[int]:
     try:
-        return [int(word) for word in options.names(text)]
+        return [int(word) for word in names(text)]
     except ValueError:
         raise ParameterError(
             f"`shots`={text!r}; use whole numbers separated by commas, as in {_SHOTS}.", "shots"

@@ -9,6 +9,13 @@ from pathlib import Path
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, note, option
+from tfrec_meta.commands.data_options import (
+    DataOptions,
+    FeedbackOptions,
+    data_options,
+    feedback_options,
+)
+from tfrec_meta.commands.strategy_options import StrategyOptions, strategy_options
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.models.registry import FAMILIES
 
@@ -42,18 +49,18 @@ _PAGE = "distillation.html"
     help="Skip the comparison with the same student trained without a teacher, and the report.",
 )
 @options.resamples_option
-@options.strategy_options
-@options.data_options()
-@options.feedback_options
+@strategy_options
+@data_options()
+@feedback_options
 def distill(
     teachers: Sequence[str],
     run: str,
     overwrite: bool,
     no_comparison: bool,
     resamples: int,
-    strategy: options.StrategyOptions,
-    data: options.DataOptions,
-    feedback: options.FeedbackOptions,
+    strategy: StrategyOptions,
+    data: DataOptions,
+    feedback: FeedbackOptions,
 ) -> Result:
     """Trains teachers that are given by name, and their student; or resumes a stopped call."""
     from tfrec_meta.workflows.run_settings import merged

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
+from tfrec_meta.commands.values import baseline_names
 
 
 @command(
@@ -47,7 +48,7 @@ def evaluate(
     this = Run.open(run)
     found = this.evaluate(
         k,
-        options.baseline_names(baselines),
+        baseline_names(baselines),
         resamples,
         tune_baselines=tune_baselines,
         recommend_history=recommend_history,

@@ -7,6 +7,7 @@ from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
+from tfrec_meta.commands.values import FOLDER, names
 
 
 @command(
@@ -19,7 +20,7 @@ from tfrec_meta.commands.base import Result, command, option
 @options.run_option()
 @option(
     "--to",
-    type=options.FOLDER,
+    type=FOLDER,
     metavar="FOLDER",
     help="Folder of the served model; each export makes a version folder in it (default: "
     "models/NAME, with the name of the run folder).",
@@ -59,7 +60,7 @@ def export(
 
     to = str(options.MODELS / options.folder_name(run)) if to is None else to
     settings = ExportConfig(
-        filters=tuple(options.names(filters)),
+        filters=tuple(names(filters)),
         recommend_history=recommend_history or this.settings["recommend_history"],
         **config,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, option
+from tfrec_meta.commands.values import FOLDER
 
 
 @command("fetch", "", "100k 1m", "--cache data 25m")
@@ -16,7 +16,7 @@ from tfrec_meta.commands.base import Result, argument, command, option
 )
 @option(
     "--cache",
-    type=options.FOLDER,
+    type=FOLDER,
     metavar="FOLDER",
     help="Folder to use instead of $TFREC_META_CACHE or the user's cache folder.",
 )

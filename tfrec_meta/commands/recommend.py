@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 
 from tfrec_meta.commands import options, recommendations
 from tfrec_meta.commands.base import Result, command, note, option
+from tfrec_meta.commands.server_options import ServerOptions, server_options
+from tfrec_meta.commands.values import names
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.pseudonyms import key_of, pseudonym
 
@@ -34,7 +36,7 @@ from tfrec_meta.io.pseudonyms import key_of, pseudonym
 @options.exclude_option
 @options.length_option("Number of recommendations.")
 @options.titles_option
-@options.server_options
+@server_options
 def recommend(
     model: str | None,
     user: str,
@@ -44,11 +46,11 @@ def recommend(
     exclude: str | None,
     k: int,
     titles: str | None,
-    server: options.ServerOptions,
+    server: ServerOptions,
 ) -> Result:
     """Sends the request with the given history, or with the history that the run has."""
     asked = user if pseudonyms is None else _pseudonym(user, pseudonyms, run)
-    items, known, title_of, warnings = options.names(history), set(), {}, []
+    items, known, title_of, warnings = names(history), set(), {}, []
     model = options.folder_name(run or options.RUN) if model is None else model
     if run is not None:
         from tfrec_meta.workflows.runs import Run
@@ -67,7 +69,7 @@ def recommend(
     for warning in warnings:
         note(f"warning: {warning}")
     with server.client(model) as client:
-        found = client.recommend(asked, history=items, exclude=options.names(exclude), k=k)
+        found = client.recommend(asked, history=items, exclude=names(exclude), k=k)
     shown = recommendations.lines(found, title_of)
     content = {
         "user": user,

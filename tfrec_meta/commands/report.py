@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
+from tfrec_meta.commands.values import FILE, names
 
 
 @command("report", "", "--run runs/first --users 1,2 --to first.html", rereads_data=True)
@@ -12,7 +13,7 @@ from tfrec_meta.commands.base import Result, command, option
 @options.length_option("Recommendations per user.")
 @option(
     "--to",
-    type=options.FILE,
+    type=FILE,
     metavar="FILE",
     help="The HTML file (default: report.html in the run folder).",
 )
@@ -20,5 +21,5 @@ def report(run: str, users: str | None, k: int, to: str | None) -> Result:
     """Writes the report, and evaluates the run first if it has no evaluation."""
     from tfrec_meta.workflows.runs import Run
 
-    path = Run.open(run).report(to, options.names(users), k)
+    path = Run.open(run).report(to, names(users), k)
     return Result({"report": str(path)}, f"report: {path}")

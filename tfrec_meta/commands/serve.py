@@ -10,6 +10,7 @@ from typing import Any
 from tfrec_meta.checks import at_least, check
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, note, option
+from tfrec_meta.commands.values import FOLDER, ExistingFile
 
 _BASE = str(options.MODELS / options.folder_name(options.RUN))
 
@@ -24,7 +25,7 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
 @argument(
     "base",
     default=_BASE,
-    type=options.FOLDER,
+    type=FOLDER,
     metavar="[FOLDER]",
     help=f"Folder of the exported model (default {_BASE}).",
 )
@@ -34,8 +35,8 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
 @option(
     "--threads", type=int, metavar="N", help="Number of calls that are answered at the same time."
 )
-@option("--certificate", type=options.ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
-@option("--key", type=options.ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
+@option("--certificate", type=ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
+@option("--key", type=ExistingFile(), metavar="FILE", help="PEM file, for TLS.")
 @option("--insecure", is_flag=True, help="Listen beyond this machine without TLS.")
 @option(
     "--poll-seconds",

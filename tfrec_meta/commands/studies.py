@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfrec_meta.commands import options, study_files
+from tfrec_meta.commands import study_files
 from tfrec_meta.commands.base import LazyGroup, Result, argument, command, option
 from tfrec_meta.commands.summaries import STUDIES, SUMMARIES
+from tfrec_meta.commands.values import FILE, FOLDER
 
 if TYPE_CHECKING:
     from tfrec_meta.tuning.studies.records import StudyRecord
@@ -58,7 +59,7 @@ class Age(click.ParamType):
 
 _store_option = option(
     "--store",
-    type=options.FOLDER,
+    type=FOLDER,
     metavar="FOLDER",
     help="Store to use instead of $TFREC_META_STUDIES or the user's data folder.",
 )
@@ -155,9 +156,7 @@ def show(study_id: str, top: int, store: str | None) -> Result:
     "trials.parquet 3f2a 77b0",
     details="Parquet and CSV files have one row per trial.",
 )
-@argument(
-    "file", type=options.FILE, metavar="FILE", help="Its name ends in .json, .parquet or .csv."
-)
+@argument("file", type=FILE, metavar="FILE", help="Its name ends in .json, .parquet or .csv.")
 @_ids()
 @_store_option
 def export(file: str, ids: Sequence[str], store: str | None) -> Result:

@@ -8,6 +8,13 @@ from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, note, option
+from tfrec_meta.commands.data_options import (
+    DataOptions,
+    FeedbackOptions,
+    data_options,
+    feedback_options,
+)
+from tfrec_meta.commands.strategy_options import StrategyOptions, strategy_options
 
 
 @command(
@@ -22,16 +29,16 @@ from tfrec_meta.commands.base import Result, command, note, option
 )
 @options.run_option()
 @option("--overwrite", is_flag=True, help="Replace the run in that folder.")
-@options.data_options()
-@options.feedback_options
-@options.strategy_options
+@data_options()
+@feedback_options
+@strategy_options
 @options.recommend_history_option("Validate and evaluate")
 def train(
     run: str,
     overwrite: bool,
-    data: options.DataOptions,
-    feedback: options.FeedbackOptions,
-    strategy: options.StrategyOptions,
+    data: DataOptions,
+    feedback: FeedbackOptions,
+    strategy: StrategyOptions,
     recommend_history: bool,
 ) -> Result:
     """Trains the run's model, unless it is trained already."""

@@ -12,6 +12,14 @@ from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, note, option
+from tfrec_meta.commands.data_options import (
+    DataOptions,
+    FeedbackOptions,
+    data_options,
+    feedback_options,
+)
+from tfrec_meta.commands.strategy_options import StrategyOptions
+from tfrec_meta.commands.values import FILE, FOLDER, ExistingFile, Setting, names
 
 _USUAL_FEEDBACK = {"event_type": "event_type", "below": "ignore"}
 _FOLDER = "runs/study"
@@ -54,7 +62,7 @@ _output = partial(option, section="Output and store")
 @_search(
     "--fixed",
     many=True,
-    type=options.Setting(),
+    type=Setting(),
     metavar="NAME=VALUE",
     help="Hyperparameters to exclude from the search, by their names in the search space.",
 )
@@ -66,27 +74,27 @@ _output = partial(option, section="Output and store")
 )
 @_search(
     "--strategy",
-    type=options.ExistingFile(),
+    type=ExistingFile(),
     metavar="FILE",
     help="JSON with the parts of the strategy that are not searched, as for train --strategy.",
 )
 @_search("--seed", type=int, metavar="N", help="Seed of split, training and search (default 42).")
 @_output(
     "--folder",
-    type=options.FOLDER,
+    type=FOLDER,
     metavar="FOLDER",
     help="Folder of the study, which the same call resumes (default: study in the run folder; "
     f"without a run {_FOLDER}).",
 )
 @_output(
     "--to",
-    type=options.FILE,
+    type=FILE,
     metavar="FILE",
     help="File for the best strategy (default: best_strategy.json in the folder of the study).",
 )
 @_output(
     "--store",
-    type=options.FOLDER,
+    type=FOLDER,
     metavar="FOLDER",
     help="Store of all studies, which the search uses (default: $TFREC_META_STUDIES, else a folder "
     "in the user's data folder).",
@@ -99,13 +107,13 @@ _output = partial(option, section="Output and store")
     help="profile, texts or both, separated by commas: weight prior studies by the similarity of "
     "their data (default: equal weights).",
 )
-@options.data_options(sources=False)
+@data_options(sources=False)
 @options.recommend_history_option("Validate")
-@options.feedback_options
+@feedback_options
 def tune(
     source: Sequence[str],
-    data: options.DataOptions,
-    feedback: options.FeedbackOptions,
+    data: DataOptions,
+    feedback: FeedbackOptions,
     epochs: int | None,
     strategy: str | None,
     seed: int | None,
@@ -124,7 +132,7 @@ def tune(
 
     is_run = len(source) == 1 and (Path(source[0]) / "run.json").is_file()
     # The split of a run depends on the run's own seed; --seed is that of the search then.
-    common = options.StrategyOptions(None, epochs, None if is_run else seed, strategy)
+    common = StrategyOptions(None, epochs, None if is_run else seed, strategy)
     if is_run:
         _refuse_data_options(source[0], data, feedback)
         run = Run.open(source[0])
@@ -150,11 +158,11 @@ def tune(
         split,
         search.pop("trials"),
         strategy=Strategy.from_dict(record),
-        families=options.names(families) or None,
+        families=names(families) or None,
         fixed=dict(fixed),
         folder=study_folder,
         remember=not no_memory,
-        similarity=options.names(similarity),
+        similarity=names(similarity),
         seed=run.settings["seed"] if seed is None else seed,
         recommend_history=run.settings["recommend_history"],
         **search,
@@ -184,9 +192,7 @@ def tune(
     return Result(content, "\n".join(lines))
 
 
-def _refuse_data_options(
-    run: str, data: options.DataOptions, feedback: options.FeedbackOptions
-) -> None:
+def _refuse_data_options(run: str, data: DataOptions, feedback: FeedbackOptions) -> None:
     both = {**vars(data), **vars(feedback)}
     given = [name for name, value in both.items() if value not in (None, ())]
     if given:

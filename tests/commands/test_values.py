@@ -1,0 +1,42 @@
+"""The values that options read from text."""
+
+import click
+import pytest
+
+from tfrec_meta.commands import values
+
+
+def test_names_are_split_at_commas():
+    assert values.names(" a, b,,c ") == ["a", "b", "c"]
+    assert values.names(None) == []
+    assert values.baseline_names(None) is None
+    assert values.baseline_names("none") == []
+    assert values.baseline_names("ials,ease") == ["ials", "ease"]
+
+
+def test_weights_and_positive_events_are_read_from_text():
+    weights = values.EventWeights().convert("view=1,a=b=2.5", None, None)
+    assert weights == {"view": 1.0, "a=b": 2.5}
+    for wrong in ("view", "=1", "view=", "view=much"):
+        with pytest.raises(click.UsageError, match="is not TYPE=WEIGHT"):
+            values.EventWeights().convert(wrong, None, None)
+    assert values.Positive().convert("4", None, None) == 4.0
+    assert values.Positive().convert("buy,order", None, None) == ["buy", "order"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("genres=|", {"genres": "|"}),
+        ("tags=,", {"tags": ","}),
+        ("genres=|,tags=;", {"genres": "|", "tags": ";"}),
+        ("tags=,,genres= / ", {"tags": ",", "genres": " / "}),
+    ],
+)
+def test_separators_of_lists_may_be_commas(words, expected):
+    assert values.Separators().convert(words, None, None) == expected
+
+
+def test_a_tab_can_be_written_in_words():
+    for words in ("tab", "\\t", "\t"):
+        assert values.Character().convert(words, None, None) == "\t"

@@ -1,0 +1,83 @@
+"""The options of the strategy, and the settings of a run that they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta.commands.base import option
+from tfrec_meta.commands.options import collected, given
+from tfrec_meta.commands.values import ExistingFile
+from tfrec_meta.errors import ParameterError
+from tfrec_meta.models.registry import FAMILIES
+
+_model = functools.partial(option, section="Model")
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategyOptions:
+    """The strategy and the seed, as given on the command line. None: not given."""
+
+    family: str | None = None
+    epochs: int | None = None
+    seed: int | None = None
+    strategy: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the given values as settings of a run.
+
+        Raises:
+            ValueError: if the file of `strategy` holds something else.
+        """
+        strategy = {} if self.strategy is None else read_strategy(Path(self.strategy))
+        training = {**strategy.get("training", {}), **given({"epochs": self.epochs})}
+        settings: dict[str, Any] = {}
+        if self.seed is not None:
+            settings["seed"] = training["seed"] = self.seed
+        if self.family is not None:
+            strategy["family"] = self.family
+        if training:
+            strategy["training"] = training
+        return {**settings, "strategy": strategy} if strategy else settings
+
+
+def read_strategy(path: Path) -> dict[str, Any]:
+    """Reads the JSON of a strategy, or of a part of one, as `Strategy.as_dict` returns it.
+
+    Raises:
+        ValueError: if the file holds something else.
+    """
+    try:
+        strategy = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ParameterError(f"`strategy`: {path} is not JSON: {error}.", "strategy") from error
+    known = ("family", "model", "training", "features", "history_length", "teacher", "use_weights")
+    if not isinstance(strategy, dict) or set(strategy) - set(known):
+        raise ParameterError(
+            f"`strategy`: {path} must hold one JSON object with any of {', '.join(known)}.",
+            "strategy",
+        )
+    return strategy
+
+
+def strategy_options(function: Any) -> Any:
+    """Declares the options of the model, which the command gets as `strategy`."""
+    options = [
+        _model(
+            "--family",
+            metavar="NAME",
+            help=f"Model family (default two_tower): {', '.join(FAMILIES)}.",
+        ),
+        _model("--epochs", type=int, metavar="N", help="Passes over the events."),
+        _model("--seed", type=int, metavar="N", help="Seed of split and training (default 42)."),
+        _model(
+            "--strategy",
+            type=ExistingFile(),
+            metavar="FILE",
+            help="JSON with any of family, model, training, history_length, teacher, use_weights.",
+        ),
+    ]
+    return collected(StrategyOptions, "strategy", options)(function)

@@ -1,0 +1,121 @@
+"""Types of the values that options take, and lists of names."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(file_okay=False)
+FILE = click.Path(dir_okay=False)
+
+
+class ExistingFile(click.Path):
+    """The path of a file that a command reads. A missing file ends the command with status 1.
+
+    Args:
+        optional: whether the empty text is accepted, for an option that takes a file or nothing.
+    """
+
+    def __init__(self, optional: bool = False):
+        super().__init__(dir_okay=False)
+        self.optional = optional
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if not Path(value).is_file() and not (self.optional and value == ""):
+            flag = max(param.opts, key=len)
+            raise click.ClickException(f"{flag}={value!r} does not exist; use an existing file.")
+        return value
+
+
+class Columns(click.ParamType):
+    """The names of columns: `user_id=customer,item_id=product`."""
+
+    name = "ours=theirs,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, str]:
+        columns = {}
+        for part in names(value):
+            ours, equals, theirs = part.partition("=")
+            if not (ours and equals and theirs):
+                self.fail(f"{part!r} is not OURS=THEIRS, as in user_id=customer", param, ctx)
+            columns[ours] = theirs
+        return columns
+
+
+class Separators(click.ParamType):
+    """The separators of cells with several values: `genres=|,tags=;`. A comma may be one."""
+
+    name = "column=separator,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, str]:
+        if not re.fullmatch(r"([^=,]+=.+?)(,[^=,]+=.+?)*", value):
+            self.fail(f"{value!r} is not COLUMN=SEPARATOR, as in genres=|", param, ctx)
+        return dict(re.findall(r"([^=,]+)=(.+?)(?=,[^=,]+=|$)", value))
+
+
+class Character(click.ParamType):
+    """One character; `tab` or `\\t` for a tab."""
+
+    name = "character"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        return "\t" if value in ("tab", "\\t") else value
+
+
+class EventWeights(click.ParamType):
+    """Weights of event types: `view=1,cart=3`."""
+
+    name = "type=weight,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, float]:
+        weights = {}
+        for part in names(value):
+            kind, equals, weight = part.rpartition("=")
+            try:
+                weights[kind] = float(weight)
+            except ValueError:
+                equals = ""
+            if not (kind and equals):
+                self.fail(f"{part!r} is not TYPE=WEIGHT, as in view=1", param, ctx)
+        return weights
+
+
+class Positive(click.ParamType):
+    """The lowest positive value, or the positive event types: `4` or `purchase,cart`."""
+
+    name = "value|type,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | list[str]:
+        try:
+            return float(value)
+        except ValueError:
+            return names(value)
+
+
+class Setting(click.ParamType):
+    """One value of a name: `two_tower/embedding_dim=64`. The value is JSON, or else a text."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        name, equals, text = value.partition("=")
+        if not (name and equals and text):
+            self.fail(f"{value!r} is not NAME=VALUE, as in two_tower/encoder=gru", param, ctx)
+        try:
+            return name, json.loads(text)
+        except ValueError:
+            return name, text
+
+
+def names(text: str | None) -> list[str]:
+    """Splits a text at its commas and drops empty parts."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def baseline_names(text: str | None) -> list[str] | None:
+    """Returns the named baselines; none of them for "none"; None, for all, without a text."""
+    return None if text is None else [] if text == "none" else names(text)
