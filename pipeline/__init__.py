@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from tfrec_meta.extras import public_name
 
 if TYPE_CHECKING:
     from tfrec_meta.pipeline.config import PipelineConfig
@@ -19,5 +20,5 @@ __all__ = ["PipelineConfig", "newest_version"]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        return public_name(f"{__name__}.{_HOME[name]}", name, "pipeline")
     raise AttributeError(f"{__name__} has no public name {name!r}; it has {', '.join(__all__)}.")

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 
 from tfrec_meta.checks import (
     Interval,
+    Seed,
     above,
     between,
     check,
@@ -361,7 +362,7 @@ class PipelineConfig:
     cache: bool = True
     metadata: Literal["sqlite", "mysql", "postgresql"] = "sqlite"
     beam: tuple[str, ...] = ()
-    seed: Annotated[int, whole_number(0)] = 42
+    seed: Seed = 42
 
     def __post_init__(self) -> None:
         # The name is used for a folder, a DAG and metadata contexts.
@@ -400,7 +401,11 @@ class PipelineConfig:
             FileNotFoundError: if the file does not exist.
             ValueError: for an unknown setting or an invalid value; the message names it.
         """
-        record = parse_yaml(Path(path).read_text(encoding="utf-8"), str(path))
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not text in UTF-8: {error.reason}.") from error
+        record = parse_yaml(text, str(path))
         if not isinstance(record, dict):
             raise ValueError(f"{path} is not a mapping of settings; write key: value lines.")
         for setting in overrides:

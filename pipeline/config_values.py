@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from tfrec_meta import __version__
+from tfrec_meta.extras import not_installed
 
 VERSION = "version"  # key of the package's version in execution properties
 
@@ -108,7 +109,7 @@ def parse_yaml(text: str, source: str) -> Any:
     try:
         import yaml  # optional: configs that are created in Python need no parser
     except ImportError as error:
-        raise ImportError("YAML needs PyYAML: pip install 'tfrec-meta[pipeline]'") from error
+        raise not_installed("A YAML config", error, "pipeline") from error
 
     shown = source if len(source) <= 100 else f"{source[:97]}..."
     if len(text) > _MAX_TEXT:

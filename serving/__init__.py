@@ -4,8 +4,9 @@ Names are loaded when they are first used. `Client` never imports TensorFlow; `L
 it when it starts.
 """
 
-from importlib import import_module
 from typing import Any
+
+from tfrec_meta.extras import public_name
 
 _HOME = {
     "Adapted": "client.answers",
@@ -28,5 +29,6 @@ __all__ = sorted(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        extra = "core" if _HOME[name].startswith("server.") else "serving"
+        return public_name(f"{__name__}.{_HOME[name]}", name, extra)
     raise AttributeError(f"{__name__} has no public name {name!r}; it has {', '.join(__all__)}.")

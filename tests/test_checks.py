@@ -85,6 +85,10 @@ class Derived(Base):
     memory: NonNegativeInt = 0
     limit: PositiveFloat | None = None
     weights: tuple[float, ...] | Literal["equal"] = "equal"
+    name: str = ""
+    names: tuple[str, ...] = ()
+    is_big: bool = False
+    size: float = 1.0
 
 
 def test_defaults_are_accepted():
@@ -102,17 +106,31 @@ def test_defaults_are_accepted():
         ({"dim": 2.5}, "`dim`=2.5; use a whole number, 1 or more."),
         ({"dim": True}, "`dim`=True; use a whole number, 1 or more."),
         ({"dim": "four"}, "`dim`='four'; use a whole number, 1 or more."),
-        ({"hidden": 8}, "`hidden`=8; use values that are each a whole number, 1 or more."),
+        ({"hidden": 8}, "`hidden`=8; use a list, as in [8]."),
         ({"hidden": "a"}, "`hidden`='a'; use a list, as in ['a']."),
         ({"rate": "fast"}, "`rate`='fast'; use a finite number above 0."),
         ({"memory": -1}, "`memory`=-1; use 0 or more."),
         ({"limit": 0}, "`limit`=0; use a number above 0."),
+        ({"rate": True}, "`rate`=True; use a finite number above 0."),
+        ({"name": 3}, "`name`=3; use a text."),
+        ({"is_big": "yes"}, "`is_big`='yes'; use True or False."),
+        ({"is_big": 1}, "`is_big`=1; use True or False."),
+        ({"size": "big"}, "`size`='big'; use a number."),
+        ({"size": True}, "`size`=True; use a number."),
+        ({"names": ("a", 3)}, "`names`=('a', 3); use values that are each a text."),
+        ({"names": {"a": 3}}, "`names`={'a': 3}; use a list of values."),
+        ({"names": 3}, "`names`=3; use a list, as in [3]."),
     ],
 )
 def test_fields_are_checked_inherited_ones_included(fields, message):
     with pytest.raises(ValueError) as raised:
         Derived(**fields)
     assert str(raised.value) == message
+
+
+def test_numbers_of_numpy_and_whole_numbers_are_numbers():
+    assert Derived(size=2, is_big=np.bool_(True), dim=np.int32(3)).size == 2
+    assert Derived(size=np.float32(0.5)).size == 0.5
 
 
 def test_none_is_accepted_where_the_type_allows_it():

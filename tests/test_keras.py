@@ -113,7 +113,7 @@ def test_a_missing_package_is_reported_with_the_command_that_installs_it():
         from tfrec_meta.keras import tf_keras
         """
     )
-    assert "tf_keras is not installed; pip install 'tfrec-meta[core]'" in done.stderr
+    assert "needs tf_keras, which is not installed: pip install 'tfrec-meta[core]'" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["Keras", "keras_tuner"])

@@ -6,9 +6,9 @@ client never loads TensorFlow.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tfrec_meta.extras import public_name
 from tfrec_meta.keras import use_keras2
 
 if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getattr__`
@@ -175,16 +175,7 @@ use_keras2()
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        try:
-            return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith(__name__):
-                raise
-            raise ModuleNotFoundError(
-                f"`tfrec_meta.{name}` needs {error.name}, which is not installed: "
-                "pip install 'tfrec-meta[core]'",
-                name=error.name,
-            ) from error
+        return public_name(f"{__name__}.{_MODULES[name]}", name)
     raise AttributeError(f"{__name__} has no public name {name!r}; it has {', '.join(__all__)}.")
 
 

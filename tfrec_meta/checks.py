@@ -16,6 +16,8 @@ all fields of the instance, inherited fields included:
 What is read from a type:
 
 - `Annotated[..., condition]`: the conditions of this module, or any other `Condition`;
+- `bool`, `int`, `float`, `str`: the value must have this type; an integer is a number, too, and a
+  truth value is not;
 - `Literal[...]`: the value must be one of the literals;
 - `tuple[X, ...]`: each element is checked as an X;
 - `X | None`: None is accepted, any other value is checked as an X.
@@ -32,7 +34,7 @@ import math
 import numbers
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tfrec_meta.errors import ParameterError, ParameterTypeError
@@ -77,6 +79,8 @@ class Interval(Condition):
     open_high: bool = False
 
     def accepts(self, value: Any) -> bool:
+        if isinstance(value, bool):
+            raise TypeError(value)
         above = self.low < value if self.open_low else self.low <= value
         return bool(above and (value < self.high if self.open_high else value <= self.high))
 
@@ -104,12 +108,14 @@ class WholeNumber(Condition):
         return self.least <= int(value) and (self.most is None or int(value) <= self.most)
 
     def advice(self) -> str:
-        if self.most is None:
+        if self.most in (None, _MOST):  # a limit that few readers will meet
             return f"a whole number, {self.least} or more"
         return f"a whole number from {self.least} to {self.most:,}"
 
     def advice_for(self, value: Any) -> str:
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if whole and self.most == _MOST and int(value) > _MOST:
+            return f"{_MOST:,} or less"
         brief = self.brief and whole and int(value) < self.least
         return f"{self.least} or more" if brief else self.advice()
 
@@ -140,17 +146,49 @@ class NotEmpty(Condition):
 
 
 @dataclasses.dataclass(frozen=True)
-class NotText(Condition):
-    """Accepts anything but a single text, which is a sequence of characters by mistake."""
+class OfType(Condition):
+    """Accepts the values of a type.
+
+    Args:
+        kind: bool, int, float or str; NumPy's types of numbers count as int and float.
+        words: the type in words.
+    """
+
+    kind: type
+    words: str
 
     def accepts(self, value: Any) -> bool:
-        return not isinstance(value, str | bytes)
+        is_bool = isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
+        accepted = is_bool if self.kind is bool else isinstance(value, _ABSTRACT[self.kind])
+        if not accepted or (is_bool and self.kind is not bool):
+            raise TypeError(value)
+        return True
+
+    def advice(self) -> str:
+        return self.words
+
+
+_ABSTRACT: dict[type, type] = {int: numbers.Integral, float: numbers.Real, str: str}
+_TYPES = {
+    bool: OfType(bool, "True or False"),
+    int: OfType(int, "a whole number"),
+    float: OfType(float, "a number"),
+    str: OfType(str, "a text"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class IsList(Condition):
+    """Accepts what can be a list, but no single text, which is one by mistake, and no mapping."""
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
     def advice(self) -> str:
         return "a list of values"
 
     def advice_for(self, value: Any) -> str:
-        return f"a list, as in [{value!r}]"
+        return self.advice() if isinstance(value, Mapping) else f"a list, as in [{value!r}]"
 
 
 def at_least(least: float, *, finite: bool = False) -> Condition:
@@ -177,7 +215,7 @@ def share() -> Condition:
 
 def whole_number(least: int, most: int | None = None) -> Condition:
     """Returns the condition "a whole number, `least` or more", or "from `least` to `most`"."""
-    return WholeNumber(least, most)
+    return WholeNumber(least, _MOST if most is None else most)
 
 
 def one_of(options: Collection[Any]) -> Condition:
@@ -194,17 +232,26 @@ def not_empty() -> Condition:
 # take all memory before anything else notices it.
 MAX_WIDTH = 100_000
 
+# The largest integer of TensorFlow's int32, which counts and sizes have.
+_MOST = 2**31 - 1
+
 Width = Annotated[int, WholeNumber(1, MAX_WIDTH, brief=True)]
-PositiveInt = Annotated[int, WholeNumber(1, brief=True)]
-NonNegativeInt = Annotated[int, WholeNumber(0, brief=True)]
+PositiveInt = Annotated[int, WholeNumber(1, _MOST, brief=True)]
+NonNegativeInt = Annotated[int, WholeNumber(0, _MOST, brief=True)]
+Seed = Annotated[int, WholeNumber(0, 2**32 - 1)]
 PositiveFloat = Annotated[float, above(0)]
 NonNegativeFloat = Annotated[float, at_least(0)]
 FinitePositiveFloat = Annotated[float, above(0, finite=True)]
 FiniteNonNegativeFloat = Annotated[float, at_least(0, finite=True)]
 
 
+def of_type(kind: type) -> Condition:
+    """Returns the condition that a value is of a type: bool, int, float or str."""
+    return _TYPES[kind]
+
+
 def check_list(name: str, value: Any) -> None:
-    """Raises a ParameterError if a single text is given where a list of texts belongs.
+    """Raises a ParameterError if another value stands where a list or None belongs.
 
     Example:
         >>> from tfrec_meta.checks import check_list
@@ -213,7 +260,8 @@ def check_list(name: str, value: Any) -> None:
         ...
         tfrec_meta.errors.ParameterError: `families`='ease'; use a list, as in ['ease'].
     """
-    check(name, value, NotText())
+    if value is not None:
+        check(name, value, IsList())
 
 
 def check(name: str, value: Any, condition: Condition) -> None:
@@ -241,7 +289,9 @@ def check(name: str, value: Any, condition: Condition) -> None:
     except TypeError:
         raise _wrong_type(name, value, condition.advice_for(value)) from None
     if not accepted:
-        raise ParameterError(f"`{name}`={_shown(value)}; use {condition.advice_for(value)}.", name)
+        raise ParameterError(
+            f"`{name}`={shortened(value)}; use {condition.advice_for(value)}.", name
+        )
 
 
 def check_fields(config: Any) -> None:
@@ -282,14 +332,15 @@ class _Rule:
             raise _wrong_type(name, value, advice) from None
         if refused:
             advice = f"values that are each {self.condition.advice_for(refused[0])}"
-            raise ParameterError(f"`{name}`={_shown(value)}; use {advice}.", name)
+            raise ParameterError(f"`{name}`={shortened(value)}; use {advice}.", name)
 
 
 def _wrong_type(name: str, value: Any, advice: str) -> ParameterTypeError:
-    return ParameterTypeError(f"`{name}`={_shown(value)}; use {advice}.", name)
+    return ParameterTypeError(f"`{name}`={shortened(value)}; use {advice}.", name)
 
 
-def _shown(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Returns the repr of a value, cut to 200 characters for error messages."""
     text = repr(value)
     return text if len(text) <= 200 else text[:197] + "..."
 
@@ -306,12 +357,15 @@ def _rules(kind: type) -> tuple[tuple[str, tuple[_Rule, ...]], ...]:
 def _rules_of(hint: Any) -> Iterator[_Rule]:
     origin = get_origin(hint)
     if origin is Annotated:
-        yield from _rules_of(hint.__origin__)
+        if hint.__origin__ not in (int, float):  # their conditions imply the type
+            yield from _rules_of(hint.__origin__)
         yield from (_Rule(extra) for extra in hint.__metadata__ if isinstance(extra, Condition))
+    elif hint in _TYPES:
+        yield _Rule(_TYPES[hint])
     elif origin is Literal:
         yield _Rule(OneOf(get_args(hint)))
     elif origin is tuple and len(get_args(hint)) == 2 and get_args(hint)[1] is ...:
-        yield _Rule(NotText())
+        yield _Rule(IsList())
         yield from (_Rule(rule.condition, each=True) for rule in _rules_of(get_args(hint)[0]))
     elif origin in (Union, types.UnionType):
         options = [option for option in get_args(hint) if option is not type(None)]

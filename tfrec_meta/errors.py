@@ -1,4 +1,6 @@
-"""The error for a wrong argument, which carries the names of the parameters that it is about.
+"""The error for a wrong argument, and how programs show errors to users.
+
+The error carries the names of the parameters that it is about.
 
 The command `tfrec-meta` prints its own flags in place of these names. Other exceptions that an
 argument can cause carry them in the same way, in an attribute `parameters`. The module imports
@@ -37,6 +39,41 @@ class ParameterError(ValueError):
 
 class ParameterTypeError(ParameterError, TypeError):
     """A value of a type that a parameter does not accept."""
+
+
+def described(error: Exception, names: Mapping[str, str] | None = None) -> str:
+    """Returns an error as one line for users, without the names of Python's exceptions.
+
+    The message of an error that was written for users stays as it is. Any other error is a fault of
+    this package, and is reported as one.
+
+    Args:
+        error: the error.
+        names: as in `named`.
+
+    Example:
+        >>> from tfrec_meta.errors import described
+        >>> described(FileNotFoundError(2, "No such file or directory", "log.csv"))
+        'log.csv: No such file or directory.'
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."  # without the number of the error
+    if isinstance(error, MemoryError):
+        return "There is not enough memory; use less data or a smaller model."
+    text = " ".join(named(error, names or {}).split())
+    if is_for_users(error):
+        return text
+    cause = f" ({text})" if text else ""
+    return f"This is a fault of tfrec-meta, and not of the input{cause}. Please report it."
+
+
+def is_for_users(error: Exception) -> bool:
+    """Returns whether an error has a message for users, and is no fault of this package."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, RecursionError | NotImplementedError) or not str(error).strip():
+        return False
+    return isinstance(error, ValueError | OSError | RuntimeError | ImportError)
 
 
 def named(error: Exception, names: Mapping[str, str]) -> str:

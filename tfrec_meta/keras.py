@@ -22,6 +22,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from tfrec_meta.extras import not_installed
+
 __all__ = ["hide_tensorflow_errors", "require_keras2", "tf_keras", "use_keras2"]  # noqa: F822  (tf_keras is lazy)
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
@@ -88,9 +90,7 @@ def _load(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name not in (name, "tensorflow"):
             raise
-        raise ModuleNotFoundError(
-            f"{error.name} is not installed; pip install 'tfrec-meta[core]'.", name=error.name
-        ) from error
+        raise not_installed("`tfrec_meta.keras`", error) from error
 
 
 @contextlib.contextmanager

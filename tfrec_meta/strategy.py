@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tfrec_meta.checks import Width, check, check_fields, of_type
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models import FAMILIES, Recommender
@@ -55,11 +56,12 @@ class Strategy:
     model: Any = None
     training: TrainingConfig = TrainingConfig()
     features: FeatureSpec | None = None
-    history_length: int = 200
+    history_length: Width = 200
     teacher: str | None = None
     use_weights: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         kind = _family(self.family).config_type
         if self.model is None:
             object.__setattr__(self, "model", kind())
@@ -67,10 +69,6 @@ class Strategy:
             raise ValueError(
                 f"`model` is a {type(self.model).__name__}, but family {self.family!r} takes a "
                 f"{kind.__name__}; use one, or another family."
-            )
-        if not isinstance(self.use_weights, bool):
-            raise ParameterError(
-                f"`use_weights`={self.use_weights!r}; use True or False.", "use_weights"
             )
         self.members()  # raises if a member is not valid
         if self.teacher is not None:
@@ -168,6 +166,7 @@ class Strategy:
 
 
 def _family(name: str) -> type[Recommender]:
+    check("family", name, of_type(str))
     if name not in FAMILIES:
         raise ParameterError(
             f"`family`={name!r}; use one of {', '.join(sorted(FAMILIES))}.", "family"

@@ -18,9 +18,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tfrec_meta.errors import described
+from tfrec_meta.extras import not_installed
 from tfrec_meta.keras import hide_tensorflow_errors
 from tfrec_meta.pipeline.config import PipelineConfig
 from tfrec_meta.pipeline.gates.verdict import VERDICT_FILE, Verdict
@@ -69,9 +71,10 @@ def run(config: PipelineConfig, run_id: str | None = None, progress: bool = True
         ValueError: if the data gate refuses the data, with feature and reason.
         Exception: any exception of a node. The run's page is written in that case too.
     """
-    from tfrec_meta.pipeline import pipeline
-    from tfrec_meta.pipeline.pages import run_page
-    from tfrec_meta.pipeline.runners import compilation, logs, nodes
+    with _needs_the_extra():
+        from tfrec_meta.pipeline import pipeline
+        from tfrec_meta.pipeline.pages import run_page
+        from tfrec_meta.pipeline.runners import compilation, logs, nodes
 
     began = time.monotonic()  # after the imports
     run_id = run_id or new_run_id()
@@ -167,36 +170,54 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _deployed(config: PipelineConfig, options: argparse.Namespace) -> Path:
+    """Writes the compiled pipeline for Airflow, and returns its folder."""
+    with _needs_the_extra():
+        from tfrec_meta.pipeline import pipeline
+        from tfrec_meta.pipeline.runners import compilation
+
+    folder = compilation.deploy(
+        compilation.compile_pipeline(pipeline.create_pipeline(config)),
+        options.compile,
+        pipeline_folder=config.folder,
+        config=options.config,
+        settings=options.set,
+        schedule=options.schedule,
+    )
+    (folder / CONFIG).write_text(_as_text(config), encoding="utf-8")
+    return folder
+
+
+@contextlib.contextmanager
+def _needs_the_extra() -> Iterator[None]:
+    """Raises an error that names the extra if a package of the pipeline is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise not_installed("The pipeline", error, "pipeline") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0 if the run finished, whether or not a model was pushed."""
     options = _parser().parse_args(arguments)
     try:
         config = PipelineConfig.read(options.config, options.set)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {described(error)}", file=sys.stderr)
         return 2
     if options.compile:
-        from tfrec_meta.pipeline import pipeline
-        from tfrec_meta.pipeline.runners import compilation
-
-        ir = compilation.compile_pipeline(pipeline.create_pipeline(config))
-        folder = compilation.deploy(
-            ir,
-            options.compile,
-            pipeline_folder=config.folder,
-            config=options.config,
-            settings=options.set,
-            schedule=options.schedule,
-        )
-        (folder / CONFIG).write_text(_as_text(config), encoding="utf-8")
-        print(folder)
+        try:
+            print(_deployed(config, options))
+        except Exception as error:
+            print(f"error: {described(error)}", file=sys.stderr)
+            return 1
         return 0
     print("Importing TFX ...", flush=True)
     run_id = options.run_id or new_run_id()
     try:
         finished = run(config, run_id)
     except Exception as error:
-        print(f"\nerror: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"\nerror: {described(error)}", file=sys.stderr)
         log = config.folder / "runs" / run_id / LOG
         if log.is_file():
             print(f"More in {log} and {log.with_name('index.html')}.", file=sys.stderr)

@@ -258,4 +258,10 @@ def _credentials(tls: Any) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials()
     if isinstance(tls, grpc.ChannelCredentials):
         return tls
+    if not protocol.is_pem(tls, protocol.CERTIFICATE):
+        raise ParameterError(
+            f"`tls`={str(tls)!r} is not a PEM file with a certificate; use the file of the "
+            "certificate authorities.",
+            "tls",
+        )
     return grpc.ssl_channel_credentials(Path(tls).read_bytes())

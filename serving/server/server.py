@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MOST_THREADS = 10_000
+
 PathLike = str | os.PathLike[str]
 
 
@@ -93,8 +95,8 @@ class LocalServer:
                 f"`poll_seconds`={poll_seconds}; use 0 (looks only at the start) or more.",
                 "poll_seconds",
             )
-        if threads is not None and threads < 1:
-            raise ServerStartError(f"`threads`={threads}; use 1 or more.", "threads")
+        if threads is not None and not 1 <= threads <= _MOST_THREADS:
+            raise ServerStartError(f"`threads`={threads}; use 1 to {_MOST_THREADS:,}.", "threads")
         if (certificate is None) != (key is None):
             raise ServerStartError(
                 f"`certificate`={certificate} and `key`={key}; TLS needs both.",
@@ -156,7 +158,8 @@ class LocalServer:
             add_services(server, servables)
             add_health_service(server, (protocol.PREDICTION_SERVICE, protocol.MODEL_SERVICE))
         except BaseException:
-            server.stop(None)  # frees the port
+            server.start()  # gRPC frees the port of a started server only
+            server.stop(None)
             raise
         self.servables = servables
         self._server = server
@@ -180,7 +183,21 @@ class LocalServer:
                 if problem != (problem := str(error)):
                     log.warning("%s The versions served before stay.", problem)
 
+    def _check_tls(self) -> None:
+        kinds = (protocol.CERTIFICATE, protocol.PRIVATE_KEY, protocol.CERTIFICATE)
+        names = ("certificate", "key", "client_ca")
+        for name, path, kind in zip(names, self._tls, kinds, strict=True):
+            try:
+                usable = path is None or protocol.is_pem(path, kind)
+            except OSError as error:
+                raise ServerStartError(f"cannot read the TLS files: {error}") from error
+            if not usable:
+                raise ServerStartError(
+                    f"`{name}`={str(path)!r} is not a PEM file with a {kind.lower()}.", name
+                )
+
     def _bind(self, server: grpc.Server) -> int:
+        self._check_tls()
         certificate, key, client_ca = self._tls
         try:
             if certificate is None or key is None:
@@ -194,8 +211,6 @@ class LocalServer:
                         require_client_auth=client_ca is not None,
                     ),
                 )
-        except OSError as error:
-            raise ServerStartError(f"cannot read the TLS files: {error}") from error
         except RuntimeError as error:
             port, reason = 0, f" ({error})"
         else:

@@ -79,8 +79,17 @@ def test_a_command_without_a_result_has_no_json_option():
         (ParameterError("`depth`=0; use 1.", "depth"), "`depth`=0; use 1."),
         (ParameterError("`names`='x'; use y.", "names"), "NAME='x'; use y."),
         (ValueError("column `k`\nis missing"), "column `k` is missing"),
-        (KeyError("k"), "KeyError: 'k' (`--debug` shows the traceback)"),
-        (ValueError(), "ValueError (`--debug` shows the traceback)"),
+        (FileNotFoundError(2, "No such file or directory", "a"), "a: No such file or directory."),
+        (
+            KeyError("k"),
+            "This is a fault of tfrec-meta, and not of the input ('k'). Please report it. "
+            "`--debug` shows the traceback.",
+        ),
+        (
+            ValueError(),
+            "This is a fault of tfrec-meta, and not of the input. Please report it. "
+            "`--debug` shows the traceback.",
+        ),
     ],
 )
 def test_an_error_is_one_line_with_the_flags_of_its_parameters(error, line, capsys):

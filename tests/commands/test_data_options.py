@@ -34,7 +34,7 @@ def test_paths_are_absolute_and_named_sources_stay(monkeypatch, tmp_path):
 def test_feedback_options_are_the_feedback_of_a_run():
     assert FeedbackOptions().settings() == {}
     given = FeedbackOptions(
-        event_weights={"view": 1.0}, positive=["buy"], below="negative", target="buy, order"
+        event_weights={"view": 1.0}, positive=["buy"], below="negative", target=["buy", "order"]
     )
     assert given.settings() == {
         "feedback": {

@@ -4,6 +4,7 @@ import pytest
 
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
+from tfrec_meta.commands.distill import TEXT_TEACHERS
 from tfrec_meta.workflows.runs import Run
 
 DATA = ["--data", "synthetic-60x30x600", "--epochs", "2"]
@@ -12,6 +13,19 @@ DATA = ["--data", "synthetic-60x30x600", "--epochs", "2"]
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+
+
+def test_the_names_of_text_teachers_are_those_of_the_workflow():
+    from tfrec_meta.strategy import BERT
+    from tfrec_meta.workflows.distill import TUNED_BERT
+
+    assert TEXT_TEACHERS == (BERT, TUNED_BERT)
+
+
+def test_an_unknown_teacher_leaves_no_run(tmp_path, capsys):
+    assert cli.main(["distill", "nobody", *DATA]) == 1
+    assert "TEACHER='nobody'; use a run folder or one of" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def distilled(capsys, *arguments):

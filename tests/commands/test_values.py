@@ -9,9 +9,6 @@ from tfrec_meta.commands import values
 def test_names_are_split_at_commas():
     assert values.names(" a, b,,c ") == ["a", "b", "c"]
     assert values.names(None) == []
-    assert values.baseline_names(None) is None
-    assert values.baseline_names("none") == []
-    assert values.baseline_names("ials,ease") == ["ials", "ease"]
 
 
 def test_weights_and_positive_events_are_read_from_text():

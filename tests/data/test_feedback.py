@@ -125,14 +125,14 @@ def test_histories_have_positive_events_only():
         ({"event_weights": ["view"]}, "a weight for each event type", "event_weights"),
         ({"target": "purchase"}, r"use a list, as in \['purchase'\]", "target"),
         ({"target": []}, "a list of event types", "target"),
-        ({"target": [3]}, "a list of event types", "target"),
+        ({"target": [3]}, "values that are each a text", "target"),
         ({"positive": "purchase"}, "use a finite number, or a list", "positive"),
         ({"positive": True}, "use a finite number, or a list", "positive"),
         ({"positive": float("nan")}, "use a finite number, or a list", "positive"),
         ({"below": "hide"}, "one of 'ignore', 'negative'", "below"),
         ({"below": "negative"}, "without `positive` all events are positive", "below"),
         ({"weight": ""}, "the name of a column", "weight"),
-        ({"weight": 3}, "the name of a column", "weight"),
+        ({"weight": 3}, "use a text", "weight"),
     ],
 )
 def test_values_that_are_not_valid_are_refused(fields, message, parameter):
@@ -186,7 +186,7 @@ def test_feedback_round_trips_through_plain_values():
     feedback = tm.Feedback("kind", {"view": 1, "buy": 3}, "minutes", ("buy",), "negative", ("buy",))
     assert tm.Feedback.from_dict(json.loads(json.dumps(feedback.as_dict()))) == feedback
     assert tm.Feedback.from_dict({"positive": 4}) == tm.Feedback(positive=4)
-    with pytest.raises(ParameterError, match="`feedback` has 'weights'; use any of event_type"):
+    with pytest.raises(ParameterError, match="Feedback has no weights; it has event_type"):
         tm.Feedback.from_dict({"weights": {}})
 
 

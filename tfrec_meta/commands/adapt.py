@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tfrec_meta.commands import options, recommendations
 from tfrec_meta.commands.base import Result, command, note, option
 from tfrec_meta.commands.server_options import ServerOptions, server_options
@@ -13,6 +15,7 @@ from tfrec_meta.errors import ParameterError
     "adapt",
     "--items 50,181 --model newcomers",
     "--items 50,181=0 --exclude 1 -k 5      (181: not for this user)",
+    extra="serving",
 )
 @option(
     "--items",
@@ -60,7 +63,7 @@ def _support(words: list[str]) -> dict[str, float | None]:
     """Returns the label of each item; None without a label.
 
     Raises:
-        ParameterError: if a label is not a number.
+        ParameterError: if there is no id, or a label is not a finite number.
     """
     support = {}
     for word in words:
@@ -68,7 +71,9 @@ def _support(words: list[str]) -> dict[str, float | None]:
         try:
             support[item] = float(label) if label else None
         except ValueError:
+            support[item] = math.nan
+        if not item or not math.isfinite(support[item] or 0.0):
             raise ParameterError(
-                f"`items`={word!r}; a label is a number, as in 50=0.", "items"
-            ) from None
+                f"`items`={word!r}; use an id, or an id and a number, as in 50=0.", "items"
+            )
     return support

@@ -20,7 +20,8 @@ from typing import Any
 import click
 
 from tfrec_meta.commands.summaries import SUMMARIES
-from tfrec_meta.errors import named
+from tfrec_meta.errors import described, is_for_users
+from tfrec_meta.extras import not_installed
 from tfrec_meta.keras import hide_tensorflow_errors
 
 PROGRAM = "tfrec-meta"
@@ -87,6 +88,7 @@ class Option(click.Option):
         parameters: names of library parameters that it sets, in addition to its own name. Errors
             about these parameters are printed with the option's flag.
         many: whether one flag takes several values: `--data a.csv b.csv`.
+        empty: whether the empty text is a value. A shell gives it for a variable that is not set.
     """
 
     def __init__(
@@ -95,10 +97,14 @@ class Option(click.Option):
         section: str = "",
         parameters: Sequence[str] = (),
         many: bool = False,
+        empty: bool = False,
         **attributes: Any,
     ):
         super().__init__(*declarations, **{**attributes, "multiple": many})
-        self.section, self.parameters, self.many = section, parameters, many
+        self.section, self.parameters, self.many, self.empty = section, parameters, many, empty
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        return super().type_cast_value(ctx, value if self.empty else _not_empty(self, ctx, value))
 
     def make_metavar(self, ctx: click.Context) -> str:
         text = super().make_metavar(ctx)
@@ -116,6 +122,9 @@ class Argument(click.Argument):
         super().__init__(*declarations, **attributes)
         self.parameters = parameters
 
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        return super().type_cast_value(ctx, _not_empty(self, ctx, value))
+
 
 class Command(click.Command):
     """A command with examples in its help, `--debug`, and `--json` if it has a result.
@@ -123,6 +132,7 @@ class Command(click.Command):
     Args:
         examples: the arguments of the examples that `--help` shows.
         resumes: whether the same call continues where an interrupted call stopped.
+        extra: the extra of the package that the command needs.
         rereads_data: whether it reads the data of an existing run. What reading drops is logged
             when the run begins and not again.
     """
@@ -133,10 +143,12 @@ class Command(click.Command):
         examples: Sequence[str] = (),
         resumes: bool = False,
         rereads_data: bool = False,
+        extra: str = "core",
         **attributes: Any,
     ):
         super().__init__(*arguments, **attributes)
         self.examples, self.resumes, self.rereads_data = examples, resumes, rereads_data
+        self.extra = extra
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         many = [flag for option in self.params if _takes_many(option) for flag in option.opts]
@@ -206,12 +218,10 @@ class Command(click.Command):
 
     def _one_line(self, error: Exception) -> str:
         """Describes an error in one line, with flags in place of the names of parameters."""
-        text = " ".join(named(error, self.flags()).split())
-        if isinstance(error, (ValueError, OSError, RuntimeError, ImportError)) and text:
-            return text
-        # The error was not written for users: its type and traceback are of interest.
-        shown = f"{type(error).__name__}: {text}".removesuffix(": ")
-        return f"{shown} (`--debug` shows the traceback)"
+        if isinstance(error, ModuleNotFoundError) and "pip install" not in str(error):
+            error = not_installed(f"`{PROGRAM} {self.name}`", error, self.extra)
+        text = described(error, self.flags())
+        return text if is_for_users(error) else f"{text} `--debug` shows the traceback."
 
 
 class LazyGroup(click.Group):
@@ -297,6 +307,12 @@ def option(*declarations: str, **attributes: Any) -> Callable[[Any], Any]:
 def argument(*declarations: str, **attributes: Any) -> Callable[[Any], Any]:
     """Declares an `Argument` of a command."""
     return click.argument(*declarations, cls=Argument, **attributes)
+
+
+def _not_empty(param: click.Parameter, ctx: click.Context, value: Any) -> Any:
+    if value == "" or (isinstance(value, tuple | list) and "" in value):
+        raise click.BadParameter("'' is empty.", ctx, param)
+    return value
 
 
 def _takes_many(param: click.Parameter) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, note, option
-from tfrec_meta.commands.values import FILE, baseline_names, names
-from tfrec_meta.errors import ParameterError
+from tfrec_meta.commands.values import FILE, Names, Numbers
 
 _RUN = "runs/newcomers"
 _PAGE = "cold_start.html"
@@ -28,6 +27,7 @@ _TRAIN = f"tfrec-meta train --run {_RUN} --family meta_learned --split cold-user
 @options.run_option(_RUN)
 @option(
     "--shots",
+    type=Numbers(),
     default=_SHOTS,
     metavar="NUMBERS",
     show_default=True,
@@ -37,6 +37,7 @@ _TRAIN = f"tfrec-meta train --run {_RUN} --family meta_learned --split cold-user
 @option("--metric", default="ndcg", show_default=True, help="ndcg, recall, hr, map, mrr or auc.")
 @option(
     "--baselines",
+    type=Names(none=True),
     metavar="NAMES",
     help="Any of ials, ease, item_knn, popularity, separated by commas; or none (default: all).",
 )
@@ -57,10 +58,10 @@ _TRAIN = f"tfrec-meta train --run {_RUN} --family meta_learned --split cold-user
 )
 def cold_start(
     run: str,
-    shots: str,
+    shots: Sequence[int],
     k: int,
     metric: str,
-    baselines: str | None,
+    baselines: Sequence[str] | None,
     later: int,
     resamples: int,
     to: str | None,
@@ -76,7 +77,6 @@ def cold_start(
             f"The split of {this.folder} is {protocol!r}, and its test users are not new. Train a "
             f"run with new test users: {_TRAIN}"
         )
-    numbers = _numbers(shots)
     model = this.model()
     from tfrec_meta.workflows.cold_start import evaluate_cold_start
 
@@ -88,10 +88,10 @@ def cold_start(
     found = evaluate_cold_start(
         model,
         this.split,
-        shots=numbers,
+        shots=shots,
         k=k,
         metric=metric,
-        baselines=baseline_names(baselines),
+        baselines=baselines,
         later=later,
         resamples=resamples,
     )
@@ -102,12 +102,3 @@ def cold_start(
         {"run": str(this.folder), "report": str(page), **found.as_dict()},
         f"{found}\nreport: {page}\nnext: {next_command}",
     )
-
-
-def _numbers(text: str) -> Sequence[int]:
-    try:
-        return [int(word) for word in names(text)]
-    except ValueError:
-        raise ParameterError(
-            f"`shots`={text!r}; use whole numbers separated by commas, as in {_SHOTS}.", "shots"
-        ) from None

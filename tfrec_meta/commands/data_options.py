@@ -18,9 +18,9 @@ from tfrec_meta.commands.values import (
     Columns,
     EventWeights,
     ExistingFile,
+    Names,
     Positive,
     Separators,
-    names,
 )
 
 PROTOCOLS = ("item", "user", "time", "leave-last-out", "cold-users", "cold-items")
@@ -93,13 +93,11 @@ class FeedbackOptions:
     weight: str | None = None
     positive: float | Sequence[str] | None = None
     below: str | None = None
-    target: str | None = None
+    target: Sequence[str] | None = None
 
     def settings(self) -> dict[str, Any]:
         """Returns the given values as settings of a run."""
         feedback = given(vars(self))
-        if self.target is not None:
-            feedback["target"] = names(self.target)
         return {"feedback": feedback} if feedback else {}
 
 
@@ -114,6 +112,7 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
         _data(
             "--data",
             many=True,
+            parameters=("source",),
             metavar="SOURCE",
             help="Data: movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), "
             "synthetic-UxIxN (users, items, interactions), or CSV, TSV, JSON Lines or Parquet "
@@ -149,6 +148,7 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
         ),
         _data(
             "--quote",
+            empty=True,
             metavar="CHARACTER",
             help="Character around cells, '' for none (default: \" in .csv, none in .tsv).",
         ),
@@ -262,6 +262,7 @@ def feedback_options(function: Any) -> Any:
         ),
         _feedback(
             "--target",
+            type=Names(),
             metavar="TYPE,...",
             help="Event types that the model has to predict; other events are only input.",
         ),

@@ -21,6 +21,7 @@ from tfrec_meta.models.registry import FAMILIES
 
 _RUN = "runs/student"
 _PAGE = "distillation.html"
+TEXT_TEACHERS = ("bert", "tuned_bert")  # their own modules import TensorFlow
 
 
 @command(
@@ -66,6 +67,7 @@ def distill(
     from tfrec_meta.workflows.run_settings import merged
     from tfrec_meta.workflows.runs import Run
 
+    _check_names(teachers)
     taught = [Run.open(name) for name in teachers if _is_run(name)]
     given = {**data.settings(), **feedback.settings(), **strategy.settings()}
     if taught:  # the student takes the data of the first one, unless other data is given
@@ -74,7 +76,8 @@ def distill(
     record = given.setdefault("strategy", {})
     if record.get("family", "two_tower") == "two_tower":
         record["model"] = {"negatives": "full", **record.get("model", {})}
-    this = Run.begin(run, given, overwrite)
+    with strategy.errors_of_file():
+        this = Run.begin(run, given, overwrite)
     page = this.folder / _PAGE
     if this.is_trained:
         note(f"{this.folder} is already trained; --overwrite trains it again.")
@@ -82,16 +85,8 @@ def distill(
     split = this.split
     note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
     # TensorFlow is imported after the data is read: errors in the data are reported right away.
-    from tfrec_meta.strategy import BERT
-    from tfrec_meta.workflows.distill import TUNED_BERT
     from tfrec_meta.workflows.distill import distill as train_student
 
-    known = (*FAMILIES, BERT, TUNED_BERT)
-    for name in teachers:
-        if not _is_run(name) and name not in known:
-            raise ParameterError(
-                f"`teachers`={name!r}; use a run folder or one of {', '.join(known)}.", "teachers"
-            )
     runs = iter(taught)
     began = time.monotonic()
     found = train_student(
@@ -117,6 +112,15 @@ def distill(
         "models": None if found.report is None else found.report.as_dict(),
     }
     return Result(content, "\n".join(lines))
+
+
+def _check_names(teachers: Sequence[str]) -> None:
+    known = (*FAMILIES, *TEXT_TEACHERS)
+    for name in teachers:
+        if not _is_run(name) and name not in known:
+            raise ParameterError(
+                f"`teachers`={name!r}; use a run folder or one of {', '.join(known)}.", "teachers"
+            )
 
 
 def _is_run(teacher: str) -> bool:

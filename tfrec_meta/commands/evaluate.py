@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
-from tfrec_meta.commands.values import baseline_names
+from tfrec_meta.commands.values import Names
 
 
 @command(
@@ -22,6 +22,7 @@ from tfrec_meta.commands.values import baseline_names
 @options.length_option("Length of the ranked lists.")
 @option(
     "--baselines",
+    type=Names(none=True),
     metavar="NAMES",
     help="Any of popularity, item_knn, ease, ials, separated by commas; or none (default: all).",
 )
@@ -36,7 +37,7 @@ from tfrec_meta.commands.values import baseline_names
 def evaluate(
     run: str,
     k: int,
-    baselines: str | None,
+    baselines: Sequence[str] | None,
     tune_baselines: bool,
     resamples: int,
     recommend_history: bool,
@@ -48,7 +49,7 @@ def evaluate(
     this = Run.open(run)
     found = this.evaluate(
         k,
-        baseline_names(baselines),
+        baselines,
         resamples,
         tune_baselines=tune_baselines,
         recommend_history=recommend_history,

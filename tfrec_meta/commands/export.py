@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
-from tfrec_meta.commands.values import FOLDER, names
+from tfrec_meta.commands.values import FOLDER, Names
 
 
 @command(
@@ -35,7 +36,12 @@ from tfrec_meta.commands.values import FOLDER, names
     show_default=True,
     help="Maximum recommendations per request.",
 )
-@option("--filters", metavar="NAMES", help="Item categories to filter by, separated by commas.")
+@option(
+    "--filters",
+    type=Names(),
+    metavar="NAMES",
+    help="Item categories to filter by, separated by commas.",
+)
 @option("--diversity", is_flag=True, help="Allow requests for diverse recommendations.")
 @option(
     "--recommend-history",
@@ -46,7 +52,7 @@ def export(
     run: str,
     to: str | None,
     version: int | None,
-    filters: str | None,
+    filters: Sequence[str] | None,
     recommend_history: bool,
     **config: Any,
 ) -> Result:
@@ -60,7 +66,7 @@ def export(
 
     to = str(options.MODELS / options.folder_name(run)) if to is None else to
     settings = ExportConfig(
-        filters=tuple(names(filters)),
+        filters=tuple(filters or ()),
         recommend_history=recommend_history or this.settings["recommend_history"],
         **config,
     )

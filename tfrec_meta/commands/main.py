@@ -6,6 +6,7 @@ or loads a model. `--help`, `fetch` and `recommend` never load TensorFlow.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -54,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(program.main(arguments, PROGRAM, standalone_mode=False, obj=arguments) or 0)
     except click.UsageError as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        note(shown.getvalue().rstrip())
         return error.exit_code
     except click.ClickException as error:
         note(f"error: {error.format_message()}")

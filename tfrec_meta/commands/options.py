@@ -52,7 +52,9 @@ resamples_option = option(
     show_default=True,
     help="Bootstrap samples of the intervals.",
 )
-exclude_option = option("--exclude", metavar="IDS", help="Items to leave out, separated by commas.")
+exclude_option = option(
+    "--exclude", empty=True, metavar="IDS", help="Items to leave out, separated by commas."
+)
 titles_option = option(
     "--titles",
     type=FOLDER,

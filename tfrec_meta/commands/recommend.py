@@ -19,6 +19,7 @@ from tfrec_meta.io.pseudonyms import key_of, pseudonym
     "--user 42 --model shop --pseudonyms SHOP_KEY",
     "--server 127.0.0.1:8500 --model shop --history 50 --titles models/shop --json",
     rereads_data=True,
+    extra="serving",
 )
 @option(
     "--model",
@@ -26,12 +27,17 @@ from tfrec_meta.io.pseudonyms import key_of, pseudonym
     help="Name of the served model (default: that of the run folder; "
     f"{options.folder_name(options.RUN)} without --run).",
 )
-@option("--user", default="", metavar="ID", help="The user (default: an unknown user).")
+@option("--user", default="", empty=True, metavar="ID", help="The user (default: an unknown user).")
 @options.pseudonyms_option(
     "Send the pseudonym of the user, for a model that was trained with --pseudonyms; the key is in "
     "this environment variable (default TFREC_META_KEY). With --run, this is a setting of the run.",
 )
-@option("--history", metavar="IDS", help="The user's items, oldest first, separated by commas.")
+@option(
+    "--history",
+    empty=True,
+    metavar="IDS",
+    help="The user's items, oldest first, separated by commas.",
+)
 @options.run_option(None, "Read the user's history from the data of this run.")
 @options.exclude_option
 @options.length_option("Number of recommendations.")

@@ -56,6 +56,7 @@ def server_options(function: Any) -> Any:
         ),
         connection(
             "--tls",
+            empty=True,
             type=ExistingFile(optional=True),
             is_flag=False,
             flag_value="",

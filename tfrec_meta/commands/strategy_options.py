@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from tfrec_meta.commands.values import ExistingFile
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.models.registry import FAMILIES
 
+_FIELDS = ("family", "model", "training", "features", "history_length", "teacher", "use_weights")
+_PARTS = ("model", "training", "features")
 _model = functools.partial(option, section="Model")
 
 
@@ -25,6 +29,18 @@ class StrategyOptions:
     epochs: int | None = None
     seed: int | None = None
     strategy: str | None = None
+
+    @contextmanager
+    def errors_of_file(self) -> Iterator[None]:
+        """Raises errors about fields that the strategy file sets with the name of the file."""
+        try:
+            yield
+        except ParameterError as error:
+            given_here = {name for name in ("family", "epochs", "seed") if getattr(self, name)}
+            record = {} if self.strategy is None else read_strategy(Path(self.strategy))
+            if error.parameter not in set(_names(record)) - given_here:
+                raise
+            raise ParameterError(f"`strategy`: in {self.strategy}, {error}", "strategy") from error
 
     def settings(self) -> dict[str, Any]:
         """Returns the given values as settings of a run.
@@ -48,19 +64,35 @@ def read_strategy(path: Path) -> dict[str, Any]:
     """Reads the JSON of a strategy, or of a part of one, as `Strategy.as_dict` returns it.
 
     Raises:
-        ValueError: if the file holds something else.
+        ParameterError: if the file holds something else.
     """
     try:
-        strategy = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ParameterError(f"`strategy`: {path} is not JSON: {error}.", "strategy") from error
-    known = ("family", "model", "training", "features", "history_length", "teacher", "use_weights")
-    if not isinstance(strategy, dict) or set(strategy) - set(known):
+        strategy = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise ParameterError(f"`strategy`: {path} is not JSON: {reason}.", "strategy") from error
+    if not isinstance(strategy, dict) or set(strategy) - set(_FIELDS):
         raise ParameterError(
-            f"`strategy`: {path} must hold one JSON object with any of {', '.join(known)}.",
+            f"`strategy`: {path} must hold one JSON object with any of {', '.join(_FIELDS)}.",
             "strategy",
         )
+    for part in _PARTS:
+        if not isinstance(strategy.get(part, {}), dict):
+            raise ParameterError(
+                f"`strategy`: {part} in {path} is {strategy[part]!r}; use a JSON object.",
+                "strategy",
+            )
     return strategy
+
+
+def _names(record: Any) -> Iterator[str]:
+    """All names in a record, also those in records within it."""
+    if isinstance(record, dict):
+        yield from record
+    children = record.values() if isinstance(record, dict) else record
+    if isinstance(record, dict | list):
+        for child in children:
+            yield from _names(child)
 
 
 def strategy_options(function: Any) -> Any:

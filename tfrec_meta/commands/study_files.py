@@ -77,7 +77,7 @@ def _read_json(path: Path) -> list[tuple[dict[str, Any], list[Any]]]:
     try:
         studies = json.loads(path.read_text(encoding="utf-8"))["studies"]
         found = [(migrated(study), list(study["trials"])) for study in studies]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a JSON file of `tfrec-meta studies export`. Parquet and CSV exports "
             "are for analysis and can't be imported."

@@ -47,7 +47,8 @@ def train(
     given = {**data.settings(), **feedback.settings(), **strategy.settings()}
     if recommend_history:
         given["recommend_history"] = True
-    this = Run.begin(run, given, overwrite)
+    with strategy.errors_of_file():
+        this = Run.begin(run, given, overwrite)
     if this.is_trained:
         note(f"{this.folder} is already trained; --overwrite trains it again.")
         model = this.model()

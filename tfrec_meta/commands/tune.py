@@ -19,7 +19,7 @@ from tfrec_meta.commands.data_options import (
     feedback_options,
 )
 from tfrec_meta.commands.strategy_options import StrategyOptions
-from tfrec_meta.commands.values import FILE, FOLDER, ExistingFile, Setting, names
+from tfrec_meta.commands.values import FILE, FOLDER, ExistingFile, Names, Setting
 
 _USUAL_FEEDBACK = {"event_type": "event_type", "below": "ignore"}
 _FOLDER = "runs/study"
@@ -48,6 +48,7 @@ _output = partial(option, section="Output and store")
 @_search("--trials", type=int, default=30, metavar="N", show_default=True, help="Number of trials.")
 @_search(
     "--families",
+    type=Names(),
     metavar="NAMES",
     help="Model families to choose from, separated by commas (default: that of the strategy).",
 )
@@ -100,9 +101,16 @@ _output = partial(option, section="Output and store")
     "in the user's data folder).",
 )
 @_output("--no-memory", is_flag=True, help="Neither read nor write the store of studies.")
-@_output("--description", default="", metavar="TEXT", help="Description of the data in the store.")
+@_output(
+    "--description",
+    default="",
+    empty=True,
+    metavar="TEXT",
+    help="Description of the data in the store.",
+)
 @_output(
     "--similarity",
+    type=Names(),
     metavar="NAMES",
     help="profile, texts or both, separated by commas: weight prior studies by the similarity of "
     "their data (default: equal weights).",
@@ -120,9 +128,9 @@ def tune(
     folder: str | None,
     to: str | None,
     no_memory: bool,
-    families: str | None,
+    families: Sequence[str] | None,
     fixed: Sequence[tuple[str, Any]],
-    similarity: str | None,
+    similarity: Sequence[str] | None,
     recommend_history: bool,
     **search: Any,
 ) -> Result:
@@ -154,15 +162,17 @@ def tune(
     from tfrec_meta.strategy import Strategy
     from tfrec_meta.workflows import tune as workflow
 
+    with common.errors_of_file():
+        start = Strategy.from_dict(record)
     study = workflow.tune(
         split,
         search.pop("trials"),
-        strategy=Strategy.from_dict(record),
-        families=names(families) or None,
+        strategy=start,
+        families=families,
         fixed=dict(fixed),
         folder=study_folder,
         remember=not no_memory,
-        similarity=names(similarity),
+        similarity=similarity or (),
         seed=run.settings["seed"] if seed is None else seed,
         recommend_history=run.settings["recommend_history"],
         **search,

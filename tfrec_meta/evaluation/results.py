@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfrec_meta.evaluation.intervals import Comparison, Estimate, paired_difference
+from tfrec_meta.io.records import create
 
 
 class Group(StrEnum):
@@ -254,7 +255,7 @@ class Evaluations(dict[str, Evaluation]):
         return cls(
             {name: Evaluation.from_dict(one) for name, one in record["evaluations"].items()},
             {name: BaselineSettings.from_dict(one) for name, one in record["baselines"].items()},
-            {name: Comparison(**one) for name, one in record["differences"].items()},
+            {name: create(Comparison, one) for name, one in record["differences"].items()},
         )
 
 

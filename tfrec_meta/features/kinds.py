@@ -15,6 +15,7 @@ from tfrec_meta.data.privacy.personal_columns import personal_column
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.features.calendar import SIZES, Part
 from tfrec_meta.features.columns import is_list, is_string
+from tfrec_meta.io.records import create
 
 RESERVED_NAMES = frozenset(
     # Inputs and outputs of the serving signatures.
@@ -205,13 +206,18 @@ def from_record(record: dict[str, Any]) -> Feature:
     """Returns the feature that `to_record` wrote.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: for an unknown kind or field, or a value that is not valid.
     """
+    if not isinstance(record, dict):
+        raise ParameterError(
+            f"`features` has {record!r}; use objects with kind and name.", "features"
+        )
     fields = dict(record)
-    kind = fields.pop("kind")
-    if kind not in _KINDS:
+    kind = fields.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"Unknown feature kind {kind!r}; known are {sorted(_KINDS)}.")
-    return _KINDS[kind](**fields)
+    feature: Feature = create(_KINDS[kind], fields)
+    return feature
 
 
 def infer(table: pa.Table | None, key: str) -> tuple[Feature, ...]:

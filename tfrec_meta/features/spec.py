@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from tfrec_meta.checks import Width, check_fields
+from tfrec_meta.checks import Width, check_fields, check_list
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.data.column_types import check_spelling
 from tfrec_meta.data.ids import given_ids
@@ -31,6 +31,7 @@ from tfrec_meta.io.damage import read_json
 
 _FORMAT = 1  # of the folder that `save` writes
 _SIDES = ("user", "item", "context")
+_DECLARED = (*_SIDES, "history_length")
 Side = Literal["query", "item"]
 Encoded = dict[str, np.ndarray]
 
@@ -316,15 +317,21 @@ class FeatureSpec:
 
     @classmethod
     def declared(cls, record: Mapping[str, Any]) -> FeatureSpec:
-        """Returns an unfitted spec from the result of `declaration`.
+        """Returns an unfitted spec from the result of `declaration`; missing parts are empty.
 
         Raises:
-            ValueError: for an unknown kind of feature.
+            ValueError: for an unknown part or kind of feature, or a value that is not valid.
         """
-        sides: dict[str, Any] = {
-            side: tuple(map(kinds.from_record, record[side])) for side in _SIDES
-        }
-        return cls(**sides, history_length=record["history_length"])
+        if not isinstance(record, Mapping) or not set(record) <= set(_DECLARED):
+            raise ParameterError(
+                f"`features`={record!r}; use an object with any of {', '.join(_DECLARED)}.",
+                "features",
+            )
+        sides = {side: record.get(side, ()) for side in _SIDES}
+        for side, features in sides.items():
+            check_list(side, features)
+            sides[side] = tuple(map(kinds.from_record, features))
+        return cls(**{**record, **sides})
 
     def save(self, folder: Path) -> None:
         """Writes `spec.json` and a text file per vocabulary into a new folder."""
@@ -354,7 +361,7 @@ class FeatureSpec:
                 f"{folder} has format {record['format']}, but this version reads {_FORMAT}. "
                 "Fit and save the spec again."
             )
-        declared = cls.declared(record)
+        declared = cls.declared({name: record[name] for name in _DECLARED})
         # A key is a file name; one without a feature could refer to a file outside of the folder.
         known = {"user_id", "item_id"}
         known |= {f"{side}.{f.name}" for side in _SIDES for f in getattr(declared, side)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from tfrec_meta.io.files import PathLike
 
@@ -26,6 +28,54 @@ class DamagedFile(ValueError):
 
     def __init__(self, path: PathLike, reason: str, way_out: str):
         super().__init__(f"{path} is damaged: {reason}. {way_out.rstrip('.')}.")
+
+
+@contextmanager
+def reading(path: PathLike, way_out: str) -> Iterator[None]:
+    """Raises DamagedFile for what goes wrong in the block, which reads a record of a file.
+
+    Args:
+        path: the file, or the files in words.
+        way_out: for the error: what to do.
+
+    Example:
+        >>> from tfrec_meta.io.damage import reading
+        >>> with reading("evaluation.json", "Evaluate the run again"):
+        ...     {"k": 10}["metrics"]
+        Traceback (most recent call last):
+        ...
+        tfrec_meta.io.damage.DamagedFile: evaluation.json is damaged: it has no 'metrics'. \
+Evaluate the run again.
+    """
+    try:
+        yield
+    except DamagedFile:
+        raise
+    except _OF_RECORDS as error:
+        raise DamagedFile(path, _reason(error), way_out) from error
+
+
+_OF_RECORDS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    OSError,
+    BadZipFile,
+)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{Path(error.filename).name}: {error.strerror}"
+    if isinstance(error, (ValueError, OSError, BadZipFile)) and str(error):
+        return str(error).rstrip(".")
+    if isinstance(error, KeyError) and error.args:
+        return f"it has no {error.args[0]!r}"
+    # The text of the others is about our code, and not about the file.
+    return "it has values of other types, or fewer values, than it was written with"
 
 
 def read_json(path: PathLike, way_out: str, keys: Collection[str] = ()) -> dict[str, Any]:

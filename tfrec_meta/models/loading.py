@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
+from tfrec_meta.io.damage import reading
 from tfrec_meta.io.manifests import check_manifest
 from tfrec_meta.models.base.contract import Recommender
 from tfrec_meta.models.base.saving import read_record
@@ -34,12 +34,8 @@ def load_model(folder: Path | str) -> Recommender:
 
 def _read(folder: Path, record: Mapping[str, Any]) -> Recommender:
     _check_family(folder, record)
-    try:
+    with reading(folder, "Save the model again"):
         return FAMILIES[record["family"]].from_folder(folder, record, _read_member)
-    except (LookupError, TypeError, ValueError, AttributeError, OSError, BadZipFile) as error:
-        raise ValueError(
-            f"{folder} holds a damaged model ({type(error).__name__}: {error}). Save it again."
-        ) from error
 
 
 def _check_family(folder: Path, record: Mapping[str, Any]) -> None:

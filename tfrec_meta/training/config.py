@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tfrec_meta.checks import (
     FiniteNonNegativeFloat,
     FinitePositiveFloat,
+    Seed,
     between,
     check_fields,
     share,
@@ -108,7 +109,7 @@ class TrainingConfig:
     jit_compile: bool = False
     distribute: Distribute = "none"
     patience: Annotated[int, whole_number(0)] = 3
-    seed: Annotated[int, whole_number(0)] = 42
+    seed: Seed = 42
 
     def __post_init__(self) -> None:
         check_fields(self)

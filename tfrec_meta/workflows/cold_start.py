@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from tfrec_meta.checks import check
 from tfrec_meta.data import Interactions, Split
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import METRICS, Evaluation
+from tfrec_meta.evaluation.intervals import RESAMPLES
 from tfrec_meta.metalearning.cold_users import (
     FINE_TUNED_SCORES,
     ColdUsers,
@@ -104,6 +106,7 @@ def evaluate_cold_start(
     """
     shots = _checked_shots(shots)
     _check_metric(metric)
+    check("resamples", resamples, RESAMPLES)
     if baselines is not None:
         check_baselines(baselines)
     known = np.intersect1d(split.test.user_ids.astype(str), split.past.user_ids.astype(str))

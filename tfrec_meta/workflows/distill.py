@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfrec_meta.checks import check
 from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.data import Interactions, Split
 from tfrec_meta.distillation.comparison import (
@@ -17,6 +18,7 @@ from tfrec_meta.distillation.comparison import (
     item_slices,
 )
 from tfrec_meta.distillation.teachers import MeanTeacher
+from tfrec_meta.evaluation.intervals import RESAMPLES
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
 from tfrec_meta.models import FAMILIES, Recommender
@@ -132,6 +134,7 @@ def distill(
         ValueError: as `train`; if there is no teacher, or the student's family cannot learn from a
             teacher.
     """
+    check("resamples", resamples, RESAMPLES)
     if isinstance(strategy, str):
         strategy = Strategy.from_dict(
             {"family": strategy, "model": _STUDENT_SETTINGS.get(strategy, {})}

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tfrec_meta.checks import check
 from tfrec_meta.data import Split
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import Estimate, Evaluation, Evaluations, compare, full_catalogue
+from tfrec_meta.evaluation.intervals import RESAMPLES
 from tfrec_meta.evaluation.predictions import (
     CLICK_METRICS,
     RATING_METRICS,
@@ -75,6 +77,7 @@ def evaluate(
         >>> list(tm.evaluate(model, split, baselines=["popularity"]))
         ['ease', 'popularity']
     """
+    check("resamples", resamples, RESAMPLES)
     if baselines is not None:
         check_baselines(baselines)
     test = held_out(model.spec, split.past, split.test)

@@ -55,9 +55,7 @@ def report(
         test_users = split.test.user_ids
         counts = np.diff(interaction_matrix(split.past, test_users, model.spec.items).indptr)
         users = [test_users[np.argsort(counts, kind="stable")[len(counts) // 2]]]
-    unknown = sorted(set(users) - set(split.data.user_ids))
-    if unknown:
-        raise ParameterError(f"`users` has {unknown}, who have no events in the data.", "users")
+    check_users(split, users)
     titles = item_titles(model)
     histories = user_histories(split.past, users, 10)
     answers = recommend(model, users, split.past, k, recommend_history=recommend_history)
@@ -84,3 +82,10 @@ def report(
             **dataclasses.asdict(model.config),
         },
     )
+
+
+def check_users(split: Split, users: Sequence[str]) -> None:
+    """Raises a ParameterError if some users have no events in the data."""
+    unknown = sorted(set(users) - set(split.data.user_ids))
+    if unknown:
+        raise ParameterError(f"`users` has {unknown}, who have no events in the data.", "users")

@@ -9,9 +9,9 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tfrec_meta.checks import Interval, check, share, whole_number
+from tfrec_meta.checks import Interval, check, not_empty, of_type, share, whole_number
 from tfrec_meta.data import (
     Feedback,
     Interactions,
@@ -29,8 +29,10 @@ from tfrec_meta.data import (
 )
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
-from tfrec_meta.data.sources.formats import FileFormat
+from tfrec_meta.data.sources.formats import DELIMITERS, JSON_LINES, FileFormat, suffix_of
+from tfrec_meta.data.sources.movielens import NAMES
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.records import create
 
 Settings = dict[str, Any]
 
@@ -66,6 +68,14 @@ _SHARES = {
 }
 PROTOCOLS: tuple[str, ...] = (*_SHARES, SplitProtocol.LEAVE_LAST_OUT)
 
+# The suffixes of the files that a setting has an effect on.
+_OF_TEXT = {
+    "delimiter": tuple(DELIMITERS),
+    "decimal": tuple(DELIMITERS),
+    "quote": tuple(DELIMITERS),
+    "encoding": (*DELIMITERS, *JSON_LINES),
+}
+_MOVIELENS = "movielens-"
 _SYNTHETIC = re.compile(r"synthetic(?:-(\d+)x(\d+)x(\d+))?")
 
 
@@ -99,16 +109,39 @@ def read_data(
 
 
 def _refuse_unused(data: Mapping[str, Any]) -> None:
-    """Raises ParameterError if data with a fixed form comes with settings for files."""
+    """Raises ParameterError for a setting without effect on this data."""
     first = data["source"][0]
+    given = [name for name in FORMAT_SETTINGS if data[name] != DEFAULTS["data"][name]]
     is_table = (Path(first) / "interactions.json").is_file()
-    if len(data["source"]) != 1 or not (is_named_source(first) or is_table):
-        return
-    for name in ("columns", "users", "items"):
-        if data[name]:
+    if len(data["source"]) == 1 and (is_named_source(first) or is_table):
+        for name in ("columns", "users", "items", *given):
+            if data[name]:
+                raise ParameterError(
+                    f"`{name}` has no effect on {first}, which has columns and tables of its own; "
+                    f"leave out `{name}`, or name files as the data.",
+                    name,
+                )
+    elif "max_bad_share" in given and data["bad_rows"] != "drop":
+        raise ParameterError(
+            "`max_bad_share` has no effect without `bad_rows`='drop'; add it, or leave out "
+            "`max_bad_share`.",
+            "max_bad_share",
+            "bad_rows",
+        )
+    if data["folder"] and not first.startswith(_MOVIELENS):
+        raise ParameterError(
+            f"`data_folder` is that of the MovieLens files, and has no effect on {first}; leave it "
+            "out, or give its path as the data.",
+            "data_folder",
+        )
+    kinds = {
+        suffix_of(Path(path)) for path in (*data["source"], data["users"], data["items"]) if path
+    }
+    for name in given:
+        if name in _OF_TEXT and None not in kinds and not kinds & set(_OF_TEXT[name]):
             raise ParameterError(
-                f"`{name}` has no effect on {first}, which has columns and tables of its own; "
-                f"leave out `{name}`, or name files as the data.",
+                f"`{name}` has no effect on {' and '.join(sorted(filter(None, kinds)))} files; "
+                f"leave out `{name}`.",
                 name,
             )
 
@@ -117,12 +150,19 @@ def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
     """The interactions, and whether they need no cleaning."""
     sources = list(data["source"])
     first = sources[0]
-    if len(sources) == 1 and first.startswith("movielens-"):
-        return movielens(first.removeprefix("movielens-"), data["folder"]), True
+    if len(sources) == 1 and first.startswith(_MOVIELENS):
+        name = first.removeprefix(_MOVIELENS)
+        if name not in NAMES:
+            known = ", ".join(_MOVIELENS + one for one in NAMES)
+            raise ParameterError(f"`source`={first!r}; use files, or one of {known}.", "source")
+        return movielens(name, data["folder"]), True
     made = _SYNTHETIC.fullmatch(first)
     if len(sources) == 1 and made:
         size = [int(n) for n in made.groups() if n]
-        return synthetic(*size, seed=seed), True
+        try:
+            return synthetic(*size, seed=seed), True
+        except ValueError as error:
+            raise ParameterError(f"`source`={first!r}: {error}", "source") from error
     if len(sources) == 1 and (Path(first) / "interactions.json").is_file():
         return Interactions.read(first), True
     read = read_interactions(
@@ -137,7 +177,7 @@ def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
 
 def is_named_source(source: str) -> bool:
     """Returns whether a data source is a name and not a path."""
-    return source.startswith("movielens-") or _SYNTHETIC.fullmatch(source) is not None
+    return source.startswith(_MOVIELENS) or _SYNTHETIC.fullmatch(source) is not None
 
 
 def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +187,7 @@ def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
         ParameterError: for an unknown protocol, for impossible shares, or for shares of a protocol
             without shares.
     """
-    protocol, train, validation = split["protocol"], split["train"], split["validation"]
+    protocol, train, validation = map(split.get, ("protocol", "train", "validation"))
     if protocol not in PROTOCOLS:
         raise ParameterError(
             f"`protocol`={protocol!r}; use one of {', '.join(PROTOCOLS)}.", "protocol"
@@ -178,6 +218,17 @@ def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
 def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
     """Splits the data as the "split" part of the settings describes."""
     split = fill_shares(split)
+    found = _split(data, split, seed)
+    if not len(found.train_index):
+        raise ParameterError(
+            f"`train`={split['train']} leaves none of the {len(data):,} events to train on; use a "
+            "larger share.",
+            "train",
+        )
+    return found
+
+
+def _split(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
     train, validation = split["train"], split["validation"]
     match SplitProtocol(split["protocol"]):
         case SplitProtocol.LEAVE_LAST_OUT:
@@ -203,13 +254,51 @@ def complete_settings(given: Mapping[str, Any]) -> Settings:
     settings = merged(DEFAULTS, given)
     settings["strategy"] = merged({"training": {"seed": settings["seed"]}}, settings["strategy"])
     settings["seed"] = settings["strategy"]["training"]["seed"]
-    check("seed", settings["seed"], whole_number(0))
-    settings["split"] = fill_shares(settings["split"])
-    FileFormat(**{name: settings["data"][name] for name in FORMAT_SETTINGS})
-    CleaningRules.from_dict(settings["data"]["clean"])
-    if settings["feedback"]:
-        settings["feedback"] = Feedback.from_dict(settings["feedback"]).as_dict()
-    return settings
+    return checked_settings(settings)
+
+
+def checked_settings(settings: Mapping[str, Any]) -> Settings:
+    """Returns complete settings as plain values, with the default shares of their split.
+
+    Raises:
+        ParameterError: for a setting of another type, or with a value that is not accepted.
+    """
+    for name, usual in DEFAULTS.items():
+        if isinstance(usual, Mapping) and not isinstance(settings[name], Mapping):
+            raise ParameterError(f"`{name}`={settings[name]!r}; use settings by name.", name)
+    data = settings["data"]
+    create(DataSettings, data)
+    check("recommend_history", settings["recommend_history"], of_type(bool))
+    check("seed", settings["seed"], whole_number(0, 2**32 - 1))
+    feedback = settings["feedback"]
+    return {
+        **settings,
+        "data": {**DEFAULTS["data"], **data},
+        "feedback": Feedback.from_dict(feedback).as_dict() if feedback else {},
+        "split": fill_shares(settings["split"]),
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings(FileFormat):
+    """The "data" part of the settings: how files are read, and which."""
+
+    source: Annotated[tuple[Annotated[str, not_empty()], ...], not_empty()]
+    folder: str | None = None
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    users: str | None = None
+    items: str | None = None
+    pseudonyms: Annotated[str, not_empty()] | None = None
+    clean: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("columns", "clean"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ParameterError(f"`{name}`={getattr(self, name)!r}; use a mapping.", name)
+        CleaningRules.from_dict(self.clean)
+        for ours, theirs in self.columns.items():
+            check(f"columns.{ours}", theirs, of_type(str))
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

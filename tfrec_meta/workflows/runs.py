@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.data import Split, user_histories
-from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines
+from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines, reading
 from tfrec_meta.io.files import remove, write_text
 from tfrec_meta.io.locks import locked_folder
 from tfrec_meta.io.pseudonyms import key_of, pseudonym
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
     Settings,
+    checked_settings,
     complete_settings,
-    fill_shares,
     read_data,
     single_settings,
     split_data,
@@ -82,8 +82,8 @@ class Run:
         missing = sorted(set(DEFAULTS) - set(record))
         if missing:
             raise DamagedFile(path, f"it has no {', '.join(map(repr, missing))}", _TRAIN_AGAIN)
-        settings = {key: record[key] for key in DEFAULTS}
-        return cls(folder, {**settings, "split": fill_shares(settings["split"])})
+        with reading(path, _TRAIN_AGAIN):
+            return cls(folder, checked_settings({key: record[key] for key in DEFAULTS}))
 
     @classmethod
     def begin(
@@ -160,9 +160,11 @@ class Run:
         with self._locked() as waited:
             if waited and self.is_trained:
                 return self.model()
+            with reading(self.folder / "run.json", _TRAIN_AGAIN):
+                strategy = self.strategy
             model = train(
                 self.split,
-                self.strategy,
+                strategy,
                 folder=self.folder / "training",
                 recommend_history=self.settings["recommend_history"],
             )
@@ -262,11 +264,8 @@ class Run:
 
         way_out = f"Evaluate the run again: tfrec-meta evaluate --run {self.folder}"
         record = read_json(path, way_out)
-        try:
+        with reading(path, way_out):
             return Evaluations.from_dict(record)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            reason = f"it is no evaluation ({type(error).__name__}: {error})"
-            raise DamagedFile(path, reason, way_out) from error
 
     def report(
         self, path: Path | str | None = None, users: Sequence[str] = (), k: int = 10
@@ -281,8 +280,10 @@ class Run:
         Returns:
             The path of the file.
         """
-        from tfrec_meta.workflows.report import report
+        from tfrec_meta.workflows.report import check_users, report
 
+        users = [self.user_id(user) for user in users]
+        check_users(self.split, users)  # before the evaluation, which takes time
         with self._locked():
             found = self.evaluations() or self._evaluate()
             return report(
@@ -290,7 +291,7 @@ class Run:
                 self.model(),
                 self.split,
                 found,
-                users=[self.user_id(user) for user in users],
+                users=users,
                 k=k,
                 recommend_history=self.settings["recommend_history"],
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -71,7 +70,7 @@ class FileFormat:
                 "quote",
             )
         try:
-            codecs.lookup(self.encoding)
+            "".encode(self.encoding)  # refuses codecs that are not of text, such as rot13
         except (LookupError, TypeError, ValueError) as error:
             raise ParameterError(
                 f"`encoding`={self.encoding!r} is not an encoding that Python knows; use a name "

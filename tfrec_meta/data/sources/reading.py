@@ -171,6 +171,20 @@ class EventFiles:
             for ours, theirs in self._given.items()
             if not ours.startswith(TABLE_PREFIXES)
         }
+        if self._columns["user_id"] == self._columns["item_id"]:
+            raise ParameterError(
+                f"`columns` names {self._columns['user_id']!r} as the column of users and of "
+                "items; use two columns.",
+                "columns",
+            )
+        for argument, declared in (("types", form.types), ("lists", form.lists)):
+            fixed = [key for key in keys if key in declared]
+            if fixed:
+                raise ParameterError(
+                    f"`{argument}` has no effect on {', '.join(fixed)}, whose type is fixed; leave "
+                    "it out.",
+                    argument,
+                )
         self._optional = {"time", "value"} - set(columns or {})
         self._form = form
         self._times: defaultdict[str, TimeReader] = defaultdict(

@@ -23,6 +23,7 @@ _EPOCH = 1_600_000_000  # Unix seconds of the earliest possible event
 _SPAN = 2 * 365 * 86_400  # seconds
 _CHUNK = 1 << 20  # events handled at a time where a step needs a row of factors for each
 _PURITY = 0.9  # share of an item that belongs to its own category
+_MOST = 100_000_000  # users or items
 _EXHAUSTED = 12  # rounds of redrawing repeats before items of any category are drawn
 
 
@@ -37,8 +38,8 @@ def synthetic_factors(
         `tastes @ appeal.T` is the probability of each item in a fresh draw of each user.
     """
     for argument, value in (("users", users), ("items", items), ("categories", categories)):
-        if value < 1:
-            raise ValueError(f"`{argument}`={value}; use 1 or more.")
+        if not 1 <= value <= _MOST:
+            raise ValueError(f"`{argument}`={value}; use 1 to {_MOST:,}.")
     if zipf < 0:
         raise ValueError(f"`zipf`={zipf}; use 0 (equal popularity) or more.")
     rng = np.random.default_rng([seed, 0])

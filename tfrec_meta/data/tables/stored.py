@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tfrec_meta.io.damage import read_json
 from tfrec_meta.io.files import atomic_folder
 
 _ABOUT = "interactions.json"
@@ -57,10 +58,7 @@ def read_tables(folder: Path) -> tuple[dict[str, pa.Table], dict[str, Any]]:
         raise FileNotFoundError(
             f"{path} is missing; give a folder that `Interactions.write` wrote."
         )
-    try:
-        about = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; write the data again.") from error
+    about = read_json(path, "Write the data again", ("format", "name", "dropped"))
     if about.get("format") != _FORMAT:
         raise ValueError(
             f"{path} is of format {about.get('format')}, this version reads {_FORMAT}; "

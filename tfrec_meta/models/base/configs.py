@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
+
+from tfrec_meta.io.records import create
 
 
 def config_fields(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,14 +30,5 @@ def read_config(kind: type, record: Mapping[str, Any]) -> Any:
         >>> read_config(TwoTowerConfig, {"hidden": [128]}).hidden
         (128,)
     """
-    known = [field.name for field in dataclasses.fields(kind)]
-    unknown = sorted(set(record) - set(known))
-    if unknown:
-        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}; it has {', '.join(known)}.")
-    try:
-        return kind(**config_fields(record))
-    except TypeError as error:  # a text where a number belongs
-        raise ValueError(
-            f"{kind.__name__} cannot be created from {dict(record)}: {error}. Use values of the "
-            "types that its fields have."
-        ) from error
+    is_record = isinstance(record, Mapping)
+    return create(kind, config_fields(record) if is_record else record)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import tensorflow as tf
 
-from tfrec_meta.checks import PositiveFloat, PositiveInt, share
+from tfrec_meta.checks import PositiveFloat, Width, share
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Query
@@ -39,8 +39,8 @@ class ContentTowerConfig(RetrievalLossConfig):
         popularity_bias: whether an item has a bias, which is computed from its features.
     """
 
-    embedding_dim: PositiveInt = 64
-    hidden: tuple[PositiveInt, ...] = (256,)
+    embedding_dim: Width = 64
+    hidden: tuple[Width, ...] = (256,)
     dropout: Annotated[float, share()] = 0.5
     user_features: bool = False
     normalise: bool = True

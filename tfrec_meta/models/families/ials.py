@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tensorflow as tf
 
-from tfrec_meta.checks import FinitePositiveFloat, PositiveInt, between, check_fields
+from tfrec_meta.checks import FinitePositiveFloat, PositiveInt, Width, between, check_fields
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import weighted_matrix
@@ -38,7 +38,7 @@ class IALSConfig:
         iterations: alternations; each solves once for all users and once for all items.
     """
 
-    embedding_dim: PositiveInt = 96
+    embedding_dim: Width = 96
     l2: FinitePositiveFloat = 8.5
     unseen_weight: FinitePositiveFloat = 0.3
     frequency_exponent: Annotated[float, between(0, 1)] = 0.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec_meta.checks import FinitePositiveFloat, PositiveInt, check_fields
+from tfrec_meta.checks import FinitePositiveFloat, Width, check_fields
 from tfrec_meta.data import Interactions
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import positive_matrix
@@ -28,7 +28,7 @@ class LowRankEASEConfig:
         l2: ridge penalty of EASE, above 0, or the inverse may not exist.
     """
 
-    embedding_dim: PositiveInt = 64
+    embedding_dim: Width = 64
     l2: FinitePositiveFloat = 500.0
 
     def __post_init__(self) -> None:

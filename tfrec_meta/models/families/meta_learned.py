@@ -15,6 +15,7 @@ from tfrec_meta.checks import (
     FinitePositiveFloat,
     NonNegativeInt,
     PositiveInt,
+    Width,
     at_least,
     check_fields,
 )
@@ -69,7 +70,7 @@ class MetaLearnedConfig:
         query: largest number of later events of a user in one step.
     """
 
-    embedding_dim: PositiveInt = 32
+    embedding_dim: Width = 32
     l2: FinitePositiveFloat = 8.0
     unseen_weight: FinitePositiveFloat = 0.3
     iterations: PositiveInt = 10

@@ -13,6 +13,7 @@ from tfrec_meta.checks import (
     FiniteNonNegativeFloat,
     FinitePositiveFloat,
     PositiveInt,
+    Width,
     at_least,
     check_fields,
     one_of,
@@ -70,8 +71,8 @@ class MetaRankerConfig:
     inner_steps: int = 3
     inner_rate: float = 0.1
     l2: float = 1.0
-    hidden: tuple[PositiveInt, ...] = (64,)
-    embedding_dim: PositiveInt = 16
+    hidden: tuple[Width, ...] = (64,)
+    embedding_dim: Width = 16
     item_id: bool = True
     item_statistics: bool = True
     shots: tuple[int, int] = (0, 30)

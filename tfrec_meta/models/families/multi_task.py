@@ -13,6 +13,7 @@ from tfrec_meta.checks import (
     FiniteNonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Width,
     check_fields,
     not_empty,
 )
@@ -65,8 +66,8 @@ class MultiTaskConfig:
     bottom: BottomName = "mmoe"
     experts: PositiveInt = 3
     layers: PositiveInt = 2
-    hidden: Annotated[tuple[PositiveInt, ...], not_empty()] = (64,)
-    embedding_dim: PositiveInt = 32
+    hidden: Annotated[tuple[Width, ...], not_empty()] = (64,)
+    embedding_dim: Width = 32
     user_id: bool = False
     user_features: bool = True
     item_features: bool = True

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfrec_meta.checks import NonNegativeInt, PositiveInt, check_fields, not_empty
+from tfrec_meta.checks import NonNegativeInt, PositiveInt, Width, check_fields, not_empty
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
@@ -54,8 +54,8 @@ class RankerConfig:
 
     target: Literal["interaction", "click", "rating"] = "interaction"
     interaction: InteractionName = "mlp"
-    embedding_dim: PositiveInt = 32
-    hidden: Annotated[tuple[PositiveInt, ...], not_empty()] = (64,)
+    embedding_dim: Width = 32
+    hidden: Annotated[tuple[Width, ...], not_empty()] = (64,)
     cross_layers: PositiveInt = 2
     cross_rank: NonNegativeInt = 0
     user_id: bool = False

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import tensorflow as tf
 
-from tfrec_meta.checks import PositiveInt, share
+from tfrec_meta.checks import PositiveInt, Width, share
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import FeatureSpec, Vocabulary
@@ -46,8 +46,8 @@ class TwoTowerConfig(RetrievalLossConfig):
         encoder_dropout: dropout rate of each encoder layer, in [0, 1).
     """
 
-    embedding_dim: PositiveInt = 64
-    hidden: tuple[PositiveInt, ...] = ()
+    embedding_dim: Width = 64
+    hidden: tuple[Width, ...] = ()
     user_id: bool = False
     user_features: bool = False
     item_features: bool = True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.io.damage import DamagedFile, read_json
+from tfrec_meta.io.damage import DamagedFile, read_json, reading
 from tfrec_meta.io.files import write_text
 from tfrec_meta.tuning.oracles.base import StudyOracle, has_ended
 
@@ -50,11 +50,8 @@ class DurableOracle(StudyOracle):
         read_json(state, way_out, ("start_order", "end_order", "ongoing_trials"))
         for path in sorted(state.parent.glob("trial_*/trial.json")):
             read_json(path, way_out, ("trial_id", "hyperparameters", "status", "metrics"))
-        try:
+        with reading(f"{state} or a trial.json beside it", way_out):
             super().reload()
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = f"it does not fit the search ({type(error).__name__}: {error})"
-            raise DamagedFile(f"{state} or a trial.json beside it", reason, way_out) from error
         for name in self.start_order:
             if name not in self.trials:
                 path = Path(self._get_trial_dir(name)) / "trial.json"
