@@ -106,10 +106,11 @@ for name in STUDIES:
     assert_needs("core", command("studies", name, *words.get(name, [])))
 errors = {name: error_of(getattr, tm, name) for name in tm.__all__}
 assert_needs("core", *filter(None, errors.values()))
-assert all(errors[name] for name in ("train", "tune", "movielens", "export", "load", "Strategy"))
+assert {name for name in errors if not errors[name]} <= {"ExportConfig", "Member", "export"}
+assert_needs("core", error_of(tm.export, None, "models/a"))
 from tfrec_meta import pipeline, serving
 assert_needs("pipeline", error_of(getattr, pipeline, "PipelineConfig"))
-assert_needs("core", error_of(getattr, serving, "LocalServer"), error_of(getattr, serving, "serve"))
+assert_needs("core", error_of(lambda: serving.LocalServer("models/first").start()))
 assert command("completion", "bash").endswith("ended with 0")
 """
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from tfrec_meta.export.signatures import is_version
+from tfrec_meta.extras import not_installed
 from tfrec_meta.serving.protocol import names as protocol
 from tfrec_meta.serving.protocol.errors import ServerStartError
 from tfrec_meta.serving.protocol.versions import version_folders
@@ -150,9 +151,11 @@ class LocalServer:
         )
         self.port = self._bind(server)
         try:
-            from tfrec_meta.serving.server.servables import Servables
-            from tfrec_meta.serving.server.services import add_services
-
+            try:
+                from tfrec_meta.serving.server.servables import Servables
+                from tfrec_meta.serving.server.services import add_services
+            except ModuleNotFoundError as error:
+                raise not_installed("The local server", error) from error
             servables = Servables(self.base, self.name, self._versions, self._labels)
             servables.refresh()
             add_services(server, servables)
