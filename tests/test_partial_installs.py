@@ -53,6 +53,7 @@ class Partial:
     def find_spec(self, name, path=None, target=None):
         package = name.partition(".")[0]
         is_known = package in allowed or package in sys.stdlib_module_names
+        is_known = is_known or package.startswith("_")  # parts of Python and of packages
         return self.finder.find_spec(name, path, target) if is_known else None
 
 for name in [name for name in sys.modules if name.partition(".")[0] not in allowed]:

@@ -28,6 +28,11 @@ def test_an_unknown_teacher_leaves_no_run(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_folder_of_the_student_may_have_the_name_of_its_teacher(capsys):
+    found = distilled(capsys, "ease", "--run", "ease", "--no-comparison", *DATA)
+    assert found["run"] == "ease"
+
+
 def distilled(capsys, *arguments):
     return run_json(capsys, "distill", *arguments, "--resamples", "20")
 

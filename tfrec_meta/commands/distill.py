@@ -67,11 +67,17 @@ def distill(
     from tfrec_meta.workflows.run_settings import merged
     from tfrec_meta.workflows.runs import Run
 
-    _check_names(teachers)
-    taught = [Run.open(name) for name in teachers if _is_run(name)]
+    # Before the student's run begins, whose folder may have the name of a teacher.
+    taught = {name: Run.open(name) for name in teachers if (Path(name) / "run.json").is_file()}
+    known = (*FAMILIES, *TEXT_TEACHERS)
+    for name in teachers:
+        if name not in taught and name not in known:
+            raise ParameterError(
+                f"`teachers`={name!r}; use a run folder or one of {', '.join(known)}.", "teachers"
+            )
     given = {**data.settings(), **feedback.settings(), **strategy.settings()}
     if taught:  # the student takes the data of the first one, unless other data is given
-        first = taught[0].settings
+        first = next(iter(taught.values())).settings
         given = merged({key: first[key] for key in ("data", "feedback", "split", "seed")}, given)
     record = given.setdefault("strategy", {})
     if record.get("family", "two_tower") == "two_tower":
@@ -87,11 +93,10 @@ def distill(
     # TensorFlow is imported after the data is read: errors in the data are reported right away.
     from tfrec_meta.workflows.distill import distill as train_student
 
-    runs = iter(taught)
     began = time.monotonic()
     found = train_student(
         split,
-        [next(runs).model() if _is_run(name) else name for name in teachers],
+        [taught[name].model() if name in taught else name for name in teachers],
         this.strategy,
         compare=not no_comparison,
         folder=this.folder / "training",
@@ -112,16 +117,3 @@ def distill(
         "models": None if found.report is None else found.report.as_dict(),
     }
     return Result(content, "\n".join(lines))
-
-
-def _check_names(teachers: Sequence[str]) -> None:
-    known = (*FAMILIES, *TEXT_TEACHERS)
-    for name in teachers:
-        if not _is_run(name) and name not in known:
-            raise ParameterError(
-                f"`teachers`={name!r}; use a run folder or one of {', '.join(known)}.", "teachers"
-            )
-
-
-def _is_run(teacher: str) -> bool:
-    return (Path(teacher) / "run.json").is_file()

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfrec_meta.checks import check, whole_number
 from tfrec_meta.data import Split, user_histories
 from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines, reading
 from tfrec_meta.io.files import remove, write_text
@@ -282,8 +283,9 @@ class Run:
         """
         from tfrec_meta.workflows.report import check_users, report
 
+        check("k", k, whole_number(1))  # before the evaluation, which takes time
         users = [self.user_id(user) for user in users]
-        check_users(self.split, users)  # before the evaluation, which takes time
+        check_users(self.split, users)
         with self._locked():
             found = self.evaluations() or self._evaluate()
             return report(
