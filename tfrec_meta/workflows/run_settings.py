@@ -30,7 +30,7 @@ from tfrec_meta.data import (
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.sources.formats import DELIMITERS, JSON_LINES, FileFormat, suffix_of
-from tfrec_meta.data.sources.movielens import NAMES
+from tfrec_meta.data.sources.movielens_download import NAMES
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.records import create
 
