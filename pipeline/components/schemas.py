@@ -26,7 +26,7 @@ from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.components.property_driver import PropertyDriver
 from tfrec_meta.pipeline.config import DataConfig
 from tfrec_meta.pipeline.config_values import VERSION
-from tfrec_meta.pipeline.tables import IDS
+from tfrec_meta.pipeline.rows.sources import IDS
 
 SCHEMA_FILE = "schema.pbtxt"
 

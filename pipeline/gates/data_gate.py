@@ -37,7 +37,7 @@ from tfrec_meta.pipeline.config import DataConfig
 from tfrec_meta.pipeline.example_files import record_batches
 from tfrec_meta.pipeline.gates import drift
 from tfrec_meta.pipeline.gates.drift import Drift, Limits, Statistics
-from tfrec_meta.pipeline.tables import IDS
+from tfrec_meta.pipeline.rows.sources import IDS
 
 STATISTICS_FILE = "FeatureStats.pb"
 IDS_FILE = "ids.parquet"

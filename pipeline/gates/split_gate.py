@@ -24,13 +24,14 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta.data.feedback import TARGET
 from tfrec_meta.features import transform as names
-from tfrec_meta.pipeline import events, history_rows
+from tfrec_meta.pipeline import events
 from tfrec_meta.pipeline.artifacts import CatalogueTables, SplitComparison
 from tfrec_meta.pipeline.components.schemas import SCHEMA_FILE, read_schema
 from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.example_files import record_batches
 from tfrec_meta.pipeline.gates import drift
 from tfrec_meta.pipeline.gates.drift import Limits, Statistics
+from tfrec_meta.pipeline.rows.surveys import declared_columns
 
 DRIFT_FILE = "drift.json"
 
@@ -93,7 +94,7 @@ class Executor(base_executor.BaseExecutor):
         limits = from_json(Limits, exec_properties["limits"])
         schema = Path(artifact_utils.get_single_uri(input_dict["schema"]), SCHEMA_FILE)
         feedback = events.declared_feedback(artifact_utils.get_single_uri(input_dict["catalogue"]))
-        declared = history_rows.declared_columns(feedback)
+        declared = declared_columns(feedback)
         features = compared_features(read_schema(schema), declared)
         splits = {
             split: _statistics(

@@ -81,6 +81,7 @@ def beam_executor(kind: type[base_beam_executor.BaseBeamExecutor]) -> Any:
 def write_examples(tables: Mapping[str, pa.Table] | pa.Table, folder: Path) -> Artifact:
     """Writes Examples like ExampleGen, by split; a single table is the split "all"."""
     from tfrec_meta.pipeline import tables as reading
+    from tfrec_meta.pipeline.rows import sources
 
     if isinstance(tables, pa.Table):
         tables = {"all": tables}
@@ -91,10 +92,10 @@ def write_examples(tables: Mapping[str, pa.Table] | pa.Table, folder: Path) -> A
         pq.write_table(table, path)
         name = "interactions" if {"user_id", "item_id"} <= set(table.column_names) else None
         name = name or ("users" if "user_id" in table.column_names else "items")
-        source = reading.Source(name, TableConfig(str(path)))
+        source = sources.Source(name, TableConfig(str(path)))
         target = artifact_utils.get_split_uri([examples], split)
         Path(target).mkdir(parents=True)
-        units = reading.units_of([path])
+        units = sources.units_of([path])
         found = reading.merge(reading.survey(unit, source) for unit in units)
         written = reading.merge(reading.write(unit, found, source, target) for unit in units)
         assert not found.errors + written.errors

@@ -260,7 +260,7 @@ def test_combines_parquet_files_of_different_types(tmp_path):
 
 
 def test_divides_a_parquet_file_into_units_without_losing_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfrec_meta.pipeline.tables._ROWS_PER_UNIT", 100)
+    monkeypatch.setattr("tfrec_meta.pipeline.rows.sources._ROWS_PER_UNIT", 100)
     users = [f"u{n}" for n in range(1000)]
     table = pa.table({"user_id": users, "item_id": users, "value": np.arange(1000) / 2})
     pq.write_table(table, tmp_path / "log.parquet", row_group_size=50)

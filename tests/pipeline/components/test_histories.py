@@ -23,9 +23,9 @@ from tfrec_meta.data import (
 )
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.pipeline import events as rows_in_memory
-from tfrec_meta.pipeline.components import histories as module
 from tfrec_meta.pipeline.components.histories import DROPPED, Histories
 from tfrec_meta.pipeline.config import SplitConfig
+from tfrec_meta.pipeline.rows import beam_steps
 
 LENGTH = 5
 KEEP = CleaningRules(duplicates="keep")
@@ -248,7 +248,7 @@ def test_writes_ids_alike_in_events_and_tables(tmp_path, caplog):
 
 @pytest.mark.parametrize("batch", [7, 1000])
 def test_every_value_is_one_if_no_event_has_a_value(tmp_path, monkeypatch, batch):
-    monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
+    monkeypatch.setattr(beam_steps, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(60, 6, 9).drop_columns(["value"])
     made = make(table, tmp_path, rules=KEEP, partitions=2)
     assert dropped_of(made) == {}
@@ -272,7 +272,7 @@ def with_times(table, times):
 @pytest.mark.parametrize("batch", [1, 1000])
 @pytest.mark.parametrize("duplicates", ["exact", "last", "keep"])
 def test_cleans_as_in_memory(tmp_path, monkeypatch, batch, duplicates):
-    monkeypatch.setattr(module, "_ROWS_PER_BATCH", batch)
+    monkeypatch.setattr(beam_steps, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(90, 6, 9)
     times = table["time"].to_pylist()
     times[3] = times[50] = None

@@ -24,7 +24,8 @@ from tfrec_meta.pipeline.components.schemas import Executor as SchemasExecutor
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
 from tfrec_meta.pipeline.gates.data_gate import DataGate, read_ids
 from tfrec_meta.pipeline.gates.data_gate import Executor as GateExecutor
-from tfrec_meta.pipeline.tables import Source, survey, units_of, write
+from tfrec_meta.pipeline.rows.sources import Source, units_of
+from tfrec_meta.pipeline.tables import survey, write
 
 USERS = 60
 DATA = DataConfig(

@@ -1,0 +1,1 @@
+"""The rows of tables and of Histories, as Arrow tables and examples."""
