@@ -166,7 +166,7 @@ class _Read(beam.DoFn):
             table = self._valid(batch, number, first)
             first += batch.num_rows
             survey += survey_of(table)
-            for partition, part in by_partition(table, self._partitions, self._table):
+            for partition, part in by_partition(table, self._partitions):
                 yield partition, serialized(part)
         yield beam.pvalue.TaggedOutput("survey", survey)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from tfrec_meta.pipeline.rows.surveys import EVENT_COLUMNS
 
 def event_columns(
     data: Interactions,
-    past: Any,
+    past: Histories,
     rows: np.ndarray,
     users: pa.Table | None,
     config: SplitConfig,
@@ -69,7 +68,7 @@ def plain_lists(column: pa.Array, name: str) -> pa.Array:
         return pa.ListArray.from_arrays(offsets, pa.array(cells), mask=column.is_null())
 
 
-def _history(data: Interactions, past: Any, rows: np.ndarray, length: int) -> pa.Array:
+def _history(data: Interactions, past: Histories, rows: np.ndarray, length: int) -> pa.Array:
     stop = past.stop[rows]
     count = np.minimum(stop - past.start[rows], length)
     offsets = np.concatenate([[0], np.cumsum(count)])

@@ -15,7 +15,7 @@ from tfrec_meta.pipeline.rows.surveys import TYPES
 from tfrec_meta.pipeline.table_columns import Kind
 
 
-def by_partition(table: pa.Table, partitions: int, name: str) -> Iterator[tuple[int, pa.Table]]:
+def by_partition(table: pa.Table, partitions: int) -> Iterator[tuple[int, pa.Table]]:
     """Yields each partition of the users that has rows, with its rows.
 
     10 and 10.0 are in one partition, since they may be one user.
