@@ -131,12 +131,12 @@ def later(shop, again):
 
 @pytest.fixture(scope="module")
 def refused(shop, later):
-    """A run on a third span whose ratings are words; returns the error and the run's folder."""
+    """A run on a third span whose ages are words; returns the error and the run's folder."""
     tables = second_span(shop.tables)
-    events = tables["interactions"]
-    words = pa.array(["good"] * len(events))
-    wrong = events.set_column(events.column_names.index("value"), "value", words)
-    shop.write_span(3, tables | {"interactions": wrong})
+    users = tables["users"]
+    words = pa.array(["young"] * len(users))
+    wrong = users.set_column(users.column_names.index("age"), "age", words)
+    shop.write_span(3, tables | {"users": wrong})
     config = shop.config()
     with pytest.raises(ValueError) as error:
         local_runner.run(config, "refused", progress=False)
@@ -229,12 +229,12 @@ def test_a_second_span_has_new_ids_and_a_warm_start(first, later, shop):
 
 def test_data_of_a_wrong_type_stops_the_run_and_pushes_nothing(refused, shop, later):
     error, folder = refused
-    assert "interactions.value" in error
+    assert "users.age" in error
     assert newest_version(shop.config().serving) == 2
     records = {record.node: record for record in read_records(folder)}
     assert records["DataGate"].state == "failed"
     assert "Trainer" not in records
-    assert "interactions.value" in (folder / "index.html").read_text(encoding="utf-8")
+    assert "users.age" in (folder / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_run_writes_a_page_and_a_log(first):
