@@ -283,6 +283,6 @@ def _column(table: pa.Table, name: str, source: Source, file: str) -> pa.Array:
         column = pc.utf8_trim_whitespace(pc.replace_substring(column, source.config.decimal, "."))
         column = pc.if_else(pc.equal(column, ""), None, column)
     elif declared == "time" and not is_list(column.type):
-        times, bad = source.times().read(flat(column), where)
+        times, bad = source.times(name).read(flat(column), where)
         column = column if bad.any() else times
     return column

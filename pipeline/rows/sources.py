@@ -70,9 +70,9 @@ class Source:
             bad_rows=self.bad_rows,
         )
 
-    def times(self) -> TimeReader:
-        """Returns a reader of the times."""
-        recognized = self.recognized if self.table == "interactions" else None
+    def times(self, name: str = "time") -> TimeReader:
+        """Returns a reader of a column of times; only the events' `time` has a recognized unit."""
+        recognized = self.recognized if name == "time" else None
         return TimeReader(
             self.time_unit, self.time_format, self.config.decimal, recognized=recognized
         )
