@@ -68,6 +68,14 @@ def test_without_baselines_there_is_no_best_one(found):
     assert Evaluations().metric == ""
 
 
+def test_repeats_that_count_as_misses_are_mentioned(found):
+    counts = {**found["ours"].counts, "relevant": 4, "seen": 3}
+    text = str(Evaluations({"ours": dataclasses.replace(found["ours"], counts=counts)}))
+    assert "3 of the 4 test pairs repeat an item of the user's history." in text
+    assert "--recommend-history" in text
+    assert "--recommend-history" not in str(found)
+
+
 def test_the_text_has_the_groups_the_difference_and_the_settings(found):
     text = str(found)
     assert f"ours - ials (the best baseline): {found.differences['ials']}" in text

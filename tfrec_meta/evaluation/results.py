@@ -226,12 +226,20 @@ class Evaluations(dict[str, Evaluation]):
         return self.differences.get(self.best_baseline or "")
 
     def summary(self) -> list[str]:
-        """Returns the difference to the best baseline and the settings of baselines, in lines."""
+        """Returns what else to know, in lines: the difference to the best baseline, the settings of
+        baselines, and how many repeats count as misses."""
         lines = []
         found, best = self.difference_to_best, self.best_baseline
         if found is not None:
             lines.append(f"{next(iter(self))} - {best} (the best baseline): {found}")
         lines += [f"{name}: {chosen}" for name, chosen in self.settings.items() if chosen.config]
+        counts = next(iter(self.values())).counts if self else {}
+        if counts.get("seen"):
+            lines.append(
+                f"{counts['seen']:,} of the {counts['relevant']:,} test pairs repeat an item of the "
+                "user's history. Such items are not recommended, so the pairs count as misses. Use "
+                "`recommend_history` (--recommend-history) if users return to items."
+            )
         return lines
 
     def __str__(self) -> str:
