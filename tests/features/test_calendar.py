@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 
 from tfrec_meta.data import Interactions
-from tfrec_meta.features import Calendar, FeatureSpec, transform
+from tfrec_meta.features import Calendar, FeatureSpec
 from tfrec_meta.features.calendar import (
     FIRST_SECOND,
     LAST_SECOND,
@@ -20,6 +20,7 @@ from tfrec_meta.features.calendar import (
     place,
     unix_seconds,
 )
+from tfrec_meta.features.example_columns import raw_values
 from tfrec_meta.features.graph import GraphEncoder, raw_default, raw_dtype, raw_width
 from tfrec_meta.features.spec import empty_feature
 
@@ -149,11 +150,11 @@ def test_a_request_carries_a_time_as_whole_seconds():
 def test_transform_reads_whole_seconds_and_leaves_out_missing_ones(dtype):
     # The pipeline writes columns of small whole numbers as floats.
     column = tf.SparseTensor([[0, 0], [2, 0]], tf.constant([90_000, -1], dtype), [3, 1])
-    times = transform._raw(JOINED, column)
+    times = raw_values(JOINED, column)
     assert times.numpy().tolist() == [90_000, MISSING, -1]
 
 
 @pytest.mark.parametrize("values", [["2024-02-29"], [0.5], [LEAP_DAY * 1_000]])
 def test_transform_refuses_what_is_refused_in_memory(values):
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"`joined` h.*type"):
-        transform._raw(JOINED, tf.sparse.from_dense([values]))
+        raw_values(JOINED, tf.sparse.from_dense([values]))

@@ -15,7 +15,8 @@ from tests.pipeline import conftest
 from tfrec_meta.data import Interactions, histories, split_by_time
 from tfrec_meta.features import Calendar, Category, FeatureSpec, HashedText, Number, Text, Vector
 from tfrec_meta.features.columns import tokens
-from tfrec_meta.features.transform import _strings, spec_of
+from tfrec_meta.features.example_columns import strings
+from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline.components.preprocessing import Transform
 from tfrec_meta.pipeline.config import SplitConfig
 
@@ -282,13 +283,13 @@ def test_refuses_a_feature_without_suitable_data(toy_histories, tmp_path, featur
 @pytest.mark.parametrize("number", [9.5, float("inf"), 2.0**24 + 2])
 def test_a_category_of_fractions_is_refused_as_in_memory(number):
     with pytest.raises(tf.errors.InvalidArgumentError, match="`price` holds numbers that are not"):
-        _strings(tf.sparse.from_dense([[number]]), "price")
+        strings(tf.sparse.from_dense([[number]]), "price")
     with pytest.raises(ValueError, match="`price` holds numbers that are not whole"):
         tokens(pa.array([9.0, number]), "price")
 
 
 def test_whole_numbers_of_a_category_have_no_decimal_point_as_in_memory():
-    found = _strings(tf.sparse.from_dense([[9.0, -3.0, 2.0**24]]), "price").values
+    found = strings(tf.sparse.from_dense([[9.0, -3.0, 2.0**24]]), "price").values
     assert found.numpy().tolist() == [b"9", b"-3", b"16777216"]
     kinds = (pa.float64(), pa.float32(), pa.int64())
     for kind in kinds:
