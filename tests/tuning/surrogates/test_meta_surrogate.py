@@ -119,6 +119,14 @@ def test_an_unpredictable_study_is_left_out(surrogate):
     assert [known.name for known in surrogate.studies] == ["good", "other"]
 
 
+def test_studies_shuffled_alike_are_left_out(encoding, monkeypatch):
+    # They agree on the points that both have tried, and predict nothing at other points.
+    monkeypatch.setattr(meta_surrogate, "_STEPS", 1500)
+    alike = [prior_study(name, 2, count=40, noise=0.0, shuffle=True) for name in ("one", "other")]
+    assert (alike[0].scores == alike[1].scores).all()
+    assert MetaSurrogate.train(alike, encoding) is None
+
+
 def test_untried_points_are_predicted(surrogate, encoding):
     codes = encoding.sample(300, np.random.default_rng(9))
     truth = [objective(encoding.values(row)) for row in codes]

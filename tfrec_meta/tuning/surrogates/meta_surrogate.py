@@ -32,7 +32,7 @@ from tfrec_meta.io.files import atomic_file
 from tfrec_meta.tuning.studies.records import StudyRecord
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_key, point_keys
 
-VERSION = 1  # of the saved network; raise it when the network or the scores change
+VERSION = 2  # of the saved network; raise it when the network, its studies or the scores change
 _FEWEST_TRIALS = 4  # of a study that can be learned from
 _MOST_ROWS = 4096  # of one study, in training
 _BATCH, _STEPS = 512, 1500
@@ -124,8 +124,8 @@ class MetaSurrogate:
     ) -> MetaSurrogate | None:
         """Trains the network; this takes seconds on a CPU.
 
-        A cross-validation in three folds comes first. A study whose held-out trials cannot be
-        predicted is left out.
+        A cross-validation in three folds of points comes first. A study whose held-out trials
+        cannot be predicted is left out.
 
         Args:
             studies: any number of prior studies.
@@ -239,12 +239,17 @@ def _skills(
 ) -> np.ndarray:
     """Returns the correlation of predicted and true scores of held-out trials, by study.
 
-    The correlations of studies with few trials are shrunk towards the mean.
+    A point is held out of all studies at once. Otherwise studies of the same points would predict
+    one another even if their scores do not depend on the hyperparameters. The correlations of
+    studies with few trials are shrunk towards the mean.
 
     Returns:
         float64 [S], at most 1.
     """
-    folds = [generator.permutation(len(y)) % _FOLDS for y in scores]
+    points, rows = np.unique(np.concatenate(features), axis=0, return_inverse=True)
+    of_points = generator.permutation(len(points)) % _FOLDS
+    ends = np.cumsum([len(y) for y in scores])
+    folds = np.split(of_points[rows.ravel()], ends[:-1])
     predicted = [np.zeros(len(y)) for y in scores]
     for held_out in range(_FOLDS):
         known = [fold != held_out for fold in folds]
@@ -290,7 +295,7 @@ def _fit(
     schedule = tf.keras.optimizers.schedules.CosineDecay(3e-3, steps)
     optimizer = tf.keras.optimizers.Adam(schedule)
     # Studies are sampled equally, whatever their numbers of rows.
-    weights = (1.0 / np.bincount(of_study, minlength=studies))[of_study]
+    weights = 1.0 / np.bincount(of_study)[of_study]
     shares = weights / weights.sum()
     strength = 1e-4 * 512 / min(len(inputs), 512)  # of the penalty: fewer rows need a stronger one
 
