@@ -132,8 +132,18 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             metavar="OURS=THEIRS,...",
             help="Names of the columns in the files: user_id=customer,item_id=product,time=when.",
         ),
-        _data("--users", type=ExistingFile(), metavar="FILE", help="Attributes of the users."),
-        _data("--items", type=ExistingFile(), metavar="FILE", help="Attributes of the items."),
+        _data(
+            "--users",
+            type=ExistingFile(),
+            metavar="FILE",
+            help="Table of user attributes, with user_id.",
+        ),
+        _data(
+            "--items",
+            type=ExistingFile(),
+            metavar="FILE",
+            help="Table of item attributes, with item_id.",
+        ),
         _data(
             "--delimiter",
             type=Character(),
@@ -247,7 +257,9 @@ def feedback_options(function: Any) -> Any:
             help="Weight of each event type: view=1,cart=3,purchase=10.",
         ),
         _feedback(
-            "--weight", metavar="COLUMN", help="Column with the weight of each event: value."
+            "--weight",
+            metavar="COLUMN",
+            help="Column with the weight of each event, such as value.",
         ),
         _feedback(
             "--positive",
