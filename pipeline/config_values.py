@@ -38,9 +38,14 @@ def as_json(config: Any) -> str:
 
 
 def from_json(kind: type[_Config], text: str) -> _Config:
-    """Returns the config of `as_json`."""
+    """Returns the config of `as_json`.
+
+    Raises:
+        ValueError: if the text is not one of `as_json`.
+    """
     record = json.loads(text)
-    record.pop(VERSION)
+    if isinstance(record, dict):
+        record.pop(VERSION, None)
     return config_from(kind, record)
 
 

@@ -17,9 +17,9 @@ means that the scores predict 1.2 times as many positives as there are.
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import apache_beam as beam
 import numpy as np
@@ -33,17 +33,60 @@ from tfrec_meta.data.feedback import WEIGHT
 from tfrec_meta.export import signatures as names
 from tfrec_meta.features import transform
 from tfrec_meta.pipeline.config import FEEDBACK, EvaluatorConfig
+from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.request_rows import as_request, read_types
 
 MODULE = "tfrec_meta.pipeline.components.evaluator"  # `module_path` of the stock Evaluator
 SPLITS = ["test"]  # `example_splits` of the stock Evaluator
 ORDER, PROBABILITY = "order", "probability"
-NEW_USER = "new user"  # the slice's feature; its values are "yes" and "no"
 
 _MAX_SCORES = 1 << 17  # for the fit; more are thinned to evenly spaced ones
-# An extractor receives only the EvalConfig, so its settings are in names of features there.
-_LABEL = re.compile(r"(\w+) (>=|>) (\S+)")
-_NEW_USER = re.compile(rf"{NEW_USER} \(at most (\d+) events\)")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Derived:
+    """The settings of the features that this module adds to TFMA's.
+
+    An extractor receives only the EvalConfig, so they are in its `label_key`, as JSON.
+
+    Attributes:
+        positive: which events are positive; see `EvaluatorConfig`.
+        new_user_events: the most earlier events of a new user.
+    """
+
+    positive: float | Literal["feedback"]
+    new_user_events: int
+
+    @classmethod
+    def of(cls, config: tfma.EvalConfig) -> _Derived:
+        """Returns the settings of an EvalConfig.
+
+        Raises:
+            ValueError: if it is not one of `eval_config`.
+        """
+        label = config.model_specs[0].label_key
+        try:
+            return from_json(cls, label)
+        except ValueError as error:
+            raise ValueError(
+                f"`label_key`={label!r}; create the EvalConfig with `eval_config`."
+            ) from error
+
+    @property
+    def new_user(self) -> str:
+        """The feature that divides the events; its values are "yes" and "no"."""
+        return f"new user (at most {self.new_user_events} events)"
+
+    def is_positive(self, features: Mapping[str, Any]) -> np.ndarray:
+        """Returns bool [rows]."""
+        if self.positive == FEEDBACK:
+            return _numbers(features[WEIGHT]) > 0
+        return _numbers(features[transform.VALUE]) >= self.positive
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """Returns float64 [rows]; with a schema, columns may be sparse, with one value per event."""
+    return np.asarray(getattr(column, "values", column), np.float64).reshape(-1)
 
 
 def eval_config(config: EvaluatorConfig) -> tfma.EvalConfig:
@@ -59,18 +102,16 @@ def eval_config(config: EvaluatorConfig) -> tfma.EvalConfig:
         raise ValueError(
             "`positive` is not set; TFMA needs the smallest value of a positive event. Set it."
         )
-    label = f"{transform.VALUE} >= {config.positive!r}"
-    if config.positive == FEEDBACK:
-        label = f"{WEIGHT} > 0"
-    new_user = f"{NEW_USER} (at most {config.new_user_events} events)"
+    derived = _Derived(config.positive, config.new_user_events)
     slices = "".join(
-        f"slicing_specs {{ feature_keys: {_quoted(key)} }}\n" for key in (new_user, *config.slices)
+        f"slicing_specs {{ feature_keys: {_quoted(key)} }}\n"
+        for key in (derived.new_user, *config.slices)
     )
     return text_format.Parse(
         f"""
         model_specs {{
           signature_name: "{names.RANK_EXAMPLES}"
-          label_key: {_quoted(label)}
+          label_key: {_quoted(as_json(derived))}
           model_type: "tf_generic"
         }}
         slicing_specs {{ }}
@@ -144,29 +185,17 @@ def _quoted(text: str) -> str:
 @beam.ptransform_fn
 def _DeriveFeatures(extracts: beam.PCollection, config: tfma.EvalConfig) -> beam.PCollection:
     """Adds the label, and the slice of new users, to the features."""
-    label = config.model_specs[0].label_key
-    if _LABEL.fullmatch(label) is None:
-        raise ValueError(f"`label_key`={label!r}; create the EvalConfig with `eval_config`.")
-    keys = [key for spec in config.slicing_specs for key in spec.feature_keys]
-    wanted = [(key, int(m[1])) for key in keys if (m := _NEW_USER.fullmatch(key))]
-    return extracts | beam.Map(_with_derived, label, wanted)
+    return extracts | beam.Map(_with_derived, config.model_specs[0].label_key, _Derived.of(config))
 
 
-def _with_derived(
-    extracts: Mapping[str, Any], label: str, new_user: Sequence[tuple[str, int]]
-) -> dict[str, Any]:
+def _with_derived(extracts: Mapping[str, Any], label: str, derived: _Derived) -> dict[str, Any]:
     result = dict(extracts)
     features = result[tfma.FEATURES_KEY] = dict(extracts[tfma.FEATURES_KEY])
-    column, sign, limit = label.split()
-    value = features[column]
-    # With a schema, columns may be sparse; every event has one value.
-    value = np.asarray(getattr(value, "values", value), np.float64).reshape(-1)
-    is_positive = np.greater_equal if sign == ">=" else np.greater
-    features[label] = is_positive(value, float(limit)).astype(np.float32)[:, None]
-    lengths = _lengths(features.get(transform.HISTORY), len(value))
-    for key, most in new_user:
-        words = np.where(lengths <= most, b"yes", b"no")
-        features[key] = words.astype(object)[:, None]
+    is_positive = derived.is_positive(features)
+    features[label] = is_positive.astype(np.float32)[:, None]
+    lengths = _lengths(features.get(transform.HISTORY), len(is_positive))
+    is_new = np.where(lengths <= derived.new_user_events, b"yes", b"no")
+    features[derived.new_user] = is_new.astype(object)[:, None]
     return result
 
 

@@ -32,7 +32,6 @@ from tfrec_meta.evaluation.intervals import paired_difference
 from tfrec_meta.models import Recommender
 from tfrec_meta.pipeline.config import EvaluatorConfig
 from tfrec_meta.pipeline.gates.user_metrics import (
-    ALL_USERS,
     METRICS,
     Queries,
     Slice,
@@ -43,7 +42,15 @@ from tfrec_meta.pipeline.gates.user_metrics import (
     metrics_of_popularity,
     slices_of,
 )
-from tfrec_meta.pipeline.gates.verdict import Check, Outcome, Reference, Verdict, shown_metric
+from tfrec_meta.pipeline.gates.verdict import (
+    Check,
+    Outcome,
+    Reference,
+    SliceName,
+    Verdict,
+    shown_metric,
+    shown_slice,
+)
 
 _MAX_REASONS = 4  # in one sentence
 
@@ -103,7 +110,7 @@ def evaluate_candidate(
             a = np.where(part.users, candidate[metric, part.only_tail], np.nan)
             pair = _Pair(part, name, Reference.POPULARITY, config, seed)
             b = popular[metric, part.only_tail]
-            if part.name == ALL_USERS:
+            if part.name == SliceName.ALL_USERS:
                 check = pair.compare(a, b, _above_for_all_users)
                 gain = check.difference or 0.0
             else:
@@ -196,7 +203,9 @@ class _Pair:
         both = np.isfinite(candidate) & np.isfinite(other)
         users, confidence = int(both.sum()), self.part.confidence
         if not users:
-            outcome = Outcome.FAILED if self.part.name == ALL_USERS else Outcome.INCONCLUSIVE
+            outcome = (
+                Outcome.FAILED if self.part.name == SliceName.ALL_USERS else Outcome.INCONCLUSIVE
+            )
             return self._check(0, None, None, None, outcome, "there are no such users")
         a, b = candidate[both], other[both]
         # The end of an interval needs some samples beyond it.
@@ -226,7 +235,11 @@ class _Pair:
         doubt: str,
     ) -> Check:
         name = shown_metric(self.metric)
-        words = name if self.part.name == ALL_USERS else f"{name} on {self.part.name}"
+        words = (
+            name
+            if self.part.name == SliceName.ALL_USERS
+            else f"{name} on {shown_slice(self.part.name)}"
+        )
         if difference is None:
             words += f" can't be compared with {self.against.words}'s: {doubt}"
         elif difference.is_tie:
@@ -271,7 +284,7 @@ def _threshold_check(
     metric: str, users: int, value: float | None, minimum: float, outcome: Outcome, words: str
 ) -> Check:
     return Check(
-        slice=ALL_USERS,
+        slice=SliceName.ALL_USERS,
         metric=metric,
         against=Reference.THRESHOLD,
         users=users,

@@ -22,9 +22,9 @@ from tfrec_meta.features.held_out import held_out, user_queries
 from tfrec_meta.models import Recommender
 from tfrec_meta.models.base.contract import event_counts
 from tfrec_meta.pipeline.config import EvaluatorConfig
+from tfrec_meta.pipeline.gates.verdict import SliceName
 
 METRICS = ("ndcg", "recall")
-ALL_USERS, NEW_USERS, LONG_TAIL = "all users", "new users", "long-tail items"
 
 UserMetrics = Mapping[tuple[str, bool], np.ndarray]
 """(metric, whether only long-tail items are relevant) -> float64 [users]; NaN without events."""
@@ -36,7 +36,7 @@ class Slice:
     """A set of test users, or of items, on which models are compared.
 
     Attributes:
-        name: for reports, such as "new users" or "<column>=<value>".
+        name: for reports: a `SliceName`, or "<column>=<value>".
         users: bool [users], the users in the slice.
         confidence: confidence level of the comparison.
         only_tail: whether only long-tail items count as relevant.
@@ -69,9 +69,9 @@ def slices_of(
     events = dict(zip(*(counted.field(i).to_pylist() for i in (0, 1)), strict=True))
     is_new = np.array([events.get(user, 0) <= config.new_user_events for user in users])
     slices = [
-        Slice(ALL_USERS, everyone, config.confidence),
-        Slice(NEW_USERS, is_new, config.confidence),
-        Slice(LONG_TAIL, everyone, config.confidence, only_tail=True),
+        Slice(SliceName.ALL_USERS, everyone, config.confidence),
+        Slice(SliceName.NEW_USERS, is_new, config.confidence),
+        Slice(SliceName.LONG_TAIL_ITEMS, everyone, config.confidence, only_tail=True),
     ]
     notes: list[str] = []
     for column in config.slices:

@@ -19,6 +19,29 @@ VERDICT_PAGE = "verdict.html"
 _SHOWN = {"ndcg": "NDCG", "recall": "recall", "auc": "AUC"}
 
 
+class SliceName(enum.StrEnum):
+    """A slice of every comparison. Reports store the value.
+
+    A slice of the users with one value of a column is stored as "<column>=<value>".
+    """
+
+    ALL_USERS = "all_users"
+    NEW_USERS = "new_users"
+    LONG_TAIL_ITEMS = "long_tail_items"
+
+    @property
+    def label(self) -> str:
+        """The slice in a sentence."""
+        return _SLICES[self]
+
+
+_SLICES = {
+    SliceName.ALL_USERS: "all users",
+    SliceName.NEW_USERS: "new users",
+    SliceName.LONG_TAIL_ITEMS: "long-tail items",
+}
+
+
 class Reference(enum.StrEnum):
     """What a candidate is compared with. Reports store the value."""
 
@@ -52,7 +75,7 @@ class Check:
     """One comparison of the model.
 
     Attributes:
-        slice: "all users", "new users", "long-tail items", or "<column>=<value>".
+        slice: a `SliceName`, or "<column>=<value>".
         metric: such as "ndcg@10".
         against: the reference.
         users: number of users with a value for both.
@@ -120,6 +143,11 @@ class Verdict:
             return config_from(cls, {name: record[name] for name in names if name in record})
         except ValueError as error:
             raise ValueError(f"The verdict is damaged: {error}") from None
+
+
+def shown_slice(name: str) -> str:
+    """Returns the name of a slice for people: "new users" for "new_users"."""
+    return next((known.label for known in SliceName if known == name), name)
 
 
 def shown_metric(metric: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tfrec_meta.pipeline.gates.verdict import Check, Outcome
+from tfrec_meta.pipeline.gates.verdict import Check, Outcome, SliceName, shown_slice
 from tfrec_meta.pipeline.node_ids import NodeId
 from tfrec_meta.pipeline.pages import artifact_files, page_text
 from tfrec_meta.pipeline.pages.run_records import MissingError, Run
@@ -62,7 +62,7 @@ def ranking(run: Run) -> dict[str, Any]:
         checks=[_check(check) for check in found.checks],
         signature=[
             {
-                "slice": name or "all users",
+                "slice": name or SliceName.ALL_USERS.label,
                 "events": page_text.figure(values, "example_count", ",.0f"),
                 "auc": page_text.figure(values, "auc"),
                 "calibration": page_text.figure(values, "calibration", ".3f"),
@@ -78,7 +78,7 @@ def _check(check: Check) -> dict[str, str]:
     values = dataclasses.asdict(check)
     low, high = page_text.figure(values, "low", "+.4f"), page_text.figure(values, "high", "+.4f")
     return {
-        "slice": check.slice,
+        "slice": shown_slice(check.slice),
         "metric": check.metric,
         "against": check.against.words,
         "model": page_text.figure(values, "model"),

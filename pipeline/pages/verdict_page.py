@@ -6,8 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
-from tfrec_meta.pipeline.gates.verdict import Check, Outcome, Reference, Verdict, shown_metric
+from tfrec_meta.pipeline.gates.verdict import (
+    Check,
+    Outcome,
+    Reference,
+    SliceName,
+    Verdict,
+    shown_metric,
+    shown_slice,
+)
 from tfrec_meta.reports import charts, formats, page
 
 
@@ -51,7 +58,7 @@ def _row(check: Check) -> dict[str, str]:
         interval = f"{check.low:+.4f} to {check.high:+.4f}"
         confidence = f"{check.confidence * 100:.4g} %"
     return {
-        "slice": check.slice,
+        "slice": shown_slice(check.slice),
         "metric": shown_metric(check.metric),
         "against": check.against.words,
         "users": "-" if check.against == Reference.THRESHOLD else f"{check.users:,}",
@@ -66,7 +73,7 @@ def _row(check: Check) -> dict[str, str]:
 
 def _signature_row(name: str, values: Mapping[str, float]) -> dict[str, str]:
     return {
-        "slice": name or ALL_USERS,
+        "slice": name or SliceName.ALL_USERS.label,
         "events": _number(values.get("example_count"), ",.0f"),
         "auc": _number(values.get("auc")),
         "auc_precision_recall": _number(values.get("auc_precision_recall")),
@@ -91,7 +98,7 @@ def _figure(checks: Sequence[Check]) -> dict[str, Any]:
     """Returns the geometry of one forest plot: one row per slice, and a line at difference 0."""
     rows = [
         charts.ForestRow(
-            check.slice,
+            shown_slice(check.slice),
             check.difference or 0.0,
             check.low or 0.0,
             check.high or 0.0,

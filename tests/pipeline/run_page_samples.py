@@ -226,7 +226,7 @@ def anomalies():
 def verdict(blessed=True):
     """The file of a verdict: `Verdict.as_dict` and the facts of RankingGate."""
     failed = {
-        "slice": "new users",
+        "slice": "new_users",
         "metric": "recall@10",
         "against": "last_blessed_model",
         "users": 120,
@@ -240,7 +240,7 @@ def verdict(blessed=True):
         "words": "recall@10 on new users is 0.0500 below the last blessed model's",
     }
     passed = failed | {
-        "slice": "all users",
+        "slice": "all_users",
         "metric": "ndcg@10",
         "against": "popularity",
         "users": 943,

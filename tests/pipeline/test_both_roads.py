@@ -18,7 +18,7 @@ from tfrec_meta.pipeline import events as rows_in_memory
 from tfrec_meta.pipeline.components.example_gen import DROPPED
 from tfrec_meta.pipeline.config import DataConfig, EvaluatorConfig, SplitConfig, TableConfig
 from tfrec_meta.pipeline.gates.blessing_rules import Reference, evaluate_candidate
-from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
+from tfrec_meta.pipeline.gates.verdict import SliceName
 
 COLUMNS = ("user_id", "item_id", "time", "value", "action")
 RANGE = (0.5, 9.0)
@@ -173,7 +173,7 @@ def test_a_dirty_log_gives_the_same_rows_counts_splits_and_metrics(
         (check,) = (
             check
             for check in verdict.checks
-            if (check.slice, check.metric) == (ALL_USERS, metric)
+            if (check.slice, check.metric) == (SliceName.ALL_USERS, metric)
             and check.against == Reference.POPULARITY
         )
         assert check.model == pytest.approx(expected["ease"][metric].value, abs=1e-6)

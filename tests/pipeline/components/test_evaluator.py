@@ -76,10 +76,25 @@ def test_slices_by_whether_the_user_was_new_at_the_event(evaluation):
     ],
 )
 def test_labels_are_the_positive_events(positive, column, cells, labels):
-    label = evaluator.eval_config(EvaluatorConfig(positive=positive)).model_specs[0].label_key
+    config = evaluator.eval_config(EvaluatorConfig(positive=positive))
+    settings = evaluator._Derived.of(config)
     extracts = {tfma.FEATURES_KEY: {column: np.array(cells)}}
-    derived = evaluator._with_derived(extracts, label, [])[tfma.FEATURES_KEY]
-    assert derived[label].ravel().tolist() == labels
+    derived = evaluator._with_derived(extracts, "label", settings)[tfma.FEATURES_KEY]
+    assert derived["label"].ravel().tolist() == labels
+
+
+def test_the_settings_of_the_derived_features_are_in_the_eval_config():
+    config = evaluator.eval_config(EvaluatorConfig(positive=3.5, new_user_events=4))
+    settings = evaluator._Derived.of(config)
+    assert (settings.positive, settings.new_user_events) == (3.5, 4)
+    assert config.slicing_specs[1].feature_keys == ["new user (at most 4 events)"]
+
+
+@pytest.mark.parametrize("label", ["value >= 4", "{}", '{"positive": 1}', "[]", "1"])
+def test_refuses_an_eval_config_of_another_origin(label):
+    config = tfma.EvalConfig(model_specs=[tfma.ModelSpec(label_key=label)])
+    with pytest.raises(ValueError, match="create the EvalConfig with `eval_config`"):
+        evaluator._Derived.of(config)
 
 
 def test_an_eval_config_requires_positive():

@@ -14,8 +14,7 @@ from tfrec_meta.features.held_out import held_out
 from tfrec_meta.pipeline.config import EvaluatorConfig
 from tfrec_meta.pipeline.gates import blessing_rules
 from tfrec_meta.pipeline.gates.blessing_rules import evaluate_candidate
-from tfrec_meta.pipeline.gates.user_metrics import ALL_USERS
-from tfrec_meta.pipeline.gates.verdict import Outcome, Reference
+from tfrec_meta.pipeline.gates.verdict import Outcome, Reference, SliceName
 
 CONFIG = EvaluatorConfig(k=5, new_user_events=2)
 
@@ -43,7 +42,9 @@ def first_verdict(model, split):
     return evaluate_candidate(model, None, split.past, split.test, config)
 
 
-def check_of(verdict, slice_name=ALL_USERS, metric="ndcg@5", against=Reference.POPULARITY):
+def check_of(
+    verdict, slice_name=SliceName.ALL_USERS, metric="ndcg@5", against=Reference.POPULARITY
+):
     (found,) = (
         check
         for check in verdict.checks
@@ -71,14 +72,14 @@ def test_the_metrics_equal_those_of_evaluate(first_verdict, model, split):
 def test_compares_every_slice_with_popularity(first_verdict):
     slices = dict.fromkeys(check.slice for check in first_verdict.checks)
     tastes = [f"taste=t{n}" for n in range(4)]
-    assert list(slices) == [ALL_USERS, "new users", "long-tail items", *tastes]
-    assert check_of(first_verdict, "new users").users == 40
+    assert list(slices) == [*SliceName, *tastes]
+    assert check_of(first_verdict, SliceName.NEW_USERS).users == 40
     assert [check_of(first_verdict, name).users for name in tastes] == [40] * 4
 
 
 def test_values_of_a_column_share_the_error(first_verdict):
     assert check_of(first_verdict, "taste=t0").confidence == pytest.approx(1 - 0.05 / 4)
-    assert check_of(first_verdict, "new users").confidence == 0.95
+    assert check_of(first_verdict, SliceName.NEW_USERS).confidence == 0.95
 
 
 def test_declared_feedback_counts_as_in_evaluate(split):
@@ -257,8 +258,8 @@ def test_users_without_history_do_not_count_on_a_slice(model, split):
     test = Interactions(events, split.test.users, split.test.items)
     verdict = evaluate_candidate(model, model, split.past, test, CONFIG)
     assert check_of(verdict).users == gate_toys.USERS + 10
-    assert check_of(verdict, "new users").users == 40
-    assert check_of(verdict, "new users", against=Reference.LAST_BLESSED).users == 50
+    assert check_of(verdict, SliceName.NEW_USERS).users == 40
+    assert check_of(verdict, SliceName.NEW_USERS, against=Reference.LAST_BLESSED).users == 50
     assert verdict.notes[0].startswith("10 of the 170 test users have no history")
 
 

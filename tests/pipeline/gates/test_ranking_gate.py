@@ -38,7 +38,7 @@ def test_the_verdict_has_every_number(evaluated_verdict, good_model):
     assert verdict["model"] == good_model.uri
     assert verdict["last_blessed_model"] is None
     assert verdict["settings"]["k"] == 5
-    assert {"all users", "new users", "long-tail items", "taste=t0"} <= {
+    assert {"all_users", "new_users", "long_tail_items", "taste=t0"} <= {
         check["slice"] for check in verdict["checks"]
     }
     assert 0 < verdict["signature"][""]["auc"] < 1

@@ -7,10 +7,18 @@ import sys
 import pytest
 
 from tests.pipeline import run_page_samples
-from tfrec_meta.pipeline.gates.verdict import Check, Outcome, Reference, Verdict, shown_metric
+from tfrec_meta.pipeline.gates.verdict import (
+    Check,
+    Outcome,
+    Reference,
+    SliceName,
+    Verdict,
+    shown_metric,
+    shown_slice,
+)
 
 CHECK = Check(
-    slice="all users",
+    slice=SliceName.ALL_USERS,
     metric="ndcg@10",
     against=Reference.POPULARITY,
     users=943,
@@ -28,6 +36,7 @@ VERDICT = Verdict(True, "Blessed.", (CHECK,), ("A note.",))
 
 def test_a_record_gives_the_verdict_back():
     record = json.loads(json.dumps(VERDICT.as_dict()))
+    assert record["checks"][0]["slice"] == "all_users"
     assert record["checks"][0]["against"] == "popularity"
     assert Verdict.from_dict(record) == VERDICT
 
@@ -75,6 +84,11 @@ def test_a_damaged_check_names_its_value(changes, message):
 def test_a_record_without_its_words_is_damaged():
     with pytest.raises(ValueError, match="`words` must be set"):
         Verdict.from_dict({"blessed": True})
+
+
+def test_slices_for_people():
+    assert shown_slice("long_tail_items") == SliceName.LONG_TAIL_ITEMS.label == "long-tail items"
+    assert shown_slice("taste=all_users") == "taste=all_users"
 
 
 def test_metrics_for_people():
