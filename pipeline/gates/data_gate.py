@@ -25,6 +25,7 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
+from tfrec_meta.io.files import atomic_file, write_bytes, write_text
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.components.example_gen import NOT_NUMERIC
 from tfrec_meta.pipeline.components.schemas import (
@@ -34,6 +35,7 @@ from tfrec_meta.pipeline.components.schemas import (
     write_schema,
 )
 from tfrec_meta.pipeline.config import DataConfig
+from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.example_files import record_batches
 from tfrec_meta.pipeline.gates import drift
 from tfrec_meta.pipeline.gates.drift import Drift, Limits, Statistics
@@ -46,10 +48,44 @@ REPORT_FILE = "anomalies.json"
 _Channel = component_spec.ChannelParameter
 
 
-class DataGateSpec(types.ComponentSpec):
-    """Inputs, outputs and parameters; `config` has the limits as JSON, see `DataGate`."""
+@dataclasses.dataclass(frozen=True)
+class GateLimits:
+    """What DataGate accepts.
 
-    PARAMETERS = {"config": component_spec.ExecutionParameter(type=str)}
+    Args:
+        drift: the largest accepted drift of the features.
+        warn_new_ids: the gate warns if the share of events with a new user or item exceeds this.
+        schemas: absolute path of the folder of curated schemas, for messages; None without one.
+    """
+
+    drift: Limits
+    warn_new_ids: float
+    schemas: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A reason not to accept the data.
+
+    Args:
+        table: "interactions", "users" or "items".
+        column: of the table; None if all columns are concerned.
+        words: the reason, without the final period.
+    """
+
+    table: str
+    column: str | None
+    words: str
+
+    def __str__(self) -> str:
+        name = self.table if self.column is None else f"{self.table}.{self.column}"
+        return f"{name}: {self.words}"
+
+
+class DataGateSpec(types.ComponentSpec):
+    """Inputs, outputs and parameters; `limits` is `GateLimits` as JSON."""
+
+    PARAMETERS = {"limits": component_spec.ExecutionParameter(type=str)}
     INPUTS = {
         **{
             f"{table}_{kind}": _Channel(type=artifact_type, optional=table != "interactions")
@@ -82,10 +118,9 @@ class Executor(base_executor.BaseExecutor):
                 and the last lines how to accept it. Nothing is written then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        config = json.loads(exec_properties["config"])
-        limits = Limits(config["max_drift"], config["drift"])
+        limits = from_json(GateLimits, exec_properties["limits"])
         earlier = [Path(artifact.uri) for artifact in input_dict.get("earlier") or []]
-        problems: list[str] = []
+        problems: list[Problem] = []
         drifts: list[Drift] = []
         schemas: dict[str, schema_pb2.Schema] = {}
         statistics: dict[str, dict[str, Statistics]] = {}
@@ -108,12 +143,12 @@ class Executor(base_executor.BaseExecutor):
                 schemas[table],
                 statistics[table],
                 tfdv.load_stats_binary(str(before)) if before and before.is_file() else None,
-                limits,
+                limits.drift,
             )
         problems = list(dict.fromkeys(problems))
         moved = [each for each in drifts if each.is_too_much]
         if problems or moved:
-            raise ValueError(_refusal(problems, moved, schema_paths, config["schemas"]))
+            raise ValueError(_refusal(problems, moved, schema_paths, limits.schemas))
 
         ids = _ids(input_dict["interactions_examples"][0])
         accepted = artifact_utils.get_single_instance(output_dict["accepted"])
@@ -127,12 +162,12 @@ class Executor(base_executor.BaseExecutor):
                 continue
             report[f"new_{table}"] = share
             accepted.set_float_custom_property(f"new_{table}", share)
-            if share > config["warn_new_ids"]:
+            if share > limits.warn_new_ids:
                 logging.warning(
                     "%.1f %% of the events have new %s, more than data.warn_new_ids=%g.",
                     100 * share,
                     table,
-                    config["warn_new_ids"],
+                    limits.warn_new_ids,
                 )
         for table, splits in statistics.items():
             rows = sum(part.datasets[0].num_examples for part in splits.values())
@@ -170,12 +205,11 @@ class DataGate(base_component.BaseComponent):
         anomalies: Mapping[str, types.BaseChannel],
         accepted: types.BaseChannel | None = None,
     ) -> None:
-        limits = {
-            "max_drift": config.max_drift,
-            "drift": dict(config.drift),
-            "warn_new_ids": config.warn_new_ids,
-            "schemas": os.path.abspath(config.schemas) if config.schemas else None,
-        }
+        limits = GateLimits(
+            Limits(config.max_drift, dict(config.drift)),
+            config.warn_new_ids,
+            os.path.abspath(config.schemas) if config.schemas else None,
+        )
         by_kind = {
             "examples": examples,
             "statistics": statistics,
@@ -189,7 +223,7 @@ class DataGate(base_component.BaseComponent):
         }
         super().__init__(
             spec=DataGateSpec(
-                config=json.dumps(limits, sort_keys=True),
+                limits=as_json(limits),
                 earlier=accepted,
                 accepted=types.Channel(type=AcceptedData),
                 **channels,
@@ -207,8 +241,8 @@ def _anomalies(
     anomalies: types.Artifact,
     statistics: Mapping[str, Statistics],
     cells: Mapping[str, str],
-) -> Iterator[str]:
-    """Yields the anomalies of ExampleValidator as sentences.
+) -> Iterator[Problem]:
+    """Yields the anomalies of ExampleValidator.
 
     `cells` has the first cell of each column that was read as text because of that cell.
     """
@@ -219,14 +253,14 @@ def _anomalies(
         found.ParseFromString((folder / "SchemaDiff.pb").read_bytes())
         where = f" (split {split})" if len(splits) > 1 else ""
         if found.data_missing or not statistics[split].datasets[0].num_examples:
-            yield f"{table}: no rows{where}"
+            yield Problem(table, None, f"no rows{where}")
             continue
         for reason in found.dataset_anomaly_info.reason:
-            yield f"{table}: {_lower(reason.description)}{where}"
+            yield Problem(table, None, f"{_lower(reason.description)}{where}")
         for key, info in sorted(found.anomaly_info.items()):
             name = ".".join(info.path.step) or key
             for reason in info.reason:
-                yield f"{table}.{name}: {_words(reason, cells.get(name))}{where}"
+                yield Problem(table, name, f"{_words(reason, cells.get(name))}{where}")
 
 
 def _words(reason: anomalies_pb2.AnomalyInfo.Reason, cell: str | None) -> str:
@@ -274,15 +308,15 @@ def _drifts(
 
 
 def _refusal(
-    problems: Sequence[str],
+    problems: Sequence[Problem],
     moved: Sequence[Drift],
     schema_paths: Mapping[str, Path],
     folder: str | None,
 ) -> str:
-    lines = ["The data is not accepted:", *problems, *map(str, moved)]
+    lines = ["The data is not accepted:", *map(str, problems), *map(str, moved)]
     lines.append("Fix the data. To accept the change,")
     if problems:
-        tables = dict.fromkeys(re.split(r"[.:]", problem)[0] for problem in problems)
+        tables = dict.fromkeys(problem.table for problem in problems)
         if folder:
             files = ", ".join(str(Path(folder, f"{table}.pbtxt")) for table in tables)
             lines.append(f"edit {files}.")
@@ -336,8 +370,8 @@ def _write(
         write_schema(schema, folder / table / SCHEMA_FILE)
         # The largest split represents all splits, which were compared with each other.
         largest = max(statistics[table].values(), key=lambda part: part.datasets[0].num_examples)
-        (folder / table / STATISTICS_FILE).write_bytes(largest.SerializeToString())
+        write_bytes(folder / table / STATISTICS_FILE, largest.SerializeToString())
     for table, ids in known.items():
-        (folder / table).mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table({IDS[table][0]: ids}), folder / table / IDS_FILE)
-    (folder / REPORT_FILE).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        with atomic_file(folder / table / IDS_FILE) as path:
+            pq.write_table(pa.table({IDS[table][0]: ids}), path)
+    write_text(folder / REPORT_FILE, json.dumps(report, indent=1))

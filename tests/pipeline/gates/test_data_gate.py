@@ -1,5 +1,6 @@
 """Schemas and DataGate: what stops a run, with which message, and what is accepted."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -17,13 +18,17 @@ from tfx.orchestration.portable import data_types
 from tfx.types import artifact_utils, standard_artifacts
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+from tfrec_meta import __version__
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.components.example_gen import NOT_NUMERIC, SPLIT
 from tfrec_meta.pipeline.components.schemas import Driver, Schemas, infer, read_schema
 from tfrec_meta.pipeline.components.schemas import Executor as SchemasExecutor
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
-from tfrec_meta.pipeline.gates.data_gate import DataGate, read_ids
+from tfrec_meta.pipeline.config_values import from_json
+from tfrec_meta.pipeline.gates import data_gate
+from tfrec_meta.pipeline.gates.data_gate import DataGate, GateLimits, Problem, read_ids
 from tfrec_meta.pipeline.gates.data_gate import Executor as GateExecutor
+from tfrec_meta.pipeline.gates.drift import Limits
 from tfrec_meta.pipeline.rows.sources import Source, units_of
 from tfrec_meta.pipeline.tables import survey, write
 
@@ -185,6 +190,40 @@ def refused(run) -> str:
         run.gate()
     assert not Path(run.folder, "accepted").exists()
     return str(error.value)
+
+
+def test_a_refusal_names_the_tables_of_its_problems():
+    problems = [
+        Problem("users", "a:b.c", "the column is missing"),
+        Problem("items", None, "no rows"),
+        Problem("users", "age", "unexpectedly high value"),
+    ]
+    lines = data_gate._refusal(problems, [], {}, "curated").splitlines()
+    assert lines[1:] == [
+        "users.a:b.c: the column is missing",
+        "items: no rows",
+        "users.age: unexpectedly high value",
+        "Fix the data. To accept the change,",
+        "edit curated/users.pbtxt, curated/items.pbtxt.",
+    ]
+
+
+def test_the_limits_are_an_execution_property_of_this_version():
+    config = dataclasses.replace(DATA, max_drift=0.25, drift={"users.age": 0.5}, schemas="curated")
+    required = {
+        kind: {"interactions": types.Channel(type=artifact)}
+        for kind, artifact in (
+            ("examples", standard_artifacts.Examples),
+            ("statistics", standard_artifacts.ExampleStatistics),
+            ("schemas", standard_artifacts.Schema),
+            ("anomalies", standard_artifacts.ExampleAnomalies),
+        )
+    }
+    text = DataGate(config, **required).exec_properties["limits"]
+    assert json.loads(text)["version"] == __version__
+    schemas = str(Path("curated").absolute())
+    expected = GateLimits(Limits(0.25, {"users.age": 0.5}), config.warn_new_ids, schemas)
+    assert from_json(GateLimits, text) == expected
 
 
 def test_a_first_run_infers_schemas_and_warns(tmp_path, caplog):
