@@ -24,6 +24,7 @@ from tfx.types import standard_component_specs as standard
 from tfx.utils import path_utils, proto_utils
 
 from tfrec_meta.export import signatures as names
+from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline import config_values
 from tfrec_meta.pipeline.components.answer_checks import Refused
 from tfrec_meta.pipeline.components.property_driver import PropertyDriver
@@ -98,9 +99,7 @@ class Executor(base_executor.BaseExecutor):
             blessed, reason = 1, f"It loads and answered {answered} requests."
         logging.info("InfraValidator: %s", reason)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        folder = Path(blessing.uri)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / (BLESSED if blessed else NOT_BLESSED)).write_text("", encoding="utf-8")
+        write_text(Path(blessing.uri) / (BLESSED if blessed else NOT_BLESSED), "")
         blessing.set_int_custom_property("blessed", blessed)
         blessing.set_string_custom_property("reason", reason)
 

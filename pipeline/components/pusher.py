@@ -19,6 +19,7 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
+from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.components.property_driver import PropertyDriver
 from tfrec_meta.pipeline.serving_folder import Pushed, digest, newest_version, push
 
@@ -92,9 +93,7 @@ def _record(artifact: types.Artifact, pushed: Pushed | None, reason: str) -> Non
             artifact.set_int_custom_property(name, value)
         else:
             artifact.set_string_custom_property(name, value)
-    folder = Path(artifact.uri)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_text(Path(artifact.uri) / RECORD, json.dumps(record, indent=1))
 
 
 class Driver(PropertyDriver):

@@ -22,6 +22,7 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta import __version__
+from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.components.property_driver import PropertyDriver
 from tfrec_meta.pipeline.config import DataConfig
@@ -237,8 +238,7 @@ def read_schema(path: Path) -> schema_pb2.Schema:
 
 def write_schema(schema: schema_pb2.Schema, path: Path) -> None:
     """Writes a schema in the text format of protocol buffers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text_format.MessageToString(schema), encoding="utf-8")
+    write_text(path, text_format.MessageToString(schema))
 
 
 def load_statistics(

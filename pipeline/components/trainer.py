@@ -25,6 +25,7 @@ from tfx.utils import json_utils
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.saved_model import write_model
 from tfrec_meta.features.transform import spec_of
+from tfrec_meta.io.files import write_text
 from tfrec_meta.models import load_model
 from tfrec_meta.models.base.configs import read_config
 from tfrec_meta.models.base.contract import WarmStartError
@@ -86,8 +87,7 @@ def run_fn(fn_args: FnArgs) -> None:
     shutil.rmtree(serving, ignore_errors=True)  # output of a killed attempt
     write_model(model, serving, settings["name"], export)
     run = Path(fn_args.model_run_dir)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / STRATEGY).write_text(json.dumps(strategy.as_dict(), indent=1), encoding="utf-8")
+    write_text(run / STRATEGY, json.dumps(strategy.as_dict(), indent=1))
     for name in ("history.jsonl", "tensorboard"):
         if (work / name).is_dir():
             shutil.copytree(work / name, run / name, dirs_exist_ok=True)

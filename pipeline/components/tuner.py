@@ -24,6 +24,7 @@ from tfx.utils import json_utils
 
 from tfrec_meta.data.protocols import ValidationProtocol
 from tfrec_meta.features.transform import spec_of
+from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline import events, work_folders
 from tfrec_meta.pipeline.artifacts import CatalogueTables
 from tfrec_meta.pipeline.components.trainer import chosen_strategy
@@ -36,7 +37,12 @@ from tfrec_meta.tuning import (
     StudyStore,
     TransferOptions,
 )
-from tfrec_meta.workflows import tune as strategy_search
+from tfrec_meta.workflows.tune import (
+    SearchEvents,
+    strategy_space,
+    strategy_tuner,
+    write_report,
+)
 
 TRIALS = "trials.json"  # next to TFX's results: the records of `StrategyTuner.trials`
 REPORT = "report.html"  # the page of the study
@@ -65,8 +71,8 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         events.interactions(events.read_files(files), settings["catalogue"])
         for files in (fn_args.train_files, fn_args.eval_files)
     )
-    tuner = strategy_search.strategy_tuner(
-        strategy_search.SearchEvents(
+    tuner = strategy_tuner(
+        SearchEvents(
             train,
             validation,
             ValidationProtocol(settings["protocol"]),
@@ -74,7 +80,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
         ),
         strategy,
         spec_of(fn_args.transform_graph_path),
-        strategy_search.strategy_space(strategy, config.families, config.fixed, train),
+        strategy_space(strategy, config.families, config.fixed, train),
         settings["folder"],
         SearchOptions(
             oracle=config.oracle,
@@ -126,10 +132,9 @@ class Executor(executor.Executor):
                 raise
             executor.write_best_hyperparameters(tuner, output_dict)
             results = Path(artifact_utils.get_single_uri(output_dict[standard.TUNER_RESULTS_KEY]))
-            text = json.dumps(tuner.trials(), indent=1)
-            (results / TRIALS).write_text(text, encoding="utf-8")
+            write_text(results / TRIALS, json.dumps(tuner.trials(), indent=1))
             try:
-                strategy_search.write_report(tuner, results / REPORT)
+                write_report(tuner, results / REPORT)
             except Exception:  # a missing page must not fail the node
                 _log.warning("The page of the study was not written.", exc_info=True)
 

@@ -234,12 +234,9 @@ class _Pair:
         outcome: Outcome,
         doubt: str,
     ) -> Check:
-        name = shown_metric(self.metric)
-        words = (
-            name
-            if self.part.name == SliceName.ALL_USERS
-            else f"{name} on {shown_slice(self.part.name)}"
-        )
+        words = shown_metric(self.metric)
+        if self.part.name != SliceName.ALL_USERS:
+            words += f" on {shown_slice(self.part.name)}"
         if difference is None:
             words += f" can't be compared with {self.against.words}'s: {doubt}"
         elif difference.is_tie:

@@ -24,6 +24,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from tfrec_meta.data.feedback import TARGET
 from tfrec_meta.features import transform as names
+from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline import events
 from tfrec_meta.pipeline.artifacts import CatalogueTables, SplitComparison
 from tfrec_meta.pipeline.components.schemas import SCHEMA_FILE, read_schema
@@ -118,9 +119,8 @@ class Executor(base_executor.BaseExecutor):
                 )
             )
         folder = Path(artifact_utils.get_single_uri(output_dict["compared"]))
-        folder.mkdir(parents=True, exist_ok=True)
         report = {"drift": [dataclasses.asdict(each) for each in drifts]}
-        (folder / DRIFT_FILE).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        write_text(folder / DRIFT_FILE, json.dumps(report, indent=1))
 
 
 class SplitGate(base_component.BaseComponent):

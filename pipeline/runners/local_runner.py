@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tfrec_meta.errors import described
 from tfrec_meta.extras import not_installed
+from tfrec_meta.io.files import write_text
 from tfrec_meta.keras import hide_tensorflow_errors
 from tfrec_meta.pipeline.config import PipelineConfig
 from tfrec_meta.pipeline.gates.verdict import VERDICT_FILE, Verdict
@@ -131,7 +132,7 @@ def _write_config(config: PipelineConfig, folder: Path) -> None:
         raise ValueError(
             f"{folder} began with other settings. Use another run id, or the settings of {path}."
         )
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _verdict(record: NodeRecord) -> tuple[str, ...]:
@@ -184,7 +185,7 @@ def _deployed(config: PipelineConfig, options: argparse.Namespace) -> Path:
         settings=options.set,
         schedule=options.schedule,
     )
-    (folder / CONFIG).write_text(_as_text(config), encoding="utf-8")
+    write_text(folder / CONFIG, _as_text(config))
     return folder
 
 

@@ -20,7 +20,6 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -142,11 +141,17 @@ def _check_setting(setting: str) -> None:
 
 
 def _copy(deployed: Path, run: Path) -> None:
-    """Copies the deployment; `pipeline.json` comes last, as it marks the run as begun."""
+    """Copies the deployment; `pipeline.json` comes last, as it marks the run as begun.
+
+    It writes as `tfrec_meta.io.files` does, which a scheduler's Python does not have.
+    """
     for name in (DEPLOYMENT, CONFIG, PIPELINE):
         if (deployed / name).exists():
             temporary = run / f".{name}.{os.getpid()}"
-            shutil.copyfile(deployed / name, temporary)
+            with open(temporary, "wb") as file:
+                file.write((deployed / name).read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, run / name)
 
 
