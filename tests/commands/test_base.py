@@ -9,6 +9,7 @@ import pytest
 from tfrec_meta.commands import base
 from tfrec_meta.commands.base import Result, argument, command, option
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.logs import printable
 
 
 def run(function, *arguments, **attributes):
@@ -136,4 +137,4 @@ def test_control_characters_are_not_printed_raw(text, capsys):
     printed = capsys.readouterr()
     assert text not in printed.err + printed.out
     assert printed.out.endswith("b\nc\n")
-    assert base.printable("\n" + text, lines=False).isprintable()
+    assert printable("\n" + text, lines=False).isprintable()

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -301,3 +302,28 @@ def test_a_user_who_has_seen_everything_counts_as_a_miss():
     assert found["ndcg@2"].value == 0
     assert np.isnan(found["auc"].value)
     assert found.counts["seen"] == found.counts["relevant"] == 4
+
+
+@pytest.mark.parametrize("k", [0, -1, 6, 10**30, 2.5, True, "2", None])
+def test_refuses_a_length_that_no_list_can_have(k):
+    with pytest.raises((ValueError, TypeError), match="`k`="):
+        full_catalogue(rows, RELEVANT, SEEN, k=k)
+
+
+def test_lists_as_long_as_the_catalogue_take_no_memory():
+    users, items = 4_000, 1_000  # lists of all items would take 32 MB
+    rng = np.random.default_rng(0)
+    relevant = sp.csr_array((np.ones(users), (np.arange(users), np.arange(users) % items)))
+    seen = sp.csr_array((np.ones(users), (np.arange(users), (np.arange(users) + 1) % items)))
+    scores = rng.normal(size=(users, 4)), rng.normal(size=(items, 4))
+    tracemalloc.start()
+    try:
+        found = full_catalogue(*(scores, relevant, seen), k=items, chunk=16, resamples=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16e6
+    assert found[f"recall@{items}"].value == 1
+    assert found[f"coverage@{items}"].value == 1
+    # All items but one: the mean popularity of the lists is that of all items, 4.
+    np.testing.assert_allclose(found.per_query[f"popularity_lift@{items}"], 0, atol=1e-12)

@@ -48,6 +48,12 @@ def test_teacher_is_trained_and_the_student_compared_by_slice(found):
     assert distilled.report.as_dict()["student"]["slices"]["cold_items"]["counts"]["queries"] > 0
 
 
+def test_refuses_long_lists_before_it_trains(split, monkeypatch):
+    monkeypatch.setattr(distilling, "train", None)
+    with pytest.raises(ValueError, match="`k`=41, but the catalogue has 40 items"):
+        tm.distill(split, "ease", k=41)
+
+
 def test_metrics_equal_those_of_the_full_catalogue_protocol(found, split):
     _, distilled = found
     whole = tm.evaluate(distilled.student, split, k=5, baselines=(), resamples=50)["content_tower"]

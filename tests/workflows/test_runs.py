@@ -90,3 +90,14 @@ def test_histories_have_past_events_and_no_test_events(tmp_path):
         assert set(history) == set(events[events.user_id == user].item_id) - {test[user]}
     assert run.history("nobody") == []
     assert run.titles()["i0"]
+
+
+def test_the_report_of_a_small_catalogue_ranks_all_items(tmp_path):
+    given = {
+        "data": {"source": ["synthetic-40x6x90"]},
+        "strategy": {"family": "popularity"},
+        "split": {"protocol": "user"},
+    }
+    run = Run.begin(tmp_path / "run", given)
+    run.train()
+    assert "ndcg@6" in run.report().read_text()

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,16 +21,10 @@ import click
 from tfrec_meta.commands.summaries import SUMMARIES
 from tfrec_meta.errors import described, is_for_users
 from tfrec_meta.extras import not_installed
+from tfrec_meta.io.logs import printable
 from tfrec_meta.keras import hide_tensorflow_errors
 
 PROGRAM = "tfrec-meta"
-# C0 and C1 controls, those of the direction of text, separators of lines, and lone surrogates.
-_RULING = (
-    r"\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    r"\ud800-\udfff\U000e0000-\U000e007f"
-)
-_CONTROLS = re.compile(f"[\\x00-\\x08{_RULING}]")
-_CONTROLS_AND_BREAKS = re.compile(f"[\\x00-\\x0a{_RULING}]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,22 +55,6 @@ class Result:
 def note(text: str) -> None:
     """Prints a remark for people on standard error."""
     print(printable(text), file=sys.stderr, flush=True)
-
-
-def printable(text: str, lines: bool = True) -> str:
-    """Returns a text with escapes in place of control characters, which could rule a terminal.
-
-    Args:
-        text: may hold titles and ids of other people's data.
-        lines: whether line breaks and tabs stay as they are.
-
-    Example:
-        >>> from tfrec_meta.commands.base import printable
-        >>> printable("\\x1b[2J")
-        '\\\\x1b[2J'
-    """
-    pattern = _CONTROLS if lines else _CONTROLS_AND_BREAKS
-    return pattern.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class Option(click.Option):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfrec_meta.commands.base import printable
 from tfrec_meta.commands.options import MODELS
+from tfrec_meta.io.logs import printable
 
 if TYPE_CHECKING:
     from tfrec_meta.serving import Recommendation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import numbers
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.logs import logger
 
 Duplicates = Literal["exact", "last", "keep"]
 
 REASONS = ("missing value", "missing time", "impossible time", "value out of range", "duplicate")
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _DAY = 86_400
 _MILLISECONDS_FROM = 10**11  # the year 5138 in seconds, 1973 in milliseconds
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ from tfrec_meta.data.events import SCHEMA, BadRows, RowName, flat
 from tfrec_meta.data.numbers import CODE, NUMBER
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.logs import logger
 
 TABLE_PREFIXES = ("users.", "items.")
 """How keys of `columns` begin that rename attributes of one of these tables."""
@@ -37,7 +37,7 @@ _MISSING = (
     "?",
 )
 _MOSTLY = 0.8  # share of numbers from which other cells of a column are probably mistakes
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def with_our_names(table: pa.Table, key: str, columns: Mapping[str, str], where: str) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -16,6 +15,7 @@ from tfrec_meta.data.ids import has_line_breaks, tokens_of
 from tfrec_meta.data.numbers import numbers_of
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.logs import logger
 
 BadRows = Literal["raise", "drop"]
 
@@ -32,7 +32,7 @@ NUMBERS: Mapping[str, pa.DataType] = {"time": pa.int64(), "value": pa.float32()}
 
 MAX_BAD_SHARE = 0.01  # of the rows that `bad_rows="drop"` accepts by default
 _EXAMPLES = 3  # rows named for each reason when bad rows are dropped
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 RowName = Callable[[int], str]
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import logging
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.logs import logger
 
 _WHOLE = r"^-?(0|[1-9][0-9]*)(\.0+)?$"
 DECIMALS = r"\.0+$"  # at the end of a whole number
@@ -28,7 +28,7 @@ DECIMALS = r"\.0+$"  # at the end of a whole number
 _EXACT = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
 _HARDLY = 0.5  # share of ids with a counterpart, below which tables probably do not belong together
 _EXAMPLES = 3
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def tokens_of(column: pa.Array, where: str) -> tuple[pa.Array, np.ndarray]:

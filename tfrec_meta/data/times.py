@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from tfrec_meta.data.ids import buffers, text_of
 from tfrec_meta.data.numbers import NUMBER
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.logs import logger
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 TICKS_PER_SECOND: Mapping[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -33,7 +33,7 @@ _KINDS = (pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
 _LESS_THAN_SIX = (14, 17)  # the tens of minutes and seconds in YYYY-MM-DDThh:mm:ss
 _HEAD = 20  # cells by which the usual type of a column is determined
 _CELL = 19  # characters of YYYY-MM-DDThh:mm:ss
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class TimeReader:

@@ -215,10 +215,31 @@ def popularity_lift(lists: ArrayLike, popularity: ArrayLike, profile: ArrayLike)
             "profile",
             "lists",
         )
-    shown = items >= 0
-    value = np.where(shown, popularity[np.where(shown, items, 0)], 0.0)
+    return lift_of_means(list_popularity(items, popularity), profile)
+
+
+def list_popularity(lists: NDArray[np.int64], popularity: Floats) -> Floats:
+    """Returns the mean popularity of the items of each list, float64 [Q]; NaN for an empty list.
+
+    Args:
+        lists: int64 [Q, k], items; -1 where a list is shorter than k.
+        popularity: float64 [N].
+    """
+    shown = lists >= 0
+    value = np.where(shown, popularity[np.where(shown, lists, 0)], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        difference = value.sum(axis=1) / shown.sum(axis=1) - profile
+        return value.sum(axis=1) / shown.sum(axis=1)
+
+
+def lift_of_means(mean: Floats, profile: Floats) -> Floats:
+    """Returns `popularity_lift`, float64 [Q], from the result of `list_popularity`.
+
+    Args:
+        mean: float64 [Q], of the lists.
+        profile: float64 [Q], of the profiles.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = mean - profile
         known = np.isfinite(difference)
         return difference / (profile[known].mean() if known.any() else np.nan)
 

@@ -23,6 +23,7 @@ from tfrec_meta.evaluation.groups import evaluate_groups
 from tfrec_meta.evaluation.intervals import Estimate, estimates
 from tfrec_meta.evaluation.ranking import Scores
 from tfrec_meta.evaluation.results import Evaluation
+from tfrec_meta.evaluation.shown_items import ShownItems, item_popularity
 
 _RANK_METRICS = {
     "ndcg": m.ndcg,
@@ -98,7 +99,8 @@ def full_catalogue(
             f"`seen` has shape {hidden.shape}, but `relevant` has {wanted.shape}; "
             "use one row per query and one column per item in both."
         )
-    if not 1 <= k <= candidates:
+    check("k", k, whole_number(1))
+    if k > candidates:
         raise ParameterError(
             f"`k`={k}, but the catalogue has {candidates} items; use 1 to {candidates}.", "k"
         )
@@ -112,14 +114,10 @@ def full_catalogue(
         )
     masked = None if recommend_history else hidden
     reachable, repeated = _reachable(wanted[queries], hidden, masked, queries)
-    (rank, offsets, order), lists = _rank_all(
-        scores,
-        queries,
-        reachable,
-        masked,
-        k if {"coverage", "popularity_lift"} & set(names) else 0,
-        chunk,
-    )
+    lifts = "popularity_lift" in names
+    value = item_popularity(popularity, hidden) if lifts else None
+    shown = ShownItems(len(queries), candidates, value) if lifts or "coverage" in names else None
+    rank, offsets, order = _rank_all(scores, queries, reachable, masked, k, shown, chunk)
     repeated = repeated[order]
     hidden_count = np.zeros(size, np.int64) if masked is None else np.diff(masked.indptr)
     found = m.RelevantRanks(
@@ -130,17 +128,17 @@ def full_catalogue(
     )
 
     per_query = _rank_metrics(names, found, k)
-    for name in names:
-        if name == "popularity_lift":
-            assert hidden is not None
-            per_query[_label(name, k)] = _popularity_lift(lists, hidden, queries, popularity)
+    if shown is not None and value is not None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            profile = (hidden @ value) / np.diff(hidden.indptr)
+        per_query[_label("popularity_lift", k)] = shown.popularity_lift(profile[queries])
     result: dict[str, Estimate] = {}
     if per_query:
         columns = np.stack(list(per_query.values()), axis=1)
         result = dict(zip(per_query, estimates(columns, resamples, seed), strict=True))
-    if "coverage" in names:
+    if shown is not None and "coverage" in names:
         # No interval: a resample repeats users, so its lists cover less than the original ones.
-        result[f"coverage@{k}"] = Estimate(m.coverage(lists, candidates))
+        result[_label("coverage", k)] = Estimate(shown.coverage())
     groups = {}
     if known is not None:
         repeats = _counts("extra_repeat", extra_repeat, size)
@@ -265,23 +263,27 @@ def _chosen(names: Iterable[str] | None, has_seen: bool) -> list[str]:
 
 
 def _rank_all(
-    scores: Scores, queries: NDArray[np.int64], wanted: Any, hidden: Any, k: int, chunk: int | None
-) -> tuple[tuple[Any, Any, Any], NDArray[np.int64]]:
-    """Ranks the entries of `wanted`, one row per query.
+    scores: Scores,
+    queries: NDArray[np.int64],
+    wanted: Any,
+    hidden: Any,
+    k: int,
+    shown: ShownItems | None,
+    chunk: int | None,
+) -> tuple[Any, Any, Any]:
+    """Ranks the entries of `wanted`, one row per query, and adds the top-k lists to `shown`.
 
     Returns:
-        ((ranks ascending within a query, offsets, the entries in that order), top-k lists or
-        [E, 0]).
+        (ranks ascending within a query, offsets, the entries in that order).
     """
     rank = np.empty(wanted.nnz)
-    lists = np.empty((len(queries), k), np.int64)
     offsets = wanted.indptr.astype(np.int64)
 
     def work(part: slice, block: ranking.Block) -> None:
         if hidden is not None:
             ranking.mask_entries(block, queries[part], hidden)
-        if k:
-            lists[part] = ranking.top_items(block, k)
+        if shown is not None:
+            shown.add(part, ranking.top_items(block, k))
         first, last = offsets[part.start], offsets[part.stop]
         row = np.repeat(np.arange(len(block)), np.diff(offsets[part.start : part.stop + 1]))
         rank[first:last] = ranking.tied_ranks(block, row, wanted.indices[first:last])
@@ -289,22 +291,7 @@ def _rank_all(
     ranking.for_each_block(scores, queries, wanted.shape[1], work, chunk)
     query = np.repeat(np.arange(len(queries)), np.diff(offsets))
     order = np.lexsort((rank, query))
-    return (rank[order], offsets, order), lists
-
-
-def _popularity_lift(
-    lists: NDArray[np.int64], hidden: Any, queries: NDArray[np.int64], popularity: ArrayLike | None
-) -> NDArray[np.float64]:
-    if popularity is None:
-        popularity = np.bincount(hidden.indices, minlength=hidden.shape[1])
-    value = np.asarray(popularity, np.float64)
-    if value.shape != (hidden.shape[1],):
-        raise ValueError(
-            f"`popularity` has shape {value.shape}; use [{hidden.shape[1]}], one value per item."
-        )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        profile = (hidden @ value) / np.diff(hidden.indptr)
-    return m.popularity_lift(lists, value, profile[queries])
+    return rank[order], offsets, order
 
 
 def top_k(

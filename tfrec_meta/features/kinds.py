@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import keyword
-import logging
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from tfrec_meta.data.privacy.personal_columns import personal_column
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.features.calendar import SIZES, Part
 from tfrec_meta.features.columns import is_list, is_string
+from tfrec_meta.io.logs import logger
 from tfrec_meta.io.records import create
 
 RESERVED_NAMES = frozenset(
@@ -29,7 +29,7 @@ RESERVED_NAMES = frozenset(
 """Names that no feature can have, since the library uses them. Names that begin with "filter_" are
 reserved, too."""
 MAX_NGRAM = 8  # of `features.text.hashed`
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 MAX_BUCKETS = 2**20  # of the same function, whose hash is universal up to here
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -17,10 +16,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tfrec_meta.io.files import NO_LOCKS, PathLike, make_folder
+from tfrec_meta.io.logs import logger
 
 LOCK = ".lock"  # the file in a locked folder; it stays there
 _POLL = 0.1  # seconds between two attempts
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 @contextmanager

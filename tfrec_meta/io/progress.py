@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Any, TextIO
 
+from tfrec_meta.io.logs import printable
+
 _QUIET_SECONDS = 10.0
 
 
@@ -31,6 +33,7 @@ class Progress:
     def __init__(
         self, label: str, total: int | None = None, unit: str = "B", stream: TextIO | None = None
     ) -> None:
+        label = printable(label, lines=False)
         self._label, self._total, self._unit = label, total, unit
         self._stream = stream or sys.stderr
         self._done = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfrec_meta.data import Interactions, StreamedInteractions
+from tfrec_meta.io.logs import logger
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.training.checkpoints import Checkpoints
@@ -23,7 +23,7 @@ from tfrec_meta.training.options import Curve, TrainingOptions
 from tfrec_meta.training.run_identity import check_same_run, run_identity
 from tfrec_meta.training.validation import usable_validation
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
 
+from tfrec_meta.io.logs import logger
 from tfrec_meta.tuning.studies import shipped
 from tfrec_meta.tuning.studies.store import StudyRecord, StudyStore, comparable
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding
 from tfrec_meta.tuning.surrogates.meta_surrogate import MetaSurrogate, PriorStudy
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfrec_meta.evaluation.objectives import Objective
+from tfrec_meta.io.logs import logger
 from tfrec_meta.tuning.distributed.chief import ChiefFailed
 from tfrec_meta.tuning.options import SearchOptions
 from tfrec_meta.tuning.space import StrategySpace
@@ -23,7 +23,7 @@ It returns a dict with the objective and any other results to save with the tria
 `folder` belongs to the trial alone. A trial that trains calls `report(epoch, value)` after each
 epoch, and lets its exceptions pass: they end a trial that is too slow or hopeless."""
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class TrialRunner:

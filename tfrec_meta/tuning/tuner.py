@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from keras_tuner.engine import base_tuner
 
 from tfrec_meta.io.damage import read_json
 from tfrec_meta.io.files import write_text
+from tfrec_meta.io.logs import logger
 from tfrec_meta.tuning.display.live_table import SearchDisplay
 from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.distributed.chief import MAX_WORKER_DEATHS, Chief, study_token
@@ -38,7 +38,7 @@ from tfrec_meta.tuning.surrogates.importance import Surrogate
 from tfrec_meta.tuning.surrogates.similarity import Similarity, similarity_weights
 from tfrec_meta.tuning.trial_runner import EvaluateTrial, TrialRunner, best_outcome
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class AllTrialsFailed(RuntimeError):

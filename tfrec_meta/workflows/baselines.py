@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from tfrec_meta.data import Interactions
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.ranking import Scores
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.io.logs import logger
 from tfrec_meta.models import EASEConfig, IALSConfig, ItemKNNConfig, Recommender
 from tfrec_meta.strategy import Strategy
 from tfrec_meta.workflows.train import train
@@ -60,7 +60,7 @@ COLD_USER_CONFIGS: Mapping[str, Sequence[Any]] = {
 other settings than long ones."""
 
 _LARGE_CATALOGUE = 20_000  # items; EASE inverts a dense matrix of this width
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def default_baselines(catalogue_size: int) -> list[str]:

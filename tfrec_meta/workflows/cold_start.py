@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tfrec_meta.data import Interactions, Split
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import METRICS, Evaluation
 from tfrec_meta.evaluation.intervals import RESAMPLES
+from tfrec_meta.io.logs import logger
 from tfrec_meta.metalearning.cold_users import (
     FINE_TUNED_SCORES,
     ColdUsers,
@@ -39,7 +39,7 @@ _FINE_TUNING = [  # steps and learning rate; the first is the default
     (4, 0.4),
     *((steps, rate) for steps in (1, 2, 4, 8) for rate in (0.1, 0.2, 0.8, 1.6)),
 ]
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class ColdStartReport(ShotCurves):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfrec_meta.checks import check
+from tfrec_meta.checks import check, whole_number
 from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.data import Interactions, Split
 from tfrec_meta.distillation.comparison import (
@@ -18,6 +18,7 @@ from tfrec_meta.distillation.comparison import (
     item_slices,
 )
 from tfrec_meta.distillation.teachers import MeanTeacher
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.intervals import RESAMPLES
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import held_out
@@ -132,7 +133,7 @@ def distill(
 
     Raises:
         ValueError: as `train`; if there is no teacher, or the student's family cannot learn from a
-            teacher.
+            teacher; if `k` is above the size of the catalogue.
     """
     check("resamples", resamples, RESAMPLES)
     if isinstance(strategy, str):
@@ -147,6 +148,13 @@ def distill(
         events = data.train if isinstance(data, Split) else data
         declared = strategy.features is not None or not fitted
         features = fitted_features(strategy, events) if declared else fitted[0]
+    check("k", k, whole_number(1))
+    if compare and isinstance(data, Split) and k > features.catalogue_size:  # before training
+        raise ParameterError(
+            f"`k`={k}, but the catalogue has {features.catalogue_size} items; use 1 to "
+            f"{features.catalogue_size}.",
+            "k",
+        )
 
     def fit(strategy: Strategy | str, name: str, teacher: Teacher | None = None) -> Recommender:
         return train(

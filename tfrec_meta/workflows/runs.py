@@ -287,10 +287,12 @@ class Run:
         users = [self.user_id(user) for user in users]
         check_users(self.split, users)
         with self._locked():
-            found = self.evaluations() or self._evaluate()
+            model = self.model()
+            # Of a small catalogue, all items are ranked.
+            found = self.evaluations() or self._evaluate(k=min(10, model.spec.catalogue_size))
             return report(
                 self.folder / "report.html" if path is None else path,
-                self.model(),
+                model,
                 self.split,
                 found,
                 users=users,

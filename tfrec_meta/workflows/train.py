@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from tfrec_meta.content.text_vectors import teacher_features, text_columns, with
 from tfrec_meta.data import Interactions, Split, StreamedInteractions, personal_columns
 from tfrec_meta.distillation import FineTuningConfig, fine_tuned
 from tfrec_meta.features import FeatureSpec
+from tfrec_meta.io.logs import logger
 from tfrec_meta.metalearning.rankers import learn_start
 from tfrec_meta.metalearning.recommender import learn_to_adapt
 from tfrec_meta.models import FAMILIES, Recommender
@@ -27,7 +27,7 @@ from tfrec_meta.strategy import BERT, Strategy
 from tfrec_meta.training import OnEpoch, TrainingConfig, TrainingOptions
 from tfrec_meta.training.distribution import distribution_strategy
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _MENTIONED: weakref.WeakSet[Any] = weakref.WeakSet()  # data sets whose values were mentioned
 _SEARCHED: weakref.WeakSet[Any] = weakref.WeakSet()  # data sets searched for personal columns
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.locks import locked_folder
+from tfrec_meta.io.logs import logger
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.reports.study_page import write_study_report
 from tfrec_meta.strategy import Strategy
@@ -37,7 +37,7 @@ from tfrec_meta.tuning.trial_runner import EvaluateTrial, best_outcome
 from tfrec_meta.tuning.tuner import StrategyTuner
 from tfrec_meta.workflows.train import fitted_features, train
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tfrec_meta.data import (
 from tfrec_meta.evaluation import BaselineSettings, ChosenOn, full_catalogue
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.features.held_out import HeldOut, held_out
+from tfrec_meta.io.logs import logger
 from tfrec_meta.io.progress import Progress
 from tfrec_meta.models import Recommender
 from tfrec_meta.strategy import Strategy
@@ -38,7 +39,7 @@ _USERS = 20_000  # whose held-out events decide; more would not change the choic
 _MOST_EVENTS = 20_000_000  # that one baseline is fitted on while its settings are chosen
 _MOST_CUBES = 6e12  # of the catalogue's size, for EASE: five matrices of 10,000 items
 _HELD_OUT = 0.1  # share of the train events, without a validation part
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class BaselineTuner:
@@ -212,10 +213,10 @@ def _last_or_random(data: Interactions, seed: int) -> Split:
 @contextlib.contextmanager
 def _without_retracing_warnings() -> Iterator[None]:
     """Mutes TensorFlow's warning about functions that are traced again: each config is a model."""
-    logger = logging.getLogger("tensorflow")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    tensorflow = logging.getLogger("tensorflow")
+    before = tensorflow.level
+    tensorflow.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        tensorflow.setLevel(before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-import logging
 import os
 import zlib
 from collections.abc import Iterator
@@ -14,11 +13,12 @@ from typing import IO
 
 import pyarrow as pa
 
+from tfrec_meta.io.logs import logger
 from tfrec_meta.io.progress import Progress
 
 CHUNK = 4 << 20  # bytes of text that are processed at a time
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class TextStream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from tfrec_meta.data.sources.movielens_download import MARKERS, check_name, fetc
 from tfrec_meta.data.sources.text_files import read_text_table, text_batches
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.io.files import PathLike
+from tfrec_meta.io.logs import logger
 from tfrec_meta.io.progress import Progress
 
 # From GroupLens's READMEs; latest-small changes over time.
@@ -75,7 +75,7 @@ _OCCUPATIONS_1M = (
 _NO_GENRE = ("unknown", "(no genres listed)", "")
 _ARTICLES = "The|A|An|Le|La|Les|L'|Il|Lo|El|Los|Las|Das|Der|Die|Den|Det|Un|Une|Una"
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def movielens(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import logging
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.digests import digest_of_file
 from tfrec_meta.io.files import PathLike, atomic_folder, cache_folder
+from tfrec_meta.io.logs import logger
 from tfrec_meta.io.progress import Progress
 
 NAMES = ("100k", "1m", "20m", "25m", "32m", "latest-small")
@@ -44,7 +44,7 @@ MARKERS = {
     "ratings.csv": ("20m", "25m", "32m", "latest-small"),
 }
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def fetch_movielens(name: str = "100k", cache: PathLike | None = None) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tfrec_meta.io.logs import logger
 
 _USUAL = {
     "time": (
@@ -46,7 +47,7 @@ _USUAL = {
     ),
 }
 _SHOWN = 20
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def warn_of_unread(path: Path, header: Sequence[str], present: Mapping[str, str]) -> None:

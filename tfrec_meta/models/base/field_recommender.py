@@ -5,7 +5,6 @@ A field is one vector: of the history, of an id, or of one feature.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -13,6 +12,7 @@ import tensorflow as tf
 from tfrec_meta.data import Interactions, StreamedInteractions
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import Vocabulary
+from tfrec_meta.io.logs import logger
 from tfrec_meta.models.base.contract import Query, Recommender
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.models.layers.item_rows import mean_of_rows
@@ -22,7 +22,7 @@ from tfrec_meta.models.losses import event_targets
 _SAME_UNIT = (
     10.0  # a warm start keeps the rating scale if the spread moved by less than this factor
 )
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class FieldRecommender(TrainableRecommender):

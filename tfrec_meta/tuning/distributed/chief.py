@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import hmac
 import json
-import logging
 import secrets
 import threading
 import time
@@ -24,6 +23,7 @@ import grpc
 from keras_tuner.engine import trial as kt_trial
 
 from tfrec_meta.io.files import write_text
+from tfrec_meta.io.logs import logger
 
 LEASE_SECONDS = 60.0
 MAX_WORKER_DEATHS = 2  # workers that may die while they run a trial, before it counts as failed
@@ -32,7 +32,7 @@ TOKEN = "study-token"  # the key of the token in a call's metadata
 IDLE_SECONDS = 0.5
 PATIENCE_SECONDS = 600.0  # how long a worker waits for a chief that does not respond
 _THREADS = 64  # of the chief; a long suggestion blocks one thread for each waiting worker
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 Status = kt_trial.TrialStatus
 
 

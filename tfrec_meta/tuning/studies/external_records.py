@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.data.protocols import ValidationProtocol
+from tfrec_meta.io.logs import logger
 from tfrec_meta.tuning.studies.migration import OBJECTIVES_OF_0_1
 from tfrec_meta.tuning.studies.records import SCHEMA, TrialStatus, record_problem
 
@@ -20,7 +20,7 @@ Record = dict[str, Any]
 UNKNOWN_ORACLE = "unknown"  # of a study whose files do not name it
 _ORACLE_PREFIX = "tuner/"  # hyperparameters that an oracle adds, such as Hyperband's rounds
 _VALUED = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def build_study(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
+from tfrec_meta.io.logs import logger
 from tfrec_meta.tuning.studies.external_records import (
     UNKNOWN_ORACLE,
     Record,
@@ -24,7 +24,7 @@ from tfrec_meta.tuning.studies.external_records import (
 )
 
 _ENDED = ("COMPLETED", "FAILED", "INVALID")
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def read_keras_tuner(

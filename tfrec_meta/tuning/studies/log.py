@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.io.damage import read_json
+from tfrec_meta.io.logs import logger
 from tfrec_meta.tuning.studies.description import StudyDescription
 from tfrec_meta.tuning.studies.records import SCHEMA, TrialStatus
 from tfrec_meta.tuning.studies.store import StudyStore
 
 HEADER = "header.json"  # in a study's folder: its header when the search last started
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def utc_now() -> str:

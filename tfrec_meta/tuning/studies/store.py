@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tfrec_meta.io.files import PathLike
+from tfrec_meta.io.logs import logger
 from tfrec_meta.tuning.studies.jsonl_file import append_lines, replace_lines
 from tfrec_meta.tuning.studies.migration import migrated
 from tfrec_meta.tuning.studies.records import (
@@ -29,7 +29,7 @@ from tfrec_meta.tuning.studies.records import (
 )
 
 _PATIENCE = 60.0  # seconds to wait for the lock; a holder needs far less
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def studies_folder(folder: PathLike | None = None) -> Path:

@@ -18,7 +18,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import logging
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ import tensorflow as tf
 from scipy.stats import norm, rankdata
 
 from tfrec_meta.io.files import atomic_file
+from tfrec_meta.io.logs import logger
 from tfrec_meta.tuning.studies.records import StudyRecord
 from tfrec_meta.tuning.surrogates.encoding import SpaceEncoding, point_key, point_keys
 
@@ -40,7 +40,7 @@ _WIDTH, _EMBEDDING = 128, 32
 _HEAD_PENALTY = 1e-2
 _FOLDS, _SHRINKAGE, _LEAST_SKILL = 3, 20.0, 0.1
 _NAMES = "studies"  # the array of study names in a saved file
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
