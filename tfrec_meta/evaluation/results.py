@@ -236,9 +236,9 @@ class Evaluations(dict[str, Evaluation]):
         counts = next(iter(self.values())).counts if self else {}
         if counts.get("seen"):
             lines.append(
-                f"{counts['seen']:,} of the {counts['relevant']:,} test pairs repeat an item of the "
-                "user's history. Such items are not recommended, so the pairs count as misses. Use "
-                "`recommend_history` (--recommend-history) if users return to items."
+                f"{counts['seen']:,} of the {counts['relevant']:,} test pairs repeat an item of "
+                "the user's history. Such items are not recommended, so the pairs count as misses. "
+                "Use `recommend_history` (--recommend-history) if users return to items."
             )
         return lines
 

@@ -51,8 +51,8 @@ class StrategyTuner(base_tuner.BaseTuner):
     The first trial is the default strategy. A trial that raises, that has no finite objective or
     that exceeds its time limit counts as the worst possible, and the search goes on. The oracle may
     stop a hopeless trial after an epoch; its score is its best value so far. After a kill at any
-    moment, the same call continues the search: finished trials are neither lost nor repeated, and an
-    interrupted trial runs again.
+    moment, the same call continues the search: finished trials are neither lost nor repeated, and
+    an interrupted trial runs again.
 
     With the environment variables of `workers.environment`, the process is the chief, whose oracle
     serves all workers, or a worker, which runs trials. They share `folder`, and `search` ends in
