@@ -128,7 +128,7 @@ def full_catalogue(
     )
 
     per_query = _rank_metrics(names, found, k)
-    if shown is not None and value is not None:
+    if shown is not None and value is not None and hidden is not None:
         with np.errstate(invalid="ignore", divide="ignore"):
             profile = (hidden @ value) / np.diff(hidden.indptr)
         per_query[_label("popularity_lift", k)] = shown.popularity_lift(profile[queries])
