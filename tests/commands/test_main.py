@@ -1,12 +1,15 @@
 """The command as a whole: help, exit statuses, errors, and what it imports."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tfrec_meta.commands import base
 from tfrec_meta.commands import main as cli
 from tfrec_meta.commands.summaries import SECTIONS, STUDIES
 
@@ -36,6 +39,19 @@ def test_every_command_has_help_with_examples(command, capsys):
     shown = capsys.readouterr().out
     assert f"examples:\n  tfrec-meta {command}" in shown
     assert "--debug" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_of_the_help_are_valid_command_lines(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("wide.json", "studies.json", "log.csv"):
+        (tmp_path / name).touch()
+    first, _, second = command.partition(" ")
+    found = base.module_command(first)
+    found = found.find(second) if second else found
+    for example in found.examples:
+        words = shlex.split(re.sub(r" {2,}\(.*", "", example))  # a remark ends some examples
+        assert found.make_context(command, words).params
 
 
 def test_the_help_lists_every_command_with_its_summary(capsys):

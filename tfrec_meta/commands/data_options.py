@@ -25,20 +25,6 @@ from tfrec_meta.commands.values import (
 
 PROTOCOLS = ("item", "user", "time", "leave-last-out", "cold-users", "cold-items")
 
-# The options of how files are read; `FileFormat` has the same fields.
-_FORMAT = (
-    "delimiter",
-    "encoding",
-    "decimal",
-    "quote",
-    "lists",
-    "types",
-    "time_unit",
-    "time_format",
-    "bad_rows",
-    "max_bad_share",
-)
-
 _data = functools.partial(option, section="Data (a new run uses defaults for missing options)")
 _feedback = functools.partial(option, section="Feedback (how events count; default: all alike)")
 
@@ -72,11 +58,13 @@ class DataOptions:
 
     def settings(self) -> dict[str, Any]:
         """Returns the given values as settings of a run, with absolute paths."""
+        from tfrec_meta.workflows.run_settings import FORMAT_SETTINGS
+
         data: dict[str, Any] = {"source": [_absolute(path) for path in self.data] or None}
         paths = {"folder": self.data_folder, "users": self.users, "items": self.items}
         for name, path in paths.items():
             data[name] = None if path is None else _absolute(path)
-        for name in ("columns", "pseudonyms", *_FORMAT):
+        for name in ("columns", "pseudonyms", *FORMAT_SETTINGS):
             data[name] = getattr(self, name)
         rules = {name: getattr(self, name) for name in ("duplicates", "value_range", "time_range")}
         data["clean"] = given(rules) or None

@@ -6,6 +6,7 @@ from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.privacy.personal_columns import PersonalColumn, personal_columns
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.protocols import SplitProtocol, ValidationProtocol
+from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.sources.movielens import movielens
 from tfrec_meta.data.sources.movielens_download import fetch_movielens, is_fetched
 from tfrec_meta.data.sources.reading import read_interactions
@@ -25,6 +26,7 @@ from tfrec_meta.io.pseudonyms import pseudonym
 
 __all__ = [
     "Feedback",
+    "FileFormat",
     "Histories",
     "Interactions",
     "PersonalColumn",

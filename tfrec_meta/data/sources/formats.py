@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from tfrec_meta.checks import between, check_fields
-from tfrec_meta.data.events import MAX_BAD_SHARE
+from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows
+from tfrec_meta.data.times import TimeUnit
 from tfrec_meta.errors import ParameterError
 
 ColumnType = Literal["text", "number", "time"]
@@ -29,19 +30,22 @@ _COLUMN_TYPES: tuple[str, ...] = ("text", "number", "time")
 class FileFormat:
     """How data files are written, and what happens to invalid rows. JSON-able.
 
-    Attributes:
+    Args:
         delimiter: the character between cells. None: a comma in .csv, a tab in .tsv.
         encoding: of text files, by its name in Python.
         decimal: the character before the decimals of numbers in text: "." or ",".
         quote: the character that encloses cells. None: the double quotation mark in .csv, no
             quoting in .tsv. "" switches quoting off.
-        lists: the separator of the values in a cell, by column: `{"genres": "|"}`.
-        types: "text", "number" or "time", by column; the others are recognized.
+        lists: the separator of the values in a cell, by further event column and by attribute:
+            `{"genres": "|"}`.
+        types: "text", "number" or "time", by further event column and by attribute; the types of
+            the others are recognized.
         time_unit: unit of numeric times since 1970: s, ms, us or ns. None recognizes the unit by
             the size of the numbers, and logs it unless it is seconds.
         time_format: format of times in text, as for `datetime.strptime`. None reads ISO 8601 and
             numbers.
-        bad_rows: "raise" raises at the first invalid row; "drop" removes and counts such rows.
+        bad_rows: "raise" raises at the first invalid row, with its file, row and column; "drop"
+            removes invalid rows, counts them by reason and logs examples.
         max_bad_share: with "drop", the highest share of invalid rows that is accepted.
 
     Raises:
@@ -54,9 +58,9 @@ class FileFormat:
     quote: str | None = None
     lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
     types: Mapping[str, ColumnType] = dataclasses.field(default_factory=dict)
-    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    time_unit: TimeUnit | None = None
     time_format: str | None = None
-    bad_rows: Literal["raise", "drop"] = "raise"
+    bad_rows: BadRows = "raise"
     max_bad_share: Annotated[float, between(0, 1)] = MAX_BAD_SHARE
 
     def __post_init__(self) -> None:
@@ -117,6 +121,21 @@ class FileFormat:
 
     def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy cannot be pickled
         return FileFormat, tuple(self.as_dict().values())
+
+
+class FormatOptions(TypedDict, total=False):
+    """The fields of `FileFormat` as keyword arguments of the functions that read files."""
+
+    delimiter: str | None
+    encoding: str
+    decimal: Literal[".", ","]
+    quote: str | None
+    lists: Mapping[str, str]
+    types: Mapping[str, ColumnType]
+    time_unit: TimeUnit | None
+    time_format: str | None
+    bad_rows: BadRows
+    max_bad_share: float
 
 
 @dataclasses.dataclass(frozen=True)

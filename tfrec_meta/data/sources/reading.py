@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import pyarrow as pa
 
@@ -20,10 +21,8 @@ from tfrec_meta.data.column_types import (
     with_schema,
 )
 from tfrec_meta.data.events import (
-    MAX_BAD_SHARE,
     NUMBERS,
     SCHEMA,
-    BadRows,
     RowCheck,
     typed_events,
 )
@@ -35,6 +34,7 @@ from tfrec_meta.data.sources.formats import (
     JSON_LINES,
     SUFFIXES,
     FileFormat,
+    FormatOptions,
     suffix_of,
 )
 from tfrec_meta.data.sources.json_lines import json_batches
@@ -45,7 +45,7 @@ from tfrec_meta.data.sources.text_files import (
     text_batches,
 )
 from tfrec_meta.data.sources.unread_columns import warn_of_unread
-from tfrec_meta.data.times import TimeReader, TimeUnit
+from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.io.progress import Progress
@@ -60,19 +60,10 @@ def read_interactions(
     paths: PathLike | Iterable[PathLike],
     columns: Mapping[str, str] | None = None,
     *,
-    delimiter: str | None = None,
-    encoding: str = "utf8",
-    decimal: str = ".",
-    quote: str | None = None,
-    lists: Mapping[str, str] | None = None,
-    types: Mapping[str, str] | None = None,
-    time_unit: TimeUnit | None = None,
-    time_format: str | None = None,
-    bad_rows: BadRows = "raise",
-    max_bad_share: float = MAX_BAD_SHARE,
     users: PathLike | pa.Table | None = None,
     items: PathLike | pa.Table | None = None,
     name: str | None = None,
+    **options: Unpack[FormatOptions],
 ) -> Interactions:
     """Reads events from files, in the given order, in batches.
 
@@ -83,24 +74,12 @@ def read_interactions(
         columns: names in the files by the names used here. `user_id` and `item_id` are required;
             `time` and `value` are optional; other names add further event columns. Names that are
             not in the mapping are looked up unchanged.
-        delimiter: the character between cells; by default a comma in .csv and a tab in .tsv.
-        encoding: of text files, by its name in Python.
-        decimal: the character before the decimals of numbers in text files: "." or ",".
-        quote: the character that encloses cells; by default the double quotation mark in .csv, and
-            none in .tsv. "" switches quoting off.
-        lists: the separator of the values in a cell, by column: `{"genres": "|"}`. Applies to
-            further event columns and to attributes.
-        types: "text", "number" or "time", by further event column and by attribute; the types of
-            the others are recognized.
-        time_unit: unit of numeric times: s, ms, us or ns. By default it is recognized by the size
-            of the numbers, and logged unless it is seconds.
-        time_format: format of times in text, as for `datetime.strptime`; by default ISO 8601.
-        bad_rows: "raise" raises at the first invalid row, with its file, row and column; "drop"
-            removes invalid rows, counts them by reason in `dropped` and logs examples.
-        max_bad_share: with "drop", the highest share of invalid rows that is accepted.
         users: a file or table of user attributes; the id column has the same name as in the events.
         items: the same for items.
         name: the name of the data; by default the name of the first file.
+        options: how the files are written, and what happens to invalid rows: `delimiter`,
+            `encoding`, `decimal`, `quote`, `lists`, `types`, `time_unit`, `time_format`, `bad_rows`
+            and `max_bad_share`, as `tfrec_meta.data.FileFormat` describes them.
 
     Returns:
         Interactions. Call `clean()` on them to remove implausible events.
@@ -111,18 +90,7 @@ def read_interactions(
             remains.
         TypeError: if a column has a type that cannot be converted.
     """
-    form = FileFormat(
-        delimiter=delimiter,
-        encoding=encoding,
-        decimal=decimal,  # type: ignore[arg-type]
-        quote=quote,
-        lists=lists or {},
-        types=types or {},  # type: ignore[arg-type]
-        time_unit=time_unit,
-        time_format=time_format,
-        bad_rows=bad_rows,
-        max_bad_share=max_bad_share,
-    )
+    form = FileFormat(**options)
     source = EventFiles(paths, columns, form, name)
     batches = list(source.batches())
     events = pa.concat_tables(with_schema(part, source.schema, source.name) for part in batches)

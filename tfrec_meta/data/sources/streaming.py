@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Unpack
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.column_types import check_declared, with_schema
-from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows, flat
+from tfrec_meta.data.events import flat
 from tfrec_meta.data.feedback import Feedback, check_types, type_counts, with_columns
 from tfrec_meta.data.ids import (
     Spelling,
@@ -24,9 +25,8 @@ from tfrec_meta.data.ids import (
     without_decimals,
 )
 from tfrec_meta.data.interactions import Interactions, Origin
-from tfrec_meta.data.sources.formats import FileFormat
+from tfrec_meta.data.sources.formats import FileFormat, FormatOptions
 from tfrec_meta.data.sources.reading import EventFiles
-from tfrec_meta.data.times import TimeUnit
 from tfrec_meta.io.files import PathLike
 
 PART_EVENTS = 500_000
@@ -39,19 +39,10 @@ def stream_interactions(
     *,
     folder: PathLike | None = None,
     part_events: int = PART_EVENTS,
-    delimiter: str | None = None,
-    encoding: str = "utf8",
-    decimal: str = ".",
-    quote: str | None = None,
-    lists: Mapping[str, str] | None = None,
-    types: Mapping[str, str] | None = None,
-    time_unit: TimeUnit | None = None,
-    time_format: str | None = None,
-    bad_rows: BadRows = "raise",
-    max_bad_share: float = MAX_BAD_SHARE,
     users: PathLike | pa.Table | None = None,
     items: PathLike | pa.Table | None = None,
     name: str | None = None,
+    **options: Unpack[FormatOptions],
 ) -> StreamedInteractions:
     """Reads events like `read_interactions`, in memory that does not grow with their number.
 
@@ -72,18 +63,7 @@ def stream_interactions(
     """
     if part_events < 1:
         raise ValueError(f"`part_events`={part_events}; use 1 or more.")
-    form = FileFormat(
-        delimiter=delimiter,
-        encoding=encoding,
-        decimal=decimal,  # type: ignore[arg-type]
-        quote=quote,
-        lists=lists or {},
-        types=types or {},  # type: ignore[arg-type]
-        time_unit=time_unit,
-        time_format=time_format,
-        bad_rows=bad_rows,
-        max_bad_share=max_bad_share,
-    )
+    form = FileFormat(**options)
     source = EventFiles(paths, columns, form, name)
     parts = -(-source.estimated_rows() // part_events) or 1
     if folder is not None:
