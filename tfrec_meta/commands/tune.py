@@ -20,6 +20,7 @@ from tfrec_meta.commands.data_options import (
 )
 from tfrec_meta.commands.strategy_options import StrategyOptions
 from tfrec_meta.commands.values import FILE, FOLDER, ExistingFile, Names, Setting
+from tfrec_meta.errors import ParameterError
 
 _USUAL_FEEDBACK = {"event_type": "event_type", "below": "ignore"}
 _FOLDER = "runs/study"
@@ -139,6 +140,8 @@ def tune(
     from tfrec_meta.workflows.runs import Run
 
     is_run = len(source) == 1 and (Path(source[0]) / "run.json").is_file()
+    if no_memory:
+        _refuse_without_memory(search["store"], search["description"], similarity)
     # The split of a run depends on the run's own seed; --seed is that of the search then.
     common = StrategyOptions(None, epochs, None if is_run else seed, strategy)
     if is_run:
@@ -200,6 +203,19 @@ def tune(
         ],
     }
     return Result(content, "\n".join(lines))
+
+
+def _refuse_without_memory(
+    store: str | None, description: str, similarity: Sequence[str] | None
+) -> None:
+    given = {"store": store, "description": description, "similarity": similarity}
+    for name, value in given.items():
+        if value:
+            raise ParameterError(
+                f"`{name}` has no effect with `no_memory`; leave out one of them.",
+                name,
+                "no_memory",
+            )
 
 
 def _refuse_data_options(run: str, data: DataOptions, feedback: FeedbackOptions) -> None:

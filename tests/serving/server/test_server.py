@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -123,6 +124,30 @@ def test_a_base_folder_without_a_version_is_one_line_and_exit_status_1(
 def test_refuses_unsafe_and_invalid_options(movies_base, options, message):
     with pytest.raises(ServerStartError, match=message):
         LocalServer(movies_base, **options)
+
+
+def test_a_failed_start_frees_its_port(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"cut")
+    server = LocalServer(tmp_path, poll_seconds=0)
+    with pytest.raises(ServerStartError):
+        server.start()
+    with socket.create_server(("127.0.0.1", server.port)):
+        pass
+
+
+@pytest.mark.parametrize("name", ["certificate", "key"])
+def test_tls_files_without_pem_content_are_named(name, movies_base, tmp_path):
+    files = {
+        "certificate": "-----BEGIN CERTIFICATE-----\n",
+        "key": "-----BEGIN EC PRIVATE KEY-----\n",
+    }
+    files[name] = "nothing"
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    server = LocalServer(movies_base, **{file: tmp_path / file for file in files})
+    with pytest.raises(ServerStartError, match=rf"`{name}`='.*' is not a PEM file"):
+        server.start()
 
 
 def test_unreadable_tls_files_are_one_clear_error(movies_base):
