@@ -9,8 +9,19 @@ from typing import Any
 
 import click
 
-FOLDER = click.Path(file_okay=False)
-FILE = click.Path(dir_okay=False)
+
+class Place(click.Path):
+    """The path of a file or a folder, which may not exist yet; what is above it is no file."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        above = next((folder for folder in Path(value).parents if folder.exists()), None)
+        if above is not None and not above.is_dir():
+            self.fail(f"{value!r} is not possible, because {str(above)!r} is a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = Place(file_okay=False)
+FILE = Place(dir_okay=False)
 
 
 class ExistingFile(click.Path):
