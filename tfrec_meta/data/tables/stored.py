@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from tfrec_meta.io.damage import read_json
+from tfrec_meta.io.damage import DamagedFile, read_json
 from tfrec_meta.io.files import atomic_folder
 
 _ABOUT = "interactions.json"
 _FORMAT = 1
+_AGAIN = "Write the data again"
 
 
 def write_tables(
@@ -58,12 +59,15 @@ def read_tables(folder: Path) -> tuple[dict[str, pa.Table], dict[str, Any]]:
         raise FileNotFoundError(
             f"{path} is missing; give a folder that `Interactions.write` wrote."
         )
-    about = read_json(path, "Write the data again", ("format", "name", "dropped"))
+    about = read_json(path, _AGAIN, ("format",))
     if about.get("format") != _FORMAT:
         raise ValueError(
             f"{path} is of format {about.get('format')}, this version reads {_FORMAT}; "
             "use the version of tfrec-meta that wrote it."
         )
+    for name in ("name", "dropped"):
+        if name not in about:
+            raise DamagedFile(path, f"it has no {name!r}", _AGAIN)
     tables = {}
     for name in ("events", "users", "items"):
         path = folder / f"{name}.parquet"
