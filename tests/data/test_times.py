@@ -85,18 +85,27 @@ def test_a_time_zone_that_there_is_not_costs_no_other_cell():
     assert read([*cells, "2024-05-17T10:00:00+02:99"]) == [seconds(2024, 5, 17, 8)] * 30 + [None]
 
 
-def test_each_distinct_text_is_read_once(monkeypatch):
-    read_once = []
+def test_each_distinct_text_is_read_once_and_words_not_at_all(monkeypatch):
+    parsed = []
     parse = times._iso_seconds
-    monkeypatch.setattr(
-        times, "_iso_seconds", lambda cells: (read_once.extend(cells.to_pylist()), parse(cells))[1]
-    )
-    assert read(["17", "soon", "2024-05-17", "soon", "2024-05-17", "18"])[:3] == [
-        17,
-        None,
-        seconds(2024, 5, 17),
-    ]
-    assert read_once == ["soon", "2024-05-17"]
+
+    def noted(cells):
+        parsed.extend(cells.to_pylist())
+        return parse(cells)
+
+    monkeypatch.setattr(times, "_iso_seconds", noted)
+    day = seconds(2024, 5, 17)
+    cells = ["17", "2024-05-17", "soon", "1 pm", "soon", "1 pm", "2024-05-17", "18"]
+    assert read(cells) == [17, day, None, None, None, None, day, 18]
+    assert parsed == ["2024-05-17", "1 pm"]
+
+
+def test_a_bad_cell_that_a_sample_of_many_misses_is_found():
+    cells = ["17"] * 5_000
+    for row in (1, 4_321):
+        assert read([*cells[:row], "soon", *cells[row:]]) == [17] * row + [None] + [17] * (
+            5_000 - row
+        )
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 100])

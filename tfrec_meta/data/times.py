@@ -32,6 +32,7 @@ _FAST = re.compile(r"(?:[^%]|%[YmdHMSbBpIyj])*")
 _KINDS = (pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
 _LESS_THAN_SIX = (14, 17)  # the tens of minutes and seconds in YYYY-MM-DDThh:mm:ss
 _HEAD = 20  # cells by which the usual type of a column is determined
+_SAMPLE = 1_000  # cells that are cast before all are
 _CELL = 19  # characters of YYYY-MM-DDThh:mm:ss
 _log = logger(__name__)
 
@@ -176,7 +177,10 @@ class TimeReader:
             times, bad = _by_format(text, self._format)
             return times, bad | broken
         kind, example = _usual_kind(text)
+        step = len(text) // _SAMPLE | 1
         try:
+            # First a sample: a cast that fails takes long, since Arrow writes a message per cell.
+            text.take(pa.array(np.arange(0, len(text), step))).cast(kind)
             times, bad = self._cast(text, kind, where)
         except pa.ArrowInvalid:
             times, bad = self._mixed(text, kind, example, where, row_name)
@@ -227,15 +231,20 @@ class TimeReader:
         self, cells: pa.Array, where: str, cell_name: Callable[[int], str]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns Unix seconds, int64 [n], and a mask of bad cells."""
-        seconds, bad = _iso_seconds(cells)
+        offsets, data = buffers(cells)
+        begins = np.isin(data[offsets[:-1]], np.frombuffer(b"0123456789+-.,", np.uint8))
+        seconds, bad = np.zeros(len(cells), np.int64), np.ones(len(cells), bool)
+        likely = np.flatnonzero(begins)
+        if len(likely):
+            seconds[likely], bad[likely] = _iso_seconds(cells.take(pa.array(likely)))
         numbers = pc.replace_substring(cells, self._decimal, ".") if self._decimal != "." else cells
-        rest = np.flatnonzero(bad)
+        rest = np.flatnonzero(bad & begins)
         rest = rest[_mask(pc.match_substring_regex(numbers.take(pa.array(rest)), f"^{NUMBER}$"))]
         if len(rest):
             plain = pc.utf8_ltrim(numbers.take(pa.array(rest)), "+")
             times, bad[rest] = self._from_numbers(plain.cast(pa.float64()), where)
             seconds[rest] = times.fill_null(0).to_numpy()
-        wrong = np.flatnonzero(bad)
+        wrong = np.flatnonzero(bad & begins)
         _refuse_ambiguous(cells.take(pa.array(wrong)), wrong, where, cell_name)
         return seconds, bad
 
@@ -278,10 +287,7 @@ def _are_like(text: pa.Array, kind: pa.DataType, example: bytes) -> np.ndarray:
 
 
 def _usual_kind(text: pa.Array) -> tuple[pa.DataType, bytes]:
-    """Returns the type that most of the first cells can be cast to, and such a cell, b"" if none.
-
-    A cast that fails takes long, since Arrow writes a message for each cell.
-    """
+    """Returns the type that most of the first cells have, and a cell of it, or b""."""
     head = text.slice(0, _HEAD).drop_null()
 
     def good(kind: pa.DataType) -> list[bytes]:
