@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from tfrec_meta.data.events import NUMBERS, BadRows, RowCheck, flat
 from tfrec_meta.data.ids import Spelling
 from tfrec_meta.data.sources.formats import suffix_of
+from tfrec_meta.data.sources.lists import divided
 from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.example_files import write_examples
 from tfrec_meta.pipeline.rows.sources import (
@@ -273,9 +274,7 @@ def _column(table: pa.Table, name: str, source: Source, file: str) -> pa.Array:
         column = column.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
     mark = source.config.lists.get(name)
     if mark and pa.types.is_string(column.type):
-        parts = pc.split_pattern(column, mark)
-        entries = pc.if_else(pc.equal(parts.values, ""), None, parts.values)
-        column = pa.ListArray.from_arrays(parts.offsets, entries, mask=parts.is_null())
+        column = divided(column, mark)
     declared = source.config.types.get(name)
     if declared == "text" and pa.types.is_primitive(column.type):
         column = column.cast(pa.string())

@@ -86,7 +86,7 @@ def test_renames_columns_and_splits_cells(tmp_path):
     examples = generated(
         tmp_path,
         "items",
-        {"items.tsv": "movie\tgenres\tplace\n1\tDrama|War\t0.5 2\n2\t\t1 3\n3\tWar||\t1 4\n"},
+        {"items.tsv": "movie\tgenres\tplace\n1\tDrama| War \t0.5 2\n2\t\t1 3\n3\tWar||\t1 4\n"},
         pattern="items.tsv",
         columns={"item_id": "movie", "where": "place"},
         lists={"genres": "|", "where": " "},
