@@ -11,11 +11,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tfrec_meta.data.events import NUMBERS, BadRows, RowCheck, flat
 from tfrec_meta.data.ids import Spelling
@@ -23,6 +22,7 @@ from tfrec_meta.data.sources.formats import suffix_of
 from tfrec_meta.data.sources.lists import divided
 from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.example_files import write_examples
+from tfrec_meta.pipeline.rows.numeric_cells import NumericCells, only_numbers, plain
 from tfrec_meta.pipeline.rows.sources import (
     IDS,
     UNREADABLE,
@@ -51,6 +51,7 @@ class Survey:
         kinds: types of the columns, by this pipeline's names.
         not_numeric: for columns of mostly numbers, a description of the first cell that is not a
             number.
+        cells: numbers in columns of text without a declared type, or declared as numbers.
         users: the spelling of the ids of users, if pseudonyms replace them.
         having, lacking: for `time` and `value`, the first file of events with such a column, and
             the first one without.
@@ -62,6 +63,7 @@ class Survey:
     rows: int = 0
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     not_numeric: Mapping[str, str] = field(default_factory=dict)
+    cells: Mapping[str, NumericCells] = field(default_factory=dict)
     users: Spelling = field(default_factory=Spelling)
     having: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
@@ -81,11 +83,15 @@ def merge(surveys: Iterable[Survey]) -> Survey:
         kinds = dict(one.kinds)
         for name, kind in other.kinds.items():
             kinds[name] = kinds[name] | kind if name in kinds else kind
+        cells = dict(one.cells)
+        for name, part in other.cells.items():
+            cells[name] = cells[name] + part if name in cells else part
         having, lacking = {**other.having, **one.having}, {**other.lacking, **one.lacking}
         return Survey(
             one.rows + other.rows,
             kinds,
             {**other.not_numeric, **one.not_numeric},
+            cells,
             one.users | other.users,
             having,
             lacking,
@@ -103,6 +109,28 @@ def merge(surveys: Iterable[Survey]) -> Survey:
     return replace(found, errors=tuple(dict.fromkeys([*found.errors, *errors])))
 
 
+def with_numbers(found: Survey, source: Source) -> Survey:
+    """Returns the survey of all units with the types of columns of numbers in text.
+
+    Cells that are not numbers are errors, or with `bad_rows` "drop" missing values.
+    """
+    kinds, errors, mistakes = dict(found.kinds), list(found.errors), dict(found.not_numeric)
+    for name, cells in found.cells.items():
+        declared = source.config.types.get(name) == "number"
+        if not (declared or cells.are_numbers):
+            continue
+        kinds[name] = Kind("float") if declared else cells.kind
+        mistakes.pop(name, None)
+        if cells.others and source.bad_rows == "raise":
+            filled = cells.numbers + cells.others
+            errors.append(
+                f"{cells.first} is not a number, as {cells.numbers:,} of {filled:,} cells are. "
+                "Leave the cell empty, set data.bad_rows to 'drop' to read such cells as missing, "
+                f"or declare data.{source.table}.types.{name} as text."
+            )
+    return replace(found, kinds=kinds, errors=tuple(errors), not_numeric=mistakes)
+
+
 def survey(unit: Unit, source: Source) -> Survey:
     """Returns the content of a unit; `errors` has the reason if it can't be read."""
     return _or_error(unit, lambda: _survey(unit, source))
@@ -113,7 +141,8 @@ def write(unit: Unit, found: Survey, source: Source, folder: str) -> Survey:
 
     Args:
         unit: the rows.
-        found: the survey of all units; if it has errors or no rows, nothing is written.
+        found: the survey of all units, from `with_numbers`; if it has errors or no rows, nothing
+            is written.
         source: how the files are read.
         folder: output folder.
 
@@ -181,6 +210,7 @@ def _survey(unit: Unit, source: Source) -> Survey:
     not_numeric: dict[str, str] = {}
     present: set[str] = set()
     users = Spelling()
+    cells: dict[str, NumericCells] = {}
     check = _Check(source.bad_rows)
     from_text = suffix_of(Path(unit.file)) != ".parquet"
     for table, row_name in typed_batches(unit, source, check):
@@ -200,19 +230,27 @@ def _survey(unit: Unit, source: Source) -> Survey:
             elif source.table == "interactions" and name in NUMBERS:
                 if kind.base != "none":
                     kind = Kind("float" if name == "value" else "code")
-            elif declared in ("number", "time"):
+            elif declared == "time":
                 if kind.base == "text":
                     row = first_not_number(column)
-                    cell = _cell(column, row, unit.file, row_name)
                     raise ValueError(
-                        f"{cell} is not a number, but data.{source.table}.types declares `{name}` "
-                        f"as a {declared}. Fix the file, or declare it as text."
+                        f"{_cell(column, row, unit.file, row_name)} is not a time, but "
+                        f"data.{source.table}.types declares `{name}` as one. Fix the file, or "
+                        "declare it as text."
                     )
-                kind = Kind("float" if declared == "number" else "code", kind.many)
-            elif declared is None and kind.base == "text" and name not in not_numeric:
-                odd = exception_among_numbers(column)
-                if odd is not None:
+                kind = Kind("code", kind.many)
+            elif declared != "text" and pa.types.is_string(column.type):
+                part = NumericCells(is_text=True)
+                if parsed or declared == "number":
+                    describe = partial(_cell, column, file=unit.file, row_name=row_name)
+                    text = plain(column, source.config.decimal)
+                    part = NumericCells.of(text, declared == "number", describe, where)
+                cells[name] = cells[name] + part if name in cells else part
+                odd = exception_among_numbers(column) if declared is None else None
+                if odd is not None and name not in not_numeric:
                     not_numeric[name] = _cell(column, odd, unit.file, row_name)
+            elif declared == "number":
+                kind = Kind("float", kind.many)
             kinds[name] = kind
     files = {}
     if source.table == "interactions" and present:
@@ -221,6 +259,7 @@ def _survey(unit: Unit, source: Source) -> Survey:
         rows,
         kinds,
         not_numeric,
+        cells,
         users,
         {name: file for name, file in files.items() if name in present},
         {name: file for name, file in files.items() if name not in present},
@@ -243,7 +282,7 @@ def _write(unit: Unit, found: Survey, source: Source, folder: Path) -> int:
             table = with_pseudonyms(table, source, found.users)
             yield {
                 key: as_feature(
-                    _column(table, key, source, unit.file),
+                    _as_numbers(_column(table, key, source, unit.file), kinds[key], source),
                     kinds[key].written,
                     f"{unit.file}, column `{key}`",
                 )
@@ -255,6 +294,13 @@ def _write(unit: Unit, found: Survey, source: Source, folder: Path) -> int:
     name = f"data_tfrecord-{unit.shard:05d}-of-{unit.shards:05d}.gz"
     write_examples(batches(), folder / name)
     return rows
+
+
+def _as_numbers(column: pa.Array, kind: Kind, source: Source) -> pa.Array:
+    """Returns a column of text without the cells that are not numbers, if its type is a number."""
+    if kind.base == "text" or not pa.types.is_string(column.type):
+        return column
+    return only_numbers(plain(column, source.config.decimal))
 
 
 def _column(table: pa.Table, name: str, source: Source, file: str) -> pa.Array:
@@ -278,9 +324,6 @@ def _column(table: pa.Table, name: str, source: Source, file: str) -> pa.Array:
     declared = source.config.types.get(name)
     if declared == "text" and pa.types.is_primitive(column.type):
         column = column.cast(pa.string())
-    elif declared == "number" and pa.types.is_string(column.type):
-        column = pc.utf8_trim_whitespace(pc.replace_substring(column, source.config.decimal, "."))
-        column = pc.if_else(pc.equal(column, ""), None, column)
     elif declared == "time" and not is_list(column.type):
         times, bad = source.times(name).read(flat(column), where)
         column = column if bad.any() else times

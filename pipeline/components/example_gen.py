@@ -33,7 +33,15 @@ from tfrec_meta.io.pseudonyms import key_of, pseudonym
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.rows.sources import Source, Unit, units_of, with_recognized_unit
-from tfrec_meta.pipeline.tables import Survey, merge, read_report, report, survey, write
+from tfrec_meta.pipeline.tables import (
+    Survey,
+    merge,
+    read_report,
+    report,
+    survey,
+    with_numbers,
+    write,
+)
 
 # Arguments that keep Beam in this process. DirectRunner would first try to download a runner called
 # Prism, and without an image TFX would package itself for remote workers, for every node.
@@ -177,6 +185,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                     elements
                     | "Survey" >> beam.Map(survey, source)
                     | "Agree" >> beam.CombineGlobally(merge)
+                    | "Numbers" >> beam.Map(with_numbers, source)
                 )
                 written = (
                     elements

@@ -96,7 +96,9 @@ def write_examples(tables: Mapping[str, pa.Table] | pa.Table, folder: Path) -> A
         target = artifact_utils.get_split_uri([examples], split)
         Path(target).mkdir(parents=True)
         units = sources.units_of([path])
-        found = reading.merge(reading.survey(unit, source) for unit in units)
+        found = reading.with_numbers(
+            reading.merge(reading.survey(unit, source) for unit in units), source
+        )
         written = reading.merge(reading.write(unit, found, source, target) for unit in units)
         assert not found.errors + written.errors
     return examples

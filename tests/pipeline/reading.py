@@ -8,14 +8,14 @@ from tfx.types import standard_artifacts
 
 from tfrec_meta.pipeline.components.example_gen import IN_PROCESS, Driver, ExampleGen, Executor
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
-from tfrec_meta.pipeline.tables import merge, read_report, report, survey, write
+from tfrec_meta.pipeline.tables import merge, read_report, report, survey, with_numbers, write
 
 
 class WithoutBeam(Executor):
     """Processes the units one by one in this process, which takes less time."""
 
     def _convert(self, units, source, folder):
-        found = merge(survey(unit, source) for unit in units)
+        found = with_numbers(merge(survey(unit, source) for unit in units), source)
         written = merge(write(unit, found, source, folder) for unit in units)
         report(found, written, f"{folder}/.report")
         result = read_report(f"{folder}/.report")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.events import SCHEMA, BadRows, RowName, flat
-from tfrec_meta.data.numbers import CODE, NUMBER
+from tfrec_meta.data.numbers import CODE, NUMBER, are_mistakes, is_placeholder
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.logs import logger
@@ -21,22 +21,6 @@ RESPELLED = b"tfrec_meta.respelled"
 numbers: "1.50". The value is such a text."""
 
 _INTEGER = r"^(0|-?[1-9][0-9]*)$"
-_MISSING = (
-    "n/a",
-    "na",
-    "nan",
-    "null",
-    "none",
-    "nil",
-    "missing",
-    "unknown",
-    "-",
-    "--",
-    "—",
-    "–",
-    "?",
-)
-_MOSTLY = 0.8  # share of numbers from which other cells of a column are probably mistakes
 _log = logger(__name__)
 
 
@@ -327,10 +311,11 @@ def _numbers(
     numbers = pc.sum(is_number).as_py() or 0
     if not declared:
         has_codes = pc.any(pc.match_substring_regex(plain, f"^{CODE}")).as_py()
-        if has_codes or not numbers or not (numbers == filled or _are_mistakes(text, is_number)):
+        placeholders = pc.sum(is_placeholder(text)).as_py() or 0
+        if has_codes or not numbers or not are_mistakes(filled - numbers, placeholders, filled):
             return column, None
     elif numbers < filled:
-        missing = pc.is_in(pc.utf8_lower(text), value_set=pa.array(_MISSING))
+        missing = is_placeholder(text)
         plain = pc.if_else(missing, None, plain)
         filled -= pc.sum(missing).as_py()
     bad = pc.fill_null(pc.and_(pc.is_valid(plain), pc.invert(is_number)), False)
@@ -347,15 +332,6 @@ def _numbers(
     first = pc.index(changed, True).as_py()
     metadata = None if first < 0 else {RESPELLED: plain[first].as_py().encode()}
     return pa.chunked_array([values]), metadata
-
-
-def _are_mistakes(text: pa.Array, is_number: pa.BooleanArray) -> bool:
-    """Returns whether the cells that are not numbers stand for missing numbers, or are few."""
-    others = text.filter(pc.fill_null(pc.invert(is_number), False))
-    placeholders = pc.is_in(pc.utf8_lower(others), value_set=pa.array(_MISSING))
-    if pc.all(placeholders, min_count=0).as_py():
-        return True
-    return len(others) <= (1 - _MOSTLY) * (len(text) - text.null_count)
 
 
 def _times(column: pa.ChunkedArray, place: _Place, times: TimeReader) -> pa.ChunkedArray:

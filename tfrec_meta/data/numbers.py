@@ -13,6 +13,22 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 CODE = r"(\+[0-9.]|[+-]?0[0-9])"
 """Pattern of the beginning of a code: a number would lose its leading zeros or its plus sign."""
 
+_MISSING = (
+    "n/a",
+    "na",
+    "nan",
+    "null",
+    "none",
+    "nil",
+    "missing",
+    "unknown",
+    "-",
+    "--",
+    "—",
+    "–",
+    "?",
+)
+_MOSTLY = 0.8  # share of numbers from which other cells of a column are probably mistakes
 _FLOAT = rf"^({NUMBER}|-?(?i:nan|inf|infinity))$"
 
 
@@ -39,6 +55,22 @@ def numbers_of(column: pa.Array, decimal: str = ".") -> tuple[pa.Array, np.ndarr
     if pc.any(pc.starts_with(text, "+")).as_py():
         text = pc.utf8_ltrim(text, "+")
     return text.cast(pa.float32()), bad
+
+
+def is_placeholder(text: pa.Array) -> pa.BooleanArray:
+    """Returns which cells stand for a missing number, such as "n/a"; false for null."""
+    return pc.is_in(pc.utf8_lower(text), value_set=pa.array(_MISSING))
+
+
+def are_mistakes(others: int, placeholders: int, filled: int) -> bool:
+    """Returns whether the cells of a column that are not numbers are probably mistakes.
+
+    Args:
+        others: their number.
+        placeholders: how many of them stand for a missing number.
+        filled: the number of all cells that are not empty.
+    """
+    return placeholders == others or others <= (1 - _MOSTLY) * filled
 
 
 def _mask(condition: pa.Array, missing: bool) -> np.ndarray:

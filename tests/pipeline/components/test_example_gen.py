@@ -376,8 +376,70 @@ def test_declared_types_hold(tmp_path):
     examples = generated(tmp_path, "items", {"i.csv": text}, **settings)
     row = {"item_id": [b"a"], "price": [9.5], "code": [b"7"], "since": [1_704_153_600]}
     assert rows_of(examples) == [row]
-    with pytest.raises(ValueError, match=r"i\.csv, row 1 .*: 'n/a' is not a number, but data"):
-        generated(tmp_path, "items", {"i.csv": text.replace("9,5", "n/a")}, **settings)
+    missing = generated(
+        tmp_path / "missing", "items", {"i.csv": text.replace("9,5", "n/a")}, **settings
+    )
+    assert rows_of(missing) == [{key: row[key] for key in ("item_id", "code", "since")}]
+    with pytest.raises(ValueError, match=r"i\.csv, row 1 .*: 'cheap' is not a number, as 0 of 1"):
+        generated(tmp_path, "items", {"i.csv": text.replace("9,5", "cheap")}, **settings)
+
+
+def test_text_of_parquet_files_is_read_as_numbers_if_declared(tmp_path):
+    table = pa.table({"item_id": ["a", "b"], "price": ["1.5", "n/a"], "size": ["1", "2"]})
+    path = tmp_path / "i.parquet"
+    pq.write_table(table, path)
+    items = TableConfig(str(path), types={"price": "number"})
+    assert rows_of(generate(tmp_path / "out", "items", items)) == [
+        {"item_id": [b"a"], "price": [1.5], "size": [b"1"]},
+        {"item_id": [b"b"], "size": [b"2"]},
+    ]
+    pq.write_table(table.set_column(1, "price", [["1.5", "dear"]]), path)
+    with pytest.raises(ValueError, match=r"row 2: 'dear' is not a number, as 1 of 2 cells are"):
+        generate(tmp_path / "again", "items", items)
+
+
+NUMBERS_AND_OTHERS = {
+    # Cells of two files -> whether the column is one of numbers, as in the library.
+    "placeholders": (["1.5", "2", "n/a"], ["—", "4", ""], True),
+    "one mistake of ten": (["1", "2", "3", "4", "5"], ["6", "7", "8", "9", "ten"], True),
+    "many words": (["1", "2", "three"], ["4", "five", ""], False),
+    "codes": (["02139", "1", "2"], ["3", "4", "5"], False),
+    "whole numbers": (["1", "2", " 3 "], ["4", "5", ""], True),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS_AND_OTHERS)
+@pytest.mark.parametrize("bad_rows", ["raise", "drop"])
+def test_a_column_of_mostly_numbers_is_read_as_by_the_library(tmp_path, name, bad_rows):
+    *parts, are_numbers = NUMBERS_AND_OTHERS[name]
+    lines = [f"i{row},{cell}" for row, cell in enumerate(cell for part in parts for cell in part)]
+    header, half = "item_id,price", len(parts[0])
+    for file, part in (("a", lines[:half]), ("b", lines[half:]), ("all", lines)):
+        folder = tmp_path / ("whole" if file == "all" else "parts")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{file}.csv").write_text("\n".join([header, *part]) + "\n")
+    (tmp_path / "log.csv").write_text("user_id,item_id\nu,i0\n")
+    items = TableConfig(str(tmp_path / "parts" / "*.csv"))
+    data = DataConfig(TableConfig("log.csv"), items=items, bad_rows=bad_rows)
+
+    def library():
+        path = tmp_path / "whole" / "all.csv"
+        return read_interactions(tmp_path / "log.csv", items=path, bad_rows=bad_rows).items["price"]
+
+    if bad_rows == "raise" and name in ("placeholders", "one mistake of ten"):
+        words = r"(n/a|ten)' is not a number, as (3 of 5|9 of 10) cells are"
+        with pytest.raises(ValueError, match=words):
+            library()
+        with pytest.raises(ValueError, match=rf"\.csv, row (3|5) .*{words}"):
+            generate(tmp_path, "items", items, data=data)
+        return
+    found = [
+        row.get("price", [None])[0]
+        for row in rows_of(generate(tmp_path, "items", items, data=data))
+    ]
+    assert any(isinstance(cell, bytes) for cell in found) != are_numbers
+    wanted = library().to_pylist()
+    assert [cell.decode() if isinstance(cell, bytes) else cell for cell in found] == wanted
 
 
 def test_pseudonyms_replace_the_ids_of_users_only(tmp_path, monkeypatch):
