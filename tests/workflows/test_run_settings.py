@@ -3,7 +3,7 @@
 import pytest
 
 from tfrec_meta import data as tfd
-from tfrec_meta.commands import options
+from tfrec_meta.commands import data_options
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
@@ -39,7 +39,7 @@ def test_rules_of_cleaning_are_settings(tmp_path):
     (tmp_path / "log.csv").write_text(
         "user_id,item_id,time,value\nann,tea,5,1\nann,tea,6,2\nann,jam,7,3\nbob,tea,8,9\n"
     )
-    given = options.DataOptions(
+    given = data_options.DataOptions(
         data=[str(tmp_path / "log.csv")], duplicates="last", value_range=(1, 5), time_range=(0, 6)
     ).settings()
     data = complete_settings(given)["data"]
@@ -75,10 +75,10 @@ def test_one_seed_is_used_for_split_and_training():
     assert complete_settings({"seed": 7})["strategy"]["training"]["seed"] == 7
     given = {"strategy": {"training": {"seed": 8}}}
     assert complete_settings(given)["seed"] == 8
-    with pytest.raises(ParameterError, match="`seed`=-1; use a whole number, 0 or more") as error:
+    with pytest.raises(ParameterError, match="`seed`=-1; use a whole number from 0 to") as error:
         complete_settings({"seed": -1})
     assert error.value.parameter == "seed"
 
 
 def test_the_command_offers_the_protocols_of_the_settings():
-    assert set(options.PROTOCOLS) == set(PROTOCOLS)
+    assert set(data_options.PROTOCOLS) == set(PROTOCOLS)
