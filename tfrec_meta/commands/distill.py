@@ -20,7 +20,6 @@ from tfrec_meta.errors import ParameterError
 from tfrec_meta.models.registry import FAMILIES
 
 _RUN = "runs/student"
-_PAGE = "distillation.html"
 TEXT_TEACHERS = ("bert", "tuned_bert")  # their own modules import TensorFlow
 
 
@@ -64,7 +63,7 @@ def distill(
     feedback: FeedbackOptions,
 ) -> Result:
     """Trains teachers that are given by name, and their student; or resumes a stopped call."""
-    from tfrec_meta.workflows.run_settings import merged
+    from tfrec_meta.workflows.run_settings import student_settings
     from tfrec_meta.workflows.runs import Run
 
     # Before the student's run begins, whose folder may have the name of a teacher.
@@ -76,37 +75,22 @@ def distill(
                 f"`teachers`={name!r}; use a run folder or one of {', '.join(known)}.", "teachers"
             )
     given = {**data.settings(), **feedback.settings(), **strategy.settings()}
-    if taught:  # the student takes the data of the first one, unless other data is given
-        first = next(iter(taught.values())).settings
-        given = merged({key: first[key] for key in ("data", "feedback", "split", "seed")}, given)
-    record = given.setdefault("strategy", {})
-    if record.get("family", "two_tower") == "two_tower":
-        record["model"] = {"negatives": "full", **record.get("model", {})}
+    first = next((run.settings for run in taught.values()), None)
     with strategy.errors_of_file():
-        this = Run.begin(run, given, overwrite)
-    page = this.folder / _PAGE
+        this = Run.begin(run, student_settings(given, first), overwrite)
+    page = this.distillation_page
     if this.is_trained:
         note(f"{this.folder} is already trained; --overwrite trains it again.")
         return Result({"run": str(this.folder), "report": str(page) if page.is_file() else None})
     split = this.split
     note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
-    # TensorFlow is imported after the data is read: errors in the data are reported right away.
-    from tfrec_meta.workflows.distill import distill as train_student
-
     began = time.monotonic()
-    found = train_student(
-        split,
-        [taught[name].model() if name in taught else name for name in teachers],
-        this.strategy,
-        compare=not no_comparison,
-        folder=this.folder / "training",
-        resamples=resamples,
+    found = this.distill(
+        [taught.get(name, name) for name in teachers], not no_comparison, resamples
     )
-    found.student.save(this.folder / "model", overwrite=True)
     seconds = time.monotonic() - began
     lines = [f"trained {found.student.family} in {seconds:.1f} s: {this.folder / 'model'}"]
     if found.report is not None:
-        found.report.write(page, f"{' + '.join(teachers)} and a student")
         lines += [str(found.report), f"report: {page}"]
     lines.append(f"next: tfrec-meta export --run {shlex.quote(str(this.folder))}")
     content = {

@@ -27,11 +27,10 @@ from tfrec_meta.models.base.contract import Teacher
 from tfrec_meta.reports import formats
 from tfrec_meta.reports.distillation_page import ModelResult, write_distillation_page
 from tfrec_meta.strategy import BERT, Strategy
+from tfrec_meta.workflows.run_settings import STUDENT_MODEL
 from tfrec_meta.workflows.train import TEXT_TUNING, fitted_features, text_teacher, train
 
 TUNED_BERT = "tuned_bert"
-# Model settings of a student that is given by its family's name.
-_STUDENT_SETTINGS = {"two_tower": {"negatives": "full"}}
 
 
 class DistillationReport(DistillationComparison):
@@ -138,7 +137,7 @@ def distill(
     check("resamples", resamples, RESAMPLES)
     if isinstance(strategy, str):
         strategy = Strategy.from_dict(
-            {"family": strategy, "model": _STUDENT_SETTINGS.get(strategy, {})}
+            {"family": strategy, "model": STUDENT_MODEL.get(strategy, {})}
         )
     FAMILIES[strategy.family].check_teachable(strategy.model)
     several = isinstance(teacher, Sequence) and not isinstance(teacher, str)

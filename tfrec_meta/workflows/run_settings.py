@@ -75,6 +75,9 @@ _OF_TEXT = {
     "quote": tuple(DELIMITERS),
     "encoding": (*DELIMITERS, *JSON_LINES),
 }
+# Model settings of a student, by its family: a teacher scores the whole catalogue.
+STUDENT_MODEL: Mapping[str, Settings] = {"two_tower": {"negatives": "full"}}
+
 _MOVIELENS = "movielens-"
 _SYNTHETIC = re.compile(r"synthetic(?:-(\d+)x(\d+)x(\d+))?")
 
@@ -213,6 +216,24 @@ def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
             "validation",
         )
     return {"protocol": protocol, "train": train, "validation": validation}
+
+
+def student_settings(given: Settings, teacher: Settings | None = None) -> Settings:
+    """Returns settings of a student's run, in which missing settings have no value.
+
+    Args:
+        given: in the form of `DEFAULTS`, any part.
+        teacher: the settings of a teacher's run. The student takes its data, feedback, split and
+            seed, unless others are given.
+    """
+    if teacher is not None:
+        taken = {key: teacher[key] for key in ("data", "feedback", "split", "seed")}
+        given = merged(taken, given)
+    strategy = given.get("strategy", {})
+    model = STUDENT_MODEL.get(strategy.get("family", "two_tower"), {})
+    if model:
+        strategy = {**strategy, "model": {**model, **strategy.get("model", {})}}
+    return {**given, "strategy": strategy}
 
 
 def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:

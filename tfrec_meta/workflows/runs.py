@@ -5,6 +5,7 @@
     model/            the fitted model, as `tfrec_meta.save` writes it
     evaluation.json   the evaluation of the model and its baselines
     report.html       the report
+    distillation.html the comparison of a student with its teacher
 
 The folder is enough to continue a run: data and split are made again from `run.json`. Reading
 settings, data and histories needs no TensorFlow.
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
     from tfrec_meta.evaluation import Evaluations
     from tfrec_meta.models import Recommender
     from tfrec_meta.strategy import Strategy
+    from tfrec_meta.workflows.distill import Distillation
 
 _TRAIN_AGAIN = "Train the run again, in a new folder or with --overwrite"
+_RESULTS = ("evaluation.json", "report.html", "distillation.html")
 _FORMAT = 2  # of run.json; 1 was that of tfrec-meta 0.1
 
 
@@ -126,7 +129,7 @@ class Run:
         settings["strategy"] = run.strategy.as_dict()
         with locked_folder(folder):
             if overwrite or not (folder / "run.json").is_file():
-                for name in ("evaluation.json", "report.html", "model", "training"):
+                for name in (*_RESULTS, "model", "training"):
                     remove(folder / name)
                 _write_json(folder / "run.json", {"format": _FORMAT, **settings})
                 return run
@@ -150,6 +153,40 @@ class Run:
     def is_trained(self) -> bool:
         """Whether the folder has the fitted model."""
         return (self.folder / "model").is_dir()
+
+    def distill(
+        self, teachers: Sequence[Run | str], compare: bool = True, resamples: int = 1000
+    ) -> Distillation:
+        """Trains and saves the model as the student of teachers; resumes a stopped training.
+
+        While another process uses the run, this one waits.
+
+        Args:
+            teachers: runs, whose models teach, or names, as in `tfrec_meta.distill`.
+            compare: as in `tfrec_meta.distill`. The comparison is written to `distillation.html`.
+            resamples: as in `tfrec_meta.distill`.
+        """
+        from tfrec_meta.workflows.distill import distill
+
+        with self._locked():
+            found = distill(
+                self.split,
+                [each if isinstance(each, str) else each.model() for each in teachers],
+                self.strategy,
+                compare=compare,
+                folder=self.folder / "training",
+                resamples=resamples,
+            )
+            found.student.save(self.folder / "model", overwrite=True)
+            if found.report is not None:
+                names = [each if isinstance(each, str) else str(each.folder) for each in teachers]
+                found.report.write(self.distillation_page, f"{' + '.join(names)} and a student")
+        return found
+
+    @property
+    def distillation_page(self) -> Path:
+        """Where `distill` writes its page."""
+        return self.folder / "distillation.html"
 
     def train(self) -> Recommender:
         """Trains and saves the model; resumes a training that was stopped.
