@@ -136,7 +136,7 @@ def tune(
     **search: Any,
 ) -> Result:
     """Searches, or resumes a search that was stopped."""
-    from tfrec_meta.workflows.run_settings import complete_settings, merged
+    from tfrec_meta.workflows.run_settings import complete_settings, merged, split_of
     from tfrec_meta.workflows.runs import Run
 
     is_run = len(source) == 1 and (Path(source[0]) / "run.json").is_file()
@@ -146,19 +146,18 @@ def tune(
     common = StrategyOptions(None, epochs, None if is_run else seed, strategy)
     if is_run:
         _refuse_data_options(source[0], data, feedback)
-        run = Run.open(source[0])
-        record = merged(run.settings["strategy"], common.settings().get("strategy", {}))
+        settings = Run.open(source[0]).settings
+        record = merged(settings["strategy"], common.settings().get("strategy", {}))
     else:
         data = dataclasses.replace(data, data=source)
         settings = complete_settings(
             {**data.settings(), **feedback.settings(), **common.settings()}
         )
-        run = Run(Path(_FOLDER).parent, settings)
-        record = run.settings["strategy"]
+        record = settings["strategy"]
     if recommend_history:
-        run.settings["recommend_history"] = True
-    study_folder = Path(folder or (run.folder / "study" if is_run else _FOLDER))
-    split = run.split
+        settings = {**settings, "recommend_history": True}
+    study_folder = Path(folder or (Path(source[0], "study") if is_run else _FOLDER))
+    split = split_of(settings)
     note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
     # TensorFlow is imported after the data is read: errors in the data are reported right away.
     from tfrec_meta.io.files import write_text
@@ -176,13 +175,13 @@ def tune(
         folder=study_folder,
         remember=not no_memory,
         similarity=similarity or (),
-        seed=run.settings["seed"] if seed is None else seed,
-        recommend_history=run.settings["recommend_history"],
+        seed=settings["seed"] if seed is None else seed,
+        recommend_history=settings["recommend_history"],
         **search,
     )
     best = Path(to or study_folder / "best_strategy.json")
     write_text(best, json.dumps(study.best_strategy.as_dict(), indent=1) + "\n")
-    words = ["--run", "runs/tuned", *_train_words(run.settings), "--strategy", str(best)]
+    words = ["--run", "runs/tuned", *_train_words(settings), "--strategy", str(best)]
     lines = [
         str(study),
         f"best strategy: {best}",

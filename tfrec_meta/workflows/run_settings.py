@@ -236,6 +236,14 @@ def student_settings(given: Settings, teacher: Settings | None = None) -> Settin
     return {**given, "strategy": strategy}
 
 
+def split_of(settings: Settings) -> Split:
+    """Returns the data and the split that complete settings describe."""
+    seed = settings["seed"]
+    return split_data(
+        read_data(settings["data"], seed, settings["feedback"]), settings["split"], seed
+    )
+
+
 def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
     """Splits the data as the "split" part of the settings describes."""
     split = fill_shares(split)

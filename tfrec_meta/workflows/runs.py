@@ -32,9 +32,8 @@ from tfrec_meta.workflows.run_settings import (
     Settings,
     checked_settings,
     complete_settings,
-    read_data,
     single_settings,
-    split_data,
+    split_of,
 )
 
 if TYPE_CHECKING:
@@ -145,9 +144,7 @@ class Run:
     @cached_property
     def split(self) -> Split:
         """Data and split, made again from the settings."""
-        seed = self.settings["seed"]
-        data = read_data(self.settings["data"], seed, self.settings["feedback"])
-        return split_data(data, self.settings["split"], seed)
+        return split_of(self.settings)
 
     @property
     def is_trained(self) -> bool:
