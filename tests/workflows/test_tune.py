@@ -11,11 +11,11 @@ import tfrec_meta as tm
 from tfrec_meta.data import split_leave_last_out, synthetic
 from tfrec_meta.evaluation import Objective
 from tfrec_meta.metalearning import recommender
+from tfrec_meta.metalearning.outer_loops import OUTER_LOOPS
 from tfrec_meta.tuning import StrategySpace, StudyStore, TrialStopped, tuner
 from tfrec_meta.tuning.distributed import workers
 from tfrec_meta.tuning.studies import shipped as prior_studies
 from tfrec_meta.tuning.surrogates import meta_surrogate
-from tfrec_meta.workflows import train as train_workflow
 from tfrec_meta.workflows import tune as strategy_search
 
 DATA = synthetic(60, 40, 900, seed=3)
@@ -81,11 +81,12 @@ def test_training_the_best_strategy_reproduces_its_trial(study):
 def test_meta_learned_models_can_be_searched(monkeypatch):
     monkeypatch.setattr(recommender, "MIN_TASKS", 10)  # of 60 users
     trainings = []
-    monkeypatch.setitem(
-        train_workflow._META_TRAINING,
-        "meta_learned",
-        lambda *given: trainings.append(recommender.learn_to_adapt(*given)),
-    )
+
+    def train(*given):
+        trainings.append(recommender.learn_to_adapt(*given))
+
+    loop = OUTER_LOOPS["meta_learned"]._replace(train=train)
+    monkeypatch.setitem(OUTER_LOOPS, "meta_learned", loop)
     found = tm.tune(
         SPLIT,
         trials=3,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse
@@ -173,12 +172,6 @@ def fine_tuned_scores(model: MetaLearned, steps: int, rate: float) -> SupportSco
         return np.asarray(later + vectors @ factors[1:].T, np.float32)
 
     return score
-
-
-FINE_TUNED_SCORES: Mapping[str, Callable[[Any, int, float], SupportScores]] = {
-    "meta_learned": fine_tuned_scores
-}
-"""The fine-tuning of each family that has one, called with model, steps and learning rate."""
 
 
 def _distinct_pairs(data: Interactions) -> tuple[np.ndarray, np.ndarray]:

@@ -16,13 +16,13 @@ from tfrec_meta.evaluation import METRICS, Evaluation
 from tfrec_meta.evaluation.intervals import RESAMPLES
 from tfrec_meta.io.logs import logger
 from tfrec_meta.metalearning.cold_users import (
-    FINE_TUNED_SCORES,
     ColdUsers,
     SupportScores,
     adapted_scores,
     history_scores,
     without_support,
 )
+from tfrec_meta.metalearning.outer_loops import OUTER_LOOPS
 from tfrec_meta.metalearning.shot_curves import Reference, ShotCurves
 from tfrec_meta.models import Recommender
 from tfrec_meta.reports.cold_start_page import write_cold_start_page
@@ -125,8 +125,12 @@ def evaluate_cold_start(
         model.family: [("", score)],
         Reference.NO_ADAPTATION: [("", without_support(score))],
     }
-    if model.family in FINE_TUNED_SCORES:
-        methods[Reference.FINE_TUNING] = _fine_tuning_settings(model)
+    outer_loop = OUTER_LOOPS.get(model.family)
+    if outer_loop is not None and outer_loop.fine_tuned_scores is not None:
+        methods[Reference.FINE_TUNING] = (
+            (f"{steps} steps of {rate:g}", outer_loop.fine_tuned_scores(model, steps, rate))
+            for steps, rate in _FINE_TUNING
+        )
     names = default_baselines(model.spec.catalogue_size) if baselines is None else baselines
     for name in names:
         key = name if name not in methods else f"{name} (baseline)"
@@ -189,12 +193,6 @@ def _validation_users(
             error,
         )
         return None
-
-
-def _fine_tuning_settings(model: Recommender) -> Iterator[tuple[str, SupportScores]]:
-    for steps, rate in _FINE_TUNING:
-        scores = FINE_TUNED_SCORES[model.family](model, steps, rate)
-        yield f"{steps} steps of {rate:g}", scores
 
 
 def _baseline_settings(

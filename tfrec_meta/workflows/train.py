@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from tfrec_meta.data import Interactions, Split, StreamedInteractions, personal_
 from tfrec_meta.distillation import FineTuningConfig, fine_tuned
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.logs import logger
-from tfrec_meta.metalearning.rankers import learn_start
-from tfrec_meta.metalearning.recommender import learn_to_adapt
+from tfrec_meta.metalearning.outer_loops import OUTER_LOOPS
 from tfrec_meta.models import FAMILIES, Recommender
 from tfrec_meta.models.base.contract import Teacher
 from tfrec_meta.models.families.content_tower import ContentTowerConfig
@@ -170,13 +169,6 @@ def _mention_personal_columns(data: Interactions | StreamedInteractions) -> None
         )
 
 
-_META_TRAINING: dict[str, Callable[[Any, Any, int], Any]] = {
-    "meta_learned": learn_to_adapt,
-    "meta_ranker": learn_start,
-}
-"""The outer loop of each family that has one, called with the fitted model, the data and a seed."""
-
-
 def _make_and_fit(
     data: Interactions | StreamedInteractions,
     strategy: Strategy,
@@ -210,8 +202,8 @@ def _make_and_fit(
             ]
         )
     training.fit(model, data, strategy.training, options)
-    if strategy.family in _META_TRAINING:
-        _META_TRAINING[strategy.family](model, data, strategy.training.seed)
+    if strategy.family in OUTER_LOOPS:
+        OUTER_LOOPS[strategy.family].train(model, data, strategy.training.seed)
     return model
 
 
