@@ -295,7 +295,7 @@ def test_retries_a_killed_node_task_or_worker(airflow, toys, victim):
 
 @pytest.fixture(scope="module")
 def movies(toys, airflow):
-    """Returns a function that deploys the demo's pipeline under a name, with few trials."""
+    """Returns a function that deploys the demo's pipeline under a name, with one trial."""
     config = PipelineConfig.read(CONFIG)
     tables = toys / "tables"
     data = config.as_dict()["data"]
@@ -310,7 +310,7 @@ def movies(toys, airflow):
             "serving": str(toys / name / "served" / "movies"),
             "data": data,
         }
-        record["tuner"]["trials"] = 3
+        record["tuner"]["trials"] = 1
         small = PipelineConfig.from_dict(record)
         write_tables(tm.movielens("100k"), small)
         file = toys / f"{name}.yaml"
