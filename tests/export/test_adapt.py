@@ -165,7 +165,7 @@ def test_the_command_adapts(model, served, folder, capsys):
     assert "warning: the model knows 1 of the 2 items." in shown.err
     assert shown.out.count("\n") == 3
     assert cli.main([*arguments, "--items", "i3=much"]) == 1
-    assert "a label is a number" in capsys.readouterr().err
+    assert "use an id, or an id and a number" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.features.kinds import Feature
 from tfrec_meta.io.files import atomic_folder
 from tfrec_meta.io.manifests import write_manifest
-from tfrec_meta.models.base.configs import config_fields
+from tfrec_meta.models.base.configs import read_config
 from tfrec_meta.models.base.member import Member
 from tfrec_meta.models.base.saving import SavedModel
 from tfrec_meta.models.losses.teacher import Query, Teacher
@@ -475,7 +475,7 @@ class Recommender(Teacher):
             read_member: reads the saved model of a member, of any family.
         """
         saved = SavedModel.read(folder, record)
-        model = cls(cls.config_type(**config_fields(saved.config)), saved.spec)  # type: ignore[call-arg]
+        model = cls(read_config(cls.config_type, saved.config), saved.spec)  # type: ignore[call-arg]
         model.items = saved.items
         model.personal_columns = saved.personal_columns
         model.restore(saved.state)
