@@ -63,6 +63,8 @@ _DATA = {
     "duplicates": ["--duplicates", "some"],
     "value_range": ["--value-range", "5", "1"],
     "time_range": ["--time-range", "soon", "later"],
+    "min_user_events": ["--min-user-events", "0"],
+    "min_item_events": ["--min-item-events", "0"],
     "split": ["--split", "alphabet"],
     "train": ["--train", "1.5"],
     "validation": ["--validation", "1.5"],

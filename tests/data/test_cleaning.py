@@ -1,5 +1,6 @@
 import logging
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -78,6 +79,46 @@ def test_reading_and_cleaning_share_one_count():
     assert data.clean().clean().dropped == {"missing user_id": 1, "duplicate": 1}
 
 
+def pairs(text):
+    """Events of a user (a letter) with an item (a digit), such as "a1 b2"."""
+    return toy([(user, item, 1, 1) for user, item in text.split()])
+
+
+def events_of(data):
+    rows = data.events.select(["user_id", "item_id"]).to_pylist()
+    return " ".join(row["user_id"] + row["item_id"] for row in rows)
+
+
+def test_minimum_counts_are_applied_until_all_have_enough():
+    # Users first: d has one event. Then items: 3 is left with c3 only. Then c has one event (c2),
+    # which leaves 2 with a2 and b2. All of a, b, 1 and 2 have two events.
+    data = pairs("a1 a2 b1 b2 c2 c3 d3")
+    clean = data.clean(min_user_events=2, min_item_events=2)
+    assert events_of(clean) == "a1 a2 b1 b2"
+    assert clean.dropped == {"user with too few events": 2, "item with too few events": 1}
+    assert events_of(clean.clean(min_user_events=2, min_item_events=2)) == "a1 a2 b1 b2"
+
+
+def test_each_minimum_count_works_alone():
+    data = pairs("a1 a2 b1 b2 c2 c3 d3")
+    assert events_of(data.clean(min_user_events=2)) == "a1 a2 b1 b2 c2 c3"
+    assert events_of(data.clean(min_item_events=3)) == "a2 b2 c2"
+    assert data.clean(min_item_events=3).dropped == {"item with too few events": 4}
+    assert events_of(data.clean(min_user_events=1, min_item_events=1)) == events_of(data)
+
+
+def test_minimum_counts_come_after_the_other_rules():
+    data = toy([("a", "x", 1, 1), ("a", "x", 1, 1), ("b", "x", 1, 1), ("b", "x", 2, 1)])
+    clean = data.clean(min_user_events=2)
+    assert clean.events["time"].to_pylist() == [1, 2]
+    assert clean.dropped == {"duplicate": 1, "user with too few events": 1}
+
+
+def test_minimum_counts_that_leave_nothing_are_an_error():
+    with pytest.raises(ValueError, match=r"no event is left.*2 user with too few.*minimum"):
+        pairs("a1 b1").clean(min_user_events=2)
+
+
 def test_drops_are_logged(caplog):
     with caplog.at_level(logging.WARNING):
         toy([("a", "x", 1, 3), ("a", "x", 1, 3)]).clean()
@@ -98,6 +139,8 @@ def test_nothing_left_is_an_error_that_says_why():
         ({"duplicates": "first"}, "`duplicates`='first'"),
         ({"value_range": (5, 1)}, "`value_range`"),
         ({"time_range": (5, 1)}, "`time_range`"),
+        ({"min_user_events": 0}, "`min_user_events`=0; use a whole number, 1 or more"),
+        ({"min_item_events": 1.5}, "`min_item_events`=1.5; use a whole number"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
@@ -132,3 +175,25 @@ def test_duplicates_agree_with_a_slow_reference(rows):
     last = sorted(number for _, number in latest.values())
     assert data.clean().equals(data.take(first))
     assert data.clean(duplicates="last").equals(data.take(np.array(last)))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("wxyz")), min_size=1, max_size=25),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+def test_minimum_counts_agree_with_a_slow_reference(rows, of_user, of_item):
+    left = list(rows)
+    while True:
+        users, items = Counter(user for user, _ in left), Counter(item for _, item in left)
+        kept = [row for row in left if users[row[0]] >= of_user and items[row[1]] >= of_item]
+        if kept == left:
+            break
+        left = kept
+    data = toy([(*row, 1, 1) for row in rows])
+    rules = {"duplicates": "keep", "min_user_events": of_user, "min_item_events": of_item}
+    if left:
+        assert events_of(data.clean(**rules)).split() == ["".join(row) for row in left]
+    else:
+        with pytest.raises(ValueError, match="no event is left"):
+            data.clean(**rules)

@@ -255,3 +255,10 @@ def test_a_few_aliases_are_accepted():
         "b": [1, 2],
         "c": {"d": [1, 2]},
     }
+
+
+@pytest.mark.parametrize("name", ["min_user_events", "min_item_events"])
+def test_minimum_counts_of_events_are_refused(name):
+    data = {**LEAST["data"], "clean": {"duplicates": "last", name: 5}}
+    with pytest.raises(ValueError, match=rf"`clean.{name}`=5.*remove such events from the file"):
+        PipelineConfig.from_dict({**LEAST, "data": data})

@@ -49,6 +49,12 @@ def test_rules_of_cleaning_are_settings(tmp_path):
     named = complete_settings({"data": {"source": ["synthetic-40x20x300"]}})["data"]
     made = read_data(named, seed=3)
     assert len(read_data({**named, "clean": {"value_range": [1, 3]}}, seed=3)) < len(made)
+    given = data_options.DataOptions(
+        data=[str(tmp_path / "log.csv")], min_user_events=2, min_item_events=2
+    ).settings()
+    read = read_data(complete_settings(given)["data"], seed=0)  # bob has one event, then jam too
+    assert read.events["value"].to_pylist() == [1.0, 2.0]
+    assert read.dropped == {"user with too few events": 1, "item with too few events": 1}
     with pytest.raises(ParameterError, match="`clean` has 'dups'; use any of duplicates, value_r"):
         complete_settings({"data": {"clean": {"dups": "last"}}})
     with pytest.raises(ParameterError, match=r"`value_range`=\['a', 'b'\]; use a lowest and a"):

@@ -52,13 +52,15 @@ class DataOptions:
     duplicates: str | None = None
     value_range: Sequence[float] | None = None
     time_range: Sequence[int] | None = None
+    min_user_events: int | None = None
+    min_item_events: int | None = None
     split: str | None = None
     train: float | None = None
     validation: float | None = None
 
     def settings(self) -> dict[str, Any]:
         """Returns the given values as settings of a run, with absolute paths."""
-        from tfrec_meta.workflows.run_settings import FORMAT_SETTINGS
+        from tfrec_meta.workflows.run_settings import CLEANING_RULES, FORMAT_SETTINGS
 
         data: dict[str, Any] = {"source": [_absolute(path) for path in self.data] or None}
         paths = {"folder": self.data_folder, "users": self.users, "items": self.items}
@@ -66,8 +68,7 @@ class DataOptions:
             data[name] = None if path is None else _absolute(path)
         for name in ("columns", "pseudonyms", *FORMAT_SETTINGS):
             data[name] = getattr(self, name)
-        rules = {name: getattr(self, name) for name in ("duplicates", "value_range", "time_range")}
-        data["clean"] = given(rules) or None
+        data["clean"] = given({name: getattr(self, name) for name in CLEANING_RULES}) or None
         split = {"protocol": self.split, "train": self.train, "validation": self.validation}
         return {"data": given(data), "split": given(split)}
 
@@ -207,6 +208,18 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             nargs=2,
             metavar="FIRST LAST",
             help="Remove events outside of these Unix seconds (default: 1970 to tomorrow).",
+        ),
+        _data(
+            "--min-user-events",
+            type=int,
+            metavar="N",
+            help="Remove users with fewer events (default 1), also after items are removed.",
+        ),
+        _data(
+            "--min-item-events",
+            type=int,
+            metavar="N",
+            help="Remove items with fewer events (default 1), also after users are removed.",
         ),
         _data(
             "--split",

@@ -1,4 +1,4 @@
-"""Removes implausible events: duplicates, impossible times and values out of range."""
+"""Removes implausible events, and events of users and items with too few of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfrec_meta.checks import check, whole_number
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.logs import logger
 
 Duplicates = Literal["exact", "last", "keep"]
 
-REASONS = ("missing value", "missing time", "impossible time", "value out of range", "duplicate")
+FEW_OF_USER, FEW_OF_ITEM = "user with too few events", "item with too few events"
+REASONS = (
+    "missing value",
+    "missing time",
+    "impossible time",
+    "value out of range",
+    "duplicate",
+    FEW_OF_USER,
+    FEW_OF_ITEM,
+)
 
 _log = logger(__name__)
 _DAY = 86_400
@@ -26,7 +36,7 @@ _MILLISECONDS_FROM = 10**11  # the year 5138 in seconds, 1973 in milliseconds
 
 @dataclasses.dataclass(frozen=True)
 class CleaningRules:
-    """Which events are implausible: the rules of `Interactions.clean`, runs and the pipeline.
+    """Which events are removed: the rules of `Interactions.clean`, runs and the pipeline.
 
     Args:
         duplicates: "exact" removes later copies of the same user, item, time and value (and event
@@ -35,14 +45,20 @@ class CleaningRules:
             keeps all.
         value_range: lowest and highest valid value, both included; None for all finite values.
         time_range: earliest and latest valid Unix second, both included; None for 1970 to tomorrow.
+        min_user_events, min_item_events: minimum number of events of a user and of an item. Events
+            of others are removed until all remaining users and items have enough (the k-core). 1
+            keeps all. The pipeline, which cleans the users in parts, supports 1 only.
 
     Raises:
-        ParameterError: if a range is reversed or has no two bounds, or `duplicates` is unknown.
+        ParameterError: if a range is reversed or has no two bounds, `duplicates` is unknown, or a
+            minimum is below 1.
     """
 
     duplicates: Duplicates = "exact"
     value_range: tuple[float, float] | None = None
     time_range: tuple[int, int] | None = None
+    min_user_events: int = 1
+    min_item_events: int = 1
 
     def __post_init__(self) -> None:
         if self.duplicates not in get_args(Duplicates):
@@ -60,6 +76,8 @@ class CleaningRules:
             if not bounds[0] <= bounds[1]:
                 raise ParameterError(f"`{name}`={bounds}; put the lower bound first.", name)
             object.__setattr__(self, name, tuple(bounds))
+        for name in ("min_user_events", "min_item_events"):
+            check(name, getattr(self, name), whole_number(1))
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> CleaningRules:
@@ -131,7 +149,8 @@ class Removal:
                 else "it is empty"
             )
             raise ValueError(
-                f"{name}: no event is left, {why}.{hint} Widen the ranges or fix the data."
+                f"{name}: no event is left, {why}.{hint} Widen the ranges, lower the minimum "
+                "numbers of events, or fix the data."
             )
         if self.dropped:
             _log.warning("%s: dropped %s of %s rows.%s", name, reasons, f"{self.rows:,}", hint)
@@ -144,14 +163,17 @@ def clean_events(
     timed: bool | None = None,
     differ_in: Sequence[str] = (),
 ) -> tuple[pa.Table, Removal]:
-    """Returns the plausible rows, in their order, and what was removed.
+    """Returns the rows that the rules keep, in their order, and what was removed.
 
     A removed row counts once, under the first of these reasons that applies: "missing time" (only
-    if other rows have one), "impossible time", "value out of range", "duplicate".
+    if other rows have one), "impossible time", "value out of range", "duplicate". Minimum numbers
+    of events come last: users and then items with too few of the remaining events are removed, in
+    rounds, until nothing changes.
 
     Args:
-        events: all events, or all events of some users: duplicates are of one user.
-        rules: which events are implausible.
+        events: all events, or all events of some users: duplicates are of one user. Minimum
+            numbers of events need all events.
+        rules: which events are removed.
         timed: whether any event has a time, also one that is not among these; None if these are
             all events.
         differ_in: columns; with "exact", events that differ in one of them are no duplicates.
@@ -185,6 +207,9 @@ def clean_events(
         later = np.zeros(events.num_rows, bool)
         later[rows[_repeats(events, rows, times, rules.duplicates, differ_in)]] = True
         drop(later, "duplicate")
+    if max(rules.min_user_events, rules.min_item_events) > 1:
+        for reason, few in _too_few(events, np.flatnonzero(good), rules).items():
+            drop(few, reason)
     left = events if good.all() else events.filter(pa.array(good))
     return left, Removal(events.num_rows, dropped, far_times)
 
@@ -193,6 +218,24 @@ def _are_bounds(bounds: Any) -> bool:
     if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
         return False
     return all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in bounds)
+
+
+def _too_few(events: pa.Table, rows: np.ndarray, rules: CleaningRules) -> dict[str, np.ndarray]:
+    """Returns bool [n] by reason: which of `rows` the minimum numbers of events remove."""
+    limits = (
+        (FEW_OF_USER, _codes(events["user_id"]), rules.min_user_events),
+        (FEW_OF_ITEM, _codes(events["item_id"]), rules.min_item_events),
+    )
+    removed = {reason: np.zeros(events.num_rows, bool) for reason, _, _ in limits}
+    before = -1
+    while before != len(rows):
+        before = len(rows)
+        for reason, codes, least in limits:
+            found = codes[rows]
+            few = np.bincount(found)[found] < least
+            removed[reason][rows[few]] = True
+            rows = rows[~few]
+    return removed
 
 
 def _repeats(

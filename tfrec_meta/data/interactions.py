@@ -363,8 +363,12 @@ class Interactions(DeclaredEvents):
         duplicates: Duplicates = "exact",
         value_range: tuple[float, float] | None = None,
         time_range: tuple[int, int] | None = None,
+        min_user_events: int = 1,
+        min_item_events: int = 1,
     ) -> Interactions:
         """Returns the plausible events; removed rows are counted in `dropped` and logged.
+
+        Users and items without a remaining event keep their rows in the tables of attributes.
 
         Args:
             duplicates: "exact" removes later copies of the same user, item, time and value (and
@@ -374,12 +378,16 @@ class Interactions(DeclaredEvents):
             value_range: lowest and highest valid value, both included.
             time_range: earliest and latest valid Unix second, both included; None for 1970 to
                 tomorrow.
+            min_user_events, min_item_events: minimum number of events of a user and of an item,
+                1 or more. Events of users and then of items with fewer are removed, in rounds,
+                until all remaining users and items have enough (the k-core). All events that the
+                other rules keep count.
 
         Raises:
-            ParameterError: if a range is reversed, or `duplicates` is unknown.
+            ParameterError: if a range is reversed, `duplicates` is unknown, or a minimum below 1.
             ValueError: if no event would remain.
         """
-        rules = CleaningRules(duplicates, value_range, time_range)
+        rules = CleaningRules(duplicates, value_range, time_range, min_user_events, min_item_events)
         differ_in = () if self.feedback is None else self.feedback.columns_of_duplicates
         events, removed = clean_events(self.events, rules, differ_in=differ_in)
         removed.check(self.name)

@@ -55,6 +55,8 @@ DEFAULTS: Settings = {
 }
 # The settings of the data that say how files are read; `read_interactions` describes them.
 FORMAT_SETTINGS = tuple(FileFormat().as_dict())
+# The settings of the data in "clean"; `Interactions.clean` describes them.
+CLEANING_RULES = tuple(DEFAULTS["data"]["clean"])
 # Settings whose value is a mapping.
 _MAPPINGS = ("columns", "event_weights", "lists", "types")
 # Default shares of train and validation. The protocol leave-last-out has no shares: the last event
@@ -302,7 +304,7 @@ def checked_settings(settings: Mapping[str, Any]) -> Settings:
     feedback = settings["feedback"]
     return {
         **settings,
-        "data": {**DEFAULTS["data"], **data},
+        "data": merged(DEFAULTS["data"], data),
         "feedback": Feedback.from_dict(feedback).as_dict() if feedback else {},
         "split": fill_shares(settings["split"]),
     }
