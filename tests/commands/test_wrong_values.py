@@ -65,6 +65,7 @@ _DATA = {
     "time_range": ["--time-range", "soon", "later"],
     "min_user_events": ["--min-user-events", "0"],
     "min_item_events": ["--min-item-events", "0"],
+    "sessions": ["--sessions", "0m"],
     "split": ["--split", "alphabet"],
     "train": ["--train", "1.5"],
     "validation": ["--validation", "1.5"],

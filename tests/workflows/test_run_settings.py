@@ -61,6 +61,35 @@ def test_rules_of_cleaning_are_settings(tmp_path):
         complete_settings({"data": {"clean": {"value_range": ["a", "b"]}}})
 
 
+def test_sessions_become_the_users_of_a_run(tmp_path):
+    log = tmp_path / "log.csv"
+    # ann comes twice to tea in her first visit, and once in a second one; cid has no time.
+    log.write_text(
+        "user_id,item_id,time,visit\nann,tea,0,v1\nann,tea,60,v1\nann,tea,9000,v2\n"
+        "bob,jam,120,v3\nbob,tea,180,v3\ncid,tea,,v4\n"
+    )
+
+    def read(**options):
+        given = data_options.DataOptions(data=[str(log)], duplicates="last", **options).settings()
+        return read_data(complete_settings(given)["data"], seed=0)
+
+    by_gap = read(sessions="30m")
+    assert by_gap.events["user_id"].to_pylist() == ["1", "3", "2", "2"]
+    assert by_gap.dropped == {"missing time": 1, "duplicate": 1}
+    by_column = read(sessions="visit", min_user_events=2)
+    assert by_column.events["user_id"].to_pylist() == ["v3", "v3"]
+    assert by_column.dropped["user with too few events"] == 2
+
+
+@pytest.mark.parametrize("sessions", ["visit", "session_id"])
+def test_sessions_of_data_without_session_ids_are_refused(sessions):
+    data = complete_settings({"data": {"source": ["synthetic-40x20x300"]}})["data"]
+    with pytest.raises(ParameterError, match=f"`sessions`='{sessions}'.*idle gap such as 30m"):
+        read_data({**data, "sessions": sessions}, seed=3)
+    with pytest.raises(ParameterError, match="`sessions`='0m'; use seconds above 0"):
+        complete_settings({"data": {"sessions": "0m"}})
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_has_default_shares(protocol):
     data = tfd.synthetic(40, 20, 300, seed=3)

@@ -54,6 +54,7 @@ class DataOptions:
     time_range: Sequence[int] | None = None
     min_user_events: int | None = None
     min_item_events: int | None = None
+    sessions: str | None = None
     split: str | None = None
     train: float | None = None
     validation: float | None = None
@@ -66,7 +67,7 @@ class DataOptions:
         paths = {"folder": self.data_folder, "users": self.users, "items": self.items}
         for name, path in paths.items():
             data[name] = None if path is None else _absolute(path)
-        for name in ("columns", "pseudonyms", *FORMAT_SETTINGS):
+        for name in ("columns", "pseudonyms", "sessions", *FORMAT_SETTINGS):
             data[name] = getattr(self, name)
         data["clean"] = given({name: getattr(self, name) for name in CLEANING_RULES}) or None
         split = {"protocol": self.split, "train": self.train, "validation": self.validation}
@@ -220,6 +221,12 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             type=int,
             metavar="N",
             help="Remove items with fewer events (default 1), also after users are removed.",
+        ),
+        _data(
+            "--sessions",
+            metavar="GAP|COLUMN",
+            help="Sessions become the users: those between idle gaps, such as 30m, 2h or 1d, or "
+            "those of a column of session ids.",
         ),
         _data(
             "--split",

@@ -37,8 +37,8 @@ class DeclaredEvents(ABC):
         """Returns the events at `rows`, int indices or a bool mask."""
 
     @abstractmethod
-    def _with_events(self, events: pa.Table, feedback: Feedback) -> Self:
-        """Returns the same data with other events and this feedback."""
+    def _replaced(self, **changes: Any) -> Self:
+        """Returns the same data with other values of these fields."""
 
     def with_feedback(self, feedback: Feedback) -> Self:
         """Declares how the events count, by their types and values.
@@ -58,7 +58,8 @@ class DeclaredEvents(ABC):
                 f"{self.name} has another feedback already; declare it once, for the data as read."
             )
         check_types(type_counts(self.events, feedback, self.name), feedback, self.name)
-        return self._with_events(with_columns(self.events, feedback, self.name), feedback)
+        events = with_columns(self.events, feedback, self.name)
+        return self._replaced(events=events, feedback=feedback)
 
     @property
     def weights(self) -> np.ndarray | None:
@@ -87,7 +88,7 @@ class DeclaredEvents(ABC):
             return self
         place = self.events.column_names.index(WEIGHT)
         signs = pa.array(np.sign(weights))
-        return self._with_events(self.events.set_column(place, WEIGHT, signs), self.feedback)
+        return self._replaced(events=self.events.set_column(place, WEIGHT, signs))
 
     def positive_events(self) -> Self:
         """Returns the events with a weight above 0; all events without feedback."""

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.cleaning import CleaningRules, Duplicates, clean_events
 from tfrec_meta.data.column_types import with_types
-from tfrec_meta.data.declared import DeclaredEvents
 from tfrec_meta.data.events import (
     MAX_BAD_SHARE,
     SCHEMA,
@@ -28,6 +27,7 @@ from tfrec_meta.data.ids import warn_if_unrelated, written_alike
 from tfrec_meta.data.profile import profile
 from tfrec_meta.data.tables.attributes import attributes_of, refuse_missing_ids
 from tfrec_meta.data.tables.raw import table_of_arrays, tables_of_frames
+from tfrec_meta.data.tables.sessions import EventsInSessions
 from tfrec_meta.data.tables.stored import read_tables, write_tables
 from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.digests import digest_of
@@ -42,13 +42,13 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Interactions(DeclaredEvents):
+class Interactions(EventsInSessions):
     """Events in the order of the source, one row per event.
 
     Attributes:
         events: `user_id` and `item_id` string without nulls or "", `time` int64 (Unix seconds,
             UTC; null if unknown), `value` float32 (finite; 1 if the source has no values), and
-            any further columns, such as session, position, propensity or context.
+            any further columns, such as session_id, position, propensity or context.
         users: `user_id` string, unique, and attribute columns; None without attributes.
         items: `item_id` string, unique, and attribute columns; None without attributes.
         name: the name of the data in reports and messages.
@@ -354,8 +354,8 @@ class Interactions(DeclaredEvents):
             )
         return column.to_numpy()
 
-    def _with_events(self, events: pa.Table, feedback: Feedback) -> Self:
-        return replace(self, events=events, feedback=feedback)
+    def _replaced(self, **changes: Any) -> Self:
+        return replace(self, **changes)
 
     def clean(
         self,

@@ -31,6 +31,7 @@ from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.sources.formats import DELIMITERS, JSON_LINES, FileFormat, suffix_of
 from tfrec_meta.data.sources.movielens_download import NAMES
+from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.records import create
 
@@ -46,6 +47,7 @@ DEFAULTS: Settings = {
         "pseudonyms": None,  # the environment variable with the key; None keeps the ids
         **FileFormat().as_dict(),
         "clean": dataclasses.asdict(CleaningRules()),
+        "sessions": None,  # an idle gap, or a column: sessions become the users; None keeps these
     },
     "feedback": {},  # fields of `Feedback`; empty: all events count alike
     "split": {"protocol": "item", "train": None, "validation": None},
@@ -93,7 +95,8 @@ def read_data(
         data: as in `DEFAULTS`. A source is "movielens-<name>", "synthetic" or
             "synthetic-<users>x<items>x<interactions>", a folder of `Interactions.write`, or files
             for `read_interactions`, whose rows are cleaned. Named data and such folders are cleaned
-            only by rules other than the defaults.
+            only by rules other than the defaults. With "sessions", the ids of users are those of
+            sessions.
         seed: seed of synthetic data.
         feedback: as in `DEFAULTS`; declared before the rows are cleaned, so that two events that
             differ only in their type are no duplicates.
@@ -103,14 +106,39 @@ def read_data(
     columns = dict(data["columns"])
     if declared is not None:
         columns = {**{name: name for name in declared.columns_read}, **columns}
+    sessions = data.get("sessions")
+    if sessions and not is_gap(sessions):
+        columns[SESSION] = sessions
     found, is_clean = _read({**data, "columns": columns}, seed)
     if declared is not None:
         found = found.with_feedback(declared)
     rules = CleaningRules.from_dict(data.get("clean", {}))
+    if sessions:
+        found = _with_sessions_as_users(found, sessions, rules)
     if not is_clean or rules != CleaningRules():
         found = found.clean(**dataclasses.asdict(rules))
     key = data.get("pseudonyms")
     return pseudonymise(found, key) if key else found
+
+
+def _with_sessions_as_users(
+    found: Interactions, sessions: str, rules: CleaningRules
+) -> Interactions:
+    """Makes sessions the users, by an idle gap or the given session ids.
+
+    Events that a gap cannot place, such as those without a time, are removed first. Duplicates and
+    minimum numbers of events are those of the sessions, and are left for later.
+    """
+    if is_gap(sessions):
+        first = dataclasses.replace(rules, duplicates="keep", min_user_events=1, min_item_events=1)
+        found = found.clean(**dataclasses.asdict(first)).with_sessions(sessions)
+    elif SESSION not in found.events.column_names:
+        raise ParameterError(
+            f"`sessions`={sessions!r}, but {found.name} has no column of session ids; use an idle "
+            "gap such as 30m.",
+            "sessions",
+        )
+    return found.sessions_as_users()
 
 
 def _refuse_unused(data: Mapping[str, Any]) -> None:
@@ -126,6 +154,13 @@ def _refuse_unused(data: Mapping[str, Any]) -> None:
                     f"leave out `{name}`, or name files as the data.",
                     name,
                 )
+        sessions = data.get("sessions")
+        if sessions and sessions != SESSION and not is_gap(sessions):
+            raise ParameterError(
+                f"`sessions`={sessions!r} is neither an idle gap such as 30m nor `{SESSION}`, the "
+                f"column of session ids that {first} can have.",
+                "sessions",
+            )
     elif "max_bad_share" in given and data["bad_rows"] != "drop":
         raise ParameterError(
             "`max_bad_share` has no effect without `bad_rows`='drop'; add it, or leave out "
@@ -321,6 +356,7 @@ class DataSettings(FileFormat):
     items: str | None = None
     pseudonyms: Annotated[str, not_empty()] | None = None
     clean: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sessions: Annotated[str, not_empty()] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -328,6 +364,8 @@ class DataSettings(FileFormat):
             if not isinstance(getattr(self, name), Mapping):
                 raise ParameterError(f"`{name}`={getattr(self, name)!r}; use a mapping.", name)
         CleaningRules.from_dict(self.clean)
+        if self.sessions is not None and is_gap(self.sessions):
+            seconds_of(self.sessions, "sessions")
         for ours, theirs in self.columns.items():
             check(f"columns.{ours}", theirs, of_type(str))
 
