@@ -55,7 +55,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getat
     from tfrec_meta.training import TrainingConfig
     from tfrec_meta.workflows.cold_start import evaluate_cold_start
     from tfrec_meta.workflows.distill import distill
-    from tfrec_meta.workflows.evaluate import evaluate, evaluate_predictions
+    from tfrec_meta.workflows.evaluate import evaluate, evaluate_predictions, rolling_evaluation
     from tfrec_meta.workflows.export import export
     from tfrec_meta.workflows.recommend import adapt, recommend
     from tfrec_meta.workflows.report import report
@@ -102,6 +102,7 @@ _MODULES = {
     "read_interactions": "data",
     "recommend": "workflows.recommend",
     "report": "workflows.report",
+    "rolling_evaluation": "workflows.evaluate",
     "save": "models.loading",
     "split_by_item": "data",
     "split_by_time": "data",
@@ -154,6 +155,7 @@ __all__ = [
     "read_interactions",
     "recommend",
     "report",
+    "rolling_evaluation",
     "save",
     "split_by_item",
     "split_by_time",

@@ -23,6 +23,7 @@ from tfrec_meta.evaluation.results import (
     format_groups,
     format_table,
 )
+from tfrec_meta.evaluation.rolling import RollingEvaluation, Spread, Window
 
 __all__ = [
     "METRICS",
@@ -35,6 +36,9 @@ __all__ = [
     "Group",
     "GroupEvaluation",
     "Objective",
+    "RollingEvaluation",
+    "Spread",
+    "Window",
     "compare",
     "format_groups",
     "format_table",

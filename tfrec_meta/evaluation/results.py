@@ -309,7 +309,7 @@ def format_table(
         [name, *(_cell(evaluation.metrics, metric) for metric in metrics)]
         for name, evaluation in evaluations.items()
     ]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def format_groups(evaluations: Mapping[str, Evaluation], metric: str | None = None) -> str:
@@ -330,7 +330,7 @@ def format_groups(evaluations: Mapping[str, Evaluation], metric: str | None = No
         rows.append(
             [group.label, f"{one.counts['queries']:,}", f"{one.counts['relevant']:,}", *cells]
         )
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _cell(metrics: Mapping[str, Estimate], name: str) -> str:
@@ -338,7 +338,8 @@ def _cell(metrics: Mapping[str, Estimate], name: str) -> str:
     return "-" if found is None or math.isnan(found.value) else str(found)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a plain-text table whose columns are aligned to the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

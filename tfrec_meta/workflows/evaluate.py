@@ -1,4 +1,4 @@
-"""Evaluates a model on the test part of a split, and compares it with baselines."""
+"""Evaluates a model on a split, or a strategy on windows of time, and compares with baselines."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfrec_meta.checks import check
-from tfrec_meta.data import Split
+from tfrec_meta.data import Interactions, Split, SplitProtocol
 from tfrec_meta.errors import ParameterError
-from tfrec_meta.evaluation import Estimate, Evaluation, Evaluations, compare, full_catalogue
+from tfrec_meta.evaluation import (
+    Estimate,
+    Evaluation,
+    Evaluations,
+    RollingEvaluation,
+    Window,
+    compare,
+    full_catalogue,
+)
 from tfrec_meta.evaluation.intervals import RESAMPLES
 from tfrec_meta.evaluation.predictions import (
     CLICK_METRICS,
@@ -18,10 +26,16 @@ from tfrec_meta.evaluation.predictions import (
     prediction_estimates,
 )
 from tfrec_meta.evaluation.ranking import Scores
+from tfrec_meta.evaluation.rolling import cut_offs, text_of
 from tfrec_meta.features.held_out import event_queries, held_out
+from tfrec_meta.io.logs import logger
 from tfrec_meta.models import Recommender
+from tfrec_meta.strategy import Strategy
 from tfrec_meta.workflows.baselines import check_baselines, default_baselines, scores_by_items
+from tfrec_meta.workflows.train import train
 from tfrec_meta.workflows.tuned_baselines import BaselineTuner
+
+_log = logger(__name__)
 
 
 class PredictionEvaluations(dict[str, Mapping[str, Estimate]]):
@@ -114,6 +128,97 @@ def evaluate(
         if resamples > 0:
             results.differences[key] = compare(ours, results[key], results.metric, resamples)
     return results
+
+
+def rolling_evaluation(
+    data: Interactions,
+    strategy: Strategy | str = Strategy(),
+    *,
+    cuts: int | Sequence[int] = 4,
+    first: float = 0.6,
+    k: int = 10,
+    baselines: Sequence[str] | None = None,
+    tune_baselines: bool = True,
+    recommend_history: bool = False,
+    resamples: int = 1000,
+    progress: bool = True,
+) -> RollingEvaluation:
+    """Evaluates a strategy at several cut-offs in time (rolling origin).
+
+    For each cut-off, a model is trained on all earlier events and evaluated on the events up to the
+    next cut-off; the last window has all later events. Features, baselines and their settings are
+    fitted again each time, on the earlier events. A strategy trains all of its epochs, since no
+    validation events are held out. With a target of the declared feedback, only target events are
+    predicted, and the shares and windows are those of the target events.
+
+    Args:
+        data: events with times.
+        strategy: the strategy, or the name of a family for its defaults.
+        cuts: how many cut-offs, so that the windows have equal numbers of events; or the cut-offs
+            themselves, in Unix seconds and ascending. An event in the second of a cut-off is in the
+            window that begins there.
+        first: with a number of cut-offs, the share of the events before the first one.
+        k, baselines, tune_baselines, recommend_history, resamples: as in `evaluate`. The default
+            baselines are the same for all windows.
+        progress: whether to show the progress of the training.
+
+    Returns:
+        The evaluations of each window, and for each metric the mean and the spread over the
+        windows.
+
+    Raises:
+        ValueError: if the data has no times, a window has no events, or an argument is not valid.
+        TypeError: if `data` is no `Interactions`.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> data = tm.synthetic(users=30, items=20, interactions=300, seed=1)
+        >>> found = tm.rolling_evaluation(data, "ease", cuts=2, baselines=["popularity"])
+        >>> [window.train_events for window in found.windows]
+        [180, 240]
+    """
+    if not isinstance(data, Interactions):
+        raise TypeError(
+            f"`data` is a {type(data).__name__}; use Interactions, which are divided by time here."
+        )
+    check("resamples", resamples, RESAMPLES)
+    if baselines is None:
+        items = [] if data.items is None else [data.items["item_id"].to_numpy()]
+        baselines = default_baselines(len(np.unique(np.concatenate([data.item_ids, *items]))))
+    check_baselines(baselines)
+    times, is_target = data.times, data.is_target
+    if times is None:
+        raise ValueError(f"{data.name} has no times; a rolling evaluation needs them.")
+    if is_target is None:
+        is_target = np.ones(len(data), bool)
+    starts = cut_offs(times[is_target], cuts, first)
+    windows = []
+    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], None], strict=True), 1):
+        inside = is_target & (times >= start)
+        if stop is not None:
+            inside &= times < stop
+        split = Split(
+            data,
+            np.flatnonzero(times < start),
+            np.empty(0, np.int64),
+            np.flatnonzero(inside),
+            SplitProtocol.TIME,
+            details=f"cut-off {text_of(start)}",
+        )
+        _log.info("Cut-off %d of %d: %r", number, len(starts), split)
+        model = train(split, strategy, progress=progress, recommend_history=recommend_history)
+        found = evaluate(
+            model,
+            split,
+            k=k,
+            baselines=baselines,
+            tune_baselines=tune_baselines,
+            recommend_history=recommend_history,
+            resamples=resamples,
+        )
+        counts = len(split.train_index), len(split.test_index)
+        windows.append(Window(start, stop, *counts, found))
+    return RollingEvaluation(tuple(windows))
 
 
 def evaluate_predictions(
