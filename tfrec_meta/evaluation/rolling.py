@@ -38,13 +38,8 @@ def cut_offs(times: NDArray[np.int64], cuts: int | Sequence[int], first: float) 
     """
     if not len(times):
         raise ValueError("There are no events to predict. Check the target of the feedback.")
-    if isinstance(cuts, str) or not isinstance(cuts, Sequence | np.ndarray):
-        check("cuts", cuts, whole_number(1))
-        check("first", first, _SHARE)
-        shares = first + (1 - first) * np.arange(cuts) / cuts
-        ordered = np.sort(times)
-        found = ordered[np.round(shares * len(ordered)).astype(np.int64).clip(0, len(ordered) - 1)]
-    else:
+    ordered = np.sort(times)
+    if isinstance(cuts, Sequence | np.ndarray) and not isinstance(cuts, str):
         for cut in cuts:
             check("cuts", cut, of_type(int))
         found = np.array(cuts, np.int64)
@@ -52,7 +47,13 @@ def cut_offs(times: NDArray[np.int64], cuts: int | Sequence[int], first: float) 
             raise ParameterError(
                 f"`cuts`={list(cuts)}; use one or more ascending Unix seconds.", "cuts"
             )
-    counts = np.diff(np.searchsorted(np.sort(times), found), prepend=0, append=len(times))
+    else:
+        check("cuts", cuts, whole_number(1))
+        check("first", first, _SHARE)
+        shares = first + (1 - first) * np.arange(cuts) / cuts
+        places = np.round(shares * len(ordered)).astype(np.int64)
+        found = ordered[places.clip(0, len(ordered) - 1)]
+    counts = np.diff(np.searchsorted(ordered, found), prepend=0, append=len(times))
     if not counts.all():
         where = "before the first cut-off"
         if counts[0]:
