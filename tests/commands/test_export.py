@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
 
@@ -17,6 +19,7 @@ def test_export_uses_the_next_version(run, base, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_defaults_lead_from_a_run_to_its_recommendations(run, tmp_path, capsys, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "first").symlink_to(run)

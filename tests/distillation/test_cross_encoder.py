@@ -117,6 +117,7 @@ def test_cross_encoder_learns_preferences_and_ranks_candidates(encoder, films, r
     assert not mean.has_embeddings
 
 
+@pytest.mark.slow
 def test_student_learns_from_a_cross_encoder(encoder, films, retriever):
     texts = item_texts(retriever.spec, films.items, ["title"])
     teacher = CrossEncoder(encoder, retriever, texts, CONFIG)

@@ -93,6 +93,7 @@ def test_small_bert_approximates_its_teacher_on_new_texts(teacher):
     assert 1.0 - likeness(found, teacher) < 0.6 * (1.0 - likeness(start, teacher))
 
 
+@pytest.mark.slow
 def test_relations_alone_are_learned_in_bfloat16(teacher):
     recipe = dataclasses.replace(RECIPE, mixed_precision=True)
     config = dataclasses.replace(CONFIG, vectors=0.0, fine_tuning=recipe)

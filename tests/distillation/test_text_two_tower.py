@@ -57,7 +57,14 @@ def contrast(encoder):
 
 
 @pytest.mark.parametrize(
-    ("method", "rate"), [("all", 3e-3), ("lora", 3e-2), ("adapters", 3e-2), ("prefix", 0.5)]
+    ("method", "rate"),
+    [
+        ("lora", 3e-2),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (("all", 3e-3), ("adapters", 3e-2), ("prefix", 0.5))
+        ),
+    ],
 )
 def test_texts_of_items_with_common_users_become_similar_with_every_method(
     encoder, films, spec, method, rate
@@ -102,6 +109,7 @@ def test_run_resumes_after_a_kill_with_the_same_result(encoder, films, spec, tmp
         )
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_encodes_in_float32(encoder, films, spec):
     recipe = dataclasses.replace(RECIPE, mixed_precision=True, epochs=10)
     found = fine_tuned(encoder, films, spec, ["title"], recipe, progress=False)
@@ -109,6 +117,7 @@ def test_training_in_bfloat16_encodes_in_float32(encoder, films, spec):
     assert found.model.compute_dtype == "float32"
 
 
+@pytest.mark.slow
 def test_tuned_model_has_separate_cached_vectors(films, spec, tmp_path):
     first = BertEncoder(write_tiny_bert(tmp_path / "tiny"), max_tokens=16, cache=tmp_path / "cache")
     before = first.encode(["war"])

@@ -207,6 +207,7 @@ def test_recommends_items_of_the_history_with_recommend_history(model_of, tmp_pa
     assert {b"i1", b"i2"} <= set(answer["item_id"].numpy()[0])
 
 
+@pytest.mark.slow
 def test_diversity_makes_the_items_of_an_answer_less_similar(model_of, tmp_path):
     model = model_of("two_tower")
     folder = tm.export(model, tmp_path / "m", tm.ExportConfig(history_width=6, diversity=True, k=6))

@@ -147,6 +147,7 @@ def test_rows_are_the_same_in_memory_and_in_the_graph(spec, graph, texts):
         np.testing.assert_array_equal(encoded[feature.name], in_memory, err_msg=feature.name)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(texts=st.lists(wild | st.binary(max_size=6), min_size=1, max_size=5))
 def test_a_text_does_not_depend_on_its_neighbours(texts):

@@ -17,6 +17,7 @@ def test_a_feature_cannot_have_a_reserved_name(name):
         tm.Number(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "config"),
     [

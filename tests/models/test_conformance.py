@@ -114,7 +114,14 @@ def fifty_rows():
     return tm.Interactions.from_arrays(users, items, time=np.arange(50), items=known, name="fifty")
 
 
-@pytest.fixture(scope="module", params=STRATEGY_NAMES)
+# The quick tests run one encoder and one feature cross.
+@pytest.fixture(
+    scope="module",
+    params=[
+        name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.slow)
+        for name in STRATEGY_NAMES
+    ],
+)
 def name(request):
     return request.param
 

@@ -56,6 +56,7 @@ def test_training_without_positive_events_is_an_error(ratings):
         tm.train(ratings.with_feedback(tm.Feedback(positive=99)), "ease", progress=False)
 
 
+@pytest.mark.slow
 def test_evaluation_is_about_purchases_that_were_not_bought_before():
     data = purchases_and_views().with_feedback(
         tm.Feedback(event_weights={"view": 1, "buy": 5}, target=["buy"])
@@ -89,6 +90,7 @@ def test_known_negatives_and_ignored_events_are_seen_and_not_relevant(ratings):
         assert not offered & set(past.events["item_id"].to_pylist())
 
 
+@pytest.mark.slow
 def test_a_search_chooses_whether_to_use_weights():
     declared = purchases_and_views().with_feedback(
         tm.Feedback(event_weights={"view": 1, "buy": 5}, target=["buy"])

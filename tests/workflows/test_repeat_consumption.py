@@ -77,6 +77,7 @@ def test_tuning_follows_the_option():
     assert best(True) > 0.5
 
 
+@pytest.mark.slow
 def test_recommendations_and_export_agree(ials, tmp_path):
     tf = pytest.importorskip("tensorflow")
     users = ["u0", "u3", "u7"]

@@ -71,6 +71,7 @@ def test_equal_ratings_are_predicted_for_everyone(value):
     np.testing.assert_allclose(found["rating"], [value], rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 def test_scores_predictions_and_the_served_graph_are_in_the_unit_of_the_data(tmp_path):
     model, split = trained("ranker", 3.6e6, 0.0)
     items = np.arange(1, 21, dtype=np.int32)[None]

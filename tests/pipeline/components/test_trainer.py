@@ -140,6 +140,7 @@ def test_hyperparameters_override_the_configs_strategy(given, tmp_path):
     assert strategy["training"]["batch_size"] == 512  # of the space's default
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_export")
 def test_trains_with_the_strategys_teacher(given, tmp_path):
     plain = {**training_toys.STRATEGY, "model": {"embedding_dim": 8, "negatives": "full"}}
