@@ -25,6 +25,7 @@ FREE = {
     "no_memory",
     "yes",
     "run",
+    "runs",
     "to",
     "cache",
     "folder",
@@ -119,6 +120,7 @@ WRONG = {
         "baselines": ["--baselines", "nobody"],
         "resamples": ["--resamples", "many"],
     },
+    "compare": {"k": ["-k", "0"], "resamples": ["--resamples", "0"]},
     "report": {"k": ["-k", "0"], "users": ["--users", "nobody"]},
     "cold-start": {
         "shots": ["--shots", "one"],
@@ -196,6 +198,8 @@ def words(request, tmp_path, monkeypatch):
 
         if command in ("evaluate", "report", "export"):
             return ["--run", of("run")]
+        if command == "compare":
+            return [of("run"), of("newcomers")]
         if command == "cold-start":
             few = ["--shots", "1", "--later", "2"] if name == "k" else []
             return ["--run", of("newcomers"), *few]

@@ -5,6 +5,7 @@ from tfrec_meta.evaluation.intervals import (
     Estimate,
     estimates,
     paired_difference,
+    paired_differences,
     resampled_means,
 )
 
@@ -57,6 +58,19 @@ def test_constant_difference_is_significant_and_no_difference_is_not():
     assert same.difference == 0
     assert same.p == 1
     assert "ndcg@10: +0.1000" in str(better)
+
+
+def test_several_metrics_are_compared_as_each_on_its_own():
+    a, b = (
+        dict(zip("xyz", each, strict=True)) for each in np.random.default_rng(4).random((2, 3, 40))
+    )
+    a["y"][3] = b["y"][7] = np.nan  # x and z have values of the same users, y of fewer
+    found = paired_differences(a, b, resamples=30)
+    assert list(found) == ["x", "y", "z"]
+    for name, one in found.items():
+        alone = paired_difference(a[name], b[name], name, resamples=30)
+        assert one.difference == alone.difference
+        np.testing.assert_allclose((one.low, one.high, one.p), (alone.low, alone.high, alone.p))
 
 
 def test_lower_confidence_gives_a_narrower_interval():

@@ -254,6 +254,12 @@ def test_groups_of_users_and_items_are_measured_apart():
         "new_items": {"queries": 2, "relevant": 2},
     }
     assert found.counts["seen"] == 0
+    per_query = {g.value: one.per_query["recall@2"] for g, one in found.groups.items()}
+    nan = np.nan
+    np.testing.assert_allclose(per_query["known_users"], [1 / 2, nan, 0])
+    np.testing.assert_allclose(per_query["new_users"], [nan, 1, nan])
+    np.testing.assert_allclose(per_query["repeat_items"], [1, nan, 0])
+    np.testing.assert_allclose(per_query["new_items"], [0, 1, nan])
 
 
 def test_repeat_items_are_misses_if_the_history_is_not_recommended():

@@ -15,6 +15,7 @@ SECTIONS = {
     },
     "Evaluation": {
         "evaluate": "Rank the full catalogue for the test users and compare with baselines.",
+        "compare": "Compare two trained runs on the same test events, paired by user.",
         "report": "Write the HTML report of a run; evaluates the run first if needed.",
         "cold-start": "Evaluate a run's model on new users by their number of known events.",
     },

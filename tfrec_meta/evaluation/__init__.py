@@ -3,6 +3,7 @@
 The package uses NumPy and SciPy only, without model classes and without TensorFlow.
 """
 
+from tfrec_meta.evaluation.comparison import compare
 from tfrec_meta.evaluation.intervals import Comparison, Estimate
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.evaluation.protocol import (
@@ -19,7 +20,6 @@ from tfrec_meta.evaluation.results import (
     Evaluations,
     Group,
     GroupEvaluation,
-    compare,
     format_groups,
     format_table,
 )

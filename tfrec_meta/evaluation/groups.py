@@ -37,24 +37,29 @@ def evaluate_groups(
         resamples: bootstrap draws of users for the intervals.
         seed: seed of the draws.
     """
-    values = metrics(ranks)
+    values, size = metrics(ranks), len(ranks.relevant)
 
     def users(chosen: NDArray[np.bool_]) -> GroupEvaluation:
         part = {name: value[chosen] for name, value in values.items()}
-        return _measured(part, int(chosen.sum()), int(ranks.relevant[chosen].sum()))
+        return measured(part, chosen, ranks.relevant)
 
     def items(chosen: NDArray[np.bool_], relevant: NDArray[np.int64]) -> GroupEvaluation:
-        part = metrics(ranks.only(chosen, relevant))
-        return _measured(part, int((relevant > 0).sum()), int(relevant.sum()))
+        return measured(metrics(ranks.only(chosen, relevant)), relevant > 0, relevant)
 
-    def _measured(
-        part: Mapping[str, NDArray[np.float64]], queries: int, relevant: int
+    def measured(
+        part: Mapping[str, NDArray[np.float64]],
+        members: NDArray[np.bool_],
+        relevant: NDArray[np.int64],
     ) -> GroupEvaluation:
+        """The group of the queries `members`, bool [Q], which have the values `part`."""
         found = [Estimate(math.nan)] * len(part)
-        if queries and part:
+        if members.any() and part:
             found = estimates(np.stack([*part.values()], axis=1), resamples, seed)
-        counts = {"queries": queries, "relevant": relevant}
-        return GroupEvaluation(dict(zip(part, found, strict=True)), counts)
+        per_query = {name: np.full(size, np.nan) for name in part}
+        for name, value in part.items():
+            per_query[name][members] = value
+        counts = {"queries": int(members.sum()), "relevant": int(relevant[members].sum())}
+        return GroupEvaluation(dict(zip(part, found, strict=True)), counts, per_query)
 
     return {
         Group.KNOWN_USERS: users(known),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -142,6 +143,50 @@ def paired_difference(
     Raises:
         ValueError: if no user has a value in both, or the arrays have other shapes.
     """
+    return paired_differences({metric: a}, {metric: b}, resamples, seed, confidence)[metric]
+
+
+def paired_differences(
+    a: Mapping[str, ArrayLike],
+    b: Mapping[str, ArrayLike],
+    resamples: int = 1000,
+    seed: int = 42,
+    confidence: float = CONFIDENCE,
+) -> dict[str, Comparison]:
+    """Compares two models in each metric of `a`, as `paired_difference` does.
+
+    Metrics that have values of the same users are computed from one draw of users.
+
+    Args:
+        a, b: the two models' values float [users] by metric.
+        resamples, seed, confidence: as for `paired_difference`.
+
+    Raises:
+        ValueError: as for `paired_difference`.
+    """
+    differences = {metric: _difference(a[metric], b[metric], metric) for metric in a}
+    alike: dict[bytes, list[str]] = {}  # metrics by the users who have a value
+    for metric, values in differences.items():
+        alike.setdefault(np.isfinite(values).tobytes(), []).append(metric)
+    tail = 50 * (1 - confidence)
+    found = {}
+    for metrics in alike.values():
+        table = np.stack([differences[metric] for metric in metrics], axis=1)
+        table = table[np.isfinite(table[:, 0])]
+        draws = resampled_means(table, resamples, seed)
+        low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
+        # Plus one, so that p is about 0.002 and not 0 if no draw of 1,000 has another sign.
+        rarer = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
+        p = np.minimum(1.0, 2 * (rarer + 1) / (resamples + 1))
+        for place, metric in enumerate(metrics):
+            mean = math.fsum(table[:, place]) / len(table)
+            numbers = (float(each[place]) for each in (low, high, p))
+            found[metric] = Comparison(metric, mean, *numbers)
+    return {metric: found[metric] for metric in differences}
+
+
+def _difference(a: ArrayLike, b: ArrayLike, metric: str) -> NDArray[np.float64]:
+    """Returns float64 [users], a - b; not finite where one of them has no value."""
     pair = [np.asarray(values, np.float64) for values in (a, b)]
     if pair[0].ndim != 1 or pair[0].shape != pair[1].shape:
         raise ParameterError(
@@ -151,15 +196,8 @@ def paired_difference(
             "b",
         )
     difference = pair[0] - pair[1]
-    difference = difference[np.isfinite(difference)]
-    if not len(difference):
+    if not np.isfinite(difference).any():
         raise ValueError(
             f"No user has a value of {metric!r} in both `a` and `b`; compare another metric."
         )
-    draws = resampled_means(difference[:, None], resamples, seed)[:, 0]
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(draws, [tail, 100 - tail])
-    # Plus one, so that p is about 0.002 and not 0 if no draw of 1,000 has another sign.
-    rarer = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    p = min(1.0, 2 * (rarer + 1) / (resamples + 1))
-    return Comparison(metric, math.fsum(difference) / len(difference), float(low), float(high), p)
+    return difference

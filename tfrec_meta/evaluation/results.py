@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfrec_meta.evaluation.intervals import Comparison, Estimate, paired_difference
+from tfrec_meta.evaluation.intervals import Comparison, Estimate
 from tfrec_meta.io.records import create
 
 
@@ -37,10 +37,12 @@ class GroupEvaluation:
     Attributes:
         metrics: name -> Estimate; NaN if the group has no query.
         counts: "queries" and "relevant" (pairs) of the group.
+        per_query: name -> float64 [E], as in `Evaluation`; NaN for queries outside of the group.
     """
 
     metrics: Mapping[str, Estimate]
     counts: Mapping[str, int]
+    per_query: Mapping[str, NDArray[np.float64]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,37 +267,6 @@ class Evaluations(dict[str, Evaluation]):
             {name: BaselineSettings.from_dict(one) for name, one in record["baselines"].items()},
             {name: create(Comparison, one) for name, one in record["differences"].items()},
         )
-
-
-def compare(
-    a: Evaluation, b: Evaluation, metric: str = "ndcg@10", resamples: int = 1000, seed: int = 42
-) -> Comparison:
-    """Compares two evaluations on the same queries by a paired bootstrap.
-
-    Args:
-        a, b: evaluations on the same split.
-        metric: a metric with a value per query, such as "ndcg@10".
-        resamples: bootstrap draws of users.
-        seed: seed of the draws.
-
-    Returns:
-        The difference of the means, a minus b.
-
-    Raises:
-        ValueError: if the evaluations have other queries, or no values to pair.
-    """
-    for which, evaluation in (("a", a), ("b", b)):
-        if metric not in evaluation.per_query:
-            raise ValueError(
-                f"`{which}` has no {metric!r} per query; compare one of "
-                f"{', '.join(evaluation.per_query)}."
-            )
-    if not np.array_equal(a.queries, b.queries):
-        raise ValueError(
-            f"`a` has {len(a.queries)} queries and `b` has {len(b.queries)}, and they differ; "
-            "evaluate both on the same split."
-        )
-    return paired_difference(a.per_query[metric], b.per_query[metric], metric, resamples, seed)
 
 
 def format_table(

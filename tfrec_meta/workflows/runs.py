@@ -222,16 +222,20 @@ class Run:
                 )
             yield waited
 
+    def check_trained(self) -> None:
+        """Raises FileNotFoundError if the training did not end."""
+        if not self.is_trained:
+            raise FileNotFoundError(
+                f"{self.folder} has no model yet. Train it: tfrec-meta train --run {self.folder}"
+            )
+
     def model(self) -> Recommender:
         """Loads the fitted model, with its learning curve.
 
         Raises:
             FileNotFoundError: if the training did not end.
         """
-        if not self.is_trained:
-            raise FileNotFoundError(
-                f"{self.folder} has no model yet. Train it: tfrec-meta train --run {self.folder}"
-            )
+        self.check_trained()
         from tfrec_meta.models import load_model
 
         try:
