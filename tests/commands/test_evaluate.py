@@ -21,6 +21,26 @@ def test_evaluate_prints_and_stores_the_evaluation(run, capsys):
     assert again["ease"].as_dict() == answer["evaluations"]["ease"]
 
 
+def test_a_model_of_ratings_has_the_metrics_of_its_predictions(run, tmp_path, capsys):
+    strategy = tmp_path / "strategy.json"
+    model = {"target": "rating", "embedding_dim": 4, "hidden": [8]}
+    strategy.write_text(json.dumps({"family": "ranker", "model": model}))
+    folder = str(run.parent / "ratings")
+    data = ["--data", "synthetic-30x20x200", "--epochs", "1", "--strategy", str(strategy)]
+    assert cli.main(["train", "--run", folder, *data]) == 0
+    evaluate = ["evaluate", "--run", folder, "--baselines", "none", "--resamples", "20"]
+    found = run_json(capsys, *evaluate)["predictions"]["rating"]
+    assert found["metrics"]["rmse"]["low"] < found["metrics"]["rmse"]["high"]
+    assert list(found["baseline"]) == ["rmse", "mae"]
+    stored = Run.open(folder).evaluations()
+    assert stored.predictions.as_dict()["rating"] == found
+    assert cli.main(evaluate) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("predictions of the test events:")
+    assert lines[place + 1].split() == ["rating", "mean", "rating"]
+    assert lines[place + 2].split()[0] == "rmse"
+
+
 def test_report_evaluates_a_run_without_evaluation(run, capsys, tmp_path):
     page = tmp_path / "page.html"
     (run / "evaluation.json").unlink(missing_ok=True)

@@ -1,5 +1,7 @@
 """Predictions of single events."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation.predictions import (
     CLICK_METRICS,
     RATING_METRICS,
+    PredictionEvaluations,
+    constant_estimates,
     format_predictions,
     prediction_estimates,
 )
@@ -90,3 +94,29 @@ def test_table_has_one_row_per_metric_and_one_column_per_target():
     assert lines[0].split() == ["rating", "click"]
     assert lines[1].split() == ["rmse", "0.0000", "-"]
     assert lines[-1].split() == ["auc", "-", "0.6667"]
+
+
+def test_the_baseline_of_a_target_is_a_constant():
+    ratings = constant_estimates("rating", 3.0, [1.0, 2.0, 5.0], ["u", "v", "w"], resamples=20)
+    assert ratings["rmse"].value == pytest.approx((9 / 3) ** 0.5)  # errors 2, 1 and 2
+    assert ratings["mae"].value == pytest.approx(5 / 3)
+    assert ratings["mae"].low >= 1
+    clicks = constant_estimates("click", 0.75, LABELS, [0, 1, 2, 3], resamples=0)
+    assert clicks["auc"].value == 0.5  # all are level
+    expected = -(3 * np.log(0.75) + np.log(0.25)) / 4
+    assert clicks["log_loss"].value == pytest.approx(expected)
+
+
+def test_baselines_are_printed_beside_their_target_and_read_as_they_were_written():
+    clicks = prediction_estimates(CLICK_METRICS, [1, 1], [0.6, 0.7], ["u", "v"], resamples=0)
+    found = PredictionEvaluations(
+        {"click": clicks},
+        {"click": constant_estimates("click", 0.5, [1, 1], ["u", "v"], resamples=0)},
+    )
+    lines = str(found).splitlines()
+    assert lines[0].split() == ["click", "click", "rate"]
+    assert lines[1].split() == ["auc", "-", "-"]  # one class only
+    assert lines[2].split() == ["log_loss", "0.4338", "0.6931"]  # -(ln 0.6 + ln 0.7) / 2, ln 2
+    again = PredictionEvaluations.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert again.as_dict() == found.as_dict()
+    assert str(again) == str(found)

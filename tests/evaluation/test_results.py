@@ -10,10 +10,12 @@ from tests.evaluation.ranked_queries import evaluation
 from tfrec_meta.evaluation import (
     BaselineSettings,
     ChosenOn,
+    Estimate,
     Evaluations,
     compare,
     format_groups,
 )
+from tfrec_meta.evaluation.predictions import PredictionEvaluations
 
 
 @pytest.fixture
@@ -83,6 +85,19 @@ def test_evaluations_are_read_as_they_were_written(found):
     assert str(again) == str(found)
     assert again.settings == found.settings
     assert again.difference_to_best == found.difference_to_best
+
+
+def test_results_of_versions_without_predictions_are_read(found):
+    record = found.as_dict()
+    assert record.pop("predictions") == {}
+    assert Evaluations.from_dict(record).as_dict() == found.as_dict()
+
+
+def test_metrics_of_predictions_are_printed_and_read(found):
+    found.predictions = PredictionEvaluations({"rating": {"rmse": Estimate(0.5)}})
+    assert str(found).splitlines()[-1].split() == ["rmse", "0.5000"]
+    again = Evaluations.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert again.predictions == {"rating": {"rmse": Estimate(0.5)}}
 
 
 def test_default_settings_are_called_so():

@@ -46,3 +46,31 @@ def test_baselines_use_the_whole_history_whatever_the_models_history_length():
 def test_evaluate_predictions_refuses_a_model_that_ranks_items(popularity):
     with pytest.raises(ValueError, match="`model` is of family 'popularity'"):
         tm.evaluate_predictions(popularity, SPLIT)
+
+
+class Predictor:
+    """A model that predicts a rating of 3 for each event."""
+
+    family, targets = "ranker", ("rating",)
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def observed(self, target, value):
+        return value
+
+    def predict_events(self, queries, items):
+        return {"rating": np.full(len(items), 3.0)}
+
+
+def test_predictions_are_compared_with_the_mean_of_the_events_before_the_test_events(popularity):
+    value = [1, 1, 1, 1, 1, 1, 8, 3, 3, 3, 5]  # the first 7 are the past; their mean is 2
+    columns = [DATA.events[name] for name in ("user_id", "item_id", "time")]
+    rated = tm.Interactions.from_arrays(*columns, value)
+    split = tm.Split(rated, SPLIT.train_index, SPLIT.validation_index, SPLIT.test_index)
+    found = tm.evaluate_predictions(Predictor(popularity.spec), split, resamples=20)
+    assert found["rating"]["rmse"].value == 1.0  # errors 0, 0, 0 and 2
+    baseline = found.baselines["rating"]
+    assert baseline["mae"].value == (1 + 1 + 1 + 3) / 4
+    assert baseline["rmse"].value == pytest.approx(3**0.5)
+    assert baseline["mae"].low <= 1.5 <= baseline["mae"].high

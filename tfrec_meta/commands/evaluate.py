@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
 from tfrec_meta.commands.values import Names
+
+if TYPE_CHECKING:
+    from tfrec_meta.evaluation import Evaluations
 
 
 @command(
@@ -59,6 +62,7 @@ def evaluate(
         *_table(found, k),
         *format_groups({next(iter(found)): next(iter(found.values()))}).splitlines(),
         *found.summary(),
+        *_predictions(found),
         f"all metrics, with 95 % intervals: {this.folder / 'evaluation.json'}",
         f"next: tfrec-meta report --run {shlex.quote(str(this.folder))}",
     ]
@@ -69,6 +73,13 @@ def evaluate(
         **found.as_dict(),
     }
     return Result(content, "\n".join(lines))
+
+
+def _predictions(found: Evaluations) -> list[str]:
+    """The metrics of predicted ratings or clicks, beside those of a constant prediction."""
+    if not found.predictions:
+        return []
+    return ["predictions of the test events:", *str(found.predictions).splitlines()]
 
 
 def _table(found: Mapping[str, Any], k: int) -> list[str]:

@@ -37,6 +37,20 @@ class Estimate:
         interval = "" if self.low is None else f" [{self.low:.4f}, {self.high:.4f}]"
         return f"{self.value:.4f}{interval}"
 
+    def as_dict(self) -> dict[str, float | None]:
+        """Returns the fields by name, ready for JSON: None for NaN."""
+
+        def plain(value: float | None) -> float | None:
+            return value if value is not None and math.isfinite(value) else None
+
+        return {name: plain(value) for name, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, float | None]) -> Estimate:
+        """Reads what `as_dict` returned."""
+        value = record["value"]
+        return cls(math.nan if value is None else value, record["low"], record["high"])
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:

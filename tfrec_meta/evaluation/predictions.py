@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,88 @@ CLICK_METRICS: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
     "calibration": m.calibration,
     "calibration_error": m.expected_calibration_error,
 }
+
+METRICS_OF = {"rating": RATING_METRICS, "click": CLICK_METRICS}
+"""The metrics of each target."""
+# The baseline of each target is a constant prediction, and these metrics are known of it.
+_CONSTANTS = {
+    "rating": ("mean rating", ("rmse", "mae")),
+    "click": ("click rate", ("auc", "log_loss")),
+}
+
+
+class PredictionEvaluations(dict[str, Mapping[str, Estimate]]):
+    """Metrics of predictions by target, "rating" and "click"; prints as one table.
+
+    Args:
+        evaluations: metrics by target.
+        baselines: by target, the metrics of a constant prediction: the mean rating, or the share of
+            clicks, of the earlier events.
+
+    Attributes:
+        baselines: the argument.
+    """
+
+    def __init__(
+        self,
+        evaluations: Mapping[str, Mapping[str, Estimate]] | None = None,
+        baselines: Mapping[str, Mapping[str, Estimate]] | None = None,
+    ):
+        super().__init__(evaluations or {})
+        self.baselines = dict(baselines or {})
+
+    def __str__(self) -> str:
+        columns: dict[str, Mapping[str, Estimate]] = {}
+        for target, found in self.items():
+            columns[target] = found
+            if target in self.baselines:
+                columns[_CONSTANTS[target][0]] = self.baselines[target]
+        return format_predictions(columns)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain values, ready for JSON."""
+        return {
+            target: {
+                part: {name: one.as_dict() for name, one in metrics.items()}
+                for part, metrics in (
+                    ("metrics", found),
+                    ("baseline", self.baselines.get(target, {})),
+                )
+            }
+            for target, found in self.items()
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> PredictionEvaluations:
+        """Reads what `as_dict` returned."""
+        metrics, baselines = (
+            {
+                target: {name: Estimate.from_dict(one) for name, one in parts[part].items()}
+                for target, parts in record.items()
+            }
+            for part in ("metrics", "baseline")
+        )
+        return cls(metrics, {target: one for target, one in baselines.items() if one})
+
+
+def constant_estimates(
+    target: str,
+    constant: float,
+    labels: ArrayLike,
+    users: ArrayLike,
+    resamples: int = 1000,
+    seed: int = 42,
+) -> dict[str, Estimate]:
+    """Computes the metrics of one prediction for all events: the baseline of a target.
+
+    Args:
+        target: "rating" or "click".
+        constant: the mean rating, or the share of clicks.
+        labels, users, resamples, seed: as for `prediction_estimates`.
+    """
+    metrics = {name: METRICS_OF[target][name] for name in _CONSTANTS[target][1]}
+    predictions = np.full(len(vector("labels", labels)), constant)
+    return prediction_estimates(metrics, labels, predictions, users, resamples, seed)
 
 
 def prediction_estimates(
@@ -89,9 +172,13 @@ def format_predictions(results: Mapping[str, Mapping[str, Estimate]]) -> str:
     """Returns a plain-text table with one row per metric and one column per result."""
     names = list(dict.fromkeys(name for result in results.values() for name in result))
     rows = [["", *results]]
-    rows += [[n, *(str(r[n]) if n in r else "-" for r in results.values())] for n in names]
+    rows += [[name, *(_cell(result, name) for result in results.values())] for name in names]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def _cell(result: Mapping[str, Estimate], name: str) -> str:
+    return "-" if name not in result or np.isnan(result[name].value) else str(result[name])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfrec_meta.evaluation.intervals import Comparison, Estimate
+from tfrec_meta.evaluation.predictions import PredictionEvaluations
 from tfrec_meta.io.records import create
 
 
@@ -190,9 +191,10 @@ class Evaluations(dict[str, Evaluation]):
         evaluations: by name.
         settings: of each baseline that has some.
         differences: of each baseline, the paired difference between the model and the baseline.
+        predictions: the metrics of ratings or clicks that the model predicts.
 
     Attributes:
-        settings, differences: the arguments.
+        settings, differences, predictions: the arguments.
     """
 
     def __init__(
@@ -200,10 +202,12 @@ class Evaluations(dict[str, Evaluation]):
         evaluations: Mapping[str, Evaluation] | None = None,
         settings: Mapping[str, BaselineSettings] | None = None,
         differences: Mapping[str, Comparison] | None = None,
+        predictions: PredictionEvaluations | None = None,
     ):
         super().__init__(evaluations or {})
         self.settings = dict(settings or {})
         self.differences = dict(differences or {})
+        self.predictions = PredictionEvaluations() if predictions is None else predictions
 
     @classmethod
     def of(cls, evaluations: Mapping[str, Evaluation]) -> Evaluations:
@@ -248,7 +252,10 @@ class Evaluations(dict[str, Evaluation]):
         parts = [format_table(self)]
         if any(one.groups for one in self.values()):
             parts.append(format_groups(self))
-        return "\n\n".join([*parts, *filter(None, ["\n".join(self.summary())])])
+        parts += filter(None, ["\n".join(self.summary())])
+        if self.predictions:
+            parts.append(str(self.predictions))
+        return "\n\n".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all as plain values, ready for JSON."""
@@ -257,6 +264,7 @@ class Evaluations(dict[str, Evaluation]):
             "best_baseline": self.best_baseline,
             "differences": {n: dataclasses.asdict(one) for n, one in self.differences.items()},
             "baselines": {name: one.as_dict() for name, one in self.settings.items()},
+            "predictions": self.predictions.as_dict(),
         }
 
     @classmethod
@@ -266,6 +274,8 @@ class Evaluations(dict[str, Evaluation]):
             {name: Evaluation.from_dict(one) for name, one in record["evaluations"].items()},
             {name: BaselineSettings.from_dict(one) for name, one in record["baselines"].items()},
             {name: create(Comparison, one) for name, one in record["differences"].items()},
+            # Not in the files of earlier versions.
+            PredictionEvaluations.from_dict(record.get("predictions", {})),
         )
 
 
@@ -319,17 +329,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(metrics: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
-    def plain(value: float | None) -> float | None:
-        return value if value is not None and math.isfinite(value) else None
-
-    return {
-        name: {field: plain(getattr(estimate, field)) for field in ("value", "low", "high")}
-        for name, estimate in metrics.items()
-    }
+    return {name: estimate.as_dict() for name, estimate in metrics.items()}
 
 
 def _estimates(record: Mapping[str, Mapping[str, float | None]]) -> dict[str, Estimate]:
-    return {
-        name: Estimate(math.nan if one["value"] is None else one["value"], one["low"], one["high"])
-        for name, one in record.items()
-    }
+    return {name: Estimate.from_dict(one) for name, one in record.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from tfrec_meta.checks import check
 from tfrec_meta.data import Interactions, Split, SplitProtocol
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import (
-    Estimate,
     Evaluation,
     Evaluations,
     RollingEvaluation,
@@ -20,9 +19,9 @@ from tfrec_meta.evaluation import (
 )
 from tfrec_meta.evaluation.intervals import RESAMPLES
 from tfrec_meta.evaluation.predictions import (
-    CLICK_METRICS,
-    RATING_METRICS,
-    format_predictions,
+    METRICS_OF,
+    PredictionEvaluations,
+    constant_estimates,
     prediction_estimates,
 )
 from tfrec_meta.evaluation.ranking import Scores
@@ -36,13 +35,6 @@ from tfrec_meta.workflows.train import train
 from tfrec_meta.workflows.tuned_baselines import BaselineTuner
 
 _log = logger(__name__)
-
-
-class PredictionEvaluations(dict[str, Mapping[str, Estimate]]):
-    """Metrics of predictions by target, "rating" and "click"; prints as one table."""
-
-    def __str__(self) -> str:
-        return format_predictions(self)
 
 
 def evaluate(
@@ -237,7 +229,9 @@ def evaluate_predictions(
 
     Returns:
         By target. For "rating": rmse, mae and calibration. For "click": auc, log_loss, accuracy,
-        precision, recall, f1 (at a probability of 0.5), calibration and calibration_error.
+        precision, recall, f1 (at a probability of 0.5), calibration and calibration_error. The
+        `baselines` have rmse and mae of the mean rating, or auc and log_loss of the share of
+        clicks, of the train and validation parts.
 
     Raises:
         ValueError: if the model does not predict single events, or there are no test events.
@@ -251,15 +245,12 @@ def evaluate_predictions(
         )
     test = split.test
     queries, items = event_queries(model.spec, split.past, test)
-    value = test.events["value"].to_numpy()
+    value, earlier = (part.events["value"].to_numpy() for part in (test, split.past))
     results = PredictionEvaluations()
     for target, predicted in model.predict_events(queries, items).items():
-        results[target] = prediction_estimates(
-            CLICK_METRICS if target == "click" else RATING_METRICS,
-            model.observed(target, value),
-            predicted,
-            test.user_codes,
-            resamples,
-            seed,
-        )
+        labels = model.observed(target, value)
+        drawn = (test.user_codes, resamples, seed)
+        results[target] = prediction_estimates(METRICS_OF[target], labels, predicted, *drawn)
+        constant = float(np.mean(model.observed(target, earlier), dtype=np.float64))
+        results.baselines[target] = constant_estimates(target, constant, labels, *drawn)
     return results

@@ -261,6 +261,8 @@ class Run:
     ) -> Evaluations:
         """Evaluates the model and its baselines, and stores the result in `evaluation.json`.
 
+        The ratings or clicks that the model predicts, if any, are also evaluated.
+
         Args:
             k: length of the ranked lists.
             baselines: as in `tfrec_meta.evaluate`; by default all that suit the data.
@@ -279,10 +281,11 @@ class Run:
         tune_baselines: bool = True,
         recommend_history: bool = False,
     ) -> Evaluations:
-        from tfrec_meta.workflows.evaluate import evaluate
+        from tfrec_meta.workflows.evaluate import evaluate, evaluate_predictions
 
+        model = self.model()
         found = evaluate(
-            self.model(),
+            model,
             self.split,
             k=k,
             baselines=baselines,
@@ -290,6 +293,8 @@ class Run:
             recommend_history=recommend_history or self.settings["recommend_history"],
             resamples=resamples,
         )
+        if model.targets:
+            found.predictions = evaluate_predictions(model, self.split, resamples=resamples)
         record = {"k": k, "split": self.split.description, **found.as_dict()}
         _write_json(self.folder / "evaluation.json", record)
         return found
