@@ -83,7 +83,7 @@ def sent(monkeypatch):
 
     class Recorder(contextlib.nullcontext):
         def recommend(self, user, **_):
-            found.append(user)
+            found.extend([user] if user else [])  # a second request compares with no user
             return []
 
     monkeypatch.setattr(ServerOptions, "client", lambda options, model: Recorder(Recorder()))

@@ -5,10 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import tfrec_meta as tm
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
 from tfrec_meta.serving import LocalServer
 from tfrec_meta.workflows.runs import Run
+
+ITEMS = tm.synthetic(60, 30, 600, seed=5).items
+CATEGORY = dict(zip(ITEMS["item_id"].to_pylist(), ITEMS["category"].to_pylist(), strict=True))
 
 
 def test_recommendations_have_titles(run, base, capsys):
@@ -46,8 +50,52 @@ def test_recommendations_have_titles(run, base, capsys):
         answer = run_json(capsys, *request, "--history", "x1", "--titles", str(base))
         assert answer["warnings"][0].endswith("'x1'; these are the popular items.")
 
+        answer = run_json(capsys, *request, "--exclude", "i3,x1", "--titles", str(base))
+        assert answer["warnings"] == ["--exclude has items that are not in the catalogue: 'x1'."]
+
+        known = run_json(capsys, *request, "--user", "u1")
+        assert known["warnings"] == []
+        (warning,) = run_json(capsys, *request, "--user", "nobody")["warnings"]
+        assert warning.startswith("the user id 'nobody' has no effect: the answer is the same")
+        assert "popular items" in warning
+        (warning,) = run_json(capsys, *request, "--user", "x", "--history", "i3")["warnings"]
+        assert warning == "the user id 'x' has no effect: the answer is the same without it."
+
+        columns = ["--titles", str(base), "--title-column", "category"]
+        titles = {one["title"] for one in run_json(capsys, *request, *columns)["recommendations"]}
+        assert titles <= {str(one) for one in CATEGORY.values()}
+        of_the_run = ["--run", str(run), "--title-column", "category"]
+        found = run_json(capsys, *request, *of_the_run)["recommendations"]
+        assert found[0]["title"] == str(CATEGORY[found[0]["item_id"]])
+
+        assert cli.main([*request, "--filter", "category=a"]) == 1
+        error = capsys.readouterr().err
+        assert "--filter names 'category', but the model 'first' was exported without" in error
+        assert "tfrec-meta export --filters category" in error
+
         assert cli.main([*request, "--model", "books"]) == 1
         assert "'books'" in capsys.readouterr().err
+
+
+def test_filters_keep_the_items_that_have_one_of_the_values(run, tmp_path, capsys):
+    base = tmp_path / "first"
+    export = ["export", "--run", str(run), "--to", str(base), "--filters", "category"]
+    assert cli.main(export) == 0
+    some, others = sorted(set(CATEGORY.values()))[:2]
+    with LocalServer(base) as server:
+        request = ["recommend", "--server", server.address, "-k", "30"]
+        found = {}
+        for values in (f"{some}", f"{some},{others}"):
+            answer = run_json(capsys, *request, "--filter", f"category={values}")
+            found[values] = {one["item_id"] for one in answer["recommendations"]}
+            kept = {item for item, value in CATEGORY.items() if str(value) in values.split(",")}
+            assert found[values] == kept
+        both = ["--filter", f"category={some}", f"category={others}"]
+        answer = run_json(capsys, *request, *both)
+        assert {one["item_id"] for one in answer["recommendations"]} == found[f"{some},{others}"]
+        assert cli.main([*request, "--filter", "category=nowhere"]) == 0
+        nothing = "no recommendations: no item of the catalogue that passes --filter is left.\n"
+        assert capsys.readouterr().out == nothing
 
 
 def test_titles_are_read_without_pandas(base):

@@ -21,6 +21,15 @@ def test_weights_and_positive_events_are_read_from_text():
     assert values.Positive().convert("buy,order", None, None) == ["buy", "order"]
 
 
+def test_a_filter_is_an_attribute_and_its_values():
+    convert = values.AttributeValues().convert
+    assert convert("genre=comedy, drama", None, None) == ("genre", ["comedy", "drama"])
+    assert convert("size=a=b", None, None) == ("size", ["a=b"])
+    for wrong in ("genre", "genre=", "=comedy", "genre=,"):
+        with pytest.raises(click.UsageError, match="is not ATTRIBUTE=VALUE"):
+            convert(wrong, None, None)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -92,6 +92,7 @@ _SERVER = {
     "k": ["-k", "0"],
     "model": ["--model", "nobody"],
 }
+_TITLES = {"title_column": ["--title-column", "nowhere"]}
 WRONG = {
     "fetch": {"names": ["1k"]},
     "train": {**_DATA, **_FEEDBACK, **_STRATEGY},
@@ -146,8 +147,8 @@ WRONG = {
         "grace": ["--grace", "-1"],
         "poll_seconds": ["--poll-seconds", "-1"],
     },
-    "recommend": _SERVER,
-    "adapt": {**_SERVER, "items": ["--items", "i3=much"]},
+    "recommend": {**_SERVER, **_TITLES, "filters": ["--filter", "genre"]},
+    "adapt": {**_SERVER, **_TITLES, "items": ["--items", "i3=much"]},
     "doctor": {},
     "completion": {"shell": ["csh"]},
     "studies list": {},

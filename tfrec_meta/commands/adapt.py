@@ -34,6 +34,7 @@ from tfrec_meta.errors import ParameterError
 @options.exclude_option
 @options.length_option("Number of recommendations.")
 @options.titles_option
+@options.title_column_option
 @server_options
 def adapt(
     items: str | None,
@@ -41,11 +42,13 @@ def adapt(
     exclude: str | None,
     k: int,
     titles: str | None,
+    title_column: str | None,
     server: ServerOptions,
 ) -> Result:
     """Sends the items as a support set."""
     support = _support(names(items))
-    title_of = recommendations.served_titles(titles, model)
+    title_of = recommendations.served_titles(titles, model, title_column)
+    recommendations.check_title_column(title_column, title_of)
     with server.client(model) as client:
         (found,) = client.adapt([support], exclude=[names(exclude)], k=k)
     if found.support_used < len(support):

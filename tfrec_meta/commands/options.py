@@ -61,6 +61,11 @@ titles_option = option(
     metavar="FOLDER",
     help="Read titles from this exported model (default: models/NAME if it exists).",
 )
+title_column_option = option(
+    "--title-column",
+    metavar="COLUMN",
+    help="Column of the table of items with the titles (default: title).",
+)
 
 
 def recommend_history_option(verb: str) -> Callable[[Any], Any]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from tfrec_meta.commands import options, recommendations
 from tfrec_meta.commands.base import Result, command, note, option
 from tfrec_meta.commands.server_options import ServerOptions, server_options
-from tfrec_meta.commands.values import names
+from tfrec_meta.commands.values import AttributeValues, names
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.export import signatures
 from tfrec_meta.io.pseudonyms import key_of, pseudonym
+
+if TYPE_CHECKING:
+    from tfrec_meta.serving import Client, Recommendation
 
 
 @command(
@@ -17,6 +23,7 @@ from tfrec_meta.io.pseudonyms import key_of, pseudonym
     "--user 42 --run runs/first",
     "--user 42 --history 50,181,1 -k 5",
     "--user 42 --model shop --pseudonyms SHOP_KEY",
+    "--user 42 --run runs/first --filter genres=Comedy,Drama",
     "--server 127.0.0.1:8500 --model shop --history 50 --titles models/shop --json",
     rereads_data=True,
     extra="serving",
@@ -40,8 +47,18 @@ from tfrec_meta.io.pseudonyms import key_of, pseudonym
 )
 @options.run_option(None, "Read the user's history from the data of this run.")
 @options.exclude_option
+@option(
+    "--filter",
+    "filters",
+    many=True,
+    type=AttributeValues(),
+    metavar="ATTRIBUTE=VALUE,...",
+    help="Recommend only items with one of these values, of a model that was exported with "
+    "--filters ATTRIBUTE.",
+)
 @options.length_option("Number of recommendations.")
 @options.titles_option
+@options.title_column_option
 @server_options
 def recommend(
     model: str | None,
@@ -50,32 +67,42 @@ def recommend(
     history: str | None,
     run: str | None,
     exclude: str | None,
+    filters: Sequence[tuple[str, list[str]]],
     k: int,
     titles: str | None,
+    title_column: str | None,
     server: ServerOptions,
 ) -> Result:
     """Sends the request with the given history, or with the history that the run has."""
     asked = user if pseudonyms is None else _pseudonym(user, pseudonyms, run)
-    items, known, title_of, warnings = names(history), set(), {}, []
+    items, excluded, known = names(history), names(exclude), set()
+    title_of, warnings = {}, []
     model = options.folder_name(run or options.RUN) if model is None else model
     if run is not None:
         from tfrec_meta.workflows.runs import Run
 
         this = Run.open(run)
         asked = this.user_id(user)
-        title_of, known = this.titles(), set(this.split.data.item_ids)
+        title_of = this.titles(title_column or recommendations.TITLE)
+        known = set(this.split.data.item_ids)
         if user and not items:
             items = this.history(user)
             if not items:
                 warnings.append(f"{run} has no user {user!r}; these are the popular items.")
-    served = recommendations.served_titles(titles, model)
+    served = recommendations.served_titles(titles, model, title_column)
     title_of |= {item: title for item, title in served.items() if title != item}
-    if history:
-        warnings += _unknown_items(items, served or known)
+    recommendations.check_title_column(title_column, title_of)
+    warnings += _unknown_items("--history", names(history), served or known)
+    warnings += _unknown_items("--exclude", excluded, served or known)
+    with server.client(model) as client:
+        wanted = {"exclude": excluded, "k": k, **_filter_inputs(client, model, filters)}
+        found = client.recommend(asked, history=items, **wanted)
+        # With --run, the id has found the history or is reported already.
+        if user.strip() and (run is None or history):
+            without = client.recommend("", history=items, **wanted)
+            warnings += _unused_id(user, found, without, bool(items))
     for warning in warnings:
         note(f"warning: {warning}")
-    with server.client(model) as client:
-        found = client.recommend(asked, history=items, exclude=names(exclude), k=k)
     shown = recommendations.lines(found, title_of)
     content = {
         "user": user,
@@ -84,8 +111,33 @@ def recommend(
         "warnings": warnings,
         "recommendations": recommendations.records(found, title_of),
     }
-    nothing = "no recommendations: no item of the catalogue is left."
+    passed = " that passes --filter" if filters else ""
+    nothing = f"no recommendations: no item of the catalogue{passed} is left."
     return Result(content, "\n".join(shown) if shown else nothing)
+
+
+def _filter_inputs(
+    client: Client, model: str, filters: Sequence[tuple[str, list[str]]]
+) -> dict[str, list[str]]:
+    """Returns the values of each filter by the name of its input.
+
+    Raises:
+        ParameterError: if the model was exported without one of the filters.
+    """
+    if not filters:
+        return {}
+    signature = client.metadata().signatures.get(signatures.RECOMMEND)
+    inputs: dict[str, list[str]] = {}
+    for attribute, values in filters:
+        name = signatures.FILTER_PREFIX + attribute
+        if signature is None or name not in signature.inputs:
+            raise ParameterError(
+                f"`filters` names {attribute!r}, but the model {model!r} was exported without this "
+                f"filter. Export it again: tfrec-meta export --filters {attribute}",
+                "filters",
+            )
+        inputs[name] = inputs.get(name, []) + values
+    return inputs
 
 
 def _pseudonym(user: str, key_env: str, run: str | None) -> str:
@@ -109,12 +161,29 @@ def _pseudonym(user: str, key_env: str, run: str | None) -> str:
     return pseudonym(user.strip(), key_of(key_env))
 
 
-def _unknown_items(history: Sequence[str], catalogue: Collection[str]) -> list[str]:
+def _unused_id(
+    user: str,
+    found: Sequence[Recommendation],
+    without: Sequence[Recommendation],
+    has_history: bool,
+) -> list[str]:
+    """Warns if the answer for a user is that for no user."""
+    if not found or [one.item_id for one in found] != [one.item_id for one in without]:
+        return []
+    pairs = zip(found, without, strict=True)
+    if not all(math.isclose(one.score, other.score, rel_tol=1e-5) for one, other in pairs):
+        return []
+    hint = "" if has_history else " These are the popular items; --run sends the user's history."
+    return [f"the user id {user!r} has no effect: the answer is the same without it.{hint}"]
+
+
+def _unknown_items(flag: str, given: Sequence[str], catalogue: Collection[str]) -> list[str]:
     """Warns of items that the catalogue does not have; an empty catalogue is an unknown one."""
-    unknown = [item for item in history if item not in catalogue]
+    unknown = [item for item in given if item not in catalogue]
     if not unknown or not catalogue:
         return []
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-    effect = "" if len(unknown) < len(history) else "; these are the popular items"
+    nothing_left = flag == "--history" and len(unknown) == len(given)
+    effect = "; these are the popular items" if nothing_left else ""
     shown = ", ".join(map(repr, unknown[:5]))
-    return [f"--history has items that are not in the catalogue: {shown}{more}{effect}."]
+    return [f"{flag} has items that are not in the catalogue: {shown}{more}{effect}."]

@@ -6,26 +6,44 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.commands.options import MODELS
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.logs import printable
 
 if TYPE_CHECKING:
     from tfrec_meta.serving import Recommendation
 
 
-def served_titles(folder: str | None, model: str) -> dict[str, str]:
+TITLE = "title"  # the column of the titles
+
+
+def served_titles(folder: str | None, model: str, column: str | None = None) -> dict[str, str]:
     """Reads the titles of an exported model's items; an item without a title has its id.
 
     Args:
         folder: of the exported model; by default that of `model`, if it exists.
         model: the name of the served model.
+        column: of the titles; by default "title".
     """
     usual = MODELS / model
     if folder is None and not usual.is_dir():
         return {}
     from tfrec_meta.serving import Catalogue
 
-    catalogue = Catalogue.read(usual if folder is None else folder)
-    return {item: catalogue.title(item) for item in catalogue}
+    table = Catalogue.read(usual if folder is None else folder).table
+    ids = table["item_id"].to_pylist()
+    titles = table[column or TITLE].to_pylist() if (column or TITLE) in table.column_names else ids
+    return {item: str(title or item) for item, title in zip(ids, titles, strict=True)}
+
+
+def check_title_column(column: str | None, titles: Mapping[str, str]) -> None:
+    """Raises ParameterError if a column of titles was given, and no item has a title in it."""
+    if column is not None and not any(title != item for item, title in titles.items()):
+        raise ParameterError(
+            f"`title_column`={column!r}, but no item has a title in it. Use a column of the table "
+            "of items; `titles` names the exported model that has the table.",
+            "title_column",
+            "titles",
+        )
 
 
 def lines(found: Sequence[Recommendation], titles: Mapping[str, str]) -> list[str]:

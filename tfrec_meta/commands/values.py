@@ -128,6 +128,20 @@ class Numbers(Names):
             self.fail(f"{value!r} is not a list of whole numbers, as in 1,5,20.", param, ctx)
 
 
+class AttributeValues(click.ParamType):
+    """An attribute and its values: `genre=comedy,drama`."""
+
+    name = "attribute=value,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, list[str]]:
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]  # click converts a value twice
+        attribute, _, text = value.partition("=")
+        if not (attribute and names(text)):
+            self.fail(f"{value!r} is not ATTRIBUTE=VALUE, as in genre=comedy.", param, ctx)
+        return attribute, names(text)
+
+
 class Positive(click.ParamType):
     """The lowest positive value, or the positive event types: `4` or `purchase,cart`."""
 

@@ -358,13 +358,17 @@ class Run:
         user_id = self.user_id(user_id)
         return [item for item in user_histories(self.split.past, [user_id], length)[0] if item]
 
-    def titles(self) -> dict[str, str]:
-        """Returns the titles of the items that have one, by item id."""
+    def titles(self, column: str = "title") -> dict[str, str]:
+        """Returns the titles of the items that have one, by item id.
+
+        Args:
+            column: of the table of items.
+        """
         items = self.split.data.items
-        if items is None or "title" not in items.column_names:
+        if items is None or column not in items.column_names:
             return {}
-        pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
-        return {item: title for item, title in pairs if title}
+        pairs = zip(items["item_id"].to_pylist(), items[column].to_pylist(), strict=True)
+        return {item: str(title) for item, title in pairs if title}
 
 
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:
