@@ -1,5 +1,6 @@
 """A small trained run and its exported model, shared by the tests of the commands."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,14 @@ def base(run) -> Path:
     base = run.parents[1] / "models" / "first"
     assert cli.main(["export", "--run", str(run), "--to", str(base)]) == 0
     return base
+
+
+@pytest.fixture(scope="session")
+def ratings(run) -> Path:
+    """The folder of a trained run whose model predicts ratings."""
+    folder, strategy = run.parent / "ratings", run.parents[1] / "ratings.json"
+    model = {"target": "rating", "embedding_dim": 4, "hidden": [8]}
+    strategy.write_text(json.dumps({"family": "ranker", "model": model}))
+    data = ["--data", "synthetic-30x20x200", "--epochs", "1", "--strategy", str(strategy)]
+    assert cli.main(["train", "--run", str(folder), *data]) == 0
+    return folder

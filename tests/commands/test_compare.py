@@ -1,5 +1,7 @@
 """`tfrec-meta compare`."""
 
+import shutil
+
 import pytest
 
 from tests.commands.calls import run_json
@@ -44,3 +46,17 @@ def test_runs_that_cannot_be_compared_end_in_one_line(run, capsys):
         assert len(shown) == 1
         assert message in shown[0]
     assert cli.main(["compare", str(run)]) == 2
+
+
+def test_predictions_of_two_models_of_ratings_are_compared(ratings, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(ratings, copy)
+    runs = [str(ratings), str(copy)]
+    found = run_json(capsys, "compare", *runs, "--resamples", "20")
+    compared = found["predictions"]["rating"]
+    assert compared["metrics"]["copy"] == compared["metrics"]["ratings"]
+    rmse = compared["differences"]["rmse"]
+    assert (rmse["difference"], rmse["low"], rmse["p"]) == (0, 0, 1)
+    assert cli.main(["compare", *runs, "--resamples", "20"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("rating ") for line in lines)

@@ -21,13 +21,8 @@ def test_evaluate_prints_and_stores_the_evaluation(run, capsys):
     assert again["ease"].as_dict() == answer["evaluations"]["ease"]
 
 
-def test_a_model_of_ratings_has_the_metrics_of_its_predictions(run, tmp_path, capsys):
-    strategy = tmp_path / "strategy.json"
-    model = {"target": "rating", "embedding_dim": 4, "hidden": [8]}
-    strategy.write_text(json.dumps({"family": "ranker", "model": model}))
-    folder = str(run.parent / "ratings")
-    data = ["--data", "synthetic-30x20x200", "--epochs", "1", "--strategy", str(strategy)]
-    assert cli.main(["train", "--run", folder, *data]) == 0
+def test_a_model_of_ratings_has_the_metrics_of_its_predictions(ratings, capsys):
+    folder = str(ratings)
     evaluate = ["evaluate", "--run", folder, "--baselines", "none", "--resamples", "20"]
     found = run_json(capsys, *evaluate)["predictions"]["rating"]
     assert found["metrics"]["rmse"]["low"] < found["metrics"]["rmse"]["high"]

@@ -1,5 +1,6 @@
 """Paired comparisons of two models in all metrics and groups."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from tests.evaluation.ranked_queries import RELEVANT, SEEN, evaluation
 from tfrec_meta.evaluation import Group, compare, full_catalogue
-from tfrec_meta.evaluation.comparison import compare_all
+from tfrec_meta.evaluation.comparison import compare_all, compare_predictions
 
 
 @pytest.fixture
@@ -47,6 +48,20 @@ def test_the_text_has_one_row_per_metric_and_one_per_group(found):
     lines = groups.splitlines()
     assert lines[0].split()[:3] == ["ndcg@2", "users", "pairs"]
     assert lines[3].split() == ["repeat", "items", "0", "0", "-", "-", "-", "-"]
+
+
+def test_predictions_have_a_table_of_their_own(found):
+    paired = compare_predictions(
+        "rating", [1.0, 2.0], {"a": [1.0, 2.0], "b": [2.0, 3.0]}, ["u", "v"], resamples=9
+    )
+    both = dataclasses.replace(found, predictions={"rating": paired}, notes=["A note."])
+    *_, table, note = str(both).split("\n\n")
+    assert table.splitlines()[0].split()[0] == "rating"
+    assert table.splitlines()[1].split()[:4] == ["rmse", "0.0000", "1.0000", "-1.0000"]
+    assert note == "A note."
+    record = both.as_dict()["predictions"]["rating"]
+    assert record["metrics"]["b"]["mae"]["value"] == 1
+    assert record["differences"]["mae"]["difference"] == -1
 
 
 def test_the_result_is_plain_json(found):

@@ -12,6 +12,7 @@ from tfrec_meta.evaluation.predictions import (
     PredictionEvaluations,
     constant_estimates,
     format_predictions,
+    prediction_differences,
     prediction_estimates,
 )
 
@@ -94,6 +95,18 @@ def test_table_has_one_row_per_metric_and_one_column_per_target():
     assert lines[0].split() == ["rating", "click"]
     assert lines[1].split() == ["rmse", "0.0000", "-"]
     assert lines[-1].split() == ["auc", "-", "0.6667"]
+
+
+def test_predictions_are_compared_on_the_same_draws_of_users():
+    # Absolute errors 1 and 3 of user u, 2 of user v; the other prediction is worse by 1.
+    labels, users = [0.0, 0.0, 0.0], ["u", "u", "v"]
+    found = prediction_differences({"mae": m.mae}, labels, [1, 3, 2], [2, 4, 3], users, 50)["mae"]
+    assert (found.difference, found.low, found.high) == (-1, -1, -1)
+    assert found.p == pytest.approx(2 / 51)
+    same = prediction_differences(RATING_METRICS, labels, [1, 3, 2], [1, 3, 2], users, 50)
+    assert same["rmse"].p == 1
+    assert "calibration" not in same  # the mean label is 0
+    assert prediction_differences(RATING_METRICS, labels, labels, labels, ["u"] * 3, 50) == {}
 
 
 def test_the_baseline_of_a_target_is_a_constant():

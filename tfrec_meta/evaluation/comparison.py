@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from tfrec_meta.evaluation.intervals import Comparison, paired_difference, paired_differences
+from tfrec_meta.evaluation.intervals import (
+    Comparison,
+    Estimate,
+    paired_difference,
+    paired_differences,
+)
+from tfrec_meta.evaluation.predictions import (
+    METRICS_OF,
+    prediction_differences,
+    prediction_estimates,
+)
 from tfrec_meta.evaluation.results import Evaluation, Group, aligned
 
 Differences = Mapping[str, Comparison]
@@ -44,6 +55,27 @@ def compare(
 
 
 @dataclasses.dataclass(frozen=True)
+class PairedPredictions:
+    """Two models that predict the same ratings or clicks.
+
+    Attributes:
+        metrics: the metrics of each model, by its name.
+        differences: first - second, of each metric with a value.
+    """
+
+    metrics: Mapping[str, Mapping[str, Estimate]]
+    differences: Differences
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all as plain values, ready for JSON."""
+        metrics = {
+            model: {name: one.as_dict() for name, one in each.items()}
+            for model, each in self.metrics.items()
+        }
+        return {"metrics": metrics, "differences": _plain(self.differences)}
+
+
+@dataclasses.dataclass(frozen=True)
 class PairedEvaluations:
     """Two models on the same queries, with the differences in each metric; prints as tables.
 
@@ -51,11 +83,15 @@ class PairedEvaluations:
         evaluations: by name, the two models in the order of the subtraction: first - second.
         differences: of each metric that has values per query.
         groups: the same of each `Group`; empty for a group without queries.
+        predictions: by target, "rating" or "click", of two models that predict it.
+        notes: what else to know, in sentences.
     """
 
     evaluations: Mapping[str, Evaluation]
     differences: Differences
     groups: Mapping[Group, Differences]
+    predictions: Mapping[str, PairedPredictions] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def metric(self) -> str:
@@ -79,13 +115,14 @@ class PairedEvaluations:
             rows.append([group.label, *counts, *_cells(*values, differences.get(self.metric))])
         if self.groups:
             parts.append(aligned(rows))
-        sizes = [one.counts["candidates"] for one in (a, b)]
-        if sizes[0] != sizes[1]:
-            parts.append(
-                f"The catalogues differ: {names[0]} ranks {sizes[0]:,} items and {names[1]} "
-                f"{sizes[1]:,}."
-            )
-        return "\n\n".join(parts)
+        for target, found in self.predictions.items():
+            one, other = found.metrics.values()
+            rows = [[target, *heading]]
+            for name in one:
+                values = (one[name].value, other[name].value)
+                rows.append([name, *_cells(*values, found.differences.get(name))])
+            parts.append(aligned(rows))
+        return "\n\n".join([*parts, *self.notes])
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all as plain values, ready for JSON."""
@@ -93,6 +130,8 @@ class PairedEvaluations:
             "evaluations": {name: one.as_dict() for name, one in self.evaluations.items()},
             "differences": _plain(self.differences),
             "groups": {group.value: _plain(each) for group, each in self.groups.items()},
+            "predictions": {target: one.as_dict() for target, one in self.predictions.items()},
+            "notes": list(self.notes),
         }
 
 
@@ -116,8 +155,36 @@ def compare_all(
         for group, one in a.groups.items()
         if group in b.groups
     }
-    return PairedEvaluations(
-        evaluations, _paired(a.per_query, b.per_query, resamples, seed), groups
+    sizes = [f"{name} ranks {one.counts['candidates']:,}" for name, one in evaluations.items()]
+    notes = []
+    if a.counts["candidates"] != b.counts["candidates"]:
+        notes = [f"The catalogues differ: {' items and '.join(sizes)}."]
+    differences = _paired(a.per_query, b.per_query, resamples, seed)
+    return PairedEvaluations(evaluations, differences, groups, notes=notes)
+
+
+def compare_predictions(
+    target: str,
+    labels: ArrayLike,
+    predictions: Mapping[str, ArrayLike],
+    users: ArrayLike,
+    resamples: int = 1000,
+    seed: int = 42,
+) -> PairedPredictions:
+    """Compares two predictions of the same events in all metrics of the target.
+
+    Args:
+        target: "rating" or "click".
+        predictions: two predictions by name.
+        labels, users, resamples, seed: as for `prediction_estimates`.
+    """
+    metrics, drawn = METRICS_OF[target], (users, resamples, seed)
+    return PairedPredictions(
+        {
+            name: prediction_estimates(metrics, labels, each, *drawn)
+            for name, each in predictions.items()
+        },
+        prediction_differences(metrics, labels, *predictions.values(), *drawn),
     )
 
 

@@ -182,21 +182,27 @@ def paired_differences(
     alike: dict[bytes, list[str]] = {}  # metrics by the users who have a value
     for metric, values in differences.items():
         alike.setdefault(np.isfinite(values).tobytes(), []).append(metric)
-    tail = 50 * (1 - confidence)
     found = {}
     for metrics in alike.values():
         table = np.stack([differences[metric] for metric in metrics], axis=1)
         table = table[np.isfinite(table[:, 0])]
         draws = resampled_means(table, resamples, seed)
-        low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
-        # Plus one, so that p is about 0.002 and not 0 if no draw of 1,000 has another sign.
-        rarer = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
-        p = np.minimum(1.0, 2 * (rarer + 1) / (resamples + 1))
-        for place, metric in enumerate(metrics):
-            mean = math.fsum(table[:, place]) / len(table)
-            numbers = (float(each[place]) for each in (low, high, p))
-            found[metric] = Comparison(metric, mean, *numbers)
+        for metric, values, drawn in zip(metrics, table.T, draws.T, strict=True):
+            mean = math.fsum(values) / len(values)
+            found[metric] = comparison_of(metric, mean, drawn, confidence)
     return {metric: found[metric] for metric in differences}
+
+
+def comparison_of(
+    metric: str, difference: float, draws: NDArray[np.float64], confidence: float = CONFIDENCE
+) -> Comparison:
+    """Returns a difference with the interval and p-value of its bootstrap draws, float [draws]."""
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    # Plus one, so that p is about 0.002 and not 0 if no draw of 1,000 has another sign.
+    rarer = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    p = min(1.0, 2 * (rarer + 1) / (len(draws) + 1))
+    return Comparison(metric, difference, float(low), float(high), p)
 
 
 def _difference(a: ArrayLike, b: ArrayLike, metric: str) -> NDArray[np.float64]:

@@ -11,14 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation import metrics as m
 from tfrec_meta.evaluation.arrays import same_length, vector
-from tfrec_meta.evaluation.intervals import CONFIDENCE, Estimate
+from tfrec_meta.evaluation.intervals import CONFIDENCE, Comparison, Estimate, comparison_of
 
-RATING_METRICS: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
+Metrics = Mapping[str, Callable[[ArrayLike, ArrayLike], float]]
+"""Functions of labels and predictions by name."""
+
+RATING_METRICS: Metrics = {
     "rmse": m.rmse,
     "mae": m.mae,
     "calibration": m.calibration,
 }
-CLICK_METRICS: Mapping[str, Callable[[ArrayLike, ArrayLike], float]] = {
+CLICK_METRICS: Metrics = {
     "auc": m.binary_auc,
     "log_loss": m.log_loss,
     "accuracy": m.accuracy,
@@ -113,7 +116,7 @@ def constant_estimates(
 
 
 def prediction_estimates(
-    metrics: Mapping[str, Callable[[ArrayLike, ArrayLike], float]],
+    metrics: Metrics,
     labels: ArrayLike,
     predictions: ArrayLike,
     users: ArrayLike,
@@ -138,6 +141,49 @@ def prediction_estimates(
         ParameterError: if there are no events, the arrays differ in length, or one has another
             shape or NaN.
     """
+    values, draws = _drawn(metrics, labels, predictions, users, resamples, seed)
+    return {name: _estimate(value, draws[name]) for name, value in values.items()}
+
+
+def prediction_differences(
+    metrics: Metrics,
+    labels: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    users: ArrayLike,
+    resamples: int = 1000,
+    seed: int = 42,
+) -> dict[str, Comparison]:
+    """Compares two predictions of the same events, a minus b, by a paired bootstrap over users.
+
+    Each draw of users gives one difference of each metric. Metrics without a value, or with less
+    than two users, are left out.
+
+    Args:
+        metrics, labels, users, resamples, seed: as for `prediction_estimates`.
+        a, b: float [n] or [n, 1], two predictions of the events.
+    """
+    (one, draws), (other, more) = (
+        _drawn(metrics, labels, predictions, users, resamples, seed) for predictions in (a, b)
+    )
+    found = {}
+    for name in metrics:
+        differences = draws[name] - more[name]
+        known = differences[~np.isnan(differences)]
+        if len(known):
+            found[name] = comparison_of(name, one[name] - other[name], known)
+    return found
+
+
+def _drawn(
+    metrics: Metrics,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    users: ArrayLike,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+    """Returns the value of each metric, and its values in draws of users; the same for one seed."""
     label, prediction = vector("labels", labels), vector("predictions", predictions)
     user = np.asarray(users)
     if user.ndim != 1:
@@ -147,17 +193,16 @@ def prediction_estimates(
     same_length(labels=label, predictions=prediction, users=user)
     _, codes, counts = np.unique(user, return_inverse=True, return_counts=True)
     values = {name: metric(label, prediction) for name, metric in metrics.items()}
-    if resamples < 1 or len(counts) < 2:
-        return {name: Estimate(value) for name, value in values.items()}
+    count = resamples if resamples > 0 and len(counts) > 1 else 0
+    draws = {name: np.empty(count) for name in metrics}
     rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
     generator = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in metrics}
-    for _ in range(resamples):
+    for draw in range(count):
         drawn = generator.integers(0, len(counts), len(counts))
         rows = np.concatenate([rows_of[user] for user in drawn])
         for name, metric in metrics.items():
-            draws[name].append(metric(label[rows], prediction[rows]))
-    return {name: _estimate(value, np.array(draws[name])) for name, value in values.items()}
+            draws[name][draw] = metric(label[rows], prediction[rows])
+    return values, draws
 
 
 def _estimate(value: float, draws: NDArray[np.float64]) -> Estimate:

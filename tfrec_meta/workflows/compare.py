@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tfrec_meta.checks import check, whole_number
 from tfrec_meta.data import Interactions, Split
 from tfrec_meta.errors import ParameterError
-from tfrec_meta.evaluation.comparison import PairedEvaluations, compare_all
+from tfrec_meta.evaluation.comparison import PairedEvaluations, compare_all, compare_predictions
 from tfrec_meta.workflows.run_settings import single_settings
 
 if TYPE_CHECKING:
@@ -37,7 +41,8 @@ def compare_runs(
         recommend_history: as in `evaluate`; by default as in the runs.
 
     Returns:
-        Two evaluations with their differences, named after the run folders.
+        Two evaluations with their differences, named after the run folders. Of two models of
+        ratings or of clicks, the predictions of the test events are compared, too.
 
     Raises:
         FileNotFoundError: if a run is not trained.
@@ -63,20 +68,48 @@ def compare_runs(
         )
     splits = _same_events(first, second)
 
-    from tfrec_meta.workflows.evaluate import evaluate  # after all errors that need no TensorFlow
+    # After all errors that need no TensorFlow.
+    from tfrec_meta.workflows.evaluate import evaluate, predict_test_events
 
-    found = {}
+    evaluations, predicted = {}, {}
     for name, run, split in zip(names, runs, splits, strict=True):
-        evaluations = evaluate(
-            run.model(),
-            split,
-            k=k,
-            baselines=(),
-            recommend_history=habits[0],
-            resamples=resamples,
+        model = run.model()
+        found = evaluate(
+            model, split, k=k, baselines=(), recommend_history=habits[0], resamples=resamples
         )
-        (found[name],) = evaluations.values()
-    return compare_all(found, resamples)
+        (evaluations[name],) = found.values()
+        predicted[name] = predict_test_events(model, split) if model.targets else {}
+    users = first.split.test.user_codes
+    return _with_predictions(compare_all(evaluations, resamples), predicted, users, resamples)
+
+
+def _with_predictions(
+    compared: PairedEvaluations,
+    predicted: Mapping[str, Mapping[str, tuple[np.ndarray, ...]]],
+    users: np.ndarray,
+    resamples: int,
+) -> PairedEvaluations:
+    """Adds the comparison of the targets that both models predict.
+
+    Args:
+        compared: of the rankings.
+        predicted: by run, the labels and predictions of the test events for each target.
+        users: int [n], the user of each event.
+        resamples: bootstrap draws of users.
+    """
+    one, other = predicted.values()
+    predictions, notes = {}, list(compared.notes)
+    for target in [each for each in one if each in other]:
+        labels = one[target][0]
+        if np.array_equal(labels, other[target][0]):
+            values = {name: targets[target][1] for name, targets in predicted.items()}
+            predictions[target] = compare_predictions(target, labels, values, users, resamples)
+        else:
+            notes.append(
+                f"The runs have other labels of the target {target!r}, so that its predictions are "
+                "not compared."
+            )
+    return dataclasses.replace(compared, predictions=predictions, notes=notes)
 
 
 def _same_events(first: Run, second: Run) -> tuple[Split, Split]:

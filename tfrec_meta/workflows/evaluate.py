@@ -243,14 +243,26 @@ def evaluate_predictions(
             "'click'.",
             "model",
         )
-    test = split.test
-    queries, items = event_queries(model.spec, split.past, test)
-    value, earlier = (part.events["value"].to_numpy() for part in (test, split.past))
+    earlier = split.past.events["value"].to_numpy()
+    drawn = (split.test.user_codes, resamples, seed)
     results = PredictionEvaluations()
-    for target, predicted in model.predict_events(queries, items).items():
-        labels = model.observed(target, value)
-        drawn = (test.user_codes, resamples, seed)
+    for target, (labels, predicted) in predict_test_events(model, split).items():
         results[target] = prediction_estimates(METRICS_OF[target], labels, predicted, *drawn)
         constant = float(np.mean(model.observed(target, earlier), dtype=np.float64))
         results.baselines[target] = constant_estimates(target, constant, labels, *drawn)
     return results
+
+
+def predict_test_events(model: Recommender, split: Split) -> dict[str, tuple[np.ndarray, ...]]:
+    """Returns labels [n] and predictions float32 [n] of the test events, for each target.
+
+    Args:
+        model: a fitted model that has `targets`.
+        split: the events of its train and validation parts are the user's history.
+    """
+    queries, items = event_queries(model.spec, split.past, split.test)
+    value = split.test.events["value"].to_numpy()
+    return {
+        target: (model.observed(target, value), predicted)
+        for target, predicted in model.predict_events(queries, items).items()
+    }
