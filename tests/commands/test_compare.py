@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from tests.commands.calls import run_json
@@ -60,3 +61,18 @@ def test_predictions_of_two_models_of_ratings_are_compared(ratings, tmp_path, ca
     assert cli.main(["compare", *runs, "--resamples", "20"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("rating ") for line in lines)
+
+
+def test_predictions_of_other_labels_are_not_compared(ratings, tmp_path, capsys, monkeypatch):
+    copy, labels = tmp_path / "copy", iter(([1.0], [2.0]))
+    shutil.copytree(ratings, copy)
+    monkeypatch.setattr(
+        "tfrec_meta.workflows.evaluate.predict_test_events",
+        lambda model, split: {"rating": (np.array(next(labels)), np.array([1.0]))},
+    )
+    found = run_json(capsys, "compare", str(ratings), str(copy), "--resamples", "5")
+    assert found["predictions"] == {}
+    assert found["notes"] == [
+        "The runs have other labels of the target 'rating', so that its predictions are not "
+        "compared."
+    ]

@@ -134,8 +134,6 @@ class AttributeValues(click.ParamType):
     name = "attribute=value,..."
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, list[str]]:
-        if not isinstance(value, str):
-            return value  # type: ignore[no-any-return]  # click converts a value twice
         attribute, _, text = value.partition("=")
         if not (attribute and names(text)):
             self.fail(f"{value!r} is not ATTRIBUTE=VALUE, as in genre=comedy.", param, ctx)
