@@ -101,13 +101,8 @@ class PairedEvaluations:
     def __str__(self) -> str:
         a, b = self.evaluations.values()
         names = [*self.evaluations]
-        heading = [*names, " - ".join(names), "p"]
-        rows = [["", *heading]]
-        for name in a.metrics:
-            values = (a[name].value, b[name].value)
-            rows.append([name, *_cells(*values, self.differences.get(name))])
-        parts = [aligned(rows)]
-        rows = [[self.metric, "users", "pairs", *heading]]
+        parts = [_table("", names, [a.metrics, b.metrics], self.differences)]
+        rows = [[self.metric, "users", "pairs", *_heading(names)]]
         for group, differences in self.groups.items():
             one, other = a.groups[group], b.groups[group]
             values = (one.metrics[self.metric].value, other.metrics[self.metric].value)
@@ -116,12 +111,7 @@ class PairedEvaluations:
         if self.groups:
             parts.append(aligned(rows))
         for target, found in self.predictions.items():
-            one, other = found.metrics.values()
-            rows = [[target, *heading]]
-            for name in one:
-                values = (one[name].value, other[name].value)
-                rows.append([name, *_cells(*values, found.differences.get(name))])
-            parts.append(aligned(rows))
+            parts.append(_table(target, names, [*found.metrics.values()], found.differences))
         return "\n\n".join([*parts, *self.notes])
 
     def as_dict(self) -> dict[str, Any]:
@@ -202,6 +192,23 @@ def _check_same_queries(a: Evaluation, b: Evaluation) -> None:
             f"`a` has {len(a.queries)} queries and `b` has {len(b.queries)}, and they differ; "
             "evaluate both on the same split."
         )
+
+
+def _table(
+    label: str,
+    names: Sequence[str],
+    metrics: Sequence[Mapping[str, Estimate]],
+    differences: Differences,
+) -> str:
+    """A plain-text table of two models: one row per metric."""
+    a, b = metrics
+    rows = [[label, *_heading(names)]]
+    rows += [[name, *_cells(a[name].value, b[name].value, differences.get(name))] for name in a]
+    return aligned(rows)
+
+
+def _heading(names: Sequence[str]) -> list[str]:
+    return [*names, " - ".join(names), "p"]
 
 
 def _cells(a: float, b: float, difference: Comparison | None) -> list[str]:
