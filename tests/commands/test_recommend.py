@@ -8,7 +8,8 @@ from pathlib import Path
 import tfrec_meta as tm
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
-from tfrec_meta.serving import LocalServer
+from tfrec_meta.commands.recommend import _unused_id
+from tfrec_meta.serving import LocalServer, Recommendation
 from tfrec_meta.workflows.runs import Run
 
 ITEMS = tm.synthetic(60, 30, 600, seed=5).items
@@ -53,8 +54,6 @@ def test_recommendations_have_titles(run, base, capsys):
         answer = run_json(capsys, *request, "--exclude", "i3,x1", "--titles", str(base))
         assert answer["warnings"] == ["--exclude has items that are not in the catalogue: 'x1'."]
 
-        known = run_json(capsys, *request, "--user", "u1")
-        assert known["warnings"] == []
         (warning,) = run_json(capsys, *request, "--user", "nobody")["warnings"]
         assert warning.startswith("the user id 'nobody' has no effect: the answer is the same")
         assert "popular items" in warning
@@ -75,6 +74,15 @@ def test_recommendations_have_titles(run, base, capsys):
 
         assert cli.main([*request, "--model", "books"]) == 1
         assert "'books'" in capsys.readouterr().err
+
+
+def test_a_user_id_that_changes_the_answer_is_not_warned_of():
+    with_id = [Recommendation("i1", 0.9), Recommendation("i2", 0.5)]
+    for without in (with_id[::-1], [Recommendation("i1", 0.9), Recommendation("i2", 0.4)]):
+        assert _unused_id("u", with_id, without, has_history=True) == []
+    assert _unused_id("u", [], [], has_history=True) == []
+    (warning,) = _unused_id("u", with_id, [*with_id], has_history=False)
+    assert "'u' has no effect" in warning
 
 
 def test_filters_keep_the_items_that_have_one_of_the_values(run, tmp_path, capsys):

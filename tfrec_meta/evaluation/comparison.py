@@ -169,12 +169,13 @@ def compare_predictions(
         labels, users, resamples, seed: as for `prediction_estimates`.
     """
     metrics, drawn = METRICS_OF[target], (users, resamples, seed)
+    a, b = predictions.values()
     return PairedPredictions(
         {
             name: prediction_estimates(metrics, labels, each, *drawn)
             for name, each in predictions.items()
         },
-        prediction_differences(metrics, labels, *predictions.values(), *drawn),
+        prediction_differences(metrics, labels, a, b, *drawn),
     )
 
 
