@@ -26,6 +26,7 @@ CORE = [
     "pandas>=2.2,<3",
     "platformdirs>=4.2",
     "pyarrow>=18",
+    "pyyaml>=6",
     "rich>=13.9",
     "scipy>=1.13",
     "tensorboard>=2.20",
@@ -42,7 +43,6 @@ EXTRAS = {
     "pipeline": [
         *CORE,
         "apache-beam>=2.69,<3",
-        "pyyaml>=6",
         "tensorflow-model-analysis>=0.52,<0.53",
         "tfx==1.21.0",
     ],

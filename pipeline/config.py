@@ -33,7 +33,8 @@ from tfrec_meta.data.events import MAX_BAD_SHARE
 from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import FileFormat
-from tfrec_meta.pipeline.config_values import config_from, override, parse_yaml
+from tfrec_meta.io.yaml_text import parse_yaml
+from tfrec_meta.pipeline.config_values import config_from, override
 
 # The protocols that Histories implements.
 _PROTOCOLS = (

@@ -1,4 +1,4 @@
-"""Converts configs from and to plain values, YAML, and execution properties."""
+"""Converts configs from and to plain values and execution properties."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from tfrec_meta import __version__
-from tfrec_meta.extras import not_installed
 
 VERSION = "version"  # key of the package's version in execution properties
-
-_MAX_TEXT = 1_000_000  # characters and values of a YAML text, with a copy for each alias
-_MAX_DEPTH = 50
 
 _Config = TypeVar("_Config")
 _TYPES = {
@@ -97,75 +93,6 @@ def config_from(kind: type[_Config], record: Any, prefix: str = "") -> _Config:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"In `{prefix[:-1]}`: {error}" if prefix else str(error)) from None
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """Returns the plain values of a YAML text.
-
-    Args:
-        text: the text.
-        source: names the text in the error message.
-
-    Raises:
-        ValueError: if the text is not YAML, or its values are too many, too long or too deep. An
-            alias counts as a copy of its values, so a short text can stand for gigabytes.
-        ImportError: if PyYAML is not installed.
-    """
-    try:
-        import yaml  # optional: configs that are created in Python need no parser
-    except ImportError as error:
-        raise not_installed("A YAML config", error, "pipeline") from error
-
-    shown = source if len(source) <= 100 else f"{source[:97]}..."
-    if len(text) > _MAX_TEXT:
-        raise ValueError(f"{shown} has {len(text):,} characters; use {_MAX_TEXT:,} or fewer.")
-    try:
-        node = yaml.compose(text, yaml.SafeLoader)
-        if node is not None:
-            _expanded_size(node, {}, 0)
-        return yaml.safe_load(text)
-    except _TooLarge as error:
-        raise ValueError(f"{shown} {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
-        raise ValueError(f"{shown} is not valid YAML: {error}") from error
-
-
-class _TooLarge(Exception):
-    """A YAML text stands for too many values."""
-
-
-def _expanded_size(node: Any, known: dict[int, int | None], depth: int) -> int:
-    """Returns the number of characters and values of a node, with a copy for each alias.
-
-    Args:
-        node: of PyYAML.
-        known: the sizes of the nodes that were visited; None while a node is being visited.
-        depth: number of nodes around this one.
-
-    Raises:
-        _TooLarge: if it is above the limit, or a node contains itself.
-    """
-    if id(node) in known:
-        size = known[id(node)]
-        if size is None:
-            raise _TooLarge("has a value that contains itself; write the values out.")
-        return size
-    if depth > _MAX_DEPTH:
-        raise _TooLarge(f"is nested deeper than {_MAX_DEPTH} levels; use fewer.")
-    known[id(node)] = None
-    size = 1
-    if isinstance(node.value, str):
-        size += len(node.value)
-    else:
-        for child in node.value:
-            for each in child if isinstance(child, tuple) else (child,):
-                size += _expanded_size(each, known, depth + 1)
-    if size > _MAX_TEXT:
-        raise _TooLarge(
-            f"stands for more than {_MAX_TEXT:,} characters, aliases included; use fewer aliases."
-        )
-    known[id(node)] = size
-    return size
 
 
 def override(record: dict[str, Any], keys: Sequence[str], value: Any) -> None:

