@@ -11,11 +11,11 @@ import pytest
 
 from tfrec_meta.commands import base
 from tfrec_meta.commands import main as cli
-from tfrec_meta.commands.summaries import SECTIONS, STUDIES
+from tfrec_meta.commands.summaries import GROUPS, SECTIONS
 
 COMMANDS = [
-    *(name for commands in SECTIONS.values() for name in commands if name != "studies"),
-    *(f"studies {name}" for name in STUDIES),
+    *(name for commands in SECTIONS.values() for name in commands if name not in GROUPS),
+    *(f"{group} {name}" for group, commands in GROUPS.items() for name in commands),
 ]
 # What `--help` may load, apart from the standard library.
 LIGHT = {"click", "tfrec_meta"}
@@ -44,7 +44,7 @@ def test_every_command_has_help_with_examples(command, capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_examples_of_the_help_are_valid_command_lines(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("wide.json", "studies.json", "log.csv"):
+    for name in ("wide.json", "studies.json", "log.csv", "shop.yaml"):
         (tmp_path / name).touch()
     first, _, second = command.partition(" ")
     found = base.module_command(first)
@@ -85,7 +85,7 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
     assert "Usage: tfrec-meta" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["import tfrec_meta", "", *COMMANDS, "studies"])
+@pytest.mark.parametrize("name", ["import tfrec_meta", "", *COMMANDS, *GROUPS])
 def test_help_and_the_package_load_no_heavy_package(name, tmp_path):
     code = "import tfrec_meta"
     if name != code:

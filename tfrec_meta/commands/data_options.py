@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,12 +60,16 @@ class DataOptions:
 
     def settings(self) -> dict[str, Any]:
         """Returns the given values as settings of a run, with absolute paths."""
-        from tfrec_meta.workflows.run_settings import CLEANING_RULES, FORMAT_SETTINGS
+        from tfrec_meta.workflows.run_settings import (
+            CLEANING_RULES,
+            FORMAT_SETTINGS,
+            absolute_source,
+        )
 
-        data: dict[str, Any] = {"source": [_absolute(path) for path in self.data] or None}
+        data: dict[str, Any] = {"source": [absolute_source(path) for path in self.data] or None}
         paths = {"folder": self.data_folder, "users": self.users, "items": self.items}
         for name, path in paths.items():
-            data[name] = None if path is None else _absolute(path)
+            data[name] = None if path is None else absolute_source(path)
         for name in ("columns", "pseudonyms", "sessions", *FORMAT_SETTINGS):
             data[name] = getattr(self, name)
         data["clean"] = given({name: getattr(self, name) for name in CLEANING_RULES}) or None
@@ -288,9 +291,3 @@ def feedback_options(function: Any) -> Any:
         ),
     ]
     return collected(FeedbackOptions, "feedback", options)(function)
-
-
-def _absolute(path: str) -> str:
-    from tfrec_meta.workflows.run_settings import is_named_source
-
-    return path if is_named_source(path) else os.path.abspath(os.path.expanduser(path))

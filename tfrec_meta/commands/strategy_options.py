@@ -16,7 +16,6 @@ from tfrec_meta.commands.values import ExistingFile
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.models.registry import FAMILIES
 
-_FIELDS = ("family", "model", "training", "features", "history_length", "teacher", "use_weights")
 _PARTS = ("model", "training", "features")
 _model = functools.partial(option, section="Model")
 
@@ -66,14 +65,17 @@ def read_strategy(path: Path) -> dict[str, Any]:
     Raises:
         ParameterError: if the file holds something else.
     """
+    from tfrec_meta.workflows.run_settings import STRATEGY_FIELDS
+
     try:
         strategy = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else error
         raise ParameterError(f"`strategy`: {path} is not JSON: {reason}.", "strategy") from error
-    if not isinstance(strategy, dict) or set(strategy) - set(_FIELDS):
+    if not isinstance(strategy, dict) or set(strategy) - set(STRATEGY_FIELDS):
         raise ParameterError(
-            f"`strategy`: {path} must hold one JSON object with any of {', '.join(_FIELDS)}.",
+            f"`strategy`: {path} must hold one JSON object with any of "
+            f"{', '.join(STRATEGY_FIELDS)}.",
             "strategy",
         )
     for part in _PARTS:

@@ -20,6 +20,7 @@ import click
 from tfrec_meta.commands import study_files
 from tfrec_meta.commands.base import LazyGroup, Result, argument, command, option
 from tfrec_meta.commands.summaries import STUDIES, SUMMARIES
+from tfrec_meta.commands.text_tables import text_table
 from tfrec_meta.commands.values import FILE, FOLDER
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def list_studies(store: str | None) -> Result:
         )
         for row in rows
     ]
-    return Result(content, "\n".join(_table(head, cells)))
+    return Result(content, "\n".join(text_table(head, cells)))
 
 
 @command("studies show", "3f2a", "3f2a --top 50")
@@ -139,7 +140,7 @@ def show(study_id: str, top: int, store: str | None) -> Result:
             )
             for trial in shown
         ]
-        lines += ["", *_table(head, cells)]
+        lines += ["", *text_table(head, cells)]
     if len(shown) < len(study.trials):
         lines.append(f"and {len(study.trials) - len(shown)} more (--top)")
     for trial in ranked[:1]:
@@ -408,12 +409,3 @@ def _figure(value: float | None) -> str:
 def _count(number: int, what: str) -> str:
     many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
     return f"{number:,} {what if number == 1 else many}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    cells = [head, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 SECTIONS = {
     "Data and training": {
+        "data": "Check a log of events, and write a starting config for it.",
         "fetch": "Fetch a MovieLens data set into the cache folder.",
         "train": "Train a model into a run folder, or resume a stopped training.",
         "tune": "Search for the best strategy on the validation events, or resume a search.",
@@ -31,6 +32,9 @@ SECTIONS = {
         "completion": "Print the completion script for a shell.",
     },
 }
+DATA = {
+    "check": "Describe the columns and events of files, and write a starting config.",
+}
 STUDIES = {
     "list": "List the studies, one per line.",
     "show": "Show one study and its best trials.",
@@ -39,6 +43,8 @@ STUDIES = {
     "prune": "Remove studies, or all but their best trials.",
     "compact": "Free the space of removed and replaced records.",
 }
+GROUPS = {"data": DATA, "studies": STUDIES}
+"""The commands of the groups, by the name of the group."""
 SUMMARIES = {name: text for commands in SECTIONS.values() for name, text in commands.items()} | {
-    f"studies {name}": text for name, text in STUDIES.items()
+    f"{group} {name}": text for group, commands in GROUPS.items() for name, text in commands.items()
 }

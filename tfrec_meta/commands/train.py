@@ -8,6 +8,7 @@ from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, note, option
+from tfrec_meta.commands.config_option import config_option, with_config
 from tfrec_meta.commands.data_options import (
     DataOptions,
     FeedbackOptions,
@@ -25,9 +26,11 @@ from tfrec_meta.commands.strategy_options import StrategyOptions, strategy_optio
     "--run runs/shop --data log.csv --columns user_id=customer,item_id=product",
     "--run runs/wide --strategy wide.json",
     "--run runs/shop --data log.csv --event-weights view=1,purchase=10 --target purchase",
+    "--run runs/shop --config shop.yaml --family two_tower",
     resumes=True,
 )
 @options.run_option()
+@config_option
 @option("--overwrite", is_flag=True, help="Replace the run in that folder.")
 @data_options()
 @feedback_options
@@ -35,6 +38,7 @@ from tfrec_meta.commands.strategy_options import StrategyOptions, strategy_optio
 @options.recommend_history_option("Validate and evaluate")
 def train(
     run: str,
+    config: str | None,
     overwrite: bool,
     data: DataOptions,
     feedback: FeedbackOptions,
@@ -47,8 +51,8 @@ def train(
     given = {**data.settings(), **feedback.settings(), **strategy.settings()}
     if recommend_history:
         given["recommend_history"] = True
-    with strategy.errors_of_file():
-        this = Run.begin(run, given, overwrite)
+    with with_config(config, given) as settings, strategy.errors_of_file():
+        this = Run.begin(run, settings, overwrite)
     if this.is_trained:
         note(f"{this.folder} is already trained; --overwrite trains it again.")
         model = this.model()

@@ -12,6 +12,7 @@ from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, note, option
+from tfrec_meta.commands.config_option import config_option, with_config
 from tfrec_meta.commands.data_options import (
     DataOptions,
     FeedbackOptions,
@@ -36,6 +37,7 @@ _output = partial(option, section="Output and store")
     "movielens-1m --split time --families two_tower,ials --trial-seconds 600",
     "log.csv --columns user_id=customer,item_id=product --folder runs/shop-study",
     "--fixed two_tower/encoder=gru two_tower/embedding_dim=64 --oracle meta_hyperband",
+    "--config shop.yaml --families two_tower,ials",
     "--no-memory --json",
     resumes=True,
 )
@@ -46,6 +48,7 @@ _output = partial(option, section="Output and store")
     help="A run folder, whose data, split and strategy are used; or data, as for train --data "
     "(default movielens-100k).",
 )
+@config_option
 @_search("--trials", type=int, default=30, metavar="N", show_default=True, help="Number of trials.")
 @_search(
     "--families",
@@ -121,6 +124,7 @@ _output = partial(option, section="Output and store")
 @feedback_options
 def tune(
     source: Sequence[str],
+    config: str | None,
     data: DataOptions,
     feedback: FeedbackOptions,
     epochs: int | None,
@@ -145,27 +149,28 @@ def tune(
     # The split of a run depends on the run's own seed; --seed is that of the search then.
     common = StrategyOptions(None, epochs, None if is_run else seed, strategy)
     if is_run:
-        _refuse_data_options(source[0], data, feedback)
-        settings = Run.open(source[0]).settings
-        record = merged(settings["strategy"], common.settings().get("strategy", {}))
-    else:
-        data = dataclasses.replace(data, data=source)
-        settings = complete_settings(
-            {**data.settings(), **feedback.settings(), **common.settings()}
-        )
-        record = settings["strategy"]
-    if recommend_history:
-        settings = {**settings, "recommend_history": True}
-    study_folder = Path(folder or (Path(source[0], "study") if is_run else _FOLDER))
-    split = split_of(settings)
-    note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
-    # TensorFlow is imported after the data is read: errors in the data are reported right away.
-    from tfrec_meta.io.files import write_text
-    from tfrec_meta.strategy import Strategy
-    from tfrec_meta.workflows import tune as workflow
+        _refuse_data_options(source[0], data, feedback, config)
+    data = dataclasses.replace(data, data=source)
+    given = {**data.settings(), **feedback.settings(), **common.settings()}
+    with with_config(config, given) as wanted:
+        if is_run:
+            settings = Run.open(source[0]).settings
+            record = merged(settings["strategy"], given.get("strategy", {}))
+        else:
+            settings = complete_settings(wanted)
+            record = settings["strategy"]
+        if recommend_history:
+            settings = {**settings, "recommend_history": True}
+        study_folder = Path(folder or (Path(source[0], "study") if is_run else _FOLDER))
+        split = split_of(settings)
+        note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
+        # TensorFlow is imported after the data is read: errors in the data are reported right away.
+        from tfrec_meta.io.files import write_text
+        from tfrec_meta.strategy import Strategy
+        from tfrec_meta.workflows import tune as workflow
 
-    with common.errors_of_file():
-        start = Strategy.from_dict(record)
+        with common.errors_of_file():
+            start = Strategy.from_dict(record)
     study = workflow.tune(
         split,
         search.pop("trials"),
@@ -217,8 +222,10 @@ def _refuse_without_memory(
             )
 
 
-def _refuse_data_options(run: str, data: DataOptions, feedback: FeedbackOptions) -> None:
-    both = {**vars(data), **vars(feedback)}
+def _refuse_data_options(
+    run: str, data: DataOptions, feedback: FeedbackOptions, config: str | None
+) -> None:
+    both = {**vars(data), **vars(feedback), "config": config}
     given = [name for name, value in both.items() if value not in (None, ())]
     if given:
         flags = ", ".join("--" + name.replace("_", "-") for name in given)

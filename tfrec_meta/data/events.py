@@ -49,6 +49,10 @@ class RowCheck:
         bad_rows: "raise" or "drop".
         max_bad_share: the highest share of invalid rows that `finish` accepts.
         advice: how to fix the problem; the last sentence of the error message.
+
+    Attributes:
+        dropped: number of dropped rows by reason.
+        examples: a sentence about each of the first dropped rows, by reason.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class RowCheck:
         self._max_bad_share = max_bad_share
         self._advice = advice
         self.dropped: Counter[str] = Counter()
-        self._examples: dict[str, list[str]] = {}
+        self.examples: dict[str, list[str]] = {}
 
     def bad(self, reason: str, count: int, message: Callable[[], str]) -> None:
         """Reports invalid rows.
@@ -80,7 +84,7 @@ class RowCheck:
         if self.bad_rows == "raise":
             raise ParameterError(f"{message()} {self._advice}", "bad_rows")
         self.dropped[reason] += count
-        examples = self._examples.setdefault(reason, [])
+        examples = self.examples.setdefault(reason, [])
         if len(examples) < _EXAMPLES:
             examples.append(message())
 
@@ -97,7 +101,7 @@ class RowCheck:
         if not self.dropped:
             return
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
-        examples = " ".join(text for texts in self._examples.values() for text in texts)
+        examples = " ".join(text for texts in self.examples.values() for text in texts)
         bad = self.dropped.total()
         if bad > self._max_bad_share * (kept + bad):
             raise ParameterError(

@@ -1,7 +1,8 @@
-"""Plain values of YAML texts, within limits."""
+"""Plain values of YAML texts, within limits, and YAML of plain values."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tfrec_meta.extras import not_installed
@@ -40,6 +41,30 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ValueError(f"{shown} {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
         raise ValueError(f"{shown} is not valid YAML: {error}") from error
+
+
+def yaml_of(value: Any) -> str:
+    """Returns plain values as YAML in one line, to be written after a key.
+
+    Args:
+        value: text, numbers, booleans, None, and lists and mappings of these.
+
+    Raises:
+        ImportError: if PyYAML is not installed.
+
+    Example:
+        >>> from tfrec_meta.io.yaml_text import yaml_of
+        >>> yaml_of(["log.csv", "2026: a\\nb"]), yaml_of({"view": 1.0})
+        ('[log.csv, "2026: a\\\\nb"]', '{view: 1.0}')
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise not_installed("A YAML config", error) from error
+    text: str = yaml.safe_dump(
+        [value], default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf
+    )
+    return text.strip()[1:-1]
 
 
 class _Refused(Exception):

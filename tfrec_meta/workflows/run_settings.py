@@ -6,6 +6,7 @@ Imports no TensorFlow.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,8 +60,18 @@ DEFAULTS: Settings = {
 FORMAT_SETTINGS = tuple(FileFormat().as_dict())
 # The settings of the data in "clean"; `Interactions.clean` describes them.
 CLEANING_RULES = tuple(DEFAULTS["data"]["clean"])
+STRATEGY_FIELDS = (
+    "family",
+    "model",
+    "training",
+    "features",
+    "history_length",
+    "teacher",
+    "use_weights",
+)
+"""The "strategy" part of the settings; `Strategy` describes them."""
 # Settings whose value is a mapping.
-_MAPPINGS = ("columns", "event_weights", "lists", "types")
+MAPPINGS = ("columns", "event_weights", "lists", "types")
 # Default shares of train and validation. The protocol leave-last-out has no shares: the last event
 # of each user is a test event.
 _SHARES = {
@@ -101,7 +112,7 @@ def read_data(
         feedback: as in `DEFAULTS`; declared before the rows are cleaned, so that two events that
             differ only in their type are no duplicates.
     """
-    _refuse_unused(data)
+    refuse_unused(data)
     declared = Feedback.from_dict(feedback) if feedback else None
     columns = dict(data["columns"])
     if declared is not None:
@@ -141,7 +152,7 @@ def _with_sessions_as_users(
     return found.sessions_as_users()
 
 
-def _refuse_unused(data: Mapping[str, Any]) -> None:
+def refuse_unused(data: Mapping[str, Any]) -> None:
     """Raises ParameterError for a setting without effect on this data."""
     first = data["source"][0]
     given = [name for name in FORMAT_SETTINGS if data[name] != DEFAULTS["data"][name]]
@@ -218,6 +229,11 @@ def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
 def is_named_source(source: str) -> bool:
     """Returns whether a data source is a name and not a path."""
     return source.startswith(_MOVIELENS) or _SYNTHETIC.fullmatch(source) is not None
+
+
+def absolute_source(source: str) -> str:
+    """Returns a data source as an absolute path, unless it is a name."""
+    return source if is_named_source(source) else os.path.abspath(os.path.expanduser(source))
 
 
 def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
@@ -382,7 +398,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def single_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields each single setting with its dotted name, as ("split.protocol", "time")."""
     for key, value in settings.items():
-        if isinstance(value, Mapping) and key not in _MAPPINGS:
+        if isinstance(value, Mapping) and key not in MAPPINGS:
             yield from single_settings(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

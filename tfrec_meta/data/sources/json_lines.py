@@ -35,6 +35,12 @@ def json_names(path: Path, encoding: str) -> list[str]:
     return list(names)
 
 
+def first_names(path: Path, encoding: str) -> list[str]:
+    """Returns the names in the first objects of a file."""
+    first = next(_objects(TextStream(path, encoding), RowCheck("drop")), ([], []))
+    return list(dict.fromkeys(name for row in first[1] for name in row))
+
+
 def json_batches(
     path: Path,
     columns: Mapping[str, str],

@@ -126,7 +126,7 @@ class EventFiles:
         form: FileFormat,
         name: str | None,
     ) -> None:
-        self._files = _data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+        self._files = data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
         keys = SCHEMA.names
         if columns is not None and not isinstance(columns, Mapping):
             raise ParameterError(
@@ -167,6 +167,11 @@ class EventFiles:
     def dropped(self) -> Mapping[str, int]:
         return self._check.dropped
 
+    @property
+    def examples(self) -> Mapping[str, Sequence[str]]:
+        """A sentence about each of the first dropped rows, by reason."""
+        return self._check.examples
+
     def estimated_rows(self) -> int:
         """Returns the number of rows without reading them: exact for Parquet, else estimated."""
         return sum(map(_estimated_rows, self._files))
@@ -189,7 +194,7 @@ class EventFiles:
         with Progress(f"reading {self.name}", total) as progress:
             for file in files:
                 heard = partial(warn_of_unread, file) if file == files[0] else None
-                for batch, row_name in _batches(
+                for batch, row_name in raw_batches(
                     file, self._columns, self._optional, check, self._form, progress, heard
                 ):
                     names = names or batch.column_names
@@ -251,7 +256,7 @@ class EventFiles:
         return attribute_table(given, key, self._given, self._form)
 
 
-def _batches(
+def raw_batches(
     path: Path,
     columns: Mapping[str, str],
     optional: set[str],
@@ -260,6 +265,17 @@ def _batches(
     progress: Progress,
     on_header: OnHeader | None,
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
+    """Yields a file as tables of untyped columns, each with a function that names its rows.
+
+    Args:
+        path: the file; its suffix gives the format.
+        columns: names in the file by the names of the result.
+        optional: those of `columns` that may be missing.
+        check: handles rows that cannot be read.
+        form: the format of the file.
+        progress: counts the bytes that were read.
+        on_header: is called with all column names, and the columns that are read.
+    """
     suffix = suffix_of(path)
     if suffix in JSON_LINES:
         yield from json_batches(
@@ -331,7 +347,13 @@ def _row_name(first: int, row: int) -> str:
     return f"row {first + row + 1}"
 
 
-def _data_files(paths: Sequence[PathLike]) -> list[Path]:
+def data_files(paths: Sequence[PathLike]) -> list[Path]:
+    """Returns the data files of files, folders and glob patterns, in the order of reading.
+
+    Raises:
+        FileNotFoundError: if a path does not exist, or a folder or pattern has no data file.
+        ValueError: if a file has another suffix.
+    """
     if not paths:
         raise ValueError("`paths` names no file; give at least one.")
     files: list[Path] = []

@@ -5,47 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tfrec_meta.data.sources.usual_names import USUAL, compact
 from tfrec_meta.io.logs import logger
 
-_USUAL = {
-    "time": (
-        "timestamp",
-        "ts",
-        "date",
-        "datetime",
-        "event_time",
-        "event_timestamp",
-        "created_at",
-        "created",
-        "unix_time",
-        "unixtime",
-        "time_stamp",
-        "unixreviewtime",
-        "review_date",
-        "order_date",
-        "purchase_date",
-        "invoicedate",
-        "day",
-        "when",
-    ),
-    "value": (
-        "rating",
-        "ratings",
-        "score",
-        "stars",
-        "overall",
-        "weight",
-        "quantity",
-        "qty",
-        "amount",
-        "count",
-        "plays",
-        "play_count",
-        "minutes",
-        "duration",
-        "watch_time",
-    ),
-}
 _SHOWN = 20
 _log = logger(__name__)
 
@@ -61,9 +23,9 @@ def warn_of_unread(path: Path, header: Sequence[str], present: Mapping[str, str]
     used = set(present.values())
     unread = [name for name in header if name not in used]
     likely = {}
-    for key, usual in _USUAL.items():
+    for key in ("time", "value"):
         if key not in present:
-            found = [name for name in unread if name.lower().replace(" ", "_") in usual]
+            found = [name for name in unread if compact(name) in USUAL[key]]
             if found:
                 likely[key] = found[0]
     if not likely:

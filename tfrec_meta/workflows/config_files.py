@@ -1,0 +1,192 @@
+"""Settings of a run from a YAML file, which `train` and `tune` take.
+
+Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfrec_meta.checks import shortened
+from tfrec_meta.data import Feedback
+from tfrec_meta.data.cleaning import CleaningRules
+from tfrec_meta.errors import ParameterError, named
+from tfrec_meta.io.yaml_text import parse_yaml
+from tfrec_meta.models.registry import FAMILIES
+from tfrec_meta.workflows.run_settings import (
+    DEFAULTS,
+    MAPPINGS,
+    STRATEGY_FIELDS,
+    Settings,
+    absolute_source,
+    checked_settings,
+    merged,
+)
+
+# The keys of each group of settings; groups that are not listed have keys of their own.
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "": tuple(DEFAULTS),
+    "data": tuple(DEFAULTS["data"]),
+    "data.clean": tuple(field.name for field in dataclasses.fields(CleaningRules)),
+    "feedback": tuple(field.name for field in dataclasses.fields(Feedback)),
+    "split": tuple(DEFAULTS["split"]),
+    "strategy": STRATEGY_FIELDS,
+}
+_GROUPS = (*filter(None, _KEYS), "strategy.model", "strategy.training", "strategy.features")
+_PATHS = ("folder", "users", "items")
+
+
+def read_config(path: Path | str) -> Settings:
+    """Reads settings in the form of `DEFAULTS` from a YAML file, or JSON, which is YAML.
+
+    Missing settings, and those without a value, are missing in the result. Relative paths of data
+    are relative to the working directory; the result has absolute paths. `source` may be one text.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: for an unknown key, a value of a wrong type, or values that contradict one
+            another; the message names the file and the key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error.reason}.") from error
+    record = parse_yaml(text, str(path))
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a mapping of settings; write key: value lines.")
+    with errors_of_config(path, record):
+        return _checked(record)
+
+
+@contextlib.contextmanager
+def errors_of_config(
+    path: Path | str, config: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """Raises errors about settings of a config file with their names in the file.
+
+    Args:
+        path: the file.
+        config: its settings.
+        given: settings that win over those of the file, which the file is not to blame for.
+    """
+    try:
+        yield
+    except ParameterError as error:
+        keys = list(_keys(config))
+        names = {name: f"`{key}`" for key in keys for name in _endings(key)}
+        names |= {key: f"`{key}`" for key in keys}
+        for key in _keys(given or {}):
+            names.pop(key.rpartition(".")[2], None)
+        if not set(error.parameters) & set(names):
+            raise
+        raise ValueError(f"{path}: {named(error, names)}") from error
+
+
+def settings_over(config: Mapping[str, Any], given: Mapping[str, Any]) -> Settings:
+    """Returns the settings of a config file with given ones over them.
+
+    A given setting replaces the whole value of the file, also a mapping such as `columns`. With
+    another protocol of the split, the shares of the file are left out, and with another family its
+    settings of the model.
+
+    Args:
+        config, given: in the form of `DEFAULTS`, any part.
+    """
+    result = {
+        key: {name: one for name, one in value.items() if not _is_replaced(name, given.get(key))}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in config.items()
+    }
+    for group, choice, dependent in (
+        ("split", "protocol", ("train", "validation")),
+        ("strategy", "family", ("model",)),
+    ):
+        own, wanted = result.get(group, {}), given.get(group, {}).get(choice)
+        if wanted is not None and wanted != own.get(choice):
+            result[group] = {key: value for key, value in own.items() if key not in dependent}
+    return merged(result, given)
+
+
+def _is_replaced(name: str, given: Mapping[str, Any] | None) -> bool:
+    return name in MAPPINGS and name in (given or {})
+
+
+def _checked(record: Mapping[str, Any]) -> Settings:
+    settings: Settings = _plain(record, "")
+    data = settings.get("data", {})
+    if isinstance(data.get("source"), str):
+        data["source"] = [data["source"]]
+    seed = settings.get("seed")
+    training = settings.get("strategy", {}).get("training", {})
+    if seed is not None and training.get("seed", seed) != seed:
+        raise ParameterError(
+            f"`seed`={seed!r}, but `strategy.training.seed`={training['seed']!r}; keep one of "
+            "them, which counts for both.",
+            "seed",
+        )
+    family = settings.get("strategy", {}).get("family")
+    if family is not None and family not in list(FAMILIES):
+        raise ParameterError(f"`family`={family!r}; use one of {', '.join(FAMILIES)}.", "family")
+    checked_settings(merged(DEFAULTS, settings))
+    if "source" in data:
+        data["source"] = [absolute_source(source) for source in data["source"]]
+    for name in _PATHS:
+        if name in data:
+            data[name] = absolute_source(data[name])
+    return settings
+
+
+def _plain(record: Any, group: str) -> dict[str, Any]:
+    """Returns the settings of a group that have a value; raises for an unknown key."""
+    if not isinstance(record, Mapping):
+        raise ParameterError(f"`{group}`={shortened(record)}; use a mapping of settings.", group)
+    result: dict[str, Any] = {}
+    for key, value in record.items():
+        path = f"{group}.{key}".lstrip(".")
+        if key not in _KEYS.get(group, (key,)):
+            known = ", ".join(_KEYS[group])
+            raise ParameterError(f"`{path}` is not a setting; use one of {known}.", path)
+        if value is None:
+            continue
+        if path in _GROUPS:
+            result[key] = _plain(value, path)
+        else:
+            _refuse_other_types(value, path)
+            result[key] = value
+    return result
+
+
+def _refuse_other_types(value: Any, path: str) -> None:
+    """Raises for values that JSON does not have, such as dates, and for keys that are no text."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ParameterError(
+                    f"`{path}` has the key {key!r}, which is no text; quote it.", path
+                )
+            _refuse_other_types(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_other_types(inner, path)
+    elif not isinstance(value, str | int | float | None):
+        kind = type(value).__name__
+        raise ParameterError(f"`{path}`={value} is a {kind}; quote it to have a text.", path)
+
+
+def _keys(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings, groups before their members."""
+    for key, value in settings.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _endings(key: str) -> Iterator[str]:
+    """The names under which errors know a setting: "a.b.c", "b.c" and "c"."""
+    parts = key.split(".")
+    return (".".join(parts[first:]) for first in range(len(parts)))
