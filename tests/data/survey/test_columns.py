@@ -9,8 +9,8 @@ from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.survey.columns import column_of
 
 
-def column(*cells, form=FileFormat()):
-    return column_of("column", pa.chunked_array([pa.array(cells)]), form)
+def column(*cells, form=None):
+    return column_of("column", pa.chunked_array([pa.array(cells)]), form or FileFormat())
 
 
 @pytest.mark.parametrize(

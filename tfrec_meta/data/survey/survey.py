@@ -243,7 +243,7 @@ def _with_events(
             dropped = dict(source.dropped)
     except ValueError:
         dropped = dict(source.dropped)
-        if tables or not dropped:  # else all rows are invalid, and the counts say why
+        if any(map(len, tables)) or not dropped:  # else all rows are invalid, and the counts say why
             raise
     examples = _without_cells(source.examples) if found.personal else source.examples
     examples = {reason: tuple(texts) for reason, texts in examples.items() if reason in dropped}
@@ -254,7 +254,7 @@ def _with_events(
         dropped=dropped,
         examples=examples,
     )
-    if not tables:
+    if not any(map(len, tables)):
         return found
     events = pa.concat_tables(with_schema(one, source.schema, source.name) for one in tables)
     data = Interactions.assembled(events, None, None, source.name, {})

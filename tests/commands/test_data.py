@@ -1,0 +1,162 @@
+"""`tfrec-meta data check`, and the config that it writes for `train` and `tune`."""
+
+import json
+
+import pytest
+
+from tests.commands.calls import run_json
+from tests.data.survey.log import write_log
+from tfrec_meta.commands import main as cli
+from tfrec_meta.workflows.run_settings import complete_settings
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with `log.csv`, the small log."""
+    monkeypatch.chdir(tmp_path)
+    write_log(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A working directory with a log on which a model can be trained, and its config."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"u{n % 11},p{n % 17},{1_700_000_000 + n}\n" for n in range(200))
+    write_log(tmp_path, "client,sku,ts", rows)
+    assert cli.main(["data", "check", "log.csv", "--to", "shop.yaml"]) == 0
+    return tmp_path
+
+
+def test_check_prints_what_the_log_holds(folder, capsys):
+    assert cli.main(["data", "check", "log.csv"]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "  customer  text  7.7%     4\n",
+        "  user_id     customer  by its name\n",
+        "  time        when      by its name; dates\n",
+        "  value       -         no column looks like it\n",
+        "  event_type  action    by its name; view 8, purchase 2\n",
+        "rows: 13, of which 3 are dropped\n",
+        "  1 unreadable time\n",
+        "row 12 (line 13), column `time`: 'soon' is not a time",
+        "events: 10 of 4 users with 4 items\n",
+        "time: 2026-01-01 00:00:00 to 2026-01-10 00:00:00 UTC\n",
+        "repeats: 12.5% of 8 pairs of user and item; suggests --recommend-history\n",
+        "new in the last 20 % of the events: 50.0% of 2 users, 50.0% of 2 items\n",
+        "split: suggests --split time\n",
+    ):
+        assert line in shown
+    assert not (folder / "shop.yaml").exists()
+
+
+def test_check_prints_one_json_object(folder, capsys):
+    found = run_json(capsys, "data", "check", "log.csv")
+    assert (found["rows"], found["events"], found["config"]) == (13, 10, None)
+    assert found["mapping"]["user_id"]["column"] == "customer"
+    assert found["newcomers"]["new_users"] == 1
+
+
+def test_an_existing_config_is_kept(folder, capsys):
+    command = ["data", "check", "log.csv", "--to", "shop.yaml"]
+    assert cli.main(command) == 0
+    assert "next: tfrec-meta train --run runs/shop --config shop.yaml" in capsys.readouterr().out
+    (folder / "shop.yaml").write_text("mine")
+    assert cli.main(command) == 1
+    assert capsys.readouterr().err == "error: shop.yaml exists; --overwrite replaces it.\n"
+    assert (folder / "shop.yaml").read_text() == "mine"
+    assert cli.main([*command, "--overwrite"]) == 0
+    assert (folder / "shop.yaml").read_text() != "mine"
+
+
+def test_a_log_without_ids_ends_with_status_1(folder, capsys):
+    write_log(folder, "alpha,beta", "1.5,x\n2.5,y\n")
+    assert cli.main(["data", "check", "log.csv", "--to", "shop.yaml"]) == 1
+    assert "are needed: --columns user_id=...,item_id=..." in capsys.readouterr().out
+    assert not (folder / "shop.yaml").exists()
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(folder, capsys):
+    write_log(folder, "user,item,a\x1b[2Jb", "u,p,\x1b[2J\nv,q,x\n")
+    assert cli.main(["data", "check", "log.csv"]) == 0
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["nowhere.csv"], "nowhere.csv does not exist"),
+        (["movielens-100k"], "movielens-100k has known columns"),
+        (["log.csv", "--rows", "0"], "--rows=0"),
+        (["log.csv", "--columns", "user_id=nobody"], "has no column `nobody`"),
+        (["log.csv", "--to", "log.csv/x"], "log.csv"),
+        (["log.csv", "--max-bad-share", "0.5"], "--max-bad-share has no effect without --bad-rows"),
+    ],
+)
+def test_wrong_values_are_errors_in_one_line(folder, capsys, words, error):
+    assert cli.main(["data", "check", *words]) in (1, 2)
+    assert error in capsys.readouterr().err
+
+
+def test_train_takes_the_config_and_options_win(shop, capsys):
+    answer = run_json(capsys, "train", "--run", "runs/shop", "--config", "shop.yaml")
+    assert answer["family"] == "ials"
+    settings = json.loads((shop / "runs" / "shop" / "run.json").read_text())
+    assert settings["data"]["source"] == [str(shop / "log.csv")]
+    assert settings["data"]["columns"] == {"user_id": "client", "item_id": "sku", "time": "ts"}
+    assert settings["split"]["protocol"] == "time"
+    again = ["train", "--run", "runs/shop", "--config", "shop.yaml"]
+    assert cli.main(again) == 0  # the same settings continue the run
+    assert cli.main([*again, "--split", "item"]) == 1
+    assert "split.protocol='time', not 'item'" in capsys.readouterr().err
+    other = ["--run", "runs/other", "--config", "shop.yaml", "--split", "item", "--seed", "3"]
+    assert run_json(capsys, "train", *other, "--family", "popularity")["family"] == "popularity"
+    settings = json.loads((shop / "runs" / "other" / "run.json").read_text())
+    assert (settings["split"]["protocol"], settings["seed"]) == ("item", 3)
+
+
+def test_train_names_the_key_of_a_wrong_config(shop, capsys):
+    command = ["train", "--run", "runs/wrong", "--config", "shop.yaml"]
+    text = (shop / "shop.yaml").read_text()
+    for old, new, error in (
+        ("seed: 42", "sead: 42", "shop.yaml: `sead` is not a setting"),
+        ("seed: 42", "seed: 42\nseed: 43", "shop.yaml has two values for the key 'seed'"),
+        ("user_id: client", "user_id: cliente", "has no column `cliente`"),
+        ("family: ials", "family: ials\n  model: {l2: -1}", "shop.yaml: "),
+    ):
+        (shop / "shop.yaml").write_text(text.replace(old, new))
+        assert cli.main(command) == 1
+        assert error in capsys.readouterr().err
+    assert cli.main([*command[:3], "--config", "none.yaml"]) == 1
+    assert "--config='none.yaml' does not exist" in capsys.readouterr().err
+    assert not (shop / "runs").exists()
+
+
+def test_tune_takes_the_config(shop, capsys, monkeypatch):
+    from tfrec_meta.workflows import tune as workflow
+
+    class Stopped(Exception):
+        pass
+
+    def stop(split, trials, *, strategy, seed, **options):
+        raise Stopped(split.description, strategy.family, seed, len(split.data))
+
+    monkeypatch.setattr(workflow, "tune", stop)
+    with pytest.raises(Stopped) as found:
+        cli.main(["tune", "--config", "shop.yaml", "--seed", "5", "--debug"])
+    assert found.value.args[1:] == ("ials", 5, 200)
+    assert "time" in found.value.args[0]
+
+
+def test_tune_refuses_a_config_for_a_run(run, shop, capsys):
+    assert cli.main(["tune", str(run), "--config", "shop.yaml"]) == 1
+    assert "has its own data and split. Leave out --config" in capsys.readouterr().err
+
+
+def test_the_config_holds_settings_of_a_run(shop):
+    from tfrec_meta.workflows.config_files import read_config
+
+    settings = complete_settings(read_config("shop.yaml"))
+    assert settings["strategy"]["family"] == "ials"
+    assert not settings["recommend_history"]

@@ -1,0 +1,163 @@
+"""Settings of a run from a YAML file."""
+
+import json
+
+import pytest
+
+from tfrec_meta.errors import ParameterError
+from tfrec_meta.workflows.config_files import errors_of_config, read_config, settings_over
+from tfrec_meta.workflows.run_settings import DEFAULTS, complete_settings
+
+FULL = """\
+data:
+  source: log.csv
+  columns: {user_id: customer, item_id: product}
+  items: /srv/items.csv
+  clean: {duplicates: last}
+feedback:
+  event_weights: {view: 1, purchase: 10}
+split:
+  protocol: time
+  train: 0.7
+  validation:
+recommend_history: true
+seed: 7
+strategy:
+  family: two_tower
+  model: {embedding_dim: 16}
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """Writes a config in the working directory, and returns its path."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text):
+        (tmp_path / "shop.yaml").write_text(text)
+        return "shop.yaml"
+
+    return write
+
+
+def test_settings_are_read_and_missing_ones_are_missing(config, tmp_path):
+    assert read_config(config(FULL)) == {
+        "data": {
+            "source": [str(tmp_path / "log.csv")],
+            "columns": {"user_id": "customer", "item_id": "product"},
+            "items": "/srv/items.csv",
+            "clean": {"duplicates": "last"},
+        },
+        "feedback": {"event_weights": {"view": 1, "purchase": 10}},
+        "split": {"protocol": "time", "train": 0.7},
+        "recommend_history": True,
+        "seed": 7,
+        "strategy": {"family": "two_tower", "model": {"embedding_dim": 16}},
+    }
+
+
+def test_json_and_an_almost_empty_file_are_configs(config):
+    assert read_config(config(json.dumps({"seed": 3}))) == {"seed": 3}
+    assert read_config(config("data:\nseed: 3\n")) == {"seed": 3}
+    assert read_config(config("data: {source: movielens-100k}"))["data"] == {
+        "source": ["movielens-100k"]
+    }
+
+
+def test_complete_settings_are_a_config(config):
+    settings = complete_settings({"data": {"source": ["synthetic-40x20x300"]}})
+    assert complete_settings(read_config(config(json.dumps(settings)))) == settings
+    assert set(DEFAULTS) == set(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sead: 1", "`sead` is not a setting; use one of data, feedback, split"),
+        ("data: {sorce: a.csv}", "`data.sorce` is not a setting; use one of source, folder"),
+        ("data: {clean: {dups: last}}", "`data.clean.dups` is not a setting; use one of duplicat"),
+        ("feedback: {weights: {a: 1}}", "`feedback.weights` is not a setting"),
+        ("split: {by: time}", "`split.by` is not a setting; use one of protocol, train"),
+        ("strategy: {families: [a]}", "`strategy.families` is not a setting"),
+        ("1: 2", "`1` is not a setting"),
+        ("seed: one", "`seed`='one'; use a whole number"),
+        ("data: log.csv", "`data`='log.csv'; use a mapping"),
+        ("data: {source: 3}", "`data.source`=3"),
+        ("data: {columns: [a]}", r"`data.columns`=\['a'\]; use a mapping"),
+        ("data: {columns: {user_id: 3}}", "`data.columns.user_id`=3"),
+        ("data: {bad_rows: no}", "`data.bad_rows`=False"),
+        ("data: {max_bad_share: 2}", "`data.max_bad_share`=2"),
+        ("data: {time_unit: days}", "`data.time_unit`='days'"),
+        ("data: {clean: {time_range: [2026-01-01, 2026-02-01]}}", "is a date; quote it"),
+        ("feedback: {event_weights: {1: 2}}", "`feedback.event_weights` has the key 1"),
+        ("feedback: {target: buy}", "`feedback.target`='buy'"),
+        ("split: {protocol: random}", "`split.protocol`='random'; use one of item, user"),
+        ("recommend_history: 1", "`recommend_history`=1"),
+        ("strategy: {family: als}", "`strategy.family`='als'; use one of"),
+        ("strategy: {model: 3}", "`strategy.model`=3; use a mapping"),
+        # Two values that contradict one another.
+        ("seed: 1\nseed: 2", "has two values for the key 'seed'"),
+        (
+            "seed: 1\nstrategy: {training: {seed: 2}}",
+            "`seed`=1, but `strategy.training.seed`=2; keep one",
+        ),
+        ("split: {protocol: leave-last-out, train: 0.5}", "leave out `split.train`"),
+        ("split: {train: 0.9, validation: 0.2}", "`split.train`=0.9 and `split.validation`=0.2"),
+        ("feedback: {below: negative}", "`feedback.below`='negative'"),
+        ("[1]", "is not a mapping of settings"),
+        ("", "is not a mapping of settings"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_a_wrong_config_names_the_file_and_the_key(config, text, words):
+    with pytest.raises(ValueError, match=words) as error:
+        read_config(config(text))
+    assert str(error.value).startswith("shop.yaml")
+
+
+def test_a_config_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "shop.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="is not text in UTF-8"):
+        read_config(tmp_path / "shop.yaml")
+    with pytest.raises(FileNotFoundError):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_given_settings_win_and_replace_whole_values(config):
+    settings = read_config(config(FULL))
+    given = {
+        "data": {"columns": {"user_id": "client"}},
+        "feedback": {"event_weights": {"view": 2.0}},
+        "seed": 9,
+        "split": {"protocol": "time", "validation": 0.1},
+    }
+    result = settings_over(settings, given)
+    assert result["data"]["columns"] == {"user_id": "client"}
+    assert result["data"]["clean"] == {"duplicates": "last"}
+    assert result["feedback"] == {"event_weights": {"view": 2.0}}
+    assert result["split"] == {"protocol": "time", "train": 0.7, "validation": 0.1}
+    assert result["seed"] == 9
+    assert settings == read_config("shop.yaml")  # nothing is changed in place
+
+
+def test_another_protocol_or_family_leaves_out_what_belongs_to_the_one_of_the_file(config):
+    settings = read_config(config(FULL))
+    given = {"split": {"protocol": "leave-last-out"}, "strategy": {"family": "ease"}}
+    result = settings_over(settings, given)
+    assert result["split"] == {"protocol": "leave-last-out"}
+    assert result["strategy"] == {"family": "ease"}
+    same = settings_over(settings, {"strategy": {"family": "two_tower"}})
+    assert same["strategy"]["model"] == {"embedding_dim": 16}
+
+
+def test_later_errors_name_the_setting_of_the_file_unless_it_was_given():
+    config = {"strategy": {"model": {"l2": -1}}}
+    error = ParameterError("`l2`=-1; use 0 or more.", "l2")
+    with (
+        pytest.raises(ValueError, match=r"shop.yaml: `strategy.model.l2`=-1; use 0 or more"),
+        errors_of_config("shop.yaml", config),
+    ):
+        raise error
+    with pytest.raises(ParameterError) as raised, errors_of_config("shop.yaml", config, config):
+        raise error
+    assert raised.value is error
