@@ -38,6 +38,10 @@ FILES: dict[str, str | bytes] = {
     "list.jsonl": "[1, 2]\n",
     "cut.jsonl": '{"user_id": "ann", "item_id"\n',
     "other.csv": "film,title\n1,Heat\n",
+    "list.yaml": "[1]",
+    "key.yaml": "data: {sorce: log.csv}",
+    "twice.yaml": "seed: 1\nseed: 2",
+    "deep.yaml": "[" * 5000,
     "empty.json": "",
     "cut.json": '{"family": "ease", "mod',
     "list.json": "[1]",
@@ -392,6 +396,36 @@ fetch $'\\x1b[2J' => NAME
 completion => SHELL
 completion csh => SHELL
 doctor extra => extra
+data => Usage
+data check => FILE
+data check nowhere.csv => nowhere.csv
+data check log.txt => log.txt
+data check movielens-100k => movielens-100k
+data check empty.csv => empty.csv
+data check header.csv => header.csv
+data check nameless.csv => --columns
+data check twice.csv => --columns
+data check latin.csv => unreadable
+data check binary.csv => binary.csv
+data check cut.parquet => cut.parquet
+data check text.parquet => text.parquet
+data check cut.csv.gz => cut.csv.gz
+data check cut.csv.zst => cut.csv.zst
+data check cut.jsonl => cut.jsonl
+data check list.jsonl => list.jsonl
+data check log.csv items.csv => items.csv
+data check log.csv --rows -1 => --rows
+data check log.csv --time-format %H => --time-format
+data check log.csv --encoding klingon => --encoding
+data check log.csv --to items.csv => items.csv
+data check log.csv --to log.csv/x.yaml => log.csv
+train --config nowhere.yaml => --config
+train --config list.yaml => list.yaml
+train --config key.yaml => data.sorce
+train --config twice.yaml => twice.yaml
+train --config binary.csv => binary.csv
+train --config deep.yaml => deep.yaml
+tune --config key.yaml => data.sorce
 studies => Usage
 studies bake => bake
 studies show => STUDY

@@ -5,9 +5,10 @@ import json
 import click
 import pytest
 
+from tests.data.survey.log import write_log
 from tfrec_meta.commands import base
 from tfrec_meta.commands import main as cli
-from tfrec_meta.commands.summaries import SECTIONS, STUDIES
+from tfrec_meta.commands.summaries import GROUPS, SECTIONS
 from tfrec_meta.serving import LocalServer
 
 DATA = ["--data", "synthetic-40x20x300"]
@@ -35,6 +36,7 @@ FREE = {
     "data",
     "source",
     "file",
+    "files",
     "titles",
     "user",
     "history",
@@ -85,6 +87,7 @@ _STRATEGY = {
     "seed": ["--seed", "-1"],
     "strategy": ["--strategy", "nowhere.json"],
 }
+_CONFIG = {"config": ["--config", "nowhere.yaml"]}
 _SERVER = {
     "server": ["--server", "nowhere"],
     "timeout": ["--timeout", "0"],
@@ -95,8 +98,9 @@ _SERVER = {
 _TITLES = {"title_column": ["--title-column", "nowhere"]}
 WRONG = {
     "fetch": {"names": ["1k"]},
-    "train": {**_DATA, **_FEEDBACK, **_STRATEGY},
+    "train": {**_CONFIG, **_DATA, **_FEEDBACK, **_STRATEGY},
     "tune": {
+        **_CONFIG,
         **_DATA,
         **_FEEDBACK,
         "epochs": ["--epochs", "0"],
@@ -151,6 +155,7 @@ WRONG = {
     "adapt": {**_SERVER, **_TITLES, "items": ["--items", "i3=much"]},
     "doctor": {},
     "completion": {"shell": ["csh"]},
+    "data check": {**_DATA, "rows": ["--rows", "0"]},
     "studies list": {},
     "studies show": {"top": ["--top", "0"]},
     "studies export": {},
@@ -168,9 +173,9 @@ CASES = [(command, name) for command, values in WRONG.items() for name in values
 
 def find(command: str) -> click.Command:
     """The click command of a command's words."""
-    name, _, studies_name = command.partition(" ")
+    name, _, second = command.partition(" ")
     found = base.module_command(name)
-    return found.find(studies_name) if studies_name else found
+    return found.find(second) if second else found
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +221,8 @@ def words(request, tmp_path, monkeypatch):
             return DATA if name == "teachers" else ["popularity", *DATA]
         if command == "tune":
             return [DATA[1]]
+        if command == "data check":
+            return [write_log(tmp_path).name]
         if command == "studies show":
             return ["a"]
         if command == "studies import":
@@ -231,8 +238,8 @@ def words(request, tmp_path, monkeypatch):
 
 
 def test_every_option_of_every_command_is_covered():
-    commands = [name for section in SECTIONS.values() for name in section if name != "studies"]
-    commands += [f"studies {name}" for name in STUDIES]
+    commands = [name for section in SECTIONS.values() for name in section if name not in GROUPS]
+    commands += [f"{group} {name}" for group, inner in GROUPS.items() for name in inner]
     assert list(WRONG) == commands
     for command, values in WRONG.items():
         names = {param.name for param in find(command).params} - FREE

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfrec_meta.commands.base import LazyGroup, Result, argument, command, option
+from tfrec_meta.commands.base import LazyGroup, Result, argument, command, note, option
 from tfrec_meta.commands.data_options import DataOptions, data_options
 from tfrec_meta.commands.summaries import DATA, SUMMARIES
 from tfrec_meta.commands.text_tables import text_table
@@ -63,6 +63,8 @@ def check(
         lines += [f"config: {to}", f"next: tfrec-meta train {words}"]
     elif config is not None:
         lines.append("next: the same command with --to FILE writes a starting config")
+    if not found.events:
+        note(f"error: {_problem(found)}")
     content = {**found.as_dict(), "config": to if is_written else None}
     return Result(content, "\n".join(lines), status=0 if found.events else 1)
 
@@ -77,6 +79,16 @@ data = LazyGroup(
 )
 
 
+def _problem(found: Survey) -> str:
+    """Why no event was read."""
+    missing = [key for key in ("user_id", "item_id") if found.mapping[key].column is None]
+    if missing:
+        named = ",".join(f"{key}=NAME" for key in missing)
+        return f"no column looks like {' or '.join(missing)}; name it with --columns {named}."
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
+    return f"all {found.rows:,} rows are dropped: {reasons}."
+
+
 def _lines(found: Survey) -> Iterator[str]:
     """The report of a survey for people."""
     yield from _column_lines(found)
@@ -85,10 +97,9 @@ def _lines(found: Survey) -> Iterator[str]:
     if found.personal:
         yield from ("", "columns that look personal:")
         yield from (f"  {_shown(one.column)}: {one.reason}" for one in found.personal)
-    yield ""
     if not found.is_readable:
-        yield "The columns of users and items are needed: --columns user_id=...,item_id=..."
         return
+    yield ""
     part = "the first " if found.is_sample else ""
     dropped = sum(found.dropped.values())
     yield f"rows: {part}{found.rows:,}, of which {dropped:,} are dropped"

@@ -61,8 +61,8 @@ def starting_config(found: Survey, given: Mapping[str, Any]) -> str:
     """
     if not found.is_readable:
         raise ValueError(
-            "A config needs a column of users and one of items; name them, as in `--columns "
-            "user_id=customer,item_id=product`."
+            "A config needs a column of users and one of items; name them in `columns`, as in "
+            "user_id: customer, item_id: product."
         )
     return "\n".join([*_data_lines(found, given["data"]), *_other_lines(found, given)]) + "\n"
 
@@ -72,7 +72,7 @@ def _data_lines(found: Survey, data: Settings) -> Iterator[str]:
     yield "data:"
     yield f"  source: {yaml_of([_relative(source) for source in data['source']])}"
     yield "  columns:  # our name: the name in the files"
-    used = {}
+    used: dict[str, str] = {}
     for key, proposal in found.mapping.items():
         if proposal.column is None:
             continue

@@ -90,7 +90,8 @@ def column_of(name: str, cells: pa.ChunkedArray, form: FileFormat) -> Column:
     filled = column.drop_null()
     kind = _kind(column.type) if len(filled) else "empty"
     distinct, values = (0, ()) if kind == "list" else _values(filled)
-    unit, formats = "", ()
+    unit = ""
+    formats: tuple[str, ...] = ()
     given = form.time_format
     if kind == "whole number":
         unit = "" if given else _unit(filled)

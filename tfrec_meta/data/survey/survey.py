@@ -179,6 +179,8 @@ def survey(
     files = data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     form = with_delimiter(files[0], form or FileFormat())
     head = first_rows(files[0], form, min(rows or _HEAD, _HEAD))
+    if not head.num_rows:
+        raise ValueError(f"{files[0]} holds no row that can be read; check its format.")
     found = tuple(column_of(name, head[name], form) for name in head.column_names)
     mapping = propose(found, given)
     form = _with_times(form, found, mapping["time"])
@@ -219,7 +221,11 @@ def _table(name: str, mapping: Mapping[str, Proposal]) -> Any:
 
 
 def _text(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    return cells.cast(pa.string()) if pa.types.is_binary(cells.type) else cells
+    """Returns bytes, which are cells in another encoding, as text."""
+    if not pa.types.is_binary(cells.type):
+        return cells
+    texts = [None if cell is None else cell.decode("utf8", "replace") for cell in cells.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _with_events(
@@ -243,10 +249,11 @@ def _with_events(
             dropped = dict(source.dropped)
     except ValueError:
         dropped = dict(source.dropped)
-        if any(map(len, tables)) or not dropped:  # else all rows are invalid, and the counts say why
+        if any(map(len, tables)) or not dropped:
             raise
-    examples = _without_cells(source.examples) if found.personal else source.examples
-    examples = {reason: tuple(texts) for reason, texts in examples.items() if reason in dropped}
+        # Else all rows are invalid, and the counts say why.
+    shown = _without_cells(source.examples) if found.personal else source.examples
+    examples = {reason: tuple(texts) for reason, texts in shown.items() if reason in dropped}
     found = dataclasses.replace(
         found,
         rows=sum(map(len, tables)) + sum(dropped.values()),
@@ -265,7 +272,7 @@ def _with_events(
 
 
 def _with_facts(found: Survey, data: Interactions) -> Survey:
-    types, counts = None, {}
+    types, counts = None, dict[str, int]()
     if _TYPE in data.events.column_names:
         names, types = np.unique(
             data.events[_TYPE].cast(pa.string()).fill_null("").to_numpy(), return_inverse=True
@@ -286,7 +293,7 @@ def _with_facts(found: Survey, data: Interactions) -> Survey:
     )
 
 
-def _without_cells(examples: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def _without_cells(examples: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
     """Returns the examples without the cells that they show: they end after the row."""
     return {
         reason: [text.partition(": ")[0] for text in texts] for reason, texts in examples.items()
