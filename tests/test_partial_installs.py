@@ -97,14 +97,15 @@ def run(extra: str, code: str, folder: Path) -> None:
 
 NEED_CORE = """
 import tfrec_meta as tm
-from tfrec_meta.commands.summaries import SECTIONS, STUDIES
-free = {"doctor", "completion", "recommend", "adapt", "studies"}
+from tfrec_meta.commands.summaries import GROUPS, SECTIONS
+free = {"doctor", "completion", "recommend", "adapt", *GROUPS}
 words = {"tune": ["synthetic"], "distill": ["ease"], "serve": ["models/first"], "show": ["a"]}
-words |= {"export": ["a.json"], "import": ["a.json"], "prune": ["a"]}
+words |= {"export": ["a.json"], "import": ["a.json"], "prune": ["a"], "check": ["a.csv"]}
 for name in [name for names in SECTIONS.values() for name in names if name not in free]:
     assert_needs("core", command(name, *words.get(name, []) * (name != "export")))
-for name in STUDIES:
-    assert_needs("core", command("studies", name, *words.get(name, [])))
+for group, names in GROUPS.items():
+    for name in names:
+        assert_needs("core", command(group, name, *words.get(name, [])))
 errors = {name: error_of(getattr, tm, name) for name in tm.__all__}
 assert_needs("core", *filter(None, errors.values()))
 assert {name for name in errors if not errors[name]} <= {"ExportConfig", "Member", "export"}

@@ -58,9 +58,12 @@ def first_rows(path: Path, form: FileFormat, rows: int) -> pa.Table:
     if not tables:
         return pa.table({name: pa.nulls(0) for name in columns})
     schema = tables[0].schema
-    for table in tables[1:]:
-        schema = common_schema(schema, table.schema)
-    return pa.concat_tables(table.cast(schema) for table in tables)
+    try:
+        for table in tables[1:]:
+            schema = common_schema(schema, table.schema)
+        return pa.concat_tables(table.cast(schema) for table in tables)
+    except (TypeError, pa.ArrowInvalid):  # a column of several types: one block has to do
+        return tables[0]
 
 
 def _header(path: Path, form: FileFormat) -> list[str]:
