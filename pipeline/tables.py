@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tfrec_meta.data.events import NUMBERS, BadRows, RowCheck, flat
+from tfrec_meta.data.events import NUMBERS, RowCheck, flat
 from tfrec_meta.data.ids import Spelling
 from tfrec_meta.data.sources.formats import suffix_of
 from tfrec_meta.data.sources.lists import divided
@@ -191,19 +191,6 @@ def _or_error(unit: Unit, work: Callable[[], Survey]) -> Survey:
         return Survey(errors=(str(error),))
 
 
-class _Check(RowCheck):
-    """Counts invalid rows by reason, each with one example, or raises at the first one."""
-
-    def __init__(self, bad_rows: BadRows) -> None:
-        super().__init__(bad_rows, advice="Fix the file, or set data.bad_rows to 'drop'.")
-        self.examples: dict[str, str] = {}
-
-    def bad(self, reason: str, count: int, message: Callable[[], str]) -> None:
-        super().bad(reason, count, message)
-        if reason not in self.examples:
-            self.examples[reason] = message()
-
-
 def _survey(unit: Unit, source: Source) -> Survey:
     rows = 0
     kinds: dict[str, Kind] = {}
@@ -211,7 +198,7 @@ def _survey(unit: Unit, source: Source) -> Survey:
     present: set[str] = set()
     users = Spelling()
     cells: dict[str, NumericCells] = {}
-    check = _Check(source.bad_rows)
+    check = RowCheck(source.bad_rows, advice="Fix the file, or set data.bad_rows to 'drop'.")
     from_text = suffix_of(Path(unit.file)) != ".parquet"
     for table, row_name in typed_batches(unit, source, check):
         rows += table.num_rows
@@ -265,7 +252,7 @@ def _survey(unit: Unit, source: Source) -> Survey:
         {name: file for name, file in files.items() if name not in present},
         (),
         dict(check.dropped),
-        check.examples,
+        {reason: texts[0] for reason, texts in check.examples.items()},
     )
 
 

@@ -74,7 +74,7 @@ def test_a_log_without_ids_ends_with_status_1(folder, capsys):
     assert cli.main(["data", "check", "log.csv", "--to", "shop.yaml"]) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith("error: no column looks like user_id or item_id; name it with")
-    assert "  beta    text  0.0%     2" in captured.out
+    assert "  beta    text    0.0%     2" in captured.out
     assert not (folder / "shop.yaml").exists()
 
 

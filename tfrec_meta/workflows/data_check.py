@@ -46,7 +46,9 @@ def check_data(given: Mapping[str, Any], rows: int | None = None) -> Survey:
         raise ValueError(f"{names[0]} has known columns; `data check` is for files.")
     form = FileFormat(**{name: data[name] for name in FORMAT_SETTINGS})
     rules = CleaningRules.from_dict(data["clean"])
-    return survey(data["source"], data["columns"], form, rules, rows)
+    return survey(
+        [_relative(source) for source in data["source"]], data["columns"], form, rules, rows
+    )
 
 
 def starting_config(found: Survey, given: Mapping[str, Any]) -> str:

@@ -24,7 +24,15 @@ _MOSTLY = 0.8  # share of the cells that decide what a column is
 _EARLIEST = 400_000_000  # 1982 in seconds: smaller numbers are rarely times
 _DAY = 86_400
 _TRIED = 2_000  # distinct cells that a format of times has to read
-_DATES = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y.%m.%d", "%Y%m%d")
+_DATES: tuple[str, ...] = (
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d.%m.%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%Y.%m.%d",
+    "%Y%m%d",
+)
 _DATES += ("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d %B %Y")
 _LONGEST = 40  # characters of a time
 _CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
@@ -149,7 +157,9 @@ def _is_iso(filled: pa.Array) -> bool:
         _, bad = TimeReader().read(filled)
     except (ParameterError, TypeError):  # the day or the month may come first
         return False
-    return bool(1 - bad.mean() >= _MOSTLY)
+    cells = pa.array([_text(cell) for cell in filled.to_pylist()], pa.string())
+    dates = pc.match_substring_regex(cells, r"^\s*[0-9]{4}[-/]").to_numpy(zero_copy_only=False)
+    return bool((dates & ~bad).mean() >= _MOSTLY)
 
 
 def _formats(filled: pa.Array, tried: Sequence[str], shortest: int) -> tuple[str, ...]:
