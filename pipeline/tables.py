@@ -191,6 +191,10 @@ def _or_error(unit: Unit, work: Callable[[], Survey]) -> Survey:
         return Survey(errors=(str(error),))
 
 
+def _check(source: Source) -> RowCheck:
+    return RowCheck(source.bad_rows, advice="Fix the file, or set data.bad_rows to 'drop'.")
+
+
 def _survey(unit: Unit, source: Source) -> Survey:
     rows = 0
     kinds: dict[str, Kind] = {}
@@ -198,7 +202,7 @@ def _survey(unit: Unit, source: Source) -> Survey:
     present: set[str] = set()
     users = Spelling()
     cells: dict[str, NumericCells] = {}
-    check = RowCheck(source.bad_rows, advice="Fix the file, or set data.bad_rows to 'drop'.")
+    check = _check(source)
     from_text = suffix_of(Path(unit.file)) != ".parquet"
     for table, row_name in typed_batches(unit, source, check):
         rows += table.num_rows
@@ -265,7 +269,7 @@ def _write(unit: Unit, found: Survey, source: Source, folder: Path) -> int:
 
     def batches() -> Iterator[dict[str, pa.Array]]:
         nonlocal rows
-        for table, _ in typed_batches(unit, source, _Check(source.bad_rows)):
+        for table, _ in typed_batches(unit, source, _check(source)):
             table = with_pseudonyms(table, source, found.users)
             yield {
                 key: as_feature(
