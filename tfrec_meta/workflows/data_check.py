@@ -99,6 +99,8 @@ def _data_lines(found: Survey, data: Settings) -> Iterator[str]:
     yield from _bad_row_lines(found)
     if "clean" in data:
         yield f"  clean: {yaml_of(data['clean'])}"
+    if "sessions" in data:
+        yield f"  sessions: {yaml_of(data['sessions'])}"
     users = found.mapping["user_id"].column
     if "pseudonyms" in data:
         yield f"  pseudonyms: {yaml_of(data['pseudonyms'])}"
