@@ -157,7 +157,7 @@ def test_tune_refuses_a_config_for_a_run(run, shop, capsys):
 
 
 def test_the_config_holds_settings_of_a_run(shop):
-    from tfrec_meta.workflows.config_files import read_config
+    from tfrec_meta.workflows.configs.config_files import read_config
 
     settings = complete_settings(read_config("shop.yaml"))
     assert settings["strategy"]["family"] == "ials"

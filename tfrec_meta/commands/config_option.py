@@ -31,7 +31,11 @@ def with_config(path: str | None, given: Mapping[str, Any]) -> Iterator[Mapping[
     if path is None:
         yield given
         return
-    from tfrec_meta.workflows.config_files import errors_of_config, read_config, settings_over
+    from tfrec_meta.workflows.configs.config_files import (
+        errors_of_config,
+        read_config,
+        settings_over,
+    )
 
     config = read_config(path)
     with errors_of_config(path, config, given):

@@ -48,7 +48,7 @@ def check(
 ) -> Result:
     """Describes files of events, and proposes how to read them."""
     from tfrec_meta.io.files import write_text
-    from tfrec_meta.workflows.data_check import check_data, starting_config
+    from tfrec_meta.workflows.configs.data_check import check_data, starting_config
 
     if to is not None and Path(to).exists() and not overwrite:
         raise FileExistsError(f"{to} exists; --overwrite replaces it.")

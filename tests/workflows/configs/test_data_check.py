@@ -7,8 +7,8 @@ import pytest
 from tests.data.survey.log import ROWS, write_log
 from tfrec_meta.commands.data_options import DataOptions
 from tfrec_meta.errors import ParameterError
-from tfrec_meta.workflows.config_files import read_config
-from tfrec_meta.workflows.data_check import check_data, starting_config
+from tfrec_meta.workflows.configs.config_files import read_config
+from tfrec_meta.workflows.configs.data_check import check_data, starting_config
 from tfrec_meta.workflows.run_settings import complete_settings, read_data
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tfrec_meta.errors import ParameterError
-from tfrec_meta.workflows.config_files import errors_of_config, read_config, settings_over
+from tfrec_meta.workflows.configs.config_files import errors_of_config, read_config, settings_over
 from tfrec_meta.workflows.run_settings import DEFAULTS, complete_settings
 
 FULL = """\
