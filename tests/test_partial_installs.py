@@ -101,6 +101,7 @@ from tfrec_meta.commands.summaries import GROUPS, SECTIONS
 free = {"doctor", "completion", "recommend", "adapt", *GROUPS}
 words = {"tune": ["synthetic"], "distill": ["ease"], "serve": ["models/first"], "show": ["a"]}
 words |= {"export": ["a.json"], "import": ["a.json"], "prune": ["a"], "check": ["a.csv"]}
+words["compare"] = ["runs/a", "runs/b"]
 for name in [name for names in SECTIONS.values() for name in names if name not in free]:
     assert_needs("core", command(name, *words.get(name, []) * (name != "export")))
 for group, names in GROUPS.items():
