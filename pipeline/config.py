@@ -33,7 +33,7 @@ from tfrec_meta.data.events import MAX_BAD_SHARE
 from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import FileFormat
-from tfrec_meta.io.yaml_text import parse_yaml
+from tfrec_meta.io.yaml_text import parse_yaml, read_yaml
 from tfrec_meta.pipeline.config_values import config_from, override
 
 # The protocols that Histories implements.
@@ -411,13 +411,7 @@ class PipelineConfig:
             FileNotFoundError: if the file does not exist.
             ValueError: for an unknown setting or an invalid value; the message names it.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not text in UTF-8: {error.reason}.") from error
-        record = parse_yaml(text, str(path))
-        if not isinstance(record, dict):
-            raise ValueError(f"{path} is not a mapping of settings; write key: value lines.")
+        record = read_yaml(path)
         for setting in overrides:
             key, equals, text = setting.partition("=")
             if not equals:

@@ -84,7 +84,7 @@ def _text_base(column: pa.Array, known: str) -> str:
     for base in ("int", "float"):
         try:
             numbers = values.cast(pa.int64() if base == "int" else pa.float64())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bad cells; types without a cast
             continue
         return max(known, _whole_base(numbers) if base == "int" else base, key=_BASES.index)
     return "text"
@@ -142,7 +142,7 @@ def as_feature(column: pa.Array, base: str, where: str) -> pa.ListArray:
         if base != "text" or not is_text(values.type):  # bytes need not be UTF-8
             # An unsafe cast, so that integers above 2**24 may become floats.
             values = values.cast(_TYPES[base], safe=base != "float")
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:  # as in `_text_base`
         raise ValueError(f"{where}: {error}. Fix the file.") from error
     present = values.is_valid()
     if base == "float":

@@ -27,6 +27,7 @@ IDS: Mapping[str, tuple[str, ...]] = {
 }
 _ROWS_PER_BATCH = 1 << 16
 _ROWS_PER_UNIT = 1 << 17  # smaller row groups are combined
+# What Arrow raises for files and columns; its errors are of these classes, and the last of its own.
 UNREADABLE = (OSError, TypeError, ValueError, pa.ArrowNotImplementedError)
 
 

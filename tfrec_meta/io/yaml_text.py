@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from tfrec_meta.extras import not_installed
+from tfrec_meta.io.files import PathLike
 
 _MAX_TEXT = 1_000_000  # characters and values of a YAML text, with a copy for each alias
 _MAX_DEPTH = 50
+
+
+def read_yaml(path: PathLike) -> dict[str, Any]:
+    """Returns the settings of a YAML file; JSON is YAML, too.
+
+    Args:
+        path: a file with a mapping, in UTF-8.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: as `parse_yaml`, or if the file holds no text in UTF-8, or no mapping.
+        ImportError: if PyYAML is not installed.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not text in UTF-8: {error.reason}. Save it again as UTF-8."
+        ) from error
+    record = parse_yaml(text, str(path))
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a mapping of settings; write key: value lines.")
+    return record
 
 
 def parse_yaml(text: str, source: str) -> Any:
@@ -25,7 +50,7 @@ def parse_yaml(text: str, source: str) -> Any:
         ImportError: if PyYAML is not installed.
     """
     try:
-        import yaml  # optional: configs that are created in Python need no parser
+        import yaml  # here: configs that are created in Python need no parser
     except ImportError as error:
         raise not_installed("A YAML config", error) from error
 

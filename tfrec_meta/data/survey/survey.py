@@ -236,32 +236,33 @@ def _with_events(
     source = EventFiles(found.files, columns, form, None)
     tables: list[pa.Table] = []
     dropped: dict[str, int] = {}
-    read, is_sample = 0, False
+    kept, read, is_sample = 0, 0, False
     try:
         for batch in source.batches():
             if rows is not None and read >= rows:
                 is_sample = True
                 break
             tables.append(batch)
+            kept += len(batch)
             dropped = dict(source.dropped)
-            read = sum(map(len, tables)) + sum(dropped.values())
+            read = kept + sum(dropped.values())
         else:
             dropped = dict(source.dropped)
     except ValueError:
         dropped = dict(source.dropped)
-        if any(map(len, tables)) or not dropped:
+        if kept or not dropped:
             raise
         # Else all rows are invalid, and the counts say why.
     shown = _without_cells(source.examples) if found.personal else source.examples
     examples = {reason: tuple(texts) for reason, texts in shown.items() if reason in dropped}
     found = dataclasses.replace(
         found,
-        rows=sum(map(len, tables)) + sum(dropped.values()),
+        rows=kept + sum(dropped.values()),
         is_sample=is_sample,
         dropped=dropped,
         examples=examples,
     )
-    if not any(map(len, tables)):
+    if not kept:
         return found
     events = pa.concat_tables(with_schema(one, source.schema, source.name) for one in tables)
     data = Interactions.assembled(events, None, None, source.name, {})

@@ -15,7 +15,7 @@ from tfrec_meta.checks import shortened
 from tfrec_meta.data import Feedback
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.errors import ParameterError, named
-from tfrec_meta.io.yaml_text import parse_yaml
+from tfrec_meta.io.yaml_text import read_yaml
 from tfrec_meta.models.registry import FAMILIES
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
@@ -51,13 +51,7 @@ def read_config(path: Path | str) -> Settings:
         ValueError: for an unknown key, a value of a wrong type, or values that contradict one
             another; the message names the file and the key.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error.reason}.") from error
-    record = parse_yaml(text, str(path))
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} is not a mapping of settings; write key: value lines.")
+    record = read_yaml(path)
     with errors_of_config(path, record):
         return _checked(record)
 
