@@ -98,6 +98,7 @@ def recommend(
         wanted = {"exclude": excluded, "k": k, **_filter_inputs(client, model, filters)}
         found = client.recommend(asked, history=items, **wanted)
         # With --run, the id has found the history or is reported already.
+        # A request of its own: scores of two users at once differ in the last digit.
         if user.strip() and (run is None or history):
             without = client.recommend("", history=items, **wanted)
             warnings += _unused_id(user, found, without, bool(items))
