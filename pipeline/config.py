@@ -125,8 +125,8 @@ class DataConfig:
         max_split_drift: the largest accepted drift of values, context and user attributes from the
             train split to validation and test, by the same measures; None skips the comparison.
         split_drift: `max_split_drift` of single features.
-        clean: which events are implausible and removed, as in `Interactions.clean`, but without
-            minimum numbers of events per user and item.
+        clean: which events are removed, as in `Interactions.clean`. One worker of Beam must have
+            memory for the minimum numbers of events, some 60 bytes per event.
         warn_new_ids: the gate warns if the share of events with a new user or item exceeds this
             share; new ids are never an anomaly.
     """
@@ -152,14 +152,6 @@ class DataConfig:
         FileFormat(time_format=self.time_format)
         if self.pseudonyms == "":
             raise ValueError("`pseudonyms` is empty; name the environment variable with the key.")
-        for name in ("min_user_events", "min_item_events"):
-            # Whether an item has enough events depends on users in other partitions, in each round.
-            if getattr(self.clean, name) != 1:
-                raise ValueError(
-                    f"`clean.{name}`={getattr(self.clean, name)}, but the pipeline has no minimum "
-                    "numbers of events: it cleans the users in parts. Leave it out, and remove "
-                    "such events from the file of interactions; `Interactions.clean` can do it."
-                )
         for feature, limit in (*self.drift.items(), *self.split_drift.items()):
             check(feature, limit, _DRIFT)
 

@@ -61,7 +61,7 @@ def kind_of(column: pa.Array, known: str | None, where: str) -> Kind:
     if pa.types.is_null(kind):
         return Kind("none", many)
     if pa.types.is_boolean(kind):
-        return Kind("code", many)
+        return Kind("text", many)  # "true" and "false", the tokens that the library makes of them
     if pa.types.is_integer(kind):
         return Kind(_whole_base(column.flatten() if many else column), many)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):

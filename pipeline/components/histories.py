@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from absl import logging
@@ -24,6 +25,7 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
+from tfrec_meta.data import Interactions, personal_columns
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.events import BadRows
 from tfrec_meta.data.feedback import Feedback
@@ -34,11 +36,15 @@ from tfrec_meta.pipeline.artifacts import SPLIT_IDENTITY, CatalogueTables, SeenI
 from tfrec_meta.pipeline.config import SplitConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
 from tfrec_meta.pipeline.events import FEEDBACK
-from tfrec_meta.pipeline.rows.beam_steps import INVALID, Settings, build, counted_rows, removal
+from tfrec_meta.pipeline.rows.beam_steps import Settings, build
+from tfrec_meta.pipeline.rows.counters import INVALID, counted_rows, removal
 from tfrec_meta.pipeline.rows.surveys import KEYS, NAME
 
 # Custom property of the examples: JSON, "<table>: <reason>" -> number of dropped rows.
 DROPPED = "dropped"
+# Custom property of the examples: JSON, pairs of a table and a sentence about one of its columns.
+PERSONAL = "personal"
+_SAMPLED_ROWS = 1 << 16  # of the events, in the search for personal columns
 
 
 class HistoriesSpec(types.ComponentSpec):
@@ -139,6 +145,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             logging.warning("%s: %d rows were dropped.", reason, count)
         removed.check(NAME)
         _warn_of_unrelated(catalogue.uri, seen.uri)
+        examples.set_string_custom_property(
+            PERSONAL, json.dumps(_personal_columns(catalogue.uri, seen.uri))
+        )
         for split in names.EVENT_SPLITS:
             if not glob.glob(os.path.join(folders[split], "data_*")):
                 raise ValueError(
@@ -164,7 +173,8 @@ class Histories(base_beam_component.BaseBeamComponent):
     Outputs: `examples`, with the splits and columns of `features.transform`; their `schema`;
     `catalogue` and `seen`, see `artifacts`. A history may contain events of earlier splits. Invalid
     and implausible events and repeated ids are dropped and counted in the examples' property
-    `dropped`; `split_identity` identifies the split.
+    `dropped`; `personal` names the columns that look personal, and `split_identity` identifies the
+    split.
     """
 
     SPEC_CLASS = HistoriesSpec
@@ -216,3 +226,20 @@ def _warn_of_unrelated(catalogue: str, seen: str) -> None:
         if os.path.isfile(path):
             ids = pq.read_table(os.path.join(seen, "events.parquet"), columns=[key])[key]
             warn_if_unrelated(pc.unique(ids).to_pylist(), pq.read_table(path), key, name, NAME)
+
+
+def _personal_columns(catalogue: str, seen: str) -> list[tuple[str, str]]:
+    """Returns the columns that look personal, each as its table and a description."""
+    path = os.path.join(seen, "events.parquet")
+    if not os.path.isfile(path):
+        return []
+    tables = {
+        name: pq.read_table(file)
+        for name in KEYS
+        if os.path.isfile(file := os.path.join(catalogue, f"{name}.parquet"))
+    }
+    events = next(pq.ParquetFile(path).iter_batches(_SAMPLED_ROWS))
+    data = Interactions(pa.Table.from_batches([events]), **tables)
+    return [
+        (column.table.replace("events", NAME), str(column)) for column in personal_columns(data)
+    ]

@@ -29,6 +29,7 @@ BLESSING = "ModelBlessing"
 INFRA_BLESSING = "InfraBlessing"
 PUSHED = "PushedModel"
 DROPPED = "dropped"  # property of the examples of ExampleGen and Histories: rows by reason, JSON
+PERSONAL = "personal"  # property of the examples of Histories: tables and their columns, JSON
 _OBJECTIVES = tuple(Objective)
 
 

@@ -28,6 +28,7 @@ def tables(run: Run) -> list[dict[str, Any]]:
         table["schema"] = _schema(run, name)
         table["anomalies"], table["verdict"] = _anomalies(run.node(ids.validator))
         table["dropped"] = _dropped(run, name)
+        table["personal"] = _personal(run, name)
         artifact = next(node.of_type(artifact_files.STATISTICS), None)
         if artifact is None:
             table["note"] = (
@@ -72,6 +73,18 @@ def _dropped(run: Run, table: str) -> dict[str, Any] | None:
             {"reason": reason, "rows": f"{count:,}", "step": step} for reason, count, step in found
         ],
     }
+
+
+def _personal(run: Run, table: str) -> list[str]:
+    """Returns the columns of a table that look personal, in words."""
+    node = run.node(NodeId.HISTORIES)
+    for artifact in node.of_type(artifact_files.EXAMPLES) if node else ():
+        try:
+            found = json.loads(artifact.properties.get(artifact_files.PERSONAL) or "")
+            return [str(words) for name, words in found if name == table]
+        except (TypeError, ValueError):
+            continue
+    return []
 
 
 def _counts(node: Node | None) -> dict[str, int] | None:

@@ -18,7 +18,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfrec_meta.data import Interactions
-from tfrec_meta.data.cleaning import REASONS, CleaningRules, Removal
+from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.events import BadRows
 from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.ids import without_decimals
@@ -34,12 +34,14 @@ from tfrec_meta.pipeline.rows.cleaning import (
     with_valid_ids,
     without_repeats,
 )
+from tfrec_meta.pipeline.rows.counters import INVALID, count, count_removed
 from tfrec_meta.pipeline.rows.examples import (
     event_columns,
     plain_lists,
     positive_histories,
     prefixed,
 )
+from tfrec_meta.pipeline.rows.minimums import Minimums
 from tfrec_meta.pipeline.rows.partitions import by_partition, deserialized, joined, serialized
 from tfrec_meta.pipeline.rows.splits import PAST_ONLY, TEST, parts_of, time_cuts
 from tfrec_meta.pipeline.rows.surveys import (
@@ -58,10 +60,6 @@ from tfrec_meta.pipeline.table_columns import Kind
 
 _ROWS_PER_BATCH = 1 << 15
 _ROWS_PER_ENCODING = 1 << 12  # fewer, since histories make rows long
-# Namespaces of Beam's counters: rows of users and items, and events that cleaning removes.
-INVALID = "tfrec_meta.histories"
-REMOVED = "tfrec_meta.cleaning"
-_ROWS, _FAR_TIMES = "rows", "far_times"  # of `Removal`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +100,12 @@ def build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: Se
             _Clean(settings), known["interactions"], known.get("users"), known.get("items")
         ).with_outputs("survey", main="rows")
     )
-    left = cleaned.survey | "Left" >> beam.CombineGlobally(_sum)
-    by_user = {"interactions": cleaned.rows}
+    events, of_events = cleaned.rows, cleaned.survey
+    if settings.rules.has_minimums:
+        enough = events | "Minimums" >> Minimums(settings.rules, settings.feedback)
+        events, of_events = enough.rows, (of_events, enough.survey) | beam.Flatten()
+    left = of_events | "Left" >> beam.CombineGlobally(_sum)
+    by_user = {"interactions": events}
     if "users" in rows:
         by_user["users"] = rows["users"]
     written = (
@@ -176,7 +178,7 @@ class _Read(beam.DoFn):
             return typed_batch(with_positions(batch, number, first))
         table, dropped = with_valid_ids(batch, self._table)
         if dropped:
-            _count(INVALID, f"{self._table}: line break in {KEYS[self._table]}", dropped)
+            count(INVALID, f"{self._table}: line break in {KEYS[self._table]}", dropped)
         return table
 
 
@@ -204,12 +206,11 @@ class _Clean(beam.DoFn):
             self._settings.feedback,
             with_decimals(survey, users, items),
         )
-        _count(REMOVED, _ROWS, removed.rows)
-        _count(REMOVED, _FAR_TIMES, removed.far_times)
-        for reason, count in removed.dropped.items():
-            _count(REMOVED, reason, count)
+        count_removed(removed)
         if events.num_rows:
             yield partition, serialized(events)
+        if self._settings.rules.has_minimums:  # the rest is surveyed after them
+            left = RowSurvey(event_types=left.event_types)
         yield beam.pvalue.TaggedOutput("survey", left)
 
 
@@ -278,23 +279,6 @@ class _WriteItems(beam.DoFn):
         shard = "data_tfrecord-00000-of-00001.gz"
         _write_shard(prefixed(items, names.item_column), self._settings.folders["items"], shard)
         yield serialized(items)
-
-
-def counted_rows(result: Any, namespace: str) -> dict[str, int]:
-    """Returns the workers' counts of a namespace, by name."""
-    found = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(namespace))
-    counts: dict[str, int] = {}
-    for counter in found["counters"]:
-        count = counter.committed if counter.committed is not None else counter.attempted
-        counts[counter.key.metric.name] = counts.get(counter.key.metric.name, 0) + count
-    return dict(sorted(counts.items()))
-
-
-def removal(result: Any) -> Removal:
-    """Returns what cleaning removed."""
-    counts = counted_rows(result, REMOVED)
-    dropped = {reason: counts[reason] for reason in REASONS if counts.get(reason)}
-    return Removal(counts.get(_ROWS, 0), dropped, counts.get(_FAR_TIMES, 0))
 
 
 def _batches(file: str) -> Iterator[pa.Table]:
@@ -379,9 +363,5 @@ def _unique(
         table = without_decimals(table, key)
     table, repeats = without_repeats(table, name, bad_rows)
     if repeats:
-        _count(INVALID, f"{name}: repeated {key}", repeats)
+        count(INVALID, f"{name}: repeated {key}", repeats)
     return table
-
-
-def _count(namespace: str, name: str, count: int) -> None:
-    beam.metrics.Metrics.counter(namespace, name).inc(count)

@@ -76,7 +76,7 @@ def plausible_events(
     """Returns the plausible events of some users by user, time and row.
 
     They are those that `Interactions.with_feedback` and `clean` leave of the events in the order of
-    the files.
+    the files. Minimum numbers of events, which need all users, come later: see `minimums`.
 
     Args:
         packed: tables of all events of these users, with the column `POSITION`.
@@ -103,12 +103,20 @@ def plausible_events(
         differ_in = feedback.columns_of_duplicates
     order = [(names.USER_ID, "ascending"), (names.TIME, "ascending"), (POSITION, "ascending")]
     table = table.sort_by(order).drop_columns([POSITION]).combine_chunks()
-    timed = bool(len(survey.times))
+    rules, timed = rules.without_minimums(), bool(len(survey.times))
     clean, removed = clean_events(table, rules, timed=timed, differ_in=differ_in)
     clean = clean.combine_chunks()
-    targets = clean if TARGET not in declared_columns(feedback) else clean.filter(clean[TARGET])
-    left = dataclasses.replace(survey_of(targets), kinds={}, event_types=event_types)
-    return clean, removed, left
+    left = survey_of_targets(clean, feedback)
+    return clean, removed, dataclasses.replace(left, event_types=event_types)
+
+
+def survey_of_targets(events: pa.Table, feedback: Feedback | None) -> RowSurvey:
+    """Returns a survey, without `kinds`, of the cleaned events that validation and test are about.
+
+    These are all events, unless the feedback declares a target.
+    """
+    targets = events if TARGET not in declared_columns(feedback) else events.filter(events[TARGET])
+    return dataclasses.replace(survey_of(targets), kinds={})
 
 
 def _with_feedback(table: pa.Table, feedback: Feedback, kinds: Mapping[str, Kind]) -> pa.Table:

@@ -172,10 +172,10 @@ def _outputs(folder: Path, node, options):
             )
         reason = "Not pushed: the ranking gate did not bless it; version 2 stays served."
         return artifact("pushed_model", "PushedModel", pushed=0, reason=reason)
-    dropped = options.get("dropped", {}).get(node, {})
-    return artifact(
-        "examples", "Examples", span=3, split_names='["all"]', dropped=json.dumps(dropped)
-    )
+    properties = {"dropped": json.dumps(options.get("dropped", {}).get(node, {}))}
+    if node == "Histories":
+        properties["personal"] = json.dumps(options.get("personal", []))
+    return artifact("examples", "Examples", span=3, split_names='["all"]', **properties)
 
 
 def write_proto(path: Path, message) -> None:

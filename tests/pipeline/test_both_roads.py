@@ -1,27 +1,30 @@
 """One dirty log, read by the library in memory and by the pipeline: the same rows and results."""
 
+import dataclasses
 import json
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import tfrec_meta as tm
 from tests.pipeline import conftest
 from tests.pipeline.reading import generate
-from tfrec_meta.data.cleaning import CleaningRules
+from tfrec_meta.data.cleaning import FEW_OF_ITEM, FEW_OF_USER, CleaningRules
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline import events as rows_in_memory
 from tfrec_meta.pipeline.components.example_gen import DROPPED
+from tfrec_meta.pipeline.components.histories import PERSONAL
 from tfrec_meta.pipeline.config import DataConfig, EvaluatorConfig, SplitConfig, TableConfig
 from tfrec_meta.pipeline.gates.blessing_rules import Reference, evaluate_candidate
 from tfrec_meta.pipeline.gates.verdict import SliceName
 
 COLUMNS = ("user_id", "item_id", "time", "value", "action")
-RANGE = (0.5, 9.0)
+RULES = CleaningRules(value_range=(0.5, 9.0), min_user_events=16, min_item_events=30)
 USERS, ITEMS, BEGIN = 40, 24, 1_700_000_000
 BAD = [
     ",3,1700000000,1,view",  # no user
@@ -58,7 +61,10 @@ def written_times(second, row):
 
 
 def dirty_log(folder):
-    """Writes two files of events, users and items; users of three tastes, which they follow."""
+    """Writes two files of events, users and items; users of three tastes, which they follow.
+
+    Only the second file has the column `device`.
+    """
     rng = np.random.default_rng(3)
     lines = []
     for row in range(900):
@@ -74,40 +80,56 @@ def dirty_log(folder):
         lines.insert(37 * place, line)
     half = len(lines) // 2
     (folder / "log").mkdir()
-    for name, part in (("a.csv", lines[:half]), ("b.csv", lines[half:])):
-        text = "\n".join([",".join(COLUMNS), *part])
-        (folder / "log" / name).write_text(text + "\n", encoding="utf-8")
-    users = [f"{user}.0,{20 + user},{'ab'[user % 2]}" for user in range(0, USERS, 2)]
-    (folder / "users.csv").write_text("\n".join(["user_id,age,group", *users]) + "\n")
-    items = [f"{item} ,film {item}\x1b,{item:05d}" for item in range(ITEMS - 6)]
-    (folder / "items.csv").write_text("\n".join(["item_id,title,code", *items]) + "\n")
+    header = ",".join(COLUMNS)
+    second = [f"{line},{'tv' if row % 3 else ''}" for row, line in enumerate(lines[half:])]
+    for name, part in (("a", [header, *lines[:half]]), ("b", [f"{header},device", *second])):
+        (folder / "log" / f"{name}.csv").write_text("\n".join(part) + "\n", encoding="utf-8")
+    users = [
+        f"{user}.0,{20 + user},{'ab'[user % 2]},u{user}@shop.example" for user in range(0, USERS, 2)
+    ]
+    (folder / "users.csv").write_text("\n".join(["user_id,age,group,mail", *users]) + "\n")
+    items = range(ITEMS - 6)
+    films = {
+        "item_id": [f"{item} " for item in items],
+        "title": [f"film {item}\x1b" for item in items],
+        "code": [f"{item:05d}" for item in items],
+        "new": [None if item == 4 else item % 3 == 0 for item in items],
+    }
+    pq.write_table(pa.table(films), folder / "items.parquet")
 
 
 def in_library(folder, feedback, split):
     data = tm.data.read_interactions(
         folder / "log",
-        {name: name for name in COLUMNS},
+        {name: name for name in (*COLUMNS, "device")},
         users=folder / "users.csv",
-        items=folder / "items.csv",
+        items=folder / "items.parquet",
         bad_rows="drop",
         max_bad_share=0.05,
     )
     data = data if feedback is None else data.with_feedback(feedback)
-    return split(data.clean(value_range=RANGE))
+    return split(data.clean(**dataclasses.asdict(RULES)))
 
 
 def in_pipeline(folder, feedback, config):
-    paths = {"interactions": "log/*.csv", "users": "users.csv", "items": "items.csv"}
+    paths = {"interactions": "log/*.csv", "users": "users.csv", "items": "items.parquet"}
     tables = {name: TableConfig(str(folder / path)) for name, path in paths.items()}
     data = DataConfig(**tables, bad_rows="drop", max_bad_share=0.05)
     examples = {name: generate(folder / name, name, tables[name], data=data) for name in tables}
-    rules = CleaningRules(value_range=RANGE)
-    made = conftest.run_histories(examples, folder, config, rules=rules, feedback=feedback)
+    made = conftest.run_histories(examples, folder, config, rules=RULES, feedback=feedback)
     counts = Counter()
     for name, artifact in {**examples, "": made["examples"]}.items():
         dropped = json.loads(artifact.get_string_custom_property(DROPPED))
         counts.update({f"{name}: {why}" if name else why: n for why, n in dropped.items()})
     return made, counts
+
+
+def with_words(table):
+    """Returns a table with "true" and "false" for truth values, as the pipeline writes them."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_boolean(field.type):
+            table = table.set_column(place, field.name, table[place].cast(pa.string()))
+    return table
 
 
 def ordered(events, columns):
@@ -141,6 +163,11 @@ def test_a_dirty_log_gives_the_same_rows_counts_splits_and_metrics(
     assert counts == {f"interactions: {why}": n for why, n in data.dropped.items()}
     assert counts["interactions: unreadable time"] == 3
     assert counts["interactions: duplicate"] >= 40
+    assert counts[f"interactions: {FEW_OF_USER}"] > 0
+    assert counts[f"interactions: {FEW_OF_ITEM}"] > 0
+    personal = json.loads(made["examples"].get_string_custom_property(PERSONAL))
+    assert [words for _, words in personal] == list(map(str, tm.data.personal_columns(data)))
+    assert personal == [["users", "users.mail (e-mail addresses, by its values)"]]
     catalogue = made["catalogue"].uri
     parts = {
         name: rows_in_memory.interactions(
@@ -156,13 +183,17 @@ def test_a_dirty_log_gives_the_same_rows_counts_splits_and_metrics(
         assert ordered(found.events, columns).equals(ordered(wanted.events, columns)), name
         assert found.feedback == wanted.feedback
         for key, kind in (("user_id", "users"), ("item_id", "items")):
-            table = getattr(wanted, kind)
+            table = with_words(getattr(wanted, kind))
             assert getattr(found, kind).select(table.column_names).equals(table.sort_by(key))
 
     strategy = tm.Strategy("ease")
     graph = conftest.fitted_graph(made, tmp_path)
     model = tm.train(parts["train"], strategy, features=spec_of(graph.uri), progress=False)
     reference = tm.train(library.train, strategy, progress=False)
+    for name in ("item.new", "item.code", "user.group"):
+        tokens, wanted = (m.spec.vocabularies[name].tokens.to_pylist() for m in (model, reference))
+        assert sorted(tokens) == sorted(wanted), name
+    assert "true" in model.spec.vocabularies["item.new"].tokens.to_pylist()
     expected = tm.evaluate(
         reference, library, k=5, baselines=["popularity"], tune_baselines=False, resamples=0
     )

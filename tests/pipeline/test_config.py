@@ -217,10 +217,3 @@ def test_refuses_an_invalid_override(file, override):
 def test_the_folder_is_absolute_below_the_root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert PipelineConfig.from_dict(LEAST).folder == tmp_path / ".runs" / "films"
-
-
-@pytest.mark.parametrize("name", ["min_user_events", "min_item_events"])
-def test_minimum_counts_of_events_are_refused(name):
-    data = {**LEAST["data"], "clean": {"duplicates": "last", name: 5}}
-    with pytest.raises(ValueError, match=rf"`clean.{name}`=5.*remove such events from the file"):
-        PipelineConfig.from_dict({**LEAST, "data": data})

@@ -47,7 +47,7 @@ class CleaningRules:
         time_range: earliest and latest valid Unix second, both included; None for 1970 to tomorrow.
         min_user_events, min_item_events: minimum number of events of a user and of an item. Events
             of others are removed until all remaining users and items have enough (the k-core). 1
-            keeps all. The pipeline, which cleans the users in parts, supports 1 only.
+            keeps all.
 
     Raises:
         ParameterError: if a range is reversed or has no two bounds, `duplicates` is unknown, or a
@@ -94,6 +94,15 @@ class CleaningRules:
                 "clean",
             )
         return cls(**record)
+
+    @property
+    def has_minimums(self) -> bool:
+        """Whether users or items need more than one event."""
+        return max(self.min_user_events, self.min_item_events) > 1
+
+    def without_minimums(self) -> CleaningRules:
+        """Returns the rules for some of the users; `too_few` applies the minimums to all."""
+        return dataclasses.replace(self, min_user_events=1, min_item_events=1)
 
     def with_latest_time(self) -> CleaningRules:
         """Returns the rules with a fixed `time_range`, so that all workers use the same."""
@@ -207,9 +216,13 @@ def clean_events(
         later = np.zeros(events.num_rows, bool)
         later[rows[_repeats(events, rows, times, rules.duplicates, differ_in)]] = True
         drop(later, "duplicate")
-    if max(rules.min_user_events, rules.min_item_events) > 1:
-        for reason, few in _too_few(events, np.flatnonzero(good), rules).items():
-            drop(few, reason)
+    if rules.has_minimums:
+        rows = np.flatnonzero(good)
+        users, items = (_codes(events[key])[rows] for key in ("user_id", "item_id"))
+        for reason, few in too_few(users, items, rules).items():
+            removed = np.zeros(events.num_rows, bool)
+            removed[rows[few]] = True
+            drop(removed, reason)
     left = events if good.all() else events.filter(pa.array(good))
     return left, Removal(events.num_rows, dropped, far_times)
 
@@ -220,14 +233,19 @@ def _are_bounds(bounds: Any) -> bool:
     return all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in bounds)
 
 
-def _too_few(events: pa.Table, rows: np.ndarray, rules: CleaningRules) -> dict[str, np.ndarray]:
-    """Returns bool [n] by reason: which of `rows` the minimum numbers of events remove."""
+def too_few(users: np.ndarray, items: np.ndarray, rules: CleaningRules) -> dict[str, np.ndarray]:
+    """Returns which events the minimum numbers of events remove, bool [n] by reason.
+
+    Args:
+        users, items: int [n], the user and the item of each event that the other rules keep.
+        rules: the minimums.
+    """
     limits = (
-        (FEW_OF_USER, _codes(events["user_id"]), rules.min_user_events),
-        (FEW_OF_ITEM, _codes(events["item_id"]), rules.min_item_events),
+        (FEW_OF_USER, users, rules.min_user_events),
+        (FEW_OF_ITEM, items, rules.min_item_events),
     )
-    removed = {reason: np.zeros(events.num_rows, bool) for reason, _, _ in limits}
-    before = -1
+    removed = {reason: np.zeros(len(users), bool) for reason, _, _ in limits}
+    rows, before = np.arange(len(users)), -1
     while before != len(rows):
         before = len(rows)
         for reason, codes, least in limits:

@@ -265,13 +265,17 @@ def _decoded(schema: pa.Schema) -> pa.Schema:
 
 
 def with_schema(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
-    """Casts a table to a `common_schema` of its own.
+    """Casts a table to a `common_schema` of its own; columns that it lacks are null.
 
     Raises:
         TypeError: for a whole number that floats do not have; `where` names the table.
     """
     if table.schema.equals(schema, check_metadata=True):
         return table
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    table = table.select(schema.names)
     try:
         return table.cast(schema)
     except pa.ArrowInvalid as error:

@@ -283,7 +283,7 @@ def test_bytes_of_another_encoding_in_further_columns_are_an_error(tmp_path):
         read_interactions(path, users=path)
 
 
-def test_refuses_a_column_that_only_some_files_have(tmp_path, good):
+def test_refuses_values_that_only_some_files_have(tmp_path, good):
     bare = write(tmp_path / "bare.csv", "user_id,item_id,time\na,x,1\n")
     with pytest.raises(ValueError, match=r"bare\.csv has no column for `value`, but .*good"):
         read_interactions([good, bare])
@@ -291,7 +291,21 @@ def test_refuses_a_column_that_only_some_files_have(tmp_path, good):
         read_interactions([bare, good])
 
 
-def test_files_must_agree_on_further_columns(tmp_path):
+def test_events_of_files_without_a_further_column_have_no_value_there(tmp_path, caplog):
+    write(tmp_path / "a.csv", "user_id,item_id\na,x\n")
+    write(tmp_path / "b.csv", "device,item_id,user_id\n7,y,b\n")
+    data = read_interactions(tmp_path, {"device": "device"})
+    assert data.events["device"].to_pylist() == [None, 7]
+    assert "1 of 2 files, such as" in caplog.text
+    assert "have no column `device` (for `device`); their events have no value" in caplog.text
+    with pytest.raises(ValueError, match="None of the 2 files has a column `tv`"):
+        read_interactions(tmp_path, {"device": "tv"})
+    streamed = stream_interactions(tmp_path, {"device": "device"})
+    found = [part.events["device"].to_pylist() for part in streamed.parts()]
+    assert sorted(sum(found, []), key=str) == ["7", None]
+
+
+def test_files_must_agree_on_the_types_of_further_columns(tmp_path):
     pq.write_table(pa.table({"user_id": ["a"], "item_id": ["x"], "n": [1]}), tmp_path / "a.parquet")
     pq.write_table(
         pa.table({"user_id": ["a"], "item_id": ["x"], "n": ["1"]}), tmp_path / "b.parquet"

@@ -459,3 +459,28 @@ def test_the_component_has_channels_for_the_given_tables():
     component = Histories(examples, items=examples, config=SplitConfig(), seed=1)
     assert set(component.inputs) == {"interactions", "items"}
     assert set(component.outputs) == {"examples", "schema", "catalogue", "seen"}
+
+
+@pytest.mark.parametrize("partitions", [1, 5])
+def test_minimum_counts_reach_the_same_fixed_point_as_in_memory(tmp_path, partitions):
+    """Some users have enough events only with items that are removed in an earlier round."""
+    table = conftest.toy_interactions(150, 30, 40)
+    limits = {"min_user_events": 4, "min_item_events": 4}
+    made = make(table, tmp_path, rules=CleaningRules(**limits), partitions=partitions)
+    data = in_memory(table, **limits)
+    assert dropped_of(made) == {f"interactions: {why}": n for why, n in data.dropped.items()}
+    once = in_memory(table, min_user_events=4)
+    assert data.dropped["user with too few events"] > once.dropped["user with too few events"]
+    split = split_by_time(data, 0.8, 0.1)
+    for name in ("train", "validation", "test"):
+        assert events_of(made["examples"], name) == expected(data, getattr(split, f"{name}_index"))
+
+
+def test_minimum_counts_that_no_event_reaches_stop_the_run_as_in_memory(tmp_path):
+    table = conftest.toy_interactions(40, 10, 10)
+    rules = CleaningRules(min_user_events=30)
+    with pytest.raises(ValueError, match=r"no event is left.*40 user with too few events") as error:
+        make(table, tmp_path, rules=rules)
+    with pytest.raises(ValueError) as in_memory_error:
+        in_memory(table, min_user_events=30)
+    assert str(error.value) == str(in_memory_error.value)

@@ -135,6 +135,14 @@ def test_shows_no_dropped_rows_if_their_number_is_unknown(runs, damaged):
     assert "No row was dropped" not in text
 
 
+def test_lists_the_columns_that_look_personal(runs):
+    mail = ["users", "users.mail (e-mail addresses, by its values)"]
+    text = written(make_run(runs, personal=[mail]))
+    assert "Columns that look personal: users.mail (e-mail addresses, by its values). Those" in text
+    assert text.count("look personal") == 1
+    assert "look personal" not in written(make_run(runs, personal=3))
+
+
 def test_shows_drift_and_shares_of_new_ids(runs):
     text = written(make_run(runs))
     assert "12.5 % of the events have new users." in text

@@ -48,10 +48,12 @@ from tfrec_meta.data.sources.unread_columns import warn_of_unread
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
+from tfrec_meta.io.logs import logger
 from tfrec_meta.io.progress import Progress
 
 OnHeader = Callable[[Sequence[str], Mapping[str, str]], None]
 
+_log = logger(__name__)
 _BATCH = 1 << 17  # Parquet rows read at a time
 _TEXT_ROW = 30  # approximate bytes per row of text
 
@@ -72,8 +74,9 @@ def read_interactions(
             these. The suffix gives the format: .parquet, .csv, .tsv, .jsonl or .ndjson; text
             files also with .gz or .zst. CSV and TSV files begin with a line of column names.
         columns: names in the files by the names used here. `user_id` and `item_id` are required;
-            `time` and `value` are optional; other names add further event columns. Names that are
-            not in the mapping are looked up unchanged.
+            `time` and `value` are optional, but must be in all files or in none; other names add
+            further event columns. Events of a file without one of these have no value there. Names
+            that are not in the mapping are looked up unchanged.
         users: a file or table of user attributes; the id column has the same name as in the events.
         items: the same for items.
         name: the name of the data; by default the name of the first file.
@@ -154,6 +157,8 @@ class EventFiles:
                     argument,
                 )
         self._optional = {"time", "value"} - set(columns or {})
+        if len(self._files) > 1:
+            self._optional |= self._columns.keys() - set(keys)
         self._form = form
         self._times: defaultdict[str, TimeReader] = defaultdict(
             lambda: TimeReader(form.time_unit, form.time_format, form.decimal)
@@ -189,6 +194,7 @@ class EventFiles:
         """
         files, check = self._files, self._check
         names: list[str] = []
+        lacking: dict[Path, set[str]] = {}  # further columns that are not in a file, by file
         left = 0
         total = sum(file.stat().st_size for file in files)
         with Progress(f"reading {self.name}", total) as progress:
@@ -199,6 +205,7 @@ class EventFiles:
                 ):
                     names = names or batch.column_names
                     _check_names(file, batch.column_names, files[0], names)
+                    lacking[file] = self._columns.keys() - {*SCHEMA.names, *batch.column_names}
                     batch = self._typed(with_lists(batch, self._form.lists), file, row_name)
                     events = typed_events(
                         batch,
@@ -211,12 +218,33 @@ class EventFiles:
                     self._add_schema(events.schema, file)
                     left += events.num_rows
                     yield events
+        self._report_lacking(lacking)
         self._bad_cells.log()
         check.finish(self.name, left)
         if not left:
             listed = ", ".join(map(str, files[:3])) + (", ..." if len(files) > 3 else "")
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in check.dropped.items())
             raise ValueError(f"{listed}: no event{f' is left, but {reasons}' if reasons else ''}.")
+
+    def _report_lacking(self, lacking: Mapping[Path, set[str]]) -> None:
+        """Raises for a further column that no file has, and logs those that only some have."""
+        for name in sorted(set().union(*lacking.values())):
+            without = [file for file, names in lacking.items() if name in names]
+            source = f"column `{self._columns[name]}` (for `{name}`)"
+            if len(without) == len(lacking):
+                raise ParameterError(
+                    f"None of the {len(without)} files has a {source}; give the name of the "
+                    f"`{name}` column in `columns`.",
+                    "columns",
+                )
+            _log.warning(
+                "%s: %d of %d files, such as %s, have no %s; their events have no value there.",
+                self.name,
+                len(without),
+                len(lacking),
+                without[0],
+                source,
+            )
 
     def _typed(self, batch: pa.Table, file: Path, row_name: Callable[[int], str]) -> pa.Table:
         """Gives further columns their declared types."""
@@ -244,7 +272,8 @@ class EventFiles:
         try:
             self.schema = common_schema(self.schema, schema)
         except TypeError as error:
-            name = next(n for n in schema.names if not _fit(schema.field(n), self.schema.field(n)))
+            both = (name for name in schema.names if name in self.schema.names)
+            name = next(n for n in both if not _fit(schema.field(n), self.schema.field(n)))
             raise TypeError(
                 f"{file}, column for `{name}` is of type {schema.field(name).type}, but "
                 f"{self.schema.field(name).type} in {self._files[0]}; give the column one type, or "
@@ -322,16 +351,16 @@ def raw_batches(
 
 
 def _check_names(path: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:
-    """Raises if the columns of a file differ from those of the first file.
+    """Raises if only one of a file and the first file has times, or values.
 
     Otherwise the events of a file without ratings would count as ratings of 1.
     """
-    for name in {*expected, *names}:
-        if name not in names:
+    for name in NUMBERS:
+        if name in expected and name not in names:
             raise ValueError(
                 f"{path} has no column for `{name}`, but {first} has; make them agree."
             )
-        if name not in expected:
+        if name in names and name not in expected:
             raise ValueError(f"{path} has a column for `{name}`, but {first} has none.")
 
 
