@@ -33,6 +33,7 @@ from tfrec_meta.data.events import MAX_BAD_SHARE
 from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import FileFormat
+from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.io.yaml_text import parse_yaml, read_yaml
 from tfrec_meta.pipeline.config_values import config_from, override
 
@@ -125,6 +126,9 @@ class DataConfig:
         max_split_drift: the largest accepted drift of values, context and user attributes from the
             train split to validation and test, by the same measures; None skips the comparison.
         split_drift: `max_split_drift` of single features.
+        sessions: makes sessions the users, as for anonymous visitors: an idle gap such as "30m", or
+            the name in the files of the column of session ids. Then the table of users is left out,
+            since its rows describe people. None keeps the users.
         clean: which events are removed, as in `Interactions.clean`. One worker of Beam must have
             memory for the minimum numbers of events, some 60 bytes per event.
         warn_new_ids: the gate warns if the share of events with a new user or item exceeds this
@@ -146,10 +150,13 @@ class DataConfig:
     split_drift: Mapping[str, float] = dataclasses.field(default_factory=dict)
     warn_new_ids: Annotated[float, between(0, 1)] = 0.5
     clean: CleaningRules = dataclasses.field(default_factory=CleaningRules)
+    sessions: Annotated[str, not_empty()] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
         FileFormat(time_format=self.time_format)
+        if self.sessions is not None and is_gap(self.sessions):
+            seconds_of(self.sessions, "sessions")
         if self.pseudonyms == "":
             raise ValueError("`pseudonyms` is empty; name the environment variable with the key.")
         for feature, limit in (*self.drift.items(), *self.split_drift.items()):
@@ -157,8 +164,16 @@ class DataConfig:
 
     @property
     def tables(self) -> dict[str, TableConfig]:
-        """The configured tables, by name."""
-        found = {name: getattr(self, name) for name in ("interactions", "users", "items")}
+        """The tables that are read, by name."""
+        found = {"interactions": self.interactions, "users": self.users, "items": self.items}
+        if self.sessions is not None:
+            found["users"] = None
+            if not is_gap(self.sessions):
+                columns = {**self.interactions.columns, SESSION: self.sessions}
+                types = {**self.interactions.types, SESSION: "text"}
+                found["interactions"] = dataclasses.replace(
+                    self.interactions, columns=columns, types=types
+                )
         return {name: table for name, table in found.items() if table is not None}
 
 
@@ -191,11 +206,14 @@ class SplitConfig:
                 "the test split; use shares with a sum below 1."
             )
 
-    def identity(self, seed: int, feedback: Feedback | None = None) -> str:
+    def identity(
+        self, seed: int, feedback: Feedback | None = None, sessions: str | None = None
+    ) -> str:
         """Returns the settings that determine the split of an event, as JSON.
 
         If they are equal, no event of a model's training data is in the test split of another run.
-        The target of declared feedback is one of them, except for the split of users.
+        The target of declared feedback is one of them, except for the split of users, and so are
+        the sessions, except for the split by time.
         """
         settings: dict[str, Any] = {"protocol": self.protocol}
         if self.protocol != SplitProtocol.LEAVE_LAST_OUT:
@@ -204,6 +222,8 @@ class SplitConfig:
             settings["seed"] = seed
         elif feedback is not None and feedback.target is not None:
             settings["target"] = [feedback.event_type, *sorted(feedback.target)]
+        if sessions is not None and self.protocol != SplitProtocol.TIME:
+            settings["sessions"] = sessions
         return json.dumps(settings, sort_keys=True)
 
 
@@ -374,10 +394,11 @@ class PipelineConfig:
             raise ValueError("`serving` is empty; use the folder that TF Serving watches.")
         _check_folder("serving", self.serving)
         _check_folder("root", self.root)
-        if self.split.protocol == SplitProtocol.COLD_USERS and self.data.users is None:
+        if self.split.protocol == SplitProtocol.COLD_USERS and "users" not in self.data.tables:
             raise ValueError(
-                "`split.protocol`='cold-users' needs `data.users`: a model distinguishes held-out "
-                "users by their features only. Set that table, or use another protocol."
+                "`split.protocol`='cold-users' needs `data.users`, which `data.sessions` leaves "
+                "out: a model distinguishes held-out users by their features only. Set that table, "
+                "or use another protocol."
             )
         if self.evaluator.positive == FEEDBACK and (
             self.feedback is None or self.feedback.positive is None

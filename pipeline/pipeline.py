@@ -84,6 +84,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         feedback=config.feedback,
         bad_rows=config.data.bad_rows,
         seed=config.seed,
+        sessions=config.data.sessions,
     )
     histories.add_upstream_node(gate)
     rows = add(histories, NodeId.HISTORIES)

@@ -219,7 +219,8 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
     def __init__(self, table: str, config: DataConfig) -> None:
         if table not in config.tables:
             raise ValueError(f"`table`={table!r}; use one of {', '.join(config.tables)}.")
-        path = Path(os.path.abspath(config.tables[table].path))
+        settings = config.tables[table]
+        path = Path(os.path.abspath(settings.path))
         # The pattern begins at the first part with a wildcard; the driver joins both again.
         parts = path.parts
         plain = next((i for i, part in enumerate(parts) if re.search(r"[*?\[{]", part)), None)
@@ -228,7 +229,7 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
         super().__init__(
             spec=ExampleGenSpec(
                 table=table,
-                config=as_json(config.tables[table]),
+                config=as_json(settings),
                 reading=json.dumps(
                     {name: getattr(config, name) for name in (*_READING, "max_bad_share")}
                 ),

@@ -60,6 +60,7 @@ class HistoriesSpec(types.ComponentSpec):
         "feedback": component_spec.ExecutionParameter(type=str, optional=True),
         "bad_rows": component_spec.ExecutionParameter(type=str, optional=True),
         "seed": component_spec.ExecutionParameter(type=int),
+        "sessions": component_spec.ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {
         "interactions": component_spec.ChannelParameter(type=standard_artifacts.Examples),
@@ -87,9 +88,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         Raises:
             ValueError: if cleaning leaves no events, a split has no events, no event has the time
-                that the protocol needs, users and events have a column in common, or the feedback
-                names an unknown column or event type; and, unless `bad_rows` is
-                "drop", for a repeated id of users or items.
+                that the protocol or the sessions need, users and events have a column in common,
+                the feedback names an unknown column or event type, or session ids are missing or
+                have several users; and, unless `bad_rows` is "drop", for a repeated id of users or
+                items.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = from_json(SplitConfig, exec_properties["config"])
@@ -97,6 +99,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         rules = from_json(CleaningRules, given) if given else CleaningRules()
         given = exec_properties.get("feedback")
         feedback = from_json(Feedback, given) if given else None
+        sessions = exec_properties.get("sessions")
         tables = {
             name: _files(input_dict[name])
             for name in ("interactions", "users", "items")
@@ -111,7 +114,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
         examples.set_string_custom_property(
-            SPLIT_IDENTITY, config.identity(exec_properties["seed"], feedback)
+            SPLIT_IDENTITY, config.identity(exec_properties["seed"], feedback, sessions)
         )
         folders = {split: artifact_utils.get_split_uri([examples], split) for split in splits}
         for folder in (*folders.values(), schema.uri, catalogue.uri, seen.uri):
@@ -129,6 +132,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 feedback,
                 exec_properties.get("bad_rows") or "raise",
                 exec_properties["seed"],
+                sessions,
                 folders,
                 schema=os.path.join(schema.uri, "schema.pbtxt"),
                 catalogue=catalogue.uri,
@@ -169,6 +173,7 @@ class Histories(base_beam_component.BaseBeamComponent):
         feedback: how the events count, as in `Interactions.with_feedback`; None counts all alike.
         bad_rows: "raise" stops at a repeated id of users or items; "drop" keeps one row per id.
         seed: for the protocol "cold-users".
+        sessions: an idle gap, or the column of session ids: sessions become the users.
 
     Outputs: `examples`, with the splits and columns of `features.transform`; their `schema`;
     `catalogue` and `seen`, see `artifacts`. A history may contain events of earlier splits. Invalid
@@ -191,6 +196,7 @@ class Histories(base_beam_component.BaseBeamComponent):
         feedback: Feedback | None = None,
         bad_rows: BadRows = "raise",
         seed: int,
+        sessions: str | None = None,
     ) -> None:
         super().__init__(
             spec=HistoriesSpec(
@@ -202,6 +208,7 @@ class Histories(base_beam_component.BaseBeamComponent):
                 feedback=None if feedback is None else as_json(feedback),
                 bad_rows=bad_rows,
                 seed=seed,
+                sessions=sessions,
                 examples=types.Channel(type=standard_artifacts.Examples),
                 schema=types.Channel(type=standard_artifacts.Schema),
                 catalogue=types.Channel(type=CatalogueTables),
@@ -240,6 +247,5 @@ def _personal_columns(catalogue: str, seen: str) -> list[tuple[str, str]]:
     }
     events = next(pq.ParquetFile(path).iter_batches(_SAMPLED_ROWS))
     data = Interactions(pa.Table.from_batches([events]), **tables)
-    return [
-        (column.table.replace("events", NAME), str(column)) for column in personal_columns(data)
-    ]
+    found = personal_columns(data)
+    return [(NAME if column.table == "events" else column.table, str(column)) for column in found]

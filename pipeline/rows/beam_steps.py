@@ -23,6 +23,7 @@ from tfrec_meta.data.events import BadRows
 from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.ids import without_decimals
 from tfrec_meta.data.protocols import SplitProtocol
+from tfrec_meta.data.tables.sessions import SESSION, is_gap
 from tfrec_meta.features import transform as names
 from tfrec_meta.io.files import atomic_file, write_text
 from tfrec_meta.pipeline.config import SplitConfig
@@ -31,6 +32,7 @@ from tfrec_meta.pipeline.rows.cleaning import (
     plausible_events,
     typed_batch,
     with_positions,
+    with_session_ids,
     with_valid_ids,
     without_repeats,
 )
@@ -71,6 +73,7 @@ class Settings:
     feedback: Feedback | None
     bad_rows: BadRows
     seed: int
+    sessions: str | None
     folders: Mapping[str, str]
     schema: str
     catalogue: str
@@ -85,9 +88,7 @@ def build(pipeline: beam.Pipeline, tables: Mapping[str, list[str]], settings: Se
             | f"Files[{name}]" >> beam.Create(list(enumerate(files)))
             | f"Spread[{name}]" >> beam.Reshuffle()
             | f"Read[{name}]"
-            >> beam.ParDo(_Read(name, settings.config.partitions)).with_outputs(
-                "survey", main="rows"
-            )
+            >> beam.ParDo(_Read(name, settings)).with_outputs("survey", main="rows")
         )
         rows[name] = read.rows
         surveys[name] = read.survey | f"Survey[{name}]" >> beam.CombineGlobally(_sum)
@@ -156,9 +157,11 @@ class _WriteParquet(beam.PTransform):
 class _Read(beam.DoFn):
     """Reads a file into valid rows by partition, and their survey."""
 
-    def __init__(self, table: str, partitions: int):
+    def __init__(self, table: str, settings: Settings):
         self._table = table
-        self._partitions = partitions if table != "items" else 1
+        self._partitions = settings.config.partitions if table != "items" else 1
+        given = settings.sessions is not None and not is_gap(settings.sessions)
+        self._key = SESSION if given else names.USER_ID
 
     def process(self, numbered_file: tuple[int, str]) -> Iterator[Any]:
         number, file = numbered_file
@@ -168,14 +171,15 @@ class _Read(beam.DoFn):
             table = self._valid(batch, number, first)
             first += batch.num_rows
             survey += survey_of(table)
-            for partition, part in by_partition(table, self._partitions):
+            for partition, part in by_partition(table, self._partitions, self._key):
                 yield partition, serialized(part)
         yield beam.pvalue.TaggedOutput("survey", survey)
 
     def _valid(self, batch: pa.Table, number: int, first: int) -> pa.Table:
         """Returns the valid rows of a batch."""
         if self._table == "interactions":
-            return typed_batch(with_positions(batch, number, first))
+            events = typed_batch(with_positions(batch, number, first))
+            return with_session_ids(events) if self._key == SESSION else events
         table, dropped = with_valid_ids(batch, self._table)
         if dropped:
             count(INVALID, f"{self._table}: line break in {KEYS[self._table]}", dropped)
@@ -205,6 +209,7 @@ class _Clean(beam.DoFn):
             self._settings.rules,
             self._settings.feedback,
             with_decimals(survey, users, items),
+            self._settings.sessions,
         )
         count_removed(removed)
         if events.num_rows:

@@ -14,9 +14,11 @@ from tfrec_meta.data.cleaning import CleaningRules, Removal, clean_events
 from tfrec_meta.data.events import SCHEMA, BadRows, RowCheck, typed_events
 from tfrec_meta.data.feedback import TARGET, Feedback, type_counts, with_columns
 from tfrec_meta.data.ids import has_line_breaks, without_decimals
+from tfrec_meta.data.tables.sessions import SESSION, session_ids
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.features import transform as names
 from tfrec_meta.pipeline.rows.partitions import joined
+from tfrec_meta.pipeline.rows.sessions import sessions_as_users
 from tfrec_meta.pipeline.rows.surveys import (
     KEYS,
     NAME,
@@ -28,6 +30,7 @@ from tfrec_meta.pipeline.rows.surveys import (
 from tfrec_meta.pipeline.table_columns import Kind
 
 POSITION = "\0position"  # no column of a table has this name
+_ORDER = [(names.USER_ID, "ascending"), (names.TIME, "ascending"), (POSITION, "ascending")]
 _FILE = 40  # bits of a position that number the row of a file
 
 
@@ -52,6 +55,22 @@ def with_valid_ids(table: pa.Table, name: str) -> tuple[pa.Table, int]:
     return (table.filter(pa.array(~broken)) if broken.any() else table), int(broken.sum())
 
 
+def with_session_ids(events: pa.Table) -> pa.Table:
+    """Returns events with the column `session_id` as text.
+
+    Raises:
+        ValueError: if there is no such column, or a session id is missing.
+    """
+    if SESSION not in events.column_names:
+        raise ValueError(
+            f"{NAME} has no column for `{SESSION}`, which data.sessions names; use the name of the "
+            "column in the files, or an idle gap such as 30m."
+        )
+    place = events.column_names.index(SESSION)
+    events = events.set_column(place, SESSION, first_values(events[SESSION]))
+    return events.set_column(place, SESSION, session_ids(events, NAME))
+
+
 def with_positions(table: pa.Table, file: int, first: int) -> pa.Table:
     """Adds the column `POSITION`: each row's position in the files.
 
@@ -72,6 +91,7 @@ def plausible_events(
     rules: CleaningRules,
     feedback: Feedback | None = None,
     decimals: Sequence[str] = (),
+    sessions: str | None = None,
 ) -> tuple[pa.Table, Removal, RowSurvey]:
     """Returns the plausible events of some users by user, time and row.
 
@@ -84,6 +104,7 @@ def plausible_events(
         rules: which events are implausible.
         feedback: how the events count.
         decimals: columns of ids from which ".0" is removed, see `with_decimals`.
+        sessions: an idle gap, or the column of session ids: sessions become the users.
 
     Returns:
         The events, with the columns of the feedback; what was removed; and a survey of them without
@@ -101,13 +122,17 @@ def plausible_events(
         table = _with_feedback(table, feedback, survey.kinds)
         event_types = type_counts(table, feedback, NAME)
         differ_in = feedback.columns_of_duplicates
-    order = [(names.USER_ID, "ascending"), (names.TIME, "ascending"), (POSITION, "ascending")]
-    table = table.sort_by(order).drop_columns([POSITION]).combine_chunks()
     rules, timed = rules.without_minimums(), bool(len(survey.times))
+    before = Removal()
+    if sessions is not None:
+        table, before = sessions_as_users(table, sessions, rules, timed)
+    table = table.sort_by(_ORDER).drop_columns([POSITION]).combine_chunks()
     clean, removed = clean_events(table, rules, timed=timed, differ_in=differ_in)
     clean = clean.combine_chunks()
-    left = survey_of_targets(clean, feedback)
-    return clean, removed, dataclasses.replace(left, event_types=event_types)
+    left = dataclasses.replace(survey_of_targets(clean, feedback), event_types=event_types)
+    if before.rows:
+        removed = dataclasses.replace(before + removed, rows=before.rows)
+    return clean, removed, left
 
 
 def survey_of_targets(events: pa.Table, feedback: Feedback | None) -> RowSurvey:

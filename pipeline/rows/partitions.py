@@ -15,15 +15,22 @@ from tfrec_meta.pipeline.rows.surveys import TYPES
 from tfrec_meta.pipeline.table_columns import Kind
 
 
-def by_partition(table: pa.Table, partitions: int) -> Iterator[tuple[int, pa.Table]]:
+def by_partition(
+    table: pa.Table, partitions: int, key: str = names.USER_ID
+) -> Iterator[tuple[int, pa.Table]]:
     """Yields each partition of the users that has rows, with its rows.
 
     10 and 10.0 are in one partition, since they may be one user.
+
+    Args:
+        table: rows with text in the column `key`.
+        partitions: number of partitions; with 1, no key is looked at.
+        key: the column of the ids that are divided.
     """
     if partitions == 1:
         yield 0, table
         return
-    coded = table[names.USER_ID].combine_chunks().dictionary_encode()
+    coded = table[key].combine_chunks().dictionary_encode()
     users = pc.replace_substring_regex(coded.dictionary, DECIMALS, "").to_pylist()
     partition = np.array([token_hash(user, "") % partitions for user in users])
     if not len(partition):

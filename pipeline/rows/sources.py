@@ -16,6 +16,7 @@ from tfrec_meta.data.ids import Spelling, tokens_of, without_decimals
 from tfrec_meta.data.sources.formats import JSON_LINES, SUFFIXES, FileFormat, suffix_of
 from tfrec_meta.data.sources.json_lines import json_batches, json_names
 from tfrec_meta.data.sources.text_files import damaged, header_of, text_batches
+from tfrec_meta.data.tables.sessions import SESSION
 from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.pseudonyms import key_of, pseudonym
 from tfrec_meta.pipeline.config import TABLE_FORMAT, TableConfig
@@ -159,16 +160,22 @@ def has_pseudonyms(source: Source) -> bool:
 
 
 def with_pseudonyms(table: pa.Table, source: Source, users: Spelling) -> pa.Table:
-    """Returns the rows with pseudonyms in place of the ids of users, if these are wanted."""
+    """Returns the rows with pseudonyms in place of the ids of users and sessions, if wanted."""
     if not has_pseudonyms(source):
         return table
     if users.has_decimals:
         table = without_decimals(table, "user_id")
     key = key_of(str(source.pseudonyms))
-    coded = flat(table["user_id"]).dictionary_encode()
-    names = [pseudonym(user, key) for user in coded.dictionary.to_pylist()]
-    replaced = pa.array(names, pa.string()).take(coded.indices)
-    return table.set_column(table.column_names.index("user_id"), "user_id", replaced)
+    # Session ids that the config names become the ids of users.
+    for name in ("user_id", *(name for name in source.config.columns if name == SESSION)):
+        if name not in table.column_names:
+            continue
+        ids, _ = tokens_of(flat(table[name]), f"column `{name}`")
+        coded = ids.dictionary_encode()
+        names = [pseudonym(one, key) if one else one for one in coded.dictionary.to_pylist()]
+        replaced = pa.array(names, pa.string()).take(coded.indices)
+        table = table.set_column(table.column_names.index(name), name, replaced)
+    return table
 
 
 def _with_ids(

@@ -112,6 +112,7 @@ def run_histories(
     rules: CleaningRules | None = None,
     feedback: tm.Feedback | None = None,
     bad_rows: str = "drop",
+    sessions: str | None = None,
 ) -> dict[str, Artifact]:
     """Runs Histories; returns its outputs by name."""
     kinds = {
@@ -130,6 +131,7 @@ def run_histories(
             "feedback": None if feedback is None else as_json(feedback),
             "bad_rows": bad_rows,
             "seed": seed,
+            "sessions": sessions,
         },
     )
     return outputs

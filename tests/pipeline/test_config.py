@@ -158,6 +158,21 @@ def test_accepts_cold_users_with_a_users_table():
     assert config.split.protocol == "cold-users"
 
 
+def test_sessions_as_users_leave_out_the_users_and_read_the_column_of_session_ids():
+    data = LEAST["data"] | {"users": {"path": "users.csv"}, "sessions": "30m"}
+    config = PipelineConfig.from_dict(LEAST | {"data": data})
+    assert set(config.data.tables) == {"interactions"}
+    assert config.data.tables["interactions"] == config.data.interactions
+    config = PipelineConfig.from_dict(LEAST | {"data": data | {"sessions": "visit"}})
+    read = config.data.tables["interactions"]
+    assert read.columns["session_id"] == "visit"
+    assert read.types["session_id"] == "text"
+    with pytest.raises(ValueError, match=r"`split\.protocol`='cold-users' needs `data\.users`"):
+        PipelineConfig.from_dict(LEAST | {"data": data, "split": {"protocol": "cold-users"}})
+    with pytest.raises(ValueError, match="`sessions`='0m'; use seconds above 0"):
+        PipelineConfig.from_dict(LEAST | {"data": data | {"sessions": "0m"}})
+
+
 def test_the_comparison_of_splits_can_be_disabled(file):
     assert PipelineConfig.read(file).data.max_split_drift == 0.3
     assert PipelineConfig.read(file, ["data.max_split_drift=null"]).data.max_split_drift is None
@@ -172,6 +187,8 @@ def test_the_identity_of_a_split_has_the_settings_that_determine_it_and_no_other
     cold = SplitConfig(protocol="cold-users", train=0.75)
     expected = {"protocol": "cold-users", "train": 0.75, "validation": 0.1, "seed": 7}
     assert json.loads(cold.identity(seed=7)) == expected
+    assert SplitConfig().identity(1, sessions="30m") == SplitConfig().identity(1)
+    assert json.loads(last.identity(1, sessions="30m"))["sessions"] == "30m"
 
 
 def test_the_target_is_a_part_of_the_identity_of_a_split_of_events():

@@ -484,3 +484,107 @@ def test_minimum_counts_that_no_event_reaches_stop_the_run_as_in_memory(tmp_path
     with pytest.raises(ValueError) as in_memory_error:
         in_memory(table, min_user_events=30)
     assert str(error.value) == str(in_memory_error.value)
+
+
+DAY = 86_400
+SESSIONS = SplitConfig("leave-last-out", history_length=LENGTH, partitions=3)
+
+
+def visits(rows):
+    """Returns events of rows such as ("ann", "tea", 23.5, "s1"), with hours and session ids."""
+    users, items, hours, ids = zip(*rows, strict=True)
+    times = [1_700_006_400 + round(3600 * hour) for hour in hours]  # since a midnight
+    return pa.table({"user_id": users, "item_id": items, "time": times, "session_id": ids})
+
+
+# The second file begins at midnight.
+VISITS = {
+    "evening": visits(
+        [("ann", "a", 23.7, "s1"), ("ann", "b", 23.9, "s1"), ("bob", "x", 9, "s2")]
+        + [("bob", "y", 9.1, "s2"), ("bob", "z", 9.2, "s2"), ("bob", "a", 12, "s3")]
+    ),
+    "morning": visits(
+        [("ann", "c", 24.2, "s1"), ("ann", "d", 24.5, "s1"), ("ann", "x", 33, "s4")]
+        + [("ann", "y", 33.1, "s4"), ("ann", "z", 33.2, "s4")]
+    ),
+}
+
+
+@pytest.mark.parametrize("sessions", ["30m", "session_id"])
+def test_sessions_go_on_across_midnight_and_across_files(tmp_path, sessions):
+    tables = VISITS
+    if sessions == "30m":
+        tables = {name: table.drop_columns(["session_id"]) for name, table in tables.items()}
+    examples = {"interactions": conftest.write_examples(tables, tmp_path)}
+    made = conftest.run_histories(examples, tmp_path, SESSIONS, sessions=sessions)
+    test = events_of(made["examples"], "test")
+    assert {(event[1], event[4]) for event in test} == {("d", ("a", "b", "c")), ("z", ("x", "y"))}
+    assert len(test) == 3  # the sessions of one event have no test event
+    users = {
+        event[0]
+        for split in ("train", "validation", "test")
+        for event in events_of(made["examples"], split)
+    }
+    assert len(users) == 4
+    assert not {"ann", "bob"} & users
+    if sessions == "session_id":
+        assert users == {"s1", "s2", "s3", "s4"}
+    identity = json.loads(made["examples"].get_string_custom_property("split_identity"))
+    assert identity == {"protocol": "leave-last-out", "sessions": sessions}
+
+
+def test_sessions_by_an_idle_gap_are_those_in_memory(tmp_path):
+    table = conftest.toy_interactions(300, 12, 9, seed=5)  # one event per minute or two
+    times = table["time"].to_pylist()
+    times[3], times[7] = None, -1  # no gap can place them
+    table = pa.concat_tables([with_times(table, times), with_times(table, times)[40:60]])
+    examples = {"interactions": conftest.write_examples(table, tmp_path)}
+    rules = CleaningRules(min_user_events=2)
+    made = conftest.run_histories(
+        examples,
+        tmp_path,
+        SplitConfig(history_length=LENGTH, partitions=3),
+        rules=rules,
+        sessions="10m",
+    )
+    data = in_memory(table, duplicates="keep").with_sessions("10m").sessions_as_users()
+    data = data.clean(min_user_events=2)
+    assert dropped_of(made) == {f"interactions: {why}": n for why, n in data.dropped.items()}
+    assert set(data.dropped) == {
+        "missing time",
+        "impossible time",
+        "duplicate",
+        "user with too few events",
+    }
+    split = split_by_time(data, 0.8, 0.1)
+    users = set()
+    for name in ("train", "validation", "test"):
+        found = events_of(made["examples"], name)
+        wanted = expected(data, getattr(split, f"{name}_index"))
+        # The ids of the sessions differ: the library numbers them.
+        assert Counter(event[1:] for event in found.elements()) == Counter(
+            event[1:] for event in wanted.elements()
+        )
+        users |= {event[0] for event in found}
+    assert len(users) == len(data.user_ids) > 12
+
+
+def test_refuses_session_ids_that_cannot_stand_for_users(tmp_path):
+    def run(sessions, rows):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        examples = {"interactions": conftest.write_examples(rows, folder)}
+        conftest.run_histories(examples, folder, SESSIONS, sessions=sessions)
+
+    rows = [("ann", "a", 1, "s1"), ("bob", "b", 1, "s1"), ("ann", "b", 1, None)]
+    with pytest.raises(ValueError, match="the session 's1' has events of several users"):
+        run("session_id", visits(rows[:2]))
+    with pytest.raises(ValueError, match="`session_id`: the id is missing or has a line break"):
+        run("session_id", visits(rows))
+    with pytest.raises(ValueError, match="has a column `session_id` already; set data.sessions to"):
+        run("30m", visits(rows[:2]))
+    bare = visits(rows[:2]).drop_columns(["session_id"])
+    with pytest.raises(ValueError, match="has no column for `session_id`, which data.sessions"):
+        run("session_id", bare)
+    with pytest.raises(ValueError, match="has no times, and so no idle gaps"):
+        run("30m", bare.drop_columns(["time"]))

@@ -71,6 +71,28 @@ def session_numbers(users: np.ndarray, times: np.ndarray, gap: float) -> np.ndar
     return result
 
 
+def session_ids(events: pa.Table, name: str) -> pa.Array:
+    """Returns the column `session_id` as trimmed text.
+
+    Args:
+        events: a table with that column.
+        name: names the table in errors.
+
+    Raises:
+        ValueError: if an id is missing or has a line break, which no id can have.
+    """
+    ids, unreadable = tokens_of(flat(events[SESSION]), f"{name}, column `{SESSION}`")
+    bad = pc.fill_null(pc.equal(ids, ""), True).to_numpy(zero_copy_only=False)
+    bad = bad | unreadable | has_line_breaks(ids)
+    if bad.any():
+        raise ValueError(
+            f"{name} row {bad.argmax() + 1}, column `{SESSION}`: the id is missing or has a line "
+            f"break, as in {bad.sum():,} rows in all; leave these rows out (`take`), or do not "
+            "read the column and use `with_sessions`."
+        )
+    return ids
+
+
 class EventsInSessions(DeclaredEvents):
     """The part of `Interactions` that deals with sessions."""
 
@@ -146,7 +168,7 @@ class EventsInSessions(DeclaredEvents):
                 f"{self.name} has no column `{SESSION}`, only {self.events.column_names}; read it, "
                 "or make one with `with_sessions`."
             )
-        ids = self._session_ids()
+        ids = session_ids(self.events, self.name)
         sessions = ids.dictionary_encode()
         codes = sessions.indices.to_numpy(zero_copy_only=False)
         self._check_one_user(codes, sessions.dictionary)
@@ -161,23 +183,6 @@ class EventsInSessions(DeclaredEvents):
         events = self.events.drop_columns([SESSION])
         place = events.column_names.index("user_id")
         return self._replaced(events=events.set_column(place, "user_id", ids), users=None)
-
-    def _session_ids(self) -> pa.Array:
-        """Returns the column `session_id` as trimmed text.
-
-        Raises:
-            ValueError: if an id is missing or has a line break, which no id can have.
-        """
-        ids, unreadable = tokens_of(flat(self.events[SESSION]), f"{self.name}, column `{SESSION}`")
-        bad = pc.fill_null(pc.equal(ids, ""), True).to_numpy(zero_copy_only=False)
-        bad = bad | unreadable | has_line_breaks(ids)
-        if bad.any():
-            raise ValueError(
-                f"{self.name} row {bad.argmax() + 1}, column `{SESSION}`: the id is missing or has "
-                f"a line break, as in {bad.sum():,} rows in all; leave these rows out (`take`), or "
-                "do not read the column and use `with_sessions`."
-            )
-        return ids
 
     def _check_one_user(self, codes: np.ndarray, ids: pa.Array) -> None:
         """Raises ValueError if a session, a row of `ids`, has events of several users."""
