@@ -396,9 +396,9 @@ class PipelineConfig:
         _check_folder("root", self.root)
         if self.split.protocol == SplitProtocol.COLD_USERS and "users" not in self.data.tables:
             raise ValueError(
-                "`split.protocol`='cold-users' needs `data.users`, which `data.sessions` leaves "
-                "out: a model distinguishes held-out users by their features only. Set that table, "
-                "or use another protocol."
+                "`split.protocol`='cold-users' needs `data.users`: a model distinguishes held-out "
+                "users by their features only. Set that table, or use another protocol, as with "
+                "`data.sessions`, which leaves the table out."
             )
         if self.evaluator.positive == FEEDBACK and (
             self.feedback is None or self.feedback.positive is None

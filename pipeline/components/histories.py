@@ -149,15 +149,15 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             logging.warning("%s: %d rows were dropped.", reason, count)
         removed.check(NAME)
         _warn_of_unrelated(catalogue.uri, seen.uri)
-        examples.set_string_custom_property(
-            PERSONAL, json.dumps(_personal_columns(catalogue.uri, seen.uri))
-        )
         for split in names.EVENT_SPLITS:
             if not glob.glob(os.path.join(folders[split], "data_*")):
                 raise ValueError(
                     f"The protocol '{config.protocol}' leaves no events for {split}; change "
                     "split.train and split.validation, use another protocol or add data."
                 )
+        examples.set_string_custom_property(
+            PERSONAL, json.dumps(_personal_columns(catalogue.uri, seen.uri))
+        )
 
 
 class Histories(base_beam_component.BaseBeamComponent):
@@ -237,15 +237,13 @@ def _warn_of_unrelated(catalogue: str, seen: str) -> None:
 
 def _personal_columns(catalogue: str, seen: str) -> list[tuple[str, str]]:
     """Returns the columns that look personal, each as its table and a description."""
-    path = os.path.join(seen, "events.parquet")
-    if not os.path.isfile(path):
-        return []
+    events = pq.ParquetFile(os.path.join(seen, "events.parquet"))
     tables = {
         name: pq.read_table(file)
         for name in KEYS
         if os.path.isfile(file := os.path.join(catalogue, f"{name}.parquet"))
     }
-    events = next(pq.ParquetFile(path).iter_batches(_SAMPLED_ROWS))
-    data = Interactions(pa.Table.from_batches([events]), **tables)
+    sample = pa.Table.from_batches([next(events.iter_batches(_SAMPLED_ROWS))])
+    data = Interactions(sample, **tables)
     found = personal_columns(data)
     return [(NAME if column.table == "events" else column.table, str(column)) for column in found]
