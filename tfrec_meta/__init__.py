@@ -59,7 +59,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot follow `__getat
     from tfrec_meta.workflows.export import export
     from tfrec_meta.workflows.recommend import adapt, recommend
     from tfrec_meta.workflows.report import report
-    from tfrec_meta.workflows.train import text_teacher, train
+    from tfrec_meta.workflows.train import refit, text_teacher, train
     from tfrec_meta.workflows.tune import Study, tune
 
 __version__ = "0.3.0"
@@ -101,6 +101,7 @@ _MODULES = {
     "movielens": "data",
     "read_interactions": "data",
     "recommend": "workflows.recommend",
+    "refit": "workflows.train",
     "report": "workflows.report",
     "rolling_evaluation": "workflows.evaluate",
     "save": "models.loading",
@@ -154,6 +155,7 @@ __all__ = [
     "movielens",
     "read_interactions",
     "recommend",
+    "refit",
     "report",
     "rolling_evaluation",
     "save",

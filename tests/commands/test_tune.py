@@ -76,6 +76,12 @@ def test_tune_prints_the_next_command_and_the_same_call_resumes(capsys, quick):
     assert len(quick) == 5
 
 
+def test_tune_prints_the_protocol_that_fits_the_data(capsys):
+    assert cli.main(["tune", *options()]) == 0
+    shown = capsys.readouterr().out
+    assert f"next: tfrec-meta train --run runs/tuned --data {DATA} --split time --strategy" in shown
+
+
 def test_tune_uses_the_data_split_and_strategy_of_a_run(capsys, tmp_path, quick):
     given = {
         "data": {"source": [DATA]},

@@ -7,10 +7,8 @@ from tfrec_meta.commands import data_options
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
-    PROTOCOLS,
     complete_settings,
     read_data,
-    split_data,
 )
 
 
@@ -90,22 +88,6 @@ def test_sessions_of_data_without_session_ids_are_refused(sessions):
         complete_settings({"data": {"sessions": "0m"}})
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_protocol_has_default_shares(protocol):
-    data = tfd.synthetic(40, 20, 300, seed=3)
-    split = split_data(data, {"protocol": protocol, "train": None, "validation": None}, seed=1)
-    assert len(split.train_index) > len(split.test_index) > 0
-
-
-def test_given_shares_are_used():
-    data = tfd.synthetic(40, 20, 300, seed=3)
-    split = split_data(data, {"protocol": "user", "train": 0.5, "validation": 0.25}, seed=1)
-    expected = tfd.split_by_user(data, 0.5, 0.25, seed=1)
-    assert (split.test_index == expected.test_index).all()
-    with pytest.raises(ValueError, match="has no shares"):
-        split_data(data, {"protocol": "leave-last-out", "train": 0.5, "validation": None}, seed=1)
-
-
 def test_one_seed_is_used_for_split_and_training():
     assert complete_settings({"seed": 7})["strategy"]["training"]["seed"] == 7
     given = {"strategy": {"training": {"seed": 8}}}
@@ -113,7 +95,3 @@ def test_one_seed_is_used_for_split_and_training():
     with pytest.raises(ParameterError, match="`seed`=-1; use a whole number from 0 to") as error:
         complete_settings({"seed": -1})
     assert error.value.parameter == "seed"
-
-
-def test_the_command_offers_the_protocols_of_the_settings():
-    assert set(data_options.PROTOCOLS) == set(PROTOCOLS)

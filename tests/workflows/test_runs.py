@@ -13,7 +13,7 @@ def test_a_run_is_begun_once_and_continued(tmp_path):
     run = Run.begin(tmp_path / "run", {**SMALL, "seed": 7})
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["strategy"]["training"]["seed"] == 7
-    assert record["split"] == {"protocol": "item", "train": 0.75, "validation": 0.0}
+    assert record["split"] == {"protocol": "time", "train": 0.8, "validation": 0.1}
 
     assert Run.begin(tmp_path / "run").settings == run.settings
     assert Run.begin(tmp_path / "run", {"seed": 7}).settings == run.settings

@@ -154,7 +154,7 @@ def _reason(found: Survey, proposal: Proposal) -> str:
 
 def _advice_lines(found: Survey) -> Iterator[str]:
     if found.first_time is not None:
-        from tfrec_meta.data.survey.survey import date_of
+        from tfrec_meta.data.profile import date_of
 
         yield f"time: {date_of(found.first_time)} to {date_of(found.last_time)} UTC"
     if found.repeats is not None:

@@ -235,7 +235,8 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             "--split",
             type=click.Choice(PROTOCOLS),
             parameters=("protocol",),
-            help="How test events are chosen (default item: at random, stratified by item).",
+            help="How test events are chosen (default: time if the events have times, else item: "
+            "at random, stratified by item).",
         ),
         _data(
             "--train",

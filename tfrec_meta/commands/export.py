@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,9 @@ from tfrec_meta.commands.values import FOLDER, Names
     "",
     "--run runs/first --to models/shop --version 7",
     "--filters genres --diversity",
+    "--run runs/shop --final",
     rereads_data=True,
+    resumes=True,
 )
 @options.run_option()
 @option(
@@ -25,6 +28,12 @@ from tfrec_meta.commands.values import FOLDER, Names
     metavar="FOLDER",
     help="Folder of the served model; each export makes a version folder in it (default: "
     "models/NAME, with the name of the run folder).",
+)
+@option(
+    "--final",
+    is_flag=True,
+    help="Refit the strategy on all events first (train, validation and test), for as many epochs "
+    "as were best in the run. The evaluation stays that of the run.",
 )
 @option("--version", type=int, metavar="N", help="Version number (default: the next one).")
 @options.length_option("Default number of recommendations per request.")
@@ -51,6 +60,7 @@ from tfrec_meta.commands.values import FOLDER, Names
 def export(
     run: str,
     to: str | None,
+    final: bool,
     version: int | None,
     filters: Sequence[str] | None,
     recommend_history: bool,
@@ -60,7 +70,7 @@ def export(
     from tfrec_meta.workflows.runs import Run
 
     this = Run.open(run)
-    model = this.model()
+    model = this.refit() if final else this.model()
     from tfrec_meta.workflows.export import ExportConfig
     from tfrec_meta.workflows.export import export as export_model
 
@@ -75,5 +85,6 @@ def export(
         "export": str(folder),
         "model": options.folder_name(to),
         "version": int(folder.name),
+        "trained_on": model.trained_on and dataclasses.asdict(model.trained_on),
     }
     return Result(content, f"exported: {folder}\nnext: tfrec-meta serve {shlex.quote(to)}")

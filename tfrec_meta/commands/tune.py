@@ -142,6 +142,7 @@ def tune(
     """Searches, or resumes a search that was stopped."""
     from tfrec_meta.workflows.run_settings import complete_settings, merged, split_of
     from tfrec_meta.workflows.runs import Run
+    from tfrec_meta.workflows.split_settings import resolved_split
 
     is_run = len(source) == 1 and (Path(source[0]) / "run.json").is_file()
     if no_memory:
@@ -163,6 +164,7 @@ def tune(
             settings = {**settings, "recommend_history": True}
         study_folder = Path(folder or (Path(source[0], "study") if is_run else _FOLDER))
         split = split_of(settings)
+        settings = {**settings, "split": resolved_split(settings["split"], split.data)}
         note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
         # TensorFlow is imported after the data is read: errors in the data are reported right away.
         from tfrec_meta.io.files import write_text
@@ -240,8 +242,9 @@ def _trials(study: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 
 def _train_words(settings: Mapping[str, Any]) -> list[str]:
-    """The options with which `train` uses the same data and split; none for the defaults."""
-    from tfrec_meta.workflows.run_settings import DEFAULTS, FORMAT_SETTINGS, fill_shares
+    """The options with which `train` uses the same data and split."""
+    from tfrec_meta.workflows.run_settings import DEFAULTS, FORMAT_SETTINGS
+    from tfrec_meta.workflows.split_settings import fill_shares
 
     data, split, words = settings["data"], settings["split"], []
     if data["source"] != DEFAULTS["data"]["source"]:
@@ -261,8 +264,7 @@ def _train_words(settings: Mapping[str, Any]) -> list[str]:
     if data.get("pseudonyms"):
         words += ["--pseudonyms", data["pseudonyms"]]
     usual = fill_shares({"protocol": split["protocol"], "train": None, "validation": None})
-    if split["protocol"] != DEFAULTS["split"]["protocol"]:
-        words += ["--split", split["protocol"]]
+    words += ["--split", split["protocol"]]
     for name in ("train", "validation"):
         if split[name] != usual[name]:
             words += [f"--{name}", str(split[name])]

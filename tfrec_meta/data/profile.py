@@ -54,8 +54,8 @@ def profile(
     facts["value_max"] = float(values.max()) if events else None
     times = table["time"].drop_null().to_numpy()
     facts["events_without_time"] = events - len(times)
-    facts["first_time"] = _date(times.min()) if len(times) else None
-    facts["last_time"] = _date(times.max()) if len(times) else None
+    facts["first_time"] = date_of(int(times.min())) if len(times) else None
+    facts["last_time"] = date_of(int(times.max())) if len(times) else None
     facts["span_days"] = float(np.ptp(times) / _SECONDS_PER_DAY) if len(times) else None
     return facts
 
@@ -77,5 +77,6 @@ def _top_share(counts: np.ndarray, share: float) -> float:
     return float(np.sort(counts)[::-1][:top].sum() / counts.sum())
 
 
-def _date(seconds: int) -> str:
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%d %H:%M:%S")
+def date_of(seconds: int | None) -> str | None:
+    """Returns Unix seconds as a date and a time of the day, in UTC; None for None."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(" ")[:19]

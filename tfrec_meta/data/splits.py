@@ -205,9 +205,12 @@ def split_by_time(data: Interactions, train: float = 0.8, validation: float = 0.
     parts = {"train": in_train, "validation": between & is_target, "test": in_test & is_target}
     for part, rows in parts.items():
         if not rows.any() and not (part == "validation" and validation == 0):
-            raise ValueError(
-                f"{part} would be empty: {data.name} has {len(np.unique(ordered))} distinct times "
-                f"for {size} events; change the shares or split by user."
+            raise ParameterError(
+                f"`train`={train:g} and `validation`={validation:g} leave no {part} events: "
+                f"{data.name} has {len(np.unique(ordered))} distinct times for {size} events. "
+                "Change the shares, or use another split, such as the one by user.",
+                "train",
+                "validation",
             )
     train_index, validation_index, test_index = map(np.flatnonzero, parts.values())
     return Split(

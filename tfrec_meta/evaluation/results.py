@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfrec_meta.evaluation.intervals import Comparison, Estimate
+from tfrec_meta.evaluation.judged import SplitSummary
 from tfrec_meta.evaluation.predictions import PredictionEvaluations
 from tfrec_meta.io.records import create
 
@@ -192,9 +193,10 @@ class Evaluations(dict[str, Evaluation]):
         settings: of each baseline that has some.
         differences: of each baseline, the paired difference between the model and the baseline.
         predictions: the metrics of ratings or clicks that the model predicts.
+        judged_on: the split; None if it is not known.
 
     Attributes:
-        settings, differences, predictions: the arguments.
+        settings, differences, predictions, judged_on: the arguments.
     """
 
     def __init__(
@@ -203,11 +205,13 @@ class Evaluations(dict[str, Evaluation]):
         settings: Mapping[str, BaselineSettings] | None = None,
         differences: Mapping[str, Comparison] | None = None,
         predictions: PredictionEvaluations | None = None,
+        judged_on: SplitSummary | None = None,
     ):
         super().__init__(evaluations or {})
         self.settings = dict(settings or {})
         self.differences = dict(differences or {})
         self.predictions = PredictionEvaluations() if predictions is None else predictions
+        self.judged_on = judged_on
 
     @classmethod
     def of(cls, evaluations: Mapping[str, Evaluation]) -> Evaluations:
@@ -265,17 +269,20 @@ class Evaluations(dict[str, Evaluation]):
             "differences": {n: dataclasses.asdict(one) for n, one in self.differences.items()},
             "baselines": {name: one.as_dict() for name, one in self.settings.items()},
             "predictions": self.predictions.as_dict(),
+            "judged_on": self.judged_on and self.judged_on.as_dict(),
         }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Evaluations:
         """Reads what `as_dict` returned; the values per query are not in it."""
+        judged_on = record.get("judged_on")
         return cls(
             {name: Evaluation.from_dict(one) for name, one in record["evaluations"].items()},
             {name: BaselineSettings.from_dict(one) for name, one in record["baselines"].items()},
             {name: create(Comparison, one) for name, one in record["differences"].items()},
             # Not in the files of earlier versions.
             PredictionEvaluations.from_dict(record.get("predictions", {})),
+            SplitSummary.from_dict(judged_on) if judged_on else None,
         )
 
 

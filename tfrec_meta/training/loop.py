@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import tensorflow as tf
 
@@ -78,7 +78,9 @@ def fit(
     if options.teacher is not None:
         model.teach(options.teacher)
     model.fit(cast(Interactions, data))  # streamed only if the family `fits_streams`
-    if model.chooses_weights:
+    if model.chooses_weights and options.refit_of is not None:
+        model.take_weights(options.refit_of)
+    elif model.chooses_weights:
         validation = usable_validation(
             options.validation, model.spec, data, config.seed, options.recommend_history
         )
@@ -89,6 +91,15 @@ def fit(
             )
         model.choose_weights(lambda: validation.metrics(model)[Objective.NDCG])
     return []
+
+
+def history_kind(
+    config: TrainingConfig, data: Interactions | StreamedInteractions
+) -> Literal["earlier", "leave_one_out"]:
+    """Returns which histories training events have; that of "auto", too."""
+    if config.history != "auto":
+        return config.history
+    return "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
 
 
 def seed_everything(seed: int) -> None:
@@ -119,9 +130,7 @@ def _fit_by_steps(
     config: TrainingConfig,
     options: TrainingOptions,
 ) -> Curve:
-    if config.history == "auto":
-        history: Any = "leave_one_out" if data.sampled and config.rows == "events" else "earlier"
-        config = dataclasses.replace(config, history=history)
+    config = dataclasses.replace(config, history=history_kind(config, data))
     rows = training_rows(data, model, config)
     _check_batches(rows, model, config)
     model.prepare(data)
@@ -136,6 +145,7 @@ def _fit_by_steps(
         "validation": digest_of_validation(options.validation, options.recommend_history),
         "warm_start": digest_of_model(options.warm_start),
         "teacher": digest_of_model(options.teacher),
+        "refit_epochs": None if options.refit_of is None else str(options.best_epoch()),
     }
     with _locked(model, options):
         session = TrainingSession(model, optimizer, data, config, options, digests)
@@ -160,7 +170,7 @@ def _run_epochs(
 ) -> None:
     """Runs the epochs that are left."""
     model = session.trained
-    if session.epoch < config.epochs and not session.stopped:
+    if not session.stopped:
         batches, axis = partial(rows.batches, session.epoch), int(config.accumulation > 1)
         with _bfloat16() if config.mixed_precision else contextlib.nullcontext():
             model.fit(
@@ -205,7 +215,7 @@ def _callbacks(
             logs = Path(options.folder) / "tensorboard"
             callbacks.append(tf_keras.callbacks.TensorBoard(str(logs)))
         if options.progress:
-            callbacks.append(ProgressBar(config.epochs, steps))
+            callbacks.append(ProgressBar(session.epochs, steps))
     callbacks += options.callbacks
     if options.on_epoch is not None:
         callbacks.append(EpochReport(session, options.on_epoch))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
+
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.training.config import TrainingConfig
@@ -11,6 +13,14 @@ from tfrec_meta.training.optimizers import LazyAdagrad, LazyAdam, LazyAdamW, Row
 # model (dimension 32, batch size 512) with 10,000, 100,000 and 1,000,000 items took 19, 46 and
 # 314 ms with AdamW, and 16, 17 and 23 ms with LazyAdamW.
 _LARGE_TABLE = 100_000
+
+
+def optimizer_name(config: TrainingConfig, model: TrainableRecommender) -> str:
+    """Returns the name of the optimizer that a recipe has for a model; that of "auto", too."""
+    if config.optimizer != "auto":
+        return config.optimizer
+    large = any(table.shape[0] >= _LARGE_TABLE for table in _tables(model))
+    return "lazy_adamw" if large and not config.average_decay else "adamw"
 
 
 def make_optimizer(
@@ -24,17 +34,13 @@ def make_optimizer(
         model: the model, whose embedding tables "auto" and "row_wise_adagrad" look up.
     """
     rate = learning_rate_schedule(config.learning_rate, steps)
-    tables = [table for table, _ in model.rows_of_tokens().values() if table.shape.rank == 2]
-    name = config.optimizer
-    if name == "auto":
-        large = any(table.shape[0] >= _LARGE_TABLE for table in tables)
-        name = "lazy_adamw" if large and not config.average_decay else "adamw"
+    name = optimizer_name(config, model)
     if name == "lazy_adam":
         return LazyAdam(rate)
     if name == "lazy_adagrad":
         return LazyAdagrad(rate)
     if name == "row_wise_adagrad":
-        return RowWiseAdagrad(rate, tables=[table.name for table in tables])
+        return RowWiseAdagrad(rate, tables=[table.name for table in _tables(model)])
     if name == "lazy_adamw":
         optimizer = LazyAdamW(rate, config.weight_decay)
     else:
@@ -49,6 +55,11 @@ def make_optimizer(
     # Decay would pull the popularity of an item out of its bias, and make task weights equal.
     optimizer.exclude_from_weight_decay(var_names=["item_bias", "task_weights"])
     return optimizer
+
+
+def _tables(model: TrainableRecommender) -> list[tf.Variable]:
+    """The embedding tables."""
+    return [table for table, _ in model.rows_of_tokens().values() if table.shape.rank == 2]
 
 
 def learning_rate_schedule(

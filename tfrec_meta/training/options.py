@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tfrec_meta.data import Interactions
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.keras import tf_keras
 from tfrec_meta.models.base.contract import Recommender, Teacher
 from tfrec_meta.training.validation import Validation
@@ -37,6 +38,9 @@ class TrainingOptions:
         on_epoch: called after each epoch; see `OnEpoch`.
         recommend_history: whether validation ranks items of the users' histories like all others.
         callbacks: additional tf_keras callbacks, for families that are trained by steps.
+        refit_of: a fitted model of the same strategy, whose curve says how long to train: as many
+            epochs as its best epoch, on the same schedule. An ensemble takes its weights. There is
+            no validation then.
     """
 
     validation: Interactions | Validation | None = None
@@ -47,3 +51,23 @@ class TrainingOptions:
     on_epoch: OnEpoch | None = None
     recommend_history: bool = False
     callbacks: Sequence[tf_keras.callbacks.Callback] = ()
+    refit_of: Recommender | None = None
+
+    def best_epoch(self) -> int | None:
+        """Returns the best epoch of `refit_of`, without validation its last one; None without it.
+
+        Raises:
+            ValueError: if that model has no learning curve.
+        """
+        model = self.refit_of
+        if model is None:
+            return None
+        if not model.curve:
+            raise ParameterError(
+                f"`model`, of family {model.family!r}, has no learning curve, so the number of its "
+                "epochs is not known. Use the model that `train` returned, not a loaded one.",
+                "model",
+            )
+        scored = [line for line in model.curve if model.objective in line] or model.curve[-1:]
+        best = max(scored, key=lambda line: model.objective.score(line.get(model.objective, 0.0)))
+        return int(best["epoch"])

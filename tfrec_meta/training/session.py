@@ -47,6 +47,7 @@ class TrainingSession(tf_keras.callbacks.Callback):
     Attributes:
         trained: the model.
         curve: the learning curve so far.
+        epochs: the number of epochs after which the training ends at the latest.
 
     Raises:
         ValueError: if the folder holds a run with other settings or inputs.
@@ -64,6 +65,7 @@ class TrainingSession(tf_keras.callbacks.Callback):
         super().__init__()
         self.trained = model
         self.curve: Curve = []
+        self.epochs = options.best_epoch() or config.epochs
         self._optimizer = optimizer
         self._config = config
         self._strategy = model.distribute_strategy
@@ -90,7 +92,9 @@ class TrainingSession(tf_keras.callbacks.Callback):
 
     @property
     def stopped(self) -> bool:
-        """Whether patience has run out."""
+        """Whether the training is done, or patience has run out."""
+        if self.epoch >= self.epochs:
+            return True
         if self._best is None or not self._config.patience:
             return False
         return self.epoch - self._best.epoch >= self._config.patience

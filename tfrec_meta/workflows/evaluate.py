@@ -18,6 +18,7 @@ from tfrec_meta.evaluation import (
     full_catalogue,
 )
 from tfrec_meta.evaluation.intervals import RESAMPLES
+from tfrec_meta.evaluation.judged import SplitSummary
 from tfrec_meta.evaluation.predictions import (
     METRICS_OF,
     PredictionEvaluations,
@@ -31,7 +32,7 @@ from tfrec_meta.io.logs import logger
 from tfrec_meta.models import Recommender
 from tfrec_meta.strategy import Strategy
 from tfrec_meta.workflows.baselines import check_baselines, default_baselines, scores_by_items
-from tfrec_meta.workflows.train import train
+from tfrec_meta.workflows.train import event_summary, train
 from tfrec_meta.workflows.tuned_baselines import BaselineTuner
 
 _log = logger(__name__)
@@ -105,7 +106,7 @@ def evaluate(
         return model.score({name: value[rows] for name, value in test.queries.items()})
 
     ours = run(score)
-    results = Evaluations({model.family: ours})
+    results = Evaluations({model.family: ours}, judged_on=split_summary(split))
     names = default_baselines(model.spec.catalogue_size) if baselines is None else baselines
     if not len(names):
         return results
@@ -120,6 +121,22 @@ def evaluate(
         if resamples > 0:
             results.differences[key] = compare(ours, results[key], results.metric, resamples)
     return results
+
+
+def split_summary(split: Split) -> SplitSummary:
+    """Returns the sizes of the parts of a split, and how many test users and items are new."""
+    data, new = split.data, []
+    past = np.concatenate([split.train_index, split.validation_index, split.past_only_index])
+    for codes in (data.user_codes, data.item_codes):
+        new.append(int((~np.isin(np.unique(codes[split.test_index]), codes[past])).sum()))
+    return SplitSummary(
+        split.description,
+        event_summary(data),
+        event_summary(data, split.train_index),
+        event_summary(data, split.validation_index),
+        event_summary(data, split.test_index),
+        *new,
+    )
 
 
 def rolling_evaluation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tfrec_meta.evaluation import Evaluation, Evaluations
+from tfrec_meta.evaluation import Evaluation
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.model_card import default_card
 from tfrec_meta.export.saved_model import export_model, model_name
@@ -27,7 +27,8 @@ def export(
         base: the folder of this served model; its last part is the name of the model.
         config: the options fixed at export time.
         version: a positive integer; by default the highest version in `base` plus 1.
-        evaluations: the result of `evaluate`, for the model card.
+        evaluations: the result of `evaluate`, for the model card. Of a refitted model, that of the
+            model that was judged; the card says so.
 
     Returns:
         The new version folder.
@@ -45,7 +46,5 @@ def export(
         >>> folder.name, (folder / "saved_model.pb").is_file()
         ('1', True)
     """
-    card = default_card(model_name(base), model, config)
-    if evaluations:
-        card += f"\nFull-catalogue evaluation:\n\n```text\n{Evaluations.of(evaluations)}\n```\n"
+    card = default_card(model_name(base), model, config, evaluations)
     return export_model(model, base, config, version, card)

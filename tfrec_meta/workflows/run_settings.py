@@ -12,20 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from tfrec_meta.checks import Interval, check, not_empty, of_type, share, whole_number
+from tfrec_meta.checks import check, not_empty, of_type, whole_number
 from tfrec_meta.data import (
     Feedback,
     Interactions,
     Split,
-    SplitProtocol,
     movielens,
     read_interactions,
-    split_by_item,
-    split_by_time,
-    split_by_user,
-    split_cold_items,
-    split_cold_users,
-    split_leave_last_out,
     synthetic,
 )
 from tfrec_meta.data.cleaning import CleaningRules
@@ -35,6 +28,7 @@ from tfrec_meta.data.sources.movielens_download import NAMES
 from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.records import create
+from tfrec_meta.workflows.split_settings import fill_shares, split_data
 
 Settings = dict[str, Any]
 
@@ -51,7 +45,7 @@ DEFAULTS: Settings = {
         "sessions": None,  # an idle gap, or a column: sessions become the users; None keeps these
     },
     "feedback": {},  # fields of `Feedback`; empty: all events count alike
-    "split": {"protocol": "item", "train": None, "validation": None},
+    "split": {"protocol": None, "train": None, "validation": None},  # None: as the data suggests
     "recommend_history": False,
     "seed": 42,
     "strategy": {},
@@ -72,16 +66,6 @@ STRATEGY_FIELDS = (
 """The "strategy" part of the settings; `Strategy` describes them."""
 # Settings whose value is a mapping.
 MAPPINGS = ("columns", "event_weights", "lists", "types")
-# Default shares of train and validation. The protocol leave-last-out has no shares: the last event
-# of each user is a test event.
-_SHARES = {
-    SplitProtocol.ITEM: (0.75, 0.0),
-    SplitProtocol.USER: (0.75, 0.0),
-    SplitProtocol.TIME: (0.8, 0.1),
-    SplitProtocol.COLD_USERS: (0.8, 0.0),
-    SplitProtocol.COLD_ITEMS: (0.8, 0.0),
-}
-PROTOCOLS: tuple[str, ...] = (*_SHARES, SplitProtocol.LEAVE_LAST_OUT)
 
 # The suffixes of the files that a setting has an effect on.
 _OF_TEXT = {
@@ -236,41 +220,6 @@ def absolute_source(source: str) -> str:
     return source if is_named_source(source) else os.path.abspath(os.path.expanduser(source))
 
 
-def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the "split" part of the settings, with default shares where they are None.
-
-    Raises:
-        ParameterError: for an unknown protocol, for impossible shares, or for shares of a protocol
-            without shares.
-    """
-    protocol, train, validation = map(split.get, ("protocol", "train", "validation"))
-    if protocol not in PROTOCOLS:
-        raise ParameterError(
-            f"`protocol`={protocol!r}; use one of {', '.join(PROTOCOLS)}.", "protocol"
-        )
-    if protocol == SplitProtocol.LEAVE_LAST_OUT:
-        if train is not None or validation is not None:
-            raise ParameterError(
-                "The split leave-last-out has no shares; leave out `train` and `validation`.",
-                "train",
-                "validation",
-            )
-        return dict(split)
-    usual = _SHARES[SplitProtocol(protocol)]
-    train = usual[0] if train is None else train
-    validation = usual[1] if validation is None else validation
-    check("train", train, Interval(0, 1, "a share between 0 and 1", open_low=True, open_high=True))
-    check("validation", validation, share())
-    if train + validation >= 1:
-        raise ParameterError(
-            f"`train`={train} and `validation`={validation} leave no test events; use shares with "
-            "a sum below 1.",
-            "train",
-            "validation",
-        )
-    return {"protocol": protocol, "train": train, "validation": validation}
-
-
 def student_settings(given: Settings, teacher: Settings | None = None) -> Settings:
     """Returns settings of a student's run, in which missing settings have no value.
 
@@ -295,36 +244,6 @@ def split_of(settings: Settings) -> Split:
     return split_data(
         read_data(settings["data"], seed, settings["feedback"]), settings["split"], seed
     )
-
-
-def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
-    """Splits the data as the "split" part of the settings describes."""
-    split = fill_shares(split)
-    found = _split(data, split, seed)
-    if not len(found.train_index):
-        raise ParameterError(
-            f"`train`={split['train']} leaves none of the {len(data):,} events to train on; use a "
-            "larger share.",
-            "train",
-        )
-    return found
-
-
-def _split(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
-    train, validation = split["train"], split["validation"]
-    match SplitProtocol(split["protocol"]):
-        case SplitProtocol.LEAVE_LAST_OUT:
-            return split_leave_last_out(data)
-        case SplitProtocol.TIME:
-            return split_by_time(data, train, validation)
-        case SplitProtocol.ITEM:
-            return split_by_item(data, train, validation, seed)
-        case SplitProtocol.USER:
-            return split_by_user(data, train, validation, seed)
-        case protocol:
-            cold_users = protocol is SplitProtocol.COLD_USERS
-            cold = split_cold_users if cold_users else split_cold_items
-            return cold(data, round(1 - train - validation, 9), validation, seed)
 
 
 def complete_settings(given: Mapping[str, Any]) -> Settings:

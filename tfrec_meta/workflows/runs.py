@@ -4,6 +4,7 @@
     training/         checkpoints, TensorBoard logs, history.jsonl
     model/            the fitted model, as `tfrec_meta.save` writes it
     evaluation.json   the evaluation of the model and its baselines
+    final/            the same strategy, refitted on all events: training/ and model/
     report.html       the report
     distillation.html the comparison of a student with its teacher
 
@@ -35,6 +36,7 @@ from tfrec_meta.workflows.run_settings import (
     single_settings,
     split_of,
 )
+from tfrec_meta.workflows.split_settings import resolved_split
 
 if TYPE_CHECKING:
     from tfrec_meta.evaluation import Evaluations
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from tfrec_meta.workflows.distill import Distillation
 
 _TRAIN_AGAIN = "Train the run again, in a new folder or with --overwrite"
-_RESULTS = ("evaluation.json", "report.html", "distillation.html")
+_RESULTS = ("evaluation.json", "report.html", "distillation.html", "final")
 _FORMAT = 2  # of run.json; 1 was that of tfrec-meta 0.1
 
 
@@ -97,7 +99,8 @@ class Run:
         Args:
             folder: the run folder.
             given: settings in the form of `DEFAULTS`. A missing setting has its default, or in an
-                existing run the value in its `run.json`.
+                existing run the value in its `run.json`. The run stores the protocol of the split
+                that the data decides.
             overwrite: whether to replace an existing run.
 
         Raises:
@@ -124,7 +127,8 @@ class Run:
             return run
         settings = complete_settings(given)
         run = cls(folder, settings)
-        _ = run.split  # errors in the data are raised before anything is written
+        # Errors in the data are raised before anything is written.
+        settings["split"] = resolved_split(settings["split"], run.split.data)
         settings["strategy"] = run.strategy.as_dict()
         with locked_folder(folder):
             if overwrite or not (folder / "run.json").is_file():
@@ -206,6 +210,49 @@ class Run:
             model.save(self.folder / "model", overwrite=True)
         return model
 
+    def refit(self) -> Recommender:
+        """Trains the strategy on all events, test events included, and saves the model in `final`.
+
+        The number of epochs is that of the run's best epoch. An earlier refit is returned, and a
+        stopped one is resumed. The evaluation of the run stays that of the judged model.
+
+        Raises:
+            FileNotFoundError: if the training did not end.
+            ValueError: if the model learned from teachers that the run does not have.
+        """
+        from tfrec_meta.workflows.train import refit
+
+        with self._locked():
+            judged = self.model()
+            if self._learned_from_others:
+                raise ValueError(
+                    f"The model of {self.folder} is a student of teachers that the run does not "
+                    "have, so it cannot be refitted. Train teachers and student on all events with "
+                    "`tfrec_meta.distill`, or export the model as it is."
+                )
+            if self.is_refitted:
+                return self._load(self._final)
+            model = refit(judged, self.split, self.strategy, folder=self._final / "training")
+            model.save(self._final / "model", overwrite=True)
+        return model
+
+    @property
+    def is_refitted(self) -> bool:
+        """Whether the folder has the model that was refitted on all events."""
+        return (self._final / "model").is_dir()
+
+    @property
+    def _final(self) -> Path:
+        return self.folder / "final"
+
+    @property
+    def _learned_from_others(self) -> bool:
+        """Whether the model was distilled from teachers that its strategy does not name."""
+        path = self.folder / "training" / "run.json"
+        if not path.is_file() or self.strategy.teacher is not None:
+            return False
+        return read_json(path, _TRAIN_AGAIN).get("data", {}).get("teacher") is not None
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
         """Holds the lock of the run; yields whether it had to wait.
@@ -236,19 +283,21 @@ class Run:
             FileNotFoundError: if the training did not end.
         """
         self.check_trained()
+        return self._load(self.folder)
+
+    def _load(self, folder: Path) -> Recommender:
+        """Loads the model in a folder with `model` and `training`."""
         from tfrec_meta.models import load_model
 
         try:
-            model = load_model(self.folder / "model")
+            model = load_model(folder / "model")
         except (ValueError, FileNotFoundError) as error:
+            command = "export --final" if folder == self._final else "train"
             raise ValueError(
-                f"{error} If the run folder is damaged: remove {self.folder / 'model'}, and run "
-                f"tfrec-meta train --run {self.folder}, which resumes from its checkpoints."
+                f"{error} If the run folder is damaged: remove {folder / 'model'}, and run "
+                f"tfrec-meta {command} --run {self.folder}, which resumes from its checkpoints."
             ) from error
-        path = self.folder / "training" / "history.jsonl"
-        if path.is_file():
-            way_out = "Remove the file to go on without the learning curve"
-            model.curve = tuple(read_json_lines(path, way_out))
+        _add_curves(model, folder / "training")
         return model
 
     def evaluate(
@@ -354,9 +403,13 @@ class Run:
         return pseudonym(name, key_of(key_env)) if key_env and name else name
 
     def history(self, user_id: str, length: int = 1000) -> list[str]:
-        """Returns a user's latest items in train and validation, oldest first; [] if unknown."""
+        """Returns a user's latest items, oldest first; [] if unknown.
+
+        They are those in train and validation, and after a refit of all events.
+        """
         user_id = self.user_id(user_id)
-        return [item for item in user_histories(self.split.past, [user_id], length)[0] if item]
+        events = self.split.data if self.is_refitted else self.split.past
+        return [item for item in user_histories(events, [user_id], length)[0] if item]
 
     def titles(self, column: str = "title") -> dict[str, str]:
         """Returns the titles of the items that have one, by item id.
@@ -369,6 +422,16 @@ class Run:
             return {}
         pairs = zip(items["item_id"].to_pylist(), items[column].to_pylist(), strict=True)
         return {item: str(title) for item, title in pairs if title}
+
+
+def _add_curves(model: Recommender, folder: Path) -> None:
+    """Gives a model and its members the learning curves of the folder of their training."""
+    path = folder / "history.jsonl"
+    if path.is_file():
+        way_out = "Remove the file to go on without the learning curve"
+        model.curve = tuple(read_json_lines(path, way_out))
+    for number, member in enumerate(model.members):
+        _add_curves(member, folder / "members" / str(number))
 
 
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:

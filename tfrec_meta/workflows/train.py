@@ -1,4 +1,4 @@
-"""Makes and fits a model of any family, including its teacher and its members."""
+"""Makes and fits a model of any family, including its teacher and its members; refits it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from tfrec_meta import training
 from tfrec_meta.checks import check_list
 from tfrec_meta.content.bert import BertEncoder
 from tfrec_meta.content.text_vectors import teacher_features, text_columns, with_text_vectors
 from tfrec_meta.data import Interactions, Split, StreamedInteractions, personal_columns
+from tfrec_meta.data.profile import date_of
 from tfrec_meta.distillation import FineTuningConfig, fine_tuned
+from tfrec_meta.errors import ParameterError
+from tfrec_meta.evaluation.judged import EventSummary
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.logs import logger
 from tfrec_meta.metalearning.outer_loops import OUTER_LOOPS
@@ -96,8 +100,7 @@ def train(
         >>> model.family
         'popularity'
     """
-    if isinstance(strategy, str):
-        strategy = Strategy(strategy)
+    strategy = Strategy(strategy) if isinstance(strategy, str) else strategy
     if teacher is not None and strategy.teacher is not None:
         raise ValueError(
             f"The strategy has a teacher of its own, {strategy.teacher!r}. Leave out `teacher`, or "
@@ -111,6 +114,92 @@ def train(
             f"`data` is a {type(data).__name__}; use Interactions, a Split, or the result of "
             "`stream_interactions`."
         )
+    options = TrainingOptions(
+        validation, folder, progress, warm_start, teacher, on_epoch, recommend_history
+    )
+    return _checked_and_fitted(data, strategy, features, options)
+
+
+def refit(
+    model: Recommender,
+    split: Split,
+    strategy: Strategy | str,
+    *,
+    folder: Path | str | None = None,
+    progress: bool = True,
+    features: FeatureSpec | None = None,
+) -> Recommender:
+    """Trains a strategy again on all events of a split, test events included, for export.
+
+    The evaluation stays that of `model`: there are no events left to judge the new model on. The
+    test events decide nothing. A model that is trained by steps trains as many epochs as the best
+    epoch of `model`, on the same schedule of learning rates. An ensemble that chose its weights on
+    validation events keeps them.
+
+    Args:
+        model: the model of this strategy that `train` fitted on the split, with its learning curve.
+        split: the split; all events of its data are used, also those that are in no part.
+        strategy: the strategy of `model`, or the name of a family for its defaults.
+        folder: as in `train`; not the folder of `model`.
+        progress: whether to show the progress.
+        features: as in `train`: by default, the strategy's spec is fitted on all events.
+
+    Returns:
+        The new model.
+
+    Raises:
+        ValueError: if `model` is of another family, or has no learning curve.
+
+    Example:
+        >>> import tfrec_meta as tm
+        >>> split = tm.split_by_time(tm.synthetic(users=20, items=10, interactions=100))
+        >>> model = tm.train(split, "ease")
+        >>> final = tm.refit(model, split, "ease")
+        >>> model.trained_on.events, final.trained_on.events
+        (80, 100)
+    """
+    strategy = Strategy(strategy) if isinstance(strategy, str) else strategy
+    if model.family != strategy.family:
+        raise ParameterError(
+            f"`model` is of family {model.family!r} and `strategy` of {strategy.family!r}; use the "
+            "model of this strategy.",
+            "model",
+            "strategy",
+        )
+    # Events of a random split have other histories in training; see `TrainingConfig.history`.
+    data = dataclasses.replace(split.data, sampled=split.train.sampled)
+    options = TrainingOptions(folder=folder, progress=progress, refit_of=model)
+    return _checked_and_fitted(data, strategy, features, options)
+
+
+def event_summary(data: Interactions, rows: np.ndarray | None = None) -> EventSummary:
+    """Returns the size of some events.
+
+    Args:
+        data: the events.
+        rows: int64 [n], event rows; None for all.
+    """
+    times = data.events["time"]
+    users, items = data.user_codes, data.item_codes
+    if rows is not None:
+        times, users, items = times.take(rows), users[rows], items[rows]
+    ends = pc.min_max(times).as_py()
+    return EventSummary(
+        len(users),
+        int(np.count_nonzero(np.bincount(users))),
+        int(np.count_nonzero(np.bincount(items))),
+        date_of(ends["min"]),
+        date_of(ends["max"]),
+    )
+
+
+def _checked_and_fitted(
+    data: Interactions | StreamedInteractions,
+    strategy: Strategy,
+    features: FeatureSpec | None,
+    options: TrainingOptions,
+) -> Recommender:
+    """Makes and fits a model on events that are checked first; see `train`."""
     if not len(data):
         raise ValueError("There are no events to train on. Check the split.")
     if data.feedback is None:
@@ -123,10 +212,13 @@ def train(
     _mention_personal_columns(data)
     if not strategy.use_weights:
         data = data.with_equal_weights()
-    options = TrainingOptions(
-        validation, folder, progress, warm_start, teacher, on_epoch, recommend_history
-    )
-    return _make_and_fit(data, strategy, features, options)
+    model = _make_and_fit(data, strategy, features, options)
+    if isinstance(data, Interactions):
+        model.trained_on = event_summary(data)
+    else:  # of streamed events, the vocabularies have the numbers of users and items
+        users, items = len(model.spec.users) - 1, model.spec.catalogue_size
+        model.trained_on = EventSummary(len(data), users, items)
+    return model
 
 
 def _mention_unused_values(data: Interactions | StreamedInteractions, strategy: Strategy) -> None:
@@ -220,7 +312,10 @@ def _fitted_teacher(
 def _options_of_member(options: TrainingOptions, number: int) -> TrainingOptions:
     """The options for a member of an ensemble or of a two-stage model."""
     folder = None if options.folder is None else Path(options.folder) / "members" / str(number)
-    return dataclasses.replace(options, folder=folder, warm_start=None, teacher=None)
+    judged = None if options.refit_of is None else options.refit_of.members[number]
+    return dataclasses.replace(
+        options, folder=folder, warm_start=None, teacher=None, refit_of=judged
+    )
 
 
 def fitted_features(

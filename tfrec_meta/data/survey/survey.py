@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from tfrec_meta.data.cleaning import CleaningRules, clean_events
 from tfrec_meta.data.column_types import with_schema
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.data.privacy.personal_columns import PersonalColumn, personal_column
+from tfrec_meta.data.profile import date_of
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.sources.reading import EventFiles, data_files
 from tfrec_meta.data.survey.columns import Column, column_of
@@ -194,11 +194,6 @@ def survey(
         return result
     read = {key: one.column for key, one in mapping.items() if one.column is not None}
     return _with_events(result, {**given, **read}, rules or CleaningRules(), rows)
-
-
-def date_of(seconds: int | None) -> str | None:
-    """Returns Unix seconds as a date and a time of the day, in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(" ")[:19]
 
 
 def _with_times(form: FileFormat, columns: Sequence[Column], proposal: Proposal) -> FileFormat:

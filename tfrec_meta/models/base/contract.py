@@ -25,6 +25,7 @@ from tfrec_meta.data import (
     StreamedInteractions,
     personal_columns,
 )
+from tfrec_meta.evaluation.judged import EventSummary
 from tfrec_meta.evaluation.objectives import Objective
 from tfrec_meta.features import FeatureSpec, Vocabulary
 from tfrec_meta.features.kinds import Feature
@@ -79,6 +80,7 @@ class Recommender(Teacher):
         items: the items table of the training data, for titles and filters; None without one.
         curve: the learning curve, one dict per epoch; empty for families without epochs.
         personal_columns: the columns of the training data that looked personal.
+        trained_on: the size of the training data; None if it is not known.
     """
 
     family: ClassVar[str]
@@ -95,6 +97,7 @@ class Recommender(Teacher):
     items: pa.Table | None = None
     curve: Sequence[Mapping[str, float]] = ()
     personal_columns: Sequence[PersonalColumn] = ()
+    trained_on: EventSummary | None = None
 
     # Every family implements these.
 
@@ -337,6 +340,10 @@ class Recommender(Teacher):
         """
         raise self._lacks("weights to tune", "chooses_weights")
 
+    def take_weights(self, judged: Recommender) -> None:
+        """Takes the weights that another model of the same config chose; see `choose_weights`."""
+        raise self._lacks("weights to tune", "chooses_weights")
+
     # Shared by all families.
 
     def _begin(self, config: Any, spec: FeatureSpec) -> None:
@@ -457,7 +464,13 @@ class Recommender(Teacher):
         """Writes the model into an empty folder."""
         config = dataclasses.asdict(self.config)
         SavedModel(
-            self.family, config, self.spec, self.state(), self.items, self.personal_columns
+            self.family,
+            config,
+            self.spec,
+            self.state(),
+            self.items,
+            self.personal_columns,
+            self.trained_on,
         ).write(folder)
 
     @classmethod
@@ -478,6 +491,7 @@ class Recommender(Teacher):
         model = cls(read_config(cls.config_type, saved.config), saved.spec)  # type: ignore[call-arg]
         model.items = saved.items
         model.personal_columns = saved.personal_columns
+        model.trained_on = saved.trained_on
         model.restore(saved.state)
         return model
 

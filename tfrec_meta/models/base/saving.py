@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfrec_meta.data import PersonalColumn
+from tfrec_meta.evaluation.judged import EventSummary
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.damage import read_json
+from tfrec_meta.io.records import create
 
 FORMAT = 2
 """The format of the folder; raised when older folders can no longer be read."""
@@ -36,6 +38,7 @@ class SavedModel:
         state: all learned arrays by name.
         items: the items table of the training data, if there was one.
         personal_columns: the columns of the training data that looked personal.
+        trained_on: the size of the training data, if it is known.
     """
 
     family: str
@@ -44,6 +47,7 @@ class SavedModel:
     state: Mapping[str, np.ndarray]
     items: pa.Table | None = None
     personal_columns: Sequence[PersonalColumn] = ()
+    trained_on: EventSummary | None = None
 
     def write(self, folder: Path) -> None:
         """Writes the content into an empty folder."""
@@ -52,6 +56,7 @@ class SavedModel:
             "family": self.family,
             "config": dict(self.config),
             "personal_columns": [dataclasses.asdict(column) for column in self.personal_columns],
+            "trained_on": self.trained_on and dataclasses.asdict(self.trained_on),
         }
         (folder / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
         self.spec.save(folder / "feature_spec")
@@ -72,6 +77,7 @@ class SavedModel:
             OSError, LookupError: if a file is missing or damaged.
         """
         items = folder / "items.parquet"
+        trained_on = record.get("trained_on")
         with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
             state = {name: arrays[name] for name in arrays.files}
         broken = [name for name, array in state.items() if not np.isfinite(array).all()]
@@ -85,6 +91,7 @@ class SavedModel:
             pq.read_table(items) if items.exists() else None,
             # A model that version 0.2 saved has no list.
             [PersonalColumn.from_dict(one) for one in record.get("personal_columns", ())],
+            create(EventSummary, trained_on) if trained_on else None,
         )
 
 

@@ -15,7 +15,7 @@ from tfrec_meta.checks import FinitePositiveFloat, check_fields
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.models.base.composite import Composite, scores_of
-from tfrec_meta.models.base.contract import Query
+from tfrec_meta.models.base.contract import Query, Recommender
 from tfrec_meta.models.base.member import Member
 from tfrec_meta.models.losses.score_scales import mean_ranks, unit_range, z_scores
 
@@ -111,6 +111,9 @@ class Ensemble(Composite):
             if value > best:
                 best, found = value, weights
         self.weights.assign(found)
+
+    def take_weights(self, judged: Recommender) -> None:
+        self.weights.assign(judged.state()["weights"])
 
     @staticmethod
     def search_space(hp: Any) -> dict[str, dict[str, Any]]:
