@@ -36,6 +36,7 @@ from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.io.yaml_text import parse_yaml, read_yaml
 from tfrec_meta.pipeline.config_values import config_from, override
+from tfrec_meta.pipeline.rows.spans import has_span
 
 # The protocols that Histories implements.
 _PROTOCOLS = (
@@ -69,8 +70,8 @@ class TableConfig:
 
     Args:
         path: a file or a glob pattern, in a file system that all workers share. `{SPAN}` and
-            `{VERSION}` stand for numbers; a run uses the highest. A span is a complete snapshot of
-            the table, not an increment. The suffix gives the format, as in `read_interactions`:
+            `{VERSION}` stand for numbers, and `{YYYY}`, `{MM}` and `{DD}` for the date of a span; a
+            run uses the highest. The suffix gives the format, as in `read_interactions`:
             Parquet (.parquet), or CSV, TSV or JSON Lines (.csv, .tsv, .jsonl, .ndjson, also with
             .gz or .zst).
         columns: this pipeline's column name -> the name in the files, for `user_id`, `item_id`,
@@ -81,6 +82,14 @@ class TableConfig:
         types: "text", "number" or "time", by column, such as {"zip": "text"}. Without a type,
             numbers with leading zeros are text, and other numbers are numbers.
         delimiter, encoding, decimal, quote: of text files, as in `read_interactions`.
+        span: "snapshot", if each span is the complete table; "increment", if it has only the rows
+            of a day, say: spans are read together. Of users and items with the same id, the row of
+            the latest span counts.
+        window: the number of the newest spans that are read together; None reads all.
+        event_id: the column of the ids of events, by its name in the files: a later row replaces
+            earlier ones with its id.
+        deleted: a column of truth values, by its name in the files: where it is true, the row
+            deletes the event, user or item.
     """
 
     path: str
@@ -91,8 +100,13 @@ class TableConfig:
     encoding: str = "utf8"
     decimal: str = "."
     quote: str | None = None
+    span: Literal["snapshot", "increment"] = "snapshot"
+    window: Annotated[int, whole_number(1)] | None = None
+    event_id: Annotated[str, not_empty()] | None = None
+    deleted: Annotated[str, not_empty()] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         FileFormat(**{name: getattr(self, name) for name in TABLE_FORMAT})
         if not self.path:
             raise ValueError("`path` is empty; use a file or a pattern.")
@@ -100,6 +114,16 @@ class TableConfig:
         if "{VERSION}" in self.path and "{SPAN}" not in self.path:
             raise ValueError(
                 f"`path`={self.path!r} has {{VERSION}} but not {{SPAN}}; add {{SPAN}}."
+            )
+        if self.span == "increment" and not has_span(self.path):
+            raise ValueError(
+                f"`span`='increment', but `path`={self.path!r} has no {{SPAN}}, the number of a "
+                "span, and no date {YYYY}, {MM}, {DD}; add one of them."
+            )
+        if self.window is not None and self.span != "increment":
+            raise ValueError(
+                f"`window`={self.window} has no effect on snapshots, of which the newest is read; "
+                "set `span` to 'increment', or leave out `window`."
             )
 
 
@@ -159,6 +183,22 @@ class DataConfig:
             seconds_of(self.sessions, "sessions")
         if self.pseudonyms == "":
             raise ValueError("`pseudonyms` is empty; name the environment variable with the key.")
+        for name in ("users", "items"):
+            table = getattr(self, name)
+            if table is not None and table.event_id is not None:
+                raise ValueError(
+                    f"`{name}.event_id` has no effect: rows of {name} have an id already; leave it "
+                    "out."
+                )
+            if table is not None and table.deleted is not None and table.span != "increment":
+                raise ValueError(
+                    f"`{name}.deleted` has no effect on a snapshot; leave out the deleted rows."
+                )
+        if self.interactions.deleted is not None and self.interactions.event_id is None:
+            raise ValueError(
+                "`interactions.deleted` needs `interactions.event_id`, the column of the ids of "
+                "events; set it, or leave out `deleted`."
+            )
         for feature, limit in (*self.drift.items(), *self.split_drift.items()):
             check(feature, limit, _DRIFT)
 

@@ -115,7 +115,7 @@ def exception_among_numbers(column: pa.Array) -> int | None:
         return None
     number = pc.fill_null(pc.match_substring_regex(column, _NUMBER_CELL), False)
     present = len(column) - column.null_count
-    if not present > pc.sum(number).as_py() >= max(present / 2, 1):
+    if not present > (pc.sum(number).as_py() or 0) >= max(present / 2, 1):
         return None
     if pc.any(pc.fill_null(pc.match_substring_regex(column, _CODE_CELL), False)).as_py():
         return None

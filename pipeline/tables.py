@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ from tfrec_meta.data.sources.lists import divided
 from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.example_files import write_examples
 from tfrec_meta.pipeline.rows.numeric_cells import NumericCells, only_numbers, plain
+from tfrec_meta.pipeline.rows.removed_rows import Removed
 from tfrec_meta.pipeline.rows.sources import (
     IDS,
     UNREADABLE,
@@ -41,6 +43,8 @@ from tfrec_meta.pipeline.table_columns import (
     kind_of,
 )
 
+_NONE: Mapping[int, Removed] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -55,9 +59,12 @@ class Survey:
         users: the spelling of the ids of users, if pseudonyms replace them.
         having, lacking: for `time` and `value`, the first file of events with such a column, and
             the first one without.
+        numeric, textual: the first file in which a column has numbers only, and the first one in
+            which it has text only.
         errors: reasons why units can't be read.
         dropped: number of invalid rows by reason.
         examples: a description of the first invalid row, by reason.
+        corrected: number of rows that corrections remove, by reason.
     """
 
     rows: int = 0
@@ -67,9 +74,12 @@ class Survey:
     users: Spelling = field(default_factory=Spelling)
     having: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
+    numeric: Mapping[str, str] = field(default_factory=dict)
+    textual: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     examples: Mapping[str, str] = field(default_factory=dict)
+    corrected: Mapping[str, int] = field(default_factory=dict)
 
 
 def merge(surveys: Iterable[Survey]) -> Survey:
@@ -95,9 +105,12 @@ def merge(surveys: Iterable[Survey]) -> Survey:
             one.users | other.users,
             having,
             lacking,
+            {**other.numeric, **one.numeric},
+            {**other.textual, **one.textual},
             tuple(dict.fromkeys(one.errors + other.errors)),
             dict(Counter(one.dropped) + Counter(other.dropped)),
             {**other.examples, **one.examples},
+            dict(Counter(one.corrected) + Counter(other.corrected)),
         )
 
     found = reduce(both, surveys, Survey())
@@ -112,7 +125,8 @@ def merge(surveys: Iterable[Survey]) -> Survey:
 def with_numbers(found: Survey, source: Source) -> Survey:
     """Returns the survey of all units with the types of columns of numbers in text.
 
-    Cells that are not numbers are errors, or with `bad_rows` "drop" missing values.
+    Cells that are not numbers are errors, or with `bad_rows` "drop" missing values. If the spans
+    are increments, a column must not be one of numbers in one file and one of text in another.
     """
     kinds, errors, mistakes = dict(found.kinds), list(found.errors), dict(found.not_numeric)
     for name, cells in found.cells.items():
@@ -128,15 +142,35 @@ def with_numbers(found: Survey, source: Source) -> Survey:
                 "Leave the cell empty, set data.bad_rows to 'drop' to read such cells as missing, "
                 f"or declare data.{source.table}.types.{name} as text."
             )
+    if source.config.span == "increment":
+        for name, file in found.textual.items():
+            if kinds[name].base == "text" and name in found.numeric:
+                errors.append(
+                    f"{file} has text in column `{name}`, but {found.numeric[name]} has numbers: "
+                    "the schema of the increments has changed. Write the column alike in all "
+                    f"spans of the window, or declare data.{source.table}.types.{name}."
+                )
     return replace(found, kinds=kinds, errors=tuple(errors), not_numeric=mistakes)
 
 
-def survey(unit: Unit, source: Source) -> Survey:
-    """Returns the content of a unit; `errors` has the reason if it can't be read."""
-    return _or_error(unit, lambda: _survey(unit, source))
+def survey(unit: Unit, source: Source, removed: Mapping[int, Removed] = _NONE) -> Survey:
+    """Returns the content of a unit; `errors` has the reason if it can't be read.
+
+    Args:
+        unit: the rows.
+        source: how the files are read.
+        removed: the rows that corrections remove, by shard.
+    """
+    return _or_error(unit, lambda: _survey(unit, source, removed.get(unit.shard)))
 
 
-def write(unit: Unit, found: Survey, source: Source, folder: str) -> Survey:
+def write(
+    unit: Unit,
+    found: Survey,
+    source: Source,
+    folder: str,
+    removed: Mapping[int, Removed] = _NONE,
+) -> Survey:
     """Writes a unit as one gzipped TFRecord file of tf.Examples, which appears when it is complete.
 
     Args:
@@ -145,13 +179,15 @@ def write(unit: Unit, found: Survey, source: Source, folder: str) -> Survey:
             is written.
         source: how the files are read.
         folder: output folder.
+        removed: the rows that corrections remove, by shard.
 
     Returns:
         The number of written rows, and errors.
     """
     if found.errors or not found.rows:
         return Survey()
-    return _or_error(unit, lambda: Survey(_write(unit, found, source, Path(folder))))
+    rows_out = removed.get(unit.shard)
+    return _or_error(unit, lambda: Survey(_write(unit, found, source, Path(folder), rows_out)))
 
 
 def report(found: Survey, written: Survey, path: str) -> None:
@@ -169,6 +205,7 @@ def report(found: Survey, written: Survey, path: str) -> None:
         "errors": list(dict.fromkeys(found.errors + written.errors)),
         "dropped": dict(found.dropped),
         "examples": dict(found.examples),
+        "corrected": dict(found.corrected),
     }
     write_text(path, json.dumps(record))
 
@@ -195,7 +232,7 @@ def _check(source: Source) -> RowCheck:
     return RowCheck(source.bad_rows, advice="Fix the file, or set data.bad_rows to 'drop'.")
 
 
-def _survey(unit: Unit, source: Source) -> Survey:
+def _survey(unit: Unit, source: Source, removed: Removed | None) -> Survey:
     rows = 0
     kinds: dict[str, Kind] = {}
     not_numeric: dict[str, str] = {}
@@ -204,7 +241,7 @@ def _survey(unit: Unit, source: Source) -> Survey:
     cells: dict[str, NumericCells] = {}
     check = _check(source)
     from_text = suffix_of(Path(unit.file)) != ".parquet"
-    for table, row_name in typed_batches(unit, source, check):
+    for table, row_name in typed_batches(unit, source, check, removed):
         rows += table.num_rows
         present.update(table.column_names)
         if has_pseudonyms(source):
@@ -254,22 +291,38 @@ def _survey(unit: Unit, source: Source) -> Survey:
         users,
         {name: file for name, file in files.items() if name in present},
         {name: file for name, file in files.items() if name not in present},
+        {name: unit.file for name in kinds if _is_all(name, kinds, cells, text=False)},
+        {name: unit.file for name in kinds if _is_all(name, kinds, cells, text=True)},
         (),
         dict(check.dropped),
         {reason: texts[0] for reason, texts in check.examples.items()},
+        {} if removed is None else removed.counts,
     )
+
+
+def _is_all(
+    name: str, kinds: Mapping[str, Kind], cells: Mapping[str, NumericCells], text: bool
+) -> bool:
+    """Returns whether a column of a unit holds only text, or only numbers."""
+    found = cells.get(name)
+    if found is not None and found.is_text and found.numbers:
+        return False  # codes such as 02139, beside others such as 10115
+    if found is None or found.is_text:
+        return kinds[name].base == "text" if text else kinds[name].base not in ("none", "text")
+    words = found.others - found.placeholders
+    return words > 0 and not found.numbers if text else found.numbers > 0 and not words
 
 
 def _cell(column: pa.Array, row: int, file: str, row_name: Callable[[int], str]) -> str:
     return f"{file}, {row_name(row)}: {column[row].as_py()!r}"[:300]
 
 
-def _write(unit: Unit, found: Survey, source: Source, folder: Path) -> int:
+def _write(unit: Unit, found: Survey, source: Source, folder: Path, removed: Removed | None) -> int:
     rows, kinds = 0, found.kinds
 
     def batches() -> Iterator[dict[str, pa.Array]]:
         nonlocal rows
-        for table, _ in typed_batches(unit, source, _check(source)):
+        for table, _ in typed_batches(unit, source, _check(source), removed):
             table = with_pseudonyms(table, source, found.users)
             yield {
                 key: as_feature(

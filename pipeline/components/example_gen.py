@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,22 @@ from tfx.dsl.components.base import base_beam_component, base_beam_executor, exe
 from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, component_spec, standard_artifacts
-from tfx.utils import proto_utils
+from tfx.utils import io_utils, proto_utils
 
 from tfrec_meta.data.events import RowCheck
+from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.pseudonyms import key_of, pseudonym
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
-from tfrec_meta.pipeline.rows.sources import Source, Unit, units_of, with_recognized_unit
+from tfrec_meta.pipeline.rows.corrections import all_removed, keys_of, removed_rows
+from tfrec_meta.pipeline.rows.sources import (
+    Source,
+    Unit,
+    has_rows,
+    units_of,
+    with_recognized_unit,
+)
+from tfrec_meta.pipeline.rows.spans import Span, copies, files_of, is_data, window_of
 from tfrec_meta.pipeline.tables import (
     Survey,
     merge,
@@ -56,14 +66,15 @@ DROPPED = "dropped"  # custom property of the examples, JSON: reason -> number o
 _READING = ("time_unit", "time_format", "bad_rows", "pseudonyms")
 # Execution property: another key of the pseudonyms takes no examples from the cache.
 _KEY_DIGEST = "key_digest"
+_SPANS = "spans"  # execution property of increments: the spans of the window, JSON
 
 
 class ExampleGenSpec(types.ComponentSpec):
     """Inputs, outputs and parameters.
 
     `config` is a `TableConfig` as JSON; `reading` is JSON with time_unit, time_format, bad_rows,
-    pseudonyms and max_bad_share of the `DataConfig`; the driver reads `input_base` and
-    `input_config`.
+    pseudonyms and max_bad_share of the `DataConfig`, and keeps_copies, whether its rules of
+    cleaning keep copies of events; the driver reads `input_base` and `input_config`.
     """
 
     PARAMETERS = {
@@ -88,12 +99,15 @@ class Driver(driver.FileBasedDriver):
     ) -> dict[str, Any]:
         """Adds span, version and fingerprint, and a digest of the key of the pseudonyms.
 
+        For increments it adds the spans of the window; the fingerprint is that of all their files.
+
         Raises:
-            ValueError: if no file matches the pattern, a span or version is not a number, or there
-                is no key for the pseudonyms.
+            ValueError: if no file matches the pattern, a span or version is not a number, a later
+                span or one of the window has no file, or there is no key for the pseudonyms.
         """
         config = from_json(TableConfig, exec_properties["config"])
         table = exec_properties["table"]
+        unresolved, _ = _resolved(exec_properties)
         try:
             resolved = super().resolve_exec_properties(
                 exec_properties, pipeline_info, component_info
@@ -103,15 +117,21 @@ class Driver(driver.FileBasedDriver):
                 f"data.{table}.path={config.path!r} can't be resolved: {error}. {_advice(table)}"
             ) from error
         pattern, span = _resolved(resolved)
-        if not any(map(_is_data, glob.glob(pattern))):
+        if not any(map(is_data, glob.glob(pattern))):
             raise ValueError(_empty(table, "no file", pattern, span))
-        later = _later_span(config.path, span)
-        if later is not None:
+        later = [folder for number, folder in _folders(config.path) if number > span]
+        if later:
             # TFX would silently fall back on an earlier span.
             raise ValueError(
-                f"{table}: {later} is a later span than {span}, but has no file that matches "
+                f"{table}: {later[0]} is a later span than {span}, but has no file that matches "
                 f"data.{table}.path={config.path!r}. Add the data, or remove the folder."
             )
+        if config.span == "increment":
+            spans = window_of(unresolved, config.window)
+            _check_window(table, config, unresolved, spans)
+            resolved[_SPANS] = json.dumps(spans)
+            # A late file, or a correction of an earlier span, takes no examples from the cache.
+            resolved[utils.FINGERPRINT_PROPERTY_NAME] = _fingerprint(spans)
         key = json.loads(exec_properties["reading"])["pseudonyms"]
         if key is not None:
             resolved[_KEY_DIGEST] = pseudonym("", key_of(key))[:16]
@@ -130,19 +150,27 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the examples.
 
         Raises:
-            ValueError: if the span has no rows, an id column is missing, a row is invalid, or a
-                file is damaged or has an unknown format; the message names file, pattern and span.
+            ValueError: if the span has no rows, an id column is missing, a row is invalid, a file
+                is damaged or has an unknown format, or an increment was delivered twice; the
+                message names file, pattern and span.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         table = exec_properties["table"]
         config = from_json(TableConfig, exec_properties["config"])
         reading = json.loads(exec_properties["reading"])
-        max_bad_share = reading.pop("max_bad_share")
+        max_bad_share, keeps_copies = reading.pop("max_bad_share"), reading.pop("keeps_copies")
         source = Source(table, config, **reading)
         pattern, span = _resolved(exec_properties)
-        files = [Path(path) for path in sorted(glob.glob(pattern)) if _is_data(path)]
+        spans = [Span(*one) for one in json.loads(exec_properties.get(_SPANS) or "[]")]
+        spans = spans or [Span(span, 0, pattern)]
+        files = files_of(spans)
         if not files:
             raise ValueError(_empty(table, "no file", pattern, span))
+        where = _where(table, pattern, span)
+        if len(spans) > 1:
+            where = f"{table}, {len(spans)} spans up to {span} ({pattern})"
+            logging.info("%s: spans %s.", table, ", ".join(str(one.number) for one in spans))
+            _check_copies(where, spans, source, keeps_copies)
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         examples.split_names = artifact_utils.encode_split_names([SPLIT])
         folder = artifact_utils.get_split_uri([examples], SPLIT)
@@ -155,11 +183,13 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if found.errors:
             more = len(found.errors) - 5
             raise ValueError(
-                f"{_where(table, pattern, span)} can't be read:\n"
+                f"{where} can't be read:\n"
                 + "\n".join(found.errors[:5])
                 + (f"\nand {more} more" if more > 0 else "")
             )
-        _check_dropped(found, _where(table, pattern, span), max_bad_share)
+        _check_dropped(found, where, max_bad_share)
+        for reason, count in found.corrected.items():
+            logging.info("%s: %d rows were %s.", where, count, reason)
         if not found.rows:
             raise ValueError(_empty(table, "no rows", pattern, span))
         for name, cell in found.not_numeric.items():
@@ -169,7 +199,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 logging.warning(
                     "%s has no column `%s` (for `%s`).", pattern, config.columns[name], name
                 )
-        examples.set_string_custom_property(DROPPED, json.dumps(dict(found.dropped)))
+        dropped = {**found.dropped, **found.corrected}
+        examples.set_string_custom_property(DROPPED, json.dumps(dropped))
         examples.set_string_custom_property(NOT_NUMERIC, json.dumps(dict(found.not_numeric)))
         examples.set_int_custom_property("rows", found.rows)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
@@ -181,15 +212,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             result = os.path.join(work, "survey.json")
             with self._make_beam_pipeline() as pipeline:
                 elements = pipeline | "Units" >> beam.Create(units) | beam.Reshuffle()
+                removed: Any = {}
+                if source.key is not None:
+                    rows = elements | "Rows" >> beam.FlatMap(keys_of, source)
+                    of_ids = rows | beam.GroupByKey() | beam.Values() | beam.Map(removed_rows)
+                    removed = beam.pvalue.AsSingleton(of_ids | beam.CombineGlobally(all_removed))
                 found = (
                     elements
-                    | "Survey" >> beam.Map(survey, source)
+                    | "Survey" >> beam.Map(survey, source, removed)
                     | "Agree" >> beam.CombineGlobally(merge)
                     | "Numbers" >> beam.Map(with_numbers, source)
                 )
                 written = (
                     elements
-                    | "Write" >> beam.Map(write, beam.pvalue.AsSingleton(found), source, folder)
+                    | "Write"
+                    >> beam.Map(write, beam.pvalue.AsSingleton(found), source, folder, removed)
                     | "Count" >> beam.CombineGlobally(merge)
                 )
                 _ = found | "Report" >> beam.Map(report, beam.pvalue.AsSingleton(written), result)
@@ -232,6 +269,7 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
                 config=as_json(settings),
                 reading=json.dumps(
                     {name: getattr(config, name) for name in (*_READING, "max_bad_share")}
+                    | {"keeps_copies": config.clean.duplicates == "keep"}
                 ),
                 input_base=str(Path(*parts[:plain])),
                 input_config=example_gen_pb2.Input(
@@ -250,11 +288,6 @@ def _check_dropped(found: Survey, where: str, max_bad_share: float) -> None:
     check.finish(where, found.rows)
 
 
-def _is_data(path: str) -> bool:
-    """Returns false for folders and for files such as _SUCCESS that Spark writes next to data."""
-    return os.path.isfile(path) and os.path.basename(path)[0] not in "._"
-
-
 def _resolved(exec_properties: dict[str, Any]) -> tuple[str, int]:
     """Returns the glob pattern with span and version filled in, and the span."""
     inputs = example_gen_pb2.Input()
@@ -263,8 +296,47 @@ def _resolved(exec_properties: dict[str, Any]) -> tuple[str, int]:
     return pattern, int(exec_properties.get(utils.SPAN_PROPERTY_NAME) or 0)
 
 
-def _later_span(path: str, span: int) -> str | None:
-    """Returns the folder of a later span, where spans are folders; None if there is none."""
+def _check_window(table: str, config: TableConfig, pattern: str, spans: list[Span]) -> None:
+    """Raises a ValueError if a folder of a span of the window has no file."""
+    numbers = {span.number for span in spans}
+    for number, folder in _folders(pattern):
+        if number > min(numbers) and number not in numbers:
+            raise ValueError(
+                f"{table}: {folder} is a span of the window of data.{table}, but has no file that "
+                f"matches data.{table}.path={config.path!r}. Add the data, or remove the folder."
+            )
+
+
+def _fingerprint(spans: list[Span]) -> str:
+    """Returns a text that changes with the files of the spans."""
+    prints = [
+        io_utils.generate_fingerprint(f"{one.number}/{one.version}", one.pattern) for one in spans
+    ]
+    return f"spans:{len(spans)},sha256:{digest_of(*map(str.encode, prints))}"
+
+
+def _check_copies(where: str, spans: list[Span], source: Source, keeps_copies: bool) -> None:
+    """Logs files of events that two spans have alike, or raises a ValueError if that does harm.
+
+    Cleaning drops and counts copies of events. With ids of events, an old increment that comes once
+    more would undo later corrections.
+    """
+    if source.table != "interactions":
+        return  # users and items may return to an earlier state
+    for one, other in copies(spans):
+        if not has_rows(other, source):
+            continue
+        words = f"{where}: {other} has the same content as {one}"
+        if keeps_copies or source.key is not None:
+            what = "its events would count twice" if keeps_copies else "it would undo corrections"
+            raise ValueError(
+                f"{words}: the increment was delivered twice, and {what}. Remove one of the files."
+            )
+        logging.warning("%s: the increment was delivered twice. Its copies are dropped.", words)
+
+
+def _folders(path: str) -> Iterator[tuple[int, str]]:
+    """Yields the number and the path of each folder of a span, where spans are folders."""
     parts = Path(os.path.abspath(path)).parts
     for depth, part in enumerate(parts[:-1]):
         if not re.search(utils.SPAN_FULL_REGEX, part):
@@ -273,9 +345,8 @@ def _later_span(path: str, span: int) -> str | None:
         name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
         for folder in sorted(glob.glob(os.path.join(*parts[:depth], f"{before}*{after}"))):
             number = name.fullmatch(os.path.basename(folder))
-            if number and int(number.group(1)) > span and os.path.isdir(folder):
-                return folder
-    return None
+            if number and os.path.isdir(folder):
+                yield int(number.group(1)), folder
 
 
 def _where(table: str, pattern: str, span: int) -> str:

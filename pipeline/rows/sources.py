@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from tfrec_meta.data.tables.sessions import SESSION
 from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.pseudonyms import key_of, pseudonym
 from tfrec_meta.pipeline.config import TABLE_FORMAT, TableConfig
+from tfrec_meta.pipeline.rows.removed_rows import DELETED, EVENT_ID, Removed, without_removed
 
 IDS: Mapping[str, tuple[str, ...]] = {
     "interactions": ("user_id", "item_id"),
@@ -60,6 +61,17 @@ class Source:
     bad_rows: BadRows = "raise"
     pseudonyms: str | None = None
     recognized: TimeUnit | None = None
+
+    @property
+    def key(self) -> str | None:
+        """The column of the ids by which later rows replace earlier ones; None if none do.
+
+        It is the id of an event, or of a user or item if the spans are increments.
+        """
+        if self.config.event_id is not None:
+            return EVENT_ID
+        is_increment = self.config.span == "increment" and self.table != "interactions"
+        return IDS[self.table][0] if is_increment else None
 
     @property
     def form(self) -> FileFormat:
@@ -107,6 +119,16 @@ def units_of(files: Iterable[Path]) -> list[Unit]:
     return [Unit(str(p), i, len(parts), groups) for i, (p, groups) in enumerate(parts)]
 
 
+def has_rows(file: Path, source: Source) -> bool:
+    """Returns whether a file has rows, valid or not."""
+    check = RowCheck("drop")
+    return any(
+        table.num_rows or check.dropped
+        for unit in units_of([file])
+        for table, _ in raw_batches(unit, source, check)
+    )
+
+
 def with_recognized_unit(units: Iterable[Unit], source: Source) -> Source:
     """Returns the source with the unit of its times, for all files alike.
 
@@ -118,7 +140,7 @@ def with_recognized_unit(units: Iterable[Unit], source: Source) -> Source:
     times = source.times()
     for unit in units:
         try:
-            table, row_name = next(_raw_batches(unit, source, RowCheck("drop")), (None, None))
+            table, row_name = next(raw_batches(unit, source, RowCheck("drop")), (None, None))
             if table is None or row_name is None:
                 continue
             if "time" not in table.column_names:
@@ -132,14 +154,17 @@ def with_recognized_unit(units: Iterable[Unit], source: Source) -> Source:
 
 
 def typed_batches(
-    unit: Unit, source: Source, check: RowCheck
+    unit: Unit, source: Source, check: RowCheck, removed: Removed | None = None
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
     """Yields the unit's rows with this pipeline's column names, and a function that names a row.
 
-    Events are typed, and invalid rows are dropped or refused, as by `read_interactions`.
+    Events are typed, and invalid rows are dropped or refused, as by `read_interactions`. The rows
+    that corrections remove are left out.
     """
-    times = source.times()
-    for table, row_name in _raw_batches(unit, source, check):
+    times, first = source.times(), 0
+    for raw, raw_name in raw_batches(unit, source, check):
+        table, row_name = without_removed(raw, raw_name, check, unit.file, first, removed)
+        first += raw.num_rows
         if source.table == "interactions":
             columns = table.column_names
             table = typed_events(
@@ -201,9 +226,17 @@ def _message(file: str, row: str, key: str, what: str) -> str:
     return f"{file}, {row}, column `{key}`: {what}."
 
 
-def _raw_batches(
-    unit: Unit, source: Source, check: RowCheck
+def raw_batches(
+    unit: Unit, source: Source, check: RowCheck, only: Container[str] | None = None
 ) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
+    """Yields the unit's rows untyped, with this pipeline's column names, and names of the rows.
+
+    Args:
+        unit: the rows.
+        source: how they are read.
+        check: handles lines that are no rows.
+        only: the columns of Parquet files that are read; None reads all.
+    """
     path = Path(unit.file)
     if suffix_of(path) in JSON_LINES:
         encoding = source.config.encoding
@@ -217,7 +250,11 @@ def _raw_batches(
         yield from text_batches(path, columns, check, text, undecoded=undecoded)
         return
     with _open_parquet(path) as file:
-        columns = _columns(path, file.schema_arrow.names, source)
+        columns = {
+            name: source_name
+            for name, source_name in _columns(path, file.schema_arrow.names, source).items()
+            if only is None or name in only
+        }
         groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         wanted = unit.row_groups or ()
         offset = sum(groups[: wanted[0]]) if wanted else 0
@@ -271,6 +308,15 @@ def _columns(path: Path, header: list[str], source: Source) -> dict[str, str]:
                 f"`{columns[name]}` to `{name}`; drop or rename one of them."
             )
         columns[name] = name
+    for name, of_rows in ((EVENT_ID, source.config.event_id), (DELETED, source.config.deleted)):
+        if of_rows in header:
+            columns = {key: theirs for key, theirs in columns.items() if theirs != of_rows}
+            columns[name] = str(of_rows)
+        elif name == EVENT_ID and of_rows is not None:
+            raise ValueError(
+                f"{path} has no column `{of_rows}`, which data.{source.table}.event_id names; it "
+                f"has {', '.join(header)}. Add the column to all files, or correct the name."
+            )
     for name in IDS[source.table]:
         if name not in columns:
             raise ValueError(

@@ -8,6 +8,7 @@ from tfx.types import standard_artifacts
 
 from tfrec_meta.pipeline.components.example_gen import IN_PROCESS, Driver, ExampleGen, Executor
 from tfrec_meta.pipeline.config import DataConfig, TableConfig
+from tfrec_meta.pipeline.rows.corrections import removed_of
 from tfrec_meta.pipeline.tables import merge, read_report, report, survey, with_numbers, write
 
 
@@ -15,8 +16,9 @@ class WithoutBeam(Executor):
     """Processes the units one by one in this process, which takes less time."""
 
     def _convert(self, units, source, folder):
-        found = with_numbers(merge(survey(unit, source) for unit in units), source)
-        written = merge(write(unit, found, source, folder) for unit in units)
+        removed = {} if source.key is None else removed_of(units, source)
+        found = with_numbers(merge(survey(unit, source, removed) for unit in units), source)
+        written = merge(write(unit, found, source, folder, removed) for unit in units)
         report(found, written, f"{folder}/.report")
         result = read_report(f"{folder}/.report")
         Path(folder, ".report").unlink()

@@ -567,24 +567,3 @@ def test_sessions_by_an_idle_gap_are_those_in_memory(tmp_path):
         )
         users |= {event[0] for event in found}
     assert len(users) == len(data.user_ids) > 12
-
-
-def test_refuses_session_ids_that_cannot_stand_for_users(tmp_path):
-    def run(sessions, rows):
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        examples = {"interactions": conftest.write_examples(rows, folder)}
-        conftest.run_histories(examples, folder, SESSIONS, sessions=sessions)
-
-    rows = [("ann", "a", 1, "s1"), ("bob", "b", 1, "s1"), ("ann", "b", 1, None)]
-    with pytest.raises(ValueError, match="the session 's1' has events of several users"):
-        run("session_id", visits(rows[:2]))
-    with pytest.raises(ValueError, match="`session_id`: the id is missing or has a line break"):
-        run("session_id", visits(rows))
-    with pytest.raises(ValueError, match="has a column `session_id` already; set"):
-        run("30m", visits(rows[:2]))
-    bare = visits(rows[:2]).drop_columns(["session_id"])
-    with pytest.raises(ValueError, match="has no column for `session_id`, which"):
-        run("session_id", bare)
-    with pytest.raises(ValueError, match="has no times, and so no idle gaps"):
-        run("30m", bare.drop_columns(["time"]))
