@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.survey.log import write_log
 from tfrec_meta.commands import main as cli
 
 
@@ -34,3 +35,13 @@ def ratings(run) -> Path:
     data = ["--data", "synthetic-30x20x200", "--epochs", "1", "--strategy", str(strategy)]
     assert cli.main(["train", "--run", str(folder), *data]) == 0
     return folder
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A working directory with a log on which a model can be trained, and its config."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"u{n % 11},p{n % 17},{1_700_000_000 + n}\n" for n in range(200))
+    write_log(tmp_path, "client,sku,ts", rows)
+    assert cli.main(["data", "check", "log.csv", "--to", "shop.yaml"]) == 0
+    return tmp_path

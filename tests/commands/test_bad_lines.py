@@ -40,6 +40,7 @@ FILES: dict[str, str | bytes] = {
     "other.csv": "film,title\n1,Heat\n",
     "list.yaml": "[1]",
     "key.yaml": "data: {sorce: log.csv}",
+    "seed.yaml": "seed: 1",
     "twice.yaml": "seed: 1\nseed: 2",
     "deep.yaml": "[" * 5000,
     "empty.json": "",
@@ -426,6 +427,10 @@ train --config twice.yaml => twice.yaml
 train --config binary.csv => binary.csv
 train --config deep.yaml => deep.yaml
 tune --config key.yaml => data.sorce
+distill ease --config key.yaml => data.source
+recommend --user 1 --config key.yaml => data.source
+data check --config key.yaml => data.source
+data check --config seed.yaml => FILE
 studies => Usage
 studies bake => bake
 studies show => STUDY

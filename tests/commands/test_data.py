@@ -18,16 +18,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """A working directory with a log on which a model can be trained, and its config."""
-    monkeypatch.chdir(tmp_path)
-    rows = "".join(f"u{n % 11},p{n % 17},{1_700_000_000 + n}\n" for n in range(200))
-    write_log(tmp_path, "client,sku,ts", rows)
-    assert cli.main(["data", "check", "log.csv", "--to", "shop.yaml"]) == 0
-    return tmp_path
-
-
 def test_check_prints_what_the_log_holds(folder, capsys):
     assert cli.main(["data", "check", "log.csv"]) == 0
     shown = capsys.readouterr().out

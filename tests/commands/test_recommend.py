@@ -29,7 +29,7 @@ def test_recommendations_have_titles(run, base, capsys):
         assert all(one["title"] for one in found)
 
         of_the_run = run_json(capsys, *request, "--user", "u1", "--run", str(run))
-        assert of_the_run["history"] == Run.open(run).history("u1")
+        assert of_the_run["history"] == Run.open(run).known_events.history("u1")
         assert all(one["title"] for one in of_the_run["recommendations"])
 
         assert not of_the_run["warnings"]

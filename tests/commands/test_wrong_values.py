@@ -114,6 +114,7 @@ WRONG = {
         "similarity": ["--similarity", "colour"],
     },
     "distill": {
+        **_CONFIG,
         **_DATA,
         **_FEEDBACK,
         **_STRATEGY,
@@ -121,6 +122,7 @@ WRONG = {
         "resamples": ["--resamples", "many"],
     },
     "evaluate": {
+        **_CONFIG,
         "k": ["-k", "0"],
         "baselines": ["--baselines", "nobody"],
         "resamples": ["--resamples", "many"],
@@ -128,6 +130,7 @@ WRONG = {
     "compare": {"k": ["-k", "0"], "resamples": ["--resamples", "0"]},
     "report": {"k": ["-k", "0"], "users": ["--users", "nobody"]},
     "cold-start": {
+        **_CONFIG,
         "shots": ["--shots", "one"],
         "k": ["-k", "0"],
         "metric": ["--metric", "coverage"],
@@ -136,6 +139,7 @@ WRONG = {
         "resamples": ["--resamples", "many"],
     },
     "export": {
+        **_CONFIG,
         "version": ["--version", "0"],
         "k": ["-k", "0"],
         "max_k": ["--max-k", "0"],
@@ -151,11 +155,11 @@ WRONG = {
         "grace": ["--grace", "-1"],
         "poll_seconds": ["--poll-seconds", "-1"],
     },
-    "recommend": {**_SERVER, **_TITLES, "filters": ["--filter", "genre"]},
+    "recommend": {**_CONFIG, **_SERVER, **_TITLES, "filters": ["--filter", "genre"]},
     "adapt": {**_SERVER, **_TITLES, "items": ["--items", "i3=much"]},
     "doctor": {},
     "completion": {"shell": ["csh"]},
-    "data check": {**_DATA, "rows": ["--rows", "0"]},
+    "data check": {**_CONFIG, **_DATA, "rows": ["--rows", "0"]},
     "studies list": {},
     "studies show": {"top": ["--top", "0"]},
     "studies export": {},

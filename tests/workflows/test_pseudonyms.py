@@ -22,5 +22,5 @@ def test_a_run_with_pseudonyms_holds_no_raw_id_and_finds_users_by_it(tmp_path, m
     files = [path for path in run.folder.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"@mail.example" in path.read_bytes()]
-    assert run.history("u3@mail.example")
-    assert run.history("nobody") == []
+    assert run.known_events.history("u3@mail.example")
+    assert run.known_events.history("nobody") == []

@@ -85,11 +85,11 @@ def test_histories_have_past_events_and_no_test_events(tmp_path):
         )
     )
     for user in list(test)[:5]:
-        history = run.history(user)
+        history = run.known_events.history(user)
         events = run.split.data.events.to_pandas()
         assert set(history) == set(events[events.user_id == user].item_id) - {test[user]}
-    assert run.history("nobody") == []
-    assert run.titles()["i0"]
+    assert run.known_events.history("nobody") == []
+    assert run.known_events.titles()["i0"]
 
 
 def test_the_report_of_a_small_catalogue_ranks_all_items(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, note, option
+from tfrec_meta.commands.config_option import group_option, with_group
 from tfrec_meta.commands.values import FILE, Names, Numbers
 
 _RUN = "runs/newcomers"
@@ -20,11 +21,13 @@ _TRAIN = f"tfrec-meta train --run {_RUN} --family meta_learned --split cold-user
     "",
     "--run runs/newcomers --shots 1,5,20 --baselines ials,popularity",
     "--to newcomers.html --json",
+    "--run runs/newcomers --config shop.yaml",
     details="The test users of the run must be new users, as in a run that is made by:\n\n\b\n"
     f"  {_TRAIN} --validation 0.1",
     rereads_data=True,
 )
 @options.run_option(_RUN)
+@group_option("evaluation")
 @option(
     "--shots",
     type=Numbers(),
@@ -58,6 +61,7 @@ _TRAIN = f"tfrec-meta train --run {_RUN} --family meta_learned --split cold-user
 )
 def cold_start(
     run: str,
+    config: str | None,
     shots: Sequence[int],
     k: int,
     metric: str,
@@ -77,24 +81,27 @@ def cold_start(
             f"The split of {this.folder} is {protocol!r}, and its test users are not new. Train a "
             f"run with new test users: {_TRAIN}"
         )
-    model = this.model()
-    from tfrec_meta.workflows.cold_start import evaluate_cold_start
+    with with_group(
+        config, "evaluation", this, k=k, baselines=baselines, resamples=resamples
+    ) as settings:
+        model = this.model()
+        from tfrec_meta.workflows.cold_start import evaluate_cold_start
 
-    if not len(this.split.validation_index):
-        note(
-            "The run has no validation users, so the baselines keep their default settings; "
-            "`tfrec-meta train --validation 0.1` holds out validation users."
+        if not len(this.split.validation_index):
+            note(
+                "The run has no validation users, so the baselines keep their default settings; "
+                "`tfrec-meta train --validation 0.1` holds out validation users."
+            )
+        found = evaluate_cold_start(
+            model,
+            this.split,
+            shots=shots,
+            k=settings.k,
+            metric=metric,
+            baselines=settings.baselines,
+            later=later,
+            resamples=settings.resamples,
         )
-    found = evaluate_cold_start(
-        model,
-        this.split,
-        shots=shots,
-        k=k,
-        metric=metric,
-        baselines=baselines,
-        later=later,
-        resamples=resamples,
-    )
     title = f"New users: {model.family} on {this.split.data.name}"
     page = found.write(this.folder / _PAGE if to is None else to, title)
     next_command = f"tfrec-meta export --run {shlex.quote(str(this.folder))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 from collections.abc import Iterator, Sequence
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfrec_meta.commands.base import LazyGroup, Result, argument, command, note, option
+from tfrec_meta.commands.config_option import config_option
 from tfrec_meta.commands.data_options import DataOptions, data_options
 from tfrec_meta.commands.summaries import DATA, SUMMARIES
 from tfrec_meta.commands.text_tables import text_table
 from tfrec_meta.commands.values import FILE
+from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.logs import printable
 
 if TYPE_CHECKING:
@@ -29,11 +32,19 @@ examples:
     "log.csv",
     "log.csv --to shop.yaml",
     "logs/*.csv.gz --rows 100000 --columns user_id=customer --time-format %d/%m/%Y",
+    "--config shop.yaml",
     details="Options about the data are used for reading, and are written to the config. No value "
     "of a column that looks personal is printed.",
     rereads_data=True,
 )
-@argument("files", nargs=-1, required=True, parameters=("source",), metavar="FILE...", help="Logs.")
+@argument(
+    "files",
+    nargs=-1,
+    parameters=("source",),
+    metavar="[FILE...]",
+    help="Logs (default: those of --config).",
+)
+@config_option("YAML file with settings, which are used for reading and for the config.")
 @option(
     "--rows",
     type=int,
@@ -44,24 +55,39 @@ examples:
 @option("--overwrite", is_flag=True, help="Replace that file.")
 @data_options(sources=False)
 def check(
-    files: Sequence[str], rows: int | None, to: str | None, overwrite: bool, data: DataOptions
+    files: Sequence[str],
+    config: str | None,
+    rows: int | None,
+    to: str | None,
+    overwrite: bool,
+    data: DataOptions,
 ) -> Result:
     """Describes files of events, and proposes how to read them."""
     from tfrec_meta.io.files import write_text
+    from tfrec_meta.workflows.configs.config_files import (
+        errors_of_config,
+        read_config,
+        settings_over,
+    )
     from tfrec_meta.workflows.configs.data_check import check_data, starting_config
 
     if to is not None and Path(to).exists() and not overwrite:
         raise FileExistsError(f"{to} exists; --overwrite replaces it.")
-    given = dataclasses.replace(data, data=files).settings()
-    found = check_data(given, rows)
-    config = starting_config(found, given) if found.is_readable else None
+    options = dataclasses.replace(data, data=files).settings()
+    known = {} if config is None else read_config(config)
+    with errors_of_config(config, known, options) if config else contextlib.nullcontext():
+        given = settings_over(known, options)
+        if "source" not in given.get("data", {}):
+            raise ParameterError("`source` is missing; name the files.", "source")
+        found = check_data(given, rows)
+    text = starting_config(found, given) if found.is_readable else None
     lines = list(_lines(found))
-    is_written = config is not None and to is not None
-    if config is not None and to is not None:
-        write_text(to, config)
+    is_written = text is not None and to is not None
+    if text is not None and to is not None:
+        write_text(to, text)
         words = shlex.join(["--run", f"runs/{Path(to).stem}", "--config", to])
         lines += [f"config: {to}", f"next: tfrec-meta train {words}"]
-    elif config is not None:
+    elif text is not None:
         lines.append("next: the same command with --to FILE writes a starting config")
     if not found.events:
         note(f"error: {_problem(found)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, note, option
+from tfrec_meta.commands.config_option import config_option, with_config, with_group
 from tfrec_meta.commands.data_options import (
     DataOptions,
     FeedbackOptions,
@@ -30,6 +31,7 @@ TEXT_TEACHERS = ("bert", "tuned_bert")  # their own modules import TensorFlow
     "tuned_bert --family content_tower --split cold-items --epochs 15",
     "runs/large --run runs/small",
     "ials --data log.csv --columns user_id=customer,item_id=product --json",
+    "ease --run runs/small --config shop.yaml --family two_tower",
     resumes=True,
 )
 @argument(
@@ -42,6 +44,7 @@ TEXT_TEACHERS = ("bert", "tuned_bert")  # their own modules import TensorFlow
     "are used. With several teachers the student learns their mean.",
 )
 @options.run_option(_RUN, "The run folder of the student.")
+@config_option()
 @option("--overwrite", is_flag=True, help="Replace the run in that folder.")
 @option(
     "--no-comparison",
@@ -55,6 +58,7 @@ TEXT_TEACHERS = ("bert", "tuned_bert")  # their own modules import TensorFlow
 def distill(
     teachers: Sequence[str],
     run: str,
+    config: str | None,
     overwrite: bool,
     no_comparison: bool,
     resamples: int,
@@ -76,8 +80,8 @@ def distill(
             )
     given = {**data.settings(), **feedback.settings(), **strategy.settings()}
     first = next((run.settings for run in taught.values()), None)
-    with strategy.errors_of_file():
-        this = Run.begin(run, student_settings(given, first), overwrite)
+    with with_config(config, given) as wanted, strategy.errors_of_file():
+        this = Run.begin(run, student_settings(wanted, first), overwrite)
     page = this.distillation_page
     if this.is_trained:
         note(f"{this.folder} is already trained; --overwrite trains it again.")
@@ -85,9 +89,10 @@ def distill(
     split = this.split
     note(f"{split.data!r}, {split.description}: {len(split.train_index):,} training events")
     began = time.monotonic()
-    found = this.distill(
-        [taught.get(name, name) for name in teachers], not no_comparison, resamples
-    )
+    with with_group(config, "evaluation", resamples=resamples) as settings:
+        found = this.distill(
+            [taught.get(name, name) for name in teachers], not no_comparison, settings.resamples
+        )
     seconds = time.monotonic() - began
     lines = [f"trained {found.student.family} in {seconds:.1f} s: {this.folder / 'model'}"]
     if found.report is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
+from tfrec_meta.commands.config_option import group_option, with_group
 from tfrec_meta.commands.values import Names
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     "",
     "--run runs/first -k 20 --baselines popularity,ease",
     "--run runs/first --json",
+    "--run runs/shop --config shop.yaml",
     rereads_data=True,
 )
 @options.run_option()
+@group_option("evaluation")
 @options.length_option("Length of the ranked lists.")
 @option(
     "--baselines",
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 @options.recommend_history_option("Evaluate")
 def evaluate(
     run: str,
+    config: str | None,
     k: int,
     baselines: Sequence[str] | None,
     tune_baselines: bool,
@@ -50,16 +54,25 @@ def evaluate(
     from tfrec_meta.workflows.runs import Run
 
     this = Run.open(run)
-    found = this.evaluate(
-        k,
-        baselines,
-        resamples,
+    with with_group(
+        config,
+        "evaluation",
+        this,
+        k=k,
+        baselines=baselines,
         tune_baselines=tune_baselines,
-        recommend_history=recommend_history,
-    )
+        resamples=resamples,
+    ) as settings:
+        found = this.evaluate(
+            settings.k,
+            settings.baselines,
+            settings.resamples,
+            tune_baselines=settings.tune_baselines,
+            recommend_history=recommend_history,
+        )
     lines = [
         f"{this.split.data.name}, {this.split.description}: full-catalogue ranking",
-        *_table(found, k),
+        *_table(found, settings.k),
         *format_groups({next(iter(found)): next(iter(found.values()))}).splitlines(),
         *found.summary(),
         *_predictions(found),
@@ -68,7 +81,7 @@ def evaluate(
     ]
     content = {
         "run": str(this.folder),
-        "k": k,
+        "k": settings.k,
         "split": this.split.description,
         **found.as_dict(),
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
 from typing import Any
 
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, option
+from tfrec_meta.commands.config_option import group_option, with_group
 from tfrec_meta.commands.values import FOLDER, Names
 
 
@@ -18,10 +18,12 @@ from tfrec_meta.commands.values import FOLDER, Names
     "--run runs/first --to models/shop --version 7",
     "--filters genres --diversity",
     "--run runs/shop --final",
+    "--run runs/shop --config shop.yaml",
     rereads_data=True,
     resumes=True,
 )
 @options.run_option()
+@group_option("export")
 @option(
     "--to",
     type=FOLDER,
@@ -59,28 +61,24 @@ from tfrec_meta.commands.values import FOLDER, Names
 )
 def export(
     run: str,
+    config: str | None,
     to: str | None,
     final: bool,
     version: int | None,
-    filters: Sequence[str] | None,
-    recommend_history: bool,
-    **config: Any,
+    **fields: Any,
 ) -> Result:
     """Exports the model with the run's evaluation in the model card."""
     from tfrec_meta.workflows.runs import Run
 
     this = Run.open(run)
-    model = this.refit() if final else this.model()
-    from tfrec_meta.workflows.export import ExportConfig
-    from tfrec_meta.workflows.export import export as export_model
-
     to = str(options.MODELS / options.folder_name(run)) if to is None else to
-    settings = ExportConfig(
-        filters=tuple(filters or ()),
-        recommend_history=recommend_history or this.settings["recommend_history"],
-        **config,
-    )
-    folder = export_model(model, to, settings, version=version, evaluations=this.evaluations())
+    with with_group(config, "export", this, **fields) as settings:
+        if this.settings["recommend_history"]:
+            settings = dataclasses.replace(settings, recommend_history=True)
+        model = this.refit() if final else this.model()
+        from tfrec_meta.workflows.export import export as export_model
+
+        folder = export_model(model, to, settings, version=version, evaluations=this.evaluations())
     content = {
         "export": str(folder),
         "model": options.folder_name(to),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfrec_meta.commands import options, recommendations
 from tfrec_meta.commands.base import Result, command, note, option
+from tfrec_meta.commands.config_option import config_option, refuse_other_run, with_config
 from tfrec_meta.commands.server_options import ServerOptions, server_options
 from tfrec_meta.commands.values import AttributeValues, names
 from tfrec_meta.errors import ParameterError
@@ -16,6 +18,7 @@ from tfrec_meta.io.pseudonyms import key_of, pseudonym
 
 if TYPE_CHECKING:
     from tfrec_meta.serving import Client, Recommendation
+    from tfrec_meta.workflows.configs.known_events import KnownEvents
 
 
 @command(
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     "--user 42 --history 50,181,1 -k 5",
     "--user 42 --model shop --pseudonyms SHOP_KEY",
     "--user 42 --run runs/first --filter genres=Comedy,Drama",
+    "--user 42 --config shop.yaml",
     "--server 127.0.0.1:8500 --model shop --history 50 --titles models/shop --json",
     rereads_data=True,
     extra="serving",
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
 @option(
     "--model",
     metavar="NAME",
-    help="Name of the served model (default: that of the run folder; "
-    f"{options.folder_name(options.RUN)} without --run).",
+    help="Name of the served model (default: that of the run folder, else of the config file, else "
+    f"{options.folder_name(options.RUN)}).",
 )
 @option("--user", default="", empty=True, metavar="ID", help="The user (default: an unknown user).")
 @options.pseudonyms_option(
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     help="The user's items, oldest first, separated by commas.",
 )
 @options.run_option(None, "Read the user's history from the data of this run.")
+@config_option("YAML file whose data has the user's history and the titles.")
 @options.exclude_option
 @option(
     "--filter",
@@ -66,6 +71,7 @@ def recommend(
     pseudonyms: str | None,
     history: str | None,
     run: str | None,
+    config: str | None,
     exclude: str | None,
     filters: Sequence[tuple[str, list[str]]],
     k: int,
@@ -77,18 +83,18 @@ def recommend(
     asked = user if pseudonyms is None else _pseudonym(user, pseudonyms, run)
     items, excluded, known = names(history), names(exclude), set()
     title_of, warnings = {}, []
-    model = options.folder_name(run or options.RUN) if model is None else model
-    if run is not None:
-        from tfrec_meta.workflows.runs import Run
-
-        this = Run.open(run)
-        asked = this.user_id(user)
-        title_of = this.titles(title_column or recommendations.TITLE)
-        known = set(this.split.data.item_ids)
+    place = run or config
+    if model is None:
+        model = Path(config).stem if config and not run else options.folder_name(run or options.RUN)
+    if place is not None:
+        events = _known_events(run, config, pseudonyms)
+        asked = events.user_id(user)
+        title_of = events.titles(title_column or recommendations.TITLE)
+        known = set(events.data.item_ids)
         if user and not items:
-            items = this.history(user)
+            items = events.history(user)
             if not items:
-                warnings.append(f"{run} has no user {user!r}; these are the popular items.")
+                warnings.append(f"{place} has no user {user!r}; these are the popular items.")
     served = recommendations.served_titles(titles, model, title_column)
     title_of |= {item: title for item, title in served.items() if title != item}
     recommendations.check_title_column(title_column, title_of)
@@ -97,9 +103,9 @@ def recommend(
     with server.client(model) as client:
         wanted = {"exclude": excluded, "k": k, **_filter_inputs(client, model, filters)}
         found = client.recommend(asked, history=items, **wanted)
-        # With --run, the id has found the history or is reported already.
+        # With --run or --config, the id has found the history or is reported already.
         # A request of its own: scores of two users at once differ in the last digit.
-        if user.strip() and (run is None or history):
+        if user.strip() and (place is None or history):
             without = client.recommend("", history=items, **wanted)
             warnings += _unused_id(user, found, without, bool(items))
     for warning in warnings:
@@ -115,6 +121,21 @@ def recommend(
     passed = " that passes --filter" if filters else ""
     nothing = f"no recommendations: no item of the catalogue{passed} is left."
     return Result(content, "\n".join(shown) if shown else nothing)
+
+
+def _known_events(run: str | None, config: str | None, pseudonyms: str | None) -> KnownEvents:
+    """Returns the events of a run, or else those of a config file."""
+    if run is not None:
+        from tfrec_meta.workflows.runs import Run
+
+        this = Run.open(run)
+        refuse_other_run(config, this)
+        return this.known_events
+    from tfrec_meta.workflows.configs.known_events import KnownEvents
+
+    given = {} if pseudonyms is None else {"data": {"pseudonyms": pseudonyms}}
+    with with_config(config, given) as settings:
+        return KnownEvents.read(settings)
 
 
 def _filter_inputs(

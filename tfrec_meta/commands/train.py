@@ -30,7 +30,7 @@ from tfrec_meta.commands.strategy_options import StrategyOptions, strategy_optio
     resumes=True,
 )
 @options.run_option()
-@config_option
+@config_option()
 @option("--overwrite", is_flag=True, help="Replace the run in that folder.")
 @data_options()
 @feedback_options

@@ -48,7 +48,7 @@ _output = partial(option, section="Output and store")
     help="A run folder, whose data, split and strategy are used; or data, as for train --data "
     "(default movielens-100k).",
 )
-@config_option
+@config_option()
 @_search("--trials", type=int, default=30, metavar="N", show_default=True, help="Number of trials.")
 @_search(
     "--families",

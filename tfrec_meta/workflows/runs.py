@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfrec_meta.checks import check, whole_number
-from tfrec_meta.data import Split, user_histories
+from tfrec_meta.data import Split
 from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines, reading
 from tfrec_meta.io.files import remove, write_text
 from tfrec_meta.io.locks import locked_folder
-from tfrec_meta.io.pseudonyms import key_of, pseudonym
+from tfrec_meta.workflows.configs.known_events import KnownEvents
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
     Settings,
@@ -117,13 +117,7 @@ class Run:
                 )
         if begun and not overwrite:
             run = cls.open(folder)
-            recorded = dict(single_settings(run.settings))
-            for key, value in single_settings(given):
-                if recorded.get(key) != value:
-                    raise ValueError(
-                        f"{folder} holds a run with {key}={recorded.get(key)!r}, not {value!r}. "
-                        "Use another folder, or --overwrite to replace that run."
-                    )
+            run.refuse_other(given, "Use another folder, or --overwrite to replace that run.")
             return run
         settings = complete_settings(given)
         run = cls(folder, settings)
@@ -137,6 +131,16 @@ class Run:
                 _write_json(folder / "run.json", {"format": _FORMAT, **settings})
                 return run
         return cls.begin(folder, given)  # another process began it in the meantime
+
+    def refuse_other(self, given: Mapping[str, Any], way_out: str) -> None:
+        """Raises ValueError, with the way out, if the run has another value of a given setting."""
+        recorded = dict(single_settings(self.settings))
+        for key, value in single_settings(json.loads(json.dumps(given))):
+            if recorded.get(key) != value:
+                raise ValueError(
+                    f"{self.folder} holds a run with {key}={recorded.get(key)!r}, not {value!r}. "
+                    f"{way_out}"
+                )
 
     @property
     def strategy(self) -> Strategy:
@@ -376,7 +380,7 @@ class Run:
         from tfrec_meta.workflows.report import check_users, report
 
         check("k", k, whole_number(1))  # before the evaluation, which takes time
-        users = [self.user_id(user) for user in users]
+        users = [self.known_events.user_id(user) for user in users]
         check_users(self.split, users)
         with self._locked():
             model = self.model()
@@ -392,36 +396,12 @@ class Run:
                 recommend_history=self.settings["recommend_history"],
             )
 
-    def user_id(self, given: str) -> str:
-        """Returns the id that the run's data has for a user: the pseudonym, if it has pseudonyms.
-
-        Raises:
-            ValueError: if the key of the pseudonyms is not in the environment.
-        """
+    @property
+    def known_events(self) -> KnownEvents:
+        """The events of train and validation, and after a refit all events, for requests."""
         key_env = self.settings["data"].get("pseudonyms")
-        name = given.strip()
-        return pseudonym(name, key_of(key_env)) if key_env and name else name
-
-    def history(self, user_id: str, length: int = 1000) -> list[str]:
-        """Returns a user's latest items, oldest first; [] if unknown.
-
-        They are those in train and validation, and after a refit of all events.
-        """
-        user_id = self.user_id(user_id)
         events = self.split.data if self.is_refitted else self.split.past
-        return [item for item in user_histories(events, [user_id], length)[0] if item]
-
-    def titles(self, column: str = "title") -> dict[str, str]:
-        """Returns the titles of the items that have one, by item id.
-
-        Args:
-            column: of the table of items.
-        """
-        items = self.split.data.items
-        if items is None or column not in items.column_names:
-            return {}
-        pairs = zip(items["item_id"].to_pylist(), items[column].to_pylist(), strict=True)
-        return {item: str(title) for item, title in pairs if title}
+        return KnownEvents(events, self.split.data, key_env)
 
 
 def _add_curves(model: Recommender, folder: Path) -> None:

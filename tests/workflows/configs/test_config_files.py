@@ -1,11 +1,21 @@
 """Settings of a run from a YAML file."""
 
 import json
+from typing import get_args
 
 import pytest
 
 from tfrec_meta.errors import ParameterError
-from tfrec_meta.workflows.configs.config_files import errors_of_config, read_config, settings_over
+from tfrec_meta.export.config import ExportConfig
+from tfrec_meta.workflows.baselines import BASELINES
+from tfrec_meta.workflows.configs.config_files import (
+    errors_of_config,
+    group_over,
+    read_config,
+    run_part,
+    settings_over,
+)
+from tfrec_meta.workflows.configs.evaluation_settings import Baseline, EvaluationSettings
 from tfrec_meta.workflows.run_settings import DEFAULTS, complete_settings
 
 FULL = """\
@@ -73,10 +83,22 @@ def test_complete_settings_are_a_config(config):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("sead: 1", "`sead` is not a setting; use one of data, feedback, split"),
-        ("data: {sorce: a.csv}", "`data.sorce` is not a setting; use one of source, folder"),
+        (
+            "sead: 1",
+            "`sead` is not a setting; did you mean `seed`\\? Else use one of data, feedback, split",
+        ),
+        ("data: {sorce: a.csv}", "`data.sorce` is not a setting; did you mean `data.source`"),
         ("data: {clean: {dups: last}}", "`data.clean.dups` is not a setting; use one of duplicat"),
         ("feedback: {weights: {a: 1}}", "`feedback.weights` is not a setting"),
+        ("protocol: time", "`protocol` is not a setting; did you mean `split.protocol`"),
+        ("epochs: 3", "`epochs` is not a setting; use one of data"),
+        ("evaluation: {basline: []}", "did you mean `evaluation.baselines`"),
+        ("evaluation: {k: 0}", "`evaluation.k`=0; use 1 or more"),
+        ("evaluation: {baselines: [als]}", r"`evaluation.baselines`=\('als',\)"),
+        ("evaluation: {baselines: none}", "`evaluation.baselines`='none'; use a list"),
+        ("export: {diversity: 1}", "`export.diversity`=1; use True or False"),
+        ("export: [k]", r"`export`=\['k'\]; use a mapping"),
+        ("pipeline: films", "`pipeline`='films'; use a mapping"),
         ("split: {by: time}", "`split.by` is not a setting; use one of protocol, train"),
         ("strategy: {families: [a]}", "`strategy.families` is not a setting"),
         ("1: 2", "`1` is not a setting"),
@@ -96,6 +118,7 @@ def test_complete_settings_are_a_config(config):
         ("strategy: {family: als}", "`strategy.family`='als'; use one of"),
         ("strategy: {model: 3}", "`strategy.model`=3; use a mapping"),
         # Two values that contradict one another.
+        ("export: {k: 20, max_k: 10}", "`export.k`=20, but `export.max_k`=10; raise"),
         ("seed: 1\nseed: 2", "has two values for the key 'seed'"),
         (
             "seed: 1\nstrategy: {training: {seed: 2}}",
@@ -138,6 +161,21 @@ def test_given_settings_win_and_replace_whole_values(config):
     assert result["split"] == {"protocol": "time", "train": 0.7, "validation": 0.1}
     assert result["seed"] == 9
     assert settings == read_config("shop.yaml")  # nothing is changed in place
+
+
+def test_the_groups_of_other_commands_are_no_settings_of_a_run(config):
+    text = FULL + "evaluation: {k: 3}\nexport: {filters: [genre]}\npipeline: {name: films}\n"
+    settings = read_config(config(text))
+    assert set(settings) - set(run_part(settings)) == {"evaluation", "export", "pipeline"}
+    assert group_over(settings, "evaluation", {"resamples": 0}) == EvaluationSettings(
+        k=3, resamples=0
+    )
+    assert group_over(settings, "export", {}) == ExportConfig(filters=("genre",))
+    assert group_over({}, "evaluation", {}) == EvaluationSettings()
+
+
+def test_the_baselines_of_the_settings_are_those_of_the_library():
+    assert get_args(Baseline) == tuple(BASELINES)
 
 
 def test_another_protocol_or_family_leaves_out_what_belongs_to_the_one_of_the_file(config):

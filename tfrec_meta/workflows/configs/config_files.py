@@ -1,4 +1,4 @@
-"""Settings of a run from a YAML file, which `train` and `tune` take.
+"""Settings from a YAML file: those of runs, and of their evaluation and export.
 
 Imports no TensorFlow.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from tfrec_meta.checks import shortened
 from tfrec_meta.data import Feedback
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.errors import ParameterError, named
+from tfrec_meta.export.config import ExportConfig
+from tfrec_meta.io.records import create
 from tfrec_meta.io.yaml_text import read_yaml
+from tfrec_meta.models.base.configs import config_fields
 from tfrec_meta.models.registry import FAMILIES
+from tfrec_meta.workflows.configs.evaluation_settings import EvaluationSettings
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
     MAPPINGS,
@@ -27,24 +32,41 @@ from tfrec_meta.workflows.run_settings import (
     merged,
 )
 
+EVALUATION, EXPORT, PIPELINE = "evaluation", "export", "pipeline"
+"""The groups of a config file that are no settings of a run."""
+_DATACLASSES: Mapping[str, type] = {EVALUATION: EvaluationSettings, EXPORT: ExportConfig}
+
+
+def _fields(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
 # The keys of each group of settings; groups that are not listed have keys of their own.
 _KEYS: Mapping[str, tuple[str, ...]] = {
-    "": tuple(DEFAULTS),
+    "": (*DEFAULTS, EVALUATION, EXPORT, PIPELINE),
     "data": tuple(DEFAULTS["data"]),
-    "data.clean": tuple(field.name for field in dataclasses.fields(CleaningRules)),
-    "feedback": tuple(field.name for field in dataclasses.fields(Feedback)),
+    "data.clean": _fields(CleaningRules),
+    "feedback": _fields(Feedback),
     "split": tuple(DEFAULTS["split"]),
     "strategy": STRATEGY_FIELDS,
+    **{group: _fields(kind) for group, kind in _DATACLASSES.items()},
 }
-_GROUPS = (*filter(None, _KEYS), "strategy.model", "strategy.training", "strategy.features")
+_FREE_GROUPS = ("strategy.model", "strategy.training", "strategy.features", PIPELINE)
+_GROUPS = (*filter(None, _KEYS), *_FREE_GROUPS)
 _PATHS = ("folder", "users", "items")
 
 
 def read_config(path: Path | str) -> Settings:
-    """Reads settings in the form of `DEFAULTS` from a YAML file, or JSON, which is YAML.
+    """Reads settings from a YAML file, or JSON, which is YAML.
 
-    Missing settings, and those without a value, are missing in the result. Relative paths of data
-    are relative to the working directory; the result has absolute paths. `source` may be one text.
+    Args:
+        path: a file with settings in the form of `DEFAULTS`, and with the groups `evaluation`,
+            `export` and `pipeline`. `source` may be one text. Relative paths of data are relative
+            to the working directory.
+
+    Returns:
+        The settings, with absolute paths of data. Missing ones, and those without a value, are
+        missing. The pipeline checks its own group.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -78,6 +100,25 @@ def errors_of_config(
         if not set(error.parameters) & set(names):
             raise
         raise ValueError(f"{path}: {named(error, names)}") from error
+
+
+def run_part(config: Mapping[str, Any]) -> Settings:
+    """Returns the settings of a config file that are settings of a run."""
+    return {key: value for key, value in config.items() if key in DEFAULTS}
+
+
+def group_over(config: Mapping[str, Any], group: str, given: Mapping[str, Any]) -> Any:
+    """Returns the dataclass of a group of a config file, with given fields over those of the file.
+
+    Args:
+        config: as `read_config` returns it.
+        group: `EVALUATION` or `EXPORT`.
+        given: fields by name.
+
+    Raises:
+        ParameterError: for a value that is not accepted.
+    """
+    return create(_DATACLASSES[group], config_fields({**config.get(group, {}), **given}))
 
 
 def settings_over(config: Mapping[str, Any], given: Mapping[str, Any]) -> Settings:
@@ -126,7 +167,10 @@ def _checked(record: Mapping[str, Any]) -> Settings:
     family = settings.get("strategy", {}).get("family")
     if family is not None and family not in list(FAMILIES):
         raise ParameterError(f"`family`={family!r}; use one of {', '.join(FAMILIES)}.", "family")
-    checked_settings(merged(DEFAULTS, settings))
+    checked_settings(merged(DEFAULTS, run_part(settings)))
+    for group in _DATACLASSES:
+        with _names_of_group(group):
+            group_over(settings, group, {})
     if "source" in data:
         data["source"] = [absolute_source(source) for source in data["source"]]
     for name in _PATHS:
@@ -143,8 +187,7 @@ def _plain(record: Any, group: str) -> dict[str, Any]:
     for key, value in record.items():
         path = f"{group}.{key}".lstrip(".")
         if key not in _KEYS.get(group, (key,)):
-            known = ", ".join(_KEYS[group])
-            raise ParameterError(f"`{path}` is not a setting; use one of {known}.", path)
+            raise ParameterError(f"`{path}` is not a setting; {_advice(str(key), group)}", path)
         if value is None:
             continue
         if path in _GROUPS:
@@ -153,6 +196,29 @@ def _plain(record: Any, group: str) -> dict[str, Any]:
             _refuse_other_types(value, path)
             result[key] = value
     return result
+
+
+def _advice(key: str, group: str) -> str:
+    """What to use instead of an unknown key: a similar one, or any of its group."""
+    alike = difflib.get_close_matches(key, _KEYS[group], n=1)
+    inside = {
+        name: f"{other}.{name}" for other in reversed(_KEYS) if other for name in _KEYS[other]
+    }
+    similar = [f"{group}.{name}".lstrip(".") for name in alike]
+    similar = similar or [inside[name] for name in difflib.get_close_matches(key, inside, 1, 0.8)]
+    known = f"use one of {', '.join(_KEYS[group])}."
+    return f"did you mean `{similar[0]}`? Else {known}" if similar else known
+
+
+@contextlib.contextmanager
+def _names_of_group(group: str) -> Iterator[None]:
+    """Raises errors about the fields of a group with their dotted names."""
+    try:
+        yield
+    except ParameterError as error:
+        names = {name: f"{group}.{name}" for name in error.parameters}
+        text = named(error, {name: f"`{path}`" for name, path in names.items()})
+        raise ParameterError(text, *names.values()) from error
 
 
 def _refuse_other_types(value: Any, path: str) -> None:

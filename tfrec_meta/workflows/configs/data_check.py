@@ -16,6 +16,7 @@ from tfrec_meta.data.survey.mapping import Proposal
 from tfrec_meta.data.survey.survey import Survey, survey
 from tfrec_meta.io.logs import printable
 from tfrec_meta.io.yaml_text import yaml_of
+from tfrec_meta.workflows.configs.config_files import EVALUATION, EXPORT, PIPELINE, run_part
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
     FORMAT_SETTINGS,
@@ -32,13 +33,13 @@ def check_data(given: Mapping[str, Any], rows: int | None = None) -> Survey:
     """Surveys the files that the "data" part of settings names.
 
     Args:
-        given: settings in the form of `DEFAULTS`, with `source`; the others are optional.
+        given: settings as `read_config` returns them, with `source`; the others are optional.
         rows: as for `survey`.
 
     Raises:
         ValueError: as `survey` does, or if a source is a name and no file.
     """
-    settings = complete_settings(given)
+    settings = complete_settings(run_part(given))
     data = settings["data"]
     refuse_unused(data)
     names = [source for source in data["source"] if is_named_source(source)]
@@ -124,7 +125,9 @@ def _bad_row_lines(found: Survey) -> Iterator[str]:
 
 def _other_lines(found: Survey, given: Mapping[str, Any]) -> Iterator[str]:
     types = found.event_types
-    if len(types) > 1 and found.mapping["event_type"].sure:
+    if "feedback" in given:
+        yield f"feedback: {yaml_of(given['feedback'])}"
+    elif len(types) > 1 and found.mapping["event_type"].sure:
         yield "# feedback:  # all types of events count alike, unless you say how they count:"
         weights = ", ".join(f"{yaml_of(printable(name, lines=False))}: 1" for name in types)
         yield f"#   event_weights: {{{weights}}}"
@@ -142,12 +145,20 @@ def _other_lines(found: Survey, given: Mapping[str, Any]) -> Iterator[str]:
     if new is not None and new.item_share >= _MANY:
         yield f"  # {new.item_share:.0%} of the last items are new: give `items`, a table with"
         yield "  #   their texts, and see the family content_tower"
-    if found.repeats is not None:
+    if "recommend_history" in given:
+        yield f"recommend_history: {yaml_of(given['recommend_history'])}"
+    elif found.repeats is not None:
         share = f"{found.repeats.share:.1%} of the pairs of user and item are repeated"
         yield f"recommend_history: {yaml_of(found.recommends_history)}  # {share}"
-    yield "seed: 42"
-    yield "strategy:"
-    yield "  family: ials  # trains in seconds; then compare two_tower (docs/models.md)"
+    yield f"seed: {yaml_of(given.get('seed', DEFAULTS['seed']))}"
+    if "strategy" in given:
+        yield f"strategy: {yaml_of(given['strategy'])}"
+    else:
+        yield "strategy:"
+        yield "  family: ials  # trains in seconds; then compare two_tower (docs/models.md)"
+    for group in (EVALUATION, EXPORT, PIPELINE):
+        if group in given:
+            yield f"{group}: {yaml_of(given[group])}"
 
 
 _SPLIT_REASONS = {
