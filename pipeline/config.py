@@ -458,13 +458,50 @@ class PipelineConfig:
     def read(cls, path: Path | str, overrides: Sequence[str] = ()) -> Self:
         """Reads a YAML file; `overrides` such as "tuner.trials=3" take precedence.
 
-        Relative paths in the file are relative to the working directory.
+        Args:
+            path: the config of a pipeline, or that of a run, which is read as by
+                `from_run_config`. Relative paths in it are relative to the working directory.
+            overrides: settings of the pipeline.
 
         Raises:
             FileNotFoundError: if the file does not exist.
             ValueError: for an unknown setting or an invalid value; the message names it.
         """
+        from tfrec_meta.pipeline.configs.run_configs import is_run_config
+
         record = read_yaml(path)
+        if is_run_config(record):
+            return cls.from_run_config(path, overrides)
+        return cls._overridden(record, overrides)
+
+    @classmethod
+    def from_run_config(cls, path: Path | str, overrides: Sequence[str] = ()) -> Self:
+        """Reads the config of a run, as `tfrec-meta train --config` takes it.
+
+        The pipeline has the same events, feedback, split, features and strategy as a run. Settings
+        of the pipeline itself are in the group `pipeline` of the file, in the form of this class.
+        Without them its name is that of the file, it serves `models/<name>`, and it trains the
+        strategy without a search.
+
+        Args:
+            path: a YAML file. Relative paths in it are relative to the working directory.
+            overrides: settings of the pipeline, such as "tuner.trials=3", which take precedence.
+
+        Raises:
+            FileNotFoundError: if the file does not exist.
+            ValueError: for an unknown setting, an invalid value, or a setting that a pipeline does
+                not have; the message names it.
+        """
+        from tfrec_meta.pipeline.configs.run_configs import pipeline_record
+
+        record = pipeline_record(path)
+        try:
+            return cls._overridden(record, overrides)
+        except ValueError as error:
+            raise ValueError(f"{path}, as the config of a pipeline: {error}") from error
+
+    @classmethod
+    def _overridden(cls, record: dict[str, Any], overrides: Sequence[str]) -> Self:
         for setting in overrides:
             key, equals, text = setting.partition("=")
             if not equals:

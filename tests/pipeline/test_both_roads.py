@@ -1,6 +1,5 @@
-"""One dirty log, read by the library in memory and by the pipeline: the same rows and results."""
+"""One config and one dirty log: the library and the pipeline have the same rows and results."""
 
-import dataclasses
 import json
 from collections import Counter
 from datetime import UTC, datetime
@@ -14,17 +13,37 @@ import pytest
 import tfrec_meta as tm
 from tests.pipeline import conftest
 from tests.pipeline.reading import generate
-from tfrec_meta.data.cleaning import FEW_OF_ITEM, FEW_OF_USER, CleaningRules
+from tfrec_meta.data.cleaning import FEW_OF_ITEM, FEW_OF_USER
 from tfrec_meta.features.transform import spec_of
 from tfrec_meta.pipeline import events as rows_in_memory
 from tfrec_meta.pipeline.components.example_gen import DROPPED
 from tfrec_meta.pipeline.components.histories import PERSONAL
-from tfrec_meta.pipeline.config import DataConfig, EvaluatorConfig, SplitConfig, TableConfig
+from tfrec_meta.pipeline.components.trainer import chosen_strategy
+from tfrec_meta.pipeline.config import EvaluatorConfig, PipelineConfig
 from tfrec_meta.pipeline.gates.blessing_rules import Reference, evaluate_candidate
 from tfrec_meta.pipeline.gates.verdict import SliceName
+from tfrec_meta.workflows.configs.config_files import read_config
+from tfrec_meta.workflows.run_settings import complete_settings, split_of
 
-COLUMNS = ("user_id", "item_id", "time", "value", "action")
-RULES = CleaningRules(value_range=(0.5, 9.0), min_user_events=16, min_item_events=30)
+COLUMNS = ("who", "what", "time", "value", "action")
+CONFIG = """\
+data:
+  source: log
+  columns: {user_id: who, item_id: what, time: time, value: value, event_type: action,
+            device: device, items.name: title}
+  users: users.csv
+  items: items.parquet
+  bad_rows: drop
+  max_bad_share: 0.05
+  clean: {value_range: [0.5, 9.0], min_user_events: 16, min_item_events: 30}
+strategy: {family: ease, model: {l2: 20.0}, history_length: 20}
+pipeline: {split: {partitions: 3}}
+"""
+ALL_ALIKE = "split: {protocol: time}\n"
+SHOP = """\
+split: {protocol: leave-last-out}
+feedback: {event_weights: {view: 1, purchase: 4}, weight: value, target: [purchase]}
+"""
 USERS, ITEMS, BEGIN = 40, 24, 1_700_000_000
 BAD = [
     ",3,1700000000,1,view",  # no user
@@ -87,10 +106,10 @@ def dirty_log(folder):
     users = [
         f"{user}.0,{20 + user},{'ab'[user % 2]},u{user}@shop.example" for user in range(0, USERS, 2)
     ]
-    (folder / "users.csv").write_text("\n".join(["user_id,age,group,mail", *users]) + "\n")
+    (folder / "users.csv").write_text("\n".join(["who,age,group,mail", *users]) + "\n")
     items = range(ITEMS - 6)
     films = {
-        "item_id": [f"{item} " for item in items],
+        "what": [f"{item} " for item in items],
         "title": [f"film {item}\x1b" for item in items],
         "code": [f"{item:05d}" for item in items],
         "new": [None if item == 4 else item % 3 == 0 for item in items],
@@ -98,25 +117,21 @@ def dirty_log(folder):
     pq.write_table(pa.table(films), folder / "items.parquet")
 
 
-def in_library(folder, feedback, split):
-    data = tm.data.read_interactions(
-        folder / "log",
-        {name: name for name in (*COLUMNS, "device")},
-        users=folder / "users.csv",
-        items=folder / "items.parquet",
-        bad_rows="drop",
-        max_bad_share=0.05,
+def in_pipeline(folder, config):
+    """Returns the outputs of Histories, and the numbers of dropped rows by reason."""
+    examples = {
+        name: generate(folder / name, name, table, data=config.data)
+        for name, table in config.data.tables.items()
+    }
+    made = conftest.run_histories(
+        examples,
+        folder,
+        config.split,
+        seed=config.seed,
+        rules=config.data.clean,
+        feedback=config.feedback,
+        bad_rows=config.data.bad_rows,
     )
-    data = data if feedback is None else data.with_feedback(feedback)
-    return split(data.clean(**dataclasses.asdict(RULES)))
-
-
-def in_pipeline(folder, feedback, config):
-    paths = {"interactions": "log/*.csv", "users": "users.csv", "items": "items.parquet"}
-    tables = {name: TableConfig(str(folder / path)) for name, path in paths.items()}
-    data = DataConfig(**tables, bad_rows="drop", max_bad_share=0.05)
-    examples = {name: generate(folder / name, name, tables[name], data=data) for name in tables}
-    made = conftest.run_histories(examples, folder, config, rules=RULES, feedback=feedback)
     counts = Counter()
     for name, artifact in {**examples, "": made["examples"]}.items():
         dropped = json.loads(artifact.get_string_custom_property(DROPPED))
@@ -133,31 +148,22 @@ def with_words(table):
 
 
 def ordered(events, columns):
-    order = [(name, "ascending") for name in ("user_id", "time", "item_id", "value", "action")]
+    order = [(name, "ascending") for name in ("user_id", "time", "item_id", "value", "event_type")]
     return events.select(columns).sort_by(order)
 
 
-SHOP = tm.Feedback(
-    "action", event_weights={"view": 1, "purchase": 4}, weight="value", target=["purchase"]
-)
-
-
 @pytest.mark.pipeline
-@pytest.mark.parametrize(
-    "feedback, protocol, split",
-    [
-        (None, "time", tm.split_by_time),
-        (SHOP, "leave-last-out", tm.data.split_leave_last_out),
-    ],
-    ids=["all events alike", "feedback"],
-)
-def test_a_dirty_log_gives_the_same_rows_counts_splits_and_metrics(
-    tmp_path, feedback, protocol, split
+@pytest.mark.parametrize("further", [ALL_ALIKE, SHOP], ids=["all events alike", "feedback"])
+def test_one_config_gives_the_same_rows_counts_splits_features_and_metrics(
+    tmp_path, further, monkeypatch
 ):
+    monkeypatch.chdir(tmp_path)
     dirty_log(tmp_path)
-    library = in_library(tmp_path, feedback, split)
-    config = SplitConfig(protocol=protocol, history_length=20, partitions=3)
-    made, counts = in_pipeline(tmp_path, feedback, config)
+    (tmp_path / "shop.yaml").write_text(CONFIG + further)
+    settings = complete_settings(read_config("shop.yaml"))
+    library = split_of(settings)
+    config = PipelineConfig.read("shop.yaml")
+    made, counts = in_pipeline(tmp_path, config)
 
     data = library.data
     assert counts == {f"interactions: {why}": n for why, n in data.dropped.items()}
@@ -186,10 +192,13 @@ def test_a_dirty_log_gives_the_same_rows_counts_splits_and_metrics(
             table = with_words(getattr(wanted, kind))
             assert getattr(found, kind).select(table.column_names).equals(table.sort_by(key))
 
-    strategy = tm.Strategy("ease")
+    assert library.data.items.column_names == ["item_id", "name", "code", "new"]
+    strategy = tm.Strategy.from_dict(settings["strategy"])
+    assert chosen_strategy(config.trainer.strategy, config.seed) == strategy
     graph = conftest.fitted_graph(made, tmp_path)
     model = tm.train(parts["train"], strategy, features=spec_of(graph.uri), progress=False)
     reference = tm.train(library.train, strategy, progress=False)
+    assert model.spec.declaration() == reference.spec.declaration()
     for name in ("item.new", "user.group"):
         tokens, wanted = (m.spec.vocabularies[name].tokens.to_pylist() for m in (model, reference))
         assert sorted(tokens) == sorted(wanted), name

@@ -99,7 +99,8 @@ def errors_of_config(
             names.pop(key.rpartition(".")[2], None)
         if not set(error.parameters) & set(names):
             raise
-        raise ValueError(f"{path}: {named(error, names)}") from error
+        others = [name for name in error.parameters if name not in names]
+        raise ParameterError(f"{path}: {named(error, names)}", *others) from error
 
 
 def run_part(config: Mapping[str, Any]) -> Settings:

@@ -1,0 +1,1 @@
+"""Configs of pipelines from the config files of runs."""
