@@ -29,6 +29,7 @@ argument of a function. The module imports nothing of the package, so every laye
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import math
 import numbers
@@ -340,8 +341,8 @@ def _wrong_type(name: str, value: Any, advice: str) -> ParameterTypeError:
 
 
 def shortened(value: Any) -> str:
-    """Returns the repr of a value, cut to 200 characters for error messages."""
-    text = repr(value)
+    """Returns the repr of a value, or of an enum's value, cut to 200 characters for messages."""
+    text = repr(value.value if isinstance(value, enum.Enum) else value)
     return text if len(text) <= 200 else text[:197] + "..."
 
 

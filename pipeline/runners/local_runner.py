@@ -2,6 +2,7 @@
 
     python -m tfrec_meta.pipeline.runners.local_runner --config films.yaml
     python -m tfrec_meta.pipeline.runners.local_runner --config films.yaml --set tuner.trials=3
+    python -m tfrec_meta.pipeline.runners.local_runner --config shop.yaml     # of `tfrec-meta train`
 
 Metadata is stored in an SQLite file and Beam runs in this process, unless the config says
 otherwise. To continue a run that was killed or failed, start it again: finished nodes come from the
@@ -153,7 +154,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="the pipeline's YAML file")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="the YAML file of a pipeline or run"
+    )
     parser.add_argument(
         "--set",
         action="append",

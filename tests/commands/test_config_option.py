@@ -7,6 +7,7 @@ import pytest
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
 from tfrec_meta.commands.recommend import _known_events
+from tfrec_meta.commands.server_options import ServerOptions
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.workflows.configs.config_files import read_config
 from tfrec_meta.workflows.runs import Run
@@ -45,7 +46,7 @@ def test_one_config_serves_train_evaluate_and_export(config, capsys, monkeypatch
     for wrong, command, words in (
         ("k: 3", "evaluate", "`evaluation.k`=0; use 1 or more"),
         ("k: 2, max_k: 5", "export", "`export.k`=6, but `export.max_k`=5; raise `export.max_k`"),
-        ("baselines: [popularity]", "evaluate", "`evaluation.baselines`=("),
+        ("baselines: [popularity]", "evaluate", "`evaluation.baselines` has 'als'; use some of"),
     ):
         new = {"k: 3": "k: 0", "k: 2, max_k: 5": "k: 6, max_k: 5"}.get(wrong, "baselines: [als]")
         config.write_text(config.read_text().replace(wrong, new))
@@ -94,9 +95,7 @@ def test_the_history_of_a_user_comes_from_the_data_of_the_config(shop):
     assert events.history("nobody") == []
 
 
-def test_recommend_takes_the_name_of_the_model_and_pseudonyms_from_the_config(
-    shop, capsys, monkeypatch
-):
+def test_recommend_takes_the_name_of_the_model_and_pseudonyms_from_the_config(shop, monkeypatch):
     monkeypatch.setenv("SHOP_KEY", "k" * 40)
     with (shop / "shop.yaml").open("a") as file:
         file.write("evaluation: {k: 3}\n")
@@ -105,9 +104,16 @@ def test_recommend_takes_the_name_of_the_model_and_pseudonyms_from_the_config(
     assert plain.user_id(" u3 ") == "u3"
     assert replaced.user_id("u3") in replaced.data.user_ids
     assert replaced.history("u3") == plain.history("u3")
-    request = ["recommend", "--user", "u3", "--server", "127.0.0.1:1", "--timeout", "0.1"]
-    assert cli.main([*request, "--config", "shop.yaml"]) == 1
-    assert "shop" in capsys.readouterr().err
+
+    class Stopped(Exception):
+        pass
+
+    def stop(self, model):
+        raise Stopped(model)
+
+    monkeypatch.setattr(ServerOptions, "client", stop)
+    with pytest.raises(Stopped, match="shop"):
+        cli.main(["recommend", "--user", "u3", "--config", "shop.yaml", "--debug"])
 
 
 def test_distill_takes_the_config_of_the_student(shop, capsys, monkeypatch):

@@ -9,6 +9,7 @@ from tfrec_meta.features.held_out import interaction_matrix, user_queries
 from tfrec_meta.models import FAMILIES
 from tfrec_meta.models.base.trainable import TrainableRecommender
 from tfrec_meta.workflows import baselines
+from tfrec_meta.workflows.configs.evaluation_settings import check_baselines
 
 
 def test_every_baseline_is_solved_in_closed_form():
@@ -28,7 +29,7 @@ def test_ease_is_left_out_of_a_large_catalogue_with_a_warning(caplog):
 
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="`baselines` has 'oracle'; use some of popularity, "):
-        baselines.check_baselines(["ease", "oracle"])
+        check_baselines(["ease", "oracle"])
 
 
 @pytest.mark.parametrize("name", list(baselines.BASELINES))

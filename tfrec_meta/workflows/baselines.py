@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from tfrec_meta.checks import check_list
 from tfrec_meta.data import Interactions
-from tfrec_meta.errors import ParameterError
 from tfrec_meta.evaluation.ranking import Scores
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.logs import logger
@@ -78,16 +76,6 @@ def default_baselines(catalogue_size: int) -> list[str]:
         f"{catalogue_size:,}",
     )
     return [name for name in BASELINES if name != "ease"]
-
-
-def check_baselines(names: Iterable[str]) -> None:
-    """Raises a ParameterError for a name that is not in the registry."""
-    check_list("baselines", names)
-    for name in names:
-        if name not in BASELINES:
-            raise ParameterError(
-                f"`baselines` has {name!r}; use some of {', '.join(BASELINES)}.", "baselines"
-            )
 
 
 def fit_baseline(

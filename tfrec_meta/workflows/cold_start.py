@@ -29,10 +29,10 @@ from tfrec_meta.reports.cold_start_page import write_cold_start_page
 from tfrec_meta.workflows.baselines import (
     BASELINES,
     COLD_USER_CONFIGS,
-    check_baselines,
     default_baselines,
     fit_baseline,
 )
+from tfrec_meta.workflows.configs.evaluation_settings import check_baselines
 
 SHOTS = (0, 1, 3, 5, 10, 20)
 _FINE_TUNING = [  # steps and learning rate; the first is the default

@@ -31,7 +31,8 @@ from tfrec_meta.features.held_out import event_queries, held_out
 from tfrec_meta.io.logs import logger
 from tfrec_meta.models import Recommender
 from tfrec_meta.strategy import Strategy
-from tfrec_meta.workflows.baselines import check_baselines, default_baselines, scores_by_items
+from tfrec_meta.workflows.baselines import default_baselines, scores_by_items
+from tfrec_meta.workflows.configs.evaluation_settings import check_baselines
 from tfrec_meta.workflows.train import event_summary, train
 from tfrec_meta.workflows.tuned_baselines import BaselineTuner
 

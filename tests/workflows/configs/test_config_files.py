@@ -94,7 +94,7 @@ def test_complete_settings_are_a_config(config):
         ("epochs: 3", "`epochs` is not a setting; use one of data"),
         ("evaluation: {basline: []}", "did you mean `evaluation.baselines`"),
         ("evaluation: {k: 0}", "`evaluation.k`=0; use 1 or more"),
-        ("evaluation: {baselines: [als]}", r"`evaluation.baselines`=\('als',\)"),
+        ("evaluation: {baselines: [als]}", "`evaluation.baselines` has 'als'; use some of"),
         ("evaluation: {baselines: none}", "`evaluation.baselines`='none'; use a list"),
         ("export: {diversity: 1}", "`export.diversity`=1; use True or False"),
         ("export: [k]", r"`export`=\['k'\]; use a mapping"),

@@ -6,9 +6,11 @@ Imports no TensorFlow.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, get_args
 
-from tfrec_meta.checks import NonNegativeInt, PositiveInt, check_fields
+from tfrec_meta.checks import NonNegativeInt, PositiveInt, check_fields, check_list
+from tfrec_meta.errors import ParameterError
 
 Baseline = Literal["popularity", "item_knn", "ease", "ials"]
 
@@ -33,4 +35,17 @@ class EvaluationSettings:
     resamples: NonNegativeInt = 1000
 
     def __post_init__(self) -> None:
+        if self.baselines is not None:
+            check_baselines(self.baselines)
         check_fields(self)
+
+
+def check_baselines(names: Iterable[str]) -> None:
+    """Raises a ParameterError for a name that is not one of a baseline."""
+    check_list("baselines", names)
+    known = get_args(Baseline)
+    for name in names:
+        if name not in known:
+            raise ParameterError(
+                f"`baselines` has {name!r}; use some of {', '.join(known)}.", "baselines"
+            )
