@@ -2,7 +2,7 @@
 
     python -m tfrec_meta.pipeline.runners.local_runner --config films.yaml
     python -m tfrec_meta.pipeline.runners.local_runner --config films.yaml --set tuner.trials=3
-    python -m tfrec_meta.pipeline.runners.local_runner --config shop.yaml     # of `tfrec-meta train`
+    python -m tfrec_meta.pipeline.runners.local_runner --config shop.yaml
 
 Metadata is stored in an SQLite file and Beam runs in this process, unless the config says
 otherwise. To continue a run that was killed or failed, start it again: finished nodes come from the
