@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.data.column_types import TABLE_PREFIXES
+from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import suffix_of
 from tfrec_meta.data.sources.reading import data_files
 from tfrec_meta.workflows.configs.config_files import (
@@ -23,6 +24,7 @@ from tfrec_meta.workflows.configs.config_files import (
     run_part,
 )
 from tfrec_meta.workflows.run_settings import FORMAT_SETTINGS, complete_settings, is_named_source
+from tfrec_meta.workflows.split_settings import fill_shares
 
 Record = dict[str, Any]
 
@@ -89,9 +91,7 @@ def pipeline_record(path: Path | str) -> Record:
     settings = complete_settings(run_part(config))
     try:
         data = _data(settings["data"], own.get("data"))
-        split = {name: value for name, value in settings["split"].items() if value is not None}
-        family = settings["strategy"].get("family", "two_tower")
-        history_length = settings["strategy"].get("history_length", 200)
+        strategy = {"family": "two_tower", **settings["strategy"]}
         name = own.get("name", Path(path).stem)
         record: Record = {
             "name": name,
@@ -99,9 +99,9 @@ def pipeline_record(path: Path | str) -> Record:
             "data": data,
             "feedback": settings["feedback"] or None,
             "recommend_history": settings["recommend_history"],
-            "split": {**split, "history_length": history_length},
-            "tuner": {"enabled": "tuner" in own, "families": [family]},
-            "trainer": {"strategy": {"family": family, **settings["strategy"]}},
+            "split": _split(settings["split"], strategy),
+            "tuner": {"enabled": "tuner" in own, "families": [strategy["family"]]},
+            "trainer": {"strategy": strategy},
             "seed": settings["seed"],
         }
         if EXPORT in config:
@@ -111,6 +111,13 @@ def pipeline_record(path: Path | str) -> Record:
         return _with_own(record, own)
     except ValueError as error:
         raise ValueError(f"{path}, as the config of a pipeline: {error}") from error
+
+
+def _split(split: Mapping[str, Any], strategy: Mapping[str, Any]) -> Record:
+    """The "split" part of the record. Without a protocol it is by time, as in runs with times."""
+    shares = fill_shares({**split, "protocol": split["protocol"] or SplitProtocol.TIME.value})
+    shares["history_length"] = strategy.get("history_length")
+    return {name: value for name, value in shares.items() if value is not None}
 
 
 def _data(data: Record, own: Any) -> Record:
