@@ -220,7 +220,7 @@ def absolute_source(source: str) -> str:
     return source if is_named_source(source) else os.path.abspath(os.path.expanduser(source))
 
 
-def student_settings(given: Settings, teacher: Settings | None = None) -> Settings:
+def student_settings(given: Mapping[str, Any], teacher: Settings | None = None) -> Settings:
     """Returns settings of a student's run, in which missing settings have no value.
 
     Args:

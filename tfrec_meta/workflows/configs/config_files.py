@@ -203,7 +203,10 @@ def _advice(key: str, group: str) -> str:
     """What to use instead of an unknown key: a similar one, or any of its group."""
     alike = difflib.get_close_matches(key, _KEYS[group], n=1)
     inside = {
-        name: f"{other}.{name}" for other in reversed(_KEYS) if other for name in _KEYS[other]
+        name: f"{other}.{name}"
+        for other in reversed(tuple(_KEYS))
+        if other
+        for name in _KEYS[other]
     }
     similar = [f"{group}.{name}".lstrip(".") for name in alike]
     similar = similar or [inside[name] for name in difflib.get_close_matches(key, inside, 1, 0.8)]
