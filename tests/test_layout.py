@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tfrec_meta.workflows.configs.recipes import RECIPES
+
 ROOT = Path(__file__).parents[1]
 SOURCES = ("tfrec_meta", "pipeline", "serving", "tests", "benchmarks", "examples")
 MOST_MODULES = 14  # per folder; the two below hold one file per command or family
@@ -243,12 +245,15 @@ def test_only_keras_py_chooses_keras():
     assert not wrong, "use `from tfrec_meta.keras import tf_keras`"
 
 
-@pytest.mark.parametrize("name", ["pipeline", "serving"])
-def test_top_level_folders_are_linked_into_the_package(name):
+@pytest.mark.parametrize(
+    "name, target",
+    [("pipeline", "pipeline"), ("serving", "serving"), ("recipes", "examples/recipes")],
+)
+def test_folders_are_linked_into_the_package(name, target):
     link = ROOT / "tfrec_meta" / name
     assert link.is_symlink()
-    assert link.readlink() == Path("..", name)
-    assert (ROOT / name / "__init__.py").is_file()
+    assert link.readlink() == Path("..", target)
+    assert (ROOT / target).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -331,6 +336,9 @@ def test_packages_carry_the_linked_folders_and_their_data(packages):
         assert "tfrec_meta/serving/client/client.py" in names
         assert "tfrec_meta/serving/protocol/tf_serving.binpb" in names
         assert "tfrec_meta/export/signatures.py" in names
+        for recipe in RECIPES:
+            assert f"tfrec_meta/recipes/{recipe}/config.yaml" in names
+            assert f"tfrec_meta/recipes/{recipe}/README.md" in names
     wheel, sdist = packages
     assert not {name.split("/")[0] for name in wheel} & {"pipeline", "serving", "tests"}
     assert {"setup.py", "pyproject.toml", "LICENSE", "requirements.lock"} <= sdist

@@ -98,12 +98,14 @@ def run(extra: str, code: str, folder: Path) -> None:
 NEED_CORE = """
 import tfrec_meta as tm
 from tfrec_meta.commands.summaries import GROUPS, SECTIONS
-free = {"doctor", "completion", "recommend", "adapt", *GROUPS}
+free = {"init", "doctor", "completion", "recommend", "adapt", *GROUPS}
 words = {"tune": ["synthetic"], "distill": ["ease"], "serve": ["models/first"], "show": ["a"]}
 words |= {"export": ["a.json"], "import": ["a.json"], "prune": ["a"], "check": ["a.csv"]}
 words["compare"] = ["runs/a", "runs/b"]
 for name in [name for names in SECTIONS.values() for name in names if name not in free]:
     assert_needs("core", command(name, *words.get(name, []) * (name != "export")))
+assert_needs("core", command("init", "shop", "made-up", "--sample-data"))
+assert command("init", "shop").endswith("ended with 0")
 for group, names in GROUPS.items():
     for name in names:
         assert_needs("core", command(group, name, *words.get(name, [])))

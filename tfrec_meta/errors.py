@@ -41,6 +41,20 @@ class ParameterTypeError(ParameterError, TypeError):
     """A value of a type that a parameter does not accept."""
 
 
+class MissingColumn(ParameterError):
+    """A file or table without a column that the settings name.
+
+    Args:
+        message: as in `ParameterError`.
+        column: the name of the column here, such as "time", or "items.genre" for an attribute.
+        parameters: as in `ParameterError`.
+    """
+
+    def __init__(self, message: str, column: str, *parameters: str):
+        super().__init__(message, *parameters)
+        self.column = column
+
+
 def described(error: Exception, names: Mapping[str, str] | None = None) -> str:
     """Returns an error as one line for users, without the names of Python's exceptions.
 

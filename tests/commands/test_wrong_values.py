@@ -18,6 +18,7 @@ FREE = {
     "json",
     "debug",
     "overwrite",
+    "sample_data",
     "no_comparison",
     "diversity",
     "recommend_history",
@@ -97,6 +98,7 @@ _SERVER = {
 }
 _TITLES = {"title_column": ["--title-column", "nowhere"]}
 WRONG = {
+    "init": {"recipe": ["bakery"], "seed": ["--seed", "-1"]},
     "fetch": {"names": ["1k"]},
     "train": {**_CONFIG, **_DATA, **_FEEDBACK, **_STRATEGY},
     "tune": {
@@ -225,6 +227,8 @@ def words(request, tmp_path, monkeypatch):
             return DATA if name == "teachers" else ["popularity", *DATA]
         if command == "tune":
             return [DATA[1]]
+        if command == "init" and name != "recipe":
+            return ["shop"]
         if command == "data check":
             return [write_log(tmp_path).name]
         if command == "studies show":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 SECTIONS = {
     "Data and training": {
+        "init": "Write a folder with a config for a shop, news, video, music or a social feed.",
         "data": "Check a log of events, and write a starting config for it.",
         "fetch": "Fetch a MovieLens data set into the cache folder.",
         "train": "Train a model into a run folder, or resume a stopped training.",

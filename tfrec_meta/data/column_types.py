@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from tfrec_meta.data.events import SCHEMA, BadRows, RowName, flat
 from tfrec_meta.data.numbers import CODE, NUMBER, are_mistakes, is_placeholder
 from tfrec_meta.data.times import TimeReader
-from tfrec_meta.errors import ParameterError
+from tfrec_meta.errors import MissingColumn, ParameterError
 from tfrec_meta.io.logs import logger
 
 TABLE_PREFIXES = ("users.", "items.")
@@ -45,9 +45,10 @@ def with_our_names(table: pa.Table, key: str, columns: Mapping[str, str], where:
     }
     missing = [source for source in names if source not in table.column_names]
     if missing:
-        raise ParameterError(
+        raise MissingColumn(
             f"`columns`: {where} has no column `{missing[0]}`, but it has "
             f"{', '.join(table.column_names)}.",
+            prefix + names[missing[0]],
             "columns",
         )
     if key not in table.column_names:

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.sources.formats import DELIMITERS, JSON_LINES, FileFormat, suffix_of
 from tfrec_meta.data.sources.movielens_download import NAMES
+from tfrec_meta.data.tables.needs import read_needed
 from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.records import create
@@ -43,6 +45,7 @@ DEFAULTS: Settings = {
         **FileFormat().as_dict(),
         "clean": dataclasses.asdict(CleaningRules()),
         "sessions": None,  # an idle gap, or a column: sessions become the users; None keeps these
+        "needs": {},  # what a column is for, by its name here; an error says so if it is missing
     },
     "feedback": {},  # fields of `Feedback`; empty: all events count alike
     "split": {"protocol": None, "train": None, "validation": None},  # None: as the data suggests
@@ -65,7 +68,7 @@ STRATEGY_FIELDS = (
 )
 """The "strategy" part of the settings; `Strategy` describes them."""
 # Settings whose value is a mapping.
-MAPPINGS = ("columns", "event_weights", "lists", "types")
+MAPPINGS = ("columns", "event_weights", "lists", "needs", "types")
 
 # The suffixes of the files that a setting has an effect on.
 _OF_TEXT = {
@@ -200,14 +203,15 @@ def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
             raise ParameterError(f"`source`={first!r}: {error}", "source") from error
     if len(sources) == 1 and (Path(first) / "interactions.json").is_file():
         return Interactions.read(first), True
-    read = read_interactions(
+    read = partial(
+        read_interactions,
         sources,
         data["columns"] or None,
         **{name: data[name] for name in FORMAT_SETTINGS},
         users=data["users"],
         items=data["items"],
     )
-    return read, False
+    return read_needed(read, data.get("needs", {})), False
 
 
 def is_named_source(source: str) -> bool:
@@ -292,17 +296,19 @@ class DataSettings(FileFormat):
     pseudonyms: Annotated[str, not_empty()] | None = None
     clean: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sessions: Annotated[str, not_empty()] | None = None
+    needs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("columns", "clean"):
+        for name in ("columns", "clean", "needs"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ParameterError(f"`{name}`={getattr(self, name)!r}; use a mapping.", name)
         CleaningRules.from_dict(self.clean)
         if self.sessions is not None and is_gap(self.sessions):
             seconds_of(self.sessions, "sessions")
-        for ours, theirs in self.columns.items():
-            check(f"columns.{ours}", theirs, of_type(str))
+        for name in ("columns", "needs"):
+            for ours, text in getattr(self, name).items():
+                check(f"{name}.{ours}", text, of_type(str))
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tfrec_meta.data.ids import text_of
 from tfrec_meta.data.sources.byte_streams import TextStream, damaged
 from tfrec_meta.data.sources.formats import TextFormat
 from tfrec_meta.data.sources.text_rows import Block, RowSplitter, whole_lines
-from tfrec_meta.errors import ParameterError
+from tfrec_meta.errors import MissingColumn
 from tfrec_meta.io.progress import Progress
 
 _PATIENCE = 16  # blocks after which a column is tried as numbers again
@@ -148,9 +148,10 @@ def present_columns(
             present[key] = source
         elif key not in optional:
             listed = ", ".join(header[:50]) + (", ..." if len(header) > 50 else "")
-            raise ParameterError(
+            raise MissingColumn(
                 f"{path} has no column `{source}` (for `{key}`), but it has {listed}; "
                 f"give the name of the `{key}` column in `columns`.",
+                key,
                 "columns",
             )
     return present
