@@ -101,7 +101,9 @@ def read_data(
     """
     refuse_unused(data)
     declared = Feedback.from_dict(feedback) if feedback else None
-    columns = dict(data["columns"])
+    # Needed columns are read, and are not optional, as `time` and `value` are otherwise.
+    columns = {name: name for name in data.get("needs", {}) if "." not in name}
+    columns |= data["columns"]
     if declared is not None:
         columns = {**{name: name for name in declared.columns_read}, **columns}
     sessions = data.get("sessions")

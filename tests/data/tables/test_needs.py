@@ -21,7 +21,10 @@ def test_data_with_all_needed_columns_are_returned():
 @pytest.mark.parametrize(
     ("needs", "words"),
     [
-        ({"value": "the rating"}, r"`needs` names `value`, but .* has only user_id, item_id, time"),
+        (
+            {"visit": "sessions"},
+            "`needs` names `visit`, but .* has only user_id, item_id, time, value",
+        ),
         ({"items.color": "filters"}, "there is no table of items. It is needed: filters. Name the"),
         ({"users.age": "groups"}, "there is no table of users. It is needed: groups."),
     ],

@@ -16,14 +16,17 @@ from tfrec_meta.workflows.configs.recipes import RECIPES, write_recipe
 from tfrec_meta.workflows.run_settings import complete_settings, read_data, split_of
 from tfrec_meta.workflows.runs import Run
 
-USERS = 200
+USERS = 400
 # Small models: the tests are about what a recipe learns from, and not about its figures.
 BUDGET = {
     "shop": {"model": {"embedding_dim": 8}},
-    "news": {"model": {"embedding_dim": 16, "hidden": [16]}, "training": {"epochs": 2}},
+    "news": {"model": {"hidden": []}, "training": {"epochs": 4, "learning_rate": 0.02}},
     "video": {"model": {"embedding_dim": 8}},
     "music": {"model": {"embedding_dim": 8}},
-    "feed": {"model": {"embedding_dim": 8, "hidden": [8]}, "training": {"epochs": 1}},
+    "feed": {
+        "model": {"embedding_dim": 8, "hidden": [8], "bottom": "shared"},
+        "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.02},
+    },
 }
 
 
@@ -66,7 +69,7 @@ def lift(run):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_model_is_better_than_popularity(trained, name):
     ours, popularity = lift(trained(name))
-    assert ours > 1.2 * popularity
+    assert ours > 1.1 * popularity
 
 
 def test_the_shop_predicts_purchases_only(trained):
@@ -106,7 +109,7 @@ def test_the_news_recommend_articles_without_clicks(trained):
     run = trained("news")
     clicked = set(run.split.train.events["item_id"].to_pylist())
     new = set(run.split.test.events["item_id"].to_pylist()) - clicked
-    assert len(new) > 50
+    assert len(new) > 30
     top = tm.recommend(run.model(), ["r1", "r2", "r3"], run.split.past, k=100)
     assert {one.item_id for items in top for one in items} - clicked
 
@@ -164,14 +167,14 @@ def test_the_feed_has_several_targets_and_negative_feedback(trained):
     assert dict(pairs) == {"hide": -1, "click": 1, "like": 3, "share": 5}
     assert set(run.model().targets) == {"click", "rating"}
     found = run.evaluate(baselines=[], resamples=0)
-    assert found.predictions["click"]["auc"].value > 0.6
+    assert found.predictions["click"]["auc"].value > 0.8
 
 
 NEEDS = [
     (name, column)
     for name, columns in {
         "shop": ("time", "event_type", "items.in_stock", "items.category"),
-        "news": ("time", "items.title", "items.section", "items.fresh"),
+        "news": ("time", "items.title", "items.section"),
         "video": ("time", "event_type", "minutes", "items.genre"),
         "music": ("time", "items.genre"),
         "feed": ("time", "event_type", "value", "items.topic"),
@@ -204,6 +207,17 @@ def test_a_missing_column_is_named_with_its_purpose(folder, tmp_path, name, colu
         read_data({**data, **given}, 0, settings["feedback"])
     assert f"`{theirs}`" in str(error.value) or f"`{column}`" in str(error.value)
     assert f"It is needed: {data['needs'][column]}." in str(error.value)
+
+
+@pytest.mark.parametrize("column", ["time", "value", "visit"])
+def test_a_needed_column_is_read_and_not_optional(tmp_path, column):
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\nann,tea\n")
+    settings = {"data": {"source": [str(path)], "needs": {column: "a reason"}}}
+    with pytest.raises(MissingColumn, match=rf"`{column}`.* It is needed: a reason\."):
+        read_data(complete_settings(settings)["data"], 0)
+    path.write_text(f"user_id,item_id,{column}\nann,tea,7\n")
+    assert read_data(complete_settings(settings)["data"], 0).events[column].to_pylist() != [None]
 
 
 @pytest.mark.slow  # trains on MovieLens-100K

@@ -30,7 +30,7 @@ def draw_feed(users: int, seed: int) -> dict[str, pa.Table]:
         seed: of the random numbers.
     """
     rng = np.random.default_rng([seed, 5])
-    items = max(users // 2, 60)
+    items = max(users // 2, 200)
     tastes = Tastes.draw(rng, list(_WORDS), users, items)
     member = active_users(rng, users, 30 * users)
     shown = tastes.choose_shown(rng, len(member))

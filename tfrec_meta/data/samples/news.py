@@ -15,7 +15,7 @@ _WORDS = {
     "culture": "museum opera novel festival painter theatre orchestra film",
     "local": "bridge council school harbour tram market library station",
 }
-_DAYS = 7
+_DAYS = 3
 _HOUR = 3600
 _HALF_LIFE = 6 * _HOUR / np.log(2)  # seconds until an article is clicked on half as often
 
@@ -23,15 +23,15 @@ _HALF_LIFE = 6 * _HOUR / np.log(2)  # seconds until an article is clicked on hal
 def draw_news(users: int, seed: int) -> dict[str, pa.Table]:
     """Draws `events.csv` (time, reader, article) and `items.csv` of a news site.
 
-    An article is published every 12 minutes and is clicked on for a day, half as often after six
-    hours. `fresh` in the table of articles is "yes" for those of the last day.
+    An article is published every 15 minutes and is clicked on for a day, half as often after six
+    hours.
 
     Args:
         users: number of readers; there are 15 clicks per reader.
         seed: of the random numbers.
     """
     rng = np.random.default_rng([seed, 2])
-    items = _DAYS * DAY // (12 * 60)
+    items = _DAYS * DAY // (15 * 60)
     tastes = Tastes.draw(rng, list(_WORDS), users, items)
     published = np.sort(rng.random(items)) * _DAYS * DAY
     reader = active_users(rng, users, 15 * users)
@@ -46,13 +46,11 @@ def draw_news(users: int, seed: int) -> dict[str, pa.Table]:
         chance = np.where(offered, 0.5 ** (np.maximum(age, 0) / _HALF_LIFE), 1e-12)
         article[rows] = tastes.choose(rng, reader[rows], chance)
     columns = {"reader": ids("r", reader), "article": ids("a", article)}
-    fresh = published >= (_DAYS - 1) * DAY
     times = START + published.astype(np.int64).astype("timedelta64[s]")
     catalogue = {
         "article": ids("a", np.arange(items)),
         "title": titles(rng, _WORDS, tastes.names(), length=4),
         "section": tastes.names(),
         "published": np.datetime_as_string(times).tolist(),
-        "fresh": np.where(fresh, "yes", "no").tolist(),
     }
     return {"events.csv": log(moment, columns), "items.csv": pa.table(catalogue)}

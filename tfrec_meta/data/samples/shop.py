@@ -30,7 +30,7 @@ def draw_shop(users: int, seed: int) -> dict[str, pa.Table]:
         seed: of the random numbers.
     """
     rng = np.random.default_rng([seed, 1])
-    items = max(users // 4, 60)
+    items = max(users // 4, 100)
     tastes = Tastes.draw(rng, list(_WORDS), users, items)
     viewer = active_users(rng, users, 30 * users)
     shown = tastes.choose_shown(rng, len(viewer))

@@ -21,20 +21,20 @@ _DAYS = 60
 def draw_video(users: int, seed: int) -> dict[str, pa.Table]:
     """Draws `events.csv` (time, viewer, video, minutes, outcome) and `items.csv` of a video site.
 
-    Seven plays in ten start from the home page, which is the same for all. The better a video suits
+    Half of the plays start from the home page, which is the same for all. The better a video suits
     the viewer, the more often the outcome is "complete" and not "abandoned".
 
     Args:
-        users: number of viewers; there are 40 plays per viewer.
+        users: number of viewers; there are 25 plays per viewer.
         seed: of the random numbers.
     """
     rng = np.random.default_rng([seed, 3])
-    items = max(users // 4, 60)
+    items = max(users // 2, 200)
     tastes = Tastes.draw(rng, list(_WORDS), users, items)
     length = np.round(rng.gamma(3.0, 5.0, items) + 2, 1)  # minutes
-    viewer = active_users(rng, users, 40 * users)
+    viewer = active_users(rng, users, 25 * users)
     shown = tastes.choose_shown(rng, len(viewer))
-    video = np.where(rng.random(len(viewer)) < 0.7, shown, tastes.choose(rng, viewer))
+    video = np.where(rng.random(len(viewer)) < 0.5, shown, tastes.choose(rng, viewer))
     complete = rng.random(len(viewer)) < 0.05 + 0.85 * tastes.fit(viewer, video)
     part = np.where(complete, 1.0, rng.uniform(0.02, 0.6, len(viewer)))
     columns = {
