@@ -24,7 +24,7 @@ _WIDTH = max(map(len, RECIPES))
     + "\n\nThe folder has a config, which explains its choices in comments, and README.md with the "
     "next commands, the split, the gate, and what to watch in production.",
 )
-@argument("recipe", type=click.Choice(list(RECIPES)), help="The recipe.")
+@argument("recipe", type=click.Choice(list(RECIPES)), metavar="RECIPE", help="One of those above.")
 @argument(
     "folder",
     required=False,
