@@ -41,7 +41,7 @@ def draw_feed(users: int, seed: int) -> dict[str, pa.Table]:
         "member": ids("m", member),
         "post": ids("s", post),
         "action": [_ACTIONS[row] for row in depth],
-        "depth": depth,
+        "depth": depth.tolist(),
     }
     catalogue = {
         "post": ids("s", np.arange(items)),
