@@ -35,6 +35,7 @@ from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.io.yaml_text import parse_yaml, read_yaml
+from tfrec_meta.pipeline.beam_config import BeamConfig
 from tfrec_meta.pipeline.config_values import config_from, override
 from tfrec_meta.pipeline.rows.spans import has_span
 
@@ -405,7 +406,7 @@ class PipelineConfig:
         cache: whether nodes with unchanged inputs are taken from an earlier run.
         metadata: "sqlite", or "mysql" or "postgresql" with host, port, database, user and password
             from TFREC_META_METADATA_HOST, _PORT, _DATABASE, _USER and _PASSWORD.
-        beam: arguments for Beam, such as "--runner=FlinkRunner".
+        beam: the runner of Beam. A list of arguments for Beam stands for its `options`.
         seed: the seed of all random numbers.
     """
 
@@ -423,7 +424,7 @@ class PipelineConfig:
     materialize: bool = False
     cache: bool = True
     metadata: Literal["sqlite", "mysql", "postgresql"] = "sqlite"
-    beam: tuple[str, ...] = ()
+    beam: BeamConfig = dataclasses.field(default_factory=BeamConfig)
     seed: Seed = 42
 
     def __post_init__(self) -> None:
@@ -516,6 +517,8 @@ class PipelineConfig:
         Raises:
             ValueError: for an unknown setting or an invalid value; the message names it.
         """
+        if isinstance(record, Mapping) and isinstance(record.get("beam"), list | tuple):
+            record = {**record, "beam": {"options": record["beam"]}}
         return config_from(cls, record)
 
     def as_dict(self) -> dict[str, Any]:

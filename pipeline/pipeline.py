@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tfx.v1 as tfx
+from absl import logging
 from tfx.types import standard_artifacts
 
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.components import evaluator
-from tfrec_meta.pipeline.components.example_gen import IN_PROCESS, ExampleGen
+from tfrec_meta.pipeline.components.example_gen import ExampleGen
 from tfrec_meta.pipeline.components.histories import Histories
 from tfrec_meta.pipeline.components.infra_validator import infra_validator
 from tfrec_meta.pipeline.components.preprocessing import Transform
@@ -36,6 +37,13 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         ValueError: for settings that only the nodes can check, such as an unknown family, or a
             schema that is missing in the curated folder.
     """
+    if config.beam.is_untried:
+        logging.warning(
+            "The arguments of Beam for %s are generated, and have never been tried with this "
+            "package: %s",
+            config.beam.runner,
+            " ".join(config.beam.arguments),
+        )
     tables = config.data.tables
     examples, statistics, anomalies = {}, {}, {}
     components = []
@@ -201,5 +209,5 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         components=components,
         enable_cache=config.cache,
         metadata_connection_config=metadata_connection(config),
-        beam_pipeline_args=list(config.beam or IN_PROCESS),
+        beam_pipeline_args=list(config.beam.arguments),
     )

@@ -53,9 +53,6 @@ from tfrec_meta.pipeline.tables import (
     write,
 )
 
-# Arguments that keep Beam in this process. DirectRunner would first try to download a runner called
-# Prism, and without an image TFX would package itself for remote workers, for every node.
-IN_PROCESS = ("--runner=FnApiRunner", "--sdk_container_image=in_process")
 SPLIT = "all"
 # Custom property of the examples, JSON: column -> the first cell that is not a number.
 NOT_NUMERIC = "not_numeric"

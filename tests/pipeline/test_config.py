@@ -47,7 +47,7 @@ def test_reads_yaml_as_typed_values(file):
     assert config.data.users is None
     assert list(config.data.tables) == ["interactions", "items"]
     assert config.tuner.families == ("two_tower", "ials")
-    assert config.beam == ("--runner=FlinkRunner",)
+    assert config.beam.arguments == ("--runner=FlinkRunner",)
     assert config.evaluator.min_ndcg == 0.0
     assert isinstance(config.evaluator.min_ndcg, float)
 

@@ -1,5 +1,6 @@
 """Tuner: TFX's results, the records of trials, and continuing after a kill."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -113,6 +114,23 @@ def test_the_default_oracle_reads_the_configured_store(given, tmp_path, monkeypa
     assert store.folder == tmp_path / "all"
     assert trials_of(outputs)[0]["suggested_by"] == "default"
     assert len(StudyStore(tmp_path / "all").studies()) == 1
+
+
+class SearchStarted(Exception):
+    """Raised in place of a search."""
+
+
+@pytest.mark.parametrize("recommend_history", [False, True])
+def test_the_search_ranks_items_of_the_history_if_the_config_says_so(
+    given, tmp_path, monkeypatch, recommend_history
+):
+    def stop(data, *others):
+        raise SearchStarted(data.recommend_history)
+
+    monkeypatch.setattr(strategy_search, "strategy_tuner", stop)
+    config = dataclasses.replace(settings(tmp_path), recommend_history=recommend_history)
+    with pytest.raises(SearchStarted, match=str(recommend_history)):
+        training_toys.tune(config, given, tmp_path)
 
 
 class Kill(BaseException):
