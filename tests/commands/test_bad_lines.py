@@ -335,6 +335,7 @@ cold-start --run newcomers --shots 1 --later 2 -k -1 => -k
 cold-start --run newcomers --metric '' => --metric
 cold-start --run newcomers --baselines , => --baselines
 export --run nowhere => nowhere
+export --run untrained --final => untrained
 export --run good --version 0 => --version
 export --run good --version True => --version
 export --run good --version 1.5 => --version

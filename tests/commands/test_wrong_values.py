@@ -21,6 +21,7 @@ FREE = {
     "sample_data",
     "no_comparison",
     "diversity",
+    "final",
     "recommend_history",
     "tune_baselines",
     "insecure",

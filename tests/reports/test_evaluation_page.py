@@ -14,6 +14,7 @@ from tfrec_meta.evaluation import (
     compare,
     full_catalogue,
 )
+from tfrec_meta.evaluation.judged import EventSummary, SplitSummary
 from tfrec_meta.reports import evaluation_page as report
 
 pytest.importorskip("jinja2")
@@ -125,6 +126,44 @@ def test_page_shows_groups_the_difference_to_the_best_baseline_and_its_settings(
     assert "repeat items count as misses" in text
 
 
+def test_page_shows_the_difference_to_each_baseline_the_parts_and_the_cold_shares(compared):
+    sizes = [EventSummary(10 * n, n, 4, "2026-01-01 00:00:00") for n in (5, 3, 0, 2)]
+    compared.judged_on = SplitSummary("by time", *sizes, new_users=1, new_items=3)
+    text = " ".join(re.sub(r"<[^>]*>", " ", report.render("Run", evaluations=compared)).split())
+    one = compared.differences["ease"]
+    interval = f"{one.low:+.4f} to {one.high:+.4f}"
+    assert f"two_tower minus difference 95 % interval p ease +0.5000 {interval} {one.p:.3g}" in text
+    assert "train 30 3 4 2026-01-01 00:00:00 -" in text
+    assert "validation" not in text.partition("train 30")[2]  # it has no events
+    assert "test 20 2 4 2026-01-01 00:00:00 -" in text
+    assert "new users in the test 50.0% (1 of 2) new items in the test 75.0% (3 of 4)" in text
+
+
+def test_curves_are_those_of_losses_and_metrics():
+    line = {
+        "epoch": 1,
+        "loss": 2.0,
+        "click_loss": 1.0,
+        "val_auc": 0.5,
+        "val_rmse": 1.5,
+        "ndcg@5": 1,
+    }
+    page = report.render("Run", history=[line | {"seconds": 3.0, "learning_rate": 0.01, "step": 7}])
+    drawn = re.findall(r"<figcaption>(.*?) <span", page)
+    assert drawn == ["loss", "click loss", "val auc", "val rmse", "ndcg@5"]
+
+
+@pytest.mark.parametrize(("dropped", "first"), [(1, True), (0, False)])
+def test_many_dropped_rows_come_first(dropped, first):
+    profile = {"events": 99, "dropped: missing item_id": dropped, "density": 0.5}
+    page = report.render("Run", profile=profile, notes="A note.", config={"seed": 42})
+    assert ("1.0% of the 100 rows were dropped." in page) is first
+    assert ("missing item id" in page.partition("<h2>Data")[0]) is first
+    few = report.render("Run", profile={"events": 9_999, "dropped: duplicate": 1})
+    assert "were dropped" not in few
+    assert "duplicate" in few.partition("<h2>Data")[2]
+
+
 def test_page_says_that_items_of_the_history_were_ranked():
     one = full_catalogue(
         lambda rows: SCORES[rows], RELEVANT, RELEVANT, k=2, recommend_history=True, resamples=0
@@ -133,7 +172,7 @@ def test_page_says_that_items_of_the_history_were_ranked():
     assert "also those of the user&#39;s history" in page or "also those of the user's" in page
 
 
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [360, 1280])
 def test_page_is_not_wider_than_the_window(compared, tmp_path, width):
     path = report.write_evaluation_page(
         tmp_path / "page.html",
@@ -142,6 +181,8 @@ def test_page_is_not_wider_than_the_window(compared, tmp_path, width):
             {f"{name}_{n}": one for n in range(4) for name, one in compared.items()}
         ),
         config={"a_very_long_name_of_a_setting.with_parts": "x" * 30},
+        profile={"events": 10, "dropped: a long reason why": 5},
+        costs=[("to score all items for a user", "1.25 ms")],
     )
     seen = browser.look(path, width, tmp_path / "browser")
     assert seen.overflow <= 0

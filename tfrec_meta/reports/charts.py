@@ -170,7 +170,8 @@ def epoch_chart(name: str, points: Sequence[tuple[float, float]]) -> dict[str, A
     width, height, left, right, top, bottom = 340.0, 170.0, 52.0, 330.0, 8.0, 150.0
     epochs, values = [point[0] for point in points], [point[1] for point in points]
     first, last = epochs[0], epochs[-1]
-    marked = sorted({round(first + (last - first) * part / 4) for part in range(5)})
+    parts = min(max(round(last - first), 1), 5)
+    marked = sorted({round(first + (last - first) * part / parts) for part in range(parts + 1)})
     x = Scale(first, last, left, right, tuple((epoch, f"{epoch:g}") for epoch in marked))
     y = linear_scale(values, bottom, top, most_ticks=4)
     return {

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.evaluation import Comparison, Evaluation, Evaluations
+from tfrec_meta.evaluation.judged import SplitSummary
 from tfrec_meta.reports import charts, formats, page
 
 _TILES = ("events", "users", "items", "catalogue", "density", "span_days")
-_NOT_A_CURVE = ("epoch", "step", "steps")
+_PREDICTED = ("rmse", "mae", "log_loss", "accuracy")  # metrics of ratings and clicks
+_DROPPED = "dropped: "  # before the reason, in a profile
+_MANY = 0.01  # share of dropped rows from which the page begins with them
 _MEANINGS = {
     "ndcg": "discounted gain of the relevant items among the first k, divided by that of the best "
     "possible list",
@@ -51,26 +54,34 @@ def render(
     config: Mapping[str, Any] | None = None,
     personal: Sequence[tuple[str, str]] = (),
     notes: str | Sequence[str] = (),
+    costs: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Renders the page of a run.
 
     Args:
         title: the heading.
         profile: facts about the data, from `Interactions.profile()`.
-        history: the learning curve, one dict per epoch: "epoch" and any numbers. Each number gets
-            a chart.
+        history: the learning curve, one dict per epoch: "epoch" and any numbers. Each loss and each
+            metric gets a chart.
         evaluations: by model. The first is highlighted; the others are baselines. `Evaluations`
-            have also the difference to the best baseline and the settings of the baselines.
+            have also the differences to the baselines, their settings, and the parts of the split.
         examples: dicts with "user", or a "heading" in its place, "history" (titles, latest first)
             and "recommendations" (titles, or (title, score) pairs, best first).
-        config: the settings of the model; nested mappings are flattened.
+        config: the settings; nested mappings are flattened.
         personal: the columns that look personal, each with what happens to it.
         notes: paragraphs at the top of the page.
+        costs: figures of memory and latency with their names.
 
     Returns:
         The HTML.
     """
     profile, evaluations = profile or {}, Evaluations.of(evaluations or {})
+    dropped = {
+        key.removeprefix(_DROPPED): int(count)
+        for key, count in profile.items()
+        if key.startswith(_DROPPED) and count
+    }
+    rows = sum(dropped.values()) + int(profile.get("events", 0))
     first = next(iter(evaluations.values()), None)
     names = list(dict.fromkeys(name for e in evaluations.values() for name in e.metrics))
     return page.render(
@@ -86,10 +97,14 @@ def render(
             for name in names
         ],
         metric=names[0] if names else "",
-        forest=_forest(evaluations),
+        forests=[
+            ("on-wide", _forest(evaluations, 760.0, 6)),
+            ("on-phone", _forest(evaluations, 340.0, 4)),
+        ],
         counts=first.counts if first else {},
         recommend_history=first.recommend_history if first else False,
         difference=_difference(evaluations),
+        differences=_differences(evaluations),
         groups=_groups(evaluations),
         baselines=[
             (name, str(chosen)) for name, chosen in evaluations.settings.items() if chosen.config
@@ -104,7 +119,18 @@ def render(
         tiles=[
             (formats.label(key), formats.value(profile[key])) for key in _TILES if key in profile
         ],
-        profile=[(formats.label(key), formats.value(value)) for key, value in profile.items()],
+        profile=[
+            (formats.label(key), formats.value(value))
+            for key, value in profile.items()
+            if not key.startswith(_DROPPED)
+        ],
+        parts=_parts(evaluations.judged_on),
+        cold=_cold(evaluations.judged_on),
+        dropped=[(formats.label(reason), f"{count:,}") for reason, count in dropped.items()],
+        dropped_share=f"{sum(dropped.values()) / rows:.1%}" if dropped else "",
+        many_dropped=bool(dropped) and sum(dropped.values()) >= _MANY * rows,
+        rows=rows,
+        costs=costs,
         personal=personal,
         config=[(key, formats.value(value)) for key, value in formats.flatten(config or {})],
     )
@@ -145,6 +171,41 @@ def _difference(evaluations: Evaluations) -> dict[str, str] | None:
     }
 
 
+def _differences(evaluations: Evaluations) -> list[dict[str, str]]:
+    """Formats the paired difference to each baseline, one row per baseline."""
+    return [
+        {
+            "name": name,
+            "value": f"{one.difference:+.4f}",
+            "interval": f"{one.low:+.4f} to {one.high:+.4f}",
+            "p": f"{one.p:.3g}",
+        }
+        for name, one in evaluations.differences.items()
+    ]
+
+
+def _parts(split: SplitSummary | None) -> list[dict[str, Any]]:
+    """The parts of the split that have events, one row per part."""
+    if split is None:
+        return []
+    named = (("train", split.train), ("validation", split.validation), ("test", split.test))
+    return [{"name": name, "size": part} for name, part in named if part.events]
+
+
+def _cold(split: SplitSummary | None) -> list[tuple[str, str]]:
+    """The shares of the test users and test items that are new."""
+    if split is None or not split.test.events:
+        return []
+    shares = (
+        ("new users", split.new_users, split.test.users),
+        ("new items", split.new_items, split.test.items),
+    )
+    return [
+        (f"{name} in the test", f"{count / total:.1%} ({count:,} of {total:,})")
+        for name, count, total in shares
+    ]
+
+
 def _groups(evaluations: Evaluations) -> list[dict[str, Any]]:
     """Formats the main metric of each group of users and items, one row per group."""
     every = [one for one in evaluations.values() if one.groups]
@@ -163,7 +224,9 @@ def _groups(evaluations: Evaluations) -> list[dict[str, Any]]:
     ]
 
 
-def _forest(evaluations: Mapping[str, Evaluation]) -> dict[str, Any] | None:
+def _forest(
+    evaluations: Mapping[str, Evaluation], width: float, most_ticks: int
+) -> dict[str, Any] | None:
     """Lays out the first metric, one row per model; None without a finite estimate."""
     metrics = [name for e in evaluations.values() for name in e.metrics]
     rows = [
@@ -173,12 +236,18 @@ def _forest(evaluations: Mapping[str, Evaluation]) -> dict[str, Any] | None:
         for place, (name, evaluation) in enumerate(evaluations.items())
         if (found := evaluation.metrics.get(metrics[0])) is not None and math.isfinite(found.value)
     ]
-    return charts.forest(rows, width=760.0) if rows else None
+    return charts.forest(rows, width=width, most_ticks=most_ticks) if rows else None
+
+
+def _is_curve(name: str) -> bool:
+    """Whether a number of the learning curve is a loss or a metric, and no time or rate."""
+    metric = name.removeprefix("val_").partition("@")[0]
+    return "loss" in name or metric in _MEANINGS or metric in _PREDICTED
 
 
 def _charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lays out one line chart for each number in the learning curve."""
-    names = dict.fromkeys(key for record in history for key in record if key not in _NOT_A_CURVE)
+    """Lays out one line chart for each loss and each metric in the learning curve."""
+    names = dict.fromkeys(key for record in history for key in record if _is_curve(key))
     drawn = []
     for name in names:
         points = [

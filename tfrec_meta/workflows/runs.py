@@ -257,6 +257,13 @@ class Run:
             return False
         return read_json(path, _TRAIN_AGAIN).get("data", {}).get("teacher") is not None
 
+    @property
+    def _settings_with_teachers(self) -> Settings:
+        """The settings, which name teachers also if `distill` was given them."""
+        strategy = self.settings["strategy"]
+        given = {"teacher": "given to distill"} if self._learned_from_others else {}
+        return {**self.settings, "strategy": {**strategy, **given}}
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
         """Holds the lock of the run; yields whether it had to wait.
@@ -394,6 +401,7 @@ class Run:
                 users=users,
                 k=k,
                 recommend_history=self.settings["recommend_history"],
+                settings=self._settings_with_teachers,
             )
 
     @property

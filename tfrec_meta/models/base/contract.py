@@ -310,6 +310,14 @@ class Recommender(Teacher):
         """
         raise ValueError(f"Family {cls.family!r} cannot learn from a teacher. Leave out `teacher`.")
 
+    def idle_settings(self, taught: bool = False) -> set[str]:
+        """Returns the fields of the config that have no effect, given the others; for pages.
+
+        Args:
+            taught: whether the model learned from a teacher.
+        """
+        return set()
+
     @classmethod
     def members_of(cls, config: Any) -> Sequence[Member]:
         """Returns the members that a model of this config consists of; by default none."""

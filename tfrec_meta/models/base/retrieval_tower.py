@@ -40,6 +40,10 @@ class RetrievalTower(TrainableRecommender):
     def check_teachable(cls, config: Any) -> None:
         config.check_teachable()
 
+    def idle_settings(self, taught: bool = False) -> set[str]:
+        idle: set[str] = self.config.idle_fields(taught)
+        return idle
+
     def after_step(self, inputs: Query) -> None:
         items = inputs["item_id"]
         if "feedback" in inputs:  # known negatives are no negatives of other users

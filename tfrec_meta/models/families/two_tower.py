@@ -80,6 +80,16 @@ class TwoTowerConfig(RetrievalLossConfig):
                 "embedding_dim",
             )
 
+    def idle_fields(self, taught: bool) -> set[str]:
+        idle = super().idle_fields(taught)
+        if self.encoder in ("mean", "none"):
+            idle.add("encoder_length")
+        if self.encoder in ("mean", "none", "attention"):
+            idle |= {"encoder_layers", "encoder_dropout"}
+        if self.encoder != "transformer":
+            idle.add("encoder_heads")
+        return idle
+
 
 class TwoTower(RetrievalTower):
     """A query tower (id, history, features) and a candidate tower (id, features).

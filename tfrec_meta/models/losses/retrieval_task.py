@@ -108,6 +108,27 @@ class RetrievalLossConfig(TeacherLossConfig):
                 "loss",
             )
 
+    def idle_fields(self, taught: bool) -> set[str]:
+        """Returns the fields that have no effect, given the values of the others.
+
+        Args:
+            taught: whether the model learns from a teacher.
+        """
+        sampled = self.negatives in ("mixed", "uniform")
+        softmax = self.loss == "softmax"
+        used = {
+            "uniform_negatives": sampled,
+            "memory": self.memory > 0,
+            "hard_negatives": self.hard_negatives > 0,
+            "logq": softmax and self.negatives in ("in_batch", "mixed"),
+            "label_smoothing": softmax and self.label_smoothing > 0,
+            "calibration": self.loss == "binary_cross_entropy",
+            "margin": self.loss == "cosine_contrastive",
+            "negative_weight": self.loss == "cosine_contrastive",
+        }
+        used |= {field.name: taught for field in dataclasses.fields(TeacherLossConfig)}
+        return {name for name, is_used in used.items() if not is_used}
+
 
 class Choices(NamedTuple):
     """A batch of queries, each with the item that its user chose.
