@@ -280,8 +280,8 @@ class TunerConfig:
         families: keys of `tfrec_meta.models.FAMILIES` to choose from.
         epochs: the largest number of epochs of a trial.
         fixed: hyperparameters that are not searched, by their names in the search space.
-        trial_seconds: time limit of a trial; a trial that exceeds it is scored as the worst. None
-            sets no limit.
+        trial_seconds: time limit of a trial; a trial that exceeds it is scored as the worst. By
+            default, ten times the longest completed trial, and at least ten minutes.
         store: folder of the studies that the search reads and extends; by default `studies` in the
             pipeline's folder. Its content is not an input of the node: it invalidates no cache
             entry.

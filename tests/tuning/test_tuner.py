@@ -1,9 +1,11 @@
 """The tuner: oracles by name, budgets, failed trials, and continuing after a kill."""
 
 import json
+import math
 import signal
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +20,7 @@ from tfrec_meta.tuning import (
     StrategyTuner,
     StudyDescription,
     TrialStopped,
+    trial_report,
     tuner,
 )
 from tfrec_meta.tuning.oracles import durable
@@ -219,10 +222,30 @@ def test_a_trial_without_reports_is_checked_at_its_end(tmp_path):
     assert [trial["status"] for trial in study.trials()] == ["timed_out", "completed"]
 
 
-def test_without_a_limit_no_trial_times_out(tmp_path):
-    study = build(tmp_path, reporting([0.1], seconds=0.1), trials=1)
+def test_by_default_a_trial_may_take_ten_minutes_or_ten_times_the_longest(tmp_path, monkeypatch):
+    clock = SimpleNamespace(seconds=0.0, perf_counter=lambda: clock.seconds)
+    monkeypatch.setattr(trial_report, "time", clock)
+
+    def taking(seconds):
+        def evaluate(record, epochs, folder, report):
+            clock.seconds += seconds
+            report(1, 0.5)
+            return {Objective.NDCG: 0.5}
+
+        return evaluate
+
+    # Limits: none, 700, 700 (no trial that completed was longer), 6,900, 6,900
+    turns = by_turns(*map(taking, (70.0, 701.0, 690.0, 6899.0, 69000.0)))
+    study = build(tmp_path, turns, oracle="random", trials=5)
     study.search()
-    assert study.trials()[0]["status"] == "completed"
+    kinds = [trial["status"] for trial in study.trials()]
+    assert kinds == ["completed", "timed_out", "completed", "completed", "timed_out"]
+    assert "took 701.0 s, but `trial_seconds`=700" in study.trials()[1]["error"]
+    for name, limit, last in (("usual", None, "timed_out"), ("none", math.inf, "completed")):
+        turns = by_turns(taking(59.0), taking(601.0))  # a limit of 600, which is more than 590
+        study = build(tmp_path / name, turns, oracle="random", trials=2, trial_seconds=limit)
+        study.search()
+        assert [trial["status"] for trial in study.trials()] == ["completed", last]
 
 
 def stop_by(study, rule):

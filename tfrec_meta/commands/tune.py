@@ -72,7 +72,11 @@ _output = partial(option, section="Output and store")
     help="Hyperparameters to exclude from the search, by their names in the search space.",
 )
 @_search(
-    "--trial-seconds", type=float, metavar="SECONDS", help="Time limit of a trial (default: none)."
+    "--trial-seconds",
+    type=float,
+    metavar="SECONDS",
+    help="Time limit of a trial; inf for none (default: ten times the longest completed trial, and "
+    "at least 600).",
 )
 @_search(
     "--epochs", type=int, metavar="N", help="Maximum epochs of a trial (default: the strategy's)."

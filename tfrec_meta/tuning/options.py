@@ -23,9 +23,11 @@ class SearchOptions:
         trials: the maximum number of trials in the whole search.
         epochs: the maximum for each trial; "hyperband" and "meta_hyperband" give most trials fewer.
         seed: of the oracle.
-        trial_seconds: the time limit of a trial in seconds; None for no limit. A trial that trains
-            ends after the epoch in which it exceeds the limit. A trial that reports no epochs is
-            checked when it has ended. A trial that hangs must be killed from outside.
+        trial_seconds: the time limit of a trial in seconds; infinity for no limit. By default, it
+            is ten times the longest completed trial of the search, and at least ten minutes; until
+            a trial has completed, there is none. A trial that trains ends after the epoch in which
+            it exceeds the limit. A trial that reports no epochs is checked when it has ended. A
+            trial that hangs must be killed from outside.
         lease_seconds: after this time without a heartbeat, a worker counts as dead, and another
             worker gets its trial.
         progress: whether to show progress: a table on a terminal, else one line per trial.

@@ -53,6 +53,7 @@ class TrialRunner:
         values: Mapping[str, Any],
         folder: Path,
         should_stop: Callable[[Sequence[float]], bool],
+        seconds: float,
     ) -> dict[str, Any]:
         """Evaluates one trial.
 
@@ -60,6 +61,7 @@ class TrialRunner:
             values: its hyperparameters by name.
             folder: of the trial.
             should_stop: called after each epoch with the learning curve so far.
+            seconds: its time limit.
 
         Returns:
             The outcome; see `StrategyTuner.trials`.
@@ -68,7 +70,7 @@ class TrialRunner:
             ChiefFailed: if the chief of a distributed search failed.
         """
         outcome = self.failed(values, "")
-        report = TrialReport(self._options.trial_seconds, should_stop)
+        report = TrialReport(seconds, should_stop)
         try:
             found = self._evaluate(outcome, folder, report)
         except TrialStopped as stopped:

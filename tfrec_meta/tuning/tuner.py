@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -34,11 +35,16 @@ from tfrec_meta.tuning.studies.log import (
     study_header,
     trial_record,
 )
+from tfrec_meta.tuning.studies.records import TrialStatus
 from tfrec_meta.tuning.surrogates.importance import Surrogate
 from tfrec_meta.tuning.surrogates.similarity import Similarity, similarity_weights
 from tfrec_meta.tuning.trial_runner import EvaluateTrial, TrialRunner, best_outcome
 
 _log = logger(__name__)
+
+# The usual time limit of a trial: a multiple of the longest completed trial, and not less than some
+# seconds, since small models take very different times.
+_SLOWEST, _LEAST_SECONDS = 10, 600.0
 
 
 class AllTrialsFailed(RuntimeError):
@@ -100,6 +106,7 @@ class StrategyTuner(base_tuner.BaseTuner):
         self.objective = study.objective
         self.options = options
         self._complete_strategy = complete_strategy
+        self._given_seconds = options.trial_seconds
         self._runner = TrialRunner(evaluate_trial, space, study.objective, options)
         folder = Path(folder).absolute()
         hyperparameters = space.hyperparameters()
@@ -242,10 +249,20 @@ class StrategyTuner(base_tuner.BaseTuner):
         if outcome is None:
             folder = Path(self.get_trial_dir(trial.trial_id))
             should_stop = partial(self.oracle.should_stop, trial.trial_id)
-            outcome = self._save_outcome(trial, self._runner.run(values, folder, should_stop))
+            found = self._runner.run(values, folder, should_stop, self._trial_seconds())
+            outcome = self._save_outcome(trial, found)
         if outcome["error"] is not None:
             raise keras_tuner.errors.FailedTrialError(outcome["error"])
         return {self.objective.value: outcome[self.objective]}
+
+    def _trial_seconds(self) -> float:
+        """The time limit of the next trial; see `SearchOptions`."""
+        if self._given_seconds is not None:
+            return self._given_seconds
+        completed = [
+            trial["seconds"] for trial in self.trials() if trial["status"] == TrialStatus.COMPLETED
+        ]
+        return max(_LEAST_SECONDS, _SLOWEST * max(completed)) if completed else math.inf
 
     def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
         """Runs a trial; KerasTuner would print the traceback of a failure, which is logged."""

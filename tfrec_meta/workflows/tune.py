@@ -153,8 +153,9 @@ def tune(
             have equal weights, which gave results as good.
         seed: of the search.
         progress: whether to show progress.
-        trial_seconds: the time limit of a trial in seconds, checked after each epoch. A trial that
-            exceeds it counts as the worst.
+        trial_seconds: the time limit of a trial in seconds, checked after each epoch; infinity for
+            no limit. A trial that exceeds it counts as the worst. By default, ten times the longest
+            completed trial, and at least ten minutes.
         recommend_history: whether validation ranks items of the users' histories like all others,
             as for repeated purchases; use the same value in `train` and `evaluate`.
 
