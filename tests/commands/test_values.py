@@ -11,6 +11,20 @@ def test_names_are_split_at_commas():
     assert values.names(None) == []
 
 
+def test_quoted_names_have_commas_and_marks():
+    assert values.names('12, "fish, smoked", 7') == ["12", "fish, smoked", "7"]
+    assert values.names('12" disc, """fish"') == ['12" disc', '"fish']
+    assert values.Columns().convert('"item_id=product, id"', None, None) == {
+        "item_id": "product, id"
+    }
+
+
+@pytest.mark.parametrize("text", ['"fish, smoked', '1, "fish" smoked, 2'])
+def test_a_mark_that_is_not_closed_is_an_error(text):
+    with pytest.raises(click.UsageError, match="does not close it"):
+        values.names(text)
+
+
 def test_weights_and_positive_events_are_read_from_text():
     weights = values.EventWeights().convert("view=1,a=b=2.5", None, None)
     assert weights == {"view": 1.0, "a=b": 2.5}

@@ -70,7 +70,7 @@ def _support(words: list[str]) -> dict[str, float | None]:
     """
     support = {}
     for word in words:
-        item, _, label = word.partition("=")
+        item, _, label = word.rpartition("=") if "=" in word else (word, "", "")
         try:
             support[item] = float(label) if label else None
         except ValueError:

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     "--history",
     empty=True,
     metavar="IDS",
-    help="The user's items, oldest first, separated by commas.",
+    help="The user's items, oldest first, separated by commas; an id with a comma in quotation "
+    "marks, as in '12,\"fish, smoked\"'.",
 )
 @options.run_option(None, "Read the user's history from the data of this run.")
 @config_option("YAML file whose data has the user's history and the titles.")

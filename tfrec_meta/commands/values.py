@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import click
+
+from tfrec_meta.checks import shortened
 
 
 class Place(click.Path):
@@ -168,5 +171,20 @@ class Setting(click.ParamType):
 
 
 def names(text: str | None) -> list[str]:
-    """Splits a text at its commas and drops empty parts."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+    """Splits a text at its commas, as a row of a CSV file, and drops empty parts.
+
+    Raises:
+        click.UsageError: if a quotation mark is not closed.
+
+    Example:
+        >>> names('12, "fish, smoked", 7')
+        ['12', 'fish, smoked', '7']
+    """
+    try:
+        rows = list(csv.reader((text or "").splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error:
+        raise click.UsageError(
+            f"{shortened(text)} has a quotation mark that opens a name and does not close it. Use "
+            '"fish, smoked" for a name with a comma, """fish" for one that starts with a mark.'
+        ) from None
+    return [part.strip() for row in rows for part in row if part.strip()]
