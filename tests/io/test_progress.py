@@ -21,13 +21,13 @@ def test_quick_work_prints_nothing_off_a_terminal():
 @pytest.mark.parametrize(
     ("total", "unit", "line"),
     [
-        (4 << 20, "B", "fetching: 50% of 4.0 MiB\n"),
+        (4 << 20, "B", "fetching: 50% of 4.0 MiB, about 15 s left\n"),
         (None, "B", "fetching: 2.0 MiB\n"),
         (None, "rows", "fetching: 2,097,152 rows\n"),
     ],
 )
 def test_long_work_prints_plain_lines_off_a_terminal(monkeypatch, total, unit, line):
-    now = iter([0.0, 5.0, 15.0, 15.0])
+    now = iter([0.0, 5.0, 15.0, 15.0, 15.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
     stream = io.StringIO()
     with Progress("fetching", total, unit, stream=stream) as progress:

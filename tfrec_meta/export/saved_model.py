@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +24,7 @@ from tfrec_meta.export.warm_up import write_warm_up_requests
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.files import atomic_folder, work_folder
 from tfrec_meta.io.manifests import write_manifest
+from tfrec_meta.io.progress import Progress
 from tfrec_meta.models.base.contract import Recommender, UserIds
 
 
@@ -96,14 +99,30 @@ def write_model(
 
 def _write(model: Recommender, new: Path, name: str, config: ExportConfig, card: str) -> None:
     """Writes the content of a version into an empty folder, the manifest last."""
-    vocabularies = new / "vocabularies"  # in the folder, so that a kill leaves them nowhere else
-    vocabularies.mkdir()
-    functions = SignatureFunctions(model, config, vocabularies)
-    mark = {names.MANIFEST_MARK: functions.signatures[names.RECOMMEND]}
-    options = tf.saved_model.SaveOptions(function_aliases=mark)
-    tf.saved_model.save(functions.root, str(new), functions.signatures, options)
-    shutil.rmtree(vocabularies)
-    extra = new / names.EXTRA_ASSETS
+    with Progress(f"exporting {name}", 3, "steps") as progress:
+        vocabularies = new / "vocabularies"  # in the folder, so that a kill leaves none elsewhere
+        vocabularies.mkdir()
+        functions = SignatureFunctions(model, config, vocabularies)
+        progress.advance(1)
+        mark = {names.MANIFEST_MARK: functions.signatures[names.RECOMMEND]}
+        options = tf.saved_model.SaveOptions(function_aliases=mark)
+        tf.saved_model.save(functions.root, str(new), functions.signatures, options)
+        shutil.rmtree(vocabularies)
+        progress.advance(1)
+        _write_assets(model, new / names.EXTRA_ASSETS, name, config, card, functions.inputs)
+        write_manifest(new, names.MANIFEST)
+        progress.advance(1)
+
+
+def _write_assets(
+    model: Recommender,
+    extra: Path,
+    name: str,
+    config: ExportConfig,
+    card: str,
+    inputs: Mapping[str, Any],
+) -> None:
+    """Writes the folder with the spec, the catalogue, the model card and the warm-up requests."""
     extra.mkdir()
     spec = needed_spec(model, user_ids=model.user_ids is UserIds.EMBEDDING)
     spec.save(extra / names.FEATURE_SPEC)
@@ -111,10 +130,7 @@ def _write(model: Recommender, new: Path, name: str, config: ExportConfig, card:
     (extra / names.MODEL_CARD).write_text(
         card or default_card(name, model, config), encoding="utf-8"
     )
-    write_warm_up_requests(
-        extra / names.WARM_UP_REQUESTS, name, model.spec, config, functions.inputs
-    )
-    write_manifest(new, names.MANIFEST)
+    write_warm_up_requests(extra / names.WARM_UP_REQUESTS, name, model.spec, config, inputs)
 
 
 def model_name(base: Path | str) -> str:

@@ -37,7 +37,7 @@ class Progress:
         self._label, self._total, self._unit = label, total, unit
         self._stream = stream or sys.stderr
         self._done = 0
-        self._last_printed = time.monotonic()
+        self._began = self._last_printed = time.monotonic()
         self._bar: Any = None
         if self._stream.isatty():
             from tqdm import tqdm
@@ -63,7 +63,9 @@ class Progress:
 
     def _state(self) -> str:
         if self._total:
-            return f"{100 * self._done / self._total:.0f}% of {_amount(self._total, self._unit)}"
+            share = min(self._done / self._total, 1.0)
+            left = (time.monotonic() - self._began) * (1 / share - 1) if share > 0 else 0.0
+            return f"{share:.0%} of {_amount(self._total, self._unit)}, about {left:.0f} s left"
         return _amount(self._done, self._unit)
 
     def __enter__(self) -> Progress:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from tfrec_meta.data import Interactions
-from tfrec_meta.evaluation.ranking import Scores
 from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.logs import logger
 from tfrec_meta.models import EASEConfig, IALSConfig, ItemKNNConfig, Recommender
@@ -95,7 +94,9 @@ def fit_baseline(
     return train(data, strategy, features=spec, progress=False)
 
 
-def scores_by_items(model: Recommender, items: scipy.sparse.csr_matrix) -> Scores:
+def scores_by_items(
+    model: Recommender, items: scipy.sparse.csr_matrix
+) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a score function for users who are described by the items of their history alone.
 
     The whole history is used, also where it is longer than the spec's `history_length`. The order

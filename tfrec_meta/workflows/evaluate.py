@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,10 +25,10 @@ from tfrec_meta.evaluation.predictions import (
     constant_estimates,
     prediction_estimates,
 )
-from tfrec_meta.evaluation.ranking import Scores
 from tfrec_meta.evaluation.rolling import cut_offs, text_of
 from tfrec_meta.features.held_out import event_queries, held_out
 from tfrec_meta.io.logs import logger
+from tfrec_meta.io.progress import Progress
 from tfrec_meta.models import Recommender
 from tfrec_meta.strategy import Strategy
 from tfrec_meta.workflows.baselines import default_baselines, scores_by_items
@@ -90,23 +90,29 @@ def evaluate(
         check_baselines(baselines)
     test = held_out(model.spec, split.past, split.test)
 
-    def run(scores: Scores) -> Evaluation:
-        return full_catalogue(
-            scores,
-            test.relevant,
-            test.seen,
-            k=k,
-            extra_relevant=test.outside,
-            recommend_history=recommend_history,
-            known=test.known,
-            extra_repeat=test.outside_repeat,
-            resamples=resamples,
-        )
+    def run(name: str, scores: Callable[[np.ndarray], np.ndarray]) -> Evaluation:
+        with Progress(f"evaluating {name}", test.relevant.shape[0], "users") as progress:
+
+            def counted(rows: np.ndarray) -> np.ndarray:
+                progress.advance(len(rows))
+                return scores(rows)
+
+            return full_catalogue(
+                counted,
+                test.relevant,
+                test.seen,
+                k=k,
+                extra_relevant=test.outside,
+                recommend_history=recommend_history,
+                known=test.known,
+                extra_repeat=test.outside_repeat,
+                resamples=resamples,
+            )
 
     def score(rows: np.ndarray) -> np.ndarray:
         return model.score({name: value[rows] for name, value in test.queries.items()})
 
-    ours = run(score)
+    ours = run(model.family, score)
     results = Evaluations({model.family: ours}, judged_on=split_summary(split))
     names = default_baselines(model.spec.catalogue_size) if baselines is None else baselines
     if not len(names):
@@ -117,7 +123,7 @@ def evaluate(
     for name in names:
         baseline, settings = tuner.fit(name)
         key = name if name not in results else f"{name} (baseline)"
-        results[key] = run(scores_by_items(baseline, test.history))
+        results[key] = run(key, scores_by_items(baseline, test.history))
         results.settings[key] = settings
         if resamples > 0:
             results.differences[key] = compare(ours, results[key], results.metric, resamples)
