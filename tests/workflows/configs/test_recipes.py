@@ -10,8 +10,14 @@ import pytest
 import tfrec_meta as tm
 from tfrec_meta.data import split_by_time
 from tfrec_meta.errors import MissingColumn
+from tfrec_meta.pipeline import PipelineConfig
 from tfrec_meta.serving import Client, LocalServer
-from tfrec_meta.workflows.configs.config_files import read_config, settings_over
+from tfrec_meta.workflows.configs.config_files import (
+    group_over,
+    read_config,
+    run_part,
+    settings_over,
+)
 from tfrec_meta.workflows.configs.recipes import RECIPES, write_recipe
 from tfrec_meta.workflows.run_settings import complete_settings, read_data, split_of
 from tfrec_meta.workflows.runs import Run
@@ -51,7 +57,7 @@ def trained(folder, tmp_path_factory):
     @functools.cache
     def run_of(name):
         settings = settings_over(
-            read_config(folder(name) / "config.yaml"), {"strategy": BUDGET[name]}
+            run_part(read_config(folder(name) / "config.yaml")), {"strategy": BUDGET[name]}
         )
         run = Run.begin(base / name, settings)
         run.train()
@@ -83,10 +89,10 @@ def test_the_shop_predicts_purchases_only(trained):
     assert weights == {"view": 1, "cart": 3, "purchase": 10}
 
 
-def test_the_shop_leaves_out_what_is_not_in_stock(trained, tmp_path):
+def test_the_shop_leaves_out_what_is_not_in_stock(trained, folder, tmp_path):
     run = trained("shop")
-    config = tm.ExportConfig(filters=("in_stock", "category"), recommend_history=True, max_k=50)
-    tm.export(run.model(), tmp_path / "shop", config)
+    config = read_config(folder("shop") / "config.yaml")
+    tm.export(run.model(), tmp_path / "shop", group_over(config, "export", {"max_k": 50}))
     items = run.split.data.items
     missing = {
         item
@@ -154,7 +160,7 @@ def test_radio_from_one_track_stays_in_its_genre(trained):
 
 
 def test_music_by_sessions_has_sessions_as_users(folder):
-    split = split_of(complete_settings(read_config(folder("music") / "sessions.yaml")))
+    split = split_of(complete_settings(run_part(read_config(folder("music") / "sessions.yaml"))))
     listeners = set(pyarrow.csv.read_csv(folder("music") / "events.csv")["listener"].to_pylist())
     assert len(split.data.user_ids) > 3 * len(listeners)
     assert not listeners & set(split.data.user_ids)
@@ -168,6 +174,15 @@ def test_the_feed_has_several_targets_and_negative_feedback(trained):
     assert set(run.model().targets) == {"click", "rating"}
     found = run.evaluate(baselines=[], resamples=0)
     assert found.predictions["click"]["auc"].value > 0.8
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_pipeline_and_the_export_take_the_config(folder, name):
+    path = folder(name) / "config.yaml"
+    pipeline = PipelineConfig.read(path)
+    assert (pipeline.name, pipeline.serving) == (name, f"models/{name}")
+    assert pipeline.split.protocol == "time"
+    assert pipeline.trainer.export == group_over(read_config(path), "export", {})
 
 
 NEEDS = [
@@ -191,7 +206,7 @@ def test_each_needed_column_is_listed_here(folder, name):
 
 @pytest.mark.parametrize(("name", "column"), NEEDS)
 def test_a_missing_column_is_named_with_its_purpose(folder, tmp_path, name, column):
-    settings = complete_settings(read_config(folder(name) / "config.yaml"))
+    settings = complete_settings(run_part(read_config(folder(name) / "config.yaml")))
     data = settings["data"]
     theirs = data["columns"].get(column, column.removeprefix("items."))
     of_items = column.startswith("items.")
@@ -241,7 +256,7 @@ def test_the_video_recipe_suits_movielens(tmp_path):
         }
     )
     pyarrow.csv.write_csv(films, tmp_path / "video" / "items.csv")
-    run = Run.begin(tmp_path / "run", read_config(tmp_path / "video" / "config.yaml"))
+    run = Run.begin(tmp_path / "run", run_part(read_config(tmp_path / "video" / "config.yaml")))
     run.train()
     liked = ratings.with_feedback(tm.Feedback(positive=4))
     assert len(run.split.test_index) == len(split_by_time(liked).test_index)
