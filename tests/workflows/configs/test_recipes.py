@@ -187,7 +187,7 @@ def test_the_pipeline_and_the_export_take_the_config(folder, name):
     pipeline = PipelineConfig.read(path)
     assert (pipeline.name, pipeline.serving) == (name, f"models/{name}")
     assert pipeline.split.protocol == "time"
-    assert pipeline.trainer.export == group_over(read_config(path), "export", {})
+    assert pipeline.trainer.export == read_config(path)["export"]
 
 
 NEEDS = [
