@@ -22,20 +22,21 @@ from tfrec_meta.pipeline.gates.data_gate import DataGate
 class DataIn:
     """The first half of the pipeline, with interactions only."""
 
-    def __init__(self, root: Path):
-        self.root, self.runs, self.curated = root, 0, None
+    def __init__(self, root: Path, **settings):
+        self.root, self.settings, self.runs, self.curated = root, settings, 0, None
         path = str(root / "metadata.db")
         self.connection = metadata.sqlite_metadata_connection_config(path)
 
-    def span(self, number, values):
+    def span(self, number, values, file="log.csv"):
         folder = self.root / f"span-{number}"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         lines = [f"u{n},i{n % 7},{value}" for n, value in enumerate(values)]
-        (folder / "log.csv").write_text("\n".join(["user_id,item_id,value", *lines]))
+        (folder / file).write_text("\n".join(["user_id,item_id,value", *lines]))
 
     def _pipeline(self):
         config = DataConfig(
-            TableConfig(str(self.root / "span-{SPAN}" / "log.csv")), schemas=self.curated
+            TableConfig(str(self.root / "span-{SPAN}" / "*.csv"), **self.settings),
+            schemas=self.curated,
         )
         examples = ExampleGen("interactions", config).with_id("InteractionsGen")
         data = {"interactions": examples.outputs["examples"]}
@@ -64,15 +65,15 @@ class DataIn:
             beam_pipeline_args=list(IN_PROCESS),
         )
 
-    def run(self) -> list[str]:
-        """Runs it; returns the nodes that did not come from the cache."""
+    def run(self, nodes: int | None = None) -> list[str]:
+        """Runs it, or its first nodes; returns those that did not come from the cache."""
         self.runs += 1
         ir = compiler.Compiler().compile(self._pipeline())
         run_id = {"pipeline-run-id": f"run-{self.runs}"}
         runtime_parameter_utils.substitute_runtime_parameter(ir, run_id)
         deployment = runner_utils.extract_local_deployment_config(ir)
         worked = []
-        for node in ir.nodes:
+        for node in ir.nodes[:nodes]:
             node_id = node.pipeline_node.node_info.id
             info = launcher.Launcher(
                 pipeline_node=node.pipeline_node,
@@ -93,6 +94,26 @@ class DataIn:
         with metadata.Metadata(self.connection) as handle:
             found = handle.store.get_artifacts_by_type("TfrecMetaAcceptedData")
         return [Path(artifact.uri) for artifact in found]
+
+    def rows(self) -> list[int]:
+        """Returns the numbers of rows that InteractionsGen has written, in the order of runs."""
+        with metadata.Metadata(self.connection) as handle:
+            found = handle.store.get_artifacts_by_type("Examples")
+        return [artifact.custom_properties["rows"].int_value for artifact in found]
+
+
+@pytest.mark.pipeline
+def test_increments_come_from_the_cache_until_a_file_of_the_window_changes(tmp_path):
+    data = DataIn(tmp_path, span="increment", window=2)
+    data.span(1, [n % 5 + 1 for n in range(50)])
+    data.span(2, [n % 5 + 1 for n in range(60)])
+    assert data.run(1) == ["InteractionsGen"]
+    assert data.run(1) == []
+    data.span(1, [1, 2, 3, 4, 5], "late.csv")
+    assert data.run(1) == ["InteractionsGen"]
+    data.span(3, [n % 5 + 1 for n in range(70)])
+    assert data.run(1) == ["InteractionsGen"]
+    assert data.rows() == [110, 115, 130]
 
 
 @pytest.mark.pipeline
