@@ -16,7 +16,7 @@ def test_the_common_type_is_the_widest():
     "column, kind",
     [
         (pa.array([1, 2], pa.uint8()), Kind("int")),
-        (pa.array([True, None]), Kind("code")),
+        (pa.array([True, None]), Kind("text")),
         (pa.array([2**24 + 1]), Kind("code")),
         (pa.array([0.5]), Kind("float")),
         (pa.array(["a"]).dictionary_encode(), Kind("text")),
@@ -59,5 +59,7 @@ def test_refuses_a_type_that_an_example_can_not_represent():
 def test_features_are_lists_without_missing_values():
     column = pa.array([1.5, None, float("nan")])
     assert as_feature(column, "float", "a column").to_pylist() == [[1.5], None, None]
+    truth = as_feature(pa.array([True, None, False]), "text", "a column")
+    assert truth.to_pylist() == [[b"true"], None, [b"false"]]
     lists = pa.array([["a", None], [], None])
     assert as_feature(lists, "text", "a column").to_pylist() == [[b"a"], None, None]
