@@ -28,6 +28,9 @@ first steps, each with its own --help:
   tfrec-meta serve
   tfrec-meta recommend --run runs/first --user 42    (in another terminal)
 
+or start from a recipe for a shop, news, video, music or a feed:
+  tfrec-meta init shop --sample-data
+
 exit status: 0 done, 1 error, 2 wrong usage, 130 interrupted"""
 
 program = click.version_option(__version__, message=f"{PROGRAM} %(version)s")(
