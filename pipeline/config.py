@@ -34,6 +34,7 @@ from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
+from tfrec_meta.io.stores import is_url
 from tfrec_meta.io.yaml_text import parse_yaml, read_yaml
 from tfrec_meta.pipeline.beam_config import BeamConfig
 from tfrec_meta.pipeline.config_values import config_from, override
@@ -390,6 +391,7 @@ class PipelineConfig:
         name: name of the pipeline, and of its folder below `root`.
         data: the input tables.
         serving: the folder of the served model, which TF Serving watches; its name is the model's.
+            On an object store (s3://, gs://) the Pusher publishes there.
         root: folder of runs, artifacts and metadata; like `serving` in a file system that all
             workers share.
         feedback: how the events count, by their types and values, as `Interactions.with_feedback`
@@ -433,7 +435,8 @@ class PipelineConfig:
             raise ValueError(f"`name`={self.name!r}; use letters, digits, '_', '-' and '.'.")
         if not self.serving:
             raise ValueError("`serving` is empty; use the folder that TF Serving watches.")
-        _check_folder("serving", self.serving)
+        if not is_url(self.serving):
+            _check_folder("serving", self.serving)
         _check_folder("root", self.root)
         if self.split.protocol == SplitProtocol.COLD_USERS and "users" not in self.data.tables:
             raise ValueError(

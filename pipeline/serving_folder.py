@@ -1,5 +1,7 @@
 """The folder that TF Serving watches: a version appears complete, or not at all.
 
+On an object store it is there for readers with its manifest, which is uploaded last.
+
 This module does not import TFX, so that tests can run and kill pushes quickly.
 """
 
@@ -10,13 +12,15 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from tfrec_meta.export.published import manifest_digest, publish, published_versions
 from tfrec_meta.export.signatures import MANIFEST
 from tfrec_meta.export.versions import newest_version, publish_version
 from tfrec_meta.io.files import work_folder
 from tfrec_meta.io.locks import locked_folder
 from tfrec_meta.io.manifests import check_manifest
+from tfrec_meta.io.stores import AnyPath, RemotePath, any_path
 
-__all__ = ["Pushed", "digest", "newest_version", "push"]
+__all__ = ["Pushed", "digest", "newest_version", "push", "served"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Pushed:
     """
 
     version: int
-    folder: Path
+    folder: AnyPath
     is_new: bool
 
 
@@ -48,12 +52,16 @@ def push(model: Path | str, serving: Path | str) -> Pushed:
     Raises:
         FileNotFoundError: if `model` has no SavedModel.
         DamagedFile: if a file differs from the manifest of `model`.
+        StoreError: if an object store refuses or does not answer.
     """
-    model, serving = Path(model), Path(serving)
+    model, place = Path(model), any_path(serving)
     if not (model / "saved_model.pb").is_file():
         raise FileNotFoundError(
             f"{model} has no saved_model.pb, so it can't be pushed; export the model first."
         )
+    if isinstance(place, RemotePath):
+        return _push_to_store(model, place)
+    serving = place
     with locked_folder(serving):
         newest = newest_version(serving)
         if newest and digest(serving / str(newest)) == digest(model):
@@ -62,6 +70,31 @@ def push(model: Path | str, serving: Path | str) -> Pushed:
             _copy(model, work)
             check_manifest(work, MANIFEST)
             folder = publish_version(work, serving)
+    return Pushed(int(folder.name), folder, is_new=True)
+
+
+def served(serving: Path | str) -> str:
+    """Returns the newest version with a digest of its content, which changes with it; "0" if none.
+
+    Raises:
+        StoreError: if an object store refuses or does not answer.
+    """
+    place = any_path(serving)
+    if isinstance(place, RemotePath):
+        versions = published_versions(place)
+        return f"{versions[0]} {manifest_digest(place, versions[0])}" if versions else "0"
+    newest = newest_version(place)
+    return f"{newest} {digest(place / str(newest))}" if newest else "0"
+
+
+def _push_to_store(model: Path, serving: RemotePath) -> Pushed:
+    newest = published_versions(serving)[:1]
+    manifest = model / MANIFEST
+    if newest and manifest.is_file():
+        ours = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        if manifest_digest(serving, newest[0]) == ours:
+            return Pushed(newest[0], serving / str(newest[0]), is_new=False)
+    folder = publish(model, serving)
     return Pushed(int(folder.name), folder, is_new=True)
 
 

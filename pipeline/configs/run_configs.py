@@ -16,6 +16,7 @@ from tfrec_meta.data.column_types import TABLE_PREFIXES
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import suffix_of
 from tfrec_meta.data.sources.reading import data_files
+from tfrec_meta.io.stores import AnyPath
 from tfrec_meta.workflows.configs.config_files import (
     EVALUATION,
     EXPORT,
@@ -182,7 +183,7 @@ def _escaped(path: str) -> str:
     return glob.escape(path) if os.path.isfile(path) else path
 
 
-def _endings(file: Path) -> tuple[str, ...]:
+def _endings(file: AnyPath) -> tuple[str, ...]:
     """The suffixes that give the format of a data file, as .csv and .gz."""
     suffix = suffix_of(file)
     return tuple(file.suffixes[-1:]) if file.suffix.lower() == suffix else tuple(file.suffixes[-2:])

@@ -25,6 +25,7 @@ from pathlib import Path
 from tfrec_meta.errors import described
 from tfrec_meta.extras import not_installed
 from tfrec_meta.io.files import write_text
+from tfrec_meta.io.stores import AnyPath, any_path
 from tfrec_meta.keras import hide_tensorflow_errors
 from tfrec_meta.pipeline.config import PipelineConfig
 from tfrec_meta.pipeline.gates.verdict import VERDICT_FILE, Verdict
@@ -56,7 +57,7 @@ class Run:
     page: Path
     seconds: float
     cached: int
-    pushed: Path | None
+    pushed: AnyPath | None
     verdict: tuple[str, ...]
 
 
@@ -142,10 +143,10 @@ def _verdict(record: NodeRecord) -> tuple[str, ...]:
     return (Verdict.from_dict(json.loads(text)).words,)
 
 
-def _pushed(record: NodeRecord) -> Path | None:
+def _pushed(record: NodeRecord) -> AnyPath | None:
     (artifact,) = record.outputs["pushed_model"]
     properties = artifact["properties"]
-    return Path(properties["pushed_destination"]) if properties.get("new_version") else None
+    return any_path(properties["pushed_destination"]) if properties.get("new_version") else None
 
 
 def _parser() -> argparse.ArgumentParser:

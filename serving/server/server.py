@@ -21,9 +21,11 @@ import grpc
 
 from tfrec_meta.export.signatures import is_version
 from tfrec_meta.extras import not_installed
+from tfrec_meta.io.stores import RemotePath, any_path
 from tfrec_meta.serving.protocol import names as protocol
 from tfrec_meta.serving.protocol.errors import ServerStartError
 from tfrec_meta.serving.protocol.versions import version_folders
+from tfrec_meta.serving.server.fetched import FetchedVersions
 from tfrec_meta.serving.server.health import add_health_service
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ class LocalServer:
     """Serves one model. Start it with `with` or `start()`.
 
     Args:
-        base: the folder with the versions, `<base>/<version>/saved_model.pb`.
+        base: the folder with the versions, `<base>/<version>/saved_model.pb`. Versions on an object
+            store (s3://, gs://) are fetched into the cache folder; there, a version without a
+            manifest is not served.
         host: the address to listen on. An address that other machines can reach needs TLS.
         port: the port; 0 selects a free one, and the attribute `port` then has its number.
         name: name of the model in requests; by default the name of the base folder.
@@ -117,7 +121,9 @@ class LocalServer:
                 "key",
                 "insecure",
             )
-        self.base = Path(base)
+        place = any_path(base)
+        self._fetched = FetchedVersions(place, versions) if isinstance(place, RemotePath) else None
+        self.base = self._fetched.folder if self._fetched else Path(base)
         self.name = name or self.base.resolve().name
         self.host, self.port = host, port
         self._versions, self._labels = versions, labels
@@ -142,6 +148,8 @@ class LocalServer:
         Raises:
             ServerStartError: if there is no model to serve, or the port is in use.
         """
+        if self._fetched:
+            self._fetched.start()
         version_folders(self.base)  # finds simple mistakes before the slow import
         server = grpc.server(
             futures.ThreadPoolExecutor(self._threads, thread_name_prefix="tfrec-meta-serving"),
@@ -180,6 +188,8 @@ class LocalServer:
         problem = ""
         while not self._stopping.wait(self._poll_seconds):
             try:
+                if self._fetched:
+                    self._fetched.refresh()
                 servables.refresh()
                 problem = ""
             except Exception as error:  # the versions served before stay
@@ -266,7 +276,7 @@ def serve(
     process immediately.
 
     Args:
-        base: the folder with the versions.
+        base: the folder with the versions, local or on an object store.
         port: the port; 0 selects a free one.
         grace: seconds to finish the calls in progress.
         on_start: called with `HOST:PORT` once the server answers.

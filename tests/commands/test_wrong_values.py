@@ -52,6 +52,7 @@ FREE = {
 }
 # Command -> wrong values by parameter, and the flag that the error names if it is not in the words.
 _DATA = {
+    "sql": ["--sql", "orders"],
     "columns": ["--columns", "user_id"],
     "users": ["--users", "nowhere.csv"],
     "items": ["--items", "nowhere.csv"],

@@ -104,7 +104,10 @@ def test_a_part_round_trips_through_an_execution_property():
         ({"serving": ""}, "`serving` is empty"),
         ({"serving": 3}, "`serving`=3; use a string"),
         ({"metadata": "oracle"}, "`metadata`='oracle'; use one of 'sqlite'"),
-        ({"serving": "gs://models/films"}, "`serving`='gs://models/films' is a URL; use a path in"),
+        (
+            {"serving": "hdfs://models/films"},
+            "`serving`='hdfs://models/films' is a URL; use a path",
+        ),
         ({"root": "hdfs://runs"}, "`root`='hdfs://runs' is a URL"),
         ({"seed": -1}, "`seed`=-1"),
         ({"data": {}}, "`data.interactions` must be set"),

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.store_servers import DENIED
 from tfrec_meta.export.signatures import MANIFEST
 from tfrec_meta.io.damage import DamagedFile
 from tfrec_meta.io.manifests import write_manifest
-from tfrec_meta.pipeline.serving_folder import digest, newest_version, push
+from tfrec_meta.io.stores import RemotePath, StoreError
+from tfrec_meta.pipeline.serving_folder import digest, newest_version, push, served
 
 ROOT = Path(__file__).parents[2]
 PUSH = (
@@ -181,3 +183,42 @@ def test_a_killed_push_leaves_no_incomplete_version(tmp_path):
     assert versions(serving) == ["1"]
     assert contents(serving / "1") == whole
     assert not list(serving.glob(".push*/"))
+
+
+def test_a_push_to_an_object_store_ends_with_the_manifest(model, s3, s3_proxy):
+    write_manifest(model, MANIFEST)
+    serving = f"{s3}/models/films"
+    assert served(serving) == "0"
+    pushed = push(model, serving)
+    assert (pushed.version, str(pushed.folder), pushed.is_new) == (1, f"{serving}/1", True)
+    assert set(RemotePath(serving).files()) == {f"1/{name}" for name in contents(model)}
+    written = [path for method, path in s3_proxy.seen if method == "PUT" and "partNumber" in path]
+    assert MANIFEST in written[-1]
+
+
+def test_a_model_is_pushed_to_an_object_store_once(model, s3):
+    write_manifest(model, MANIFEST)
+    serving = f"{s3}/models/films"
+    push(model, serving)
+    before = served(serving)
+    again = push(model, serving)
+    assert (again.version, again.is_new) == (1, False)
+    (model / "saved_model.pb").write_bytes(b"another graph")
+    write_manifest(model, MANIFEST)
+    assert push(model, serving).version == 2
+    assert before.startswith("1 ")
+    assert served(serving).startswith("2 ")
+
+
+def test_a_push_that_fails_in_the_middle_leaves_the_last_version_served(model, s3, s3_proxy):
+    write_manifest(model, MANIFEST)
+    serving = f"{s3}/models/films"
+    push(model, serving)
+    (model / "saved_model.pb").write_bytes(b"another graph")
+    write_manifest(model, MANIFEST)
+    s3_proxy.rule = lambda method, path: DENIED if "saved_model" in path else None
+    with pytest.raises(StoreError, match="refused the credentials"):
+        push(model, serving)
+    assert served(serving).startswith("1 ")
+    s3_proxy.rule = lambda method, path: None
+    assert push(model, serving).is_new

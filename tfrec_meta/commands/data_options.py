@@ -33,6 +33,7 @@ class DataOptions:
     """Data and split, as given on the command line. None or empty: not given."""
 
     data: Sequence[str] = ()
+    sql: str | None = None
     data_folder: str | None = None
     columns: Mapping[str, str] | None = None
     users: str | None = None
@@ -70,7 +71,7 @@ class DataOptions:
         paths = {"folder": self.data_folder, "users": self.users, "items": self.items}
         for name, path in paths.items():
             data[name] = None if path is None else absolute_source(path)
-        for name in ("columns", "pseudonyms", "sessions", *FORMAT_SETTINGS):
+        for name in ("sql", "columns", "pseudonyms", "sessions", *FORMAT_SETTINGS):
             data[name] = getattr(self, name)
         data["clean"] = given({name: getattr(self, name) for name in CLEANING_RULES}) or None
         split = {"protocol": self.split, "train": self.train, "validation": self.validation}
@@ -109,7 +110,13 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
             metavar="SOURCE",
             help="Data: movielens-100k (default; also -1m, -20m, -25m, -32m, -latest-small), "
             "synthetic-UxIxN (users, items, interactions), or CSV, TSV, JSON Lines or Parquet "
-            "files.",
+            "files, also s3:// and gs://; or the URL of a database.",
+        ),
+        _data(
+            "--sql",
+            metavar="QUERY|TABLE",
+            help="Query or table, if SOURCE is the URL of a database, as sqlite:///shop.db. The "
+            "password is in the environment variable TFREC_META_SQL_PASSWORD.",
         ),
         _data(
             "--folder" if sources else "--data-folder",
@@ -127,13 +134,13 @@ def data_options(sources: bool = True) -> Callable[[Any], Any]:
         ),
         _data(
             "--users",
-            type=ExistingFile(),
+            type=ExistingFile(remote=True),
             metavar="FILE",
             help="Table of user attributes, with user_id.",
         ),
         _data(
             "--items",
-            type=ExistingFile(),
+            type=ExistingFile(remote=True),
             metavar="FILE",
             help="Table of item attributes, with item_id.",
         ),

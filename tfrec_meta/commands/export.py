@@ -16,6 +16,7 @@ from tfrec_meta.commands.values import FOLDER, Names
     "export",
     "",
     "--run runs/first --to models/shop --version 7",
+    "--to s3://bucket/models/shop",
     "--filters genres --diversity",
     "--run runs/shop --final",
     "--run runs/shop --config shop.yaml",
@@ -28,8 +29,8 @@ from tfrec_meta.commands.values import FOLDER, Names
     "--to",
     type=FOLDER,
     metavar="FOLDER",
-    help="Folder of the served model; each export makes a version folder in it (default: "
-    "models/NAME, with the name of the run folder).",
+    help="Folder of the served model, also s3:// or gs://; each export makes a version folder in "
+    "it (default: models/NAME, with the name of the run folder).",
 )
 @option(
     "--final",

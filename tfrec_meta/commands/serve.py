@@ -19,6 +19,7 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
     "serve",
     "models/first --port 8500",
     "models/first --port 0                     (any free port; the command prints it)",
+    "s3://bucket/models/shop --poll-seconds 30",
     details="The server runs until SIGTERM or Ctrl-C.",
     has_result=False,
 )
@@ -27,7 +28,7 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
     default=_BASE,
     type=FOLDER,
     metavar="[FOLDER]",
-    help=f"Folder of the exported model (default {_BASE}).",
+    help=f"Folder of the exported model, also s3:// or gs:// (default {_BASE}).",
 )
 @option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @option("--port", type=int, default=8500, show_default=True, metavar="N", help="0: any free port.")

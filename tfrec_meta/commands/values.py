@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tfrec_meta.checks import shortened
+from tfrec_meta.io.stores import is_url
 
 
 class Place(click.Path):
@@ -32,13 +33,17 @@ class ExistingFile(click.Path):
 
     Args:
         optional: whether the empty text is accepted, for an option that takes a file or nothing.
+        remote: whether the URL of an object store is accepted; the file is looked up when it is
+            read.
     """
 
-    def __init__(self, optional: bool = False):
+    def __init__(self, optional: bool = False, remote: bool = False):
         super().__init__(dir_okay=False)
-        self.optional = optional
+        self.optional, self.remote = optional, remote
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if self.remote and is_url(value):
+            return value
         if not Path(value).is_file() and not (self.optional and value == ""):
             flag = max(param.opts, key=len)
             raise click.ClickException(f"{flag}={value!r} does not exist; use an existing file.")

@@ -1,5 +1,6 @@
 """Interactions: reading, generating, cleaning and splitting them, and the histories of users."""
 
+from tfrec_meta.data.databases.reading import read_sql
 from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.histories import Histories, histories, user_histories
 from tfrec_meta.data.interactions import Interactions
@@ -42,6 +43,7 @@ __all__ = [
     "pseudonym",
     "pseudonymise",
     "read_interactions",
+    "read_sql",
     "split_by_item",
     "split_by_time",
     "split_by_user",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tfrec_meta.export import signatures as names
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.model_card import default_card
 from tfrec_meta.export.needed_spec import needed_spec
+from tfrec_meta.export.published import publish, refuse_published
 from tfrec_meta.export.signature_functions import SignatureFunctions
 from tfrec_meta.export.versions import next_version, publish_version
 from tfrec_meta.export.warm_up import write_warm_up_requests
@@ -25,6 +27,7 @@ from tfrec_meta.features import FeatureSpec
 from tfrec_meta.io.files import atomic_folder, work_folder
 from tfrec_meta.io.manifests import write_manifest
 from tfrec_meta.io.progress import Progress
+from tfrec_meta.io.stores import AnyPath, RemotePath, any_path
 from tfrec_meta.models.base.contract import Recommender, UserIds
 
 
@@ -34,8 +37,11 @@ def export_model(
     config: ExportConfig = ExportConfig(),
     version: int | None = None,
     card: str = "",
-) -> Path:
+) -> AnyPath:
     """Writes `<base>/<version>/`, which becomes visible only once it is complete.
+
+    On an object store (s3://, gs://) it is complete, and there for readers, with its manifest,
+    which is uploaded last.
 
     Args:
         model: a fitted model of any family.
@@ -52,16 +58,20 @@ def export_model(
         ValueError: if `base` has no name or is a file, `version` is not a whole number from 1 to
             2**63 - 1, a filter is not a category of the items, or `diversity` is set for a family
             without embeddings.
+        StoreError: if an object store refuses or does not answer.
     """
+    if version is not None and not names.is_version(version):
+        raise ParameterError(
+            f"`version`={version!r}; use a whole number from 1 to 2**63 - 1.", "version"
+        )
+    place = any_path(base)
+    if isinstance(place, RemotePath):
+        return _publish(model, place, config, version, card)
     base = _checked_base(base)
     if version is None:
         with work_folder(base / str(next_version(base))) as work:
             _write(model, work, model_name(base), config, card)
             return publish_version(work, base)
-    if not names.is_version(version):
-        raise ParameterError(
-            f"`version`={version!r}; use a whole number from 1 to 2**63 - 1.", "version"
-        )
     folder = base / str(int(version))
     if folder.exists():
         raise FileExistsError(
@@ -70,6 +80,17 @@ def export_model(
         )
     write_model(model, folder, model_name(base), config, card)
     return folder
+
+
+def _publish(
+    model: Recommender, base: RemotePath, config: ExportConfig, version: int | None, card: str
+) -> RemotePath:
+    """Writes the version into a temporary folder, and publishes it on an object store."""
+    refuse_published(base, version)
+    with tempfile.TemporaryDirectory(prefix="tfrec-meta-export-") as folder:
+        work = Path(folder) / base.name
+        write_model(model, work, base.name, config, card)
+        return publish(work, base, version)
 
 
 def write_model(

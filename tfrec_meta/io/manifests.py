@@ -13,10 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tfrec_meta.io.damage import DamagedFile, read_json
-from tfrec_meta.io.files import write_text
+from tfrec_meta.io.damage import DamagedFile, parse_json
+from tfrec_meta.io.files import PathLike, write_text
 
-__all__ = ["MANIFEST", "FileRecord", "check_manifest", "read_manifest", "stamp", "write_manifest"]
+__all__ = [
+    "MANIFEST",
+    "FileRecord",
+    "check_manifest",
+    "parse_manifest",
+    "read_manifest",
+    "stamp",
+    "write_manifest",
+]
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -64,9 +72,18 @@ def read_manifest(path: Path, way_out: str = _WAY_OUT) -> Mapping[str, FileRecor
     Raises:
         DamagedFile: if it is cut or empty, or names a file outside of its folder.
     """
-    if not path.is_file():
-        return None
-    record = read_json(path, way_out, ("format", "files"))
+    return parse_manifest(path.read_bytes(), path, way_out) if path.is_file() else None
+
+
+def parse_manifest(content: bytes, path: PathLike, way_out: str) -> Mapping[str, FileRecord]:
+    """Reads the content of a manifest; see `read_manifest`.
+
+    Args:
+        content: of the file.
+        path: for errors.
+        way_out: for errors: what to do.
+    """
+    record = parse_json(content, path, way_out, ("format", "files"))
     if record["format"] != _FORMAT:
         raise DamagedFile(path, f"its format is {record['format']!r}, not {_FORMAT}", way_out)
     try:

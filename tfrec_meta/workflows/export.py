@@ -9,6 +9,7 @@ from tfrec_meta.evaluation import Evaluation
 from tfrec_meta.export.config import ExportConfig
 from tfrec_meta.export.model_card import default_card
 from tfrec_meta.export.saved_model import export_model, model_name
+from tfrec_meta.io.stores import AnyPath
 from tfrec_meta.models import Recommender
 
 
@@ -19,23 +20,25 @@ def export(
     *,
     version: int | None = None,
     evaluations: Mapping[str, Evaluation] | None = None,
-) -> Path:
+) -> AnyPath:
     """Exports a SavedModel that TF Serving loads: `<base>/<version>/saved_model.pb`.
 
     Args:
         model: a fitted model.
-        base: the folder of this served model; its last part is the name of the model.
+        base: the folder of this served model, local or on an object store (s3://, gs://); its last
+            part is the name of the model.
         config: the options fixed at export time.
         version: a positive integer; by default the highest version in `base` plus 1.
         evaluations: the result of `evaluate`, for the model card. Of a refitted model, that of the
             model that was judged; the card says so.
 
     Returns:
-        The new version folder.
+        The new version folder, a `Path` or a `RemotePath`.
 
     Raises:
         FileExistsError: if the version exists.
         ValueError: if the model cannot offer what `config` has.
+        StoreError: if an object store refuses or does not answer.
 
     Example:
         >>> import tempfile

@@ -23,6 +23,12 @@ from tfrec_meta.data import (
     synthetic,
 )
 from tfrec_meta.data.cleaning import CleaningRules
+from tfrec_meta.data.databases.queries import (
+    SqlQuery,
+    absolute_url,
+    is_database,
+    refuse_password,
+)
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.sources.formats import DELIMITERS, JSON_LINES, FileFormat, suffix_of
 from tfrec_meta.data.sources.movielens_download import NAMES
@@ -30,6 +36,7 @@ from tfrec_meta.data.tables.needs import read_needed
 from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.records import create
+from tfrec_meta.io.stores import RemotePath, any_path, is_url
 from tfrec_meta.workflows.split_settings import fill_shares, split_data
 
 Settings = dict[str, Any]
@@ -38,6 +45,7 @@ DEFAULTS: Settings = {
     "data": {
         "source": ["movielens-100k"],
         "folder": None,
+        "sql": None,  # the query or the table, if the source is the URL of a database
         "columns": {},
         "users": None,
         "items": None,
@@ -91,10 +99,11 @@ def read_data(
 
     Args:
         data: as in `DEFAULTS`. A source is "movielens-<name>", "synthetic" or
-            "synthetic-<users>x<items>x<interactions>", a folder of `Interactions.write`, or files
-            for `read_interactions`, whose rows are cleaned. Named data and such folders are cleaned
-            only by rules other than the defaults. With "sessions", the ids of users are those of
-            sessions.
+            "synthetic-<users>x<items>x<interactions>", a folder of `Interactions.write`, the URL of
+            a database (with "sql", the query or table), or files for `read_interactions`, local or
+            on an object store; the rows of the last two are cleaned. Named data and such folders
+            are cleaned only by rules other than the defaults. With "sessions", the ids of users are
+            those of sessions.
         seed: seed of synthetic data.
         feedback: as in `DEFAULTS`; declared before the rows are cleaned, so that two events that
             differ only in their type are no duplicates.
@@ -144,8 +153,9 @@ def _with_sessions_as_users(
 def refuse_unused(data: Mapping[str, Any]) -> None:
     """Raises ParameterError for a setting without effect on this data."""
     first = data["source"][0]
+    _check_database(data)
     given = [name for name in FORMAT_SETTINGS if data[name] != DEFAULTS["data"][name]]
-    is_table = (Path(first) / "interactions.json").is_file()
+    is_table = _is_table(first)
     if len(data["source"]) == 1 and (is_named_source(first) or is_table):
         for name in ("columns", "users", "items", *given):
             if data[name]:
@@ -175,7 +185,9 @@ def refuse_unused(data: Mapping[str, Any]) -> None:
             "data_folder",
         )
     kinds = {
-        suffix_of(Path(path)) for path in (*data["source"], data["users"], data["items"]) if path
+        "database" if is_database(path) else suffix_of(Path(path))
+        for path in (*data["source"], data["users"], data["items"])
+        if path
     }
     for name in given:
         if name in _OF_TEXT and None not in kinds and not kinds & set(_OF_TEXT[name]):
@@ -184,6 +196,31 @@ def refuse_unused(data: Mapping[str, Any]) -> None:
                 f"leave out `{name}`.",
                 name,
             )
+
+
+def _check_database(data: Mapping[str, Any]) -> None:
+    """Raises ParameterError for a database without a query, or the other way round."""
+    databases = [source for source in data["source"] if is_database(source)]
+    for source in databases:
+        refuse_password(source)
+    sql = data.get("sql")
+    if databases and not sql:
+        raise ParameterError(
+            f"`source`={databases[0]!r} is a database; name a query or a table with `sql`.",
+            "source",
+            "sql",
+        )
+    if databases and len(data["source"]) > 1:
+        raise ParameterError(
+            f"`source` has {databases[0]!r} beside other data; read one database with one query.",
+            "source",
+        )
+    if sql and not databases:
+        raise ParameterError(
+            f"`sql` has no effect on {data['source'][0]}, which is no database; use a URL such as "
+            "sqlite:///shop.db, or leave out `sql`.",
+            "sql",
+        )
 
 
 def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
@@ -203,11 +240,11 @@ def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
             return synthetic(*size, seed=seed), True
         except ValueError as error:
             raise ParameterError(f"`source`={first!r}: {error}", "source") from error
-    if len(sources) == 1 and (Path(first) / "interactions.json").is_file():
+    if len(sources) == 1 and _is_table(first):
         return Interactions.read(first), True
     read = partial(
         read_interactions,
-        sources,
+        SqlQuery(data["sql"], first) if is_database(first) else sources,
         data["columns"] or None,
         **{name: data[name] for name in FORMAT_SETTINGS},
         users=data["users"],
@@ -216,14 +253,24 @@ def _read(data: Mapping[str, Any], seed: int) -> tuple[Interactions, bool]:
     return read_needed(read, data.get("needs", {})), False
 
 
+def _is_table(source: str) -> bool:
+    """Whether a source is a folder of `Interactions.write`; these are local."""
+    return not is_url(source) and (Path(source) / "interactions.json").is_file()
+
+
 def is_named_source(source: str) -> bool:
     """Returns whether a data source is a name and not a path."""
     return source.startswith(_MOVIELENS) or _SYNTHETIC.fullmatch(source) is not None
 
 
 def absolute_source(source: str) -> str:
-    """Returns a data source as an absolute path, unless it is a name."""
-    return source if is_named_source(source) else os.path.abspath(os.path.expanduser(source))
+    """Returns a data source as an absolute path, unless it is a name or a URL."""
+    if is_named_source(source):
+        return source
+    if is_database(source):
+        return absolute_url(source)
+    path = any_path(source)
+    return str(path) if isinstance(path, RemotePath) else os.path.abspath(os.path.expanduser(path))
 
 
 def student_settings(given: Mapping[str, Any], teacher: Settings | None = None) -> Settings:
@@ -292,6 +339,7 @@ class DataSettings(FileFormat):
 
     source: Annotated[tuple[Annotated[str, not_empty()], ...], not_empty()]
     folder: str | None = None
+    sql: Annotated[str, not_empty()] | None = None
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     users: str | None = None
     items: str | None = None

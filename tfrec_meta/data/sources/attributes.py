@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from tfrec_meta.data.column_types import typed, with_declared_types, with_our_names
+from tfrec_meta.data.databases.queries import SqlQuery
 from tfrec_meta.data.sources.formats import JSON_LINES, SUFFIXES, FileFormat, suffix_of
 from tfrec_meta.data.sources.json_lines import read_json_table
 from tfrec_meta.data.sources.lists import with_lists
 from tfrec_meta.data.sources.text_files import damaged, read_text_table
 from tfrec_meta.data.times import TimeReader
 from tfrec_meta.io.files import PathLike
+from tfrec_meta.io.stores import any_path, opened
 
 
 def attribute_table(
-    given: PathLike | pa.Table | None, key: str, columns: Mapping[str, str], form: FileFormat
+    given: PathLike | pa.Table | SqlQuery | None,
+    key: str,
+    columns: Mapping[str, str],
+    form: FileFormat,
 ) -> pa.Table | None:
     """Reads a table of users or items.
 
     Args:
-        given: a file, a table, or None.
+        given: a file, a table, a query, or None.
         key: "user_id" or "item_id".
         columns: names in the files by the names used here. The id has the same name as in the
             events. `users.x` or `items.x` renames the attribute x of one of the tables.
@@ -35,10 +39,16 @@ def attribute_table(
     """
     if given is None:
         return None
+    if isinstance(given, SqlQuery):
+        table = with_our_names(_rows_of(given), key, columns, str(given))
+        for name in table.column_names:
+            if name in form.types:
+                table = typed_by(form, table, name, str(given))
+        return with_lists(table, form.lists)
     if isinstance(given, pa.Table):
         table = with_our_names(given, key, columns, f"the table of {key.removesuffix('_id')}s")
         return with_declared_types(table, form.types, f"the table with `{key}`", form.bad_rows)
-    path = Path(given)
+    path = any_path(given)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; check the path.")
     suffix = suffix_of(path)
@@ -48,7 +58,8 @@ def attribute_table(
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path)
+            with opened(path, random=True) as file:
+                table = pq.read_table(file)
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(damaged(path, error)) from error
     elif suffix in JSON_LINES:
@@ -60,6 +71,19 @@ def attribute_table(
         if name != key:
             table = typed_by(form, table, name, str(path))
     return table
+
+
+def _rows_of(query: SqlQuery) -> pa.Table:
+    header: list[str] = []
+
+    def choose(names: Sequence[str]) -> Mapping[str, str]:
+        header.extend(names)
+        return {name: name for name in names}
+
+    tables = [table for table, _ in query.batches(choose)]
+    if not tables:
+        return pa.table({name: pa.array([], pa.string()) for name in header})
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def typed_by(form: FileFormat, table: pa.Table, name: str, where: str) -> pa.Table:

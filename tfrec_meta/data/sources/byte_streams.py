@@ -8,13 +8,13 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
 
 from tfrec_meta.io.logs import logger
 from tfrec_meta.io.progress import Progress
+from tfrec_meta.io.stores import AnyPath, RemotePath, opened
 
 CHUNK = 4 << 20  # bytes of text that are processed at a time
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -41,16 +41,17 @@ class TextStream:
 
     def __init__(
         self,
-        path: Path,
+        path: AnyPath,
         encoding: str,
         progress: Progress | None = None,
-        shown: Path | None = None,
+        shown: AnyPath | None = None,
     ) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; check the path.")
         self.shown = shown or path
         self.grew = False
         self._path, self._progress = path, progress
+        self._remote_size = 0
         self._codec = codecs.lookup(encoding).name
 
     def chunks(self) -> Iterator[bytes]:
@@ -62,8 +63,8 @@ class TextStream:
         plain = self._codec in ("utf-8", "utf-8-sig")
         decoder = None if plain else codecs.getincrementaldecoder(self._codec)()
         try:
-            with open(self._path, "rb") as file:
-                limited = _Limited(file, os.fstat(file.fileno()).st_size)
+            with opened(self._path) as file:
+                limited = _Limited(file, self._size(file))
                 first = True
                 with _decompressed(self._path, limited) as stream:
                     while data := stream.read(CHUNK):
@@ -79,6 +80,13 @@ class TextStream:
         except (EOFError, OSError, UnicodeError, zlib.error, pa.ArrowInvalid) as error:
             raise ValueError(damaged(self.shown, error)) from error
 
+    def _size(self, file: IO[bytes]) -> int:
+        if isinstance(self._path, RemotePath):
+            # A file on a store is replaced, and does not grow.
+            self._remote_size = self._remote_size or self._path.size()
+            return self._remote_size
+        return os.fstat(file.fileno()).st_size
+
     def _advance(self, limited: _Limited) -> None:
         if self._progress is not None:
             self._progress.advance(limited.fresh())
@@ -91,7 +99,7 @@ class TextStream:
         return data.removeprefix(codecs.BOM_UTF8)
 
     def _compare(self, file: IO[bytes], limited: _Limited) -> None:
-        now = os.fstat(file.fileno()).st_size
+        now = self._size(file)
         if limited.left or now < limited.size:
             raise ValueError(
                 f"{self.shown} became shorter while it was read; read it when it is complete."
@@ -106,7 +114,7 @@ class TextStream:
             )
 
 
-def damaged(path: Path, error: BaseException) -> str:
+def damaged(path: AnyPath, error: BaseException) -> str:
     """Returns the message for an error of the libraries that read `path`."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     if "UTF8" in reason or isinstance(error, UnicodeError):
@@ -143,7 +151,7 @@ class _Limited(io.RawIOBase):
         return fresh
 
 
-def _decompressed(path: Path, limited: _Limited) -> IO[bytes]:
+def _decompressed(path: AnyPath, limited: _Limited) -> IO[bytes]:
     suffix = path.suffix.lower()
     if suffix == ".gz":
         return gzip.GzipFile(fileobj=io.BufferedReader(limited, 1 << 20))  # type: ignore[return-value]

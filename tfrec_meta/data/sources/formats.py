@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -13,6 +12,7 @@ from tfrec_meta.checks import between, check_fields
 from tfrec_meta.data.events import MAX_BAD_SHARE, BadRows
 from tfrec_meta.data.times import TimeUnit
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.io.stores import AnyPath
 
 ColumnType = Literal["text", "number", "time"]
 
@@ -111,7 +111,7 @@ class FileFormat:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {"lists": dict(self.lists), "types": dict(self.types)}
 
-    def text(self, path: Path) -> TextFormat:
+    def text(self, path: AnyPath) -> TextFormat:
         """Returns the format of the delimited text file `path`."""
         suffix = suffix_of(path) or ".csv"
         quote = self.quote if self.quote is not None else '"' * (suffix != ".tsv")
@@ -160,7 +160,7 @@ class TextFormat:
     trusted: bool = False
 
 
-def suffix_of(path: Path) -> str | None:
+def suffix_of(path: AnyPath) -> str | None:
     """Returns the suffix of a data file without .gz or .zst; None for other files."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".parquet"]:

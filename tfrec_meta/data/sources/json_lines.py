@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +14,10 @@ from tfrec_meta.data.sources.byte_streams import TextStream
 from tfrec_meta.data.sources.text_files import RowName, present_columns
 from tfrec_meta.data.sources.text_rows import whole_lines
 from tfrec_meta.io.progress import Progress
+from tfrec_meta.io.stores import AnyPath
 
 
-def read_json_table(path: Path, encoding: str) -> pa.Table:
+def read_json_table(path: AnyPath, encoding: str) -> pa.Table:
     """Reads a small file with all of its columns; raises for an invalid row."""
     check = RowCheck(advice="Fix the file.")
     rows: list[dict[str, Any]] = []
@@ -27,7 +27,7 @@ def read_json_table(path: Path, encoding: str) -> pa.Table:
     return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
 
 
-def json_names(path: Path, encoding: str) -> list[str]:
+def json_names(path: AnyPath, encoding: str) -> list[str]:
     """Returns the names in all objects of a file; lines that are not JSON objects have none."""
     names: dict[str, None] = {}
     for _, objects in _objects(TextStream(path, encoding), RowCheck("drop")):
@@ -35,14 +35,14 @@ def json_names(path: Path, encoding: str) -> list[str]:
     return list(names)
 
 
-def first_names(path: Path, encoding: str) -> list[str]:
+def first_names(path: AnyPath, encoding: str) -> list[str]:
     """Returns the names in the first objects of a file."""
     first = next(_objects(TextStream(path, encoding), RowCheck("drop")), ([], []))
     return list(dict.fromkeys(name for row in first[1] for name in row))
 
 
 def json_batches(
-    path: Path,
+    path: AnyPath,
     columns: Mapping[str, str],
     check: RowCheck,
     encoding: str,

@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Unpack
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from tfrec_meta.data.column_types import (
     typed_part,
     with_schema,
 )
+from tfrec_meta.data.databases.queries import SqlQuery
 from tfrec_meta.data.events import (
     NUMBERS,
     SCHEMA,
@@ -50,7 +51,9 @@ from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.io.logs import logger
 from tfrec_meta.io.progress import Progress
+from tfrec_meta.io.stores import AnyPath, RemotePath, any_path, opened, size_of
 
+Source = AnyPath | SqlQuery
 OnHeader = Callable[[Sequence[str], Mapping[str, str]], None]
 
 _log = logger(__name__)
@@ -59,11 +62,11 @@ _TEXT_ROW = 30  # approximate bytes per row of text
 
 
 def read_interactions(
-    paths: PathLike | Iterable[PathLike],
+    paths: PathLike | Iterable[PathLike] | SqlQuery,
     columns: Mapping[str, str] | None = None,
     *,
-    users: PathLike | pa.Table | None = None,
-    items: PathLike | pa.Table | None = None,
+    users: PathLike | pa.Table | SqlQuery | None = None,
+    items: PathLike | pa.Table | SqlQuery | None = None,
     name: str | None = None,
     **options: Unpack[FormatOptions],
 ) -> Interactions:
@@ -71,8 +74,9 @@ def read_interactions(
 
     Args:
         paths: a file, a folder (its data files sorted by name), a glob pattern, or several of
-            these. The suffix gives the format: .parquet, .csv, .tsv, .jsonl or .ndjson; text
-            files also with .gz or .zst. CSV and TSV files begin with a line of column names.
+            these, local or on an object store (s3://, gs://). The suffix gives the format:
+            .parquet, .csv, .tsv, .jsonl or .ndjson; text files also with .gz or .zst. CSV and TSV
+            files begin with a line of column names. `read_sql` reads from databases.
         columns: names in the files by the names used here. `user_id` and `item_id` are required;
             `time` and `value` are optional, but must be in all files or in none; other names add
             further event columns. Events of a file without one of these have no value there. Names
@@ -124,12 +128,16 @@ class EventFiles:
 
     def __init__(
         self,
-        paths: PathLike | Iterable[PathLike],
+        paths: PathLike | Iterable[PathLike] | SqlQuery,
         columns: Mapping[str, str] | None,
         form: FileFormat,
         name: str | None,
     ) -> None:
-        self._files = data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+        self._files: Sequence[Source] = (
+            [paths]
+            if isinstance(paths, SqlQuery)
+            else data_files([paths] if isinstance(paths, str | os.PathLike) else list(paths))
+        )
         keys = SCHEMA.names
         if columns is not None and not isinstance(columns, Mapping):
             raise ParameterError(
@@ -194,10 +202,10 @@ class EventFiles:
         """
         files, check = self._files, self._check
         names: list[str] = []
-        lacking: dict[Path, set[str]] = {}  # further columns that are not in a file, by file
+        lacking: dict[Source, set[str]] = {}  # further columns that are not in a file, by file
         left = 0
-        total = sum(file.stat().st_size for file in files)
-        with Progress(f"reading {self.name}", total) as progress:
+        total, unit = _amount(files)
+        with Progress(f"reading {self.name}", total, unit) as progress:
             for file in files:
                 heard = partial(warn_of_unread, file) if file == files[0] else None
                 for batch, row_name in raw_batches(
@@ -226,7 +234,7 @@ class EventFiles:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in check.dropped.items())
             raise ValueError(f"{listed}: no event{f' is left, but {reasons}' if reasons else ''}.")
 
-    def _report_lacking(self, lacking: Mapping[Path, set[str]]) -> None:
+    def _report_lacking(self, lacking: Mapping[Source, set[str]]) -> None:
         """Raises for a further column that no file has, and logs those that only some have."""
         for name in sorted(set().union(*lacking.values())):
             without = [file for file, names in lacking.items() if name in names]
@@ -246,7 +254,7 @@ class EventFiles:
                 source,
             )
 
-    def _typed(self, batch: pa.Table, file: Path, row_name: Callable[[int], str]) -> pa.Table:
+    def _typed(self, batch: pa.Table, file: Source, row_name: Callable[[int], str]) -> pa.Table:
         """Gives further columns their declared types."""
         form = self._form
         for name in batch.column_names:
@@ -263,7 +271,7 @@ class EventFiles:
                 )
         return batch
 
-    def _add_schema(self, schema: pa.Schema, file: Path) -> None:
+    def _add_schema(self, schema: pa.Schema, file: Source) -> None:
         """Extends the common schema by that of a table."""
         if not len(self.schema):
             self.schema = schema
@@ -280,13 +288,13 @@ class EventFiles:
                 "declare it with `types`."
             ) from error
 
-    def attributes(self, key: str, given: PathLike | pa.Table | None) -> pa.Table | None:
+    def attributes(self, key: str, given: PathLike | pa.Table | SqlQuery | None) -> pa.Table | None:
         """Reads a table of users or items, whose id column has the same name as in the events."""
         return attribute_table(given, key, self._given, self._form)
 
 
 def raw_batches(
-    path: Path,
+    path: Source,
     columns: Mapping[str, str],
     optional: set[str],
     check: RowCheck,
@@ -297,7 +305,7 @@ def raw_batches(
     """Yields a file as tables of untyped columns, each with a function that names its rows.
 
     Args:
-        path: the file; its suffix gives the format.
+        path: the file, whose suffix gives the format, or a query.
         columns: names in the file by the names of the result.
         optional: those of `columns` that may be missing.
         check: handles rows that cannot be read.
@@ -305,6 +313,9 @@ def raw_batches(
         progress: counts the bytes that were read.
         on_header: is called with all column names, and the columns that are read.
     """
+    if isinstance(path, SqlQuery):
+        yield from _query_batches(path, columns, optional, progress, on_header)
+        return
     suffix = suffix_of(path)
     if suffix in JSON_LINES:
         yield from json_batches(
@@ -334,12 +345,12 @@ def raw_batches(
 
     offset = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with opened(path, random=True) as content, pq.ParquetFile(content) as file:
             header = file.schema_arrow.names
             present = present_columns(path, columns, header, optional)
             if on_header is not None:
                 on_header(header, present)
-            size, rows = path.stat().st_size, max(file.metadata.num_rows, 1)
+            size, rows = size_of(path), max(file.metadata.num_rows, 1)
             sources = list(dict.fromkeys(present.values()))
             for batch in file.iter_batches(_BATCH, columns=sources):
                 table = pa.table({key: batch.column(source) for key, source in present.items()})
@@ -350,7 +361,32 @@ def raw_batches(
         raise ValueError(damaged(path, error)) from error
 
 
-def _check_names(path: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:
+def _query_batches(
+    query: SqlQuery,
+    columns: Mapping[str, str],
+    optional: set[str],
+    progress: Progress,
+    on_header: OnHeader | None,
+) -> Iterator[tuple[pa.Table, Callable[[int], str]]]:
+    """Yields the rows of a query as `raw_batches` does those of a file."""
+
+    def choose(header: Sequence[str]) -> Mapping[str, str]:
+        present = present_columns(query, columns, header, optional)
+        if on_header is not None:
+            on_header(header, present)
+        return present
+
+    for table, offset in query.batches(choose):
+        yield table, partial(_row_name, offset)
+        progress.advance(table.num_rows)
+
+
+def _check_names(
+    path: Source,
+    names: Sequence[str],
+    first: Source,
+    expected: Sequence[str],
+) -> None:
     """Raises if only one of a file and the first file has times, or values.
 
     Otherwise the events of a file without ratings would count as ratings of 1.
@@ -376,7 +412,7 @@ def _row_name(first: int, row: int) -> str:
     return f"row {first + row + 1}"
 
 
-def data_files(paths: Sequence[PathLike]) -> list[Path]:
+def data_files(paths: Sequence[PathLike]) -> list[AnyPath]:
     """Returns the data files of files, folders and glob patterns, in the order of reading.
 
     Raises:
@@ -385,9 +421,12 @@ def data_files(paths: Sequence[PathLike]) -> list[Path]:
     """
     if not paths:
         raise ValueError("`paths` names no file; give at least one.")
-    files: list[Path] = []
+    files: list[AnyPath] = []
     for given in paths:
-        path = Path(given)
+        path = any_path(given)
+        if isinstance(path, RemotePath):
+            files += _remote_files(path)
+            continue
         if path.is_dir():
             found = [
                 file
@@ -407,17 +446,50 @@ def data_files(paths: Sequence[PathLike]) -> list[Path]:
     return files
 
 
-def _estimated_rows(path: Path) -> int:
+def _remote_files(path: RemotePath) -> list[AnyPath]:
+    """The data files that a file, folder or pattern on an object store stands for."""
+    parts = path.url.split("/")
+    wild = next((n for n, part in enumerate(parts) if set(part) & set("*?[")), None)
+    if wild is not None:
+        if wild < 3 or "**" in path.url:
+            raise ValueError(f"{path}: use patterns below the bucket, and without '**'.")
+        base = RemotePath("/".join(parts[:wild]))
+        pattern = "/" + "/".join(parts[wild:])
+        names = [name for name in base.files() if PurePosixPath("/" + name).match(pattern)]
+        found: list[AnyPath] = [base / name for name in names if suffix_of(base / name)]
+    elif path.is_file():
+        if suffix_of(path) is None:
+            raise ValueError(f"{path} does not end in {SUFFIXES}; rename or convert it.")
+        found = [path]
+    else:
+        names = [name for name in path.files(recursive=False) if name[0] not in "._"]
+        found = [path / name for name in names if suffix_of(path / name)]
+    if not found:
+        raise FileNotFoundError(f"{path} does not exist, or has no {SUFFIXES} file; check it.")
+    return found
+
+
+def _amount(files: Sequence[Source]) -> tuple[int | None, str]:
+    """The amount of work to read them, and its unit."""
+    if any(isinstance(file, SqlQuery) for file in files):
+        return None, "rows"
+    return sum(size_of(file) for file in files if not isinstance(file, SqlQuery)), "B"
+
+
+def _estimated_rows(path: Source) -> int:
+    if isinstance(path, SqlQuery):
+        return path.count()
     if suffix_of(path) == ".parquet":
         import pyarrow.parquet as pq
 
         try:
-            return pq.read_metadata(path).num_rows
+            with opened(path, random=True) as file:
+                return pq.read_metadata(file).num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(damaged(path, error)) from error
     packed = 4 if path.suffix.lower() in COMPRESSIONS else 1
-    return path.stat().st_size * packed // _TEXT_ROW
+    return size_of(path) * packed // _TEXT_ROW
 
 
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0] or path.name
+def _stem(path: Source) -> str:
+    return path.name if isinstance(path, SqlQuery) else path.name.split(".")[0] or path.name

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.column_types import check_declared, with_schema
+from tfrec_meta.data.databases.queries import SqlQuery
 from tfrec_meta.data.events import flat
 from tfrec_meta.data.feedback import Feedback, check_types, type_counts, with_columns
 from tfrec_meta.data.ids import (
@@ -34,13 +35,13 @@ _SPILLED = 1 << 18  # events that are partitioned at a time
 
 
 def stream_interactions(
-    paths: PathLike | Iterable[PathLike],
+    paths: PathLike | Iterable[PathLike] | SqlQuery,
     columns: Mapping[str, str] | None = None,
     *,
     folder: PathLike | None = None,
     part_events: int = PART_EVENTS,
-    users: PathLike | pa.Table | None = None,
-    items: PathLike | pa.Table | None = None,
+    users: PathLike | pa.Table | SqlQuery | None = None,
+    items: PathLike | pa.Table | SqlQuery | None = None,
     name: str | None = None,
     **options: Unpack[FormatOptions],
 ) -> StreamedInteractions:

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from tfrec_meta.data.sources.formats import TextFormat
 from tfrec_meta.data.sources.text_rows import Block, RowSplitter, whole_lines
 from tfrec_meta.errors import MissingColumn
 from tfrec_meta.io.progress import Progress
+from tfrec_meta.io.stores import AnyPath, size_of
 
 _PATIENCE = 16  # blocks after which a column is tried as numbers again
 _NAMED = 3  # invalid rows of a block and reason that are reported one by one
@@ -29,10 +29,10 @@ RowName = Callable[[int], str]
 
 
 def read_text_table(
-    path: Path,
+    path: AnyPath,
     text: TextFormat,
     columns: Mapping[str, str] | None = None,
-    shown: Path | None = None,
+    shown: AnyPath | None = None,
 ) -> pa.Table:
     """Reads a small text file as string columns; raises for an invalid row.
 
@@ -46,7 +46,7 @@ def read_text_table(
     wanted = dict(columns) if columns is not None else {name: name for name in header}
     check = RowCheck(advice="Fix the file.")
     tables = []
-    with Progress(f"reading {path.name}", path.stat().st_size) as progress:
+    with Progress(f"reading {path.name}", size_of(path)) as progress:
         for batch, _ in text_batches(path, wanted, check, text, progress=progress, shown=shown):
             tables.append(batch)
     if not tables:
@@ -55,7 +55,7 @@ def read_text_table(
 
 
 def text_batches(
-    path: Path,
+    path: AnyPath,
     columns: Mapping[str, str],
     check: RowCheck,
     text: TextFormat,
@@ -64,7 +64,7 @@ def text_batches(
     numbers: Mapping[str, pa.DataType] | None = None,
     undecoded: Collection[str] = (),
     progress: Progress | None = None,
-    shown: Path | None = None,
+    shown: AnyPath | None = None,
     on_header: Callable[[Sequence[str], Mapping[str, str]], None] | None = None,
 ) -> Iterator[tuple[pa.Table, RowName]]:
     """Yields a text file as tables, each with a function that names its rows.
@@ -122,7 +122,7 @@ def text_batches(
         lines, final = next(pieces)
 
 
-def header_of(path: Path, text: TextFormat) -> list[str]:
+def header_of(path: AnyPath, text: TextFormat) -> list[str]:
     """Returns the column names of a text file.
 
     Raises:
@@ -134,7 +134,7 @@ def header_of(path: Path, text: TextFormat) -> list[str]:
 
 
 def present_columns(
-    path: Path, columns: Mapping[str, str], header: Sequence[str], optional: set[str]
+    path: object, columns: Mapping[str, str], header: Sequence[str], optional: set[str]
 ) -> dict[str, str]:
     """Returns those of `columns` that the file has; raises if a required one is missing."""
     counts = Counter(header)
@@ -223,7 +223,7 @@ class _Parser:
                 self._numbers[source] = kind
         self._pause: Counter[str] = Counter()
 
-    def parse(self, block: Block, splitter: RowSplitter, shown: Path) -> pa.Table:
+    def parse(self, block: Block, splitter: RowSplitter, shown: AnyPath) -> pa.Table:
         """Returns the columns of the rows of a block; marks invalid rows as removed."""
         data = block.kept()
         mark = self._text.quote
@@ -299,7 +299,7 @@ class _Parser:
 class _Place:
     """Names the rows of a parsed block."""
 
-    def __init__(self, shown: Path, block: Block, first_row: int) -> None:
+    def __init__(self, shown: AnyPath, block: Block, first_row: int) -> None:
         self._shown, self._block, self._first_row = shown, block, first_row
         self._good: np.ndarray | None = None
         self._lines: np.ndarray | None = None

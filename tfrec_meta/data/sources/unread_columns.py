@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from tfrec_meta.data.sources.usual_names import USUAL, compact
 from tfrec_meta.io.logs import logger
@@ -12,7 +11,7 @@ _SHOWN = 20
 _log = logger(__name__)
 
 
-def warn_of_unread(path: Path, header: Sequence[str], present: Mapping[str, str]) -> None:
+def warn_of_unread(path: object, header: Sequence[str], present: Mapping[str, str]) -> None:
     """Logs a warning if `time` or `value` is not read, and a column has a usual name for it.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -14,11 +13,12 @@ from tfrec_meta.data.sources.json_lines import first_names
 from tfrec_meta.data.sources.reading import raw_batches
 from tfrec_meta.data.sources.text_files import damaged, header_of
 from tfrec_meta.io.progress import Progress
+from tfrec_meta.io.stores import AnyPath, opened, size_of
 
 _DELIMITERS = (";", "\t", "|", ",")
 
 
-def with_delimiter(path: Path, form: FileFormat) -> FileFormat:
+def with_delimiter(path: AnyPath, form: FileFormat) -> FileFormat:
     """Returns the format with the delimiter that the header of a text file shows.
 
     The delimiter stays as it is if it is given, or if the header has several columns with it.
@@ -33,7 +33,7 @@ def with_delimiter(path: Path, form: FileFormat) -> FileFormat:
     return dataclasses.replace(form, delimiter=likely) if counts[likely] else form
 
 
-def first_rows(path: Path, form: FileFormat, rows: int) -> pa.Table:
+def first_rows(path: AnyPath, form: FileFormat, rows: int) -> pa.Table:
     """Returns the first readable rows with all columns of unique names, untyped.
 
     Args:
@@ -49,7 +49,7 @@ def first_rows(path: Path, form: FileFormat, rows: int) -> pa.Table:
     check = RowCheck("drop")
     tables: list[pa.Table] = []
     left = rows
-    with Progress(f"reading {path.name}", path.stat().st_size) as progress:
+    with Progress(f"reading {path.name}", size_of(path)) as progress:
         for batch, _ in raw_batches(path, columns, set(columns), check, form, progress, None):
             tables.append(batch.slice(0, left))
             left -= tables[-1].num_rows
@@ -66,7 +66,7 @@ def first_rows(path: Path, form: FileFormat, rows: int) -> pa.Table:
         return tables[0]
 
 
-def _header(path: Path, form: FileFormat) -> list[str]:
+def _header(path: AnyPath, form: FileFormat) -> list[str]:
     suffix = suffix_of(path)
     if suffix in JSON_LINES:
         return first_names(path, form.encoding)
@@ -75,6 +75,7 @@ def _header(path: Path, form: FileFormat) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        return list(pq.read_schema(path).names)
+        with opened(path, random=True) as file:
+            return list(pq.read_schema(file).names)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(damaged(path, error)) from error

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfrec_meta.data.cleaning import CleaningRules
+from tfrec_meta.data.databases.queries import is_database
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.survey.mapping import Proposal
 from tfrec_meta.data.survey.survey import Survey, survey
 from tfrec_meta.io.logs import printable
+from tfrec_meta.io.stores import is_url
 from tfrec_meta.io.yaml_text import yaml_of
 from tfrec_meta.workflows.configs.config_files import EVALUATION, EXPORT, PIPELINE, run_part
 from tfrec_meta.workflows.run_settings import (
@@ -45,6 +47,11 @@ def check_data(given: Mapping[str, Any], rows: int | None = None) -> Survey:
     names = [source for source in data["source"] if is_named_source(source)]
     if names:
         raise ValueError(f"{names[0]} has known columns; `data check` is for files.")
+    if is_database(data["source"][0]):
+        raise ValueError(
+            f"`data check` is for files, and not for {data['source'][0]}; write some rows to a CSV "
+            "file and check that."
+        )
     form = FileFormat(**{name: data[name] for name in FORMAT_SETTINGS})
     rules = CleaningRules.from_dict(data["clean"])
     return survey(
@@ -183,5 +190,7 @@ def _time_remark(found: Survey) -> str:
 
 def _relative(path: str) -> str:
     """Returns a path below the working directory as a relative one."""
+    if is_url(path):
+        return path
     shorter = os.path.relpath(path)
     return path if shorter.startswith(os.pardir) else shorter
