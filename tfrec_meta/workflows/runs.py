@@ -88,7 +88,10 @@ class Run:
         if missing:
             raise DamagedFile(path, f"it has no {', '.join(map(repr, missing))}", _TRAIN_AGAIN)
         with reading(path, _TRAIN_AGAIN):
-            return cls(folder, checked_settings({key: record[key] for key in DEFAULTS}))
+            settings = checked_settings({key: record[key] for key in DEFAULTS})
+        if settings["split"]["protocol"] is None:  # only a new run lets the data decide
+            raise DamagedFile(path, "its split has no protocol", _TRAIN_AGAIN)
+        return cls(folder, settings)
 
     @classmethod
     def begin(
