@@ -148,3 +148,22 @@ if not (base / "1").exists():
         assert expected.setdefault("files", files.keys()) == files.keys()
 
     kill_everywhere(code, tmp_path, check, most=6)
+
+
+@pytest.mark.slow
+def test_a_refit_goes_on_after_a_kill_in_any_write(tmp_path):
+    code = """
+from tfrec_meta.workflows.runs import Run
+given = {"data": {"source": ["synthetic-30x20x300"]}, "strategy": {"family": "ease"}}
+run = Run.begin(sys.argv[2], given)
+if not run.is_trained:
+    run.train()
+run.refit()
+"""
+
+    def check(folder):
+        for name, events in (("model", 240), ("final/model", 300)):
+            record = json.loads((folder / name / "model.json").read_text())
+            assert record["trained_on"]["events"] == events
+
+    kill_everywhere(code, tmp_path, check, most=2)

@@ -186,7 +186,7 @@ def test_a_user_of_a_refitted_run_has_the_history_of_all_events(run):
     run.refit()
     user = run.split.test.events["user_id"][0].as_py()
     events = run.split.data.events.to_pandas()
-    assert len(run.history(user)) == (events.user_id == user).sum()
+    assert len(run.known_events.history(user)) == (events.user_id == user).sum()
 
 
 def test_a_student_of_teachers_that_the_run_lacks_is_not_refitted(run, tmp_path):

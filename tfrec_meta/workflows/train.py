@@ -180,17 +180,15 @@ def event_summary(data: Interactions, rows: np.ndarray | None = None) -> EventSu
         rows: int64 [n], event rows; None for all.
     """
     times = data.events["time"]
-    users, items = data.user_codes, data.item_codes
-    if rows is not None:
-        times, users, items = times.take(rows), users[rows], items[rows]
+    if rows is None:  # counted without the codes, which would stay in memory
+        events = len(data)
+        users, items = (pc.count_distinct(data.events[k]).as_py() for k in ("user_id", "item_id"))
+    else:
+        events, times = len(rows), times.take(rows)
+        codes = (data.user_codes[rows], data.item_codes[rows])
+        users, items = (int(np.count_nonzero(np.bincount(one))) for one in codes)
     ends = pc.min_max(times).as_py()
-    return EventSummary(
-        len(users),
-        int(np.count_nonzero(np.bincount(users))),
-        int(np.count_nonzero(np.bincount(items))),
-        date_of(ends["min"]),
-        date_of(ends["max"]),
-    )
+    return EventSummary(events, users, items, date_of(ends["min"]), date_of(ends["max"]))
 
 
 def _checked_and_fitted(
