@@ -15,6 +15,7 @@ from tfrec_meta.evaluation import (
     compare,
     format_groups,
 )
+from tfrec_meta.evaluation.judged import EventSummary, SplitSummary
 from tfrec_meta.evaluation.predictions import PredictionEvaluations
 
 
@@ -48,7 +49,18 @@ def test_without_baselines_there_is_no_best_one(found):
     assert alone.best_baseline is None
     assert alone.difference_to_best is None
     assert alone.summary() == []
-    assert Evaluations().metric == ""
+
+
+def test_new_users_and_items_of_the_test_are_counted_and_stored(found):
+    size = EventSummary(9, 4, 5)
+    split = SplitSummary("by time", size, size, size, size)
+    alone = {"ours": found["ours"]}
+    assert Evaluations(alone, judged_on=split).summary() == []
+    some = Evaluations(alone, judged_on=dataclasses.replace(split, new_users=3))
+    (line,) = some.summary()
+    assert line.startswith("3 of the 4 test users and 0 of the 5 test items have no train or")
+    again = Evaluations.from_dict(json.loads(json.dumps(some.as_dict())))
+    assert again.judged_on == some.judged_on
 
 
 def test_repeats_that_count_as_misses_are_mentioned(found):

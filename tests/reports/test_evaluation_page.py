@@ -10,11 +10,13 @@ from tests.pipeline import browser
 from tfrec_meta.evaluation import (
     BaselineSettings,
     ChosenOn,
+    Estimate,
     Evaluations,
     compare,
     full_catalogue,
 )
 from tfrec_meta.evaluation.judged import EventSummary, SplitSummary
+from tfrec_meta.evaluation.predictions import PredictionEvaluations
 from tfrec_meta.reports import evaluation_page as report
 
 pytest.importorskip("jinja2")
@@ -162,6 +164,15 @@ def test_many_dropped_rows_come_first(dropped, first):
     few = report.render("Run", profile={"events": 9_999, "dropped: duplicate": 1})
     assert "were dropped" not in few
     assert "duplicate" in few.partition("<h2>Data")[2]
+
+
+def test_page_shows_the_metrics_of_predictions_beside_a_constant_one(compared):
+    rmse = Estimate(0.5, 0.25, 0.75)
+    compared.predictions = PredictionEvaluations({"rating": {"rmse": rmse}}, {"rating": {}})
+    page = report.render("Run", evaluations=compared)
+    text = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    assert "rating mean rating rmse 0.5000 0.2500 to 0.7500 -" in text
+    assert "Predictions" not in report.render("Run", evaluations=dict(compared))
 
 
 def test_page_says_that_items_of_the_history_were_ranked():

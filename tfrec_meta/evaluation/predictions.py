@@ -61,13 +61,17 @@ class PredictionEvaluations(dict[str, Mapping[str, Estimate]]):
         super().__init__(evaluations or {})
         self.baselines = dict(baselines or {})
 
-    def __str__(self) -> str:
+    def columns(self) -> dict[str, Mapping[str, Estimate]]:
+        """Returns the metrics by the names of targets, each followed by its baseline."""
         columns: dict[str, Mapping[str, Estimate]] = {}
         for target, found in self.items():
             columns[target] = found
             if target in self.baselines:
                 columns[_CONSTANTS[target][0]] = self.baselines[target]
-        return format_predictions(columns)
+        return columns
+
+    def __str__(self) -> str:
+        return format_predictions(self.columns())
 
     def as_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""

@@ -237,12 +237,19 @@ class Evaluations(dict[str, Evaluation]):
 
     def summary(self) -> list[str]:
         """Returns what else to know, in lines: the difference to the best baseline, the settings of
-        baselines, and how many repeats count as misses."""
+        baselines, how many test users and items are new, and how many repeats count as misses."""
         lines = []
         found, best = self.difference_to_best, self.best_baseline
         if found is not None:
             lines.append(f"{next(iter(self))} - {best} (the best baseline): {found}")
         lines += [f"{name}: {chosen}" for name, chosen in self.settings.items() if chosen.config]
+        split = self.judged_on
+        if split is not None and (split.new_users or split.new_items):
+            lines.append(
+                f"{split.new_users:,} of the {split.test.users:,} test users and "
+                f"{split.new_items:,} of the {split.test.items:,} test items have no train or "
+                "validation events."
+            )
         counts = next(iter(self.values())).counts if self else {}
         if counts.get("seen"):
             lines.append(

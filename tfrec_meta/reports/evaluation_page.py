@@ -106,6 +106,7 @@ def render(
         difference=_difference(evaluations),
         differences=_differences(evaluations),
         groups=_groups(evaluations),
+        predictions=_predictions(evaluations),
         baselines=[
             (name, str(chosen)) for name, chosen in evaluations.settings.items() if chosen.config
         ],
@@ -222,6 +223,22 @@ def _groups(evaluations: Evaluations) -> list[dict[str, Any]]:
         }
         for group, part in every[0].groups.items()
     ]
+
+
+def _predictions(evaluations: Evaluations) -> dict[str, Any] | None:
+    """Formats the metrics of predicted ratings and clicks; None without them."""
+    columns = evaluations.predictions.columns()
+    names = dict.fromkeys(name for found in columns.values() for name in found)
+    if not names:
+        return None
+    return {
+        "targets": list(evaluations.predictions),
+        "columns": list(columns),
+        "rows": [
+            {"name": name, "cells": [formats.estimate(one.get(name)) for one in columns.values()]}
+            for name in names
+        ],
+    }
 
 
 def _forest(
