@@ -32,8 +32,8 @@ from tfx.utils import io_utils, proto_utils
 from tfrec_meta.data.events import RowCheck
 from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.pseudonyms import key_of, pseudonym
-from tfrec_meta.pipeline.config import DataConfig, TableConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 from tfrec_meta.pipeline.rows.corrections import all_removed, keys_of, removed_rows
 from tfrec_meta.pipeline.rows.sources import (
     Source,

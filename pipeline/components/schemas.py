@@ -25,8 +25,8 @@ from tfrec_meta import __version__
 from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.components.property_driver import PropertyDriver
-from tfrec_meta.pipeline.config import DataConfig
 from tfrec_meta.pipeline.config_values import VERSION
+from tfrec_meta.pipeline.configs.data_config import DataConfig
 from tfrec_meta.pipeline.rows.sources import IDS
 
 SCHEMA_FILE = "schema.pbtxt"

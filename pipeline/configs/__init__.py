@@ -1,1 +1,1 @@
-"""Configs of pipelines from the config files of runs."""
+"""Configs: of the tables and of Beam, and of pipelines from the config files of runs."""

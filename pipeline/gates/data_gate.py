@@ -34,8 +34,8 @@ from tfrec_meta.pipeline.components.schemas import (
     read_schema,
     write_schema,
 )
-from tfrec_meta.pipeline.config import DataConfig
 from tfrec_meta.pipeline.config_values import as_json, from_json
+from tfrec_meta.pipeline.configs.data_config import DataConfig
 from tfrec_meta.pipeline.example_files import record_batches
 from tfrec_meta.pipeline.gates import drift
 from tfrec_meta.pipeline.gates.drift import Drift, Limits, Statistics

@@ -19,7 +19,7 @@ from tfrec_meta.data.sources.text_files import damaged, header_of, text_batches
 from tfrec_meta.data.tables.sessions import SESSION
 from tfrec_meta.data.times import TimeReader, TimeUnit
 from tfrec_meta.io.pseudonyms import key_of, pseudonym
-from tfrec_meta.pipeline.config import TABLE_FORMAT, TableConfig
+from tfrec_meta.pipeline.configs.data_config import TABLE_FORMAT, TableConfig
 from tfrec_meta.pipeline.rows.removed_rows import DELETED, EVENT_ID, Removed, without_removed
 
 IDS: Mapping[str, tuple[str, ...]] = {

@@ -22,8 +22,9 @@ from tfrec_meta.features import transform
 from tfrec_meta.models import Recommender
 from tfrec_meta.pipeline import artifacts, events
 from tfrec_meta.pipeline.components import evaluator, histories, preprocessing
-from tfrec_meta.pipeline.config import EvaluatorConfig, SplitConfig, TableConfig
+from tfrec_meta.pipeline.config import EvaluatorConfig, SplitConfig
 from tfrec_meta.pipeline.config_values import as_json
+from tfrec_meta.pipeline.configs.data_config import TableConfig
 from tfrec_meta.pipeline.gates import ranking_gate
 
 # Runs Beam in this process: the default runner would first try to download another one, and without

@@ -6,9 +6,9 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.orchestration.portable import data_types
 from tfx.types import standard_artifacts
 
-from tfrec_meta.pipeline.beam_config import IN_PROCESS
 from tfrec_meta.pipeline.components.example_gen import Driver, ExampleGen, Executor
-from tfrec_meta.pipeline.config import DataConfig, TableConfig
+from tfrec_meta.pipeline.configs.beam_config import IN_PROCESS
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 from tfrec_meta.pipeline.rows.corrections import removed_of
 from tfrec_meta.pipeline.tables import merge, read_report, report, survey, with_numbers, write
 

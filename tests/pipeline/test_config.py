@@ -7,13 +7,8 @@ import pytest
 
 from tfrec_meta.data import Feedback
 from tfrec_meta.pipeline import config_values
-from tfrec_meta.pipeline.config import (
-    DataConfig,
-    PipelineConfig,
-    SplitConfig,
-    TableConfig,
-    TunerConfig,
-)
+from tfrec_meta.pipeline.config import PipelineConfig, SplitConfig, TunerConfig
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 
 LEAST = {
     "name": "films",

@@ -11,11 +11,11 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 
 from tfrec_meta.pipeline.artifacts import AcceptedData
-from tfrec_meta.pipeline.beam_config import IN_PROCESS
 from tfrec_meta.pipeline.components.example_gen import ExampleGen
 from tfrec_meta.pipeline.components.resolvers import LatestFromOtherData
 from tfrec_meta.pipeline.components.schemas import Schemas
-from tfrec_meta.pipeline.config import DataConfig, TableConfig
+from tfrec_meta.pipeline.configs.beam_config import IN_PROCESS
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 from tfrec_meta.pipeline.gates.data_gate import DataGate
 
 

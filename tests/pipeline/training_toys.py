@@ -6,7 +6,8 @@ from tfx.types import channel_utils, standard_artifacts
 
 from tests.pipeline import conftest
 from tfrec_meta.pipeline.components import trainer, tuner
-from tfrec_meta.pipeline.config import DataConfig, PipelineConfig, TableConfig
+from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 
 STRATEGY = {
     "model": {"embedding_dim": 8, "user_id": True},

@@ -20,7 +20,7 @@ from tfrec_meta.pipeline.components.example_gen import (
     ExampleGen,
     Executor,
 )
-from tfrec_meta.pipeline.config import DataConfig, TableConfig
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 
 
 def rows_of(examples) -> list[dict[str, list]]:

@@ -12,7 +12,7 @@ from tests.pipeline.components.test_example_gen import rows_of
 from tests.pipeline.reading import WithoutBeam, generate
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.pipeline.components.example_gen import DROPPED, Driver, ExampleGen, Executor
-from tfrec_meta.pipeline.config import DataConfig, TableConfig
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 from tfrec_meta.pipeline.rows.spans import window_of
 
 HEADER = "user_id,item_id,time,id,gone"

@@ -5,14 +5,13 @@ import pytest
 from tfrec_meta.data import Feedback
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.pipeline.config import (
-    DataConfig,
     EvaluatorConfig,
     PipelineConfig,
     SplitConfig,
-    TableConfig,
     TrainerConfig,
     TunerConfig,
 )
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 
 TIME = "split: {protocol: time}\n"
 SHOP = """\

@@ -23,8 +23,8 @@ from tfrec_meta.pipeline.artifacts import AcceptedData
 from tfrec_meta.pipeline.components.example_gen import NOT_NUMERIC, SPLIT
 from tfrec_meta.pipeline.components.schemas import Driver, Schemas, infer, read_schema
 from tfrec_meta.pipeline.components.schemas import Executor as SchemasExecutor
-from tfrec_meta.pipeline.config import DataConfig, TableConfig
 from tfrec_meta.pipeline.config_values import from_json
+from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
 from tfrec_meta.pipeline.gates import data_gate
 from tfrec_meta.pipeline.gates.data_gate import DataGate, GateLimits, Problem, read_ids
 from tfrec_meta.pipeline.gates.data_gate import Executor as GateExecutor

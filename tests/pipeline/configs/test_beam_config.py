@@ -8,9 +8,9 @@ from tests.pipeline import conftest
 from tfrec_meta.data import Interactions, split_by_time
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.data.events import SCHEMA
-from tfrec_meta.pipeline.beam_config import IN_PROCESS, BeamConfig
 from tfrec_meta.pipeline.components.histories import DROPPED
 from tfrec_meta.pipeline.config import PipelineConfig, SplitConfig
+from tfrec_meta.pipeline.configs.beam_config import IN_PROCESS, BeamConfig
 from tfrec_meta.pipeline.events import read_split
 
 LEAST = {"name": "films", "serving": "films", "data": {"interactions": {"path": "log.csv"}}}

@@ -58,7 +58,7 @@ class BeamConfig:
         ParameterError: if a setting that the runner needs is missing, or one has no effect.
 
     Example:
-        >>> from tfrec_meta.pipeline.beam_config import BeamConfig
+        >>> from tfrec_meta.pipeline.configs.beam_config import BeamConfig
         >>> BeamConfig("processes", workers=2).arguments[-1]
         '--direct_num_workers=2'
     """
