@@ -54,7 +54,7 @@ class SqlQuery:
 
     statement: str
     url: str = field(repr=False)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.statement, str) or not self.statement.strip():
