@@ -11,7 +11,7 @@ LOCKS := requirements airflow bootstrap
 # Two processes; tests that share a session fixture run in the same one (tests/conftest.py).
 PYTEST := $(VENV)/python -m pytest --numprocesses 2 --dist loadgroup
 
-.PHONY: help setup browser test test-all test-airflow coverage demo pipeline airflow docs lint \
+.PHONY: help setup browser test test-all test-airflow coverage demo pipeline airflow docs settings lint \
 	lock sbom audit licences clean
 
 help: ## Print this list.
@@ -51,6 +51,9 @@ airflow: setup ## Start Airflow 3 on this machine, with the MovieLens-100K pipel
 docs: setup ## Build the documentation into docs/_build/html; a broken link is an error.
 	@$(VENV)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html $(ARGS)
 	@echo "docs/_build/html/index.html"
+
+settings: setup ## Write the JSON Schema and the page of all settings of config files.
+	@$(VENV)/python -m tfrec_meta.pipeline.configs.reference docs/settings.md
 
 lint: setup ## Check style (ruff) and types (mypy).
 	@$(VENV)/ruff check .

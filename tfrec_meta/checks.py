@@ -60,6 +60,10 @@ class Condition(ABC):
         """Returns `advice` for a value that is refused; it may leave out what the value meets."""
         return self.advice()
 
+    def schema(self) -> dict[str, Any]:
+        """Returns the condition in the words of JSON Schema."""
+        return {}
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval(Condition):
@@ -87,6 +91,12 @@ class Interval(Condition):
 
     def advice(self) -> str:
         return self.words
+
+    def schema(self) -> dict[str, Any]:
+        low = "exclusiveMinimum" if self.open_low else "minimum"
+        high = "exclusiveMaximum" if self.open_high else "maximum"
+        ends = {low: self.low, high: self.high}
+        return {"type": "number"} | {key: end for key, end in ends.items() if math.isfinite(end)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +130,11 @@ class WholeNumber(Condition):
         brief = self.brief and whole and int(value) < self.least
         return f"{self.least} or more" if brief else self.advice()
 
+    def schema(self) -> dict[str, Any]:
+        limits = {"minimum": self.least, "maximum": self.most}
+        known = {key: end for key, end in limits.items() if end not in (None, _MOST)}
+        return {"type": "integer"} | known
+
 
 @dataclasses.dataclass(frozen=True)
 class OneOf(Condition):
@@ -134,6 +149,9 @@ class OneOf(Condition):
         shown = [repr(option) for option in self.options]
         return f"one of {', '.join(shown)}" if len(shown) > 1 else shown[0]
 
+    def schema(self) -> dict[str, Any]:
+        return {"enum": [getattr(option, "value", option) for option in self.options]}
+
 
 @dataclasses.dataclass(frozen=True)
 class NotEmpty(Condition):
@@ -144,6 +162,9 @@ class NotEmpty(Condition):
 
     def advice(self) -> str:
         return "at least one value"
+
+    def schema(self) -> dict[str, Any]:
+        return {"minItems": 1, "minLength": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +188,10 @@ class OfType(Condition):
 
     def advice(self) -> str:
         return self.words
+
+    def schema(self) -> dict[str, Any]:
+        kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
+        return {"type": kinds[self.kind]}
 
 
 _ABSTRACT: dict[type, type] = {int: numbers.Integral, float: numbers.Real, str: str}

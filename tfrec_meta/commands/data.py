@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,12 +96,26 @@ def check(
     return Result(content, "\n".join(lines), status=0 if found.events else 1)
 
 
+@command(
+    "data schema",
+    "> tfrec.schema.json",
+    details="With the first line `# yaml-language-server: $schema=tfrec.schema.json` in a config, "
+    "editors complete and check its settings.",
+)
+def schema() -> Result:
+    """Prints the schema."""
+    from tfrec_meta.workflows.configs.settings_schema import stored_schema
+
+    found = stored_schema()
+    return Result(found, json.dumps(found, indent=1))
+
+
 data = LazyGroup(
     "data",
     help=SUMMARIES["data"],
     short_help=SUMMARIES["data"],
     sections={"Commands": DATA},
-    find={"check": check}.__getitem__,
+    find={"check": check, "schema": schema}.__getitem__,
     examples=_EXAMPLES,
 )
 

@@ -35,6 +35,7 @@ SECTIONS = {
 }
 DATA = {
     "check": "Describe the columns and events of files, and write a starting config.",
+    "schema": "Print the JSON Schema of config files, for editors.",
 }
 STUDIES = {
     "list": "List the studies, one per line.",

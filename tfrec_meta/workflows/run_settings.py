@@ -37,7 +37,7 @@ from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.records import create
 from tfrec_meta.io.stores import RemotePath, any_path, is_url
-from tfrec_meta.workflows.split_settings import fill_shares, split_data
+from tfrec_meta.workflows.split_settings import SplitSettings, fill_shares, split_data
 
 Settings = dict[str, Any]
 
@@ -56,7 +56,7 @@ DEFAULTS: Settings = {
         "needs": {},  # what a column is for, by its name here; an error says so if it is missing
     },
     "feedback": {},  # fields of `Feedback`; empty: all events count alike
-    "split": {"protocol": None, "train": None, "validation": None},  # None: as the data suggests
+    "split": dataclasses.asdict(SplitSettings()),  # None: as the data suggests
     "recommend_history": False,
     "seed": 42,
     "strategy": {},
@@ -335,7 +335,21 @@ def checked_settings(settings: Mapping[str, Any]) -> Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(FileFormat):
-    """The "data" part of the settings: how files are read, and which."""
+    """The "data" part of the settings: how files are read, and which.
+
+    Args:
+        source: files, folders or glob patterns of events; or movielens-100k, -1m, -20m, -25m, -32m
+            or -latest-small, or synthetic-UxIxN (users, items, interactions).
+        folder: the folder of the MovieLens files, instead of the cache.
+        columns: the names of the columns in the files by the names used here: `user_id`, `item_id`,
+            `time`, `value`, and further ones of events. `users.x` and `items.x` rename attributes.
+        users: a file with the attributes of users.
+        items: a file with the attributes of items.
+        pseudonyms: the environment variable with the key of pseudonyms, which replace the ids of
+            users as they are read. Without it the ids stay.
+        clean: which events are implausible or too few, and are removed.
+        sessions: makes sessions the users: an idle gap such as 30m, or the column of session ids.
+    """
 
     source: Annotated[tuple[Annotated[str, not_empty()], ...], not_empty()]
     folder: str | None = None

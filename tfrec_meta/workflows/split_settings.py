@@ -5,8 +5,9 @@ Imports no TensorFlow.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from tfrec_meta.checks import Interval, check, share
 from tfrec_meta.data import (
@@ -40,6 +41,28 @@ _REASONS = {
     SplitProtocol.ITEM: "events have no times that differ enough, so the split is random, by item",
 }
 PROTOCOLS: tuple[str, ...] = (*_SHARES, SplitProtocol.LEAVE_LAST_OUT)
+_TRAIN = Interval(0, 1, "a share between 0 and 1", open_low=True, open_high=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSettings:
+    """The "split" part of the settings.
+
+    Args:
+        protocol: how test events are chosen: the latest events ("time"), random events of each item
+            ("item") or user ("user"), the last event of each user, or all events of some users or
+            items. Without it, "time" if events have times, else "item".
+        train: share of the events to train on (for cold splits: of the users or items). By default
+            0.8, and 0.75 for "item" and "user". "leave-last-out" has no shares.
+        validation: share of the same for early stopping and searches. By default 0.1 for "time",
+            else 0.
+    """
+
+    protocol: (
+        Literal["item", "user", "time", "cold-users", "cold-items", "leave-last-out"] | None
+    ) = None
+    train: Annotated[float, _TRAIN] | None = None
+    validation: Annotated[float, share()] | None = None
 
 
 def split_data(data: Interactions, split: Mapping[str, Any], seed: int) -> Split:
@@ -99,8 +122,7 @@ def fill_shares(split: Mapping[str, Any]) -> dict[str, Any]:
             )
         return dict(split)
     if train is not None:
-        above_zero = Interval(0, 1, "a share between 0 and 1", open_low=True, open_high=True)
-        check("train", train, above_zero)
+        check("train", train, _TRAIN)
     if validation is not None:
         check("validation", validation, share())
     if protocol is not None:
