@@ -70,6 +70,7 @@ EXTRAS = {
         "gcp-storage-emulator",
         "grpcio-tools",
         "hypothesis",
+        "jsonschema",
         "mypy",
         "pip",
         # pytest-xdist 3.8 does not group tests with 9.2 (pytest-dev/pytest-xdist#1386).

@@ -14,7 +14,7 @@ import tfrec_meta
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = ("data.md", "evaluation.md", "serving.md", "storage.md")
-INCLUDED = ("changes.md", "contributing.md", "results.md")  # take their text from other files
+INCLUDED = ("changes.md", "contributing.md", "results.md", "settings.md")  # made from other files
 # More than ten seconds each on two cores; the quick tests run the other pages.
 SLOW = ("README.md", "distillation.md", "metalearning.md", "models.md", "training.md", "tuning.md")
 PAGES = [

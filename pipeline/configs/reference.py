@@ -111,7 +111,7 @@ def _type(schema: Schema) -> str:
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"] if value is not None)
     if "anyOf" in schema:
-        return " or ".join(filter(None, map(_type, schema["anyOf"])))
+        return " or ".join(dict.fromkeys(filter(None, map(_type, schema["anyOf"]))))
     kind = schema.get("type", [])
     kinds = [one for one in ([kind] if isinstance(kind, str) else kind) if one != "null"]
     if kinds == ["array"]:

@@ -133,16 +133,15 @@ def _data(data: Record, own: Any) -> Record:
         part = own.get(table) if isinstance(own, Mapping) else None
         path = part.get("path") if isinstance(part, Mapping) else None
         path = path or (_pattern(data["source"]) if is_log else _escaped(data[table]))
-        columns = dict(_columns(data["columns"], table, keys))
+        columns = dict(_columns(data, table, keys))
         record[table] = {"path": path, "columns": columns, **form}
     return record
 
 
-def _columns(
-    columns: Mapping[str, str], table: str, keys: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """The columns of one table, by our names."""
-    for ours, theirs in columns.items():
+def _columns(data: Record, table: str, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The columns of one table, by our names: the named ones, and those that the file needs."""
+    needed = {name: name.rpartition(".")[2] for name in data["needs"]}
+    for ours, theirs in {**needed, **data["columns"]}.items():
         if ours.startswith(f"{table}."):
             yield ours.removeprefix(f"{table}."), theirs
         elif ours in keys or (table == "interactions" and not ours.startswith(TABLE_PREFIXES)):

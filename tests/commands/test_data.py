@@ -1,6 +1,8 @@
 """`tfrec-meta data check`, and the config that it writes for `train` and `tune`."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 

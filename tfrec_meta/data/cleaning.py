@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfrec_meta.checks import check, whole_number
+from tfrec_meta.checks import PositiveInt, check, whole_number
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.logs import logger
 
@@ -57,8 +57,8 @@ class CleaningRules:
     duplicates: Duplicates = "exact"
     value_range: tuple[float, float] | None = None
     time_range: tuple[int, int] | None = None
-    min_user_events: int = 1
-    min_item_events: int = 1
+    min_user_events: PositiveInt = 1
+    min_item_events: PositiveInt = 1
 
     def __post_init__(self) -> None:
         if self.duplicates not in get_args(Duplicates):

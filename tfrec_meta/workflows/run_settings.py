@@ -348,6 +348,8 @@ class DataSettings(FileFormat):
         pseudonyms: the environment variable with the key of pseudonyms, which replace the ids of
             users as they are read. Without it the ids stay.
         clean: which events are implausible or too few, and are removed.
+        needs: what a column is for, by its name here, such as {"items.in_stock": "requests leave it
+            out at 0"}. The error about a missing column says so.
         sessions: makes sessions the users: an idle gap such as 30m, or the column of session ids.
     """
 

@@ -20,6 +20,7 @@ data:
   columns: {user_id: customer, item_id: product, time: when, users.years: age, items.cost: price}
   users: users.csv
   items: items.parquet
+  needs: {items.cost: cheap ones sell, items.stock: it is left out at 0}
   lists: {genres: "|"}
   delimiter: ;
   time_format: "%d/%m/%Y"
@@ -59,7 +60,9 @@ def test_every_setting_of_a_run_becomes_one_of_the_pipeline(read, tmp_path):
         TableConfig(str(tmp_path / "log.csv"), log, **form),
         TableConfig(str(tmp_path / "users.csv"), {"user_id": "customer", "years": "age"}, **form),
         TableConfig(
-            str(tmp_path / "items.parquet"), {"item_id": "product", "cost": "price"}, **form
+            str(tmp_path / "items.parquet"),
+            {"item_id": "product", "cost": "price", "stock": "stock"},
+            **form,
         ),
         time_format="%d/%m/%Y",
         bad_rows="drop",

@@ -19,6 +19,7 @@ from tfrec_meta.checks import Condition
 Schema = dict[str, Any]
 
 _TYPES: Mapping[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_NONE = re.compile(r"\bNone\b")  # of Python, and null of YAML and JSON
 _FIELD = re.compile(r"    (\w+(?:, \w+)*): (.*)")
 
 
@@ -104,7 +105,7 @@ def descriptions(kind: type) -> dict[str, str]:
                 found |= dict.fromkeys(names, entry[2])
             else:
                 found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
-    return found
+    return {name: _NONE.sub("null", text) for name, text in found.items()}
 
 
 def plain_default(field: dataclasses.Field[Any]) -> Any:

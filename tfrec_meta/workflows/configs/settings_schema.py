@@ -37,10 +37,12 @@ def config_schema(pipeline: Schema) -> Schema:
         pipeline: the schema of the group `pipeline`.
     """
     source = schema_of(str), {"type": "array", "items": schema_of(str), "minItems": 1}
+    data = object_schema(
+        DataSettings, source={"anyOf": list(source)}, clean=object_schema(CleaningRules)
+    )
+    data["properties"] = {name: data["properties"][name] for name in DEFAULTS["data"]}
     groups = {
-        "data": object_schema(
-            DataSettings, source={"anyOf": list(source)}, clean=object_schema(CleaningRules)
-        ),
+        "data": data,
         "feedback": object_schema(Feedback),
         "split": object_schema(SplitSettings),
         "recommend_history": of_type(bool).schema(),
@@ -62,7 +64,12 @@ def config_schema(pipeline: Schema) -> Schema:
         "properties": properties,
         "additionalProperties": False,
         "$defs": {
-            _MODEL.format(family): object_schema(FAMILIES[family].config_type)
+            _MODEL.format(family): object_schema(
+                FAMILIES[family].config_type,
+                members={"type": "array", "items": _member(), "minItems": 1},
+                retriever=_member(),
+                ranker=_member(),
+            )
             for family in FAMILIES
         },
     }
@@ -105,6 +112,14 @@ def _strategy() -> Schema:
     usual = {"required": ["family"], "properties": {"family": {"not": {"const": None}}}}
     schema["allOf"].append({"if": usual, "else": _with_model(Strategy().family)})
     return schema
+
+
+def _member() -> Schema:
+    """The schema of a member: the name of a family, or its fields."""
+    from tfrec_meta.models.base.member import Member
+
+    family = {"enum": list(FAMILIES)}
+    return {"anyOf": [family, object_schema(Member, family=family)]}
 
 
 def _with_model(family: str) -> Schema:
