@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.io.files import write_text
+from tfrec_meta.pipeline.beam_config import BeamConfig
 from tfrec_meta.pipeline.config import PipelineConfig
-from tfrec_meta.workflows.configs.dataclass_schema import Schema, object_schema
+from tfrec_meta.workflows.configs.dataclass_schema import Schema, object_schema, schema_of
 from tfrec_meta.workflows.configs.settings_schema import GROUPS, SCHEMA_FILE, config_schema
 
 _HEAD = """\
@@ -55,7 +56,8 @@ _WORDS = {
 
 def whole_schema() -> Schema:
     """Returns the schema of the config file, with the group of the pipeline."""
-    return config_schema(object_schema(PipelineConfig))
+    beam = {"anyOf": [object_schema(BeamConfig), schema_of(tuple[str, ...])]}
+    return config_schema(object_schema(PipelineConfig, beam=beam))
 
 
 def schema_text() -> str:
@@ -85,10 +87,11 @@ def settings_page(schema: Schema) -> str:
 
 def _rows(prefix: str, group: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, schema in group["properties"].items():
-        if "properties" in schema:
-            yield from _rows(f"{prefix}.{name}", schema)
-        else:
+        if "properties" not in schema:
             yield _row(f"{prefix}.{name}", schema)
+        for inner in (schema, *schema.get("anyOf", ())):
+            if "properties" in inner:
+                yield from _rows(f"{prefix}.{name}", inner)
 
 
 def _row(path: str, schema: Schema) -> tuple[str, ...]:

@@ -154,3 +154,14 @@ def test_the_config_holds_settings_of_a_run(shop):
     settings = complete_settings(read_config("shop.yaml"))
     assert settings["strategy"]["family"] == "ials"
     assert not settings["recommend_history"]
+
+
+def test_the_schema_is_printed_for_editors_without_tensorflow(capsys):
+    code = (
+        "import sys; from tfrec_meta.commands.main import main; status = main(['data', 'schema']); "
+        "sys.exit(status or 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    printed = json.loads(done.stdout)
+    assert printed["properties"]["data"]["properties"]["source"]
+    assert run_json(capsys, "data", "schema") == printed

@@ -22,7 +22,6 @@ FREE = {
     "sample_data",
     "no_comparison",
     "diversity",
-    "final",
     "recommend_history",
     "tune_baselines",
     "insecure",
