@@ -120,7 +120,10 @@ def plain_default(field: dataclasses.Field[Any]) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple):
-        return [
-            dataclasses.asdict(each) if dataclasses.is_dataclass(each) else each for each in value
-        ]
+        return [_plain(each) for each in value]
     return value
+
+
+def _plain(value: Any) -> Any:
+    is_config = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if is_config else value
