@@ -33,6 +33,7 @@ _RUN = "train, tune, distill, pipeline"
 _USED_BY = {
     "data": f"data check, recommend, {_RUN}",
     "data.folder": "train, tune, distill, recommend",
+    "data.sql": "train, tune, distill, recommend",
     "feedback": f"recommend, {_RUN}",
     "split": _RUN,
     "recommend_history": _RUN,

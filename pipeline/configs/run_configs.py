@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.data.column_types import TABLE_PREFIXES
+from tfrec_meta.data.databases.queries import is_database
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import suffix_of
 from tfrec_meta.data.sources.reading import data_files
@@ -156,7 +157,8 @@ def _pattern(sources: Sequence[str]) -> str:
             f"`data.source` has {len(sources)} entries, but a pipeline reads one pattern: {way_out}"
         )
     source = sources[0]
-    if is_named_source(source) or Path(source, "interactions.json").is_file():
+    is_table = Path(source, "interactions.json").is_file()
+    if is_named_source(source) or is_database(source) or is_table:
         raise ValueError(
             f"`data.source`={source!r} is no log that a pipeline can read. Write the events to a "
             f"Parquet file; {way_out}"

@@ -339,7 +339,8 @@ class DataSettings(FileFormat):
 
     Args:
         source: files, folders or glob patterns of events; or movielens-100k, -1m, -20m, -25m, -32m
-            or -latest-small, or synthetic-UxIxN (users, items, interactions).
+            or -latest-small, or synthetic-UxIxN (users, items, interactions), or the URL of a
+            database.
         folder: the folder of the MovieLens files, instead of the cache.
         columns: the names of the columns in the files by the names used here: `user_id`, `item_id`,
             `time`, `value`, and further ones of events. `users.x` and `items.x` rename attributes.
@@ -348,6 +349,7 @@ class DataSettings(FileFormat):
         pseudonyms: the environment variable with the key of pseudonyms, which replace the ids of
             users as they are read. Without it the ids stay.
         clean: which events are implausible or too few, and are removed.
+        sql: the query or the table, if the source is the URL of a database.
         needs: what a column is for, by its name here, such as {"items.in_stock": "requests leave it
             out at 0"}. The error about a missing column says so.
         sessions: makes sessions the users: an idle gap such as 30m, or the column of session ids.
