@@ -152,7 +152,12 @@ def test_export_final_writes_on_what_the_model_was_trained_and_judged(tmp_path, 
     assert cli.main(["train", *words]) == 0
     run_json(capsys, "evaluate", *words[:2], "-k", "5", "--baselines", "none")
     evaluation = (tmp_path / "run" / "evaluation.json").read_text()
-    answer = run_json(capsys, "export", *words[:2], "--to", str(tmp_path / "shop"), "--final")
+    export = ["export", *words[:2], "--to", str(tmp_path / "shop"), "--final", "--json"]
+    capsys.readouterr()
+    assert cli.main(export) == 0
+    shown = capsys.readouterr()
+    assert "refit on all 400 events; the evaluation stays as it is" in shown.err
+    answer = json.loads(shown.out)
     assert answer["trained_on"]["events"] == 400
     card = (tmp_path / "shop" / "1" / "assets.extra" / "model_card.md").read_text()
     for text in (

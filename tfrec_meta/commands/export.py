@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from tfrec_meta.commands import options
-from tfrec_meta.commands.base import Result, command, option
+from tfrec_meta.commands.base import Result, command, note, option
 from tfrec_meta.commands.config_option import group_option, with_group
 from tfrec_meta.commands.values import FOLDER, Names
 
@@ -76,6 +76,8 @@ def export(
     with with_group(config, "export", this, **fields) as settings:
         if this.settings["recommend_history"]:
             settings = dataclasses.replace(settings, recommend_history=True)
+        if final and this.is_trained and not this.is_refitted:
+            note(f"refit on all {len(this.split.data):,} events; the evaluation stays as it is")
         model = this.refit() if final else this.model()
         from tfrec_meta.workflows.export import export as export_model
 
