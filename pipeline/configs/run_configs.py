@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.data.column_types import TABLE_PREFIXES
-from tfrec_meta.data.databases.queries import is_database
+from tfrec_meta.data.places.files import data_files
+from tfrec_meta.data.places.queries import is_database
 from tfrec_meta.data.protocols import SplitProtocol
 from tfrec_meta.data.sources.formats import suffix_of
-from tfrec_meta.data.sources.reading import data_files
 from tfrec_meta.io.stores import AnyPath
 from tfrec_meta.workflows.configs.config_files import (
     EVALUATION,

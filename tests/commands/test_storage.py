@@ -90,3 +90,18 @@ def test_settings_of_a_database_that_contradict_are_named(database, words, messa
 def test_data_check_is_not_for_databases(database, capsys):
     assert cli.main(["data", "check", "sqlite:///shop.db", "--sql", "orders"]) == 1
     assert "is for files, and not for sqlite:///" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--run", "s3://shop/runs/first", "--data", "synthetic-40x20x300"],
+        ["evaluate", "--run", "gs://shop/runs/first"],
+        ["data", "check", "log.csv", "--to", "s3://shop/shop.yaml"],
+    ],
+)
+def test_what_is_on_this_machine_only_is_no_url(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert "is a URL; use a path on this machine." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

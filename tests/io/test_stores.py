@@ -8,6 +8,7 @@ from tfrec_meta.io.stores import (
     StoreError,
     StoreUnavailable,
     any_path,
+    local_path,
     opened,
     size_of,
 )
@@ -144,3 +145,9 @@ def test_local_paths_stay_paths(tmp_path):
     for random in (False, True):
         with opened(path, random=random) as file:
             assert file.read() == b"abc"
+
+
+def test_a_folder_of_this_machine_is_no_url(tmp_path):
+    assert local_path(str(tmp_path), "a run folder") == tmp_path
+    with pytest.raises(ValueError, match="s3://shop/run is a URL, but a run folder is on this"):
+        local_path("s3://shop/run", "a run folder")

@@ -9,7 +9,7 @@ from typing import Any
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, command, note, option
 from tfrec_meta.commands.config_option import group_option, with_group
-from tfrec_meta.commands.values import FOLDER, Names
+from tfrec_meta.commands.values import REMOTE_FOLDER, Names
 
 
 @command(
@@ -27,7 +27,7 @@ from tfrec_meta.commands.values import FOLDER, Names
 @group_option("export")
 @option(
     "--to",
-    type=FOLDER,
+    type=REMOTE_FOLDER,
     metavar="FOLDER",
     help="Folder of the served model, also s3:// or gs://; each export makes a version folder in "
     "it (default: models/NAME, with the name of the run folder).",

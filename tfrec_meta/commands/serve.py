@@ -10,7 +10,7 @@ from typing import Any
 from tfrec_meta.checks import at_least, check
 from tfrec_meta.commands import options
 from tfrec_meta.commands.base import Result, argument, command, note, option
-from tfrec_meta.commands.values import FOLDER, ExistingFile
+from tfrec_meta.commands.values import REMOTE_FOLDER, ExistingFile
 
 _BASE = str(options.MODELS / options.folder_name(options.RUN))
 
@@ -26,7 +26,7 @@ _BASE = str(options.MODELS / options.folder_name(options.RUN))
 @argument(
     "base",
     default=_BASE,
-    type=FOLDER,
+    type=REMOTE_FOLDER,
     metavar="[FOLDER]",
     help=f"Folder of the exported model, also s3:// or gs:// (default {_BASE}).",
 )

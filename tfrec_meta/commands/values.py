@@ -15,9 +15,22 @@ from tfrec_meta.io.stores import is_url
 
 
 class Place(click.Path):
-    """The path of a file or a folder, which may not exist yet; what is above it is no file."""
+    """The path of a file or a folder, which may not exist yet; what is above it is no file.
+
+    Args:
+        remote: whether the URL of an object store is accepted.
+        options: of `click.Path`.
+    """
+
+    def __init__(self, remote: bool = False, **options: Any):
+        super().__init__(**options)
+        self.remote = remote
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if is_url(value):
+            if not self.remote:
+                self.fail(f"{value!r} is a URL; use a path on this machine.", param, ctx)
+            return value
         above = next((folder for folder in Path(value).parents if folder.exists()), None)
         if above is not None and not above.is_dir():
             self.fail(f"{value!r} is not possible, because {str(above)!r} is a file.", param, ctx)
@@ -25,6 +38,7 @@ class Place(click.Path):
 
 
 FOLDER = Place(file_okay=False)
+REMOTE_FOLDER = Place(file_okay=False, remote=True)
 FILE = Place(dir_okay=False)
 
 

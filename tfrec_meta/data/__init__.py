@@ -1,9 +1,9 @@
 """Interactions: reading, generating, cleaning and splitting them, and the histories of users."""
 
-from tfrec_meta.data.databases.reading import read_sql
 from tfrec_meta.data.feedback import Feedback
 from tfrec_meta.data.histories import Histories, histories, user_histories
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.places.reading import read_sql
 from tfrec_meta.data.privacy.personal_columns import PersonalColumn, personal_columns
 from tfrec_meta.data.privacy.pseudonyms import pseudonymise
 from tfrec_meta.data.protocols import SplitProtocol, ValidationProtocol

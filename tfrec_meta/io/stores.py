@@ -255,6 +255,21 @@ def any_path(path: PathLike | RemotePath) -> AnyPath:
     return RemotePath(str(path)) if is_url(path) else Path(path)
 
 
+def local_path(path: PathLike, what: str) -> Path:
+    """Returns a path on this machine.
+
+    Args:
+        path: the path.
+        what: what it is of, for the error, as "a run folder".
+
+    Raises:
+        ValueError: for the URL of an object store, which would become a folder named "s3:".
+    """
+    if is_url(path):
+        raise ValueError(f"{path} is a URL, but {what} is on this machine; use a local path.")
+    return Path(path)
+
+
 def size_of(path: AnyPath) -> int:
     """Returns the size of a file in bytes."""
     return path.size() if isinstance(path, RemotePath) else path.stat().st_size

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfrec_meta.io.damage import reading
 from tfrec_meta.io.manifests import check_manifest
+from tfrec_meta.io.stores import local_path
 from tfrec_meta.models.base.contract import Recommender
 from tfrec_meta.models.base.saving import read_record
 from tfrec_meta.models.registry import FAMILIES
@@ -25,7 +26,7 @@ def load_model(folder: Path | str) -> Recommender:
         ValueError: if the model is damaged otherwise, or its format or family is that of another
             version.
     """
-    folder = Path(folder)
+    folder = local_path(folder, "a saved model")
     record = read_record(folder)
     _check_family(folder, record)
     check_manifest(folder, way_out="Train or copy the model again")
@@ -61,7 +62,7 @@ def save(model: Recommender, folder: Path | str, overwrite: bool = False) -> Non
     Raises:
         FileExistsError: if the folder exists and `overwrite` is False.
     """
-    model.save(folder, overwrite)
+    model.save(local_path(folder, "a saved model"), overwrite)
 
 
 def load(folder: Path | str) -> Recommender:

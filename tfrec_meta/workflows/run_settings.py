@@ -23,7 +23,7 @@ from tfrec_meta.data import (
     synthetic,
 )
 from tfrec_meta.data.cleaning import CleaningRules
-from tfrec_meta.data.databases.queries import (
+from tfrec_meta.data.places.queries import (
     SqlQuery,
     absolute_url,
     is_database,

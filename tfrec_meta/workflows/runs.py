@@ -27,6 +27,7 @@ from tfrec_meta.data import Split
 from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines, reading
 from tfrec_meta.io.files import remove, write_text
 from tfrec_meta.io.locks import locked_folder
+from tfrec_meta.io.stores import local_path
 from tfrec_meta.workflows.configs.known_events import KnownEvents
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
@@ -69,7 +70,7 @@ class Run:
             FileNotFoundError: if the folder has no `run.json`.
             ValueError: if its `run.json` is damaged, or was written by another version.
         """
-        folder = Path(folder)
+        folder = local_path(folder, "a run folder")
         path = folder / "run.json"
         if not path.is_file():
             raise FileNotFoundError(
@@ -110,7 +111,8 @@ class Run:
             ValueError: if `folder` holds a run with another value of a given setting, or the
                 settings are impossible. Nothing is written then.
         """
-        folder, given = Path(folder), json.loads(json.dumps(given or {}))
+        folder = local_path(folder, "a run folder")
+        given = json.loads(json.dumps(given or {}))
         begun = (folder / "run.json").is_file()
         for name in ("model", "training"):
             if not begun and (folder / name).exists():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from tfrec_meta.data.column_types import typed, with_declared_types, with_our_names
-from tfrec_meta.data.databases.queries import SqlQuery
+from tfrec_meta.data.places.queries import SqlQuery
 from tfrec_meta.data.sources.formats import JSON_LINES, SUFFIXES, FileFormat, suffix_of
 from tfrec_meta.data.sources.json_lines import read_json_table
 from tfrec_meta.data.sources.lists import with_lists

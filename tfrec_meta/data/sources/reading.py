@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
 from typing import Unpack
 
 import pyarrow as pa
@@ -20,7 +18,6 @@ from tfrec_meta.data.column_types import (
     typed_part,
     with_schema,
 )
-from tfrec_meta.data.databases.queries import SqlQuery
 from tfrec_meta.data.events import (
     NUMBERS,
     SCHEMA,
@@ -28,12 +25,12 @@ from tfrec_meta.data.events import (
     typed_events,
 )
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.places.files import Source, amount_of, data_files, estimated_rows, stem_of
+from tfrec_meta.data.places.queries import SqlQuery
 from tfrec_meta.data.sources.attributes import attribute_table, typed_by
 from tfrec_meta.data.sources.formats import (
-    COMPRESSIONS,
     DELIMITERS,
     JSON_LINES,
-    SUFFIXES,
     FileFormat,
     FormatOptions,
     suffix_of,
@@ -51,14 +48,12 @@ from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.files import PathLike
 from tfrec_meta.io.logs import logger
 from tfrec_meta.io.progress import Progress
-from tfrec_meta.io.stores import AnyPath, RemotePath, any_path, opened, size_of
+from tfrec_meta.io.stores import opened, size_of
 
-Source = AnyPath | SqlQuery
 OnHeader = Callable[[Sequence[str], Mapping[str, str]], None]
 
 _log = logger(__name__)
 _BATCH = 1 << 17  # Parquet rows read at a time
-_TEXT_ROW = 30  # approximate bytes per row of text
 
 
 def read_interactions(
@@ -173,7 +168,7 @@ class EventFiles:
         )
         self._bad_cells = BadCells(form.bad_rows)
         self._check = RowCheck(form.bad_rows, form.max_bad_share)
-        self.name = name or _stem(self._files[0])
+        self.name = name or stem_of(self._files[0])
         self.schema = pa.schema([])
 
     @property
@@ -187,7 +182,7 @@ class EventFiles:
 
     def estimated_rows(self) -> int:
         """Returns the number of rows without reading them: exact for Parquet, else estimated."""
-        return sum(map(_estimated_rows, self._files))
+        return sum(map(estimated_rows, self._files))
 
     def batches(self) -> Iterator[pa.Table]:
         """Yields tables of `SCHEMA` and the further columns, in the order of the files.
@@ -204,7 +199,7 @@ class EventFiles:
         names: list[str] = []
         lacking: dict[Source, set[str]] = {}  # further columns that are not in a file, by file
         left = 0
-        total, unit = _amount(files)
+        total, unit = amount_of(files)
         with Progress(f"reading {self.name}", total, unit) as progress:
             for file in files:
                 heard = partial(warn_of_unread, file) if file == files[0] else None
@@ -410,86 +405,3 @@ def _fit(one: pa.Field, other: pa.Field) -> bool:
 
 def _row_name(first: int, row: int) -> str:
     return f"row {first + row + 1}"
-
-
-def data_files(paths: Sequence[PathLike]) -> list[AnyPath]:
-    """Returns the data files of files, folders and glob patterns, in the order of reading.
-
-    Raises:
-        FileNotFoundError: if a path does not exist, or a folder or pattern has no data file.
-        ValueError: if a file has another suffix.
-    """
-    if not paths:
-        raise ValueError("`paths` names no file; give at least one.")
-    files: list[AnyPath] = []
-    for given in paths:
-        path = any_path(given)
-        if isinstance(path, RemotePath):
-            files += _remote_files(path)
-            continue
-        if path.is_dir():
-            found = [
-                file
-                for file in sorted(path.iterdir())
-                if file.is_file() and file.name[0] not in "._" and suffix_of(file) is not None
-            ]
-        elif path.is_file():
-            if suffix_of(path) is None:
-                raise ValueError(f"{path} does not end in {SUFFIXES}; rename or convert it.")
-            found = [path]
-        else:
-            found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        if not found:
-            kind = f"holds no {SUFFIXES} file" if path.is_dir() else "does not exist"
-            raise FileNotFoundError(f"{path} {kind}; check the path.")
-        files += found
-    return files
-
-
-def _remote_files(path: RemotePath) -> list[AnyPath]:
-    """The data files that a file, folder or pattern on an object store stands for."""
-    parts = path.url.split("/")
-    wild = next((n for n, part in enumerate(parts) if set(part) & set("*?[")), None)
-    if wild is not None:
-        if wild < 3 or "**" in path.url:
-            raise ValueError(f"{path}: use patterns below the bucket, and without '**'.")
-        base = RemotePath("/".join(parts[:wild]))
-        pattern = "/" + "/".join(parts[wild:])
-        names = [name for name in base.files() if PurePosixPath("/" + name).match(pattern)]
-        found: list[AnyPath] = [base / name for name in names if suffix_of(base / name)]
-    elif path.is_file():
-        if suffix_of(path) is None:
-            raise ValueError(f"{path} does not end in {SUFFIXES}; rename or convert it.")
-        found = [path]
-    else:
-        names = [name for name in path.files(recursive=False) if name[0] not in "._"]
-        found = [path / name for name in names if suffix_of(path / name)]
-    if not found:
-        raise FileNotFoundError(f"{path} does not exist, or has no {SUFFIXES} file; check it.")
-    return found
-
-
-def _amount(files: Sequence[Source]) -> tuple[int | None, str]:
-    """The amount of work to read them, and its unit."""
-    if any(isinstance(file, SqlQuery) for file in files):
-        return None, "rows"
-    return sum(size_of(file) for file in files if not isinstance(file, SqlQuery)), "B"
-
-
-def _estimated_rows(path: Source) -> int:
-    if isinstance(path, SqlQuery):
-        return path.count()
-    if suffix_of(path) == ".parquet":
-        import pyarrow.parquet as pq
-
-        try:
-            with opened(path, random=True) as file:
-                return pq.read_metadata(file).num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(damaged(path, error)) from error
-    packed = 4 if path.suffix.lower() in COMPRESSIONS else 1
-    return size_of(path) * packed // _TEXT_ROW
-
-
-def _stem(path: Source) -> str:
-    return path.name if isinstance(path, SqlQuery) else path.name.split(".")[0] or path.name

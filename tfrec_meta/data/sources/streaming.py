@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfrec_meta.data.column_types import check_declared, with_schema
-from tfrec_meta.data.databases.queries import SqlQuery
 from tfrec_meta.data.events import flat
 from tfrec_meta.data.feedback import Feedback, check_types, type_counts, with_columns
 from tfrec_meta.data.ids import (
@@ -26,6 +25,7 @@ from tfrec_meta.data.ids import (
     without_decimals,
 )
 from tfrec_meta.data.interactions import Interactions, Origin
+from tfrec_meta.data.places.queries import SqlQuery
 from tfrec_meta.data.sources.formats import FileFormat, FormatOptions
 from tfrec_meta.data.sources.reading import EventFiles
 from tfrec_meta.io.files import PathLike

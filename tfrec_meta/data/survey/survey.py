@@ -14,10 +14,11 @@ from tfrec_meta.checks import check, whole_number
 from tfrec_meta.data.cleaning import CleaningRules, clean_events
 from tfrec_meta.data.column_types import with_schema
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.places.files import data_files
 from tfrec_meta.data.privacy.personal_columns import PersonalColumn, personal_column
 from tfrec_meta.data.profile import date_of
 from tfrec_meta.data.sources.formats import FileFormat
-from tfrec_meta.data.sources.reading import EventFiles, data_files
+from tfrec_meta.data.sources.reading import EventFiles
 from tfrec_meta.data.survey.columns import Column, column_of
 from tfrec_meta.data.survey.facts import Newcomers, Repeats, newcomers, repeats
 from tfrec_meta.data.survey.mapping import Proposal, propose

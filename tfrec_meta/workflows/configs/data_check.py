@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfrec_meta.data.cleaning import CleaningRules
-from tfrec_meta.data.databases.queries import is_database
+from tfrec_meta.data.places.queries import is_database
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.survey.mapping import Proposal
 from tfrec_meta.data.survey.survey import Survey, survey

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import tfrec_meta as tm
-from tfrec_meta.data.databases.queries import (
+from tfrec_meta.data.places.queries import (
     SqlQuery,
     absolute_url,
     is_database,
@@ -61,7 +61,7 @@ def test_users_and_items_come_from_queries_too(shop):
 
 
 def test_large_tables_are_read_in_batches_and_streamed(shop, monkeypatch):
-    monkeypatch.setattr("tfrec_meta.data.databases.queries._ROWS", 2)
+    monkeypatch.setattr("tfrec_meta.data.places.queries._ROWS", 2)
     assert len(tm.read_sql("orders", shop, COLUMNS)) == 3
     query = SqlQuery("SELECT * FROM orders", shop)
     assert query.count() == 3

@@ -7,8 +7,8 @@ from typing import Any, Unpack
 
 import pyarrow as pa
 
-from tfrec_meta.data.databases.queries import SqlQuery
 from tfrec_meta.data.interactions import Interactions
+from tfrec_meta.data.places.queries import SqlQuery
 from tfrec_meta.data.sources.formats import FormatOptions
 from tfrec_meta.data.sources.reading import read_interactions
 

@@ -47,7 +47,7 @@ class SqlQuery:
         ParameterError: for an empty statement, or a URL that is none of a database.
 
     Example:
-        >>> from tfrec_meta.data.databases.queries import SqlQuery
+        >>> from tfrec_meta.data.places.queries import SqlQuery
         >>> str(SqlQuery("events", "postgresql://reader:secret@db/shop"))
         'postgresql://reader:***@db/shop (events)'
     """

@@ -1,0 +1,1 @@
+"""Where rows are: files on this machine and on object stores, tables and queries of databases."""
