@@ -81,6 +81,7 @@ def test_two_trainings_of_one_run_end_with_one_model(tmp_path):
     assert json.loads((folder / "evaluation.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_second_process_says_for_whom_it_waits(tmp_path):
     code = """
         import sys

@@ -16,7 +16,16 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = ("data.md", "evaluation.md", "serving.md", "storage.md")
 INCLUDED = ("changes.md", "contributing.md", "results.md", "settings.md")  # made from other files
 # More than ten seconds each on two cores; the quick tests run the other pages.
-SLOW = ("README.md", "distillation.md", "metalearning.md", "models.md", "training.md", "tuning.md")
+SLOW = (
+    "README.md",
+    "command.md",
+    "distillation.md",
+    "export.md",
+    "metalearning.md",
+    "models.md",
+    "training.md",
+    "tuning.md",
+)
 PAGES = [
     ROOT / "README.md",
     *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in INCLUDED),

@@ -35,6 +35,7 @@ def test_figures_are_of_what_follows_the_first_events(monkeypatch):
     np.testing.assert_allclose(found["ndcg_at_10"], [(1 + 1 / np.log2(4)) / ideal])
 
 
+@pytest.mark.slow
 def test_a_short_run_ends_with_every_figure(monkeypatch, capsys):
     data = tm.movielens("100k")
     some = data.take(data.user_codes < 150)

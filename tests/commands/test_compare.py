@@ -49,6 +49,7 @@ def test_runs_that_cannot_be_compared_end_in_one_line(run, capsys):
     assert cli.main(["compare", str(run)]) == 2
 
 
+@pytest.mark.slow
 def test_predictions_of_two_models_of_ratings_are_compared(ratings, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(ratings, copy)

@@ -36,6 +36,7 @@ def test_a_model_of_ratings_has_the_metrics_of_its_predictions(ratings, capsys):
     assert lines[place + 2].split()[0] == "rmse"
 
 
+@pytest.mark.slow
 def test_report_evaluates_a_run_without_evaluation(run, capsys, tmp_path):
     page = tmp_path / "page.html"
     (run / "evaluation.json").unlink(missing_ok=True)

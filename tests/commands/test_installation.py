@@ -21,6 +21,7 @@ def as_package(monkeypatch):
     monkeypatch.setattr(installation, "_is_checkout", lambda: False)
 
 
+@pytest.mark.slow
 def test_this_installation_is_complete():
     found = {check.name: check for check in installation.run_checks()}
     assert list(found) == [

@@ -101,6 +101,7 @@ def test_an_interrupted_training_prints_how_to_resume(tmp_path, capsys, monkeypa
     assert f"interrupted: `{expected}` resumes where it stopped." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_train_counts_events_as_their_feedback_says(tmp_path, capsys):
     kinds = ["view", "view", "purchase"]
     lines = [f"c{n % 7},p{n % 11},{kinds[n % 3]},{n % 4},{n}" for n in range(120)]

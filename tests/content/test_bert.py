@@ -15,6 +15,7 @@ def encoder():
     return BertEncoder()
 
 
+@pytest.mark.slow
 def test_similar_texts_have_similar_vectors(encoder):
     film, other, car = encoder.encode(
         ["A film about a war in space", "A movie of battles among the stars", "How to repair a car"]
@@ -24,6 +25,7 @@ def test_similar_texts_have_similar_vectors(encoder):
     np.testing.assert_allclose(np.linalg.norm([film, other, car], axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vector_depends_on_its_text_only(encoder):
     texts = ["short", "a much longer text than the other one, with many words in it", "", "電影 🎬"]
     together = encoder.encode(texts)

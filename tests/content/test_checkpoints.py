@@ -40,6 +40,7 @@ def test_folder_is_loaded_and_printed(folder):
     assert model(tf.constant([[2, 4, 3]])).last_hidden_state.shape == (1, 3, WIDTH)
 
 
+@pytest.mark.slow
 def test_texts_of_all_kinds_are_encoded(folder):
     encoder = BertEncoder(folder, max_tokens=16)
     wild = ["war and love", "", "x" * 10_000, "霸王别姬", "🎬👩‍👩‍👧"]

@@ -16,9 +16,13 @@ from tfrec_meta.serving.protocol.tensors import decode, encode
 CONFIG = tm.ExportConfig(
     history_width=6, k=4, max_k=7, exclude_width=3, candidates_width=5, filters=("category",)
 )
-# One family for each kind of signature: a closed form, a tower that embeds unseen items, outputs
-# for several targets, and `adapt`.
-FAST = ("ials", "two_tower", "multi_task", "meta_ranker")
+# One family for each kind of signature: a closed form, a tower that embeds unseen items, and, in
+# the slow tests, outputs for several targets, and `adapt`.
+FAST = ("ials", "two_tower")
+KINDS = (
+    *FAST,
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("multi_task", "meta_ranker")),
+)
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +146,7 @@ def any_family(request):
     return request.param
 
 
-@pytest.fixture(params=FAST)
+@pytest.fixture(params=KINDS)
 def family(request):
     """The name of one family for each kind of signature."""
     return request.param

@@ -17,6 +17,7 @@ UNREAD = {
 }
 
 
+@pytest.mark.slow
 def test_counts_versions_up_and_never_changes_one(model_of, tmp_path):
     model, base = model_of("popularity"), tmp_path / "m"
     assert tm.export(model, base).name == "1"

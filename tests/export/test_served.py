@@ -103,6 +103,7 @@ def test_caps_k_and_never_fails_for_it(served, k, width):
     assert answer["item_id"].shape == (1, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diversity", [np.nan, 0.5])
 def test_returns_the_whole_catalogue_for_a_larger_k(model_of, serve, tmp_path, diversity):
     model = model_of("two_tower")

@@ -87,6 +87,7 @@ def test_each_optional_input_has_a_default_of_one_row(folder):
     assert shapes[names.K] == shapes["age"] == shapes["device"] == (1,)
 
 
+@pytest.mark.slow
 def test_a_multi_task_model_has_one_output_per_task(folder_of, model_of):
     model = model_of("multi_task")
     signatures = tf.saved_model.load(str(folder_of("multi_task"))).signatures
@@ -135,6 +136,7 @@ def test_each_history_encoder_is_exported_with_core_ops_and_answers_as_in_memory
     np.testing.assert_allclose(served, np.sort(in_memory)[::-1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_unseen_title_is_embedded_near_a_similar_title(shop, tmp_path):
     hashed = tm.HashedText("title", width=4, bigrams=True, characters=20, buckets=512)
     strategy = tm.Strategy(

@@ -56,12 +56,14 @@ def test_no_file_of_an_export_has_a_user_id(any_family, mails, tmp_path):
     assert files_with_an_id(tm.export(model, tmp_path / "m", CONFIG)) == set()
 
 
+@pytest.mark.slow
 def test_only_vocabularies_have_the_ids_that_a_model_embeds(mails, tmp_path):
     model = trained("two_tower", mails, user_id=True)
     found = files_with_an_id(tm.export(model, tmp_path / "m", CONFIG))
     assert found == {"assets/user_id.txt", "assets.extra/feature_spec/user_id.txt"}
 
 
+@pytest.mark.slow
 def test_known_features_of_a_user_are_found_by_the_hash_of_the_id(mails, serve, tmp_path):
     model = trained("two_tower", mails, user_features=True)
     folder = tm.export(model, tmp_path / "m", CONFIG)

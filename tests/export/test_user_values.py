@@ -82,6 +82,7 @@ def test_no_byte_of_an_export_has_a_value_that_the_model_does_not_read(family, p
     assert (spec.user, spec.context) == (SPEC.user, SPEC.context)
 
 
+@pytest.mark.slow
 def test_an_export_has_the_values_that_the_model_reads(planted, tmp_path):
     config = tm.TwoTowerConfig(embedding_dim=8, user_features=True)
     version = exported(planted, "two_tower", config, tmp_path)

@@ -67,6 +67,7 @@ def test_meta_training_lowers_the_loss_and_keeps_the_tables(data):
         np.testing.assert_array_equal(table, before)
 
 
+@pytest.mark.slow
 def test_same_seed_learns_the_same_gains(data):
     first, second = (fitted(data) for _ in range(2))
     for model in (first, second):

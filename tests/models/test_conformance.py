@@ -78,6 +78,11 @@ STRATEGY_NAMES = sorted(STRATEGIES)
 # Where each would cost seconds, one encoder and one feature cross suffice: the one with the most
 # randomness, and the one whose layers are not ours.
 ONE_OF_EACH = [n for n in STRATEGY_NAMES if " of " not in n or n.endswith(("transformer", "dcn"))]
+# The quick tests leave out what trains for several seconds and has quick tests of its own.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if " of " in name or name == "multi_task" else name
+    for name in STRATEGY_NAMES
+]
 
 
 def toy():
@@ -114,14 +119,7 @@ def fifty_rows():
     return tm.Interactions.from_arrays(users, items, time=np.arange(50), items=known, name="fifty")
 
 
-# The quick tests run one encoder and one feature cross.
-@pytest.fixture(
-    scope="module",
-    params=[
-        name if name in ONE_OF_EACH else pytest.param(name, marks=pytest.mark.slow)
-        for name in STRATEGY_NAMES
-    ],
-)
+@pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
 
@@ -346,7 +344,7 @@ def longer(strategy):
     return dataclasses.replace(strategy, training=recipe)
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGY_NAMES if name != "popularity"])
+@pytest.mark.parametrize("strategy", [name for name in NAMES if name != "popularity"])
 def test_fifty_rows_are_memorised(strategy):
     data = fifty_rows()
     model = tm.train(data, longer(STRATEGIES[strategy]), progress=False)

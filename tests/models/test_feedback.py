@@ -200,7 +200,7 @@ def test_penalties_of_known_negatives():
 
 
 @pytest.mark.parametrize("loss", ["softmax", "bpr", "binary_cross_entropy", "cosine_contrastive"])
-@pytest.mark.parametrize("negatives", ["in_batch", "full"])
+@pytest.mark.parametrize("negatives", ["in_batch", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_known_negative_ends_with_a_lower_score(loss, negatives):
     # Everyone has chosen i0 to i3. All but the last user dislike i3 in the second data set.
     users = np.repeat([f"u{number}" for number in range(24)], 4)

@@ -35,6 +35,7 @@ EVERYTHING = TrainingConfig(
 )
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_and_ends_with_the_same_weights(resumed, uninterrupted):
     _, state, curve = resumed
     # So the best epoch has to be read from its own checkpoint.

@@ -24,6 +24,7 @@ def test_a_closed_form_has_an_empty_curve():
     assert fit(Popularity(PopularityConfig(), SPEC), SPLIT.train) == []
 
 
+@pytest.mark.slow
 def test_bfloat16_changes_the_loss_little_and_only_during_training():
     option = "auto_mixed_precision_onednn_bfloat16"
     (_, curve), (mixed, low) = (

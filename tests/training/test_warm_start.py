@@ -212,6 +212,7 @@ def test_a_fitted_spec_is_used_unchanged():
         tm.train(SECOND, strategy(), progress=False, features=SPEC)
 
 
+@pytest.mark.slow
 def test_without_a_fitted_spec_the_earlier_one_is_extended(earlier):
     model = tm.train(SECOND, strategy(), progress=False, warm_start=earlier)
     assert model.spec.items.tokens.to_pylist()[:4] == earlier.spec.items.tokens.to_pylist()
@@ -219,6 +220,7 @@ def test_without_a_fitted_spec_the_earlier_one_is_extended(earlier):
     assert model.spec.statistics == earlier.spec.statistics
 
 
+@pytest.mark.slow
 def test_a_saved_and_reloaded_warm_start_gives_the_same_weights(earlier, tmp_path):
     tm.save(earlier, tmp_path / "model")
     one = tm.train(SECOND, strategy(), progress=False, warm_start=earlier)

@@ -26,6 +26,7 @@ def purchases_and_views(users=40, seed=0):
     return tm.Interactions.from_arrays(who, what, when, further={"event_type": kinds})
 
 
+@pytest.mark.slow
 def test_unused_values_are_mentioned_once_per_data_set(ratings, caplog):
     def mentions():
         return [record.getMessage() for record in caplog.records if "`value`" in record.message]

@@ -112,6 +112,7 @@ def evaluator():
     )
 
 
+@pytest.mark.slow
 def test_an_exception_of_a_report_ends_the_training():
     reports = []
 

@@ -101,6 +101,7 @@ def test_a_warm_start_is_refused_before_anything_is_trained(data):
         tm.train(data, tm.Strategy("ensemble"), warm_start=earlier)
 
 
+@pytest.mark.slow
 def test_the_training_of_a_killed_member_resumes_from_its_own_folder(data, tmp_path):
     recipe = tm.TrainingConfig(epochs=1, batch_size=64)
     strategy = tm.Strategy("ensemble", EnsembleConfig(("two_tower", "ease")), recipe)

@@ -24,6 +24,7 @@ def student(**recipe):
     return tm.Strategy("two_tower", shape, tm.TrainingConfig(batch_size=64, **recipe))
 
 
+@pytest.mark.slow
 def test_a_student_of_the_teacher_alone_ranks_like_the_teacher(data, teacher, tmp_path):
     strategy = student(epochs=60, learning_rate=0.02, weight_decay=0.0)
     model = tm.train(data, strategy, teacher=teacher, folder=tmp_path, progress=False)

@@ -96,6 +96,7 @@ def test_in_batch_negatives_of_all_items_equal_the_full_loss(data):
     )
 
 
+@pytest.mark.slow
 def test_a_student_of_ease_ranks_like_its_teacher(data):
     teacher = tm.train(data, tm.Strategy("ease", EASEConfig(l2=1.0)))
     config = ContentTowerConfig(embedding_dim=8, hidden=(32,), dropout=0.0, teacher_weight=1.0)
@@ -110,6 +111,7 @@ def test_a_student_of_ease_ranks_like_its_teacher(data):
     assert unseen[np.argmax(both[0])] == unseen[np.argmax(both[1])]
 
 
+@pytest.mark.slow
 def test_the_projection_to_the_teachers_vectors_is_not_saved(data, tmp_path):
     config = ContentTowerConfig(embedding_dim=8, hidden=(16,), teacher_vectors="cosine")
     teacher = tm.train(data, tm.Strategy("ials", history_length=200), progress=False)

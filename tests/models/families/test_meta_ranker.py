@@ -113,6 +113,7 @@ def test_invalid_features_are_refused(model):
         tm.adapt(model, [[]], features={"age": [1.0, 2.0]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learner", "target"),
     [("ridge", "click"), ("ridge", "interaction"), ("anil", "click"), ("reptile", "interaction")],

@@ -89,7 +89,9 @@ def test_uncertainty_starts_with_half_the_squared_error():
     assert float(model.compute_loss(BATCH)) == pytest.approx(rating / 2 + click, rel=1e-5)
 
 
-@pytest.mark.parametrize("bottom", ["shared", "mmoe", "ple"])
+@pytest.mark.parametrize(
+    "bottom", ["shared", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mmoe", "ple"))]
+)
 def test_gradnorm_trains_its_weights_by_norms_and_all_else_by_losses(bottom):
     model = made(tasks=("rating", "click"), bottom=bottom, weighting="gradnorm")
     model.task_weights.assign([0.3, -0.2])

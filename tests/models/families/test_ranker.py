@@ -143,6 +143,7 @@ def test_windows_are_refused():
         made().compute_loss({**batch(), "item_id": tf.constant([[1, 2], [1, 2]])})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

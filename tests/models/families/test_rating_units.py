@@ -92,6 +92,7 @@ def test_scores_predictions_and_the_served_graph_are_in_the_unit_of_the_data(tmp
     np.testing.assert_allclose(found, model.score(model.spec.encode_queries(["7"]))[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_item_vectors_of_a_rating_task_give_ratings():
     model, _ = trained("rating task alone", 3.6e6, 0.0)
     query = {n: tf.constant(v) for n, v in model.spec.encode_queries(["7", "8"]).items()}
@@ -102,6 +103,7 @@ def test_the_item_vectors_of_a_rating_task_give_ratings():
     np.testing.assert_allclose(predicted, scores, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_rated_support_set_is_read_in_the_unit_of_the_data():
     (model, _), (other, _) = trained("meta_ranker"), trained("meta_ranker", 3.6e6, 0.0)
     assert other.default_label == pytest.approx(3.6e6 * model.default_label)

@@ -160,7 +160,10 @@ def test_an_unseen_item_is_embedded_by_its_features():
         {"share_item_embeddings": False, "normalise": False},
         {"popularity_bias": False, "logq": "none"},
         {"user_id": True, "user_features": True, "item_features": True},
-        {"encoder": "gru", "share_item_embeddings": False, "hidden": (8,)},
+        pytest.param(
+            {"encoder": "gru", "share_item_embeddings": False, "hidden": (8,)},
+            marks=pytest.mark.slow,
+        ),
         {"encoder": "none", "user_id": True, "mask_positives": False},
         {"negatives": "full", "label_smoothing": 0.1},
         {"negatives": "mixed", "uniform_negatives": 4, "memory": 3, "logq": "streaming"},

@@ -155,6 +155,7 @@ def test_trains_with_the_strategys_teacher(given, tmp_path):
     assert any(np.abs(one[key] - other[key]).max() > 1e-4 for key in one)
 
 
+@pytest.mark.slow
 def test_a_meta_learned_model_is_trained_on_episodes_and_its_adapt_is_probed(
     given, tmp_path, monkeypatch
 ):
@@ -235,6 +236,7 @@ def assert_same_model(one, other):
         np.testing.assert_array_equal(value, other.state()[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [

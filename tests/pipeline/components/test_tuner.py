@@ -178,6 +178,7 @@ def test_refuses_an_invalid_space_before_anything_runs(given, options, message):
         training_toys.component(tuner.Tuner, settings("unused", **options), **given)
 
 
+@pytest.mark.slow
 def test_searches_whether_weights_help_and_the_trainer_follows(toy_examples, tmp_path):
     feedback = Feedback(weight="value", positive=2)
     made = conftest.run_histories(toy_examples, tmp_path / "histories", feedback=feedback)

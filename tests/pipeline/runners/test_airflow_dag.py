@@ -302,6 +302,7 @@ def test_reports_a_port_in_use_and_a_missing_airflow(tmp_path, capsys):
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_leaves_the_callers_other_processes_alone(tmp_path):
     airflow = tmp_path / "bin" / "airflow"
     airflow.parent.mkdir()

@@ -119,6 +119,7 @@ def test_an_unpredictable_study_is_left_out(surrogate):
     assert [known.name for known in surrogate.studies] == ["good", "other"]
 
 
+@pytest.mark.slow
 def test_studies_shuffled_alike_are_left_out(encoding, monkeypatch):
     # They agree on the points that both have tried, and predict nothing at other points.
     monkeypatch.setattr(meta_surrogate, "_STEPS", 1500)
