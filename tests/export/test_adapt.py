@@ -169,7 +169,6 @@ def test_the_command_adapts(model, served, folder, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_the_client_adapts_a_model_of_ratings_by_ratings_and_features(
     shop, model_of, served_of, capsys
 ):
