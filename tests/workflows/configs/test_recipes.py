@@ -35,6 +35,8 @@ BUDGET = {
     },
 }
 
+SLOW = ("news", "feed")  # towers, which train for several seconds
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -77,7 +79,10 @@ def lift(run):
     return [one["ndcg@10"].value for one in found.values()]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in RECIPES],
+)
 def test_a_model_is_better_than_popularity(trained, name):
     ours, popularity = lift(trained(name))
     assert ours > 1.1 * popularity
@@ -94,6 +99,7 @@ def test_the_shop_predicts_purchases_only(trained):
     assert weights == {"view": 1, "cart": 3, "purchase": 10}
 
 
+@pytest.mark.slow
 def test_the_shop_leaves_out_what_is_not_in_stock(trained, folder, tmp_path):
     run = trained("shop")
     config = read_config(folder("shop") / "config.yaml")
@@ -116,6 +122,7 @@ def test_the_shop_leaves_out_what_is_not_in_stock(trained, folder, tmp_path):
     assert not missing & {one.item_id for one in answer}
 
 
+@pytest.mark.slow
 def test_the_news_recommend_articles_without_clicks(trained):
     run = trained("news")
     clicked = set(run.split.train.events["item_id"].to_pylist())
@@ -171,6 +178,7 @@ def test_music_by_sessions_has_sessions_as_users(folder):
     assert not listeners & set(split.data.user_ids)
 
 
+@pytest.mark.slow
 def test_the_feed_has_several_targets_and_negative_feedback(trained):
     run = trained("feed")
     data = run.split.data
