@@ -98,9 +98,10 @@ def check(
 
 @command(
     "data schema",
-    "> tfrec.schema.json",
-    details="With the first line `# yaml-language-server: $schema=tfrec.schema.json` in a config, "
-    "editors complete and check its settings.",
+    "",
+    details="Write it to a file with > tfrec.schema.json. With the first line "
+    "`# yaml-language-server: $schema=tfrec.schema.json` in a config, editors complete and check "
+    "its settings.",
 )
 def schema() -> Result:
     """Prints the schema."""
