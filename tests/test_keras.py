@@ -1,6 +1,7 @@
 """The Keras version of a process, for each order of imports; each in a process of its own."""
 
 import os
+import pty
 import subprocess
 import sys
 import textwrap
@@ -122,3 +123,15 @@ def test_refuses_unknown_public_names(name):
 
     with pytest.raises(AttributeError, match=f"no public name '{name}'"):
         getattr(tfrec_meta.keras, name)
+
+
+def test_a_terminal_shows_that_tensorflow_is_loading():
+    """The line is cleared at the end; without a terminal nothing is printed."""
+    code = "from tfrec_meta import keras\nwith keras._quiet_start():\n    pass"
+    reader, terminal = pty.openpty()
+    subprocess.run([sys.executable, "-c", code], stderr=terminal, check=True)
+    assert os.read(reader, 1000) == b"loading TensorFlow ...\r\x1b[K"
+    os.close(reader)
+    os.close(terminal)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr == b""

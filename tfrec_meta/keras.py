@@ -98,7 +98,8 @@ def _quiet_start() -> Iterator[None]:
     """Hides what TensorFlow's libraries print before their log level applies.
 
     They print to file descriptor 2 while they load, for any value of TF_CPP_MIN_LOG_LEVEL. If
-    loading fails, the hidden output is printed.
+    loading fails, the hidden output is printed. A terminal shows that TensorFlow is loading, since
+    this takes seconds.
     """
     try:
         wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
@@ -108,6 +109,9 @@ def _quiet_start() -> Iterator[None]:
     if stderr is None:
         yield
         return
+    on_terminal = os.isatty(stderr)
+    if on_terminal:
+        os.write(stderr, b"loading TensorFlow ...")
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -117,6 +121,8 @@ def _quiet_start() -> Iterator[None]:
             os.write(stderr, held.read())
             raise
         finally:
+            if on_terminal:
+                os.write(stderr, b"\r\x1b[K")  # clears the line
             os.dup2(stderr, 2)
             os.close(stderr)
 
