@@ -197,7 +197,7 @@ class EventFiles:
         """
         files, check = self._files, self._check
         names: list[str] = []
-        lacking: dict[Source, set[str]] = {}  # further columns that are not in a file, by file
+        lacking: dict[str, set[str]] = {}  # further columns that are not in a file, by file
         left = 0
         total, unit = amount_of(files)
         with Progress(f"reading {self.name}", total, unit) as progress:
@@ -208,7 +208,7 @@ class EventFiles:
                 ):
                     names = names or batch.column_names
                     _check_names(file, batch.column_names, files[0], names)
-                    lacking[file] = self._columns.keys() - {*SCHEMA.names, *batch.column_names}
+                    lacking[str(file)] = self._columns.keys() - {*SCHEMA.names, *batch.column_names}
                     batch = self._typed(with_lists(batch, self._form.lists), file, row_name)
                     events = typed_events(
                         batch,
@@ -229,7 +229,7 @@ class EventFiles:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in check.dropped.items())
             raise ValueError(f"{listed}: no event{f' is left, but {reasons}' if reasons else ''}.")
 
-    def _report_lacking(self, lacking: Mapping[Source, set[str]]) -> None:
+    def _report_lacking(self, lacking: Mapping[str, set[str]]) -> None:
         """Raises for a further column that no file has, and logs those that only some have."""
         for name in sorted(set().union(*lacking.values())):
             without = [file for file, names in lacking.items() if name in names]
