@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tfrec_meta.io.files import write_text
-from tfrec_meta.pipeline.beam_config import BeamConfig
 from tfrec_meta.pipeline.config import PipelineConfig
+from tfrec_meta.pipeline.configs.beam_config import BeamConfig
 from tfrec_meta.workflows.configs.dataclass_schema import Schema, object_schema, schema_of
 from tfrec_meta.workflows.configs.settings_schema import GROUPS, SCHEMA_FILE, config_schema
 
