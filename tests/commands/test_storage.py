@@ -12,16 +12,26 @@ from tfrec_meta.io.stores import RemotePath
 ROWS = [(f"u{n % 12}", f"i{n % 7}", 1_700_000_000 + n) for n in range(120)]
 
 
-def test_train_reads_from_an_object_store_and_export_writes_to_it(s3, tmp_path, capsys):
+@pytest.fixture
+def shop(s3):
+    """Options for a log and a table of items on an object store."""
     text = "user_id,item_id,time\n" + "".join(f"{u},{i},{t}\n" for u, i, t in ROWS)
     (RemotePath(s3) / "logs/shop.csv").write(text.encode())
     (RemotePath(s3) / "items.csv").write(b"item_id,title\ni1,Tea\n")
-    run = ["--run", str(tmp_path / "first")]
-    data = ["--data", f"{s3}/logs/*.csv", "--items", f"{s3}/items.csv"]
-    run_json(capsys, "train", *run, *data, "--family", "popularity")
+    return ["--data", f"{s3}/logs/*.csv", "--items", f"{s3}/items.csv"]
+
+
+def test_train_reads_from_an_object_store(shop, s3, tmp_path, capsys):
+    run_json(capsys, "train", "--run", str(tmp_path / "first"), *shop, "--family", "popularity")
     settings = json.loads((tmp_path / "first" / "run.json").read_text())
     assert settings["data"]["source"] == [f"{s3}/logs/*.csv"]
     assert settings["data"]["items"] == f"{s3}/items.csv"
+
+
+@pytest.mark.slow  # an export
+def test_export_writes_to_an_object_store(shop, s3, tmp_path, capsys):
+    run = ["--run", str(tmp_path / "first")]
+    run_json(capsys, "train", *run, *shop, "--family", "popularity")
     answer = run_json(capsys, "export", *run, "--to", f"{s3}/models/shop")
     assert answer["export"] == f"{s3}/models/shop/1"
     assert (answer["model"], answer["version"]) == ("shop", 1)

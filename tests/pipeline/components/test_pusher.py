@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from tfx import types
 from tfx.types import standard_artifacts
 
 from tests.pipeline import conftest
+from tfrec_meta.export.published import published_versions
+from tfrec_meta.io.stores import RemotePath
 from tfrec_meta.pipeline.components import pusher
 
 BLESSED, REFUSED = {"blessed": 1}, {"blessed": 0}
@@ -93,3 +96,18 @@ def test_pushes_nothing_without_both_blessings(good_model, tmp_path, ranking, in
     assert found == f"Not pushed: {reason}; no version is served yet."
     assert not (tmp_path / "films").exists()
     assert json.loads(Path(pushed.uri, "push.json").read_text())["reason"] == found
+
+
+def test_pushes_to_an_object_store(good_model, good_verdict, s3, tmp_path):
+    serving = f"{s3}/models/films"
+    infra = blessing_of(INFRA, **BLESSED)
+    pushed = run_pusher(good_model, serving, tmp_path / "one", good_verdict["blessing"], infra)
+    assert pushed.get_string_custom_property("pushed_destination") == f"{serving}/1"
+    assert published_versions(RemotePath(serving)) == [1]
+    refused = run_pusher(good_model, serving, tmp_path / "two", None, infra)
+    reason = refused.get_string_custom_property("reason")
+    assert reason == "Not pushed: the ranking gate did not evaluate it; version 1 stays served."
+    node = pusher.Pusher(
+        *[types.Channel(type=kind) for kind in (standard_artifacts.Model, MODEL, INFRA)], serving
+    )
+    assert node.exec_properties["serving"] == serving
