@@ -248,6 +248,14 @@ def test_by_default_a_trial_may_take_ten_minutes_or_ten_times_the_longest(tmp_pa
         assert [trial["status"] for trial in study.trials()] == ["completed", last]
 
 
+def test_the_usual_limit_needs_no_oracle_that_knows_all_trials(tmp_path):
+    """As in a worker, whose oracle only asks its chief."""
+    study = build(tmp_path, trials=1)
+    study.search()
+    study.oracle = None
+    assert study._trial_seconds() == 600.0
+
+
 def stop_by(study, rule):
     """Sets the rule by which the oracle stops trials; returns the calls."""
     calls = []

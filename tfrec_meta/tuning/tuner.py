@@ -256,11 +256,19 @@ class StrategyTuner(base_tuner.BaseTuner):
         return {self.objective.value: outcome[self.objective]}
 
     def _trial_seconds(self) -> float:
-        """The time limit of the next trial; see `SearchOptions`."""
+        """The time limit of the next trial; see `SearchOptions`.
+
+        It is computed from the outcomes in the folder, since the oracle of a worker does not know
+        the trials of other workers.
+        """
         if self._given_seconds is not None:
             return self._given_seconds
+        files = Path(self.project_dir).glob("trial_*/outcome.json")
+        outcomes = [self._read_outcome(file.parent.name.removeprefix("trial_")) for file in files]
         completed = [
-            trial["seconds"] for trial in self.trials() if trial["status"] == TrialStatus.COMPLETED
+            outcome["seconds"]
+            for outcome in outcomes
+            if outcome is not None and outcome["status"] == TrialStatus.COMPLETED
         ]
         return max(_LEAST_SECONDS, _SLOWEST * max(completed)) if completed else math.inf
 
