@@ -80,8 +80,9 @@ def test_a_version_that_failed_can_be_published_again_under_its_number(s3, s3_pr
     assert published_versions(base) == [7]
 
 
-def test_left_overs_of_stopped_writers_are_removed_after_a_day(s3, version, monkeypatch):
+def test_left_overs_of_stopped_writers_are_removed_after_a_day(s3, version, monkeypatch, caplog):
     base = RemotePath(f"{s3}/shop")
+    (base / "4/.publishing-0123456789abcdef").write(b"")
     (base / "4/variables/x").write(b"half")
     publish(version, base)
     assert "4/variables/x" in base.files()  # may be in work
@@ -89,6 +90,46 @@ def test_left_overs_of_stopped_writers_are_removed_after_a_day(s3, version, monk
     publish(version, base)
     assert not any(name.startswith("4/") for name in base.files())
     assert published_versions(base) == [6, 5]
+    assert f"removed {base}/4" in caplog.text
+
+
+def test_versions_of_other_software_are_neither_removed_nor_changed(s3, version, monkeypatch):
+    base = RemotePath(f"{s3}/shop")
+    (base / "4/saved_model.pb").write(b"of other code")
+    monkeypatch.setattr(published, "_LEFT_OVER", published.datetime.timedelta(0))
+    assert publish(version, base).name == "5"
+    with pytest.raises(FileExistsError, match="shop/4 has files already"):
+        publish(version, base, version=4)
+    assert list((base / "4").files()) == ["saved_model.pb"]
+    assert (base / "4/saved_model.pb").read() == b"of other code"
+
+
+def test_a_version_that_another_process_publishes_is_refused(s3, version):
+    base = RemotePath(f"{s3}/shop")
+    (base / "7/.publishing-0123456789abcdef").write(b"")
+    with pytest.raises(FileExistsError, match="shop/7 has files already: another process"):
+        publish(version, base, version=7)
+    assert list(base.files()) == ["7/.publishing-0123456789abcdef"]
+
+
+def test_a_version_that_is_up_stays_when_the_process_is_stopped(s3, version, monkeypatch, caplog):
+    class Stopped(published.Progress):
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            raise KeyboardInterrupt
+
+    base = RemotePath(f"{s3}/shop")
+    monkeypatch.setattr(published, "Progress", Stopped)
+    with pytest.raises(KeyboardInterrupt):
+        publish(version, base)
+    assert published_versions(base) == [1]
+    assert "shop/1 is published, though" in caplog.text
+
+
+def test_a_claim_that_cannot_be_removed_is_logged(s3, s3_proxy, version, caplog):
+    s3_proxy.rule = lambda method, path: DENIED if method == "DELETE" else None
+    assert publish(version, RemotePath(f"{s3}/shop")).name == "1"
+    assert "shop/1 is published, but .publishing-" in caplog.text
 
 
 def test_processes_that_publish_at_the_same_time_get_different_versions(s3, version):

@@ -1,7 +1,7 @@
 """Versions of a model on an object store: the data first, the manifest last; readers go by it.
 
-A folder `<base>/<version>/` without a manifest is not there for readers: it is being written, or a
-writer was stopped. Stores have no rename, so this takes the place of publishing by one.
+Readers ignore a folder without a manifest. Object stores cannot rename folders. So a writer first
+claims its version with a file. A process that sees another claim withdraws its own.
 
 This module imports no TensorFlow; the server reads with it.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import logging
 import random
 import secrets
 import time
@@ -24,6 +25,8 @@ from tfrec_meta.io.files import atomic_folder
 from tfrec_meta.io.manifests import check_manifest, parse_manifest
 from tfrec_meta.io.progress import Progress
 from tfrec_meta.io.stores import RemoteFile, RemotePath, StoreError, StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 _SAVED_MODEL = "saved_model.pb"
 _CLAIM = ".publishing-"  # begins the name of a file that a writer puts into its version first
@@ -47,7 +50,7 @@ def publish(work: Path, base: RemotePath, version: int | None = None) -> RemoteP
         The version folder.
 
     Raises:
-        FileExistsError: if the version is published already.
+        FileExistsError: if the version is published already, or its folder has other files.
         DamagedFile: if a file differs from the manifest.
         StoreError: if the store refuses or does not answer.
     """
@@ -55,7 +58,7 @@ def publish(work: Path, base: RemotePath, version: int | None = None) -> RemoteP
         raise DamagedFile(work / MANIFEST, "it is missing", _WAY_OUT)
     refuse_published(base, version)
     _remove_leftovers(base)
-    folder, claim = _claimed(base) if version is None else (base / str(int(version)), None)
+    folder, claim = _claimed(base, version)
     sizes = {
         path.relative_to(work).as_posix(): path.stat().st_size
         for path in work.rglob("*")
@@ -72,10 +75,12 @@ def publish(work: Path, base: RemotePath, version: int | None = None) -> RemoteP
         raise  # removing would take as long again, and fail
     except BaseException:
         with contextlib.suppress(StoreError):
-            folder.remove()
+            _withdraw(folder)
         raise
-    if claim is not None:
+    try:
         claim.remove()
+    except StoreError as error:
+        log.warning("%s is published, but %s could not be removed: %s", folder, claim.name, error)
     return folder
 
 
@@ -86,10 +91,7 @@ def refuse_published(base: RemotePath, version: int | None) -> None:
     """
     found = published_versions(base)
     if version is not None and version in found:
-        raise FileExistsError(
-            f"{base / str(version)} exists already, and exported versions are never changed. Use "
-            "another `version`."
-        )
+        raise _exists(base / str(version))
 
 
 def published_versions(base: RemotePath) -> list[int]:
@@ -145,41 +147,79 @@ def _published(files: Mapping[str, RemoteFile]) -> list[int]:
     return sorted((version for version in found if version is not None), reverse=True)
 
 
-def _claimed(base: RemotePath) -> tuple[RemotePath, RemotePath]:
+def _claimed(base: RemotePath, version: int | None) -> tuple[RemotePath, RemotePath]:
     """A version folder that no other process writes, and the file that claims it.
 
     Lists of S3 and of Google Cloud Storage show what was written before them. So of two processes
     that choose one number at least one sees the claim of the other; who sees one gives way.
     """
     for _ in range(_ATTEMPTS):
-        folders = {name.partition("/")[0] for name in base.files() if "/" in name}
-        version = max((version_of(name) or 0 for name in folders), default=0) + 1
-        if not is_version(version):
-            raise ParameterError(
-                f"`base`={str(base)!r} has the highest possible version, {version - 1}; remove it, "
-                "so that later versions can follow.",
-                "base",
-            )
-        folder = base / str(version)
+        folder = base / str(_next(base) if version is None else int(version))
         claim = folder / f"{_CLAIM}{secrets.token_hex(8)}"
         claim.write(b"")
-        if list(folder.files()) == [claim.name]:
+        others = set(folder.files()) - {claim.name}
+        if not others:
             return folder, claim
         claim.remove()
+        if MANIFEST in others and version is not None:
+            raise _exists(folder)
+        if version is not None:
+            raise FileExistsError(
+                f"{folder} has files already: another process publishes this version, or was "
+                "stopped, or other software wrote them. Use another `version`, or remove the "
+                "folder if nothing uses it."
+            )
         time.sleep(random.uniform(0.05, 0.5))
     raise StoreError(f"{base}: other processes publish at the same time; publish again later.")
 
 
+def _next(base: RemotePath) -> int:
+    folders = {name.partition("/")[0] for name in base.files() if "/" in name}
+    version = max((version_of(name) or 0 for name in folders), default=0) + 1
+    if not is_version(version):
+        raise ParameterError(
+            f"`base`={str(base)!r} has the highest possible version, {version - 1}; remove it, "
+            "so that later versions can follow.",
+            "base",
+        )
+    return version
+
+
+def _exists(folder: RemotePath) -> FileExistsError:
+    return FileExistsError(
+        f"{folder} exists already, and exported versions are never changed. Use another `version`."
+    )
+
+
+def _withdraw(folder: RemotePath) -> None:
+    """Removes what was uploaded of a version, unless it is published."""
+    if (folder / MANIFEST).is_file():
+        log.warning("%s is published, though its publication was stopped.", folder)
+    else:
+        folder.remove()
+
+
 def _remove_leftovers(base: RemotePath) -> None:
-    """Removes the version folders without a manifest in which nothing was written for a day."""
+    """Removes the versions that were claimed, but not published nor written to for a day.
+
+    A folder without a claim may be a version of other software, which has no manifest.
+    """
     files = base.files()
     whole = {str(version) for version in _published(files)}
     newest: dict[str, datetime.datetime] = {}
+    claimed: set[str] = set()
     now = datetime.datetime.now(datetime.UTC)
     for name, file in files.items():
-        top = name.partition("/")[0]
+        top, _, rest = name.partition("/")
         if version_of(top) is not None and top not in whole:
             newest[top] = max(newest.get(top, file.written or now), file.written or now)
-    for top, written in newest.items():
-        if now - written > _LEFT_OVER:
-            (base / top).remove()
+            if rest.startswith(_CLAIM):
+                claimed.add(top)
+    for top in sorted(claimed):
+        if now - newest[top] > _LEFT_OVER:
+            try:
+                (base / top).remove()
+            except StoreError as error:
+                log.warning("left-over files cannot be removed: %s", error)
+            else:
+                log.warning("removed %s, which a stopped process had left unfinished", base / top)
