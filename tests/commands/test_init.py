@@ -1,5 +1,6 @@
 """`tfrec-meta init`: the folder of a recipe."""
 
+import re
 import shlex
 
 import pytest
@@ -63,6 +64,24 @@ def test_paths_and_runs_have_the_name_of_the_folder(folder, working_folder, caps
     words = shlex.split(found["next"])
     assert words[:4] == ["tfrec-meta", "train", "--run", f"runs/{name}"]
     assert (working_folder / words[5]).samefile(config)
+
+
+def test_requests_name_the_served_model_of_the_folder(working_folder):
+    assert cli.main(["init", "music", "my"]) == 0
+    page = (working_folder / "my" / "README.md").read_text()
+    assert "tfrec-meta recommend --model my --history t17 " in page
+    assert "--model music" not in page
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_settings_in_comments_are_accepted(recipe, working_folder):
+    assert cli.main(["init", recipe]) == 0
+    for config in (working_folder / recipe).glob("*.yaml"):
+        text = config.read_text()
+        shown = re.sub(r"(?m)^( *)# (?=[a-z_]+: [\[{])", r"\1", text)
+        assert shown != text or "# clean:" not in text
+        config.write_text(shown)
+        read_config(config)
 
 
 def test_a_folder_that_is_not_empty_is_kept(working_folder, capsys):

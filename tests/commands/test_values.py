@@ -19,9 +19,9 @@ def test_quoted_names_have_commas_and_marks():
     }
 
 
-@pytest.mark.parametrize("text", ['"fish, smoked', '1, "fish" smoked, 2'])
-def test_a_mark_that_is_not_closed_is_an_error(text):
-    with pytest.raises(click.UsageError, match="does not close it"):
+@pytest.mark.parametrize("text", ['"fish, smoked', '1, "fish" smoked, 2', '"12"x'])
+def test_a_name_that_begins_with_a_mark_has_to_end_with_one(text):
+    with pytest.raises(click.UsageError, match="has to end with one, before a comma or the end"):
         values.names(text)
 
 

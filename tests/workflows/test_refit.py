@@ -165,7 +165,7 @@ def test_export_final_writes_on_what_the_model_was_trained_and_judged(tmp_path, 
         "- Split: by time, 0.8 train, 0.1 validation",
         "- Judged on 40 events of ",
         "- The judged model was trained on 320 events of ",
-        "- Early stopping and settings by 40 events of ",
+        "- Early stopping and settings were chosen on 40 events of ",
         "**This model was refitted on all 400 events; the figures are of the same strategy trained "
         "on 320 events.**",
         "ndcg@5",
@@ -176,7 +176,10 @@ def test_export_final_writes_on_what_the_model_was_trained_and_judged(tmp_path, 
 
 @pytest.mark.parametrize(
     ("data", "sentence"),
-    [(SPLIT, ""), (SPLIT.past, "**This model was trained on other 360 events; the figures are of")],
+    [
+        (SPLIT, ""),
+        (SPLIT.past, "**This model was trained on a different set of 360 events; the figures are"),
+    ],
 )
 def test_the_card_says_if_the_figures_are_of_another_training(data, sentence):
     model = tm.train(data, "popularity", progress=False)
@@ -192,6 +195,36 @@ def test_a_user_of_a_refitted_run_has_the_history_of_all_events(run):
     user = run.split.test.events["user_id"][0].as_py()
     events = run.split.data.events.to_pandas()
     assert len(run.known_events.history(user)) == (events.user_id == user).sum()
+
+
+def test_a_refit_on_other_data_is_replaced(tmp_path):
+    log, items = tmp_path / "log.csv", tmp_path / "items.csv"
+    events = "".join(f"u{n % 7},i{n % 5},{n}\n" for n in range(40))
+    log.write_text(f"user_id,item_id,time\n{events}")
+    items.write_text("item_id\ni0\n")
+    given = {
+        "data": {"source": [str(log)], "items": str(items)},
+        "strategy": {"family": "popularity"},
+    }
+    run = Run.begin(tmp_path / "run", given)
+    run.train()
+    assert run.refit().trained_on.events == 40
+    rest = run.folder / "final" / "training" / "of_the_earlier_data"
+    rest.parent.mkdir(exist_ok=True)
+    rest.touch()
+    with log.open("a") as file:
+        file.write("u1,i4,100\nu2,i0,101\n")
+    grown = Run.open(run.folder)
+    assert not grown.is_refitted
+    assert grown.refit().trained_on.events == 42
+    assert not rest.exists()
+    saved = (run.folder / "final" / "model").stat().st_mtime_ns
+    again = Run.open(run.folder)
+    assert again.is_refitted
+    assert again.refit().trained_on.events == 42
+    assert (run.folder / "final" / "model").stat().st_mtime_ns == saved
+    items.write_text("item_id\nnew\n")  # an item without events
+    assert Run.open(run.folder).refit().spec.catalogue_size == 6
 
 
 def test_a_student_of_teachers_that_the_run_lacks_is_not_refitted(run, tmp_path):

@@ -193,7 +193,7 @@ def names(text: str | None) -> list[str]:
     """Splits a text at its commas, as a row of a CSV file, and drops empty parts.
 
     Raises:
-        click.UsageError: if a quotation mark is not closed.
+        click.UsageError: if a name that begins with a quotation mark does not end with one.
 
     Example:
         >>> names('12, "fish, smoked", 7')
@@ -203,7 +203,8 @@ def names(text: str | None) -> list[str]:
         rows = list(csv.reader((text or "").splitlines(), skipinitialspace=True, strict=True))
     except csv.Error:
         raise click.UsageError(
-            f"{shortened(text)} has a quotation mark that opens a name and does not close it. Use "
-            '"fish, smoked" for a name with a comma, """fish" for one that starts with a mark.'
+            f"{shortened(text)} has a name that begins with a quotation mark. Such a name has to "
+            'end with one, before a comma or the end. Use "fish, smoked" for a name with a comma, '
+            '"""fish" for one that starts with a mark.'
         ) from None
     return [part.strip() for row in rows for part in row if part.strip()]

@@ -57,13 +57,13 @@ def _evaluation(model: Recommender, found: Evaluations) -> str:
             f"- The judged model was trained on {split.train}",
         ]
         if split.validation.events:
-            lines.append(f"- Early stopping and settings by {split.validation}")
+            lines.append(f"- Early stopping and settings were chosen on {split.validation}")
         trained = model.trained_on
         if trained is not None and trained != split.train:
             what = (
                 f"This model was refitted on all {trained.events:,} events"
                 if trained == split.data
-                else f"This model was trained on other {trained.events:,} events"
+                else f"This model was trained on a different set of {trained.events:,} events"
             )
             lines.append(
                 f"\n**{what}; the figures are of the same strategy trained on "

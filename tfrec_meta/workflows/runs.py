@@ -4,7 +4,8 @@
     training/         checkpoints, TensorBoard logs, history.jsonl
     model/            the fitted model, as `tfrec_meta.save` writes it
     evaluation.json   the evaluation of the model and its baselines
-    final/            the same strategy, refitted on all events: training/ and model/
+    final/            the same strategy, refitted on all events: training/, model/ and data.sha256,
+                      the digest of these events
     report.html       the report
     distillation.html the comparison of a student with its teacher
 
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from tfrec_meta.checks import check, whole_number
 from tfrec_meta.data import Split
 from tfrec_meta.io.damage import DamagedFile, read_json, read_json_lines, reading
+from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import remove, write_text
 from tfrec_meta.io.locks import locked_folder
 from tfrec_meta.io.stores import local_path
@@ -222,8 +224,9 @@ class Run:
     def refit(self) -> Recommender:
         """Trains the strategy on all events, test events included, and saves the model in `final`.
 
-        The number of epochs is that of the run's best epoch. An earlier refit is returned, and a
-        stopped one is resumed. The evaluation of the run stays that of the judged model.
+        The number of epochs is that of the run's best epoch. An earlier refit on the same data is
+        returned, and a stopped one is resumed; a refit on other data is replaced. The evaluation of
+        the run stays that of the judged model.
 
         Raises:
             FileNotFoundError: if the training did not end.
@@ -241,18 +244,38 @@ class Run:
                 )
             if self.is_refitted:
                 return self._load(self._final)
+            if not self._final_has_the_data:
+                remove(self._final)
+                write_text(self._digest_file, self._digest)
             model = refit(judged, self.split, self.strategy, folder=self._final / "training")
             model.save(self._final / "model", overwrite=True)
         return model
 
     @property
     def is_refitted(self) -> bool:
-        """Whether the folder has the model that was refitted on all events."""
-        return (self._final / "model").is_dir()
+        """Whether the folder has the model that was refitted on all events of the present data."""
+        return (self._final / "model").is_dir() and self._final_has_the_data
 
     @property
     def _final(self) -> Path:
         return self.folder / "final"
+
+    @property
+    def _digest_file(self) -> Path:
+        return self._final / "data.sha256"
+
+    @property
+    def _final_has_the_data(self) -> bool:
+        """Whether a refit, finished or stopped, began with the present data."""
+        path = self._digest_file
+        return path.is_file() and path.read_bytes() == self._digest.encode()
+
+    @cached_property
+    def _digest(self) -> str:
+        """A digest of all events and of the tables of users and items."""
+        data = self.split.data
+        tables = [table for table in (data.users, data.items) if table is not None]
+        return digest_of(data.digest().encode(), *(repr(t.to_pydict()).encode() for t in tables))
 
     @property
     def _learned_from_others(self) -> bool:
@@ -411,9 +434,14 @@ class Run:
 
     @property
     def known_events(self) -> KnownEvents:
-        """The events of train and validation, and after a refit all events, for requests."""
+        """The events of train and validation, and after a refit all events, for requests.
+
+        The run does not know which of its models is served: after a refit, requests to a served
+        judged model have the test events as well.
+        """
         key_env = self.settings["data"].get("pseudonyms")
-        events = self.split.data if self.is_refitted else self.split.past
+        refitted = (self._final / "model").is_dir()
+        events = self.split.data if refitted else self.split.past
         return KnownEvents(events, self.split.data, key_env)
 
 

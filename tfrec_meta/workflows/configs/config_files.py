@@ -87,7 +87,7 @@ def errors_of_config(
     Args:
         path: the file.
         config: its settings.
-        given: settings that win over those of the file, which the file is not to blame for.
+        given: settings that win over those of the file; errors about these do not name the file.
     """
     try:
         yield

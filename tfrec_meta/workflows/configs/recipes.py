@@ -100,11 +100,12 @@ def _texts(name: str, folder: Path) -> dict[str, str]:
 
 
 def _renamed(text: str, name: str, folder: Path, quote: Callable[[str], str]) -> str:
-    """Replaces the paths "name/..." by those of a folder, and "runs/name" and "models/name"."""
+    """Replaces the paths "name/..." by those of a folder, and the names of runs and models."""
     if str(folder) == name:
         return text
     text = re.sub(rf"(?<![\w./-]){name}/([\w.]+)", lambda path: quote(str(folder / path[1])), text)
     own = folder.resolve().name
+    text = re.sub(rf"(?<=--model ){name}\b", lambda _: quote(own), text)
     return re.sub(rf"\b(runs|models)/{name}\b", lambda path: quote(f"{path[1]}/{own}"), text)
 
 
