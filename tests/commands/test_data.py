@@ -70,6 +70,59 @@ def test_a_log_without_ids_ends_with_status_1(folder, capsys):
     assert not (folder / "shop.yaml").exists()
 
 
+def write_german_log(folder, header="Kundennummer;Artikelnummer;Ereignis;Preis;Zeitpunkt;E-Mail"):
+    rows = (
+        f"{1000 + n % 13};A{n % 17};{('Ansicht', 'Warenkorb', 'Kauf')[n % 3]};{n},5{n % 10};"
+        f"{14 + n % 14}.09.2026 10:00;kunde{n % 13}@shop.example\n"
+        for n in range(120)
+    )
+    write_log(folder, header, "".join(rows))
+
+
+def test_a_log_of_another_program_and_language_is_recognized(folder, capsys):
+    write_german_log(folder)
+    assert cli.main(["data", "check", "log.csv", "--to", "shop.yaml"]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        "format: --delimiter ';' --decimal ,\n",
+        "  user_id     Kundennummer   by its name\n",
+        "  item_id     Artikelnummer  by its name\n",
+        "  event_type  Ereignis       by its name; Ansicht 40, Kauf 40, Warenkorb 40\n",
+        "next: tfrec-meta train --run runs/shop --config shop.yaml\n",
+    ):
+        assert line in shown
+    config = (folder / "shop.yaml").read_text()
+    for line in ("decimal: ','", "delimiter: ;", "time_format: '%d.%m.%Y %H:%M'"):
+        assert line in config.replace("delimiter: ';'", "delimiter: ;")
+
+
+def test_an_unsure_mapping_is_to_be_checked_first(folder, capsys):
+    write_german_log(folder, "alpha;beta;Ereignis;Preis;Zeitpunkt;E-Mail")
+    assert cli.main(["data", "check", "log.csv", "--to", "shop.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "  item_id     E-Mail" not in shown
+    assert "\nnext: check the mapping in shop.yaml first; then tfrec-meta train" in shown
+
+
+def test_users_and_items_that_say_the_same_are_a_warning(folder, capsys):
+    write_log(folder, "user,item", "".join(f"u{n % 12},p{n % 12}\n" for n in range(36)))
+    assert cli.main(["data", "check", "log.csv", "--to", "shop.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "warning: nearly each user has one item of their own" in shown
+    assert "next: check the mapping in shop.yaml first" in shown
+
+
+def test_no_config_is_written_if_nearly_all_rows_are_invalid(folder, capsys):
+    write_log(folder, "user,item,price", 'a,p,"1,25"\n' * 19 + "a,q,3\n")
+    command = ["data", "check", "log.csv", "--columns", "value=price", "--to", "shop.yaml"]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "error: 19 of 20 rows are dropped: 19 unreadable value" in captured.err
+    assert "--decimal , reads numbers such as 12,34" in captured.err
+    assert "next:" not in captured.out
+    assert not (folder / "shop.yaml").exists()
+
+
 def test_control_characters_of_a_file_do_not_reach_the_terminal(folder, capsys):
     write_log(folder, "user,item,a\x1b[2Jb", "u,p,\x1b[2J\nv,q,x\n")
     assert cli.main(["data", "check", "log.csv"]) == 0

@@ -81,19 +81,21 @@ def check(
         if "source" not in given.get("data", {}):
             raise ParameterError("`source` is missing; name the files.", "source")
         found = check_data(given, rows)
-    text = starting_config(found, given) if found.is_readable else None
+    text = starting_config(found, given) if found.is_usable else None
     lines = list(_lines(found))
     is_written = text is not None and to is not None
     if text is not None and to is not None:
         write_text(to, text)
         words = shlex.join(["--run", f"runs/{Path(to).stem}", "--config", to])
-        lines += [f"config: {to}", f"next: tfrec-meta train {words}"]
+        train = f"tfrec-meta train {words}"
+        look = f"check the mapping in {to} first; then {train}"
+        lines += [f"config: {to}", f"next: {train if found.is_sure else look}"]
     elif text is not None:
         lines.append("next: the same command with --to FILE writes a starting config")
-    if not found.events:
+    if not found.is_usable:
         note(f"error: {_problem(found)}")
     content = {**found.as_dict(), "config": to if is_written else None}
-    return Result(content, "\n".join(lines), status=0 if found.events else 1)
+    return Result(content, "\n".join(lines), status=0 if found.is_usable else 1)
 
 
 @command(
@@ -122,13 +124,18 @@ data = LazyGroup(
 
 
 def _problem(found: Survey) -> str:
-    """Why no event was read."""
+    """Why no event was read, or nearly none."""
     missing = [key for key in ("user_id", "item_id") if found.mapping[key].column is None]
     if missing:
         named = ",".join(f"{key}=NAME" for key in missing)
         return f"no column looks like {' or '.join(missing)}; name it with --columns {named}."
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
-    return f"all {found.rows:,} rows are dropped: {reasons}."
+    dropped = sum(found.dropped.values())
+    which = "all" if dropped == found.rows else f"{dropped:,} of"
+    advice = "check the columns and the format of the file"
+    if "unreadable value" in found.dropped and found.form.decimal == ".":
+        advice += "; --decimal , reads numbers such as 12,34"
+    return f"{which} {found.rows:,} rows are dropped: {reasons}. To fix it, {advice}."
 
 
 def _lines(found: Survey) -> Iterator[str]:
@@ -149,6 +156,8 @@ def _lines(found: Survey) -> Iterator[str]:
         yield f"  {count:,} {reason}"
         yield from (f"    {_shown(text)}" for text in found.examples.get(reason, ()))
     yield f"events: {found.events:,} of {found.users:,} users with {found.items:,} items"
+    if found.is_one_to_one:
+        yield "warning: nearly each user has one item of their own; are both columns right?"
     yield from _advice_lines(found)
 
 
@@ -168,6 +177,10 @@ def _column_lines(found: Survey) -> Iterator[str]:
     yield from (f"  {line}" for line in text_table(head, rows))
     if len(found.files) > 1:
         yield f"and {len(found.files) - 1:,} more files"
+    form = {"delimiter": found.form.delimiter or "", "decimal": found.form.decimal.strip(".")}
+    shown = [f"--{name} {shlex.quote(mark)}" for name, mark in form.items() if mark]
+    if shown:
+        yield f"format: {' '.join(shown)}"
 
 
 def _mapping_lines(found: Survey) -> list[str]:

@@ -139,3 +139,51 @@ def test_text_is_no_value_and_no_column_is_used_twice():
         "user_id": "user",
         "item_id": "item",
     }
+
+
+@pytest.mark.parametrize(
+    ("user", "item"),
+    [
+        ("Kundennummer", "Artikelnummer"),
+        ("customer_number", "product_number"),
+        ("cust_no", "item_no"),
+        ("KundenNr", "ArtikelNr"),
+        ("id_cliente", "id_producto"),
+        ("usernumber", "productcode"),
+    ],
+)
+def test_names_with_a_word_for_a_number_are_sure(user, item):
+    found = propose([text(item), text(user)], {})
+    assert (found["user_id"].column, found["item_id"].column) == (user, item)
+    assert found["user_id"].sure
+    assert found["item_id"].sure
+
+
+def test_a_column_that_looks_personal_is_no_item():
+    columns = [text("alpha", 60), text("E-Mail", 80), text("beta", 70)]
+    found = propose(columns, {}, ["E-Mail"])
+    assert (found["user_id"].column, found["item_id"].column) == ("E-Mail", "beta")
+    assert found["item_id"].alternatives == ("alpha",)
+    known = propose([text("user"), *columns[1:2]], {}, ["E-Mail"])
+    assert known["item_id"].column is None
+    named = propose([text("user"), text("news"), text("item")], {}, ["item"])
+    assert named["item_id"].column == "news"
+
+
+@pytest.mark.parametrize("name", ["Ereignis", "Aktion", "event_type", "tipo"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("Ansicht", "Warenkorb", "Kauf"),
+        ("vue", "ajout au panier", "achat"),
+        ("vista", "carrito", "compra"),
+    ],
+)
+def test_event_types_are_recognized_in_other_languages(name, values):
+    found = propose([text("user"), text("item"), text(name, 3, values)], {})["event_type"]
+    assert (found.column, found.by, found.sure) == (name, "name", True)
+
+
+def test_unknown_values_of_a_column_named_as_event_types_are_unsure():
+    found = propose([text("user"), text("item"), text("Aktion", 3, ("x", "y", "z"))], {})
+    assert (found["event_type"].column, found["event_type"].sure) == ("Aktion", False)

@@ -139,3 +139,28 @@ def test_an_empty_file_is_refused(tmp_path, text):
     (tmp_path / "log.csv").write_text(text)
     with pytest.raises(ValueError, match="is empty"):
         survey(tmp_path / "log.csv")
+
+
+def test_decimal_commas_are_recognized(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user;item;rating\na;p;12,34\nb;p;5\nb;q;0,5\n")
+    found = survey(path)
+    assert (found.form.delimiter, found.form.decimal, found.events) == (";", ",", 3)
+    assert found.mapping["value"].column == "rating"
+
+
+@pytest.mark.parametrize("cells", ["1,234 12,345", "2.5 12,34", "1,2,3 4,5,6"])
+def test_other_commas_are_no_decimals(tmp_path, cells):
+    path = tmp_path / "log.csv"
+    rows = zip("ab", cells.split(), strict=False)
+    path.write_text("user;item;x;y\n" + "".join(f"{user};p;{cell};2.5\n" for user, cell in rows))
+    assert survey(path).form.decimal == "."
+
+
+def test_users_and_items_that_say_the_same_are_noted(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\n" + "".join(f"u{n % 12},p{n % 12}\n" for n in range(36)))
+    found = survey(path)
+    assert (found.is_one_to_one, found.is_sure) == (True, False)
+    path.write_text("user,item\n" + "".join(f"u{n % 12},p{n % 11}\n" for n in range(36)))
+    assert survey(path).is_sure

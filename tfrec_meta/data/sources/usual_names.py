@@ -12,8 +12,11 @@ from tfrec_meta.data.privacy.column_names import name_words
 
 _ID_WORDS = frozenset(
     ("id", "ids", "no", "nr", "num", "number", "code", "key", "uuid", "guid", "hash", "index")
-    + ("ref", "sk", "pk")
+    + ("ref", "sk", "pk", "nummer", "numero", "kennung", "codigo")
 )
+_FIRST_ID_WORDS = frozenset(("id", "code", "codigo", "numero"))  # as in "id_cliente"
+# Endings in one word with what they number: "Kundennummer", "userid".
+_ID_ENDINGS = ("nummer", "kennung", "number", "code", "num", "id", "nr", "no")
 
 
 def compact(name: str) -> str:
@@ -48,17 +51,18 @@ USUAL: Mapping[str, frozenset[str]] = {
         "created, unix time, time stamp, unix review time, review date, review time, order date,"
         "order time, purchase date, invoice date, day, when, occurred at, viewed at, clicked at,"
         "purchased at, played at, listened at, watched at, read at, published at, server time,"
-        "local time, datum, zeit, zeitpunkt, fecha, heure, 时间"
+        "local time, datum, zeit, zeitpunkt, zeitstempel, fecha, heure, 时间"
     ),
     "value": _set(
         "value, rating, ratings, score, stars, overall, weight, quantity, qty, amount, count,"
         "plays, play count, minutes, duration, watch time, dwell time, listen time, watch ratio,"
-        "bewertung, menge, 评分"
+        "bewertung, menge, anzahl, cantidad, quantite, 评分"
     ),
     "event_type": _set(
         "event type, event, event name, action, action type, type, interaction, interaction type,"
         "behavior, behaviour, behavior type, behaviour type, activity, activity type, verb,"
-        "operation, feedback type, 行为"
+        "operation, feedback type, aktion, aktionstyp, ereignis, ereignistyp, vorgang, typ,"
+        "evento, tipo, tipo evento, accion, evenement, type evenement, 行为"
     ),
 }
 """Compact names by the column that they stand for. Names of ids are without words such as "id"."""
@@ -72,7 +76,12 @@ EVENT_TYPES = _set(
     "purchase, purchased, order, checkout, transaction, sale, return, refund, wishlist, fav,"
     "favorite, favourite, bookmark, save, like, dislike, love, rate, rating, review, share,"
     "comment, follow, play, plays, listen, skip, pause, stop, complete, completed, finish, watch,"
-    "start, search, download, install, subscribe"
+    "start, search, download, install, subscribe,"
+    "ansicht, aufruf, angesehen, klick, warenkorb, in den warenkorb, kauf, gekauft, bestellung,"
+    "bestellt, merkliste, wunschliste, rückgabe, retoure, bewertung, suche,"
+    "vue, consultation, clic, panier, ajout panier, ajout au panier, achat, commande, favori,"
+    "retour, recherche,"
+    "vista, visita, carrito, añadir al carrito, compra, pedido, favorito, devolución, búsqueda"
 )
 """Usual values of event types."""
 
@@ -83,13 +92,17 @@ def without_id(name: str) -> tuple[list[str], bool]:
     Example:
         >>> without_id("CustomerID"), without_id("shop_customer_no")
         ((['customer'], True), (['shop', 'customer'], True))
+        >>> without_id("Kundennummer"), without_id("id_cliente")
+        ((['kunden'], True), (['cliente'], True))
     """
     words = name_words(name)
     bare = list(words)
     while len(bare) > 1 and bare[-1] in _ID_WORDS:
         bare.pop()
+    while len(bare) > 1 and bare[0] in _FIRST_ID_WORDS:
+        bare.pop(0)
     if len(bare) == 1 and bare == words:  # "userid", "visitorid": one word
-        for ending in ("id", "no", "code"):
+        for ending in _ID_ENDINGS:
             stem = bare[0].removesuffix(ending)
             if stem != bare[0] and any(stem in USUAL[key] for key in ("user_id", "item_id")):
                 return [stem], True

@@ -35,6 +35,9 @@ _DATES: tuple[str, ...] = (
 )
 _DATES += ("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d %B %Y")
 _LONGEST = 40  # characters of a time
+# With more or fewer than three digits after it, a comma is no separator of thousands.
+_DECIMAL_COMMA = r"^\s*[+-]?[0-9]+,([0-9]{1,2}|[0-9]{4,})\s*$"
+_OTHER_NUMBER = r"^\s*[+-]?[0-9]+(,[0-9]{3})?\s*$"
 _CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 _FORMATS = tuple(date + clock for date in _DATES for clock in _CLOCKS)
 
@@ -111,6 +114,16 @@ def column_of(name: str, cells: pa.ChunkedArray, form: FileFormat) -> Column:
     return Column(
         name, kind, len(column), column.null_count, distinct, values, unit, tuple(formats)
     )
+
+
+def has_decimal_commas(cells: pa.ChunkedArray) -> bool:
+    """Returns whether most cells of a column of text are numbers such as 12,34."""
+    if not pa.types.is_string(cells.type):
+        return False
+    cells = cells.drop_null()
+    commas = pc.sum(pc.match_substring_regex(cells, _DECIMAL_COMMA)).as_py() or 0
+    others = pc.sum(pc.match_substring_regex(cells, _OTHER_NUMBER)).as_py() or 0
+    return commas > others and commas + others >= _MOSTLY * len(cells)
 
 
 def _kind(kind: pa.DataType) -> ColumnKind:

@@ -50,21 +50,25 @@ class Proposal:
     alternatives: tuple[str, ...] = ()
 
 
-def propose(columns: Sequence[Column], given: Mapping[str, str]) -> dict[str, Proposal]:
+def propose(
+    columns: Sequence[Column], given: Mapping[str, str], personal: Collection[str] = ()
+) -> dict[str, Proposal]:
     """Returns the proposals by key.
 
     Args:
         columns: all columns of the log.
         given: names in the file by the names used here, which are taken as they are.
+        personal: columns that look like data about people. They are never proposed as items.
     """
     found = {key: Proposal(key, given[key], "given") for key in KEYS if key in given}
     free = [column for column in columns if column.name not in given.values()]
     for key in ("time", "event_type", "user_id", "item_id", "value"):
         if key not in found:
-            found[key] = _best(key, free)
+            fitting = [one for one in free if key != "item_id" or one.name not in personal]
+            found[key] = _best(key, fitting)
             free = [column for column in free if column.name != found[key].column]
     ids = [key for key in _IDS if found[key].column is None]
-    for key, proposal in zip(ids, _by_values(ids, free), strict=False):
+    for key, proposal in zip(ids, _by_values(ids, free, personal), strict=False):
         found[key] = proposal
     return {key: found[key] for key in KEYS}
 
@@ -82,7 +86,9 @@ def _best(key: str, columns: Sequence[Column]) -> Proposal:
     return Proposal(key, ranked[0], by, best >= _SURE and not others and is_clear, others)
 
 
-def _by_values(keys: Sequence[str], columns: Sequence[Column]) -> list[Proposal]:
+def _by_values(
+    keys: Sequence[str], columns: Sequence[Column], personal: Collection[str]
+) -> list[Proposal]:
     """Proposes columns whose values repeat as those of ids do, those with most values first."""
     fitting = [
         column
@@ -93,13 +99,20 @@ def _by_values(keys: Sequence[str], columns: Sequence[Column]) -> list[Proposal]
         and not column.can_be_time
     ]
     ranked = sorted(fitting, key=lambda column: -column.distinct)
+    people = [column for column in ranked if column.name in personal]
+    if "item_id" in keys:
+        people = people[: len(keys) - 1]  # one of them can be the user
+    usable = [column for column in ranked if column in people or column.name not in personal]
     # Most logs have the user before the item.
-    chosen = [column.name for column in fitting if column in ranked[: len(keys)]]
-    others = tuple(column.name for column in ranked if column.name not in chosen)
-    return [
-        Proposal(key, name, "values", False, (*(one for one in chosen if one != name), *others))
-        for key, name in zip(keys, chosen, strict=False)
-    ]
+    chosen = [column.name for column in fitting if column in usable[: len(keys)]]
+    chosen.sort(key=lambda name: name not in personal)
+    others = [column.name for column in ranked if column.name not in chosen]
+    proposals = []
+    for key, name in zip(keys, chosen, strict=False):
+        fit = [one for one in (*chosen, *others) if key != "item_id" or one not in personal]
+        alternatives = tuple(one for one in fit if one != name)
+        proposals.append(Proposal(key, name, "values", False, alternatives))
+    return proposals
 
 
 def _score(key: str, column: Column) -> float:

@@ -19,7 +19,7 @@ from tfrec_meta.data.privacy.personal_columns import PersonalColumn, personal_co
 from tfrec_meta.data.profile import date_of
 from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.sources.reading import EventFiles
-from tfrec_meta.data.survey.columns import Column, column_of
+from tfrec_meta.data.survey.columns import Column, column_of, has_decimal_commas
 from tfrec_meta.data.survey.facts import Newcomers, Repeats, newcomers, repeats
 from tfrec_meta.data.survey.mapping import Proposal, propose
 from tfrec_meta.data.survey.raw_rows import first_rows, with_delimiter
@@ -27,6 +27,9 @@ from tfrec_meta.io.files import PathLike
 
 _HEAD = 10_000  # rows by which types and names of columns are judged
 _OFTEN = 0.1  # share of repeated pairs from which repetition is part of the use
+_MOST_INVALID = 0.9  # share of the rows from which the mapping or the format is wrong
+_ONE_TO_ONE = 1.1  # pairs per user and per item up to which the columns say the same
+_SOME = 10  # users and items from which that is no chance
 _TYPE = "event_type"
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
@@ -102,6 +105,24 @@ class Survey:
         return invalid / self.rows if self.rows else 0.0
 
     @property
+    def is_usable(self) -> bool:
+        """Whether events were read, and not nearly all rows are invalid."""
+        return self.events > 0 and self.invalid_share <= _MOST_INVALID
+
+    @property
+    def is_one_to_one(self) -> bool:
+        """Whether nearly each user has one item, which no other user has."""
+        fewest = min(self.users, self.items)
+        pairs = self.repeats.pairs if self.repeats is not None else 0
+        return fewest >= _SOME and pairs <= _ONE_TO_ONE * fewest
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the columns of users and items are certain enough to train without a look."""
+        ids = (self.mapping[key] for key in ("user_id", "item_id"))
+        return all(one.column is not None and one.sure for one in ids) and not self.is_one_to_one
+
+    @property
     def recommends_history(self) -> bool:
         """Whether so many pairs are repeated that known items should be recommended again."""
         return self.repeats is not None and self.repeats.share >= _OFTEN
@@ -163,8 +184,8 @@ def survey(
     Args:
         paths: files, folders or patterns, as for `read_interactions`.
         columns: names in the files by the names used here, as far as they are known.
-        form: the format of the files. A missing delimiter and a missing format of times are
-            recognized. Invalid rows are counted, whatever `bad_rows` says.
+        form: the format of the files. A missing delimiter, a missing format of times and
+            decimal commas are recognized. Invalid rows are counted, whatever `bad_rows` says.
         rules: which events are implausible.
         rows: the number of rows after which reading stops, at the end of the block of the file
             that is being read; None for all.
@@ -183,7 +204,13 @@ def survey(
     if not head.num_rows:
         raise ValueError(f"{files[0]} holds no row that can be read; check its format.")
     found = tuple(column_of(name, head[name], form) for name in head.column_names)
-    mapping = propose(found, given)
+    if _has_decimal_comma(head, found, form):
+        form = dataclasses.replace(form, decimal=",")
+        found = tuple(column_of(name, head[name], form) for name in head.column_names)
+    people = [
+        name for name in head.column_names if personal_column("items", name, _text(head[name]))
+    ]
+    mapping = propose(found, given, people)
     form = _with_times(form, found, mapping["time"])
     personal = tuple(
         one
@@ -195,6 +222,18 @@ def survey(
         return result
     read = {key: one.column for key, one in mapping.items() if one.column is not None}
     return _with_events(result, {**given, **read}, rules or CleaningRules(), rows)
+
+
+def _has_decimal_comma(head: pa.Table, columns: Sequence[Column], form: FileFormat) -> bool:
+    """Whether a text file writes numbers as 12,34, and none as 12.34.
+
+    Cells with commas between commas are quoted, and are rather thousands or lists.
+    """
+    if form.decimal != "." or form.delimiter in (None, ","):
+        return False
+    if any(column.kind == "number" for column in columns):
+        return False
+    return any(has_decimal_commas(head[one.name]) for one in columns if one.kind == "text")
 
 
 def _with_times(form: FileFormat, columns: Sequence[Column], proposal: Proposal) -> FileFormat:
