@@ -65,13 +65,14 @@ def test_two_searches_in_one_folder_run_each_trial_once(tmp_path):
 def test_two_trainings_of_one_run_end_with_one_model(tmp_path):
     code = """
         import sys
+        from tfrec_meta.workflows.configs.evaluation_settings import EvaluationSettings
         from tfrec_meta.workflows.runs import Run
         run = Run.begin(sys.argv[1], {
             "data": {"source": ["synthetic-30x20x300"]},
             "strategy": {"family": "two_tower", "training": {"epochs": 2}},
         })
         model = run.train()
-        run.evaluate(baselines=[], resamples=10)
+        run.evaluate(EvaluationSettings(baselines=(), resamples=10))
         print([line["loss"] for line in model.curve])
     """
     folder = tmp_path / "run"

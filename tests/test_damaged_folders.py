@@ -12,6 +12,7 @@ import pytest
 import tfrec_meta as tm
 from tests.training.small_run import QUICK, fitted, without_seconds
 from tfrec_meta.tuning.studies.store import StudyStore
+from tfrec_meta.workflows.configs.evaluation_settings import EvaluationSettings
 from tfrec_meta.workflows.runs import Run
 
 WAYS_OUT = ("Remove ", "remove ", "again", "Use another folder")
@@ -129,7 +130,9 @@ def test_a_run_names_each_damaged_file(tmp_path):
     given = {"data": {"source": ["synthetic-30x20x300"]}, "strategy": {"family": "popularity"}}
     run = Run.begin(folder, given)
     run.train()
-    expected = json.loads(json.dumps(run.evaluate(baselines=[], resamples=10).as_dict()))
+    expected = json.loads(
+        json.dumps(run.evaluate(EvaluationSettings(baselines=(), resamples=10)).as_dict())
+    )
     run.report()
 
     def use():

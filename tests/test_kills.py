@@ -125,12 +125,13 @@ def test_exports_and_run_folders_go_on_after_a_kill_in_any_write(tmp_path):
     code = """
 from pathlib import Path
 import tfrec_meta as tm
+from tfrec_meta.workflows.configs.evaluation_settings import EvaluationSettings
 from tfrec_meta.workflows.runs import Run
 folder = Path(sys.argv[2])
 given = {"data": {"source": ["synthetic-30x20x300"]}, "strategy": {"family": "popularity"}}
 run = Run.begin(folder / "run", given)
 model = run.model() if run.is_trained else run.train()
-run.evaluations() or run.evaluate(baselines=[], resamples=10)
+run.evaluations() or run.evaluate(EvaluationSettings(baselines=(), resamples=10))
 run.report()
 base = folder / "models" / "shop"
 if not (base / "1").exists():

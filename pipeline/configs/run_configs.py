@@ -25,8 +25,8 @@ from tfrec_meta.workflows.configs.config_files import (
     read_config,
     run_part,
 )
+from tfrec_meta.workflows.configs.split_settings import fill_shares
 from tfrec_meta.workflows.run_settings import FORMAT_SETTINGS, complete_settings, is_named_source
-from tfrec_meta.workflows.split_settings import fill_shares
 
 Record = dict[str, Any]
 

@@ -5,6 +5,7 @@ import pytest
 import tfrec_meta as tm
 from tests.workflows.small_split import SPLIT
 from tfrec_meta.models import FAMILIES
+from tfrec_meta.workflows.configs.evaluation_settings import EvaluationSettings
 from tfrec_meta.workflows.run_settings import complete_settings
 from tfrec_meta.workflows.runs import Run
 
@@ -49,7 +50,7 @@ def test_the_page_of_a_run_lists_data_seed_and_settings_in_effect_and_no_user(tm
     }
     run = Run.begin(tmp_path / "run", given)
     run.train()
-    run.evaluate(3, ["popularity"], resamples=20)
+    run.evaluate(EvaluationSettings(3, ("popularity",), resamples=20))
     page = run.report(k=3)
     assert shown(page) == {
         "data.source": str(log),

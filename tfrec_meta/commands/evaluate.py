@@ -63,13 +63,7 @@ def evaluate(
         tune_baselines=tune_baselines,
         resamples=resamples,
     ) as settings:
-        found = this.evaluate(
-            settings.k,
-            settings.baselines,
-            settings.resamples,
-            tune_baselines=settings.tune_baselines,
-            recommend_history=recommend_history,
-        )
+        found = this.evaluate(settings, recommend_history)
     lines = [
         f"{this.split.data.name}, {this.split.description}: full-catalogue ranking",
         *_table(found, settings.k),

@@ -18,7 +18,7 @@ from tfrec_meta.io.pseudonyms import key_of, pseudonym
 
 if TYPE_CHECKING:
     from tfrec_meta.serving import Client, Recommendation
-    from tfrec_meta.workflows.configs.known_events import KnownEvents
+    from tfrec_meta.workflows.known_events import KnownEvents
 
 
 @command(
@@ -132,7 +132,7 @@ def _known_events(run: str | None, config: str | None, pseudonyms: str | None) -
         this = Run.open(run)
         refuse_other_run(config, this)
         return this.known_events
-    from tfrec_meta.workflows.configs.known_events import KnownEvents
+    from tfrec_meta.workflows.known_events import KnownEvents
 
     given = {} if pseudonyms is None else {"data": {"pseudonyms": pseudonyms}}
     with with_config(config, given) as settings:

@@ -144,9 +144,9 @@ def tune(
     **search: Any,
 ) -> Result:
     """Searches, or resumes a search that was stopped."""
+    from tfrec_meta.workflows.configs.split_settings import resolved_split
     from tfrec_meta.workflows.run_settings import complete_settings, merged, split_of
     from tfrec_meta.workflows.runs import Run
-    from tfrec_meta.workflows.split_settings import resolved_split
 
     is_run = len(source) == 1 and (Path(source[0]) / "run.json").is_file()
     if no_memory:
@@ -247,8 +247,8 @@ def _trials(study: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 def _train_words(settings: Mapping[str, Any]) -> list[str]:
     """The options with which `train` uses the same data and split."""
+    from tfrec_meta.workflows.configs.split_settings import fill_shares
     from tfrec_meta.workflows.run_settings import DEFAULTS, FORMAT_SETTINGS
-    from tfrec_meta.workflows.split_settings import fill_shares
 
     data, split, words = settings["data"], settings["split"], []
     if data["source"] != DEFAULTS["data"]["source"]:

@@ -37,7 +37,7 @@ from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.records import create
 from tfrec_meta.io.stores import RemotePath, any_path, is_url
-from tfrec_meta.workflows.split_settings import SplitSettings, fill_shares, split_data
+from tfrec_meta.workflows.configs.split_settings import SplitSettings, fill_shares, split_data
 
 Settings = dict[str, Any]
 

@@ -30,7 +30,9 @@ from tfrec_meta.io.digests import digest_of
 from tfrec_meta.io.files import remove, write_text
 from tfrec_meta.io.locks import locked_folder
 from tfrec_meta.io.stores import local_path
-from tfrec_meta.workflows.configs.known_events import KnownEvents
+from tfrec_meta.workflows.configs.evaluation_settings import EvaluationSettings
+from tfrec_meta.workflows.configs.split_settings import resolved_split
+from tfrec_meta.workflows.known_events import KnownEvents
 from tfrec_meta.workflows.run_settings import (
     DEFAULTS,
     Settings,
@@ -39,7 +41,6 @@ from tfrec_meta.workflows.run_settings import (
     single_settings,
     split_of,
 )
-from tfrec_meta.workflows.split_settings import resolved_split
 
 if TYPE_CHECKING:
     from tfrec_meta.evaluation import Evaluations
@@ -340,34 +341,21 @@ class Run:
         return model
 
     def evaluate(
-        self,
-        k: int = 10,
-        baselines: Sequence[str] | None = None,
-        resamples: int = 1000,
-        tune_baselines: bool = True,
-        recommend_history: bool = False,
+        self, settings: EvaluationSettings, recommend_history: bool = False
     ) -> Evaluations:
         """Evaluates the model and its baselines, and stores the result in `evaluation.json`.
 
         The ratings or clicks that the model predicts, if any, are also evaluated.
 
         Args:
-            k: length of the ranked lists.
-            baselines: as in `tfrec_meta.evaluate`; by default all that suit the data.
-            resamples: as in `tfrec_meta.evaluate`.
-            tune_baselines: as in `tfrec_meta.evaluate`.
+            settings: how the run is evaluated.
             recommend_history: as in `tfrec_meta.evaluate`; also on if it is a setting of the run.
         """
         with self._locked():
-            return self._evaluate(k, baselines, resamples, tune_baselines, recommend_history)
+            return self._evaluate(settings, recommend_history)
 
     def _evaluate(
-        self,
-        k: int = 10,
-        baselines: Sequence[str] | None = None,
-        resamples: int = 1000,
-        tune_baselines: bool = True,
-        recommend_history: bool = False,
+        self, settings: EvaluationSettings, recommend_history: bool = False
     ) -> Evaluations:
         from tfrec_meta.workflows.evaluate import evaluate, evaluate_predictions
 
@@ -375,15 +363,13 @@ class Run:
         found = evaluate(
             model,
             self.split,
-            k=k,
-            baselines=baselines,
-            tune_baselines=tune_baselines,
+            **vars(settings),
             recommend_history=recommend_history or self.settings["recommend_history"],
-            resamples=resamples,
         )
         if model.targets:
+            resamples = settings.resamples
             found.predictions = evaluate_predictions(model, self.split, resamples=resamples)
-        record = {"k": k, "split": self.split.description, **found.as_dict()}
+        record = {"k": settings.k, "split": self.split.description, **found.as_dict()}
         _write_json(self.folder / "evaluation.json", record)
         return found
 
@@ -420,7 +406,8 @@ class Run:
         with self._locked():
             model = self.model()
             # Of a small catalogue, all items are ranked.
-            found = self.evaluations() or self._evaluate(k=min(10, model.spec.catalogue_size))
+            settings = EvaluationSettings(k=min(10, model.spec.catalogue_size))
+            found = self.evaluations() or self._evaluate(settings)
             return report(
                 self.folder / "report.html" if path is None else path,
                 model,

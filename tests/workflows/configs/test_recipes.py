@@ -18,6 +18,7 @@ from tfrec_meta.workflows.configs.config_files import (
     run_part,
     settings_over,
 )
+from tfrec_meta.workflows.configs.evaluation_settings import EvaluationSettings
 from tfrec_meta.workflows.configs.recipes import RECIPES, write_recipe
 from tfrec_meta.workflows.run_settings import complete_settings, read_data, split_of
 from tfrec_meta.workflows.runs import Run
@@ -75,7 +76,7 @@ def history_of(run, user):
 
 def lift(run):
     """NDCG@10 of the model of a run, and that of popularity, on its test events."""
-    found = run.evaluate(baselines=["popularity"], resamples=0, tune_baselines=False)
+    found = run.evaluate(EvaluationSettings(10, ("popularity",), False, resamples=0))
     return [one["ndcg@10"].value for one in found.values()]
 
 
@@ -185,7 +186,7 @@ def test_the_feed_has_several_targets_and_negative_feedback(trained):
     pairs = zip(data.events["event_type"].to_pylist(), data.weights, strict=True)
     assert dict(pairs) == {"hide": -1, "click": 1, "like": 3, "share": 5}
     assert set(run.model().targets) == {"click", "rating"}
-    found = run.evaluate(baselines=[], resamples=0)
+    found = run.evaluate(EvaluationSettings(baselines=(), resamples=0))
     assert found.predictions["click"]["auc"].value > 0.8
 
 

@@ -16,8 +16,8 @@ from tfrec_meta.models.registry import FAMILIES
 from tfrec_meta.workflows.configs.config_files import EVALUATION, EXPORT
 from tfrec_meta.workflows.configs.dataclass_schema import Schema, object_schema, or_null, schema_of
 from tfrec_meta.workflows.configs.evaluation_settings import EvaluationSettings
+from tfrec_meta.workflows.configs.split_settings import SplitSettings
 from tfrec_meta.workflows.run_settings import DEFAULTS, DataSettings
-from tfrec_meta.workflows.split_settings import SplitSettings
 
 SCHEMA_FILE = Path(__file__).with_name("config.schema.json")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -8,9 +8,14 @@ import pytest
 from tfrec_meta import data as tfd
 from tfrec_meta.commands import data_options
 from tfrec_meta.errors import ParameterError
+from tfrec_meta.workflows.configs.split_settings import (
+    PROTOCOLS,
+    fill_shares,
+    resolved_split,
+    split_data,
+)
 from tfrec_meta.workflows.run_settings import complete_settings
 from tfrec_meta.workflows.runs import Run
-from tfrec_meta.workflows.split_settings import PROTOCOLS, fill_shares, resolved_split, split_data
 
 UNNAMED = {"protocol": None, "train": None, "validation": None}
 
