@@ -27,6 +27,7 @@ FILES: dict[str, str | bytes] = {
     "infinite.csv": "user_id,item_id,value\nann,tea,inf\n",
     "past.csv": "user_id,item_id,time\nann,tea,yesterday\n",
     "ambiguous.csv": "user_id,item_id,time\nann,tea,01/02/2020\n",
+    "semicolon.csv": "customer;product\nann;tea\n",
     "latin.csv": "user_id,item_id\nJosé,tea\n".encode("latin1"),
     "binary.csv": bytes(range(256)) * 4,
     "control.csv": "user_id,item_id\x1b[31m\nann,tea\n",
@@ -164,6 +165,7 @@ train --data words.csv => words.csv
 train --data infinite.csv => infinite.csv
 train --data past.csv => past.csv
 train --data ambiguous.csv => --time-format
+train --data semicolon.csv --columns user_id=customer,item_id=product => --delimiter=';'
 train --data latin.csv => latin.csv
 train --data binary.csv => binary.csv
 train --data control.csv => --columns

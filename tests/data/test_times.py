@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -176,6 +177,20 @@ def test_a_time_with_two_meanings_asks_for_a_format(cell):
             Interactions.from_arrays(
                 ["a", "b"], ["x", "y"], ["2025-01-01", cell], bad_rows=bad_rows
             )
+
+
+@pytest.mark.parametrize(
+    ("cells", "formats"),
+    [
+        (["01.09.2026", "14.09.2026"], "'%d.%m.%Y'"),
+        (["01/09/2026 10:30", "14/09/2026 10:30"], "'%d/%m/%Y %H:%M'"),
+        (["09/01/2026", "09/14/2026"], "'%m/%d/%Y'"),
+        (["09/01/2026", "10/02/2026"], "'%d/%m/%Y' or '%m/%d/%Y'"),
+    ],
+)
+def test_the_error_names_the_formats_that_read_all_times(cells, formats):
+    with pytest.raises(ValueError, match=re.escape(f"set `time_format` to {formats}, which")):
+        Interactions.from_arrays(["a", "b"], ["x", "y"], cells)
 
 
 def test_a_given_format_is_used_as_python_uses_it():

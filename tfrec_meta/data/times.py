@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.ids import buffers, text_of
 from tfrec_meta.data.numbers import NUMBER
+from tfrec_meta.data.survey.time_formats import formats_of
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.logs import logger
 
@@ -25,6 +26,7 @@ _WORDS = {"ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "s": 
 # The year 5138 in each unit; the same number means a time before 1973 in the next unit.
 _FROM = {"s": 0.0, "ms": 1e11, "us": 1e14, "ns": 1e17}
 _AMBIGUOUS = r"^[0-9]{1,2}[./-][0-9]{1,2}[./-]([0-9]{4}|[0-9]{2})([^0-9].*)?$"
+_SUCH_AS = ", such as '%d/%m/%Y' or '%m/%d/%Y'"
 _ZONE = re.compile(r"([+-])(\d\d)(?::?(\d\d))?")
 _UTC = ("", "z", "utc", "gmt")
 # Directives that Arrow reads as Python does.
@@ -321,9 +323,12 @@ def _refuse_ambiguous(
     found = _mask(pc.match_substring_regex(cells, _AMBIGUOUS))
     if found.any():
         first = int(np.argmax(found))
+        formats = formats_of(cells.filter(pa.array(found)).to_pylist())
+        fitting = " or ".join(map(repr, formats))
+        to = f" to {fitting}, which reads such times here" if formats else _SUCH_AS
         raise ParameterError(
             f"{where}, {row_name(int(rows[first]))}: {cells[first].as_py()!r} may have the day or "
-            "the month first; set `time_format`, such as '%d/%m/%Y' or '%m/%d/%Y'.",
+            f"the month first; set `time_format`{to}.",
             "time_format",
         )
 

@@ -1,11 +1,13 @@
 import gzip
 import logging
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tfrec_meta.data import read_interactions, stream_interactions
+from tfrec_meta.errors import ParameterError
 
 GOOD = "user_id,item_id,time,value\na,x,100,3.5\nb,y,200,4\n"
 
@@ -207,6 +209,20 @@ def test_error_for_a_missing_column_lists_the_existing_ones(tmp_path, suffix):
     columns = {"user_id": "who", "time": "when"}
     with pytest.raises(ValueError, match=r"no column `when` \(for `time`\)"):
         read_interactions(path, columns)
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_the_error_for_another_delimiter_names_it(tmp_path, mark):
+    log = write(tmp_path / "log.csv", GOOD.replace(",", mark))
+    message = rf"looks separated by .*: use `delimiter`={re.escape(repr(mark))}\. .*data check"
+    for columns in (None, {"user_id": "client", "item_id": "sku"}):
+        with pytest.raises(ParameterError, match=message):
+            read_interactions(log, columns)
+    assert len(read_interactions(log, delimiter=mark)) == 2
+    good = write(tmp_path / "good.csv", GOOD)
+    items = write(tmp_path / "items.csv", f"item_id{mark}title\nx{mark}Tea\n")
+    with pytest.raises(ParameterError, match=message):
+        read_interactions(good, items=items)
 
 
 def test_refuses_a_repeated_column(tmp_path):

@@ -18,11 +18,12 @@ from tfrec_meta.data.ids import text_of
 from tfrec_meta.data.sources.byte_streams import TextStream, damaged
 from tfrec_meta.data.sources.formats import TextFormat
 from tfrec_meta.data.sources.text_rows import Block, RowSplitter, whole_lines
-from tfrec_meta.errors import MissingColumn
+from tfrec_meta.errors import MissingColumn, ParameterError
 from tfrec_meta.io.progress import Progress
 from tfrec_meta.io.stores import AnyPath, size_of
 
 _PATIENCE = 16  # blocks after which a column is tried as numbers again
+_DELIMITERS = (";", "\t", "|", ",")
 _NAMED = 3  # invalid rows of a block and reason that are reported one by one
 
 RowName = Callable[[int], str]
@@ -43,6 +44,7 @@ def read_text_table(
         shown: the path in messages, if `path` is a converted copy.
     """
     header = header_of(path, text)
+    _check_delimiter(shown or path, header, text)
     wanted = dict(columns) if columns is not None else {name: name for name in header}
     check = RowCheck(advice="Fix the file.")
     tables = []
@@ -92,6 +94,8 @@ def text_batches(
     stream = TextStream(path, text.encoding, progress, shown)
     pieces = whole_lines(stream)
     header, lines, final, line = _header(stream, text, pieces)
+    if text.names is None and not set(columns.values()) <= {*header}:
+        _check_delimiter(stream.shown, header, text)
     present = present_columns(stream.shown, columns, header, set(optional))
     if on_header is not None:
         on_header(header, present)
@@ -131,6 +135,24 @@ def header_of(path: AnyPath, text: TextFormat) -> list[str]:
     """
     stream = TextStream(path, text.encoding)
     return _header(stream, text, whole_lines(stream))[0]
+
+
+def likely_delimiter(header: Sequence[str]) -> str | None:
+    """Returns the delimiter that the only name of a header shows; None if it shows no other."""
+    counts = {mark: header[0].count(mark) for mark in _DELIMITERS} if len(header) == 1 else {}
+    likely = max(counts, key=lambda mark: counts[mark], default="")
+    return likely if likely and counts[likely] else None
+
+
+def _check_delimiter(path: object, header: Sequence[str], text: TextFormat) -> None:
+    likely = likely_delimiter(header)
+    if likely is not None:
+        raise ParameterError(
+            f"{path} looks separated by {likely!r}, and not by {text.delimiter!r}: use "
+            f"`delimiter`={likely!r}. `tfrec-meta data check FILE --to shop.yaml` recognizes the "
+            "format of a log, and writes a config.",
+            "delimiter",
+        )
 
 
 def present_columns(

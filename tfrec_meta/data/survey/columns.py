@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 
 from tfrec_meta.data.column_types import typed
 from tfrec_meta.data.sources.formats import FileFormat
+from tfrec_meta.data.survey.time_formats import FORMATS, formats_of
 from tfrec_meta.data.times import TICKS_PER_SECOND, TimeReader
 from tfrec_meta.errors import ParameterError
 
@@ -23,23 +23,9 @@ _FEW = 30  # distinct values that are listed
 _MOSTLY = 0.8  # share of the cells that decide what a column is
 _EARLIEST = 400_000_000  # 1982 in seconds: smaller numbers are rarely times
 _DAY = 86_400
-_TRIED = 2_000  # distinct cells that a format of times has to read
-_DATES: tuple[str, ...] = (
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%d.%m.%Y",
-    "%d-%m-%Y",
-    "%m-%d-%Y",
-    "%Y.%m.%d",
-    "%Y%m%d",
-)
-_DATES += ("%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d %B %Y")
-_LONGEST = 40  # characters of a time
 # With more or fewer than three digits after it, a comma is no separator of thousands.
 _DECIMAL_COMMA = r"^\s*[+-]?[0-9]+,([0-9]{1,2}|[0-9]{4,})\s*$"
 _OTHER_NUMBER = r"^\s*[+-]?[0-9]+(,[0-9]{3})?\s*$"
-_CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
-_FORMATS = tuple(date + clock for date in _DATES for clock in _CLOCKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +95,7 @@ def column_of(name: str, cells: pa.ChunkedArray, form: FileFormat) -> Column:
         formats = () if unit else _formats(filled, (given,) if given else ("%Y%m%d",), 8)
     elif kind == "text":
         is_iso = given is None and _is_iso(filled)
-        formats = () if is_iso else _formats(filled, (given,) if given else _FORMATS, 6)
+        formats = () if is_iso else _formats(filled, (given,) if given else FORMATS, 6)
         kind = "time" if is_iso or formats else "text"
     return Column(
         name, kind, len(column), column.null_count, distinct, values, unit, tuple(formats)
@@ -176,26 +162,6 @@ def _is_iso(filled: pa.Array) -> bool:
 
 
 def _formats(filled: pa.Array, tried: Sequence[str], shortest: int) -> tuple[str, ...]:
-    """The formats that read most of the first distinct cells, and none reads more of them.
-
-    Args:
-        filled: the cells.
-        tried: the formats.
-        shortest: least number of characters of a time.
-    """
-    cells = [_text(cell).strip() for cell in filled.unique().slice(0, _TRIED).to_pylist()]
-    likely = [cell for cell in cells if shortest <= len(cell) <= _LONGEST]
-    if len(likely) < _MOSTLY * len(cells):
-        return ()
-    counts = {format: sum(_reads(format, cell) for cell in likely) for format in tried}
-    most = max(counts.values())
-    if most < _MOSTLY * len(cells):
-        return ()
-    return tuple(format for format, count in counts.items() if count == most)
-
-
-def _reads(format: str, cell: str) -> bool:
-    try:
-        return 1980 <= datetime.strptime(cell, format).year <= 2100
-    except ValueError:
-        return False
+    """The formats that read most of the first distinct cells."""
+    cells = [_text(cell) for cell in filled.unique().to_pylist()]
+    return formats_of(cells, tried, shortest=shortest, share=_MOSTLY)

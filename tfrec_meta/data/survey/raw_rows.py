@@ -11,11 +11,9 @@ from tfrec_meta.data.events import RowCheck
 from tfrec_meta.data.sources.formats import DELIMITERS, JSON_LINES, FileFormat, suffix_of
 from tfrec_meta.data.sources.json_lines import first_names
 from tfrec_meta.data.sources.reading import raw_batches
-from tfrec_meta.data.sources.text_files import damaged, header_of
+from tfrec_meta.data.sources.text_files import damaged, header_of, likely_delimiter
 from tfrec_meta.io.progress import Progress
 from tfrec_meta.io.stores import AnyPath, opened, size_of
-
-_DELIMITERS = (";", "\t", "|", ",")
 
 
 def with_delimiter(path: AnyPath, form: FileFormat) -> FileFormat:
@@ -25,12 +23,8 @@ def with_delimiter(path: AnyPath, form: FileFormat) -> FileFormat:
     """
     if suffix_of(path) not in DELIMITERS or form.delimiter is not None:
         return form
-    header = header_of(path, form.text(path))
-    if len(header) > 1:
-        return form
-    counts = {mark: header[0].count(mark) for mark in _DELIMITERS}
-    likely = max(counts, key=lambda mark: counts[mark])
-    return dataclasses.replace(form, delimiter=likely) if counts[likely] else form
+    likely = likely_delimiter(header_of(path, form.text(path)))
+    return dataclasses.replace(form, delimiter=likely) if likely else form
 
 
 def first_rows(path: AnyPath, form: FileFormat, rows: int) -> pa.Table:
