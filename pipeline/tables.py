@@ -21,6 +21,7 @@ from tfrec_meta.data.events import NUMBERS, RowCheck, flat
 from tfrec_meta.data.ids import Spelling
 from tfrec_meta.data.sources.formats import suffix_of
 from tfrec_meta.data.sources.lists import divided
+from tfrec_meta.data.tables.needs import no_column
 from tfrec_meta.io.files import write_text
 from tfrec_meta.pipeline.example_files import write_examples
 from tfrec_meta.pipeline.rows.numeric_cells import NumericCells, only_numbers, plain
@@ -127,6 +128,7 @@ def with_numbers(found: Survey, source: Source) -> Survey:
 
     Cells that are not numbers are errors, or with `bad_rows` "drop" missing values. If the spans
     are increments, a column must not be one of numbers in one file and one of text in another.
+    Needed columns that no file has are errors.
     """
     kinds, errors, mistakes = dict(found.kinds), list(found.errors), dict(found.not_numeric)
     for name, cells in found.cells.items():
@@ -150,7 +152,18 @@ def with_numbers(found: Survey, source: Source) -> Survey:
                     "the schema of the increments has changed. Write the column alike in all "
                     f"spans of the window, or declare data.{source.table}.types.{name}."
                 )
+    if found.rows and not errors:
+        errors = list(_missing(found, source))
     return replace(found, kinds=kinds, errors=tuple(errors), not_numeric=mistakes)
+
+
+def _missing(found: Survey, source: Source) -> Iterator[str]:
+    """Yields an error for each needed column that no file has."""
+    of_rows = (source.config.event_id, source.config.deleted)  # under other names
+    known = [*found.kinds, *(name for name in of_rows if name is not None)]
+    for column, purpose in source.needs.items():
+        if column.removeprefix(f"{source.table}.") not in known:
+            yield str(no_column(column, purpose, source.config.path, known))
 
 
 def survey(unit: Unit, source: Source, removed: Mapping[int, Removed] = _NONE) -> Survey:

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,15 @@ from tfrec_meta.pipeline.rows.sources import (
     units_of,
     with_recognized_unit,
 )
-from tfrec_meta.pipeline.rows.spans import Span, copies, files_of, is_data, window_of
+from tfrec_meta.pipeline.rows.spans import (
+    Span,
+    copies,
+    files_of,
+    folders_of,
+    has_span,
+    is_data,
+    spans_of,
+)
 from tfrec_meta.pipeline.tables import (
     Survey,
     merge,
@@ -70,8 +77,9 @@ class ExampleGenSpec(types.ComponentSpec):
     """Inputs, outputs and parameters.
 
     `config` is a `TableConfig` as JSON; `reading` is JSON with time_unit, time_format, bad_rows,
-    pseudonyms and max_bad_share of the `DataConfig`, and keeps_copies, whether its rules of
-    cleaning keep copies of events; the driver reads `input_base` and `input_config`.
+    pseudonyms and max_bad_share of the `DataConfig`, needs, its needed columns of this table, and
+    keeps_copies, whether its rules of cleaning keep copies of events; the driver reads `input_base`
+    and `input_config`.
     """
 
     PARAMETERS = {
@@ -99,12 +107,14 @@ class Driver(driver.FileBasedDriver):
         For increments it adds the spans of the window; the fingerprint is that of all their files.
 
         Raises:
-            ValueError: if no file matches the pattern, a span or version is not a number, a later
-                span or one of the window has no file, or there is no key for the pseudonyms.
+            ValueError: if no file matches the pattern, a span or version is not a number, two
+                spans have one number, a date is not in the calendar, a later span or one of the
+                window has no file, or there is no key for the pseudonyms.
         """
         config = from_json(TableConfig, exec_properties["config"])
         table = exec_properties["table"]
         unresolved, _ = _resolved(exec_properties)
+        spans = spans_of(unresolved) if has_span(unresolved) else []
         try:
             resolved = super().resolve_exec_properties(
                 exec_properties, pipeline_info, component_info
@@ -116,7 +126,7 @@ class Driver(driver.FileBasedDriver):
         pattern, span = _resolved(resolved)
         if not any(map(is_data, glob.glob(pattern))):
             raise ValueError(_empty(table, "no file", pattern, span))
-        later = [folder for number, folder in _folders(config.path) if number > span]
+        later = [folder for number, folder in folders_of(unresolved) if number > span]
         if later:
             # TFX would silently fall back on an earlier span.
             raise ValueError(
@@ -124,7 +134,7 @@ class Driver(driver.FileBasedDriver):
                 f"data.{table}.path={config.path!r}. Add the data, or remove the folder."
             )
         if config.span == "increment":
-            spans = window_of(unresolved, config.window)
+            spans = spans[-(config.window or 0) :]
             _check_window(table, config, unresolved, spans)
             resolved[_SPANS] = json.dumps(spans)
             # A late file, or a correction of an earlier span, takes no examples from the cache.
@@ -147,9 +157,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """Writes the examples.
 
         Raises:
-            ValueError: if the span has no rows, an id column is missing, a row is invalid, a file
-                is damaged or has an unknown format, or an increment was delivered twice; the
-                message names file, pattern and span.
+            ValueError: if the span has no rows, a column of ids or a needed one is missing, a row
+                is invalid, a file is damaged or has an unknown format, or an increment was
+                delivered twice; the message names file, pattern and span.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         table = exec_properties["table"]
@@ -267,6 +277,7 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
                 reading=json.dumps(
                     {name: getattr(config, name) for name in (*_READING, "max_bad_share")}
                     | {"keeps_copies": config.clean.duplicates == "keep"}
+                    | {"needs": config.needs_of(table)}
                 ),
                 input_base=str(Path(*parts[:plain])),
                 input_config=example_gen_pb2.Input(
@@ -296,7 +307,7 @@ def _resolved(exec_properties: dict[str, Any]) -> tuple[str, int]:
 def _check_window(table: str, config: TableConfig, pattern: str, spans: list[Span]) -> None:
     """Raises a ValueError if a folder of a span of the window has no file."""
     numbers = {span.number for span in spans}
-    for number, folder in _folders(pattern):
+    for number, folder in folders_of(pattern):
         if number > min(numbers) and number not in numbers:
             raise ValueError(
                 f"{table}: {folder} is a span of the window of data.{table}, but has no file that "
@@ -330,20 +341,6 @@ def _check_copies(where: str, spans: list[Span], source: Source, keeps_copies: b
                 f"{words}: the increment was delivered twice, and {what}. Remove one of the files."
             )
         logging.warning("%s: the increment was delivered twice. Its copies are dropped.", words)
-
-
-def _folders(path: str) -> Iterator[tuple[int, str]]:
-    """Yields the number and the path of each folder of a span, where spans are folders."""
-    parts = Path(os.path.abspath(path)).parts
-    for depth, part in enumerate(parts[:-1]):
-        if not re.search(utils.SPAN_FULL_REGEX, part):
-            continue
-        before, _, after = re.sub(utils.SPAN_FULL_REGEX, "\0", part).partition("\0")
-        name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-        for folder in sorted(glob.glob(os.path.join(*parts[:depth], f"{before}*{after}"))):
-            number = name.fullmatch(os.path.basename(folder))
-            if number and os.path.isdir(folder):
-                yield int(number.group(1)), folder
 
 
 def _where(table: str, pattern: str, span: int) -> str:

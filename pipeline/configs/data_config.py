@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 
 from tfrec_meta.checks import Interval, between, check, check_fields, not_empty, whole_number
 from tfrec_meta.data.cleaning import CleaningRules
+from tfrec_meta.data.column_types import TABLE_PREFIXES
 from tfrec_meta.data.events import MAX_BAD_SHARE
 from tfrec_meta.data.sources.formats import FileFormat
+from tfrec_meta.data.tables.needs import no_table
 from tfrec_meta.data.tables.sessions import SESSION, is_gap, seconds_of
-from tfrec_meta.pipeline.rows.spans import has_span
+from tfrec_meta.pipeline.rows.spans import check_pattern, has_span
 
 # Fields of `TableConfig` and of `FileFormat`.
 TABLE_FORMAT = ("delimiter", "encoding", "decimal", "quote", "lists", "types")
@@ -66,6 +68,7 @@ class TableConfig:
         if not self.path:
             raise ValueError("`path` is empty; use a file or a pattern.")
         check_folder("path", self.path)
+        check_pattern(self.path)
         if "{VERSION}" in self.path and "{SPAN}" not in self.path:
             raise ValueError(
                 f"`path`={self.path!r} has {{VERSION}} but not {{SPAN}}; add {{SPAN}}."
@@ -110,6 +113,8 @@ class DataConfig:
             since its rows describe people. None keeps the users.
         clean: which events are removed, as in `Interactions.clean`. One worker of Beam must have
             memory for the minimum numbers of events, some 60 bytes per event.
+        needs: what a column is for, by its name here, such as {"items.in_stock": "requests leave it
+            out"}. Reading stops with this text if the column is missing.
         warn_new_ids: the gate warns if the share of events with a new user or item exceeds this
             share; new ids are never an anomaly.
     """
@@ -130,9 +135,13 @@ class DataConfig:
     warn_new_ids: Annotated[float, between(0, 1)] = 0.5
     clean: CleaningRules = dataclasses.field(default_factory=CleaningRules)
     sessions: Annotated[str, not_empty()] | None = None
+    needs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for column, purpose in self.needs.items():
+            if getattr(self, _table_of(column)) is None:
+                raise no_table(column, purpose)
         FileFormat(time_format=self.time_format)
         if self.sessions is not None and is_gap(self.sessions):
             seconds_of(self.sessions, "sessions")
@@ -170,6 +179,15 @@ class DataConfig:
                     self.interactions, columns=columns, types=types
                 )
         return {name: table for name, table in found.items() if table is not None}
+
+    def needs_of(self, table: str) -> dict[str, str]:
+        """Returns the part of `needs` with the columns of one table."""
+        return {name: text for name, text in self.needs.items() if _table_of(name) == table}
+
+
+def _table_of(column: str) -> str:
+    is_attribute = column.startswith(TABLE_PREFIXES)
+    return column.partition(".")[0] if is_attribute else "interactions"
 
 
 def check_folder(name: str, value: str) -> None:

@@ -45,6 +45,7 @@ _OF_DATA = (
     "pseudonyms",
     "clean",
     "sessions",
+    "needs",
 )
 _OF_TABLES = tuple(name for name in FORMAT_SETTINGS if name not in _OF_DATA)
 # Values that the group `pipeline` may set in place of those that follow from the rest of the file.
@@ -140,9 +141,8 @@ def _data(data: Record, own: Any) -> Record:
 
 
 def _columns(data: Record, table: str, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The columns of one table, by our names: the named ones, and those that the file needs."""
-    needed = {name: name.rpartition(".")[2] for name in data["needs"]}
-    for ours, theirs in {**needed, **data["columns"]}.items():
+    """The named columns of one table, by our names."""
+    for ours, theirs in data["columns"].items():
         if ours.startswith(f"{table}."):
             yield ours.removeprefix(f"{table}."), theirs
         elif ours in keys or (table == "interactions" and not ours.startswith(TABLE_PREFIXES)):

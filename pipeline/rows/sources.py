@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Source:
         table: "interactions", "users" or "items".
         config: of the table.
         time_unit, time_format, bad_rows, pseudonyms: of the `DataConfig`.
+        needs: what the needed columns of the table are for, by their names in `data.needs`.
         recognized: the unit of the times of all files, see `with_recognized_unit`.
     """
 
@@ -60,6 +61,7 @@ class Source:
     time_format: str | None = None
     bad_rows: BadRows = "raise"
     pseudonyms: str | None = None
+    needs: Mapping[str, str] = field(default_factory=dict)
     recognized: TimeUnit | None = None
 
     @property

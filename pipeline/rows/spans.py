@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import datetime
 import glob
+import gzip
+import hashlib
 import os
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tfrec_meta.data.sources.byte_streams import damaged
 from tfrec_meta.io.digests import digest_of_file
 
-_TOKEN = re.compile(r"(\{(?:SPAN|VERSION)(?::\d+)?\}|\{YYYY\}|\{MM\}|\{DD\}|\*\*|\*|\?|\[[^\]]*\])")
+_TOKEN = re.compile(r"(\{(?:SPAN|VERSION)(?::\d+)?\}|\{YYYY\}|\{MM\}|\{DD\}|\*|\?|\[[^\]]*\])")
 _NUMBERS = {"SPAN": r"(?P<span>\d+)", "VERSION": r"(?P<version>\d+)"}
 _DATES = {
     "{YYYY}": (r"(?P<year>\d{4})", "????"),
     "{MM}": (r"(?P<month>\d{2})", "??"),
     "{DD}": (r"(?P<day>\d{2})", "??"),
 }
-_WILDCARDS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+_WILDCARDS = {"*": "[^/]*", "?": "[^/]"}
 _EPOCH = datetime.date(1970, 1, 1)
 
 
@@ -41,28 +45,66 @@ def has_span(pattern: str) -> bool:
     return any(token.startswith(("{SPAN", "{YYYY")) for token in _TOKEN.findall(pattern))
 
 
-def window_of(pattern: str, size: int | None) -> list[Span]:
-    """Returns the newest spans that have files, each with its highest version, oldest first.
+def check_pattern(pattern: str) -> None:
+    """Raises a ValueError if the placeholders of a pattern do not say what a span is."""
+    if "**" in pattern:
+        raise ValueError(
+            f"`path`={pattern!r} has `**`, which a pipeline does not know; write one `*` for each "
+            "level of folders."
+        )
+    names = [re.split(r"[:}]", token[1:])[0] for token in _TOKEN.findall(pattern)]
+    dates = sorted(name for name in names if f"{{{name}}}" in _DATES)
+    complete = dates in ([], ["DD", "MM", "YYYY"]) and not (dates and "SPAN" in names)
+    if not complete or max(names.count("SPAN"), names.count("VERSION")) > 1:
+        raise ValueError(
+            f"`path`={pattern!r} has other placeholders than one {{SPAN}}, or {{YYYY}}, {{MM}} and "
+            "{DD} once each, with at most one {VERSION}; correct it."
+        )
+
+
+def spans_of(pattern: str) -> list[Span]:
+    """Returns the spans that have files, each with its highest version, oldest first.
 
     Args:
         pattern: an absolute path with the placeholders of a span, and wildcards.
-        size: the number of spans; None returns all.
+
+    Raises:
+        ValueError: if a date is not in the calendar, or the numbers of two paths differ only in
+            zeros in front, as 1 and 01.
     """
     tokens = _TOKEN.split(pattern)
-    wildcard = "".join(map(_as_glob, tokens))
-    expression = re.compile("".join(map(_as_regex, tokens)))
     newest: dict[int, Span] = {}
-    for path in sorted(glob.glob(wildcard, recursive=True)):
-        found = expression.fullmatch(path)
-        if found is None or not is_data(path):
+    written: dict[tuple[int, int | None], tuple[str | None, str]] = {}
+    for path, parts in _matches(pattern):
+        if not is_data(path):
             continue
-        parts = found.groupdict()
-        number, version = _number(parts), int(parts.get("version") or 0)
+        number, version = _number(parts, path), int(parts.get("version") or 0)
+        for key, name in (((number, None), "span"), ((number, version), "version")):
+            text = parts.get(name)
+            known, earlier = written.setdefault(key, (text, path))
+            if known != text:
+                raise ValueError(
+                    f"{earlier} and {path} have the same {name}, since {known} and {text} are one "
+                    "number, but only one of them would be read. Rename one of them."
+                )
         if number not in newest or version > newest[number].version:
             filled = "".join(_filled(token, parts) for token in tokens)
             newest[number] = Span(number, version, filled)
-    spans = [newest[number] for number in sorted(newest)]
-    return spans if size is None else spans[-size:]
+    return [newest[number] for number in sorted(newest)]
+
+
+def folders_of(pattern: str) -> list[tuple[int, str]]:
+    """Returns number and path of each folder of a span, also without files; [] if none is one.
+
+    Raises:
+        ValueError: if a date is not in the calendar.
+    """
+    parts = pattern.split(os.sep)
+    depth = max((depth for depth, part in enumerate(parts) if _marks_span(part)), default=-1)
+    if depth in (-1, len(parts) - 1):
+        return []
+    matches = _matches(os.sep.join(parts[: depth + 1]))
+    return [(_number(found, path), path) for path, found in matches if os.path.isdir(path)]
 
 
 def is_data(path: str) -> bool:
@@ -78,23 +120,72 @@ def files_of(spans: Iterable[Span]) -> list[Path]:
 
 
 def copies(spans: Iterable[Span]) -> Iterator[tuple[Path, Path]]:
-    """Yields each file of a span that has the content of one of an earlier span, after that one."""
-    by_size: defaultdict[int, list[tuple[int, Path]]] = defaultdict(list)
+    """Yields each file of a span that has the content of one of an earlier span, after that one.
+
+    Files that end in .gz are compared decompressed, since their first bytes have a time.
+
+    Raises:
+        ValueError: if a compressed file is damaged.
+    """
+    alike: defaultdict[tuple[bool, int | bytes], list[tuple[int, Path]]] = defaultdict(list)
     for span in spans:
         for path in files_of([span]):
-            by_size[path.stat().st_size].append((span.number, path))
-    for same_size in by_size.values():
+            alike[_is_gzip(path), _mark(path)].append((span.number, path))
+    for files in alike.values():
         first: dict[str, tuple[int, Path]] = {}
-        for number, path in same_size if len(same_size) > 1 else ():
-            known, earlier = first.setdefault(digest_of_file(path), (number, path))
+        for number, path in files if len(files) > 1 else ():
+            known, earlier = first.setdefault(_digest(path), (number, path))
             if known != number:
                 yield earlier, path
 
 
-def _number(parts: dict[str, str]) -> int:
+def _is_gzip(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _mark(path: Path) -> int | bytes:
+    """Returns what files of the same content have alike, without reading all of it."""
+    size = path.stat().st_size
+    if not _is_gzip(path):
+        return size
+    with open(path, "rb") as file:
+        file.seek(max(size - 8, 0))
+        return file.read()  # gzip's checksum and size of the content
+
+
+def _digest(path: Path) -> str:
+    if not _is_gzip(path):
+        return digest_of_file(path)
+    try:
+        with gzip.open(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(damaged(path, error)) from error
+
+
+def _marks_span(part: str) -> bool:
+    return any(token.startswith("{SPAN") or token in _DATES for token in _TOKEN.findall(part))
+
+
+def _matches(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the paths of a pattern, and the digits in place of its placeholders."""
+    tokens = _TOKEN.split(pattern)
+    expression = re.compile("".join(map(_as_regex, tokens)))
+    for path in sorted(glob.glob("".join(map(_as_glob, tokens)))):
+        found = expression.fullmatch(path)
+        if found is not None:
+            yield path, found.groupdict()
+
+
+def _number(parts: dict[str, str], path: str) -> int:
     if "span" in parts:
         return int(parts["span"])
-    day = datetime.date(int(parts["year"]), int(parts["month"]), int(parts["day"]))
+    try:
+        day = datetime.date(int(parts["year"]), int(parts["month"]), int(parts["day"]))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is of no date of the calendar: {error}. Rename it, or remove it."
+        ) from error
     return (day - _EPOCH).days
 
 

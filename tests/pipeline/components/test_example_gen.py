@@ -491,6 +491,24 @@ def test_refuses_two_columns_of_one_name(tmp_path):
         generated(tmp_path, "users", {"a.csv": "user_id,uid\n1,2\n"}, columns={"user_id": "uid"})
 
 
+def test_a_needed_column_that_is_missing_is_an_error_with_its_purpose(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,price\n1,2\n")
+    items, log = TableConfig(str(tmp_path / "items.csv"), {"cost": "price"}), TableConfig("log.csv")
+
+    def read(needs):
+        data = DataConfig(log, items=items, needs={"time": "the order", **needs})
+        return generate(tmp_path / str(len(needs)), "items", items, kind=WithoutBeam, data=data)
+
+    assert rows_of(read({"items.cost": "cheap ones sell"})) == [{"item_id": [b"1"], "cost": [2]}]
+    words = (
+        r"`items\.stock`, but .*/items\.csv has only cost, item_id there\. It is needed: filters\."
+    )
+    with pytest.raises(ValueError, match=words):
+        read({"items.cost": "cheap ones sell", "items.stock": "filters"})
+    with pytest.raises(ValueError, match=r"there is no table of users\. It is needed: groups\."):
+        read({"users.age": "groups"})
+
+
 def test_refuses_a_table_without_a_config():
     with pytest.raises(ValueError, match="`table`='users'; use one of interactions"):
         ExampleGen("users", DataConfig(TableConfig("i.csv")))

@@ -1,5 +1,6 @@
 """Histories with Beam equals the in-memory algorithms on the same rows."""
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -87,7 +88,14 @@ def make(table, folder, rules=None, **config):
     )
 
 
-@pytest.mark.parametrize("seed, partitions", [(1, 1), (2, 4), (3, 16)])
+@pytest.mark.parametrize(
+    "seed, partitions",
+    [
+        pytest.param(1, 1, marks=pytest.mark.pipeline),
+        (2, 4),
+        pytest.param(3, 16, marks=pytest.mark.pipeline),
+    ],
+)
 def test_splits_by_time_as_in_memory(tmp_path, seed, partitions):
     table = conftest.toy_interactions(300, 12, 9, seed)  # many ties, many repeated items
     made = make(table, tmp_path, partitions=partitions)
@@ -269,8 +277,17 @@ def with_times(table, times):
     return table.set_column(2, "time", pa.array(times, pa.int64()))
 
 
-@pytest.mark.parametrize("batch", [1, 1000])
-@pytest.mark.parametrize("duplicates", ["exact", "last", "keep"])
+@pytest.mark.parametrize(
+    "duplicates, batch",
+    [
+        ("exact", 1),
+        *(
+            pytest.param(duplicates, batch, marks=pytest.mark.pipeline)
+            for duplicates, batch in itertools.product(("exact", "last", "keep"), (1, 1000))
+            if (duplicates, batch) != ("exact", 1)
+        ),
+    ],
+)
 def test_cleans_as_in_memory(tmp_path, monkeypatch, batch, duplicates):
     monkeypatch.setattr(beam_steps, "_ROWS_PER_BATCH", batch)
     table = conftest.toy_interactions(90, 6, 9)
@@ -356,7 +373,11 @@ SHOP = Feedback("action", {"cart": 2, "purchase": 5}, "value", ["cart", "purchas
 
 @pytest.mark.parametrize(
     "protocol, target",
-    [("time", None), ("time", ["purchase"]), ("leave-last-out", ["purchase"])],
+    [
+        pytest.param("time", None, marks=pytest.mark.pipeline),
+        ("time", ["purchase"]),
+        pytest.param("leave-last-out", ["purchase"], marks=pytest.mark.pipeline),
+    ],
 )
 def test_counts_events_as_in_memory(tmp_path, protocol, target):
     table = shop_log()

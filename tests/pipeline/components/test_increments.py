@@ -1,6 +1,7 @@
 """Increments: spans that are read together, corrections, and deliveries that went wrong."""
 
 import dataclasses
+import gzip
 import json
 import logging
 
@@ -13,7 +14,7 @@ from tests.pipeline.reading import WithoutBeam, generate
 from tfrec_meta.data.cleaning import CleaningRules
 from tfrec_meta.pipeline.components.example_gen import DROPPED, Driver, ExampleGen, Executor
 from tfrec_meta.pipeline.configs.data_config import DataConfig, TableConfig
-from tfrec_meta.pipeline.rows.spans import window_of
+from tfrec_meta.pipeline.rows.spans import spans_of
 
 HEADER = "user_id,item_id,time,id,gone"
 DAYS = {
@@ -67,11 +68,11 @@ def test_a_span_counts_with_its_highest_version_only(tmp_path):
 
 def test_spans_are_also_dates_and_numbers_with_zeros(tmp_path):
     write(tmp_path, {"2024-02-29/a.csv": ["x"], "2024-03-01/a.csv": ["x"], "2024-03-1/a.csv": []})
-    spans = window_of(str(tmp_path / "{YYYY}-{MM}-{DD}" / "*.csv"), None)
+    spans = spans_of(str(tmp_path / "{YYYY}-{MM}-{DD}" / "*.csv"))
     assert [span.number for span in spans] == [19782, 19783]
     assert spans[0].pattern == str(tmp_path / "2024-02-29" / "*.csv")
     write(tmp_path, {"d007.csv": ["x"], "d010.csv": ["x"]})
-    spans = window_of(str(tmp_path / "d{SPAN:3}.csv"), None)
+    spans = spans_of(str(tmp_path / "d{SPAN:3}.csv"))
     assert [(span.number, span.pattern[-8:]) for span in spans] == [
         (7, "d007.csv"),
         (10, "d010.csv"),
@@ -176,6 +177,73 @@ def test_a_span_of_the_window_without_files_is_an_error(tmp_path):
     (tmp_path / "day-4").mkdir()
     with pytest.raises(ValueError, match=r"day-4 is a later span than 3, but has no file"):
         resolved(increments(tmp_path, window=1))
+
+
+@pytest.mark.parametrize("between", ["-", "/"])
+def test_a_date_of_the_window_without_files_is_an_error(tmp_path, between):
+    days = {day: between.join(("2024", "02", day)) + "/a.csv" for day in ("27", "28", "29")}
+    write(tmp_path, {name: ["u,i,1,,"] for name in days.values()})
+    config = increments(tmp_path, between.join(("{YYYY}", "{MM}", "{DD}")) + "/*.csv")
+    (tmp_path / days["28"]).unlink()
+    with pytest.raises(ValueError, match=r"02.28 is a span of the window .*Add the data, or rem"):
+        resolved(config)
+    resolved(dataclasses.replace(config, window=1))
+    write(tmp_path, {days["28"]: ["u,i,1,,"]})
+    (tmp_path / days["29"]).unlink()
+    for kind in (config, TableConfig(config.path)):
+        with pytest.raises(ValueError, match=r"02.29 is a later span than 19781, but has no file"):
+            resolved(kind)
+
+
+@pytest.mark.parametrize("file", ["a.csv", "notes.txt"])
+def test_a_folder_of_no_date_of_the_calendar_is_named(tmp_path, file):
+    write(tmp_path, {"2025-12-31/a.csv": ["u,i,1,,"], f"2025-13-40/{file}": ["u,i,1,,"]})
+    words = r"/2025-13-40\S* is of no date of the calendar: month must be in .*Rename it, or"
+    for settings in ({"span": "increment"}, {}):
+        with pytest.raises(ValueError, match=words):
+            resolved(TableConfig(str(tmp_path / "{YYYY}-{MM}-{DD}" / "*.csv"), **settings))
+
+
+@pytest.mark.parametrize("names", [("01", "1"), ("2/v01", "2/v1"), ("01/v3", "1/v2")])
+def test_two_paths_of_one_number_are_named(tmp_path, names):
+    write(tmp_path, {f"{name}/a.csv": ["u,i,1,,"] for name in names})
+    pattern = "{SPAN}/v{VERSION}/*.csv" if "v" in names[0] else "{SPAN}/*.csv"
+    words = f"/{names[0]}/a.csv and .*/{names[1]}/a.csv have the same .* Rename one of them"
+    for settings in ({"span": "increment"}, {}):
+        with pytest.raises(ValueError, match=words):
+            resolved(TableConfig(str(tmp_path / pattern), **settings))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("{SPAN}/**/*.csv", r"has `\*\*`, .* one `\*` for each level"),
+        ("{SPAN}/{SPAN}.csv", "has other placeholders than one {SPAN}, or"),
+        ("{YYYY}-{MM}.csv", "has other placeholders than"),
+        ("{SPAN}/{YYYY}-{MM}-{DD}.csv", "has other placeholders than"),
+    ],
+)
+def test_a_pattern_of_no_clear_span_is_refused(path, words):
+    with pytest.raises(ValueError, match=words):
+        TableConfig(path)
+
+
+def test_an_increment_that_was_compressed_again_is_named(tmp_path, caplog):
+    def deliver(day, text, time):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "a.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=time))
+
+    log = f"{HEADER}\nann,tea,1,,\n"
+    for day, text in enumerate((log, log.replace("tea", "jam"), log), start=1):
+        deliver(str(day), text, time=day)
+    with caplog.at_level(logging.WARNING):
+        events_of(tmp_path, increments(tmp_path, "{SPAN}/*.csv.gz"))
+    assert "/3/a.csv.gz has the same content as" in caplog.text
+    assert caplog.text.count("delivered twice") == 1
+    end = (tmp_path / "3" / "a.csv.gz").read_bytes()[-8:]
+    (tmp_path / "3" / "a.csv.gz").write_bytes(b"no gzip" + end)
+    with pytest.raises(ValueError, match=r"3/a\.csv\.gz is damaged: .*Download or write it again"):
+        events_of(tmp_path / "bad", increments(tmp_path, "{SPAN}/*.csv.gz"))
 
 
 def test_an_increment_that_was_delivered_twice_is_named(tmp_path, caplog):

@@ -61,7 +61,7 @@ def test_every_setting_of_a_run_becomes_one_of_the_pipeline(read, tmp_path):
         TableConfig(str(tmp_path / "users.csv"), {"user_id": "customer", "years": "age"}, **form),
         TableConfig(
             str(tmp_path / "items.parquet"),
-            {"item_id": "product", "cost": "price", "stock": "stock"},
+            {"item_id": "product", "cost": "price"},
             **form,
         ),
         time_format="%d/%m/%Y",
@@ -69,6 +69,7 @@ def test_every_setting_of_a_run_becomes_one_of_the_pipeline(read, tmp_path):
         pseudonyms="SHOP_KEY",
         clean=CleaningRules(duplicates="last", min_user_events=2),
         sessions="30m",
+        needs={"items.cost": "cheap ones sell", "items.stock": "it is left out at 0"},
         max_drift=0.5,
     )
     strategy = {"family": "two_tower", "model": {"embedding_dim": 16}, "history_length": 50}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tfrec_meta.data.interactions import Interactions
 from tfrec_meta.errors import MissingColumn
@@ -32,21 +32,31 @@ def read_needed(read: Callable[[], Interactions], needs: Mapping[str, str]) -> I
         prefix, dot, name = column.partition(".")
         table = tables.get(prefix + dot, data.events)
         if table is None:
-            raise MissingColumn(
-                f"`needs` names `{column}`, but there is no table of {prefix}. It is needed: "
-                f"{purpose}. Name the file with this table in `{prefix}`.",
-                column,
-                "needs",
-                prefix,
-            )
+            raise no_table(column, purpose)
         wanted = column if table is data.events else name
         if wanted not in table.column_names:
-            raise MissingColumn(
-                f"`needs` names `{column}`, but {data.name} has only "
-                f"{', '.join(table.column_names)} there. It is needed: {purpose}. Add the column, "
-                f"give its name in `columns`, or leave it out of `needs`.",
-                column,
-                "needs",
-                "columns",
-            )
+            raise no_column(column, purpose, data.name, table.column_names)
     return data
+
+
+def no_table(column: str, purpose: str) -> MissingColumn:
+    """Returns the error about a needed attribute of a table that is not given."""
+    table = column.partition(".")[0]
+    return MissingColumn(
+        f"`needs` names `{column}`, but there is no table of {table}. It is needed: {purpose}. "
+        f"Name the file with this table in `{table}`.",
+        column,
+        "needs",
+        table,
+    )
+
+
+def no_column(column: str, purpose: str, source: str, known: Iterable[str]) -> MissingColumn:
+    """Returns the error about a needed column that a source with the `known` ones lacks."""
+    return MissingColumn(
+        f"`needs` names `{column}`, but {source} has only {', '.join(known)} there. It is needed: "
+        f"{purpose}. Add the column, give its name in `columns`, or leave it out of `needs`.",
+        column,
+        "needs",
+        "columns",
+    )
