@@ -158,7 +158,7 @@ def _digest(path: Path) -> str:
         return digest_of_file(path)
     try:
         with gzip.open(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(damaged(path, error)) from error
 
