@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Collection
 
-from tfrec_meta.export.published import fetch_version, published_versions
+from tfrec_meta.export.published import fetch_version, manifest_digest, published_versions
 from tfrec_meta.export.signatures import MANIFEST, version_of
 from tfrec_meta.io.damage import DamagedFile
 from tfrec_meta.io.files import cache_folder, remove
@@ -32,7 +32,7 @@ class FetchedVersions:
 
     def __init__(self, base: RemotePath, versions: str | Collection[int]) -> None:
         wanted = versions if isinstance(versions, str) else sorted(versions)
-        place = hashlib.sha256(f"{base}\n{wanted}".encode()).hexdigest()[:16]
+        place = hashlib.sha256(f"{base.endpoint}\n{base}\n{wanted}".encode()).hexdigest()[:16]
         self.base, self.folder = base, cache_folder() / "served" / place / base.name
         self._versions = versions
         self._whole: set[int] = set()  # versions that were checked by this object
@@ -85,11 +85,8 @@ class FetchedVersions:
         if version in self._whole and folder.is_dir():
             return True
         try:
-            if folder.is_dir():
-                try:
-                    check_manifest(folder, MANIFEST)
-                except DamagedFile:
-                    remove(folder)
+            if folder.is_dir() and not self._is_current(version):
+                remove(folder)
             if not folder.is_dir():
                 fetch_version(self.base, version, folder)
                 log.info("fetched version %d of %s", version, self.base)
@@ -102,6 +99,16 @@ class FetchedVersions:
             return False
         self._whole.add(version)
         return True
+
+    def _is_current(self, version: int) -> bool:
+        """Whether a local copy is whole, and of the version that the store has now."""
+        folder = self.folder / str(version)
+        digest = manifest_digest(self.base, version)
+        try:
+            is_whole = check_manifest(folder, MANIFEST)
+        except DamagedFile:
+            return False
+        return is_whole and digest == hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
 
     def _local(self) -> list[int]:
         if not self.folder.is_dir():

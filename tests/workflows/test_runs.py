@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tfrec_meta.workflows.configs.config_files import read_config
 from tfrec_meta.workflows.runs import Run
 
 SMALL = {"data": {"source": ["synthetic-40x20x300"]}, "strategy": {"family": "popularity"}}
@@ -101,3 +102,17 @@ def test_the_report_of_a_small_catalogue_ranks_all_items(tmp_path):
     run = Run.begin(tmp_path / "run", given)
     run.train()
     assert "ndcg@6" in run.report().read_text()
+
+
+def test_a_password_in_a_url_is_refused_and_in_no_error(tmp_path):
+    given = {"data": {"source": ["postgresql://ann:hidden@host/shop"], "sql": "orders"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(given))
+    Run.begin(tmp_path / "old", SMALL)
+    for use in (
+        lambda: read_config(tmp_path / "config.yaml"),
+        lambda: Run.begin(tmp_path / "new", given),
+        lambda: Run.begin(tmp_path / "old", given),
+    ):
+        with pytest.raises(ValueError, match="has a password in it") as error:
+            use()
+        assert "hidden" not in str(error.value)

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -92,8 +92,8 @@ class RemotePath:
     def __post_init__(self) -> None:
         scheme, _, rest = self.url.partition("://")
         bucket = rest.partition("/")[0]
-        if "@" in bucket:
-            shown = f"{scheme}://...@{rest.rpartition('@')[2]}"
+        if set(bucket) & set(":@"):
+            shown = f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest else "the URL"
             raise ValueError(
                 f"{shown} has credentials in it; leave them out, and set them in the environment."
             )
@@ -114,6 +114,11 @@ class RemotePath:
     def key(self) -> str:
         """`bucket/key`, as Arrow's file systems name it."""
         return self.url.partition("://")[2]
+
+    @property
+    def endpoint(self) -> str:
+        """The address of another server than that of Amazon or Google; "" without one."""
+        return _endpoint(self.url.partition("://")[0], os.environ)
 
     @property
     def name(self) -> str:
@@ -362,6 +367,11 @@ def _no_bucket(url: str) -> str:
     )
 
 
+def _endpoint(scheme: str, environment: Mapping[str, str]) -> str:
+    own = environment.get("AWS_ENDPOINT_URL_S3") if scheme == "s3" else None
+    return own or environment.get(_ENDPOINTS[scheme]) or ""
+
+
 def _timeout() -> float:
     """Seconds without an answer after which a request fails."""
     given = os.environ.get(TIMEOUT)
@@ -384,7 +394,7 @@ def _file_system(
     read = dict(environment)
     seconds = _timeout()
     if scheme == "gs":
-        endpoint = read.get("STORAGE_EMULATOR_HOST", "")
+        endpoint = _endpoint(scheme, read)
         server, _, host = endpoint.rpartition("://")
         # Emulators have no credentials.
         emulator = {"anonymous": True, "endpoint_override": host.rstrip("/")} if endpoint else {}
@@ -392,7 +402,7 @@ def _file_system(
             emulator["scheme"] = server or "http"
         limit = timedelta(seconds=seconds)
         return arrow_fs.GcsFileSystem(retry_time_limit=limit, **emulator)
-    endpoint = read.get("AWS_ENDPOINT_URL_S3") or read.get("AWS_ENDPOINT_URL") or ""
+    endpoint = _endpoint(scheme, read)
     server, _, host = endpoint.rpartition("://")
     region = read.get("AWS_REGION") or read.get("AWS_DEFAULT_REGION")
     if region is None:

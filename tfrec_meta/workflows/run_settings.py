@@ -201,8 +201,6 @@ def refuse_unused(data: Mapping[str, Any]) -> None:
 def _check_database(data: Mapping[str, Any]) -> None:
     """Raises ParameterError for a database without a query, or the other way round."""
     databases = [source for source in data["source"] if is_database(source)]
-    for source in databases:
-        refuse_password(source)
     sql = data.get("sql")
     if databases and not sql:
         raise ParameterError(
@@ -371,12 +369,21 @@ class DataSettings(FileFormat):
         for name in ("columns", "clean", "needs"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ParameterError(f"`{name}`={getattr(self, name)!r}; use a mapping.", name)
+        refuse_passwords({"source": self.source})
         CleaningRules.from_dict(self.clean)
         if self.sessions is not None and is_gap(self.sessions):
             seconds_of(self.sessions, "sessions")
         for name in ("columns", "needs"):
             for ours, text in getattr(self, name).items():
                 check(f"{name}.{ours}", text, of_type(str))
+
+
+def refuse_passwords(data: Mapping[str, Any]) -> None:
+    """Raises ParameterError if a source of the data is the URL of a database with a password."""
+    sources = data.get("source") or ()
+    for source in (sources,) if isinstance(sources, str) else sources:
+        if is_database(source):
+            refuse_password(source)
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

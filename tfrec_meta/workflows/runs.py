@@ -38,6 +38,7 @@ from tfrec_meta.workflows.run_settings import (
     Settings,
     checked_settings,
     complete_settings,
+    refuse_passwords,
     single_settings,
     split_of,
 )
@@ -142,6 +143,7 @@ class Run:
 
     def refuse_other(self, given: Mapping[str, Any], way_out: str) -> None:
         """Raises ValueError, with the way out, if the run has another value of a given setting."""
+        refuse_passwords(given.get("data") or {})
         recorded = dict(single_settings(self.settings))
         for key, value in single_settings(json.loads(json.dumps(given))):
             if recorded.get(key) != value:

@@ -148,7 +148,41 @@ def test_passwords_in_urls_are_hidden_and_refused_in_settings():
         assert "=word" not in str(error.value)
     for right in ("sqlite:///shop.db", "postgresql://ann@host:5432/shop", "mysql://host/shop"):
         refuse_password(right)
+    refuse_password("postgresql://ann@host/shop?passfile=/etc/pgpass")
     assert "word" not in repr(SqlQuery("orders", "mysql://ann:word@host/shop"))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "odbc_connect=DRIVER=x;UID=ann;PWD=hidden",
+        "odbc_connect=DRIVER%3Dx%3BPWD%3Dhidden",
+        "odbc%5Fconnect=PWD%3Dhidden",
+        "sslpassword=hidden",
+        "driver=x&pass%77ord=hidden",
+        "access_token=hidden",
+    ],
+)
+def test_passwords_in_options_of_urls_are_hidden_and_refused(option):
+    url = f"mssql+pyodbc://host/shop?{option}"
+    assert "hidden" not in shown_url(url)
+    with pytest.raises(ValueError, match="has a password in it") as error:
+        refuse_password(url)
+    assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql://ann:hidden@localhost", "localhost"),
+        ("postgresql://ann:hi/dden@localhost:5432", "localhost"),
+        ("postgresql://ann:hidden@host/shop?x=1", "shop"),
+        ("sqlite:////a/shop.db", "shop"),
+        ("sqlite://", "query"),
+    ],
+)
+def test_the_name_of_the_data_has_no_password(url, name):
+    assert SqlQuery("SELECT 1", url).name == name
 
 
 def test_urls_of_databases_are_recognized_and_made_absolute(tmp_path, monkeypatch):

@@ -28,12 +28,12 @@ def base(s3):
 
 @pytest.fixture
 def put(base, tmp_path):
-    """put(): publishes a small version, and returns its number."""
+    """put(graph): publishes a small version, and returns its number."""
 
-    def put():
+    def put(graph=b"graph"):
         folder = tmp_path / "version"
         (folder / "assets.extra").mkdir(parents=True, exist_ok=True)
-        (folder / "saved_model.pb").write_bytes(b"graph")
+        (folder / "saved_model.pb").write_bytes(graph)
         (folder / MANIFEST).unlink(missing_ok=True)
         write_manifest(folder, MANIFEST)
         return int(publish(folder, base).name)
@@ -100,6 +100,25 @@ def test_a_damaged_local_copy_is_fetched_again(base, put):
     (first.folder / "1" / "saved_model.pb").write_bytes(b"GRAPH")
     FetchedVersions(base, "latest").start()
     assert (first.folder / "1" / "saved_model.pb").read_bytes() == b"graph"
+
+
+def test_a_version_that_was_exported_anew_under_its_number_is_fetched_again(base, put):
+    put()
+    first = FetchedVersions(base, "latest")
+    first.start()
+    base.remove()
+    assert put(b"other graph") == 1
+    FetchedVersions(base, "latest").start()
+    assert (first.folder / "1" / "saved_model.pb").read_bytes() == b"other graph"
+
+
+def test_stores_with_the_same_bucket_share_no_copies(base, monkeypatch):
+    folders = {FetchedVersions(base, "latest").folder}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    folders.add(FetchedVersions(base, "latest").folder)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:2")
+    folders.add(FetchedVersions(base, "latest").folder)
+    assert len(folders) == 3
 
 
 def test_without_the_store_a_server_starts_with_what_it_fetched_earlier(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 import pyarrow as pa
 
@@ -28,7 +29,10 @@ PASSWORD = "TFREC_META_SQL_PASSWORD"
 _ROWS = 50_000  # fetched at a time
 _SHOWN = 60  # characters of a query in messages
 _URL = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://")
-_WITH_PASSWORD = re.compile(r"^[^:]+://[^@/]*:[^@]+@|[?&](password|passwd|pwd)=", re.IGNORECASE)
+_WITH_PASSWORD = re.compile(r"^[^:]+://[^@/]*:.+@")
+_SECRET = r"(pass(?!file)|pwd|secret|token)"
+_SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
+_SECRET_INSIDE = re.compile(rf"{_SECRET}\w*\s*=", re.IGNORECASE)
 _TABLE = re.compile(r"\w+(\.\w+)?")
 
 
@@ -75,10 +79,13 @@ class SqlQuery:
 
     @property
     def name(self) -> str:
-        """The table, or the last part of the URL without its suffix."""
+        """The table, the database without its suffix, or the host."""
         if self._is_table:
             return self._query
-        return os.path.basename(self.url.partition("?")[0]).partition(".")[0] or "query"
+        place = shown_url(self.url).partition("://")[2].partition("?")[0]
+        host, _, database = place.rpartition("@")[2].partition("/")
+        name = os.path.basename(database).partition(".")[0]
+        return name or re.sub(r":\d*$", "", host) or "query"
 
     @property
     def _is_table(self) -> bool:
@@ -213,19 +220,32 @@ def is_database(source: object) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """Returns the URL of a database without its password, for messages."""
+    """Returns the URL of a database without its passwords, for messages."""
     hidden = re.sub(r"^([^:]+://[^@/:]*):.*@", r"\1:***@", url)
-    return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&]*", r"\1***", hidden)
+    front, mark, options = hidden.partition("?")
+    return front + mark + "&".join(map(_shown_option, options.split("&")))
 
 
 def refuse_password(url: str) -> None:
     """Raises ParameterError for a URL with a password, which settings and logs would show."""
-    if _WITH_PASSWORD.search(url):
+    if _WITH_PASSWORD.search(url) or any(map(_has_secret, url.partition("?")[2].split("&"))):
         raise ParameterError(
             f"`source`={shown_url(url)!r} has a password in it; leave it out, and set the "
             f"environment variable {PASSWORD}.",
             "source",
         )
+
+
+def _shown_option(option: str) -> str:
+    name = unquote_plus(option).partition("=")[0]
+    is_hidden = name.lower() == "odbc_connect" or _has_secret(option)
+    return f"{name}=***" if is_hidden else option
+
+
+def _has_secret(option: str) -> bool:
+    """Whether an option of a URL is a password, or text with one, as that of `odbc_connect`."""
+    name, _, value = unquote_plus(option).partition("=")
+    return bool(_SECRET_NAME.search(name) or _SECRET_INSIDE.search(value))
 
 
 def absolute_url(url: str) -> str:
