@@ -112,6 +112,24 @@ def test_users_and_items_that_say_the_same_are_a_warning(folder, capsys):
     assert "next: check the mapping in shop.yaml first" in shown
 
 
+def test_a_table_of_items_is_read_and_matched(folder, capsys):
+    write_german_log(folder)
+    table = "Artikelnummer;Bezeichnung\n" + "".join(f"A{n};Käse {n}\n" for n in range(3, 20))
+    (folder / "artikel.csv").write_text(table, encoding="latin1")
+    command = ["data", "check", "log.csv", "--items", "artikel.csv"]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "artikel.csv, row 1 (line 2)" in captured.err
+    assert "--encoding" in captured.err
+    (folder / "artikel.csv").write_text(table, encoding="utf8")
+    assert cli.main(command) == 0
+    shown = capsys.readouterr().out
+    assert "artikel.csv: 17 rows, with 14 of the 17 items\n" in shown
+    assert "--columns items.title=Bezeichnung names the titles" in shown
+    assert cli.main([*command, "--columns", "items.title=Bezeichnung"]) == 0
+    assert "no column `title`" not in capsys.readouterr().out
+
+
 def test_no_config_is_written_if_nearly_all_rows_are_invalid(folder, capsys):
     write_log(folder, "user,item,price", 'a,p,"1,25"\n' * 19 + "a,q,3\n")
     command = ["data", "check", "log.csv", "--columns", "value=price", "--to", "shop.yaml"]

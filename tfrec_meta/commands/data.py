@@ -158,7 +158,24 @@ def _lines(found: Survey) -> Iterator[str]:
     yield f"events: {found.events:,} of {found.users:,} users with {found.items:,} items"
     if found.is_one_to_one:
         yield "warning: nearly each user has one item of their own; are both columns right?"
+    yield from _item_lines(found)
     yield from _advice_lines(found)
+
+
+def _item_lines(found: Survey) -> Iterator[str]:
+    table = found.items_in
+    if table is None:
+        return
+    yield (
+        f"{_shown(table.name)}: {len(table.ids):,} rows, with {found.described_items:,} of the "
+        f"{found.items:,} items"
+    )
+    if not table.has_titles:
+        name = _shown(table.likely_title or "NAME")
+        yield (
+            "  no column `title`, so answers and reports show ids; "
+            f"--columns items.title={shlex.quote(name)} names the titles"
+        )
 
 
 def _column_lines(found: Survey) -> Iterator[str]:

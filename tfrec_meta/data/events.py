@@ -82,7 +82,9 @@ class RowCheck:
             ParameterError: with the message, unless `bad_rows` is "drop".
         """
         if self.bad_rows == "raise":
-            raise ParameterError(f"{message()} {self._advice}", "bad_rows")
+            text = f"{message()} {self._advice}"
+            named = ("bad_rows", "encoding") if "set `encoding`" in text else ("bad_rows",)
+            raise ParameterError(text, *named)
         self.dropped[reason] += count
         examples = self.examples.setdefault(reason, [])
         if len(examples) < _EXAMPLES:

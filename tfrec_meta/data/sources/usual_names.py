@@ -70,6 +70,11 @@ FALLBACK_USERS = _set("session, device, cookie, anonymous, browser, household, i
 """What stands for users in logs without them."""
 FALLBACK_ITEMS = _set("page, url, link, post, title, name, query, category, brand")
 """What may stand for items in logs without ids of them."""
+TITLES = _set(
+    "title, name, item name, product name, label, titel, bezeichnung, artikelbezeichnung,"
+    "artikelname, produktname, produktbezeichnung, titre, nom, libelle, titulo, nombre"
+)
+"""What titles of items are called."""
 EVENT_TYPES = _set(
     "view, views, pv, page view, detail view, product view, impression, show, shown, click,"
     "clicks, open, read, visit, cart, add to cart, basket, add to basket, remove from cart, buy,"

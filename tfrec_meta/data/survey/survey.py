@@ -21,6 +21,7 @@ from tfrec_meta.data.sources.formats import FileFormat
 from tfrec_meta.data.sources.reading import EventFiles
 from tfrec_meta.data.survey.columns import Column, column_of, has_decimal_commas
 from tfrec_meta.data.survey.facts import Newcomers, Repeats, newcomers, repeats
+from tfrec_meta.data.survey.item_tables import ItemTable, item_table
 from tfrec_meta.data.survey.mapping import Proposal, propose
 from tfrec_meta.data.survey.raw_rows import first_rows, with_delimiter
 from tfrec_meta.io.files import PathLike
@@ -54,6 +55,8 @@ class Survey:
         event_types: number of events of each type, the most frequent first.
         repeats: repeated user-item pairs; None if no row is left.
         newcomers: new users and items at the end; None without times.
+        items_in: the table of items; None without one.
+        described_items: how many items of the events it has.
     """
 
     files: tuple[str, ...]
@@ -73,6 +76,8 @@ class Survey:
     event_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
     repeats: Repeats | None = None
     newcomers: Newcomers | None = None
+    items_in: ItemTable | None = None
+    described_items: int = 0
 
     @property
     def is_readable(self) -> bool:
@@ -163,6 +168,13 @@ class Survey:
                 "user_share": self.newcomers.user_share,
                 "item_share": self.newcomers.item_share,
             },
+            "items_table": self.items_in
+            and {
+                "file": self.items_in.name,
+                "rows": len(self.items_in.ids),
+                "described_items": self.described_items,
+                "has_titles": self.items_in.has_titles,
+            },
             "split": self.split,
             "recommend_history": self.recommends_history,
         }
@@ -178,6 +190,7 @@ def survey(
     form: FileFormat | None = None,
     rules: CleaningRules | None = None,
     rows: int | None = None,
+    items: PathLike | None = None,
 ) -> Survey:
     """Reads a log whose columns are unknown, and describes it.
 
@@ -189,6 +202,7 @@ def survey(
         rules: which events are implausible.
         rows: the number of rows after which reading stops, at the end of the block of the file
             that is being read; None for all.
+        items: a table of items, whose id column has the same name as in the log.
 
     Raises:
         FileNotFoundError: if a path does not exist, or a folder or pattern has no data file.
@@ -221,6 +235,8 @@ def survey(
     if not result.is_readable:
         return result
     read = {key: one.column for key, one in mapping.items() if one.column is not None}
+    if items is not None:
+        result = dataclasses.replace(result, items_in=item_table(items, {**given, **read}, form))
     return _with_events(result, {**given, **read}, rules or CleaningRules(), rows)
 
 
@@ -320,6 +336,7 @@ def _with_facts(found: Survey, data: Interactions) -> Survey:
         found,
         users=len(data.user_ids),
         items=len(data.item_ids),
+        described_items=0 if found.items_in is None else found.items_in.found(data.item_ids),
         events=len(data),
         first_time=None if times is None else int(times.min()),
         last_time=None if times is None else int(times.max()),

@@ -54,9 +54,9 @@ def check_data(given: Mapping[str, Any], rows: int | None = None) -> Survey:
         )
     form = FileFormat(**{name: data[name] for name in FORMAT_SETTINGS})
     rules = CleaningRules.from_dict(data["clean"])
-    return survey(
-        [_relative(source) for source in data["source"]], data["columns"], form, rules, rows
-    )
+    sources = [_relative(source) for source in data["source"]]
+    items = data["items"] and _relative(data["items"])
+    return survey(sources, data["columns"], form, rules, rows, items)
 
 
 def starting_config(found: Survey, given: Mapping[str, Any]) -> str:
