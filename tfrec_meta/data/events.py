@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -31,6 +32,7 @@ SCHEMA = pa.schema(
 NUMBERS: Mapping[str, pa.DataType] = {"time": pa.int64(), "value": pa.float32()}
 
 MAX_BAD_SHARE = 0.01  # of the rows that `bad_rows="drop"` accepts by default
+_DECIMAL_COMMA = re.compile(r"'\s*[+-]?[0-9]*,[0-9]+\s*'$")  # a shown cell
 _EXAMPLES = 3  # rows named for each reason when bad rows are dropped
 _log = logger(__name__)
 
@@ -83,8 +85,8 @@ class RowCheck:
         """
         if self.bad_rows == "raise":
             text = f"{message()} {self._advice}"
-            named = ("bad_rows", "encoding") if "set `encoding`" in text else ("bad_rows",)
-            raise ParameterError(text, *named)
+            advised = (name for name in ("encoding", "decimal") if f"set `{name}`" in text)
+            raise ParameterError(text, "bad_rows", *advised)
         self.dropped[reason] += count
         examples = self.examples.setdefault(reason, [])
         if len(examples) < _EXAMPLES:
@@ -160,7 +162,9 @@ def typed_events(
 
             def message() -> str:
                 shown = _shown(table.column(column)[first].as_py())
-                return f"{source}, {row_name(first)}, column `{column}`: {shown} {what}."
+                is_decimal = column == "value" and decimal == "." and _DECIMAL_COMMA.match(shown)
+                hint = "; set `decimal` to ',' if it has a decimal comma" if is_decimal else ""
+                return f"{source}, {row_name(first)}, column `{column}`: {shown} {what}{hint}."
 
             check.bad(reason, int(fresh.sum()), message)
             good[fresh] = False

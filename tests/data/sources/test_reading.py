@@ -225,6 +225,13 @@ def test_the_error_for_another_delimiter_names_it(tmp_path, mark):
         read_interactions(good, items=items)
 
 
+def test_the_error_for_a_decimal_comma_names_the_option(tmp_path):
+    log = write(tmp_path / "log.csv", "user_id;item_id;value\na;x;12,34\n")
+    with pytest.raises(ParameterError, match="'12,34' is not a number; set `decimal` to ','"):
+        read_interactions(log, delimiter=";")
+    assert read_interactions(log, delimiter=";", decimal=",").events.num_rows == 1
+
+
 def test_refuses_a_repeated_column(tmp_path):
     path = write(tmp_path / "log.csv", "user_id,item_id,item_id\na,x,y\n")
     with pytest.raises(ValueError, match="column `item_id` appears more than once"):
