@@ -60,7 +60,7 @@ def test_a_publication_that_fails_in_the_middle_is_not_there(s3, s3_proxy, versi
     base = RemotePath(f"{s3}/shop")
     publish(version, base)
     s3_proxy.rule = lambda method, path: BROKEN if "saved_model" in path else None
-    with pytest.raises(StoreUnavailable, match=r"saved_model\.pb: the store does not answer"):
+    with pytest.raises(StoreUnavailable, match=r"saved_model\.pb: the store did not answer"):
         publish(version, base)
     assert published_versions(base) == [1]
     s3_proxy.rule = lambda method, path: None

@@ -84,9 +84,22 @@ def test_refused_credentials_say_where_they_come_from(s3, s3_proxy):
 
 def test_a_failing_store_is_asked_three_times(s3, s3_proxy):
     s3_proxy.rule = lambda method, path: BROKEN
-    with pytest.raises(StoreUnavailable, match=r"does not answer, also when asked again .*500"):
+    with pytest.raises(StoreUnavailable, match=r"did not answer after 3 attempts .*500"):
         RemotePath(f"{s3}/a.csv").size()
     assert len(s3_proxy.seen) == 3
+
+
+def test_a_file_whose_writing_is_stopped_is_not_there(bucket):
+    path = RemotePath(f"{bucket}/a.csv")
+
+    def write_half():
+        with path._written() as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert not path.is_file()
 
 
 def test_a_passing_failure_is_not_seen(s3, s3_proxy):
@@ -129,8 +142,15 @@ def test_credentials_in_a_url_are_refused_and_not_shown(secret):
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///a.csv", "gs://shop/../a", "http://shop/a"])
 def test_urls_of_nothing_are_refused(url):
-    with pytest.raises(ValueError, match=r"is no URL|has '\.\.'"):
+    with pytest.raises(ValueError, match=r"is not the URL|has '\.\.'"):
         RemotePath(url)
+
+
+def test_schemes_are_known_in_any_case():
+    assert any_path("S3://shop/A.csv") == RemotePath("s3://shop/A.csv")
+    for url in ("https://shop/a.csv", "az://shop/a.csv", "file:///a.csv", "FILE:///a.csv"):
+        with pytest.raises(ValueError, match="cannot be read; use a local path, s3://BUCKET"):
+            any_path(url)
 
 
 def test_a_time_limit_that_is_no_number_is_refused(s3, monkeypatch):

@@ -34,6 +34,8 @@ _ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "gs": "STORAGE_EMULATOR_HOST"}
 _SCHEMES = tuple(_ENDPOINTS)
 _READ_BY_THE_LIBRARIES = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", TIMEOUT)
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
 # Signs in the messages of Arrow's file systems, which have no kinds of errors.
 _OF_A_STORE = re.compile(r"AWS Error|google::cloud|curlCode|credentials", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|bucket (does not exist|not found)", re.IGNORECASE)
@@ -67,7 +69,7 @@ def is_url(path: PathLike) -> bool:
         >>> is_url("s3://bucket/log.csv"), is_url("data/log.csv")
         (True, False)
     """
-    return isinstance(path, str) and path.startswith(tuple(f"{one}://" for one in _SCHEMES))
+    return isinstance(path, str) and path.lower().startswith(tuple(f"{one}://" for one in _SCHEMES))
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class RemotePath:
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.url.partition("://")
+        scheme = scheme.lower()
         bucket = rest.partition("/")[0]
         if set(bucket) & set(":@"):
             shown = f"{scheme}://...@{rest.rpartition('@')[2]}" if "@" in rest else "the URL"
@@ -98,7 +101,9 @@ class RemotePath:
                 f"{shown} has credentials in it; leave them out, and set them in the environment."
             )
         if scheme not in _SCHEMES or not bucket:
-            raise ValueError(f"{self.url!r} is no URL of a file; use s3://BUCKET/PATH or gs://...")
+            raise ValueError(
+                f"{self.url!r} is not the URL of a file; use s3://BUCKET/PATH or gs://..."
+            )
         parts = [part for part in rest.split("/") if part]
         if ".." in parts:
             raise ValueError(f"{self.url!r} has '..' in it; name the folder itself.")
@@ -199,15 +204,27 @@ class RemotePath:
 
     @contextmanager
     def _written(self) -> Iterator[Any]:
+        was_stopped = False
         try:
             # Without `compression`, Arrow compresses by the suffix of the name.
             with (
                 store_errors(self),
                 self.system.open_output_stream(self.key, compression=None) as file,
             ):
-                yield file
+                try:
+                    yield file
+                except BaseException:
+                    was_stopped = True
+                    raise
         except FileNotFoundError as error:  # folders need not exist
             raise StoreError(_no_bucket(self.url)) from error
+        except StoreUnavailable:
+            raise
+        except BaseException:
+            if was_stopped:  # Arrow's streams have no abort: closing has made a cut file
+                with contextlib.suppress(OSError):
+                    self.system.delete_file(self.key)
+            raise
 
     @property
     def system(self) -> arrow_fs.FileSystem:
@@ -254,9 +271,19 @@ AnyPath = Path | RemotePath
 
 
 def any_path(path: PathLike | RemotePath) -> AnyPath:
-    """Returns a path as a `Path`, or as a `RemotePath` if it is the URL of an object store."""
+    """Returns a path as a `Path`, or as a `RemotePath` if it is the URL of an object store.
+
+    Raises:
+        ValueError: for a URL with another scheme.
+    """
     if isinstance(path, RemotePath):
         return path
+    scheme = _URL.match(str(path))
+    if scheme and not is_url(path):
+        raise ValueError(
+            f"URLs that begin with {scheme[0]} cannot be read; use a local path, "
+            "s3://BUCKET/PATH, gs://BUCKET/PATH, or the URL of a database for events."
+        )
     return RemotePath(str(path)) if is_url(path) else Path(path)
 
 
@@ -351,8 +378,10 @@ def _described(url: str, error: Exception) -> Exception:
     if isinstance(error, FileNotFoundError) or _MISSING.search(text):
         return FileNotFoundError(f"{url} does not exist; check the path.")
     if _DOWN.search(text):
+        is_google = url.startswith("gs:")
+        tries = f"within {_timeout():g} s" if is_google else f"after {_ATTEMPTS} attempts"
         return StoreUnavailable(
-            f"{url}: the store does not answer, also when asked again ({reason}). Try later; check "
+            f"{url}: the store did not answer {tries} ({reason}). Try later; check "
             f"{_ENDPOINTS[url[:2]]} if it is set; or raise {TIMEOUT}, the limit of "
             f"{_timeout():g} s."
         )

@@ -215,8 +215,8 @@ def _check_database(data: Mapping[str, Any]) -> None:
         )
     if sql and not databases:
         raise ParameterError(
-            f"`sql` has no effect on {data['source'][0]}, which is no database; use a URL such as "
-            "sqlite:///shop.db, or leave out `sql`.",
+            f"`sql` has no effect on {data['source'][0]}, which is not a database; use a URL such "
+            "as sqlite:///shop.db, or leave out `sql`.",
             "sql",
         )
 

@@ -1,6 +1,7 @@
 """Tables and queries of databases."""
 
 import datetime
+import decimal
 import sqlite3
 
 import pyarrow as pa
@@ -99,6 +100,15 @@ def test_a_column_of_several_types_is_named(shop):
         tm.read_sql(query, shop, columns)
 
 
+def test_whole_decimals_as_ids_keep_their_digits(shop):
+    query = SqlQuery("orders", shop)
+    whole = [decimal.Decimal(2**53 + 1), None]
+    ids = query._column("id", whole, 0, is_id=True)
+    assert ids.to_pylist() == [str(2**53 + 1), None]
+    halves = query._column("value", [decimal.Decimal("2.5")], 0, is_id=False)
+    assert halves.to_pylist() == [2.5]
+
+
 def test_a_missing_file_is_not_created(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no\.db does not exist"):
         tm.read_sql("orders", f"sqlite:///{tmp_path}/no.db", COLUMNS)
@@ -110,6 +120,9 @@ def test_a_missing_file_is_not_created(tmp_path):
     [
         ("nothing://host/shop", ValueError, "SQLAlchemy has no such database"),
         ("shop.db", ValueError, "`url` is not the URL of a database"),
+        ("postgresql://u@h:abc/db", ValueError, "u@h:abc/db is not the URL .* its port is not"),
+        ("https://host/shop", ValueError, "`url` is not the URL of a database"),
+        ("S3://bucket/shop", ValueError, "`url` is not the URL of a database"),
         ("s3://bucket/shop", ValueError, "`url` is not the URL of a database"),
         ("mssql+pymssql://ann:hidden@host/shop", ImportError, "needs pymssql, which is not"),
     ],
@@ -126,14 +139,14 @@ def test_a_password_from_the_environment_is_in_no_message(monkeypatch):
     def create_engine(url, **options):
         from sqlalchemy.exc import OperationalError
 
-        seen.append(url.password)
+        seen.append((url.password, options["connect_args"]))
         raise OperationalError("connect", {}, Exception(f"login of ann with {url.password} failed"))
 
     monkeypatch.setattr("sqlalchemy.create_engine", create_engine)
     monkeypatch.setenv("TFREC_META_SQL_PASSWORD", "hidden-word")
     with pytest.raises(ValueError, match=r"login of ann with \*\*\* failed") as error:
         tm.read_sql("orders", "postgresql://ann@host/shop", COLUMNS)
-    assert seen == ["hidden-word"]
+    assert seen == [("hidden-word", {"connect_timeout": 30})]
     assert "hidden-word" not in str(error.value)
     assert error.value.__suppress_context__
 

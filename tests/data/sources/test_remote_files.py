@@ -78,7 +78,7 @@ def test_wrong_rows_are_named_with_their_url(s3):
 def test_a_store_that_fails_while_it_is_read_is_no_damaged_file(s3, s3_proxy):
     path = put(s3, "log.csv", CSV)
     s3_proxy.rule = lambda method, path: BROKEN if method == "GET" else None
-    with pytest.raises(StoreUnavailable, match="does not answer"):
+    with pytest.raises(StoreUnavailable, match="did not answer"):
         tm.read_interactions(path)
 
 

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
@@ -26,9 +27,21 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 PASSWORD = "TFREC_META_SQL_PASSWORD"
+_CONNECT_TIMEOUT = 30  # seconds
+_CONNECT_TIMEOUTS = {  # the options by the drivers that have one
+    "psycopg": "connect_timeout",
+    "psycopg2": "connect_timeout",
+    "pymysql": "connect_timeout",
+    "mysqldb": "connect_timeout",
+    "mysqlconnector": "connection_timeout",
+    "pymssql": "login_timeout",
+}
 _ROWS = 50_000  # fetched at a time
 _SHOWN = 60  # characters of a query in messages
-_URL = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://")
+_URL = re.compile(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://", re.IGNORECASE)
+_NO_DATABASE = re.compile(
+    r"(abfss?|adl|az|file|ftp|gcs|hdfs|https?|s3[an]|sftp|wasbs?)://", re.IGNORECASE
+)
 _WITH_PASSWORD = re.compile(r"^[^:]+://[^@/]*:.+@")
 _SECRET = r"(pass(?!file)|pwd|secret|token)"
 _SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
@@ -133,7 +146,9 @@ class SqlQuery:
                 yield (
                     pa.table(
                         {
-                            ours: self._column(theirs, cells[place[theirs]], offset)
+                            ours: self._column(
+                                theirs, cells[place[theirs]], offset, ours.endswith("_id")
+                            )
                             for ours, theirs in present.items()
                         }
                     ),
@@ -141,7 +156,9 @@ class SqlQuery:
                 )
                 offset += len(rows)
 
-    def _column(self, name: str, values: Sequence[Any], offset: int) -> pa.Array:
+    def _column(self, name: str, values: Sequence[Any], offset: int, is_id: bool) -> pa.Array:
+        if is_id and all(map(_is_whole_decimal, values)):  # floats have no numbers above 2^53
+            values = [None if value is None else str(int(value)) for value in values]
         if any(isinstance(value, uuid.UUID) for value in values):
             values = [None if value is None else str(value) for value in values]
         try:
@@ -186,13 +203,18 @@ class SqlQuery:
             raise not_installed("`tfrec_meta.read_sql`", error, "sql") from error
         shown, password = shown_url(self.url), None
         try:
-            url = sql.make_url(self.url)
+            url = _parsed(self.url, shown)
             if url.username and url.password is None and os.environ.get(PASSWORD):
                 url = url.set(password=os.environ[PASSWORD])
             password = url.password
             _refuse_missing_file(url, shown)
             # One connection, with no values of rows or parameters in its errors.
-            engine = sql.create_engine(url, hide_parameters=True, poolclass=sql.pool.NullPool)
+            engine = sql.create_engine(
+                url,
+                hide_parameters=True,
+                poolclass=sql.pool.NullPool,
+                connect_args=_limits(url),
+            )
             with engine.connect() as connection:
                 yield connection
         except sql.exc.NoSuchModuleError:
@@ -216,7 +238,9 @@ class SqlQuery:
 
 def is_database(source: object) -> bool:
     """Returns whether a data source is the URL of a database."""
-    return isinstance(source, str) and not is_url(source) and _URL.match(source) is not None
+    if not isinstance(source, str) or is_url(source) or _NO_DATABASE.match(source):
+        return False
+    return _URL.match(source) is not None
 
 
 def shown_url(url: str) -> str:
@@ -254,6 +278,28 @@ def absolute_url(url: str) -> str:
     if found is None or found[2].startswith("file:"):
         return url
     return f"{found[1]}{os.path.abspath(found[2])}{found[3] or ''}"
+
+
+def _is_whole_decimal(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, Decimal) and value.is_finite() and value == int(value)
+
+
+def _limits(url: sqlalchemy.URL) -> dict[str, int]:
+    option = _CONNECT_TIMEOUTS.get(url.get_driver_name())
+    return {} if option is None or option in url.query else {option: _CONNECT_TIMEOUT}
+
+
+def _parsed(url: str, shown: str) -> sqlalchemy.URL:
+    import sqlalchemy as sql
+
+    try:
+        return sql.make_url(url)
+    except ValueError:  # of a port
+        raise ValueError(
+            f"{shown} is not the URL of a database; its port is not a number."
+        ) from None
 
 
 def _refuse_missing_file(url: sqlalchemy.URL, shown: str) -> None:
