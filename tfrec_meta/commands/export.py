@@ -88,4 +88,7 @@ def export(
         "version": int(folder.name),
         "trained_on": model.trained_on and dataclasses.asdict(model.trained_on),
     }
-    return Result(content, f"exported: {folder}\nnext: tfrec-meta serve {shlex.quote(to)}")
+    refitted = f", refitted on {len(this.split.data):,} events" if final else ""
+    return Result(
+        content, f"exported: {folder}{refitted}\nnext: tfrec-meta serve {shlex.quote(to)}"
+    )

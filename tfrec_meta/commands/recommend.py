@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     help="The user's items, oldest first, separated by commas; an id with a comma in quotation "
     "marks, as in '12,\"fish, smoked\"'.",
 )
-@options.run_option(None, "Read the user's history from the data of this run.")
+@options.run_option(
+    None, "Read the user's history from the data of this run; the running server recommends."
+)
 @config_option("YAML file whose data has the user's history and the titles.")
 @options.exclude_option
 @option(

@@ -53,6 +53,8 @@ split:
   # 50% of the last items are new: give `items`, a table with
   #   their texts, and see the family content_tower
 recommend_history: true  # 12.5% of the pairs of user and item are repeated
+#   these may be repeated views: with a `target` such as purchases, use true
+#   only if users repeat these; else past purchases are recommended again
 seed: 42
 strategy:
   family: ials  # trains in seconds; then compare two_tower (docs/models.md)

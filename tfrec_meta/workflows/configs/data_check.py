@@ -157,6 +157,9 @@ def _other_lines(found: Survey, given: Mapping[str, Any]) -> Iterator[str]:
     elif found.repeats is not None:
         share = f"{found.repeats.share:.1%} of the pairs of user and item are repeated"
         yield f"recommend_history: {yaml_of(found.recommends_history)}  # {share}"
+        if len(types) > 1 and found.mapping["event_type"].sure:
+            yield "#   these may be repeated views: with a `target` such as purchases, use true"
+            yield "#   only if users repeat these; else past purchases are recommended again"
     yield f"seed: {yaml_of(given.get('seed', DEFAULTS['seed']))}"
     if "strategy" in given:
         yield f"strategy: {yaml_of(given['strategy'])}"
