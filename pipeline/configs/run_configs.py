@@ -160,8 +160,8 @@ def _pattern(sources: Sequence[str]) -> str:
     is_table = Path(source, "interactions.json").is_file()
     if is_named_source(source) or is_database(source) or is_table:
         raise ValueError(
-            f"`data.source`={source!r} is no log that a pipeline can read. Write the events to a "
-            f"Parquet file; {way_out}"
+            f"`data.source`={source!r} is not a log that a pipeline can read. Write the events to "
+            f"a Parquet file; {way_out}"
         )
     if os.path.isdir(source):
         files = data_files([source])

@@ -137,8 +137,11 @@ def test_a_folder_of_files_of_one_format_is_a_pattern(read, tmp_path):
     ("text", "words"),
     [
         ("split: {protocol: item}", "In `split`: `protocol`='item'; use one of 'time', 'leave"),
-        ("data: {source: movielens-100k}", "`data.source`='movielens-100k' is no log that a pipe"),
-        ("data: {source: 'sqlite:///shop.db', sql: log}", "is no log that a pipeline can read"),
+        (
+            "data: {source: movielens-100k}",
+            "`data.source`='movielens-100k' is not a log that a pipe",
+        ),
+        ("data: {source: 'sqlite:///shop.db', sql: log}", "is not a log that a pipeline can read"),
         ("data: {source: [a.csv, b.csv]}", "`data.source` has 2 entries, but a pipeline reads one"),
         ("data: {source: 'logs/**/*.csv'}", "has `**`, which a pipeline does not know; use a pat"),
         ("split: {protocol: cold-users}", "`validation`=0.0; use a share between 0 and 1"),
