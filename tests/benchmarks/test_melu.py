@@ -41,7 +41,7 @@ def test_biases_are_shrunk_means():
 
 
 @pytest.mark.slow
-def test_a_short_run_ends_with_every_figure(monkeypatch, capsys):
+def test_a_short_run_ends_with_every_figure_and_is_stored(monkeypatch, tmp_path, capsys):
     data = tm.movielens("100k")
     some = data.take(data.user_codes < 120)
     monkeypatch.setattr(melu.arguments, "load", lambda _: some)
@@ -51,8 +51,13 @@ def test_a_short_run_ends_with_every_figure(monkeypatch, capsys):
         settings = [dataclasses.replace(one, **small) for one in getattr(melu, name)]
         monkeypatch.setattr(melu, name, settings)
     monkeypatch.setattr(sys, "argv", ["melu", "--quick"])
+    monkeypatch.setattr(melu, "HOME", tmp_path)
     melu.main()
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    monkeypatch.setattr(melu, "one_seed", None)  # all figures of the second run are stored ones
+    melu.main()
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {**again, "environment": 0} == {**result, "environment": 0}
     assert 0 < result["mae"] < 2
     assert 0 < result["melu_mae"] < 2
     assert 0 < result["ndcg_at_5"] <= 1
