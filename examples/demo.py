@@ -48,7 +48,7 @@ def main() -> None:
     for name, one in found.items():
         shown = (f"{one[m].value:>9.4f}" for m in ("recall@10", "coverage@10"))
         print(f"{name:<12}{one['ndcg@10']!s:<27}" + "   ".join(shown))
-    print("\n".join(found.summary()))
+    print("\n".join([*found.remarks(), *found.summary()]))
 
     step("4. Export: a SavedModel that TF Serving loads")
     version = tm.export(model, FOLDER / "models" / "movies", evaluations=found)

@@ -4,16 +4,37 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
 
 import tfrec_meta as tm
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
+from tfrec_meta.commands import options, recommendations
 from tfrec_meta.commands.recommend import _unused_id
-from tfrec_meta.serving import LocalServer, Recommendation
+from tfrec_meta.serving import Catalogue, LocalServer, Recommendation
 from tfrec_meta.workflows.runs import Run
 
 ITEMS = tm.synthetic(60, 30, 600, seed=5).items
 CATEGORY = dict(zip(ITEMS["item_id"].to_pylist(), ITEMS["category"].to_pylist(), strict=True))
+
+
+def test_the_usual_model_is_the_only_exported_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert options.usual_model() == "first"
+    for name, usual in (("shop", "shop"), ("news", "first")):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        assert options.usual_model() == usual
+
+
+def test_a_catalogue_without_titles_comes_with_the_way_to_them(monkeypatch, capsys):
+    table = pa.table({"item_id": ["a"], "Bezeichnung": ["Tee"], "price": [1.5]})
+    monkeypatch.setattr(Catalogue, "read", lambda folder: SimpleNamespace(table=table))
+    assert recommendations.served_titles("models/shop", "shop") == {"a": "a"}
+    assert "--title-column shows another column: Bezeichnung." in capsys.readouterr().err
+    assert recommendations.served_titles("models/shop", "shop", "Bezeichnung") == {"a": "Tee"}
+    assert capsys.readouterr().err == ""
 
 
 def test_recommendations_have_titles(run, base, capsys):

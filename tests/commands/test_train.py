@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.commands.calls import run_json
 from tfrec_meta.commands import main as cli
+from tfrec_meta.commands import train
+from tfrec_meta.evaluation import Objective
 from tfrec_meta.workflows.runs import Run
 
 
@@ -20,6 +23,14 @@ def test_train_prints_one_json_object(run, capsys):
     assert (run / "training" / "history.jsonl").is_file()
     assert cli.main(["train", "--run", str(run)]) == 0
     assert "already trained" in capsys.readouterr().err
+
+
+def test_train_prints_the_epoch_that_is_kept():
+    curve = [
+        {"epoch": n, "loss": 1 / n, "val_ndcg@10": v} for n, v in ((1, 0.2), (2, 0.5), (3, 0.4))
+    ]
+    model = SimpleNamespace(curve=curve, objective=Objective.NDCG, family="two_tower")
+    assert train.kept_epoch(model) == "kept epoch 2 of 3: loss 0.5, val_ndcg@10 0.5"
 
 
 def test_train_refuses_a_run_with_other_settings_in_one_line(run, capsys):

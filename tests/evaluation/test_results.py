@@ -48,16 +48,16 @@ def test_without_baselines_there_is_no_best_one(found):
     alone = Evaluations({"ours": found["ours"]})
     assert alone.best_baseline is None
     assert alone.difference_to_best is None
-    assert alone.summary() == []
+    assert alone.summary() == alone.remarks() == []
 
 
 def test_new_users_and_items_of_the_test_are_counted_and_stored(found):
     size = EventSummary(9, 4, 5)
     split = SplitSummary("by time", size, size, size, size)
     alone = {"ours": found["ours"]}
-    assert Evaluations(alone, judged_on=split).summary() == []
+    assert Evaluations(alone, judged_on=split).remarks() == []
     some = Evaluations(alone, judged_on=dataclasses.replace(split, new_users=3))
-    (line,) = some.summary()
+    (line,) = some.remarks()
     assert line.startswith("3 of the 4 test users and 0 of the 5 test items have no train or")
     again = Evaluations.from_dict(json.loads(json.dumps(some.as_dict())))
     assert again.judged_on == some.judged_on
@@ -69,6 +69,13 @@ def test_repeats_that_count_as_misses_are_mentioned(found):
     assert "3 of the 4 test pairs repeat an item of the user's history." in text
     assert "--recommend-history" in text
     assert "--recommend-history" not in str(found)
+
+
+def test_a_baseline_that_is_better_beyond_chance_comes_with_advice(found):
+    for high, advised in ((-0.01, True), (0.01, False)):
+        difference = dataclasses.replace(found.difference_to_best, low=-0.02, high=high)
+        some = Evaluations(found, found.settings, {"ials": difference})
+        assert ("ials is better than the model. Search for" in str(some)) is advised
 
 
 def test_the_text_has_the_groups_the_difference_and_the_settings(found):

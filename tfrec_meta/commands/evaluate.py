@@ -66,6 +66,7 @@ def evaluate(
         found = this.evaluate(settings, recommend_history)
     lines = [
         f"{this.split.data.name}, {this.split.description}: full-catalogue ranking",
+        *found.remarks(),
         *_table(found, settings.k),
         *format_groups({next(iter(found)): next(iter(found.values()))}).splitlines(),
         *found.summary(),

@@ -81,6 +81,12 @@ def recommend_history_option(verb: str) -> Callable[[Any], Any]:
     )
 
 
+def usual_model() -> str:
+    """Returns the name of the only exported model in `MODELS`, or else that of the usual run."""
+    exported = [path.name for path in MODELS.iterdir() if path.is_dir()] if MODELS.is_dir() else []
+    return exported[0] if len(exported) == 1 else folder_name(RUN)
+
+
 def folder_name(folder: Path | str) -> str:
     """Returns the name of a folder, which is also the name of the model in it."""
     return Path(folder).resolve().name

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "--model",
     metavar="NAME",
     help="Name of the served model (default: that of the run folder, else of the config file, else "
-    f"{options.folder_name(options.RUN)}).",
+    f"of the only folder in {options.MODELS}, else {options.folder_name(options.RUN)}).",
 )
 @option("--user", default="", empty=True, metavar="ID", help="The user (default: an unknown user).")
 @options.pseudonyms_option(
@@ -88,7 +88,10 @@ def recommend(
     title_of, warnings = {}, []
     place = run or config
     if model is None:
-        model = Path(config).stem if config and not run else options.folder_name(run or options.RUN)
+        if run is not None:
+            model = options.folder_name(run)
+        else:
+            model = options.usual_model() if config is None else Path(config).stem
     if place is not None:
         events = _known_events(run, config, pseudonyms)
         asked = events.user_id(user)

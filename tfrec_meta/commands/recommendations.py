@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfrec_meta.commands.base import note
 from tfrec_meta.commands.options import MODELS
 from tfrec_meta.errors import ParameterError
 from tfrec_meta.io.logs import printable
@@ -27,9 +28,18 @@ def served_titles(folder: str | None, model: str, column: str | None = None) -> 
     usual = MODELS / model
     if folder is None and not usual.is_dir():
         return {}
+    import pyarrow as pa
+
     from tfrec_meta.serving import Catalogue
 
     table = Catalogue.read(usual if folder is None else folder).table
+    if column is None and TITLE not in table.column_names:
+        texts = [f.name for f in table.schema if pa.types.is_string(f.type) and f.name != "item_id"]
+        if texts:
+            note(
+                f"The items have no column `{TITLE}`, so the answer has ids. --title-column shows "
+                f"another column: {', '.join(texts)}."
+            )
     ids = table["item_id"].to_pylist()
     titles = table[column or TITLE].to_pylist() if (column or TITLE) in table.column_names else ids
     return {item: str(title or item) for item, title in zip(ids, titles, strict=True)}

@@ -64,11 +64,22 @@ def train(
     seconds = time.monotonic() - began
     lines = [f"trained {model.family} in {seconds:.1f} s: {this.folder / 'model'}"]
     if model.curve:
-        last = model.curve[-1]
-        lines.append(", ".join(f"{k} {v:.4g}" for k, v in last.items() if k != "seconds"))
+        lines.append(kept_epoch(model))
     lines += _personal_lines(model)
     lines.append(f"next: tfrec-meta evaluate --run {shlex.quote(str(this.folder))}")
     return Result(_content(this, model, seconds), "\n".join(lines))
+
+
+def kept_epoch(model: Any) -> str:
+    """Returns the epoch whose weights the model has, with its figures.
+
+    Args:
+        model: a trained model with a learning curve.
+    """
+    scored = [line for line in model.curve if model.objective in line] or model.curve[-1:]
+    kept = max(scored, key=lambda line: model.objective.score(line.get(model.objective, 0.0)))
+    figures = (f"{k} {v:.4g}" for k, v in kept.items() if k not in ("epoch", "seconds"))
+    return f"kept epoch {kept['epoch']} of {len(model.curve)}: {', '.join(figures)}"
 
 
 def _content(run: Any, model: Any, seconds: float) -> dict[str, Any]:

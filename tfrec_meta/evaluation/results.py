@@ -235,14 +235,10 @@ class Evaluations(dict[str, Evaluation]):
         """The paired difference between the model and the best baseline, if it was computed."""
         return self.differences.get(self.best_baseline or "")
 
-    def summary(self) -> list[str]:
-        """Returns what else to know, in lines: the difference to the best baseline, the settings of
-        baselines, how many test users and items are new, and how many repeats count as misses."""
+    def remarks(self) -> list[str]:
+        """Returns what to know before the figures, in lines: how many test users and items are new,
+        and how many repeats count as misses."""
         lines = []
-        found, best = self.difference_to_best, self.best_baseline
-        if found is not None:
-            lines.append(f"{next(iter(self))} - {best} (the best baseline): {found}")
-        lines += [f"{name}: {chosen}" for name, chosen in self.settings.items() if chosen.config]
         split = self.judged_on
         if split is not None and (split.new_users or split.new_items):
             lines.append(
@@ -259,8 +255,22 @@ class Evaluations(dict[str, Evaluation]):
             )
         return lines
 
+    def summary(self) -> list[str]:
+        """Returns the difference to the best baseline and the settings of baselines, in lines."""
+        lines = []
+        found, best = self.difference_to_best, self.best_baseline
+        if found is not None:
+            lines.append(f"{next(iter(self))} - {best} (the best baseline): {found}")
+            if found.high < 0:
+                lines.append(
+                    f"{best} is better than the model. Search for a better strategy "
+                    "(tfrec-meta tune), or train with the settings of the baseline."
+                )
+        lines += [f"{name}: {chosen}" for name, chosen in self.settings.items() if chosen.config]
+        return lines
+
     def __str__(self) -> str:
-        parts = [format_table(self)]
+        parts = [*filter(None, ["\n".join(self.remarks())]), format_table(self)]
         if any(one.groups for one in self.values()):
             parts.append(format_groups(self))
         parts += filter(None, ["\n".join(self.summary())])

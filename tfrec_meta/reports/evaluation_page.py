@@ -161,9 +161,10 @@ def _difference(evaluations: Evaluations) -> dict[str, str] | None:
         verdict = "worse than"
     else:
         verdict = "not distinguishable from"
+    model, best = next(iter(evaluations)), evaluations.best_baseline or ""
     return {
-        "model": next(iter(evaluations)),
-        "best": evaluations.best_baseline or "",
+        "model": model,
+        "best": f"{model} with other settings" if best == f"{model} (baseline)" else best,
         "metric": found.metric,
         "verdict": verdict,
         "value": f"{found.difference:+.4f}",

@@ -59,7 +59,7 @@ def test_a_file_gets_one_line_per_trial_and_the_best_trial():
         "trial 3/10: val_ndcg@10 none, best 0.3000, 0.5 s (failed: ValueError: no such thing)",
         "trial 4/10: val_ndcg@10 none, best 0.3000, 60.0 s (timed out: longer than 60 s)",
         "trial 5/10: val_ndcg@10 0.1000, best 0.3000, 0.5 s (stopped early)",
-        "best of 5 trials: 0001, val_ndcg@10 0.3000",
+        "best of 5 trials: trial 0001, val_ndcg@10 0.3000",
         "  two_tower/embedding_dim = 128 (default 64)",
         "  two_tower/training/learning_rate = 0.02 (default 0.005)",
     ]
@@ -69,7 +69,10 @@ def test_errors_are_minimised():
     head = header(objective="val_rmse", direction="min")
     lines = in_a_file([trial(0, DEFAULT, 0.9), trial(1, LARGE, 1.0)], head=head)
     assert lines[1].startswith("trial 2/10: val_rmse 1.0000, best 0.9000")
-    assert lines[2:] == ["best of 2 trials: 0000, val_rmse 0.9000", "  the default hyperparameters"]
+    assert lines[2:] == [
+        "best of 2 trials: trial 0000, val_rmse 0.9000",
+        "  the default hyperparameters",
+    ]
 
 
 def test_a_continued_search_counts_earlier_trials():
@@ -119,7 +122,7 @@ def test_the_table_shows_the_last_trials_the_best_one_and_a_bar():
     # 12 trials in 6 minutes: the other 8 take 4.
     assert lines[10].startswith("val_ndcg@10, trial 12/20 ━")
     assert lines[10].rstrip().endswith("6:00 elapsed, about 4:00 left")
-    assert lines[11] == "best of 12 trials: 0001, val_ndcg@10 0.3000"
+    assert lines[11] == "best of 12 trials: trial 0001, val_ndcg@10 0.3000"
     assert lines[12] == "  two_tower/embedding_dim = 128 (default 64)"
 
 

@@ -165,7 +165,7 @@ class SearchDisplay:
         if best is None:
             return [f"None of {len(self._trials)} trials has a value."]
         value = f"{self._header['objective']} {_number(objective_value(best))}"
-        lines = [f"best of {len(self._trials)} trials: {best['trial_id']}, {value}"]
+        lines = [f"best of {len(self._trials)} trials: trial {best['trial_id']}, {value}"]
         defaults = default_values(self._header["space"])
         for name, setting in changed_values(self._header["space"], best["values"]).items():
             default = defaults.get(name, self._known[name].default)
