@@ -41,7 +41,14 @@ def test_given_cut_offs_are_used():
 
 def test_a_cut_off_gives_the_figures_of_the_same_split():
     window = rolling(cuts=[6], baselines=["ease"]).windows[0]
-    split = tm.Split(DATA, np.arange(6), np.empty(0, np.int64), np.arange(6, 10), "time")
+    split = tm.Split(
+        DATA,
+        np.arange(6),
+        np.empty(0, np.int64),
+        np.arange(6, 10),
+        "time",
+        details="cut-off 1970-01-01 00:00:06",
+    )
     same = tm.evaluate(tm.train(split, "popularity"), split, k=1, baselines=["ease"], resamples=0)
     assert window.evaluations.as_dict() == same.as_dict()
 

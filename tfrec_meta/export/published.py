@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import logging
 import random
 import secrets
 import time
@@ -22,11 +21,12 @@ from tfrec_meta.errors import ParameterError
 from tfrec_meta.export.signatures import MANIFEST, is_version, version_of
 from tfrec_meta.io.damage import DamagedFile
 from tfrec_meta.io.files import atomic_folder
+from tfrec_meta.io.logs import logger
 from tfrec_meta.io.manifests import check_manifest, parse_manifest
 from tfrec_meta.io.progress import Progress
 from tfrec_meta.io.stores import RemoteFile, RemotePath, StoreError, StoreUnavailable
 
-log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 _SAVED_MODEL = "saved_model.pb"
 _CLAIM = ".publishing-"  # begins the name of a file that a writer puts into its version first
@@ -80,7 +80,7 @@ def publish(work: Path, base: RemotePath, version: int | None = None) -> RemoteP
     try:
         claim.remove()
     except StoreError as error:
-        log.warning("%s is published, but %s could not be removed: %s", folder, claim.name, error)
+        _log.warning("%s is published, but %s could not be removed: %s", folder, claim.name, error)
     return folder
 
 
@@ -194,7 +194,7 @@ def _exists(folder: RemotePath) -> FileExistsError:
 def _withdraw(folder: RemotePath) -> None:
     """Removes what was uploaded of a version, unless it is published."""
     if (folder / MANIFEST).is_file():
-        log.warning("%s is published, though its publication was stopped.", folder)
+        _log.warning("%s is published, though its publication was stopped.", folder)
     else:
         folder.remove()
 
@@ -220,6 +220,6 @@ def _remove_leftovers(base: RemotePath) -> None:
             try:
                 (base / top).remove()
             except StoreError as error:
-                log.warning("left-over files cannot be removed: %s", error)
+                _log.warning("left-over files cannot be removed: %s", error)
             else:
-                log.warning("removed %s, which a stopped process had left unfinished", base / top)
+                _log.warning("removed %s, which a stopped process had left unfinished", base / top)
