@@ -33,8 +33,7 @@ def draw_feed(users: int, seed: int) -> dict[str, pa.Table]:
     items = max(users // 2, 200)
     tastes = Tastes.draw(rng, list(_WORDS), users, items)
     member = active_users(rng, users, 30 * users)
-    shown = tastes.choose_shown(rng, len(member))
-    post = np.where(rng.random(len(member)) < 0.5, shown, tastes.choose(rng, member))
+    post = tastes.choose_half_shown(rng, member)
     joy = tastes.fit(member, post) + rng.normal(0.0, 0.15, len(member))
     depth = np.digitize(joy, (0.05, 0.4, 0.75))
     columns = {

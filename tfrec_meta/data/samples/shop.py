@@ -33,8 +33,7 @@ def draw_shop(users: int, seed: int) -> dict[str, pa.Table]:
     items = max(users // 4, 100)
     tastes = Tastes.draw(rng, list(_WORDS), users, items)
     viewer = active_users(rng, users, 30 * users)
-    shown = tastes.choose_shown(rng, len(viewer))
-    viewed = np.where(rng.random(len(viewer)) < 0.5, shown, tastes.choose(rng, viewer))
+    viewed = tastes.choose_half_shown(rng, viewer)
     moment = rng.random(len(viewer)) * _DAYS * DAY
     carted = rng.random(len(viewer)) < 0.35 * tastes.fit(viewer, viewed)
     bought = carted & (rng.random(len(viewer)) < 0.6)

@@ -68,6 +68,16 @@ class Tastes:
         """Draws items as a home page shows them: by their appeal alone. Returns int64 [count]."""
         return rng.choice(len(self.appeal), count, p=self.appeal / self.appeal.sum())
 
+    def choose_half_shown(self, rng: np.random.Generator, user: np.ndarray) -> np.ndarray:
+        """Draws half of the events by `choose_shown`, and half by taste. Returns int64 [n].
+
+        Args:
+            rng: the random numbers.
+            user: int64 [n], the user of each event.
+        """
+        shown = self.choose_shown(rng, len(user))
+        return np.where(rng.random(len(user)) < 0.5, shown, self.choose(rng, user))
+
     def fit(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Returns float64 [n] in [0, 1]: the share of the item's topic in the user's taste."""
         fits: np.ndarray = self.share[user, self.topic[item]]

@@ -33,8 +33,7 @@ def draw_video(users: int, seed: int) -> dict[str, pa.Table]:
     tastes = Tastes.draw(rng, list(_WORDS), users, items)
     length = np.round(rng.gamma(3.0, 5.0, items) + 2, 1)  # minutes
     viewer = active_users(rng, users, 25 * users)
-    shown = tastes.choose_shown(rng, len(viewer))
-    video = np.where(rng.random(len(viewer)) < 0.5, shown, tastes.choose(rng, viewer))
+    video = tastes.choose_half_shown(rng, viewer)
     complete = rng.random(len(viewer)) < 0.05 + 0.85 * tastes.fit(viewer, video)
     part = np.where(complete, 1.0, rng.uniform(0.02, 0.6, len(viewer)))
     columns = {
